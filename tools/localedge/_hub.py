@@ -1,0 +1,213 @@
+"""The edge hub and IoT Hub in one: twins, direct methods and messages of the modules of one device."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, unquote
+
+from localedge._broker import ModuleBroker
+from localedge._changes import Changes
+from localedge._errors import HubError
+from localedge._methods import REQUEST_TOPIC, RESPONSE_TOPIC, DirectMethods, MethodResponse
+from localedge._tokens import TokenError, check_token
+from localedge._twin import Document, Twin
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+    from localedge._identity import ModuleIdentity
+
+TWIN_RESPONSE_TOPIC = "$iothub/twin/res/"
+"""What begins the topic of an answer about the twin."""
+TWIN_GET_TOPIC = "$iothub/twin/GET/"
+"""Where a module asks for its twin."""
+TWIN_REPORT_TOPIC = "$iothub/twin/PATCH/properties/reported/"
+"""Where a module changes its reported properties."""
+TWIN_DESIRED_TOPIC = "$iothub/twin/PATCH/properties/desired/"
+"""Where a module learns of changed desired properties."""
+
+_MESSAGES_KEPT = 1000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message that a module has sent, as IoT Hub would route it."""
+
+    module: str
+    output: str | None
+    body: bytes
+    properties: dict[str, str]
+    """System properties under their names on the wire (`$.ct`), and the module's own."""
+    received: datetime.datetime
+
+
+class Hub:
+    """Knows the modules by their client ids, and holds what IoT Hub holds of them. For one event loop."""
+
+    def __init__(self, modules: Mapping[str, ModuleIdentity], desired: Mapping[str, Document]) -> None:
+        self._modules = {identity.client_id: identity for identity in modules.values()}
+        self._twins = {
+            identity.client_id: Twin(identity.device, name, desired.get(name, {})) for name, identity in modules.items()
+        }
+        self._broker = ModuleBroker(self)
+        self._methods = DirectMethods(self._broker.deliver)
+        self.messages: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
+        self.changes = Changes()
+        self.refuses_tokens = False
+
+    async def start(self) -> None:
+        """Get ready; `listen` opens the port."""
+        await self._broker.start()
+
+    async def listen(self, address: str, context: ssl.SSLContext) -> None:
+        """Accept modules at `address`."""
+        await self._broker.listen(address, context)
+
+    async def close(self) -> None:
+        """Go away, as a hub that restarts: nobody can connect, what is known stays."""
+        await self._broker.close()
+
+    async def stop(self) -> None:
+        """End for good."""
+        await self._broker.close()
+        await self._broker.shutdown()
+
+    # What callers from the service side ask for
+
+    def client_id(self, device: str, module: str) -> str:
+        """Return the client id of a module; `HubError` 404 if it is not registered."""
+        client_id = f"{device}/{module}"
+        if client_id not in self._modules:
+            raise HubError.no_such_module(device, module)
+        return client_id
+
+    def twin(self, client_id: str) -> Twin:
+        """Return a module's twin."""
+        return self._twins[client_id]
+
+    def change_twin(self, client_id: str, request: object, *, etag: str = "*", replace: bool = False) -> Twin:
+        """Change a twin's desired properties and tags, and tell the module."""
+        twin = self._twins[client_id]
+        patch = twin.change(request, etag=etag, replace=replace)
+        if patch is not None:
+            topic = f"{TWIN_DESIRED_TOPIC}?$version={patch['$version']}"
+            self._broker.deliver(client_id, topic, json.dumps(patch).encode())
+        self.changes.notify()
+        return twin
+
+    async def invoke(
+        self, client_id: str, name: str, payload: bytes, *, timeout: float = 30, connect_timeout: float = 0
+    ) -> MethodResponse:
+        """Call a direct method; `HubError` if the module is not there or does not answer. Times in seconds."""
+        await self.changes.until(lambda: self.is_ready(client_id), connect_timeout)
+        return await self._methods.invoke(client_id, name, payload, timeout)
+
+    def is_connected(self, client_id: str) -> bool:
+        """Say whether a module is connected."""
+        return bool(self._broker.is_connected(client_id))
+
+    def is_ready(self, client_id: str) -> bool:
+        """Say whether a module is connected and takes direct methods."""
+        return self.is_connected(client_id) and bool(self._broker.is_subscribed(client_id, REQUEST_TOPIC))
+
+    async def drop(self, client_id: str) -> bool:
+        """Cut a module's connection; return whether there was one, once it is gone."""
+        return await self._broker.drop(client_id)
+
+    # What the broker asks for: localedge._broker.Peer
+
+    def authenticate(self, client_id: str, user_name: str, password: str) -> bool:
+        """Check the three things that a module shows when it connects."""
+        identity = self._modules.get(client_id)
+        if identity is None:
+            _log.warning("A client is refused: there is no module %r", client_id)
+            return False
+        if self.refuses_tokens:
+            _log.warning("%s is refused: all tokens are, at the moment", client_id)
+            return False
+        try:
+            _check_user_name(user_name, identity)
+            check_token(password, identity.resource, identity.key)
+        except TokenError as error:
+            _log.warning("%s is refused: %s", client_id, error)
+            return False
+        return True
+
+    def may_subscribe(self, client_id: str, topic_filter: str) -> bool:
+        """Say whether a module may subscribe: only to what is addressed to it, and only to all of it."""
+        topics = (REQUEST_TOPIC, TWIN_RESPONSE_TOPIC, TWIN_DESIRED_TOPIC, self._modules[client_id].input_topic)
+        return topic_filter in {f"{topic}#" for topic in topics}
+
+    def may_publish(self, client_id: str, topic: str) -> bool:
+        """Say whether a module may publish there."""
+        telemetry_topic = self._modules[client_id].telemetry_topic
+        return topic.startswith((RESPONSE_TOPIC, TWIN_GET_TOPIC, TWIN_REPORT_TOPIC, telemetry_topic))
+
+    def received(self, client_id: str, topic: str, payload: bytes) -> None:
+        """Carry out what a module has published."""
+        if topic.startswith(RESPONSE_TOPIC):
+            self._methods.answered(client_id, topic, payload)
+        elif topic.startswith(TWIN_GET_TOPIC):
+            body = json.dumps(self._twins[client_id].for_module()).encode()
+            self._answer_twin(client_id, 200, f"?$rid={_request_id(topic)}", body)
+        elif topic.startswith(TWIN_REPORT_TOPIC):
+            self._report(client_id, _request_id(topic), payload)
+        else:
+            self.messages.append(_message(self._modules[client_id], topic, payload))
+        self.changes.notify()
+
+    def connection_changed(self, client_id: str) -> None:
+        """Wake whoever waits for a module, and give up on calls to one that is gone."""
+        if not self.is_connected(client_id):
+            self._methods.connection_closed(client_id)
+        self.changes.notify()
+
+    def _report(self, client_id: str, request_id: str, payload: bytes) -> None:
+        try:
+            version = self._twins[client_id].patch_reported(_json(payload))
+        except HubError as error:
+            body = {"errorCode": error.code, "message": error.message}
+            self._answer_twin(client_id, error.status, f"?$rid={request_id}", json.dumps(body).encode())
+        else:
+            self._answer_twin(client_id, 204, f"?$rid={request_id}&$version={version}", b"")
+
+    def _answer_twin(self, client_id: str, status: int, query: str, body: bytes) -> None:
+        self._broker.deliver(client_id, f"{TWIN_RESPONSE_TOPIC}{status}/{query}", body)
+
+
+def _check_user_name(user_name: str, identity: ModuleIdentity) -> None:
+    name, _, query = user_name.partition("/?")
+    expected = f"{identity.hub}/{identity.client_id}"
+    if name != expected:
+        message = f"the user name begins with {name!r}, not with {expected!r}"
+        raise TokenError(message)
+    if "api-version" not in parse_qs(query):
+        message = "the user name has no api-version"
+        raise TokenError(message)
+
+
+def _request_id(topic: str) -> str:
+    return parse_qs(topic.partition("?")[2]).get("$rid", [""])[0]
+
+
+def _json(payload: bytes) -> object:
+    try:
+        return json.loads(payload)
+    except ValueError as error:
+        message = f"The payload is not JSON: {error}."
+        raise HubError.invalid(message) from None
+
+
+def _message(identity: ModuleIdentity, topic: str, body: bytes) -> Message:
+    pairs = [part.partition("=") for part in topic.removeprefix(identity.telemetry_topic).split("&") if part]
+    properties = {unquote(name): unquote(value) for name, _, value in pairs}
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return Message(identity.module, properties.pop("$.on", None), body, properties, now)

@@ -1,0 +1,189 @@
+"""Everything of one device on one machine: certificates, workload API, hub, service API, SFTP server, module."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from localedge._broker import PORT
+from localedge._certificates import Certificates
+from localedge._deployment import ModuleDeployment, read_deployment
+from localedge._errors import StartError
+from localedge._hub import Hub
+from localedge._identity import ModuleIdentity
+from localedge._process import ModuleProcess
+from localedge._service import ServiceApi
+from localedge._sftp_server import SftpServer, write_samples
+from localedge._twin import merge
+from localedge._workload import API_VERSION, WorkloadApi
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HUB_NAME = "localedge"
+"""The name of the IoT hub; nobody ever connects to it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a runtime is started with; see `LocalEdge` for what each one means."""
+
+    template: Path | None = None
+    module: str = "sftp"
+    device: str = "local-device"
+    address: str = "127.0.0.1"
+    service_port: int = 0
+    directory: Path | None = None
+    placeholders: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    desired: Mapping[str, Any] = field(default_factory=dict)
+    sftp_server: bool = False
+    command: Sequence[str] = (sys.executable, "-m", "iot.sftp.module")
+    restart_policy: str | None = None
+    echo: bool = False
+
+
+class Runtime:
+    """The parts of one device, started in the order in which they need each other. For one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._cleanup = contextlib.AsyncExitStack()
+        self.address = settings.address
+        self.identity = ModuleIdentity(HUB_NAME, settings.device, settings.module)
+        self.sftp_server: SftpServer | None = None
+        self.process: ModuleProcess | None = None
+
+    async def start(self) -> None:
+        """Start everything but the module. `StartError` or `DeploymentError` says what is wrong."""
+        async with contextlib.AsyncExitStack() as cleanup:
+            self._make_directories(cleanup)
+            self.certificates = Certificates(self.run_directory, sorted({"localhost", "127.0.0.1", self.address}))
+            if self._settings.sftp_server:
+                await self._start_sftp_server(cleanup)
+            self.deployment = self._read_deployment()
+            await self._start_workload_api(cleanup)
+            await self._start_hub(cleanup)
+            await self._start_service_api(cleanup)
+            self._cleanup = cleanup.pop_all()
+
+    async def stop(self) -> None:
+        """Stop the module and everything else, and remove the run directory."""
+        await self.stop_module()
+        await self._cleanup.aclose()
+
+    async def start_module(self) -> None:
+        """Start the module's process, unless it runs."""
+        if self.process is not None:
+            return
+        process = ModuleProcess(
+            self._settings.command,
+            {**os.environ, **self.module_environment},
+            self.log_file,
+            restart_policy=self._settings.restart_policy or self.deployment.restart_policy,
+            echo=self._settings.echo,
+        )
+        try:
+            await process.start()
+        except OSError as error:
+            message = f"The module cannot be started: {error}."
+            raise StartError(message) from error
+        self.process = process
+
+    async def stop_module(self, limit: float = 10) -> int | None:
+        """Stop the module's process; return its exit status."""
+        process, self.process = self.process, None
+        return None if process is None else await process.stop(limit)
+
+    async def listen(self) -> None:
+        """Let the hub accept connections. `StartError` if its port is taken."""
+        try:
+            await self.hub.listen(self.address, self.certificates.server_context())
+        except OSError as error:
+            message = (
+                f"The edge hub cannot listen on {self.address}:{PORT}: {error.strerror}."
+                " Another address of this machine, such as 127.0.0.2, has a port of its own."
+            )
+            raise StartError(message) from error
+
+    @property
+    def module_environment(self) -> dict[str, str]:
+        """The variables that the edge agent sets, those of the deployment, and the module's folders."""
+        return {
+            # Metrics off: several runtimes on one machine cannot share the module's usual port.
+            "SFTP_METRICS_PORT": "0",
+            **self.deployment.environment,
+            "SFTP_LOCAL_ROOT": str(self.local_root),
+            "SFTP_STATE_DIR": str(self.state_directory),
+            **self._settings.environment,
+            "IOTEDGE_IOTHUBHOSTNAME": self.identity.hub,
+            "IOTEDGE_DEVICEID": self.identity.device,
+            "IOTEDGE_MODULEID": self.identity.module,
+            "IOTEDGE_GATEWAYHOSTNAME": self.address,
+            "IOTEDGE_MODULEGENERATIONID": self.identity.generation_id,
+            "IOTEDGE_WORKLOADURI": self._workload.uri,
+            "IOTEDGE_APIVERSION": API_VERSION,
+            "IOTEDGE_AUTHSCHEME": "sasToken",
+        }
+
+    def _make_directories(self, cleanup: contextlib.AsyncExitStack) -> None:
+        # Always in the system's folder for temporary files: the path of a unix socket has 107 bytes at most.
+        self.run_directory = Path(tempfile.mkdtemp(prefix="localedge-"))  # mode 0700
+        cleanup.callback(shutil.rmtree, self.run_directory, ignore_errors=True)
+        directory = (self._settings.directory or self.run_directory).absolute()
+        self.local_root = directory / "local"
+        self.state_directory = directory / "state"
+        self.sftp_root = directory / "sftp"
+        self.log_file = directory / "module.log"
+        for folder in (self.local_root, self.state_directory):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    async def _start_sftp_server(self, cleanup: contextlib.AsyncExitStack) -> None:
+        self.sftp_root.mkdir(exist_ok=True)
+        write_samples(self.sftp_root)
+        self.sftp_server = SftpServer(self.sftp_root, self.address)
+        await self.sftp_server.start()
+        cleanup.push_async_callback(self.sftp_server.stop)
+
+    def _read_deployment(self) -> ModuleDeployment:
+        """Read the template, with the embedded SFTP server, if there is one, as the server to use."""
+        deployment = ModuleDeployment({}, {}, "always")
+        server = self.sftp_server
+        section: dict[str, Any] = {}
+        values = {**os.environ, **self._settings.placeholders}
+        if server is not None:
+            section = {"host": server.address, "port": server.port, "user": server.user, "password": server.password}
+            values = {**{f"SFTP_{name.upper()}": str(value) for name, value in section.items()}, **values}
+        if self._settings.template is not None:
+            deployment = read_deployment(self._settings.template, self.identity.module, values)
+        desired = merge(deployment.desired, {"sftp": section} if section else {})
+        desired = merge(desired, dict(self._settings.desired))
+        return ModuleDeployment(deployment.environment, desired, deployment.restart_policy)
+
+    async def _start_workload_api(self, cleanup: contextlib.AsyncExitStack) -> None:
+        modules = {self.identity.module: self.identity}
+        self._workload = WorkloadApi(self.run_directory / "workload.sock", self.certificates.authority, modules)
+        await self._workload.start()
+        cleanup.push_async_callback(self._workload.stop)
+
+    async def _start_hub(self, cleanup: contextlib.AsyncExitStack) -> None:
+        name = self.identity.module
+        self.hub = Hub({name: self.identity}, {name: self.deployment.desired})
+        await self.hub.start()
+        cleanup.push_async_callback(self.hub.stop)
+        await self.listen()
+
+    async def _start_service_api(self, cleanup: contextlib.AsyncExitStack) -> None:
+        self.service = ServiceApi(self.hub, self.address, self._settings.service_port)
+        cleanup.push_async_callback(self.service.stop)
+        try:
+            await self.service.start(self.certificates.server_context())
+        except OSError as error:
+            message = f"The service API cannot listen on {self.service.host_name}: {error.strerror}."
+            raise StartError(message) from error

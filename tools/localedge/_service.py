@@ -1,0 +1,174 @@
+"""The service side: IoT Hub's REST API over HTTPS, as far as a module's twin and its methods go.
+
+It answers azure-iot-hub 2.7.0 as it is. That SDK builds its address as `https://` and the connection string's HostName,
+so that a port may be part of HostName (`HostName=127.0.0.1:8443;…`) and no privileged port is needed; the port
+then is part of the token's resource, too. It verifies TLS with requests: give it this runtime's authority through
+the environment variable REQUESTS_CA_BUNDLE, or set `manager.protocol.config.connection.verify`. For a method without a
+payload it sends the empty string, `""`, and so does this hub to the module, as IoT Hub does.
+
+One path is our own: `GET /localedge/messages`, the messages that modules have sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from localedge._errors import HubError
+from localedge._methods import MethodResponse
+from localedge._tokens import TokenError, check_token
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    from localedge._hub import Hub, Message
+
+POLICY = "iothubowner"
+"""The shared access policy of the connection string."""
+
+_RESPONSE_TIMEOUTS = (5, 300)
+_CONNECT_TIMEOUTS = (0, 300)
+_DEFAULT_RESPONSE_TIMEOUT = 30
+_BODY_LIMIT = 1024 * 1024
+
+
+class ServiceApi:
+    """Serves the REST API on `address`; port 0 is any free one."""
+
+    def __init__(self, hub: Hub, address: str, port: int = 0) -> None:
+        self._hub = hub
+        self._address = address
+        self._port = port
+        self._key = secrets.token_bytes(32)
+        application = web.Application(middlewares=[self._guard], client_max_size=_BODY_LIMIT)
+        twin = "/twins/{device}/modules/{module}"
+        application.router.add_post(f"{twin}/methods", self._invoke)
+        application.router.add_get(twin, self._get_twin)
+        application.router.add_patch(twin, self._change_twin)
+        application.router.add_put(twin, self._change_twin)
+        application.router.add_get("/localedge/messages", self._messages)
+        self._runner = web.AppRunner(application, access_log=None)
+
+    @property
+    def host_name(self) -> str:
+        """Where it listens: `address:port`."""
+        return f"{self._address}:{self._port}"
+
+    @property
+    def connection_string(self) -> str:
+        """What a caller needs, in IoT Hub's form."""
+        key = base64.b64encode(self._key).decode()
+        return f"HostName={self.host_name};SharedAccessKeyName={POLICY};SharedAccessKey={key}"
+
+    async def start(self, context: ssl.SSLContext) -> None:
+        """Listen. `OSError` if the port is taken."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._address, self._port, ssl_context=context)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let in who has a valid token, and word refusals as IoT Hub does."""
+        try:
+            self._check_token(request)
+            return await handler(request)
+        except HubError as error:
+            return web.json_response(error.body(), status=error.status)
+        except web.HTTPException as error:
+            return web.json_response(HubError(error.status, error.status * 1000, error.reason).body(), status=error.status)
+
+    def _check_token(self, request: web.Request) -> None:
+        try:
+            check_token(request.headers.get("Authorization", ""), self.host_name, self._key, policy=POLICY)
+        except TokenError as error:
+            message = f"Unauthorized: {error}."
+            raise HubError.unauthorized(message) from None
+
+    def _client_id(self, request: web.Request) -> str:
+        return self._hub.client_id(request.match_info["device"], request.match_info["module"])
+
+    async def _invoke(self, request: web.Request) -> web.Response:
+        client_id = self._client_id(request)
+        body = await _json_object(request)
+        name = body.get("methodName")
+        if not isinstance(name, str):
+            message = "methodName must be a string."
+            raise HubError.invalid(message)
+        response = await self._hub.invoke(
+            client_id,
+            name,
+            json.dumps(body.get("payload")).encode(),
+            timeout=_seconds(body, "responseTimeoutInSeconds", _RESPONSE_TIMEOUTS, _DEFAULT_RESPONSE_TIMEOUT),
+            connect_timeout=_seconds(body, "connectTimeoutInSeconds", _CONNECT_TIMEOUTS, 0),
+        )
+        return web.json_response({"status": response.status, "payload": payload_of(response)})
+
+    async def _get_twin(self, request: web.Request) -> web.Response:
+        return _twin_response(self._hub.twin(self._client_id(request)).for_service())
+
+    async def _change_twin(self, request: web.Request) -> web.Response:
+        client_id = self._client_id(request)
+        body = await _json_object(request)
+        etag = request.headers.get("If-Match", "*").strip('"')
+        twin = self._hub.change_twin(client_id, body, etag=etag, replace=request.method == "PUT")
+        return _twin_response(twin.for_service())
+
+    async def _messages(self, _: web.Request) -> web.Response:
+        return web.json_response([_message(message) for message in self._hub.messages])
+
+
+def payload_of(response: MethodResponse) -> Any:  # noqa: ANN401 - any JSON value
+    """Return the JSON value of a module's answer; `HubError` 502 if it is none."""
+    try:
+        return json.loads(response.payload or b"null")
+    except ValueError as error:
+        message = f"The module answered with status {response.status} and a payload that is not JSON: {error}."
+        raise HubError(502, 502000, message) from None
+
+
+async def _json_object(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.read())
+    except ValueError as error:
+        message = f"The body is not JSON: {error}."
+        raise HubError.invalid(message) from None
+    if not isinstance(body, dict):
+        message = f"The body must be a JSON object, not {type(body).__name__}."
+        raise HubError.invalid(message)
+    return body
+
+
+def _seconds(body: dict[str, Any], name: str, limits: tuple[int, int], default: int) -> int:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not limits[0] <= value <= limits[1]:
+        message = f"{name} must be an integer between {limits[0]} and {limits[1]}, not {value!r}."
+        raise HubError.invalid(message)
+    return value
+
+
+def _twin_response(twin: dict[str, Any]) -> web.Response:
+    return web.json_response(twin, headers={"ETag": f'"{twin["etag"]}"'})
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {
+        "module": message.module,
+        "output": message.output,
+        "properties": message.properties,
+        "body": message.body.decode(errors="replace"),
+        "received": message.received.isoformat(),
+    }

@@ -1,0 +1,91 @@
+"""An SFTP server in this process (asyncssh), with one user whose root is a folder."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SAMPLES = {
+    "readme.txt": "This folder is the root of the SFTP server that localedge runs.\n",
+    "hello.txt": "Hello from the SFTP server.\n",
+    "measurements/2026-01-01.csv": "time,temperature\n00:00,19.5\n12:00,21.0\n",
+    "measurements/2026-01-02.csv": "time,temperature\n00:00,19.1\n12:00,20.4\n",
+}
+
+
+class SftpServer:
+    """Serves `root` to one user on an ephemeral port of `address`; the host key lives as long as the server."""
+
+    def __init__(
+        self, root: Path, address: str, *, user: str = "device", password: str | None = None, public_key: str | None = None
+    ) -> None:
+        self.root = root
+        self.address = address
+        self.port = 0
+        self.user = user
+        self.password = password or secrets.token_urlsafe(12)
+        self._host_key = asyncssh.generate_private_key("ssh-ed25519")
+        self._public_key = public_key
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+
+    @property
+    def host_key(self) -> str:
+        """The host key's fingerprint, `SHA256:…`."""
+        return self._host_key.get_fingerprint()
+
+    async def start(self) -> None:
+        """Listen; `port` says where."""
+        keys = asyncssh.import_authorized_keys(self._public_key) if self._public_key else None
+        self._acceptor = await asyncssh.create_server(
+            lambda: _Login(self.user, self.password),
+            self.address,
+            self.port,
+            server_host_keys=[self._host_key],
+            authorized_client_keys=keys,
+            sftp_factory=self._session,
+            allow_scp=False,
+        )
+        self.port = self._acceptor.get_port()
+
+    async def stop(self) -> None:
+        """Close every connection and listen no more; a later `start` takes the same port."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
+            self._acceptor = None
+
+    def _session(self, channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
+        return asyncssh.SFTPServer(channel, chroot=str(self.root).encode())
+
+
+class _Login(asyncssh.SSHServer):
+    """Admits one user by password, and by key if there is one."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._user = user
+        self._password = password
+
+    def begin_auth(self, username: str) -> bool:
+        del username
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        given = f"{username}\n{password}".encode()
+        return secrets.compare_digest(given, f"{self._user}\n{self._password}".encode())
+
+
+def write_samples(root: Path) -> None:
+    """Put sample files into `root`, beside what is there."""
+    for name, text in _SAMPLES.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.write_text(text, encoding="utf-8")
