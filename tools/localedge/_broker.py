@@ -20,18 +20,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter  # type: ignore[import-untyped]
-from amqtt.broker import Broker  # type: ignore[import-untyped]
-from amqtt.contexts import Action, BrokerConfig, ListenerConfig, ListenerType  # type: ignore[import-untyped]
-from amqtt.mqtt.connack import NOT_AUTHORIZED, ConnackPacket  # type: ignore[import-untyped]
-from amqtt.mqtt.constants import QOS_1  # type: ignore[import-untyped]
-from amqtt.plugins.base import BaseAuthPlugin, BasePlugin, BaseTopicPlugin  # type: ignore[import-untyped]
-
-if TYPE_CHECKING:
-    import ssl
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+from amqtt.broker import Broker
+from amqtt.contexts import Action, BrokerConfig, ListenerConfig, ListenerType
+from amqtt.mqtt.connack import NOT_AUTHORIZED, ConnackPacket
+from amqtt.mqtt.constants import QOS_1
+from amqtt.plugins.base import BaseAuthPlugin, BasePlugin, BaseTopicPlugin
 
 PORT = 8883
 """The port of MQTT over TLS; the SDK knows no other."""
@@ -158,8 +156,8 @@ class ModuleBroker(Broker):  # type: ignore[misc]
         self,
         reader: StreamReaderAdapter,
         writer: _Connection,
-        client_session: Any,  # noqa: ANN401 - amqtt is not typed
-        *arguments: Any,  # noqa: ANN401
+        client_session: Any,
+        *arguments: Any,
     ) -> None:
         client_id = client_session.client_id
         if not await self._authenticate(client_session, self.listeners_config[_LISTENER]):
@@ -179,7 +177,7 @@ class ModuleBroker(Broker):  # type: ignore[misc]
 
     async def _handle_message_delivery(
         self,
-        client_session: Any,  # noqa: ANN401
+        client_session: Any,
         _handler: object,
         wait_deliver: asyncio.Future[Any],
     ) -> bool:
@@ -206,7 +204,7 @@ class _Authentication(BaseAuthPlugin):  # type: ignore[misc]
 
     Config = _PluginSettings
 
-    async def authenticate(self, *, session: Any) -> bool:  # noqa: ANN401
+    async def authenticate(self, *, session: Any) -> bool:
         peer: Peer = self.config.peer
         return peer.authenticate(session.client_id or "", session.username or "", session.password or "")
 
@@ -216,7 +214,7 @@ class _Topics(BaseTopicPlugin):  # type: ignore[misc]
 
     Config = _PluginSettings
 
-    async def topic_filtering(self, *, session: Any, topic: str, action: Action) -> bool:  # noqa: ANN401
+    async def topic_filtering(self, *, session: Any, topic: str, action: Action) -> bool:
         peer: Peer = self.config.peer
         return bool(action != Action.SUBSCRIBE or peer.may_subscribe(session.client_id, topic))
 

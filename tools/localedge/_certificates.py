@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_LIFETIME = datetime.timedelta(days=7)
-_CLOCK_TOLERANCE = datetime.timedelta(hours=1)
+_LIFETIME = dt.timedelta(days=7)
+_CLOCK_TOLERANCE = dt.timedelta(hours=1)
 
 
 class Certificates:
@@ -83,7 +80,7 @@ def _server(
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = dt.datetime.now(dt.timezone.utc)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

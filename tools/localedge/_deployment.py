@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from localedge._errors import DeploymentError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _DESIRED = "properties.desired"
@@ -43,12 +41,10 @@ def read_deployment(template: Path, module: str, values: Mapping[str, str]) -> M
     settings = _get(_get(agent, "modules"), module)
     if not settings:
         known = ", ".join(sorted(_get(agent, "modules"))) or "none"
-        message = f"{template} deploys no module {module!r}; the modules in it: {known}."
-        raise DeploymentError(message)
+        raise DeploymentError(f"{template} deploys no module {module!r}; the modules in it: {known}.")
     policy = settings.get("restartPolicy", "always")
     if policy not in _RESTART_POLICIES:
-        message = f"{template}: restartPolicy is {policy!r}, not one of {', '.join(_RESTART_POLICIES)}."
-        raise DeploymentError(message)
+        raise DeploymentError(f"{template}: restartPolicy is {policy!r}, not one of {', '.join(_RESTART_POLICIES)}.")
     expand = _Placeholders(template, values)
     return ModuleDeployment(
         environment=expand(_environment(settings, template)),
@@ -61,16 +57,13 @@ def _modules_content(template: Path) -> dict[str, Any]:
     try:
         document = json.loads(template.read_text(encoding="utf-8"))
     except OSError as error:
-        message = f"The deployment template {template} cannot be read: {error.strerror}."
-        raise DeploymentError(message) from error
+        raise DeploymentError(f"The deployment template {template} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        message = f"The deployment template {template} is not JSON: {error}."
-        raise DeploymentError(message) from error
+        raise DeploymentError(f"The deployment template {template} is not JSON: {error}.") from error
     # A deployment as the portal stores it has its content one level down.
     content = _get(_get(document, "content"), "modulesContent") or _get(document, "modulesContent")
     if not content:
-        message = f"{template} is no deployment: it has no modulesContent."
-        raise DeploymentError(message)
+        raise DeploymentError(f"{template} is no deployment: it has no modulesContent.")
     return content
 
 
@@ -79,8 +72,7 @@ def _desired(content: dict[str, Any], module: str, template: Path) -> dict[str, 
     desired: dict[str, Any] = {}
     for key, value in sorted(_get(content, module).items()):
         if not isinstance(value, dict):
-            message = f"{template}: {module} {key} must be a JSON object."
-            raise DeploymentError(message)
+            raise DeploymentError(f"{template}: {module} {key} must be a JSON object.")
         place = desired
         for name in key.removeprefix(_DESIRED).lstrip(".").split("."):
             place = place.setdefault(name, {}) if name else place
@@ -107,8 +99,7 @@ def _create_options(settings: dict[str, Any], template: Path) -> dict[str, Any]:
     try:
         return _get({"options": json.loads(text)}, "options")
     except ValueError as error:
-        message = f"{template}: createOptions are not JSON: {error}."
-        raise DeploymentError(message) from error
+        raise DeploymentError(f"{template}: createOptions are not JSON: {error}.") from error
 
 
 def _get(document: object, key: str) -> dict[str, Any]:
@@ -123,7 +114,7 @@ class _Placeholders:
         self._template = template
         self._values = values
 
-    def __call__(self, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    def __call__(self, value: Any) -> Any:
         if isinstance(value, dict):
             return {key: self(inner) for key, inner in value.items()}
         if isinstance(value, list):
@@ -133,6 +124,7 @@ class _Placeholders:
     def _value(self, match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in self._values:
-            message = f"{self._template} needs a value for ${{{name}}}: set the environment variable {name}."
-            raise DeploymentError(message)
+            raise DeploymentError(
+                f"{self._template} needs a value for ${{{name}}}: set the environment variable {name}."
+            )
         return self._values[name]

@@ -6,22 +6,22 @@ import asyncio
 import json
 import sys
 import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from localedge._errors import StartError
+from localedge._hub import Message
+from localedge._methods import MethodResponse
 from localedge._runtime import Runtime, Settings
 from localedge._service import payload_of
+from localedge._sftp_server import SftpServer
+from localedge._twin import Document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
-    from concurrent.futures import Future
-    from pathlib import Path
-    from types import TracebackType
-
-    from localedge._hub import Message
-    from localedge._methods import MethodResponse
-    from localedge._sftp_server import SftpServer
-    from localedge._twin import Document
+    from typing_extensions import Self  # in typing since Python 3.11
 
 _Result = TypeVar("_Result")
 _Answer = tuple[int, Any]
@@ -85,7 +85,7 @@ class LocalEdge:
         self._thread = threading.Thread(target=self._loop.run_forever, name="localedge", daemon=True)
         self._runtime = Runtime(self._settings)
 
-    def __enter__(self) -> LocalEdge:
+    def __enter__(self) -> Self:
         """Start everything. `StartError` or `DeploymentError` says what is wrong."""
         self._thread.start()
         try:
@@ -107,7 +107,7 @@ class LocalEdge:
     # The module's twin, methods and messages, as the service side sees them
 
     def invoke(
-        self, module: str, method: str, payload: Any = None, *, timeout: float = 30, connect_timeout: float = 0
+        self, module: str, method: str, payload: object = None, *, timeout: float = 30, connect_timeout: float = 0
     ) -> _Answer:
         """Call a direct method; return the module's status and payload.
 
@@ -116,7 +116,7 @@ class LocalEdge:
         return self.submit(module, method, payload, timeout=timeout, connect_timeout=connect_timeout).result()
 
     def submit(
-        self, module: str, method: str, payload: Any = None, *, timeout: float = 30, connect_timeout: float = 0
+        self, module: str, method: str, payload: object = None, *, timeout: float = 30, connect_timeout: float = 0
     ) -> Future[_Answer]:
         """Call a direct method without waiting; the result of the future is that of `invoke`."""
         data = json.dumps(payload).encode()
@@ -178,10 +178,11 @@ class LocalEdge:
         return next(filter(condition, self.messages))
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
-        """Return when `condition` holds, asked after each change in the hub; `TimeoutError` with the log's end if not."""
+        """Return when `condition` holds, asked after each change in the hub; else `TimeoutError`, with the log's end."""
         if not self._run(self._runtime.hub.changes.until(condition, timeout)):
-            message = f"Not within {timeout:g} s: {what}. The end of the module's log:\n{self.module_log[-2000:]}"
-            raise TimeoutError(message)
+            raise TimeoutError(
+                f"Not within {timeout:g} s: {what}. The end of the module's log:\n{self.module_log[-2000:]}"
+            )
 
     # Faults
 
@@ -213,7 +214,9 @@ class LocalEdge:
 
     def kill_module(self) -> None:
         """Kill the module's process, as a crash would; the restart policy decides what follows."""
-        self._call(lambda: self._runtime.process and self._runtime.process.kill())
+        process = self._runtime.process
+        if process is not None:
+            self._call(process.kill)
 
     @property
     def module_pid(self) -> int | None:
@@ -279,8 +282,7 @@ class LocalEdge:
     def sftp_server(self) -> SftpServer:
         """The SFTP server of this runtime."""
         if self._runtime.sftp_server is None:
-            message = "This runtime was started without an SFTP server: pass sftp_server=True."
-            raise StartError(message)
+            raise StartError("This runtime was started without an SFTP server: pass sftp_server=True.")
         return self._runtime.sftp_server
 
     async def _start(self) -> None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import logging
+import ssl
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
 from localedge._broker import ModuleBroker
 from localedge._changes import Changes
 from localedge._errors import HubError
+from localedge._identity import ModuleIdentity
 from localedge._methods import REQUEST_TOPIC, RESPONSE_TOPIC, DirectMethods, MethodResponse
 from localedge._tokens import TokenError, check_token
 from localedge._twin import Document, Twin
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Mapping
-
-    from localedge._identity import ModuleIdentity
 
 TWIN_RESPONSE_TOPIC = "$iothub/twin/res/"
 """What begins the topic of an answer about the twin."""
@@ -46,7 +42,7 @@ class Message:
     body: bytes
     properties: dict[str, str]
     """System properties under their names on the wire (`$.ct`), and the module's own."""
-    received: datetime.datetime
+    received: dt.datetime
 
 
 class Hub:
@@ -187,11 +183,9 @@ def _check_user_name(user_name: str, identity: ModuleIdentity) -> None:
     name, _, query = user_name.partition("/?")
     expected = f"{identity.hub}/{identity.client_id}"
     if name != expected:
-        message = f"the user name begins with {name!r}, not with {expected!r}"
-        raise TokenError(message)
+        raise TokenError(f"the user name begins with {name!r}, not with {expected!r}")
     if "api-version" not in parse_qs(query):
-        message = "the user name has no api-version"
-        raise TokenError(message)
+        raise TokenError("the user name has no api-version")
 
 
 def _request_id(topic: str) -> str:
@@ -202,12 +196,11 @@ def _json(payload: bytes) -> object:
     try:
         return json.loads(payload)
     except ValueError as error:
-        message = f"The payload is not JSON: {error}."
-        raise HubError.invalid(message) from None
+        raise HubError.invalid(f"The payload is not JSON: {error}.") from None
 
 
 def _message(identity: ModuleIdentity, topic: str, body: bytes) -> Message:
     pairs = [part.partition("=") for part in topic.removeprefix(identity.telemetry_topic).split("&") if part]
     properties = {unquote(name): unquote(value) for name, _, value in pairs}
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = dt.datetime.now(dt.timezone.utc)
     return Message(identity.module, properties.pop("$.on", None), body, properties, now)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import parse_qs, quote
 
 from localedge._errors import HubError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NAME_LIMIT = 100
 """Characters of a method's name."""
@@ -86,8 +84,6 @@ class DirectMethods:
 
 def _check_request(name: str, payload: bytes) -> None:
     if not 0 < len(name) <= NAME_LIMIT:
-        message = f"The method's name has {len(name)} characters; it has 1 to {NAME_LIMIT}."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"The method's name has {len(name)} characters; it has 1 to {NAME_LIMIT}.")
     if len(payload) > PAYLOAD_LIMIT:
-        message = f"The payload has {len(payload)} bytes; the limit is {PAYLOAD_LIMIT} (128 KiB)."
-        raise HubError.too_large(message)
+        raise HubError.too_large(f"The payload has {len(payload)} bytes; the limit is {PAYLOAD_LIMIT} (128 KiB).")

@@ -8,11 +8,8 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 STOP_LIMIT = 10.0
 """Seconds between SIGTERM and SIGKILL."""

@@ -7,9 +7,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localedge._broker import PORT
 from localedge._certificates import Certificates
@@ -22,9 +23,6 @@ from localedge._service import ServiceApi
 from localedge._sftp_server import SftpServer, write_samples
 from localedge._twin import merge
 from localedge._workload import API_VERSION, WorkloadApi
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 HUB_NAME = "localedge"
 """The name of the IoT hub; nobody ever connects to it."""
@@ -92,8 +90,7 @@ class Runtime:
         try:
             await process.start()
         except OSError as error:
-            message = f"The module cannot be started: {error}."
-            raise StartError(message) from error
+            raise StartError(f"The module cannot be started: {error}.") from error
         self.process = process
 
     async def stop_module(self, limit: float = 10) -> int | None:
@@ -106,11 +103,10 @@ class Runtime:
         try:
             await self.hub.listen(self.address, self.certificates.server_context())
         except OSError as error:
-            message = (
+            raise StartError(
                 f"The edge hub cannot listen on {self.address}:{PORT}: {error.strerror}."
                 " Another address of this machine, such as 127.0.0.2, has a port of its own."
-            )
-            raise StartError(message) from error
+            ) from error
 
     @property
     def module_environment(self) -> dict[str, str]:
@@ -185,5 +181,4 @@ class Runtime:
         try:
             await self.service.start(self.certificates.server_context())
         except OSError as error:
-            message = f"The service API cannot listen on {self.service.host_name}: {error.strerror}."
-            raise StartError(message) from error
+            raise StartError(f"The service API cannot listen on {self.service.host_name}: {error.strerror}.") from error

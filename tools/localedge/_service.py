@@ -14,19 +14,16 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from typing import TYPE_CHECKING, Any
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
 from localedge._errors import HubError
+from localedge._hub import Hub, Message
 from localedge._methods import MethodResponse
 from localedge._tokens import TokenError, check_token
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Awaitable, Callable
-
-    from localedge._hub import Hub, Message
 
 POLICY = "iothubowner"
 """The shared access policy of the connection string."""
@@ -87,14 +84,15 @@ class ServiceApi:
         except HubError as error:
             return web.json_response(error.body(), status=error.status)
         except web.HTTPException as error:
-            return web.json_response(HubError(error.status, error.status * 1000, error.reason).body(), status=error.status)
+            return web.json_response(
+                HubError(error.status, error.status * 1000, error.reason).body(), status=error.status
+            )
 
     def _check_token(self, request: web.Request) -> None:
         try:
             check_token(request.headers.get("Authorization", ""), self.host_name, self._key, policy=POLICY)
         except TokenError as error:
-            message = f"Unauthorized: {error}."
-            raise HubError.unauthorized(message) from None
+            raise HubError.unauthorized(f"Unauthorized: {error}.") from None
 
     def _client_id(self, request: web.Request) -> str:
         return self._hub.client_id(request.match_info["device"], request.match_info["module"])
@@ -104,8 +102,7 @@ class ServiceApi:
         body = await _json_object(request)
         name = body.get("methodName")
         if not isinstance(name, str):
-            message = "methodName must be a string."
-            raise HubError.invalid(message)
+            raise HubError.invalid("methodName must be a string.")
         response = await self._hub.invoke(
             client_id,
             name,
@@ -129,24 +126,23 @@ class ServiceApi:
         return web.json_response([_message(message) for message in self._hub.messages])
 
 
-def payload_of(response: MethodResponse) -> Any:  # noqa: ANN401 - any JSON value
+def payload_of(response: MethodResponse) -> Any:
     """Return the JSON value of a module's answer; `HubError` 502 if it is none."""
     try:
         return json.loads(response.payload or b"null")
     except ValueError as error:
-        message = f"The module answered with status {response.status} and a payload that is not JSON: {error}."
-        raise HubError(502, 502000, message) from None
+        raise HubError(
+            502, 502000, f"The module answered with status {response.status} and a payload that is not JSON: {error}."
+        ) from None
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.read())
     except ValueError as error:
-        message = f"The body is not JSON: {error}."
-        raise HubError.invalid(message) from None
+        raise HubError.invalid(f"The body is not JSON: {error}.") from None
     if not isinstance(body, dict):
-        message = f"The body must be a JSON object, not {type(body).__name__}."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"The body must be a JSON object, not {type(body).__name__}.")
     return body
 
 
@@ -155,8 +151,7 @@ def _seconds(body: dict[str, Any], name: str, limits: tuple[int, int], default: 
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or not limits[0] <= value <= limits[1]:
-        message = f"{name} must be an integer between {limits[0]} and {limits[1]}, not {value!r}."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"{name} must be an integer between {limits[0]} and {limits[1]}, not {value!r}.")
     return value
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import asyncssh
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SAMPLES = {
     "readme.txt": "This folder is the root of the SFTP server that localedge runs.\n",
@@ -22,7 +19,13 @@ class SftpServer:
     """Serves `root` to one user on an ephemeral port of `address`; the host key lives as long as the server."""
 
     def __init__(
-        self, root: Path, address: str, *, user: str = "device", password: str | None = None, public_key: str | None = None
+        self,
+        root: Path,
+        address: str,
+        *,
+        user: str = "device",
+        password: str | None = None,
+        public_key: str | None = None,
     ) -> None:
         self.root = root
         self.address = address

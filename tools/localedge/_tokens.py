@@ -38,31 +38,24 @@ def check_token(token: str, resource: str, key: bytes, *, policy: str | None = N
     """Raise `TokenError` unless `token` opens `resource`, was signed with `key`, and has not expired."""
     fields = _fields(token)
     if unquote(fields["sr"]).lower() != resource.lower():
-        message = f"the token is for {unquote(fields['sr'])!r}, not for {resource!r}"
-        raise TokenError(message)
+        raise TokenError(f"the token is for {unquote(fields['sr'])!r}, not for {resource!r}")
     if policy is not None and fields.get("skn") != policy:
-        message = f"the token names the policy {fields.get('skn')!r}, not {policy!r}"
-        raise TokenError(message)
+        raise TokenError(f"the token names the policy {fields.get('skn')!r}, not {policy!r}")
     expected = sign(key, f"{fields['sr']}\n{fields['se']}".encode())
     if not hmac.compare_digest(expected.encode(), unquote(fields["sig"]).encode()):
-        message = "the token's signature was not made with this identity's key"
-        raise TokenError(message)
+        raise TokenError("the token's signature was not made with this identity's key")
     # After the signature: an expiry that nobody signed says nothing.
     if int(fields["se"]) <= time.time():
-        message = f"the token expired {time.time() - int(fields['se']):.0f} s ago"
-        raise TokenError(message)
+        raise TokenError(f"the token expired {time.time() - int(fields['se']):.0f} s ago")
 
 
 def _fields(token: str) -> dict[str, str]:
     if not token.startswith(_PREFIX):
-        message = "not a shared access signature"
-        raise TokenError(message)
+        raise TokenError("not a shared access signature")
     fields = dict(part.partition("=")[::2] for part in token[len(_PREFIX) :].split("&"))
     missing = [name for name in ("sr", "sig", "se") if not fields.get(name)]
     if missing:
-        message = f"the token lacks {', '.join(missing)}"
-        raise TokenError(message)
+        raise TokenError(f"the token lacks {', '.join(missing)}")
     if not fields["se"].isascii() or not fields["se"].isdigit():
-        message = f"the token's expiry is not a number: {fields['se']!r}"
-        raise TokenError(message)
+        raise TokenError(f"the token's expiry is not a number: {fields['se']!r}")
     return fields

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
-import datetime
+import datetime as dt
 import re
 from typing import Any
 
@@ -76,19 +76,16 @@ def _same(left: object, right: object) -> bool:
 def check_document(document: object, name: str) -> None:
     """Raise `HubError` (400, or 413 for the size) unless IoT Hub would store `document`, or take it as a patch."""
     if not isinstance(document, dict):
-        message = f"{name} must be a JSON object, not {type(document).__name__}."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"{name} must be a JSON object, not {type(document).__name__}.")
     _check_object(document, name, depth=0)
     size = _size(document)
     if size > SIZE_LIMIT:
-        message = f"{name} is {size} bytes; the limit is {SIZE_LIMIT} bytes (32 KB)."
-        raise HubError.too_large(message)
+        raise HubError.too_large(f"{name} is {size} bytes; the limit is {SIZE_LIMIT} bytes (32 KB).")
 
 
 def _check_object(value: Document, path: str, depth: int) -> None:
     if depth > DEPTH_LIMIT:
-        message = f"{path} is nested deeper than {DEPTH_LIMIT} levels."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"{path} is nested deeper than {DEPTH_LIMIT} levels.")
     for key, inner in value.items():
         _check_key(key, path)
         _check_value(inner, f"{path}.{key}", depth)
@@ -97,11 +94,9 @@ def _check_object(value: Document, path: str, depth: int) -> None:
 def _check_key(key: str, path: str) -> None:
     length = len(_encoded(key))
     if not key or length > KEY_LIMIT:
-        message = f"{path} has a key of {length} bytes; a key has 1 to {KEY_LIMIT}."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"{path} has a key of {length} bytes; a key has 1 to {KEY_LIMIT}.")
     if _FORBIDDEN_IN_KEY.search(key):
-        message = f"{path} has the key {key!r}; a key has no '.', '$', '#', space or control character."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"{path} has the key {key!r}; a key has no '.', '$', '#', space or control character.")
 
 
 def _check_value(value: object, path: str, depth: int) -> None:
@@ -110,15 +105,14 @@ def _check_value(value: object, path: str, depth: int) -> None:
     elif isinstance(value, list):
         for position, item in enumerate(value):
             if item is None:
-                message = f"{path}[{position}] is null; an array cannot hold null."
-                raise HubError.invalid(message)
+                raise HubError.invalid(f"{path}[{position}] is null; an array cannot hold null.")
             _check_value(item, f"{path}[{position}]", depth)
     elif isinstance(value, str) and len(_encoded(value)) > STRING_LIMIT:
-        message = f"{path} is a string of {len(_encoded(value))} bytes; the limit is {STRING_LIMIT} (4 KB)."
-        raise HubError.invalid(message)
+        raise HubError.invalid(
+            f"{path} is a string of {len(_encoded(value))} bytes; the limit is {STRING_LIMIT} (4 KB)."
+        )
     elif isinstance(value, int) and not INTEGER_MINIMUM <= value <= INTEGER_MAXIMUM:
-        message = f"{path} is {value}; an integer lies between {INTEGER_MINIMUM} and {INTEGER_MAXIMUM}."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"{path} is {value}; an integer lies between {INTEGER_MINIMUM} and {INTEGER_MAXIMUM}.")
 
 
 def _size(value: object) -> int:
@@ -242,21 +236,18 @@ class Twin:
 
 def _writable_parts(request: object) -> tuple[Document | None, Document | None]:
     if not isinstance(request, dict):
-        message = "The body must be a twin: a JSON object with properties.desired or tags."
-        raise HubError.invalid(message)
+        raise HubError.invalid("The body must be a twin: a JSON object with properties.desired or tags.")
     properties = request.get("properties") or {}
     tags = request.get("tags")
     if not isinstance(properties, dict) or not isinstance(tags, (dict, type(None))):
-        message = "properties and tags must be JSON objects."
-        raise HubError.invalid(message)
+        raise HubError.invalid("properties and tags must be JSON objects.")
     desired = properties.get("desired")
     if isinstance(desired, dict):
         desired = {key: value for key, value in desired.items() if key not in _READ_ONLY}
     elif desired is not None:
-        message = f"properties.desired must be a JSON object, not {type(desired).__name__}."
-        raise HubError.invalid(message)
+        raise HubError.invalid(f"properties.desired must be a JSON object, not {type(desired).__name__}.")
     return tags, desired
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -9,17 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
 from aiohttp import web
 
+from localedge._identity import ModuleIdentity
 from localedge._tokens import sign
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from localedge._identity import ModuleIdentity
 
 API_VERSION = "2019-01-30"
 """The version that a module is told to ask for."""
@@ -76,14 +72,11 @@ class WorkloadApi:
 
 def _data_to_sign(request: object) -> bytes:
     if not isinstance(request, dict):
-        message = "not a JSON object"
-        raise ValueError(message)  # noqa: TRY004 - every wrong request is a ValueError to the caller
+        raise ValueError("not a JSON object")  # noqa: TRY004 - every wrong request is a ValueError to the caller
     if request.get("keyId") != "primary":
-        message = f"keyId is {request.get('keyId')!r}, not 'primary'"
-        raise ValueError(message)
+        raise ValueError(f"keyId is {request.get('keyId')!r}, not 'primary'")
     if request.get("algo") != "HMACSHA256":
-        message = f"algo is {request.get('algo')!r}, not 'HMACSHA256'"
-        raise ValueError(message)
+        raise ValueError(f"algo is {request.get('algo')!r}, not 'HMACSHA256'")
     return base64.b64decode(str(request.get("data", "")), validate=True)
 
 

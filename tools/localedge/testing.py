@@ -6,7 +6,7 @@ import os
 
 
 def worker_address() -> str:
-    """Return a loopback address that no other worker of pytest-xdist uses: 127.0.1.1 for gw0, 127.0.1.2 for gw1, …
+    """Return a loopback address that no other worker of pytest-xdist uses: 127.0.1.1 for gw0, 127.0.1.2 for gw1.
 
     azure-iot-device fixes the hub's port, so that runtimes side by side need addresses of their own. Without
     pytest-xdist it is 127.0.1.1, too.
