@@ -178,7 +178,7 @@ class LocalEdge:
         return next(filter(condition, self.messages))
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
-        """Return when `condition` holds, asked after each change in the hub; else `TimeoutError`, with the log's end."""
+        """Return when `condition` holds, asked after each change in the hub; `TimeoutError` if it never does."""
         if not self._run(self._runtime.hub.changes.until(condition, timeout)):
             raise TimeoutError(
                 f"Not within {timeout:g} s: {what}. The end of the module's log:\n{self.module_log[-2000:]}"
@@ -279,6 +279,11 @@ class LocalEdge:
         return self._runtime.log_file
 
     @property
+    def has_sftp_server(self) -> bool:
+        """Whether this runtime has an SFTP server."""
+        return self._runtime.sftp_server is not None
+
+    @property
     def sftp_server(self) -> SftpServer:
         """The SFTP server of this runtime."""
         if self._runtime.sftp_server is None:
@@ -320,14 +325,28 @@ class LocalEdge:
         return self._run(call())
 
     def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        return self._submit(coroutine).result()
+        future = self._submit(coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C while waiting: the work ends, too
+            raise
 
     def _submit(self, coroutine: Coroutine[Any, Any, _Result]) -> Future[_Result]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def _end_loop(self) -> None:
+        self._submit(_end_tasks()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
+
+
+async def _end_tasks() -> None:
+    """Cancel what still runs, and wait until it has cleaned up."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -94,6 +94,12 @@ class ModuleProcess:
         )
 
     async def _supervise(self) -> None:
+        try:
+            await self._run_and_restart()
+        finally:
+            self.kill()  # not left behind when the supervision itself is cancelled
+
+    async def _run_and_restart(self) -> None:
         for restart in range(_RESTART_LIMIT + 1):
             if restart:
                 await asyncio.sleep(min(self._back_off * 2 ** (restart - 1), 300))

@@ -1,0 +1,213 @@
+"""What `make demo` runs: the whole way from a cloud-side call to a file on an SFTP server, on this machine.
+
+It starts the runtime from the deployment template with an SFTP server of its own, calls every method of the module
+through the service API, compares the files byte for byte, and shows each call and its answer. The files stay in
+`demo-files/`. The exit status is 0 only if every answer was the expected one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from localedge._edge import LocalEdge
+from localedge._errors import HubError, LocalEdgeError
+from localedge._service_client import ServiceClient
+
+_MODULE = "sftp"
+_REPORT_LINES = 50_000
+_CONNECT_LIMIT = 30
+_TABLE_WIDTH = 140
+_ANSWER_LENGTH = 160
+
+
+class Step(NamedTuple):
+    """A call, and what its answer has to be."""
+
+    method: str
+    payload: dict[str, Any] | None
+    status: int
+    expected: Callable[[Any], bool]
+
+
+class Outcome(NamedTuple):
+    """A call that was made."""
+
+    step: Step
+    status: int
+    answer: Any
+    milliseconds: float
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether the answer was the expected one."""
+        return self.status == self.step.status and self.step.expected(self.answer)
+
+
+def equals(value: object) -> Callable[[Any], bool]:
+    """Expect exactly this, of this type: 1 is not `true`."""
+    return lambda answer: type(answer) is type(value) and answer == value
+
+
+def refused(code: str) -> Callable[[Any], bool]:
+    """Expect a refusal with this code, and a message."""
+    return lambda answer: isinstance(answer, dict) and answer.get("code") == code and bool(answer.get("message"))
+
+
+def _authenticated(answer: object) -> bool:
+    return isinstance(answer, dict) and answer.get("authenticated") is True
+
+
+STEPS = (
+    Step("test_connection", None, 200, _authenticated),
+    Step("is_connected", None, 200, equals(value=True)),
+    Step("exists", {"path": "hello.txt"}, 200, equals(value=True)),
+    Step("exists", {"path": "nothing-here.txt"}, 200, equals(value=False)),
+    Step("upload_file", {"source": "report.csv", "dest": "reports/2026/report.csv"}, 200, equals(value=True)),
+    Step("list_files", {"path": "reports/2026"}, 200, equals(["reports/2026/report.csv"])),
+    Step("list_files", {"path": "."}, 200, equals(["hello.txt", "readme.txt"])),
+    Step(
+        "list_files",
+        {"path": "measurements", "file_pattern": "01-02"},
+        200,
+        equals(["measurements/2026-01-02.csv"]),
+    ),
+    Step("download_file", {"source": "measurements/2026-01-02.csv", "dest": "downloads/"}, 200, equals(value=True)),
+    Step("move_file", {"source": "reports/2026/report.csv", "dest": "archive/report.csv"}, 200, equals(value=True)),
+    Step("download_file", {"source": "archive/report.csv", "dest": "report-returned.csv"}, 200, equals(value=True)),
+    Step("delete_file", {"path": "hello.txt"}, 200, equals(value=True)),
+    Step("exists", {"path": "hello.txt"}, 200, equals(value=False)),
+    Step("download_file", {"source": "nothing-here.txt", "dest": "downloads/"}, 404, refused("not_found")),
+    Step("upload_file", {"source": "../outside.txt", "dest": "x"}, 400, refused("path_not_allowed")),
+    Step("delete_file", {"file": "hello.txt"}, 400, refused("invalid_request")),
+    Step("copy_file", None, 404, refused("unknown_method")),
+    Step("disconnect", None, 200, equals(None)),
+    Step("is_connected", None, 200, equals(value=False)),
+)
+"""Every method, in an order in which each finds what it needs."""
+
+
+def main(
+    template: Annotated[Path, typer.Option(help="The deployment template.")] = Path("deployment.template.json"),
+    directory: Annotated[Path, typer.Option(help="Where the files stay; emptied first.")] = Path("demo-files"),
+    address: Annotated[str, typer.Option(help="The loopback address to use.")] = "127.0.0.1",
+) -> None:
+    """Call every method of the module on real parts, and show the answers."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_TABLE_WIDTH)
+    try:
+        succeeded = _demonstrate(console, template, directory, address)
+    except (LocalEdgeError, TimeoutError) as error:
+        console.print(f"[red]The demo could not be run:[/red] {escape(str(error))}")
+        succeeded = False
+    raise typer.Exit(0 if succeeded else 1)
+
+
+def _demonstrate(console: Console, template: Path, directory: Path, address: str) -> bool:
+    started = time.monotonic()
+    _empty(directory)
+    with LocalEdge(template, directory=directory, address=address, sftp_server=True) as edge:
+        _write_report(edge.local_root / "report.csv")
+        console.print(
+            f"Edge hub on {edge.address}:8883, SFTP server on port {edge.sftp_server.port}; the module starts …"
+        )
+        edge.wait_until_connected(_CONNECT_LIMIT)
+        client = ServiceClient(edge.connection_string, edge.authority_file.read_text(), edge.device)
+        _wait_for_server(client)
+        console.print(f"Ready after {time.monotonic() - started:.1f} s.")
+        outcomes = [_call(client, step) for step in STEPS]
+        console.print(_table(outcomes))
+        differences = _differences(edge)
+    for difference in differences:
+        console.print(f"[red]{escape(difference)}[/red]")
+    failed = sum(not outcome.is_expected for outcome in outcomes)
+    console.print(_summary(len(outcomes), failed, differences))
+    console.print(
+        f"The files are in {directory}/: local/ is the module's side, sftp/ the server's, module.log the log."
+    )
+    return not failed and not differences
+
+
+def _empty(directory: Path) -> None:
+    """Remove what an earlier demo has left, and nothing else."""
+    for name in ("local", "state", "sftp"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    (directory / "module.log").unlink(missing_ok=True)
+
+
+def _write_report(file: Path) -> None:
+    lines = (f"{number},{number * number % 9973}\n" for number in range(_REPORT_LINES))
+    file.write_text("".join(["number,value\n", *lines]), encoding="utf-8")
+
+
+def _wait_for_server(client: ServiceClient) -> None:
+    """Wait until the module's first session stands: it opens one as soon as it has its settings."""
+    deadline = time.monotonic() + _CONNECT_LIMIT
+    while client.invoke(_MODULE, "is_connected") != (200, True):
+        if time.monotonic() > deadline:
+            reported = client.twin(_MODULE)["properties"]["reported"].get("connection")
+            raise TimeoutError(f"the module has no session with the SFTP server; it reports {reported}")
+        time.sleep(0.2)
+
+
+def _call(client: ServiceClient, step: Step) -> Outcome:
+    started = time.perf_counter()
+    try:
+        status, answer = client.invoke(_MODULE, step.method, step.payload)
+    except HubError as error:
+        status, answer = error.status, f"not from the module: {error.message}"
+    return Outcome(step, status, answer, 1000 * (time.perf_counter() - started))
+
+
+def _differences(edge: LocalEdge) -> list[str]:
+    """Compare the files that went through with their originals."""
+    server, local = edge.sftp_server.root, edge.local_root
+    pairs = (
+        (local / "report.csv", server / "archive/report.csv"),
+        (local / "report.csv", local / "report-returned.csv"),
+        (server / "measurements/2026-01-02.csv", local / "downloads/2026-01-02.csv"),
+    )
+    return [
+        f"{copy} is not the same as {original}"
+        for original, copy in pairs
+        if not copy.is_file() or copy.read_bytes() != original.read_bytes()
+    ]
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    table = Table(title="Direct methods of the module, called through the service API")
+    for heading in ("", "method", "payload", "status", "answer", "ms"):
+        table.add_column(heading, justify="right" if heading in {"status", "ms"} else "left", overflow="fold")
+    for outcome in outcomes:
+        answer = json.dumps(outcome.answer, ensure_ascii=False)
+        if len(answer) > _ANSWER_LENGTH:
+            answer = f"{answer[:_ANSWER_LENGTH]} …"
+        table.add_row(
+            "[green]ok[/green]" if outcome.is_expected else "[red]NO[/red]",
+            outcome.step.method,
+            "" if outcome.step.payload is None else escape(json.dumps(outcome.step.payload)),
+            str(outcome.status),
+            escape(answer),
+            f"{outcome.milliseconds:.0f}",
+        )
+    return table
+
+
+def _summary(calls: int, failed: int, differences: list[str]) -> str:
+    if failed or differences:
+        return f"[red]{failed} of {calls} calls were not answered as expected, {len(differences)} files differ.[/red]"
+    return f"[green]All {calls} calls were answered as expected, and all files are the same on both sides.[/green]"
+
+
+if __name__ == "__main__":
+    typer.run(main)
