@@ -14,6 +14,7 @@
      ├─ Internal              500  internal
      ├─ HostKeyMismatch       502  host_key_mismatch
      ├─ TransferIncomplete    502  transfer_incomplete
+     │   └─ EndOfFile         (never reaches a caller: whoever reads knows what to make of it)
      ├─ Unsupported           502  unsupported
      ├─ NotConfigured         503  not_configured
      ├─ Unreachable           503  unreachable
@@ -27,7 +28,30 @@ answer requests.
 
 from __future__ import annotations
 
+import errno
+import socket
+import struct
 from typing import ClassVar
+
+import paramiko
+from cryptography import exceptions as cryptography_exceptions
+from paramiko.buffered_pipe import PipeTimeout
+from paramiko.hostkeys import InvalidHostKey
+from paramiko.packet import NeedRekeyException
+from paramiko.pkey import UnknownKeyType
+from paramiko.ssh_exception import (
+    BadHostKeyException,
+    ConfigParseError,
+    CouldNotCanonicalize,
+    IncompatiblePeer,
+    MessageOrderError,
+    NoValidConnectionsError,
+    PartialAuthentication,
+    PasswordRequiredException,
+    UnableToAuthenticate,
+)
+
+from iot.sftp.client._pysftp import pysftp
 
 
 class SFTPError(Exception):
@@ -135,6 +159,10 @@ class TransferIncomplete(SFTPError):
     code, status = "transfer_incomplete", 502
 
 
+class EndOfFile(TransferIncomplete):
+    """The server has no more bytes, or no more names, where it was asked for some."""
+
+
 class Unsupported(SFTPError):
     """The server does not offer what was asked for, or speaks only algorithms that are no longer accepted."""
 
@@ -169,3 +197,160 @@ class NoSpace(SFTPError):
     """Disk or quota full, local or remote."""
 
     code, status = "no_space", 507
+
+
+# --- local file system -----------------------------------------------------------------------------------------------
+
+LOCAL_REASONS: dict[int, tuple[type[SFTPError], str]] = {
+    errno.ENOENT: (NotFound, "there is no such local file or directory"),
+    errno.EACCES: (PermissionDenied, "the local file system refused: check the owner and the permissions"),
+    errno.EPERM: (PermissionDenied, "the local file system refused: check the owner and the permissions"),
+    errno.EROFS: (PermissionDenied, "the local file system is read-only"),
+    errno.EISDIR: (IsADirectory, "this is a local directory: name a file in it"),
+    errno.ENOTDIR: (NotADirectory, "a part of this local path is a file, not a directory"),
+    errno.EEXIST: (NotADirectory, "a part of this local path is a file, not a directory"),
+    errno.ENOSPC: (NoSpace, "the local disk is full"),
+    errno.EDQUOT: (NoSpace, "the local disk quota is used up"),
+    errno.EFBIG: (NoSpace, "the file is larger than the local file system takes"),
+    errno.ELOOP: (PathNotAllowed, "the local path leads through a symbolic link that may not be followed"),
+    errno.ENAMETOOLONG: (PathNotAllowed, "the local path or a name in it is too long"),
+}
+
+
+def from_os_error(error: OSError, path: str | None = None) -> SFTPError:
+    """Give a failure of the local file system its name."""
+    if error.errno in LOCAL_REASONS:
+        reason, message = LOCAL_REASONS[error.errno]
+        return reason(message, path=path)
+    return PermissionDenied(f"the local file system refused: {error.strerror or 'no reason given'}", path=path)
+
+
+# --- the server's answers --------------------------------------------------------------------------------------------
+
+# Status codes 2 to 8 are those of SFTP version 3 (draft-ietf-secsh-filexfer-02, section 7). Servers of later versions
+# send their own codes to clients of version 3 as well (draft-ietf-secsh-filexfer-13, section 9.1).
+SSH_FX_OK, SSH_FX_EOF, SSH_FX_NO_SUCH_FILE, SSH_FX_PERMISSION_DENIED, SSH_FX_FAILURE = range(5)
+SSH_FX_OP_UNSUPPORTED = 8
+
+STATUS_REASONS: dict[int, tuple[type[SFTPError], str]] = {
+    SSH_FX_EOF: (EndOfFile, "the server ended the answer too early"),
+    SSH_FX_NO_SUCH_FILE: (NotFound, "there is no such file or directory on the server"),
+    SSH_FX_PERMISSION_DENIED: (PermissionDenied, "the server refused: ask its administrator for the permission"),
+    SSH_FX_FAILURE: (PermissionDenied, "the server refused without a reason that we know"),
+    5: (PermissionDenied, "the server refused the request as malformed: the name may be too long for it"),
+    6: (ConnectionLost, "the server has no connection to its storage"),
+    7: (ConnectionLost, "the server lost the connection to its storage"),
+    SSH_FX_OP_UNSUPPORTED: (Unsupported, "the server does not offer this operation"),
+    10: (NotFound, "there is no such directory on the server"),
+    11: (PermissionDenied, "the server refused: the name is taken"),
+    12: (PermissionDenied, "the server's storage is write-protected"),
+    13: (PermissionDenied, "the server's storage holds no medium"),
+    14: (NoSpace, "the server's disk is full"),
+    15: (NoSpace, "the quota on the server is used up"),
+    17: (PermissionDenied, "the server refused: somebody else holds a lock on the file"),
+    19: (NotADirectory, "a part of this path is a file on the server, not a directory"),
+    20: (PathNotAllowed, "the server does not accept this file name"),
+    24: (IsADirectory, "this is a directory on the server: name a file in it"),
+}
+
+NO_SPACE_WORDS = ("no space", "quota", "disk full", "storage full", "insufficient storage")
+
+
+class StatusReply(Exception):  # noqa: N818 - a reply of the server, not yet an error
+    """A status that is not OK: the server's code and words (draft-ietf-secsh-filexfer-02, section 7)."""
+
+    def __init__(self, status: int, words: str) -> None:
+        """Take the code and the words."""
+        super().__init__(f"status {status}: {words}")
+        self.status = status
+        self.words = words
+
+
+def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:
+    """Give a server's refusal its name."""
+    reason, message = STATUS_REASONS.get(reply.status, STATUS_REASONS[SSH_FX_FAILURE])
+    if reply.status == SSH_FX_FAILURE and any(word in reply.words.casefold() for word in NO_SPACE_WORDS):
+        reason, message = NoSpace, "the server's disk or quota is full"
+    said = printable(reply.words, 200)
+    return reason(f"{message} (it said {said!r})" if said else message, path=path)
+
+
+def printable(text: str, longest: int) -> str:
+    """Cut a text from outside to `longest` characters, with what could disturb a terminal or a log replaced."""
+    cut = text if len(text) <= longest else text[: longest - 1] + "…"
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+
+
+# --- everything below: paramiko, pysftp, sockets ---------------------------------------------------------------------
+
+# The most specific class first. `from_lower_layer` takes the first that fits.
+LOWER_LAYER_REASONS: tuple[tuple[type[BaseException], type[SFTPError], str], ...] = (
+    (PasswordRequiredException, AuthenticationFailed, "the private key is encrypted: give its passphrase"),
+    (paramiko.BadAuthenticationType, AuthenticationFailed, "the server does not accept this kind of credential"),
+    (PartialAuthentication, AuthenticationFailed, "the server wants a further credential after this one"),
+    (UnableToAuthenticate, AuthenticationFailed, "the server refused the credential"),
+    (paramiko.AuthenticationException, AuthenticationFailed, "the server refused the credential"),
+    (UnknownKeyType, AuthenticationFailed, "the private key is of a type that is not accepted any more"),
+    (BadHostKeyException, HostKeyMismatch, "the server's key is not the known one"),
+    (InvalidHostKey, HostKeyMismatch, "a host key is not readable"),
+    (IncompatiblePeer, Unsupported, "the server offers only algorithms that are no longer accepted"),
+    (paramiko.ChannelException, Unsupported, "the server refused to open a channel for SFTP"),
+    (MessageOrderError, ConnectionLost, "the server broke the order of the key exchange"),
+    (paramiko.ProxyCommandFailure, Unreachable, "the proxy command failed"),
+    (CouldNotCanonicalize, Unreachable, "the host's name is not known"),
+    (ConfigParseError, InvalidRequest, "an SSH configuration file is not readable"),
+    (pysftp.ConnectionException, Unreachable, "there is no connection to the server"),
+    (pysftp.CredentialException, AuthenticationFailed, "the credential is not usable"),
+    (pysftp.HostKeysException, HostKeyMismatch, "the known host keys are not readable"),
+    (paramiko.SFTPError, ConnectionLost, "the server's answer was not SFTP"),
+    (NeedRekeyException, ConnectionLost, "the session ended in a key exchange"),
+    (paramiko.SSHException, ConnectionLost, "the SSH session broke"),
+    (cryptography_exceptions.InvalidTag, ConnectionLost, "a packet was damaged on its way"),
+    (cryptography_exceptions.InvalidSignature, ConnectionLost, "the server's signature is wrong"),
+    (cryptography_exceptions.UnsupportedAlgorithm, Unsupported, "an algorithm is not available on this machine"),
+    (cryptography_exceptions.InvalidKey, AuthenticationFailed, "the private key is not usable"),
+    (cryptography_exceptions.AlreadyFinalized, Internal, "the encryption was used after its end"),
+    (cryptography_exceptions.NotYetFinalized, Internal, "the encryption was used before its end"),
+    (cryptography_exceptions.AlreadyUpdated, Internal, "the encryption was used twice"),
+    (cryptography_exceptions.InternalError, Internal, "the cryptography library failed"),
+    (socket.gaierror, Unreachable, "the host's name is not known: check the name and the DNS servers"),
+    (socket.herror, Unreachable, "the host's address is not known"),
+    (NoValidConnectionsError, Unreachable, "no address of the host accepts connections"),
+    (PipeTimeout, Unreachable, "the server did not answer in time"),
+    (TimeoutError, Unreachable, "the server did not answer in time"),
+    (ConnectionRefusedError, Unreachable, "nothing accepts connections there: check host and port"),
+    (ConnectionResetError, ConnectionLost, "the server or a firewall reset the connection"),
+    (ConnectionAbortedError, ConnectionLost, "the connection was aborted"),
+    (BrokenPipeError, ConnectionLost, "the server closed the connection"),
+    (EOFError, ConnectionLost, "the server closed the connection"),
+    (struct.error, ConnectionLost, "the server's answer was not SFTP"),
+)
+
+NETWORK_ERRORS = frozenset(
+    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL, errno.ETIMEDOUT},
+)
+
+
+def from_lower_layer(error: BaseException, path: str | None = None) -> SFTPError:
+    """Give any exception of paramiko, pysftp, a socket or the local file system its name.
+
+    What is not known here is a defect of ours: `Internal`.
+    """
+    if isinstance(error, SFTPError):
+        return error
+    if isinstance(error, StatusReply):
+        return from_status(error, path)
+    for lower, reason, message in LOWER_LAYER_REASONS:
+        if isinstance(error, lower):
+            return reason(_with_words(message, error), path=path)
+    if isinstance(error, OSError):
+        if error.errno in NETWORK_ERRORS:
+            return Unreachable(_with_words("there is no way to the host", error), path=path)
+        return from_os_error(error, path)
+    return Internal(f"a defect in this software ({type(error).__name__}): please report it with the log", path=path)
+
+
+def _with_words(message: str, error: BaseException) -> str:
+    """Add the lower layer's own words, which never hold a credential, where they say more than the class does."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{message} ({printable(words, 200)})" if words and not isinstance(error, struct.error) else message

@@ -1,0 +1,68 @@
+"""A synchronous SFTP client for unattended devices: whole files or none, and a name for every failure."""
+
+from iot.sftp.client._client import IoTSFTPClient
+from iot.sftp.client._connection import ServerInfo
+from iot.sftp.client._errors import (
+    AuthenticationFailed,
+    Busy,
+    ConnectionLost,
+    DeadlineExceeded,
+    HostKeyMismatch,
+    Internal,
+    InvalidRequest,
+    IsADirectory,
+    NoSpace,
+    NotADirectory,
+    NotConfigured,
+    NotFound,
+    PathNotAllowed,
+    PermissionDenied,
+    SFTPError,
+    TooLarge,
+    TransferIncomplete,
+    UnknownMethod,
+    Unreachable,
+    Unsupported,
+    from_os_error,
+)
+from iot.sftp.client._host_keys import check_pin
+from iot.sftp.client._local_files import LocalFiles, LocalName
+from iot.sftp.client._session import SFTPSession, Transfer
+from iot.sftp.client._settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._version import VERSION, __version__
+
+__all__ = [
+    "VERSION",
+    "AuthenticationFailed",
+    "Busy",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "HostKeyMismatch",
+    "Internal",
+    "InvalidRequest",
+    "IoTSFTPClient",
+    "IsADirectory",
+    "LocalFiles",
+    "LocalName",
+    "NoSpace",
+    "NotADirectory",
+    "NotConfigured",
+    "NotFound",
+    "PathNotAllowed",
+    "PermissionDenied",
+    "SFTPError",
+    "SFTPSession",
+    "Secret",
+    "ServerInfo",
+    "ServerSettings",
+    "TimeLimits",
+    "TooLarge",
+    "Transfer",
+    "TransferIncomplete",
+    "UnknownMethod",
+    "Unreachable",
+    "Unsupported",
+    "__version__",
+    "check_pin",
+    "from_os_error",
+]

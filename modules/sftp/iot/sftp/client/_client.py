@@ -1,0 +1,263 @@
+"""`IoTSFTPClient`: booleans and lists, and the typed reason of a failure kept aside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from iot.sftp.client._errors import SFTPError
+from iot.sftp.client._host_keys import check_pin
+from iot.sftp.client._session import SFTPSession
+from iot.sftp.client._settings import Secret, ServerSettings, TimeLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+# What the settings call the arguments of `IoTSFTPClient`.
+ARGUMENTS = {
+    "host": "sftp_host",
+    "port": "sftp_port",
+    "user": "sftp_user",
+    "password": "sftp_pass",
+    "connect": "connect_timeout",
+    "stall": "stall_timeout",
+}
+
+
+class IoTSFTPClient:
+    """A synchronous client for the files of one SFTP server, made for unattended devices.
+
+    No method raises for anything that the server, the network or a file system does: it returns `False` (`None` from
+    `list_files`), logs one line, and leaves the reason in `last_error`. Callers who prefer exceptions use
+    `SFTPSession`. One client may be used from several threads at once, and in a `with` block.
+
+    A destination, local or remote, always holds either the old complete file or the new complete one.
+
+    Attributes:
+        sftp_host, sftp_port, sftp_user, sftp_pass: as given.
+    """
+
+    def __init__(
+        self,
+        sftp_host: str,
+        sftp_port: int,
+        sftp_user: str,
+        sftp_pass: str | None = None,
+        *,
+        private_key: str | os.PathLike[str] | None = None,
+        passphrase: str | None = None,
+        host_keys: Iterable[str] = (),
+        known_hosts: str | os.PathLike[str] | None = None,
+        root: str | None = None,
+        connect_timeout: float = TimeLimits.connect,
+        stall_timeout: float = TimeLimits.stall,
+        keep_alive: float = TimeLimits.keep_alive,
+    ) -> None:
+        """Open the session once, within the connect timeout.
+
+        If that fails, nothing is raised: the client is usable but not connected, and the next call tries again.
+
+        Parameters:
+            sftp_host: the server's IP address or DNS name.
+            sftp_port: its port, 1 to 65535.
+            sftp_user: the name to log in with.
+            sftp_pass: the password; `None` or empty if there is a private key.
+            private_key: the text of a private key (OpenSSH or PEM), or the path of a file that holds one.
+            passphrase: of the private key.
+            host_keys: the only keys accepted from the server: `SHA256:…` or public key lines. Without them, keys in
+                `~/.ssh/known_hosts` and `known_hosts` are believed, and the first key of an unknown server is
+                remembered in the latter.
+            known_hosts: default: `iot-sftp-client/known_hosts` in the user's state directory (`XDG_STATE_HOME`).
+            root: the remote directory that paths are taken inside of, and never leave.
+            connect_timeout: seconds for a whole new session.
+            stall_timeout: seconds after which a server that answers nothing is given up.
+            keep_alive: seconds between two signs of life on an idle session; 0 sends none.
+
+        Raises:
+            ValueError: an argument can never work; the message names it.
+        """
+        self.sftp_host = sftp_host
+        self.sftp_port = sftp_port
+        self.sftp_user = sftp_user
+        self.sftp_pass = sftp_pass
+        self._errors = threading.local()
+        try:
+            settings = ServerSettings(
+                host=sftp_host,
+                port=sftp_port,
+                user=sftp_user,
+                password=_secret("password", sftp_pass),
+                private_key=_private_key(private_key),
+                passphrase=_secret("passphrase", passphrase),
+                host_keys=_pins(host_keys),
+                known_hosts=_default_known_hosts() if known_hosts is None else Path(known_hosts).expanduser(),
+                known_hosts_files=_believed_known_hosts(),
+                root=root,
+                time_limits=TimeLimits(connect_timeout, stall_timeout, keep_alive),
+            )
+        except ValueError as error:
+            raise ValueError(_in_arguments(str(error))) from None
+        self._session = SFTPSession(settings)
+        self._attempt(self._session.connect, failed=None)
+
+    @property
+    def last_error(self) -> SFTPError | None:
+        """Why this thread's last call failed; `None` after a success."""
+        error: SFTPError | None = getattr(self._errors, "last", None)
+        return error
+
+    def is_connected(self) -> bool:
+        """Ask the live session whether the server is there; a peer that is gone gives `False`, within the timeout."""
+        connected = self._session.is_connected()
+        self._errors.last = None
+        return connected
+
+    def disconnect(self) -> None:
+        """End the session, its threads and its socket. Safe to repeat; a later operation opens a new session."""
+        self._errors.last = None
+        self._session.disconnect()
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a file or a directory is on the server.
+
+        `False` with `last_error` `None` only when the server says that it is not there.
+        """
+        return self._attempt(lambda: self._session.exists(_text(path)), failed=False)
+
+    def download_file(self, source: str, dest: str) -> bool:
+        """Download a file; `dest` is created or replaced at one blow, missing local parents are created.
+
+        Parameters:
+            source: the file on the server.
+            dest: the local file; an existing directory, or a path that ends with `/`, keeps the file's name.
+        """
+        return self._attempt(lambda: bool(self._session.download_file(_text(source), _text(dest))), failed=False)
+
+    def upload_file(self, source: str, dest: str) -> bool:
+        """Upload a file; `dest` is created or replaced at one blow, missing remote parents are created.
+
+        Parameters:
+            source: the local file.
+            dest: the file on the server; an existing directory, or a path that ends with `/`, keeps the file's name.
+        """
+        return self._attempt(lambda: bool(self._session.upload_file(_text(source), _text(dest))), failed=False)
+
+    def delete_file(self, path: str) -> bool:
+        """Delete a file on the server; a directory is refused."""
+
+        def delete() -> bool:
+            self._session.delete_file(_text(path))
+            return True
+
+        return self._attempt(delete, failed=False)
+
+    def move_file(self, source: str, dest: str) -> bool:
+        """Move a file on the server; `dest` and its parents are created, or `dest` is replaced.
+
+        Parameters:
+            source: the file; a directory is refused.
+            dest: its new path; an existing directory, or a path that ends with `/`, keeps the file's name.
+        """
+
+        def move() -> bool:
+            self._session.move_file(_text(source), _text(dest))
+            return True
+
+        return self._attempt(move, failed=False)
+
+    def list_files(self, path: str, file_pattern: str | None = None) -> list[str] | None:
+        """Return the sorted paths of the files directly under a directory on the server, without directories.
+
+        Parameters:
+            path: the directory; the paths returned are `path` joined with the names, plain names for `.`.
+            file_pattern: a substring that a path must hold to be returned.
+
+        Returns `[]` if nothing is there or nothing matches, `None` if it could not be listed.
+        """
+        return self._attempt(lambda: self._session.list_files(_text(path), file_pattern), failed=None)
+
+    def __enter__(self) -> IoTSFTPClient:
+        """Return the client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        self.disconnect()
+
+    def __repr__(self) -> str:
+        """Show host, port, user and state, never a secret."""
+        state = "connected" if self._session.is_open else "disconnected"
+        return f"IoTSFTPClient(sftp_host={self.sftp_host!r}, sftp_port={self.sftp_port!r}, sftp_user={self.sftp_user!r}, {state})"
+
+    def _attempt(self, call: Callable[[], Result], failed: Result) -> Result:
+        self._errors.last = None
+        try:
+            return call()
+        except SFTPError as error:
+            self._errors.last = error
+            logger.warning("%s [%s]", error, error.code)
+            return failed
+
+
+def _in_arguments(message: str) -> str:
+    """Return a complaint about a setting as one about the argument that it came from."""
+    name, _, rest = message.partition(" ")
+    return f"{ARGUMENTS.get(name, name)} {rest}"
+
+
+def _secret(name: str, value: str | None) -> Secret | None:
+    if value is not None and not isinstance(value, str):
+        message = f"{name} must be a text, not {type(value).__name__}"
+        raise ValueError(message)
+    return Secret(value) if value else None
+
+
+def _private_key(value: str | os.PathLike[str] | None) -> Secret | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and "-----BEGIN" in value:
+        return Secret(value)
+    return Secret.from_file(Path(value).expanduser())
+
+
+def _pins(host_keys: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(host_keys, str):
+        host_keys = [host_keys]
+    try:
+        return tuple(check_pin(pin) for pin in host_keys)
+    except ValueError as error:
+        message = f"host_keys cannot be used: {error}"
+        raise ValueError(message) from None
+
+
+def _default_known_hosts() -> Path | None:
+    """Return the file of our own in the user's state directory, or `None` for a user without a home."""
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
+    return Path(state) / "iot-sftp-client" / "known_hosts"
+
+
+def _believed_known_hosts() -> tuple[Path, ...]:
+    try:
+        return (Path.home() / ".ssh" / "known_hosts",)
+    except RuntimeError:
+        return ()
+
+
+def _text(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        message = f"a path must be a text, not {type(text).__name__}"
+        raise TypeError(message)
+    return text

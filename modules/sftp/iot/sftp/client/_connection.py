@@ -1,0 +1,344 @@
+"""One connection to a server: pysftp's `Connection`, made safe.
+
+pysftp has no time limits, looks host keys up wrongly and never checks them again, takes RSA keys only, and gives one
+channel that only one thread may use. Its constructor's own steps are kept and replaced one by one: dialling, the
+transport with its key check, logging in. This file is the only one that reaches into private parts of pysftp and
+paramiko: `_start_transport`, `_set_authentication` and `_transport` of `pysftp.Connection`, `_verify_key` and
+`_parse_disconnect` of `paramiko.Transport`; `tests/client/test_private_parts.py` fails when they move.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+
+from iot.sftp.client._channel import Reply, SFTPChannel, wait_for
+from iot.sftp.client._credentials import authenticate
+from iot.sftp.client._dial import dial
+from iot.sftp.client._errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    HostKeyMismatch,
+    SFTPError,
+    Unreachable,
+    Unsupported,
+    from_lower_layer,
+    printable,
+)
+from iot.sftp.client._pysftp import pysftp
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    from iot.sftp.client._deadline import Deadline
+    from iot.sftp.client._host_keys import HostKeyPolicy
+    from iot.sftp.client._settings import ServerSettings
+
+# AES-GCM first: fastest, and authenticated in one pass. CBC, 3DES and MACs on MD5 or cut short are not offered.
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+MACS = (
+    "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512", "hmac-sha1",
+)  # fmt: skip
+
+# The server may send this much before we have taken it: enough for 50 ms at 600 Mbit/s.
+CHANNEL_WINDOW = 4 * 1024 * 1024
+CHANNEL_PACKET = 256 * 1024
+
+MOST_TRANSFER_CHANNELS = 8  # OpenSSH grants ten sessions a connection (MaxSessions), one is for quick calls
+
+# paramiko tells of each broken connection with a trace at level ERROR. Here that is told once, by the session: what
+# paramiko has to say about it is for debugging.
+logging.getLogger("iot.sftp.client.ssh").addFilter(lambda record: _only_for_debugging(record))
+
+
+def _only_for_debugging(record: logging.LogRecord) -> bool:
+    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server showed of itself.
+
+    Attributes:
+        host_key: the fingerprint of its key, `SHA256:…`.
+        server: its version line, `SSH-2.0-…`.
+        cipher: what the connection is encrypted with.
+        extensions: the SFTP extensions that it announced.
+    """
+
+    host_key: str
+    server: str
+    cipher: str
+    extensions: tuple[str, ...]
+
+
+class _RefusedKeyError(paramiko.SSHException):
+    """Carries our reason through paramiko's thread, which tells expected from unexpected by this class."""
+
+    def __init__(self, reason: HostKeyMismatch) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
+class _Transport(paramiko.Transport):
+    """Checks the server's key in every key exchange, the first and all later ones, before it is trusted with more."""
+
+    policy: HostKeyPolicy
+    settings: ServerSettings
+    deadline: Deadline
+    farewell: str | None = None
+
+    def connect(self, *_: object, **__: object) -> None:
+        """Take the place of paramiko's own, which pysftp calls: the same steps, with time limits."""
+        self.banner_timeout = self.handshake_timeout = self.auth_timeout = self.deadline.remaining()
+        self.start_client(timeout=self.deadline.remaining())
+        if not self.initial_kex_done:
+            message = "the server began the key exchange and did not end it in time"
+            raise Unreachable(message)
+        self.auth_timeout = self.deadline.remaining()
+        authenticate(self, self.settings)
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
+        key: paramiko.PKey = self.host_key  # type: ignore[attr-defined] # set by the line above
+        try:
+            self.policy.check(key)
+        except HostKeyMismatch as reason:
+            raise _RefusedKeyError(reason) from None
+
+    def _parse_disconnect(self, m: paramiko.Message) -> None:
+        m.get_int()
+        self.farewell = printable(m.get_string().decode("utf-8", "replace"), 200)
+
+
+class _Options(pysftp.CnOpts):  # type: ignore[misc] # pysftp has no types
+    """pysftp's options without its look into `~/.ssh/known_hosts`: the transport checks the key."""
+
+    def __init__(self) -> None:
+        self.log = False
+        self.compression = False
+        self.ciphers = None
+        self.hostkeys = None
+
+
+class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
+    """A connection that is logged in, and the SFTP channels on it.
+
+    One channel is for quick calls. Transfers borrow their own, so that they do not hold quick calls up; where the
+    server grants no further channel, they share the first one.
+    """
+
+    _transport: _Transport | None
+
+    def __init__(self, settings: ServerSettings, policy: HostKeyPolicy, deadline: Deadline) -> None:
+        """Dial, check the key, log in, and start SFTP.
+
+        Raises:
+            SFTPError: whatever went wrong, by name; nothing is left open then.
+        """
+        self._settings = settings
+        self._policy = policy
+        self._deadline = deadline
+        self._limits = settings.time_limits
+        self._lock = threading.Lock()
+        self._channels: list[SFTPChannel] = []
+        self._idle_channels: list[SFTPChannel] = []
+        self._more_channels = True
+        self._last_activity = time.monotonic()
+        self._failure: SFTPError | None = None
+        self._transport = None
+        try:
+            with self._closed_after(deadline):
+                super().__init__(settings.host, username=settings.user, port=settings.port, cnopts=_Options())
+                self._quick = self._open_channel(deadline)
+        except BaseException as error:
+            reason = self._reason(error, deadline)
+            self.close(reason)
+            if isinstance(error, Exception):
+                raise reason from error
+            raise
+        self._live_transport.set_keepalive(int(self._limits.keep_alive))
+
+    def __del__(self) -> None:
+        """Do nothing: pysftp would talk to the server from within the garbage collector."""
+
+    @property
+    def quick(self) -> SFTPChannel:
+        """The channel for calls that are answered at once."""
+        return self._quick
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection has not been seen to break."""
+        return self._failure is None and not self._quick.closed and self._live_transport.is_active()
+
+    @property
+    def info(self) -> ServerInfo:
+        """What the server showed of itself."""
+        transport = self._live_transport
+        cipher, _ = self.active_ciphers
+        key: paramiko.PKey = transport.get_remote_server_key()
+        return ServerInfo(
+            host_key=key.fingerprint,
+            server=printable(transport.remote_version, 255),
+            cipher=cipher,
+            extensions=tuple(printable(name, 255) for name in sorted(self._quick.extensions)),
+        )
+
+    @contextmanager
+    def transfer_channel(self, deadline: Deadline) -> Iterator[SFTPChannel]:
+        """Lend a channel for one transfer: an idle one, a new one, or the one for quick calls if there is no other."""
+        with self._lock:
+            channel = self._idle_channels.pop() if self._idle_channels else None
+            open_one = channel is None and self._more_channels and len(self._channels) <= MOST_TRANSFER_CHANNELS
+        if open_one:
+            channel = self._try_another_channel(deadline)
+        if channel is None:
+            yield self._quick
+            return
+        try:
+            yield channel
+        finally:
+            if not channel.closed:
+                with self._lock:
+                    self._idle_channels.append(channel)
+
+    def wait(self, future: Future[Reply], deadline: Deadline) -> Reply:
+        """Wait for an answer; a server that owes one and is silent for too long loses its connection.
+
+        Raises:
+            DeadlineExceeded, ConnectionLost, StatusReply: see `wait_for`.
+        """
+        try:
+            return wait_for(future, deadline, self._silence, self._limits.stall)
+        except ConnectionLost as error:
+            self.close(error)
+            raise self._reason(error, deadline) from None
+
+    def close(self, error: SFTPError | None = None) -> None:
+        """End the connection: calls in flight fail with `error`, threads and the socket are gone on return."""
+        with self._lock:
+            self._failure = self._failure or error or ConnectionLost("the connection was closed")
+            failure, channels = self._failure, list(self._channels)
+        for channel in channels:
+            channel.fail(failure)
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        # paramiko closes the socket only of a transport that was active
+        with suppress(OSError):
+            transport.sock.close()
+        if transport.ident is not None and transport is not threading.current_thread():
+            transport.join()
+        for channel in channels:
+            channel.join()
+
+    @property
+    def _live_transport(self) -> _Transport:
+        assert self._transport is not None  # noqa: S101 - the constructor has set it, and nothing takes it away
+        return self._transport
+
+    def _start_transport(self, host: str, port: int) -> None:
+        """Take the place of pysftp's: a socket within the time limit, and a transport that checks keys."""
+        sock: socket.socket = dial(host, port, self._deadline, self._limits.stall)
+        transport = _Transport(sock, default_window_size=CHANNEL_WINDOW, default_max_packet_size=CHANNEL_PACKET)
+        self._transport = transport
+        transport.policy, transport.settings, transport.deadline = self._policy, self._settings, self._deadline
+        transport.set_log_channel("iot.sftp.client.ssh")
+        options = transport.get_security_options()
+        options.ciphers, options.digests = CIPHERS, MACS
+        preferred = [kind for kind in self._policy.preferred_types() if kind in options.key_types]
+        options.key_types = tuple(dict.fromkeys([*preferred, *options.key_types]))
+
+    def _set_authentication(self, *_: Any) -> None:  # noqa: ANN401 - pysftp's signature
+        """Take the place of pysftp's: `_Transport.connect` logs in."""
+
+    def _open_channel(self, deadline: Deadline) -> SFTPChannel:
+        transport = self._live_transport
+        raw = transport.open_session(timeout=max(deadline.remaining(), 0.001))
+        raw.invoke_subsystem("sftp")
+        channel = SFTPChannel(raw, self._note_activity)
+        with self._lock:
+            self._channels.append(channel)
+        channel.start(lambda future: wait_for(future, deadline, self._silence, self._limits.stall))
+        return channel
+
+    def _try_another_channel(self, deadline: Deadline) -> SFTPChannel | None:
+        """Open a further channel, or learn that the server grants none."""
+        limit = deadline.within(self._limits.connect)
+        try:
+            with self._closed_after(limit):
+                return self._open_channel(limit)
+        except (paramiko.ChannelException, Unsupported):
+            self._more_channels = False
+            return None
+        except Exception as error:
+            if not self._live_transport.is_active():
+                raise self._reason(error, limit) from error
+            self._more_channels = False  # the subsystem was refused: the connection itself is in order
+            return None
+
+    @contextmanager
+    def _closed_after(self, deadline: Deadline) -> Iterator[None]:
+        """Close the transport at the deadline: some of paramiko's calls wait for ever."""
+        if not deadline.limited:
+            yield
+            return
+        timer = threading.Timer(deadline.remaining(), self._close_transport)
+        timer.daemon = True
+        timer.name = "sftp-connect-limit"
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _close_transport(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _note_activity(self) -> None:
+        self._last_activity = time.monotonic()
+
+    def _silence(self) -> float:
+        return time.monotonic() - self._last_activity
+
+    def _reason(self, error: BaseException, deadline: Deadline) -> SFTPError:
+        """Name what ended the connection: what paramiko's thread found comes before what its callers saw of it."""
+        transport = self._transport
+        saved = getattr(transport, "saved_exception", None)
+        for cause in (error, saved):
+            if isinstance(cause, _RefusedKeyError):
+                return cause.reason
+        if isinstance(error, SFTPError) and not isinstance(error, ConnectionLost):
+            return error
+        if transport is None or transport.initial_kex_done and transport.authenticated:
+            return from_lower_layer(error)
+        return self._handshake_reason(error, transport, deadline)
+
+    def _handshake_reason(self, error: BaseException, transport: _Transport, deadline: Deadline) -> SFTPError:
+        """Name what ended a connection before it was logged in: paramiko has one class for several reasons."""
+        named = from_lower_layer(error)
+        if deadline.remaining() == 0.0:
+            return Unreachable(f"the server did not let us in within {self._limits.connect:g} s")
+        refused = isinstance(named, AuthenticationFailed) and transport.is_active()
+        if refused or isinstance(named, Unsupported):
+            return named
+        if transport.farewell and transport.initial_kex_done:
+            return AuthenticationFailed(f"the server refused the login and said: {transport.farewell}")
+        if transport.farewell:
+            return ConnectionLost(f"the server ended the connection and said: {transport.farewell}")
+        if transport.initial_kex_done:
+            return ConnectionLost("the connection broke during the login")
+        return ConnectionLost("the server closed the connection before it had shown its key: is this an SSH server?")

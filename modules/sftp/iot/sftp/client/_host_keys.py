@@ -1,0 +1,250 @@
+"""Which keys a server may have: pinned, known or remembered; any other is refused.
+
+Lines are those of OpenSSH's known_hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): plain names, `[host]:port`, hashed
+names, patterns with `*`, `?` and `!`, and the marker `@revoked`. Certificates of hosts are not negotiated, so
+`@cert-authority` lines are passed over.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import fnmatch
+import hashlib
+import logging
+import os
+import secrets
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from paramiko import HostKeys
+
+from iot.sftp.client._errors import HostKeyMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import paramiko
+
+logger = logging.getLogger(__name__)
+
+SSH_PORT = 22
+RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # RFC 8332: what an `ssh-rsa` key signs with today
+
+# Keys of this process that could not be written anywhere, by known_hosts name.
+_in_memory: dict[tuple[str, str], str] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """A key that a line gives to a host: its type, its base64 text, and whether it is refused (`@revoked`)."""
+
+    key_type: str
+    text: str
+    revoked: bool = False
+
+
+class HostKeyPolicy:
+    """What is believed about one server's key."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        pinned: Iterable[str] = (),
+        known_hosts: Path | None = None,
+        known_hosts_files: Iterable[Path] = (),
+    ) -> None:
+        """Take the server's name, and where its keys are known from; see `ServerSettings`."""
+        self.name = known_hosts_name(host, port)
+        self._pinned = tuple(pinned)
+        self._known_hosts = known_hosts
+        self._files = tuple(known_hosts_files)
+
+    def preferred_types(self) -> list[str]:
+        """Return the key types that are pinned or known, which are to be negotiated first (RFC 4253, section 7.1)."""
+        if self._pinned:
+            types = [fields[0] for fields in map(str.split, self._pinned) if len(fields) > 1]
+        else:
+            types = [known.key_type for known in self._known() if not known.revoked]
+        signatures: list[str] = []
+        for key_type in types:
+            signatures += RSA_SIGNATURES if key_type == "ssh-rsa" else (key_type,)
+        return list(dict.fromkeys(signatures))
+
+    def check(self, key: paramiko.PKey) -> None:
+        """Accept a key that is pinned or known, remember the first one, refuse any other.
+
+        Raises:
+            HostKeyMismatch: with both fingerprints.
+        """
+        if self._pinned:
+            if not any(_is_pin_of(pin, key) for pin in self._pinned):
+                raise self._mismatch(key, (_pin_fingerprint(pin) for pin in self._pinned), "pinned")
+            return
+        with _locked(self._known_hosts):
+            known = self._known()
+            text = key.get_base64()
+            if any(entry.revoked and entry.text == text for entry in known):
+                message = f"the key {key.fingerprint} of {self.name} is marked as revoked"
+                raise HostKeyMismatch(message)
+            valid = [entry for entry in known if not entry.revoked]
+            if not valid:
+                self._remember(key)
+            elif not any(entry.text == text for entry in valid):
+                raise self._mismatch(key, (fingerprint(entry.text) for entry in valid), "known")
+
+    def forget(self) -> None:
+        """Forget the remembered key, so that the next one seen is remembered; never a pinned one.
+
+        Files that are only believed are not changed.
+        """
+        with _locked(self._known_hosts), _lock:
+            for name, text in [item for item in _in_memory if item[0] == self.name]:
+                del _in_memory[name, text]
+            if self._known_hosts is None or not self._known_hosts.exists():
+                return
+            kept = [line for line in _lines(self._known_hosts) if not _parse(line, self.name)]
+            _write(self._known_hosts, kept)
+
+    def _known(self) -> list[KnownKey]:
+        with _lock:
+            known = [KnownKey(key_type, text) for (name, text), key_type in _in_memory.items() if name == self.name]
+        for path in (*self._files, *([self._known_hosts] if self._known_hosts else [])):
+            for line in _lines(path):
+                known += _parse(line, self.name)
+        return known
+
+    def _remember(self, key: paramiko.PKey) -> None:
+        line = f"{self.name} {key.get_name()} {key.get_base64()}"
+        if self._known_hosts is not None:
+            try:
+                self._known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _write(self._known_hosts, [*_lines(self._known_hosts), line])
+            except OSError as error:
+                logger.warning(
+                    "The key %s of %s cannot be remembered in %s (%s): it is kept until this process ends",
+                    key.fingerprint, self.name, self._known_hosts, error.strerror,
+                )  # fmt: skip
+            else:
+                logger.info("Remembered the key %s of %s, seen for the first time", key.fingerprint, self.name)
+                return
+        with _lock:
+            _in_memory[self.name, key.get_base64()] = key.get_name()
+
+    def _mismatch(self, key: paramiko.PKey, expected: Iterable[str], how: str) -> HostKeyMismatch:
+        return HostKeyMismatch(
+            f"{self.name} has the key {key.fingerprint}, but {how} is {' or '.join(expected)}. Nothing was sent to it. "
+            "Ask the server's administrator whether its key was changed, before you accept the new one",
+        )
+
+
+def known_hosts_name(host: str, port: int) -> str:
+    """Return a server's name as known_hosts has it: `host`, or `[host]:port` where the port is not 22."""
+    return host.lower() if port == SSH_PORT else f"[{host.lower()}]:{port}"
+
+
+def fingerprint(text: str) -> str:
+    """Return the SHA256 fingerprint of a key's base64 text, in OpenSSH's form."""
+    try:
+        digest = hashlib.sha256(base64.b64decode(text)).digest()
+    except ValueError:
+        return "an unreadable key"
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def check_pin(pin: str) -> str:
+    """Return a pin that can match a key.
+
+    Raises:
+        ValueError: it is neither `SHA256:…` nor a public key line.
+    """
+    pin = pin.strip()
+    fields = pin.split()
+    with suppress(ValueError):
+        if pin.startswith("SHA256:") and len(base64.b64decode(pin[7:].rstrip("=") + "=", validate=True)) == 32:  # noqa: PLR2004 - SHA-256
+            return pin
+        if len(fields) > 1:
+            blob = base64.b64decode(fields[1], validate=True)
+            if blob[4 : 4 + int.from_bytes(blob[:4], "big")].decode() == fields[0]:
+                return pin
+    message = "a host key is 'SHA256:' and 43 characters as ssh-keygen -l shows it, or a public key line 'type base64'"
+    raise ValueError(message)
+
+
+def _is_pin_of(pin: str, key: paramiko.PKey) -> bool:
+    return _pin_fingerprint(pin) == key.fingerprint
+
+
+def _pin_fingerprint(pin: str) -> str:
+    pin = pin.strip()
+    return pin.rstrip("=") if pin.startswith("SHA256:") else fingerprint(pin.split()[1])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        logger.warning("The known hosts in %s cannot be read: %s", path, error.strerror)
+        return []
+
+
+def _parse(line: str, name: str) -> list[KnownKey]:
+    """Return the key that a line gives to `name`, if it gives one."""
+    fields = line.split()
+    marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
+    if len(fields) < 3 or fields[0].startswith("#") or marker not in {"", "@revoked"}:  # noqa: PLR2004 - names type key
+        return []
+    return [KnownKey(fields[1], fields[2], bool(marker))] if _names(fields[0], name) else []
+
+
+def _names(patterns: str, name: str) -> bool:
+    matched = False
+    for pattern in patterns.split(","):
+        if pattern.startswith("|1|"):
+            with suppress(ValueError, AssertionError, IndexError):  # a damaged salt matches nothing
+                matched |= HostKeys.hash_host(name, pattern) == pattern
+        elif fnmatch.fnmatchcase(name, pattern.lstrip("!").lower().replace("[", "[[]")):
+            if pattern.startswith("!"):
+                return False
+            matched = True
+    return matched
+
+
+@contextmanager
+def _locked(path: Path | None) -> Iterator[None]:
+    """Hold a lock between processes on a known_hosts file, where its directory can be written."""
+    try:
+        descriptor = None if path is None else os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        descriptor = None
+    try:
+        if descriptor is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    """Replace a file by these lines, whole or not at all, readable by its owner only."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,186 @@
+"""The bytes of SFTP version 3 (draft-ietf-secsh-filexfer-02): what a packet looks like, nothing about when it is sent.
+
+Paths are bytes here. Text becomes bytes as UTF-8 with `surrogateescape`, so that a name that is not UTF-8 can be
+listed, and given back to the server byte by byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._errors import PathNotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION = 3
+
+
+class Kind(IntEnum):
+    """Packet types (section 3)."""
+
+    INIT = 1
+    VERSION = 2
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    WRITE = 6
+    LSTAT = 7
+    FSTAT = 8
+    SETSTAT = 9
+    FSETSTAT = 10
+    OPENDIR = 11
+    READDIR = 12
+    REMOVE = 13
+    MKDIR = 14
+    RMDIR = 15
+    REALPATH = 16
+    STAT = 17
+    RENAME = 18
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED = 200
+    EXTENDED_REPLY = 201
+
+
+class OpenFlag(IntEnum):
+    """How a file is opened (section 6.3)."""
+
+    READ = 0x01
+    WRITE = 0x02
+    APPEND = 0x04
+    CREATE = 0x08
+    TRUNCATE = 0x10
+    EXCLUSIVE = 0x20
+
+
+ATTR_SIZE, ATTR_UIDGID, ATTR_PERMISSIONS, ATTR_ACMODTIME, ATTR_EXTENDED = 0x01, 0x02, 0x04, 0x08, 0x80000000
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a server tells of a file (section 5); `None` where it does not.
+
+    `mode` holds type and permissions as `st_mode` does, times are seconds since 1970.
+    """
+
+    size: int | None = None
+    mode: int | None = None
+    access_time: int | None = None
+    modification_time: int | None = None
+
+    def pack(self) -> bytes:
+        """Return the bytes that ask a server for these attributes."""
+        flags, parts = 0, b""
+        if self.size is not None:
+            flags, parts = flags | ATTR_SIZE, parts + struct.pack(">Q", self.size)
+        if self.mode is not None:
+            flags, parts = flags | ATTR_PERMISSIONS, parts + struct.pack(">I", self.mode)
+        if self.access_time is not None and self.modification_time is not None:
+            flags, parts = flags | ATTR_ACMODTIME, parts + struct.pack(">II", self.access_time, self.modification_time)
+        return struct.pack(">I", flags) + parts
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name in a directory, and what the server told of it without following a link."""
+
+    name: bytes
+    attributes: Attributes
+
+
+class Reader:
+    """Takes the fields of a packet from its bytes, in their order. Raises `struct.error` where they end too early."""
+
+    __slots__ = ("_data", "_position")
+
+    def __init__(self, data: bytes) -> None:
+        """Start at the first field."""
+        self._data = data
+        self._position = 0
+
+    def uint32(self) -> int:
+        """Take a 32-bit number."""
+        (value,) = struct.unpack_from(">I", self._data, self._position)
+        self._position += 4
+        return int(value)
+
+    def uint64(self) -> int:
+        """Take a 64-bit number."""
+        (value,) = struct.unpack_from(">Q", self._data, self._position)
+        self._position += 8
+        return int(value)
+
+    def string(self) -> bytes:
+        """Take a string: its length and its bytes."""
+        length = self.uint32()
+        end = self._position + length
+        if end > len(self._data):
+            message = f"a string of {length} bytes does not fit into its packet"
+            raise struct.error(message)
+        value = self._data[self._position : end]
+        self._position = end
+        return value
+
+    def attributes(self) -> Attributes:
+        """Take the attributes of a file."""
+        flags = self.uint32()
+        size = self.uint64() if flags & ATTR_SIZE else None
+        if flags & ATTR_UIDGID:
+            self.uint64()
+        mode = self.uint32() if flags & ATTR_PERMISSIONS else None
+        access_time, modification_time = (self.uint32(), self.uint32()) if flags & ATTR_ACMODTIME else (None, None)
+        if flags & ATTR_EXTENDED:
+            for _ in range(self.uint32()):
+                self.string()
+                self.string()
+        return Attributes(size, mode, access_time, modification_time)
+
+    def entries(self) -> Iterator[Entry]:
+        """Take the names of a NAME packet (section 7); the `ls -l` line between name and attributes is not used."""
+        for _ in range(self.uint32()):
+            name = self.string()
+            self.string()
+            yield Entry(name, self.attributes())
+
+    def at_end(self) -> bool:
+        """Tell whether all has been taken."""
+        return self._position >= len(self._data)
+
+    def extensions(self) -> Iterator[tuple[str, bytes]]:
+        """Take the pairs at the end of a VERSION packet (section 4)."""
+        while not self.at_end():
+            name = self.string().decode("utf-8", "replace")
+            yield name, self.string()
+
+
+def string(value: bytes) -> bytes:
+    """Return a string field: its length and its bytes."""
+    return struct.pack(">I", len(value)) + value
+
+
+def encode_path(path: str) -> bytes:
+    """Return a path as the server gets it.
+
+    Raises:
+        PathNotAllowed: it holds a NUL, or a surrogate that no name can be made of.
+    """
+    if "\0" in path:
+        message = "a path holds no NUL character"
+        raise PathNotAllowed(message, path=path)
+    try:
+        return path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        message = "the path holds a character that cannot be written as UTF-8"
+        raise PathNotAllowed(message, path=path) from None
+
+
+def decode_path(path: bytes) -> str:
+    """Return a server's path as text; `encode_path` gives the same bytes back."""
+    return path.decode("utf-8", "surrogateescape")

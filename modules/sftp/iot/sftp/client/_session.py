@@ -1,0 +1,390 @@
+"""A session that comes back by itself: the eight operations, raising `SFTPError`s, from any number of threads."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from iot.sftp.client import _operations as operations
+from iot.sftp.client._connection import Connection, ServerInfo
+from iot.sftp.client._deadline import Deadline
+from iot.sftp.client._errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    Internal,
+    NotFound,
+    PermissionDenied,
+    SFTPError,
+    Unreachable,
+    from_lower_layer,
+)
+from iot.sftp.client._host_keys import HostKeyPolicy
+from iot.sftp.client._local_files import LocalFiles
+from iot.sftp.client._remote_files import RemoteFiles
+from iot.sftp.client._remote_paths import RemotePaths
+from iot.sftp.client._replace import temporary_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from iot.sftp.client._settings import ServerSettings
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+ATTEMPTS_WITHOUT_DEADLINE = 3
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a transfer did.
+
+    Attributes:
+        bytes: the size of the file, compared between source and destination.
+        seconds: from the call to the end.
+        atomic: whether the destination was replaced in one step. `False` where the server does not offer that.
+    """
+
+    bytes: int
+    seconds: float
+    atomic: bool
+
+
+@dataclass
+class _Attempt:
+    """What an operation works with: a connection, the call's deadline, and which try this is (0 is the first)."""
+
+    connection: Connection
+    deadline: Deadline
+    number: int
+
+    @property
+    def remote(self) -> RemoteFiles:
+        """The server's files, over the channel for quick calls."""
+        return RemoteFiles(self.connection, self.connection.quick, self.deadline)
+
+    @contextmanager
+    def transfer(self) -> Iterator[RemoteFiles]:
+        """Lend the server's files over a channel for one transfer."""
+        with self.connection.transfer_channel(self.deadline) as channel:
+            yield RemoteFiles(self.connection, channel, self.deadline)
+
+
+class SFTPSession:
+    """The operations of `IoTSFTPClient`, raising `SFTPError`s instead of returning `False`.
+
+    The connection is opened by the first call that needs it, and again when it broke. An operation that is safe to
+    repeat is repeated after a break, with growing pauses, within its deadline. Every method may be called from
+    several threads at once, and takes `timeout`: seconds for the whole call, `None` for no limit but those of
+    `TimeLimits` for each step.
+    """
+
+    def __init__(self, settings: ServerSettings, *, local_files: LocalFiles | None = None) -> None:
+        """Take the settings; nothing is opened yet.
+
+        Parameters:
+            settings: the server, the credentials and the time limits.
+            local_files: how local paths are reached; all of the local file system if it is left out.
+        """
+        self.settings = settings
+        self._local_files = local_files or LocalFiles()
+        self._paths = RemotePaths(settings.root)
+        self._server = settings.host, settings.port, settings.user
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._connecting: Future[Connection] | None = None
+        self._disconnects = 0
+        self._in_flight = 0
+        self._close_when_idle = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a session is open and has not been seen to break; the server is not asked."""
+        connection = self._connection
+        return connection is not None and connection.alive
+
+    def connect(self, *, timeout: float | None = None) -> ServerInfo:
+        """Open the session now, if it is not open, and return what the server showed of itself."""
+        return self._run("connect", None, timeout, lambda attempt: attempt.connection.info)
+
+    def is_connected(self, *, timeout: float | None = None) -> bool:
+        """Ask the live session whether the server is there; never opens one, never raises.
+
+        A server that does not answer within `timeout`, or the connect limit if that is shorter, counts as gone.
+        """
+        connection = self._connection
+        if connection is None or not connection.alive:
+            return False
+        deadline = Deadline(timeout).within(self.settings.time_limits.connect)
+        try:
+            RemoteFiles(connection, connection.quick, deadline).real_path(".")
+        except ConnectionLost:
+            self._drop(connection)
+            return False
+        except (NotFound, PermissionDenied):
+            return True  # a refusal is an answer
+        except Exception as error:  # noqa: BLE001 - the question is whether it answers, not why it does not
+            logger.debug("The live session did not answer: %s", error)
+            return False
+        return True
+
+    def disconnect(self) -> None:
+        """End the session, its threads and its socket; calls in flight fail with `ConnectionLost`.
+
+        Safe to repeat. A later call opens a new session.
+        """
+        with self._lock:
+            self._disconnects += 1
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(ConnectionLost("disconnect was called while this was under way"))
+
+    def close(self, *, when_idle: bool = False) -> None:
+        """End the session, at once or as soon as no call is in flight."""
+        with self._lock:
+            self._close_when_idle = when_idle
+            wait = when_idle and self._in_flight > 0
+        if not wait:
+            self.disconnect()
+
+    def exists(self, path: str, *, timeout: float | None = None) -> bool:
+        """Tell whether a file or a directory is there. `False` only when the server says that it is not."""
+
+
+        def work(attempt: _Attempt) -> bool:
+            return attempt.remote.kind_of(self._paths.on_server(path)) is not None
+
+        return self._run("exists", path, timeout, work)
+
+    def list_files(self, path: str, file_pattern: str | None = None, *, timeout: float | None = None) -> list[str]:
+        """Return the sorted paths of the files directly under `path`; `[]` if nothing is there.
+
+        Parameters:
+            path: a remote directory; the paths returned begin with it, except for `.`.
+            file_pattern: a substring that a path must hold to be returned.
+            timeout: seconds.
+        """
+
+        def work(attempt: _Attempt) -> list[str]:
+            return operations.list_files(attempt.remote, self._paths.on_server(path), path, file_pattern)
+
+        return self._run("list_files", path, timeout, work)
+
+    def delete_file(self, path: str, *, timeout: float | None = None) -> None:
+        """Delete a file or a link; a directory is refused."""
+
+        def work(attempt: _Attempt) -> None:
+            operations.delete_file(attempt.remote, self._paths.on_server(path), again=attempt.number > 0)
+
+        self._run("delete_file", path, timeout, work)
+
+    def move_file(self, source: str, dest: str, *, timeout: float | None = None) -> bool:
+        """Move a file, creating or replacing `dest` and creating its parents; a directory as `source` is refused.
+
+        Returns whether the destination was replaced in one atomic step.
+        """
+
+        def work(attempt: _Attempt) -> bool:
+            start, end = self._paths.on_server(source), self._paths.on_server(dest)
+            return operations.move_file(attempt.remote, start, end, self._server, again=attempt.number > 0)
+
+        return self._run("move_file", source, timeout, work)
+
+    def download_file(self, source: str, dest: str, *, timeout: float | None = None) -> Transfer:
+        """Download a file, creating or replacing `dest` at one blow and creating its parents.
+
+        Parameters:
+            source: the remote file.
+            dest: the local file; an existing directory, or a path that ends with `/`, keeps the source's name.
+            timeout: seconds.
+        """
+        started = time.monotonic()
+
+        def work(attempt: _Attempt) -> int:
+            with attempt.transfer() as remote:
+                return operations.download_file(remote, self._paths.on_server(source), self._local_files, dest)
+
+        size = self._run("download_file", source, timeout, work)
+        return Transfer(size, time.monotonic() - started, atomic=True)
+
+    def upload_file(self, source: str, dest: str, *, timeout: float | None = None) -> Transfer:
+        """Upload a file, creating or replacing `dest` at one blow and creating its parents.
+
+        Parameters:
+            source: the local file.
+            dest: the remote file; an existing directory, or a path that ends with `/`, keeps the source's name.
+            timeout: seconds.
+        """
+        started = time.monotonic()
+        temporary = temporary_name()  # one name for all tries: a broken one leaves nothing that the next does not mend
+
+        def work(attempt: _Attempt) -> tuple[int, bool]:
+            with self._local_files.source(source) as descriptor, attempt.transfer() as remote:
+                end = operations.into_directory(remote, self._paths.on_server(dest), source)
+                return operations.upload_file(remote, descriptor, end, temporary, self._server)
+
+        size, atomic = self._run("upload_file", source, timeout, work)
+        return Transfer(size, time.monotonic() - started, atomic)
+
+    def test_connection(self, *, learn: bool = False, timeout: float | None = None) -> ServerInfo:
+        """Connect anew with these settings, beside the session that may be open, and return what the server showed.
+
+        Parameters:
+            learn: forget the remembered key first (never a pinned one).
+            timeout: seconds.
+        """
+        deadline = Deadline(timeout)
+        try:
+            policy = self._host_key_policy()
+            if learn:
+                policy.forget()
+            connection = self._new_connection(policy, deadline)
+        except Exception as error:
+            raise _named(error, "test_connection", None) from error
+        info = connection.info
+        connection.close()
+        return info
+
+    # --- one call ---
+
+    def _run(self, operation: str, path: str | None, timeout: float | None, work: Callable[[_Attempt], Result]) -> Result:
+        """Run an operation under its deadline, again after a break, with every failure named."""
+        deadline = Deadline(timeout)
+        try:
+            with self._counted():
+                return self._repeat(work, deadline)
+        except Exception as error:
+            named = _named(error, operation, path)
+            if isinstance(named, Internal):
+                logger.exception("A defect in %s", operation)
+            raise named from error
+
+    def _repeat(self, work: Callable[[_Attempt], Result], deadline: Deadline) -> Result:
+        disconnects, attempts, lost = self._disconnects, 0, None
+        while True:
+            try:
+                connection = self._connected(deadline)
+                try:
+                    return work(_Attempt(connection, deadline, attempts))
+                except ConnectionLost:
+                    self._drop(connection)
+                    raise
+            except ConnectionLost as error:
+                lost = error
+            except SFTPError as error:
+                if lost is None or not isinstance(error, Unreachable | DeadlineExceeded):
+                    raise
+            attempts += 1
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+            exhausted = attempts >= ATTEMPTS_WITHOUT_DEADLINE and not deadline.limited
+            if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():
+                raise lost
+            logger.info("Trying again in %.1f s: %s", pause, lost.message)
+            time.sleep(pause)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+                last = self._close_when_idle and self._in_flight == 0
+            if last:
+                self.disconnect()
+
+    # --- the connection ---
+
+    def _connected(self, deadline: Deadline) -> Connection:
+        """Return the open connection; open one if there is none. Callers at the same time share one attempt."""
+        while True:
+            with self._lock:
+                if self._connection is not None and self._connection.alive:
+                    return self._connection
+                broken, self._connection = self._connection, None
+                attempt = self._connecting
+                mine = attempt is None
+                if attempt is None:
+                    attempt = self._connecting = Future()
+            if broken is not None:
+                broken.close()
+            if mine:
+                return self._open(attempt, deadline)
+            try:
+                return attempt.result(min(deadline.remaining(), threading.TIMEOUT_MAX))
+            except (FutureTimeoutError, TimeoutError):
+                raise deadline.exceeded() from None
+            except SFTPError as error:
+                if not isinstance(error, DeadlineExceeded):
+                    raise
+                deadline.check()  # it was the other caller's time that ran out, not this one's: try again
+
+    def _open(self, attempt: Future[Connection], deadline: Deadline) -> Connection:
+        with self._lock:
+            disconnects = self._disconnects
+        try:
+            connection = self._new_connection(self._host_key_policy(), deadline)
+        except BaseException as error:
+            with self._lock:
+                self._connecting = None
+            attempt.set_exception(error)
+            raise
+        with self._lock:
+            self._connecting = None
+            gone = self._disconnects != disconnects
+            self._connection = None if gone else connection
+        if gone:
+            error = ConnectionLost("disconnect was called while the session was being opened")
+            connection.close(error)
+            attempt.set_exception(error)
+            raise error
+        attempt.set_result(connection)
+        return connection
+
+    def _new_connection(self, policy: HostKeyPolicy, deadline: Deadline) -> Connection:
+        limit = deadline.within(self.settings.time_limits.connect)
+        try:
+            connection = Connection(self.settings, policy, limit)
+        except SFTPError:
+            deadline.check()
+            raise
+        info = connection.info
+        logger.info(
+            "Connected to %s port %s (%s, %s)", self.settings.host, self.settings.port, info.server, info.cipher
+        )
+        return connection
+
+    def _host_key_policy(self) -> HostKeyPolicy:
+        settings = self.settings
+        return HostKeyPolicy(
+            settings.host,
+            settings.port,
+            pinned=settings.host_keys,
+            known_hosts=settings.known_hosts,
+            known_hosts_files=settings.known_hosts_files,
+        )
+
+    def _drop(self, connection: Connection) -> None:
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
+        connection.close()
+
+    # --- helpers ---
+
+
+def _named(error: Exception, operation: str, path: str | None) -> SFTPError:
+    """Return a reason of this call's own: one broken connection fails many calls with the same object."""
+    named = from_lower_layer(error)
+    return type(named)(named.message, operation=operation, path=named.path if named.path is not None else path)

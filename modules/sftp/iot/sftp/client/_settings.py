@@ -1,0 +1,146 @@
+"""What a session needs to know: the server, the credentials and the time limits."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iot.sftp.client._errors import AuthenticationFailed
+
+PORT_MAXIMUM = 65535
+
+
+class Secret:
+    """A text that is never shown: `repr()`, `str()`, logs and errors see only where it comes from.
+
+    It is read when it is used, not before, so that a rotated file or variable works without new settings.
+    """
+
+    __slots__ = ("_kind", "_value")
+
+    def __init__(self, value: str) -> None:
+        """Hold the text itself."""
+        self._kind, self._value = "text", value
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Secret:
+        """Read the text from a file at each use, without its final newline."""
+        secret = cls(os.fspath(path))
+        secret._kind = "file"
+        return secret
+
+    @classmethod
+    def from_environment(cls, name: str) -> Secret:
+        """Read the text from an environment variable at each use."""
+        secret = cls(name)
+        secret._kind = "environment variable"
+        return secret
+
+    def read(self) -> str:
+        """Return the text.
+
+        Raises:
+            AuthenticationFailed: the file cannot be read, or the variable is not set.
+        """
+        if self._kind == "text":
+            return self._value
+        if self._kind == "environment variable":
+            try:
+                return os.environ[self._value]
+            except KeyError:
+                message = f"the environment variable {self._value}, which holds the credential, is not set"
+                raise AuthenticationFailed(message) from None
+        try:
+            return Path(self._value).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            message = f"the file {self._value}, which holds the credential, cannot be read: {reason}"
+            raise AuthenticationFailed(message) from None
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both come from the same place and are the same."""
+        return isinstance(other, Secret) and (self._kind, self._value) == (other._kind, other._value)
+
+    def __hash__(self) -> int:
+        """Hash what `__eq__` compares."""
+        return hash((self._kind, self._value))
+
+    def __repr__(self) -> str:
+        """Show where the secret comes from, never the secret."""
+        return "Secret('**********')" if self._kind == "text" else f"Secret(from {self._kind} {self._value})"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """How long a server may take, in seconds.
+
+    Attributes:
+        connect: for a whole new session: name lookup, TCP, key exchange, authentication and the SFTP version.
+        stall: for a server that answers nothing to what it was asked.
+        keep_alive: between two signs of life on an idle session; 0 sends none.
+    """
+
+    connect: float = 15.0
+    stall: float = 30.0
+    keep_alive: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a time."""
+        for name in ("connect", "stall", "keep_alive"):
+            value = getattr(self, name)
+            lowest = 0 if name == "keep_alive" else 0.001
+            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= 86400:
+                message = f"{name} must be a number of seconds from {lowest:g} to 86400, not {value!r}"
+                raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """One server and how to log in to it.
+
+    Attributes:
+        host: a DNS name, an IPv4 or an IPv6 address.
+        port: 1 to 65535.
+        user: the name to log in with.
+        password: or `None`; it is also the answer to keyboard-interactive prompts.
+        private_key: the text of a private key in OpenSSH or PEM form, or `None`.
+        passphrase: of the private key, or `None`.
+        host_keys: the only keys accepted from the server, each `SHA256:…` or a public key line (`ssh-ed25519 AAAA…`).
+            Empty: keys are looked up in `known_hosts_files` and `known_hosts`.
+        known_hosts: where the first key of an unknown server is remembered; `None` remembers it in memory only.
+        known_hosts_files: further files in OpenSSH's known_hosts format that are believed and never written.
+        root: the remote directory that paths are taken inside; `None` takes paths as the server does.
+        time_limits: see `TimeLimits`.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: Secret | None = None
+    private_key: Secret | None = None
+    passphrase: Secret | None = None
+    host_keys: tuple[str, ...] = ()
+    known_hosts: Path | None = None
+    known_hosts_files: tuple[Path, ...] = ()
+    root: str | None = None
+    time_limits: TimeLimits = field(default_factory=TimeLimits)
+
+    def __post_init__(self) -> None:
+        """Refuse what can never work, naming it."""
+        for name in ("host", "user"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value.strip() or "\0" in value:
+                message = f"{name} must be a text that is not empty, not {value!r}"
+                raise ValueError(message)
+        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 1 <= self.port <= PORT_MAXIMUM:
+            message = f"port must be a whole number from 1 to {PORT_MAXIMUM}, not {self.port!r}"
+            raise ValueError(message)
+        if self.password is None and self.private_key is None:
+            message = "password or private_key is needed to log in"
+            raise ValueError(message)
+        if self.root is not None and (not isinstance(self.root, str) or not self.root or "\0" in self.root):
+            message = f"root must be a remote directory that is not empty, not {self.root!r}"
+            raise ValueError(message)
