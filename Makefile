@@ -1,0 +1,85 @@
+# Every habit is one word. `make` alone lists them.
+
+export PYTHON ?= python3
+export PIP_ROOT_USER_ACTION = ignore
+PYTEST_OPTIONS ?=
+ENVIRONMENT := .venv
+SIBLINGS := .venv-siblings
+BIN := $(ENVIRONMENT)/bin
+SOURCES := $(shell find modules/sftp/iot -name '*.py')
+
+.PHONY: help demo test lint format requirements clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## list the words
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(ENVIRONMENT)/.demo ## see every method work, on a local edge runtime and a real SFTP server
+	$(BIN)/python -m localedge.demo
+
+test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with its coverage
+	tools/install-test-servers
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses logical $(PYTEST_OPTIONS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(ENVIRONMENT)/.dev ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(ENVIRONMENT)/.dev ## put the code into its style, and mend what can be mended safely
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Pins stay as they are unless a dependency asks for more; `make requirements UPGRADE=--upgrade` renews them all.
+# What ships, what builds it and what the demo uses is pinned to what is tested.
+PIN = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command 'make requirements' $(UPGRADE)
+AS_TESTED = --constraint requirements/dev.txt pyproject.toml --extra module
+
+requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
+	$(PIN) pyproject.toml --extra module --group dev --output-file requirements/dev.txt
+	$(PIN) --constraint requirements/dev.txt --group build --output-file requirements/build.txt
+	$(PIN) $(AS_TESTED) --output-file requirements/module.txt
+	$(PIN) $(AS_TESTED) --group localedge --output-file requirements/demo.txt
+	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
+
+clean: ## remove everything that was made here
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) build dist demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf modules/sftp/*.egg-info
+
+# The environments. A stamp says that one is made; they are made again when what they are made from has changed.
+
+$(ENVIRONMENT)/.demo: requirements/build.txt requirements/demo.txt pyproject.toml tools/make-environment
+	tools/make-environment $(ENVIRONMENT) requirements/demo.txt
+	$(INSTALL_PROJECT)
+	@touch $@
+
+$(ENVIRONMENT)/.dev: requirements/build.txt requirements/dev.txt pyproject.toml tools/make-environment
+	tools/make-environment $(ENVIRONMENT) requirements/dev.txt
+	$(INSTALL_PROJECT)
+	@touch $@ $(ENVIRONMENT)/.demo
+
+# The tools stand beside the project in its environment, and are no part of what it ships.
+define INSTALL_PROJECT
+$(BIN)/python -m pip install --quiet --no-input --no-index --no-build-isolation --no-deps --editable .
+@echo '$(CURDIR)/tools' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tools.pth"
+endef
+
+# Our wheel and a sibling distribution in one environment: pip's resolver accepts the two together, with all that each
+# pins, and needs nothing beyond what siblings.txt names.
+$(SIBLINGS)/.pinned: requirements/build.txt requirements/siblings.txt tools/make-environment
+	tools/make-environment $(SIBLINGS) requirements/siblings.txt
+	@touch $@
+
+$(SIBLINGS)/.made: $(SIBLINGS)/.pinned $(ENVIRONMENT)/.dev pyproject.toml $(SOURCES)
+	rm -rf $(SIBLINGS)/dist
+	$(BIN)/python -m build --no-isolation --outdir $(SIBLINGS)/dist . > $(SIBLINGS)/build.log || { cat $(SIBLINGS)/build.log; exit 1; }
+	$(SIBLINGS)/bin/python -m pip install --quiet --no-input --no-index --force-reinstall --no-deps $(SIBLINGS)/dist/*.whl
+	$(SIBLINGS)/bin/python -m pip install --quiet --no-input --no-index $(SIBLINGS)/dist/*.whl iot-edge-logger==1.0.6
+	$(SIBLINGS)/bin/python -m pip check
+	@touch $@
