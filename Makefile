@@ -66,7 +66,7 @@ $(ENVIRONMENT)/.dev: requirements/build.txt requirements/dev.txt pyproject.toml 
 
 # The tools stand beside the project in its environment, and are no part of what it ships.
 define INSTALL_PROJECT
-$(BIN)/python -m pip install --quiet --no-input --no-index --no-build-isolation --no-deps --editable .
+$(BIN)/python -m pip install -qq --no-input --no-index --no-build-isolation --no-deps --editable .
 @echo '$(CURDIR)/tools' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tools.pth"
 endef
 
@@ -79,7 +79,7 @@ $(SIBLINGS)/.pinned: requirements/build.txt requirements/siblings.txt tools/make
 $(SIBLINGS)/.made: $(SIBLINGS)/.pinned $(ENVIRONMENT)/.dev pyproject.toml $(SOURCES)
 	rm -rf $(SIBLINGS)/dist
 	$(BIN)/python -m build --no-isolation --outdir $(SIBLINGS)/dist . > $(SIBLINGS)/build.log || { cat $(SIBLINGS)/build.log; exit 1; }
-	$(SIBLINGS)/bin/python -m pip install --quiet --no-input --no-index --force-reinstall --no-deps $(SIBLINGS)/dist/*.whl
-	$(SIBLINGS)/bin/python -m pip install --quiet --no-input --no-index $(SIBLINGS)/dist/*.whl iot-edge-logger==1.0.6
+	$(SIBLINGS)/bin/python -m pip install -qq --no-input --no-index --force-reinstall --no-deps $(SIBLINGS)/dist/*.whl
+	$(SIBLINGS)/bin/python -m pip install -qq --no-input --no-index $(SIBLINGS)/dist/*.whl iot-edge-logger==1.0.6
 	$(SIBLINGS)/bin/python -m pip check
 	@touch $@
