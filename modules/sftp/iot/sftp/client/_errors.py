@@ -253,7 +253,14 @@ STATUS_REASONS: dict[int, tuple[type[SFTPError], str]] = {
     24: (IsADirectory, "this is a directory on the server: name a file in it"),
 }
 
-NO_SPACE_WORDS = ("no space", "quota", "disk full", "storage full", "insufficient storage")
+# What servers say with FAILURE, the only status of version 3 for all of these.
+WORDS_REASONS: tuple[tuple[str, type[SFTPError], str], ...] = (
+    ("no space", NoSpace, "the server's disk is full"),
+    ("disk full", NoSpace, "the server's disk is full"),
+    ("quota", NoSpace, "the quota on the server is used up"),
+    ("not a directory", NotADirectory, "a part of this path is a file on the server, not a directory"),
+    ("is a directory", IsADirectory, "this is a directory on the server: name a file in it"),
+)
 
 
 class StatusReply(Exception):  # noqa: N818 - a reply of the server, not yet an error
@@ -269,8 +276,9 @@ class StatusReply(Exception):  # noqa: N818 - a reply of the server, not yet an 
 def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:
     """Give a server's refusal its name."""
     reason, message = STATUS_REASONS.get(reply.status, STATUS_REASONS[SSH_FX_FAILURE])
-    if reply.status == SSH_FX_FAILURE and any(word in reply.words.casefold() for word in NO_SPACE_WORDS):
-        reason, message = NoSpace, "the server's disk or quota is full"
+    if reply.status == SSH_FX_FAILURE:
+        words = reply.words.casefold()
+        reason, message = next((named for text, *named in WORDS_REASONS if text in words), (reason, message))
     said = printable(reply.words, 200)
     return reason(f"{message} (it said {said!r})" if said else message, path=path)
 

@@ -105,6 +105,11 @@ def check_text(path: str) -> None:
     if "\0" in path:
         message = "a path holds no NUL character"
         raise PathNotAllowed(message, path=path)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        message = "the path holds a character that no local file name can hold"
+        raise PathNotAllowed(message, path=path) from None
     if not path:
         message = "an empty path names no file; for a directory write '.'"
         raise NotFound(message, path=path)

@@ -6,6 +6,7 @@ import os
 import posixpath
 import stat
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import (
@@ -14,6 +15,7 @@ from iot.sftp.client._errors import (
     NotFound,
     PathNotAllowed,
     PermissionDenied,
+    SFTPError,
     TransferIncomplete,
 )
 from iot.sftp.client._packets import Attributes, OpenFlag, decode_path
@@ -41,9 +43,13 @@ def list_files(remote: RemoteFiles, directory: str, path: str, file_pattern: str
     """
     try:
         entries = list(remote.entries(directory))
-    except NotFound:
-        if remote.kind_of(directory) is None:
+    except (NotFound, NotADirectory, PermissionDenied):
+        # Servers do not say that a path is no directory: it is "no such file" or just a failure.
+        kind = remote.kind_of(directory)
+        if kind is None:
             return []
+        if kind in {0, stat.S_IFDIR}:
+            raise
         message = "this is a file on the server, not a directory"
         raise NotADirectory(message, path=path) from None
     shown = ((entry, listed(path, decode_path(entry.name))) for entry in entries)
@@ -100,7 +106,7 @@ def move_file(remote: RemoteFiles, source: str, dest: str, server: Server, *, ag
     with claimed((server, posixpath.normpath(target)), target):
         try:
             return replace_remote(remote, source, target)
-        except NotFound:
+        except (NotFound, NotADirectory):
             remote.make_directories(posixpath.dirname(target) or ".")
             return replace_remote(remote, source, target)
 
@@ -141,12 +147,13 @@ def upload_file(remote: RemoteFiles, descriptor: int, dest: str, name: str, serv
         try:
             try:
                 size = _fill(remote, temporary, descriptor)
-            except NotFound:
+            except (NotFound, NotADirectory):
                 remote.make_directories(directory or ".")
                 size = _fill(remote, temporary, descriptor)
             return size, replace_remote(remote, temporary, dest)
         except BaseException:
-            remote.remove_unasked(temporary)
+            with suppress(SFTPError):  # the reason why we are here is what counts
+                remote.remove(temporary)
             raise
 
 

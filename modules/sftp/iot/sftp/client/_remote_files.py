@@ -79,7 +79,7 @@ class RemoteFiles:
         """Return the type bits of what is at `path`, 0 if the server does not tell, `None` if nothing is there."""
         try:
             return stat.S_IFMT(self.stat(path).mode or 0)
-        except NotFound:
+        except (NotFound, NotADirectory):
             return None
 
     def kinds_of(self, paths: list[str]) -> list[int | None]:
@@ -136,10 +136,6 @@ class RemoteFiles:
     def remove(self, path: str) -> None:
         """Remove a file (section 6.5)."""
         self._ask(Kind.REMOVE, path)
-
-    def remove_unasked(self, path: str) -> None:
-        """Remove a file of our own on the way out of a failure, without waiting for the answer."""
-        self.send(Kind.REMOVE, string(encode_path(path)))
 
     def rename(self, source: str, dest: str) -> None:
         """Rename a file; most servers refuse if `dest` exists (section 6.5)."""

@@ -1,0 +1,43 @@
+"""Clients, sessions and settings for the servers of the tests."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client import IoTSFTPClient, Secret, ServerSettings, SFTPSession, TimeLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.servers import Server
+
+SHORT = TimeLimits(connect=2, stall=2)
+
+
+def client_of(server: Server, *, port: int | None = None, **options: Any) -> IoTSFTPClient:
+    """Return a client of a server, logged in with what the server takes."""
+    options = {"private_key": server.key_file} | options
+    return IoTSFTPClient(server.host, port or server.port, server.user, server.password, **options)
+
+
+def settings_of(server: Server, **options: Any) -> ServerSettings:
+    """Return the settings of a server, with the credential that it takes."""
+    values: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": Secret(server.password) if server.password else None,
+        "private_key": Secret.from_file(server.key_file) if server.key_file else None,
+    }
+    return ServerSettings(**(values | options))
+
+
+@contextmanager
+def session_of(server: Server, **options: Any) -> Iterator[SFTPSession]:
+    """Give a session with a server, and end it."""
+    session = SFTPSession(settings_of(server, **options))
+    try:
+        yield session
+    finally:
+        session.disconnect()

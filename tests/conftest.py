@@ -1,0 +1,68 @@
+"""What all tests share: real servers, and clients of them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from iot.sftp.client import IoTSFTPClient
+from tests.clients import client_of
+from tests.servers import Server, openssh, proftpd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+hypothesis_settings.register_profile("ci", deadline=None, print_blob=True)
+hypothesis_settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the tests away from the known hosts of whoever runs them."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", os.fspath(home))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def openssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give one OpenSSH server for all tests of a worker."""
+    with openssh(tmp_path_factory.mktemp("openssh")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proftpd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give one ProFTPD server for all tests of a worker."""
+    with proftpd(tmp_path_factory.mktemp("proftpd")) as server:
+        yield server
+
+
+@pytest.fixture(params=["openssh_server", "proftpd_server"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Give each of the two real servers in turn."""
+    running: Server = request.getfixturevalue(request.param)
+    return running
+
+
+@pytest.fixture
+def folder(server: Server, tmp_path: Path) -> str:
+    """Give the name of an empty folder of this test's own on the server; `server.directory / folder` is its place."""
+    name = f"test-{tmp_path.parent.name}-{tmp_path.name}"
+    (server.directory / name).mkdir()
+    return name
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[IoTSFTPClient]:
+    """Give a connected client of the server."""
+    with client_of(server) as connected:
+        assert connected.last_error is None
+        yield connected
+

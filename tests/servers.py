@@ -1,0 +1,370 @@
+"""Real SFTP servers for the tests, each on a free port of the loopback interface, and small faulty ones."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paramiko
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SSHD = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+PROFTPD = shutil.which("proftpd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+PASSWORD = "correct horse battery staple"
+ATTEMPTS = 5  # to find a port that nobody takes between looking and listening
+
+
+@dataclass
+class Server:
+    """A running server.
+
+    `directory` is where relative paths start; `log` is what it says.
+    """
+
+    host: str
+    port: int
+    user: str
+    directory: Path
+    key_file: Path | None
+    password: str | None
+    host_key: str
+    process: subprocess.Popen[str] | None = None
+    log: list[str] = field(default_factory=list)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def openssh(
+    base: Path,
+    *options: str,
+    sftp_options: str = "",
+    port: int | None = None,
+    directory: Path | None = None,
+) -> Iterator[Server]:
+    """Run OpenSSH's sshd with its own SFTP server.
+
+    Parameters:
+        base: an empty directory for keys and configuration; the same one again keeps the keys.
+        options: further lines of sshd_config.
+        sftp_options: of sftp-server(8), such as `-P posix-rename`.
+        port: to listen on; a free one by default.
+        directory: where relative paths start; `base/files` by default.
+    """
+    assert SSHD, "sshd is missing: make test installs it, or install the package openssh-server"
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    base.mkdir(parents=True, exist_ok=True)
+    directory = directory or base / "files"
+    directory.mkdir(exist_ok=True)
+    host_key, user_key = base / "host_key", base / "user_key"
+    for path in (host_key, user_key):
+        if not path.exists():
+            _write_key(path)
+    for _ in range(ATTEMPTS):
+        used = port or free_port()
+        configuration = base / "sshd_config"
+        configuration.write_text(
+            "\n".join(
+                [
+                    *options,  # sshd takes the first value of an option
+                    f"Port {used}",
+                    "ListenAddress 127.0.0.1",
+                    f"HostKey {host_key}",
+                    "PidFile none",
+                    f"AuthorizedKeysFile {user_key}.pub",
+                    "StrictModes no",
+                    "UsePAM no",
+                    "PermitRootLogin yes",
+                    "LogLevel VERBOSE",
+                    "MaxStartups 200",
+                    f"Subsystem sftp internal-sftp -d {directory} {sftp_options}",
+                    "",
+                ]
+            )
+        )
+        command = [SSHD, "-D", "-e", "-f", str(configuration)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        server = Server(
+            "127.0.0.1", used, getpass.getuser(), directory, user_key, None, _fingerprint(host_key), process
+        )
+        if _wait_for_line(process, server.log, "Server listening on"):
+            break
+    else:
+        message = f"sshd did not start: {server.log}"
+        raise RuntimeError(message)
+    try:
+        yield server
+    finally:
+        _stop(process)
+
+
+@contextmanager
+def proftpd(base: Path) -> Iterator[Server]:
+    """Run ProFTPD's mod_sftp, with a password for a user of its own."""
+    assert PROFTPD, "proftpd is missing: make test installs it, or install proftpd-core and proftpd-mod-crypto"
+    base.mkdir(parents=True, exist_ok=True)
+    directory = base / "files"
+    directory.mkdir(exist_ok=True)
+    host_key = base / "host_key"
+    if not host_key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f", host_key], check=True)
+    hashed = subprocess.run(
+        ["openssl", "passwd", "-6", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    users = base / "users"
+    users.write_text(f"device:{hashed}:{os.getuid()}:{os.getgid()}::{directory}:/bin/sh\n")
+    users.chmod(0o600)
+    modules = next((path for path in ("/usr/lib/proftpd", "/usr/libexec/proftpd") if Path(path).is_dir()), "")
+    for _ in range(ATTEMPTS):
+        port = free_port()
+        configuration = base / "proftpd.conf"
+        configuration.write_text(
+            "\n".join(
+                [
+                    f"ModulePath {modules}",
+                    "LoadModule mod_sftp.c",
+                    "ServerType standalone",
+                    f"Port {port}",
+                    "DefaultAddress 127.0.0.1",
+                    "UseIPv6 off",
+                    f"PidFile {base}/pid",
+                    f"ScoreboardFile {base}/scoreboard",
+                    f"SystemLog {base}/log",
+                    f"User {getpass.getuser()}",
+                    "Group " + _group(),
+                    "AuthOrder mod_auth_file.c",
+                    f"AuthUserFile {users}",
+                    "RequireValidShell off",
+                    "RootLogin on",
+                    "AllowOverwrite on",
+                    "SFTPEngine on",
+                    f"SFTPHostKey {host_key}",
+                    "",
+                ]
+            )
+        )
+        command = [PROFTPD, "-n", "-c", str(configuration)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        if _wait_for_port(process, port):
+            break
+    else:
+        message = f"proftpd did not start: {(base / 'log').read_text() if (base / 'log').exists() else ''}"
+        raise RuntimeError(message)
+    try:
+        yield Server("127.0.0.1", port, "device", directory, None, PASSWORD, _fingerprint(host_key), process)
+    finally:
+        _stop(process)
+
+
+@contextmanager
+def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Accept TCP connections and hand each to `answer` in a thread; give the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections: list[socket.socket] = []
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connections.append(connection)
+            threading.Thread(target=_quietly, args=(answer, connection), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for connection in connections:
+            connection.close()
+        thread.join()
+
+
+def never_answers(_: socket.socket) -> None:
+    """Accept, and be silent."""
+
+
+def closes_at_once(connection: socket.socket) -> None:
+    """Accept, and hang up."""
+    connection.close()
+
+
+def resets_at_once(connection: socket.socket) -> None:
+    """Accept, and reset the connection."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()
+
+
+def speaks_http(connection: socket.socket) -> None:
+    """Be a web server."""
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+    connection.close()
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """Give a port whose connections are never accepted: the backlog is full, the kernel drops what comes."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            filler.connect_ex(listener.getsockname())
+            fillers.append(filler)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            for filler in fillers:
+                filler.close()
+
+
+class Relay:
+    """A TCP relay to a server, which can be told to cut or to freeze every connection.
+
+    `cut_after` bytes towards the client (or `None`) end one connection; it is counted down once.
+    """
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        """Relay to this address."""
+        self.cut_after: int | None = None
+        self.frozen = threading.Event()
+        self.connections = 0
+        self._target = target
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def running(self) -> Iterator[int]:
+        """Run, and give the port."""
+        with listening(self._relay) as port:
+            try:
+                yield port
+            finally:
+                self.cut()
+
+    def cut(self) -> None:
+        """Reset all connections."""
+        with self._lock:
+            for connection in self._open:
+                for step in (lambda c: c.shutdown(socket.SHUT_RDWR), lambda c: c.close()):
+                    try:
+                        step(connection)
+                    except OSError:
+                        continue
+            self._open.clear()
+
+    def _relay(self, client: socket.socket) -> None:
+        server = socket.create_connection(self._target)
+        with self._lock:
+            self.connections += 1
+            self._open += [client, server]
+        back = threading.Thread(target=_quietly, args=(lambda _: self._pump(server, client, count=True), None))
+        back.daemon = True
+        back.start()
+        self._pump(client, server, count=False)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, *, count: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if self.frozen.is_set():
+                    continue
+                if count and self.cut_after is not None:
+                    self.cut_after -= len(data)
+                    if self.cut_after <= 0:
+                        self.cut_after = None
+                        self.cut()
+                        return
+                sink.sendall(data)
+        finally:
+            for end in (source, sink):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    continue
+
+
+def _quietly(answer: Callable[[socket.socket], None], connection: socket.socket) -> None:
+    try:
+        answer(connection)
+    except OSError:
+        return  # the client went away, or the relay was cut
+
+
+def _write_key(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path], check=True)
+
+
+def _fingerprint(path: Path) -> str:
+    fingerprint: str = paramiko.PKey.from_path(path).fingerprint
+    return fingerprint
+
+
+def _group() -> str:
+    import grp  # noqa: PLC0415 - only here, and only where ProFTPD is
+
+    return grp.getgrgid(os.getgid()).gr_name
+
+
+def _wait_for_line(process: subprocess.Popen[str], log: list[str], text: str) -> bool:
+    """Wait until the process says `text`; keep reading what it says afterwards, so that it never blocks."""
+    assert process.stderr is not None
+    said = threading.Event()
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            log.append(line)
+            if text in line:
+                said.set()
+        ended.set()
+        said.set()
+
+    ended = threading.Event()
+    threading.Thread(target=read, daemon=True).start()
+    said.wait(20)
+    return said.is_set() and not ended.is_set()
+
+
+def _wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
+    pause = threading.Event()
+    for _ in range(400):
+        if process.poll() is not None:
+            return False
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        pause.wait(0.05)
+    return False
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
