@@ -1,0 +1,88 @@
+"""The process: environment and signals in, exit status out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from iot.sftp.module._module import Module
+
+STOP_LIMIT = 7.0  # seconds from a signal to the end, come what may
+
+_stopping = threading.Event()
+_module: Module | None = None
+
+
+def main() -> int:
+    """Run the module until it is told to end; return the exit status."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    # The libraries take a second or more to load on a small device: a signal must not find the default action then.
+    import asyncio  # noqa: PLC0415
+    import logging  # noqa: PLC0415
+
+    from iot.sftp.module._environment import Environment, missing_variables  # noqa: PLC0415
+    from iot.sftp.module._logging import configure_logging  # noqa: PLC0415
+
+    environment = Environment.read(os.environ)
+    configure_logging(environment.log_level)
+    missing = missing_variables(os.environ)
+    if missing:
+        message = "this is no IoT Edge module's environment: %s not set. The edge agent sets them: deploy the module"
+        logging.getLogger(__name__).error(message, ", ".join(missing))
+        return 1
+    environment.warn(os.environ)
+
+    from iot.sftp.module._module import Module  # noqa: PLC0415
+
+    async def run() -> int:
+        global _module  # noqa: PLW0603 - the signal handler has no other way to it
+        _module = Module(environment)
+        if _stopping.is_set():
+            return 0
+        return await _module.run()
+
+    # Not asyncio.run: at its end that waits for every thread, and the SDK's may never come back
+    return asyncio.new_event_loop().run_until_complete(run())
+
+
+def _main_in_words() -> int:
+    try:
+        return main()
+    except Exception:
+        import logging  # noqa: PLC0415 - see main
+
+        logging.getLogger(__name__).exception("the module ends to be started anew, after a defect")
+        return 1
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    if _stopping.is_set():
+        return
+    _stopping.set()
+    threading.Thread(target=_end_in_time, daemon=True).start()
+    if _module is not None:
+        _module.stop()
+
+
+def _end_in_time() -> None:
+    time.sleep(STOP_LIMIT)
+    _leave(0)
+
+
+def _leave(status: int) -> None:
+    # Neither the SDK's threads nor a transfer that hangs are waited for: what had to be said is said
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    _leave(_main_in_words())

@@ -1,0 +1,128 @@
+"""The configuration in force: which desired document takes effect, and what is reported about each of its sections.
+
+The whole document counts, never a patch. A section that is not valid leaves what was in force before; a section that
+is gone is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client import SFTPSession, __version__
+from iot.sftp.module._local_files import LocalRoot
+from iot.sftp.module._logging import printable, set_level, shortened
+from iot.sftp.module._twin import Section, ServerSection, TransfersSection, read_desired
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from iot.sftp.client import ServerSettings
+    from iot.sftp.module._current_session import ConnectionState, CurrentSession
+    from iot.sftp.module._dispatch import Dispatcher
+    from iot.sftp.module._environment import Environment
+    from iot.sftp.module._reported import Reporter
+
+UNKNOWN_MAXIMUM = 10  # unknown sections that are answered; a document may hold thousands
+
+_log = logging.getLogger(__name__)
+
+
+class Configuration:
+    """Applies desired documents to the session, the transfers and the log."""
+
+    def __init__(
+        self, environment: Environment, sessions: CurrentSession, dispatcher: Dispatcher, reporter: Reporter
+    ) -> None:
+        """Take what a configuration changes."""
+        self._environment = environment
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self._reporter = reporter
+        self._version = -1
+        self._settings: ServerSettings | None = None
+        self._shown: Mapping[str, Any] = {}  # of the sftp section in force, for the reported properties
+        self._transfers = TransfersSection()
+        self._unknown: tuple[str, ...] = ()
+        reporter.set("module", {"version": __version__})
+
+    def report_connection(self, state: ConnectionState) -> None:
+        """Report what was found about the connection to the server."""
+        self._reporter.set("connection", state.as_properties())
+
+    def apply(self, document: Mapping[str, Any]) -> None:
+        """Put a desired document into force, as far as it is newer and valid."""
+        desired = read_desired(document)
+        if desired.version < self._version:
+            _log.info("desired properties %d ignored: %d are in force", desired.version, self._version)
+            return
+        if desired.is_empty and self._settings is not None:
+            # That is what a hub hands out that has lost its memory and cannot ask the cloud yet
+            _log.warning("desired properties %d are empty: the configuration in force stays", desired.version)
+            return
+        news = desired.version != self._version
+        self._version = desired.version
+        self._apply_log_level(desired.log_level)
+        self._apply_transfers(desired.transfers)
+        self._apply_server(desired.sftp)
+        self._answer_unknown(desired.unknown)
+        if news:
+            _log.info("desired properties %d are in force", desired.version)
+
+    def _apply_server(self, section: Section[ServerSection]) -> None:
+        if section.error is not None:
+            self._keep_server(section.error)
+        elif section.value is not None:
+            self._use_server(section.value)
+        else:
+            self._forget_server()
+
+    def _use_server(self, section: ServerSection) -> None:
+        settings = section.as_settings(self._environment.known_hosts)
+        if settings != self._settings:
+            _log.info("server: %s port %d, user %s, by %s", settings.host, settings.port, settings.user, section.auth)
+            self._settings, self._shown = settings, section.as_properties()
+            local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
+            self._sessions.replace(SFTPSession(settings, local_files=local_files))
+        self._acknowledge("sftp", "applied", self._shown)
+
+    def _keep_server(self, error: str) -> None:
+        if self._settings is None:
+            self._sessions.replace(None, f"the section sftp of the desired properties is not valid: {error}")
+        self._acknowledge("sftp", error, self._shown or None, valid=False)
+
+    def _forget_server(self) -> None:
+        self._settings, self._shown = None, {}
+        missing = "the desired properties have no section sftp: it needs host, user and password or privateKey"
+        self._sessions.replace(None, missing)
+        self._reporter.set("sftp", None)
+
+    def _apply_transfers(self, section: Section[TransfersSection]) -> None:
+        if section.error is None:
+            self._transfers = section.value or TransfersSection()
+            self._dispatcher.allow_transfers(self._transfers.concurrency)
+        words = section.error or ("applied" if section.value else "the defaults, as the section is not there")
+        self._acknowledge("transfers", words, self._transfers.as_properties(), valid=section.error is None)
+
+    def _apply_log_level(self, section: Section[str]) -> None:
+        if section.error is None:
+            set_level(section.value or self._environment.log_level)
+        if section.error is None and section.value is None:
+            self._reporter.set("logLevel", None)
+        else:
+            words = section.error or "applied"
+            self._acknowledge("logLevel", words, section.value, valid=section.error is None)
+
+    def _answer_unknown(self, names: tuple[str, ...]) -> None:
+        names = names[:UNKNOWN_MAXIMUM]
+        for name in set(self._unknown) - set(names):
+            self._reporter.set(name, None)
+        for name in names:
+            self._acknowledge(name, "this section is not known, and ignored: is its name misspelt?", None, valid=False)
+        self._unknown = names
+
+    def _acknowledge(self, section: str, words: str, value: Any, *, valid: bool = True) -> None:
+        answer = {"ac": 200 if valid else 400, "av": self._version, "ad": words, "value": value}
+        self._reporter.set(section, answer)
+        if not valid:
+            _log.warning("desired properties %d, %s: %s", self._version, shortened(printable(section), 60), words)

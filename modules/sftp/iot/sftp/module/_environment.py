@@ -1,0 +1,89 @@
+"""The environment variables that the module reads, and what is checked before anything starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iot.sftp.module._logging import LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
+
+# What the edge agent sets, and what the SDK takes instead of it on a developer's machine
+EDGE_VARIABLES = (
+    "IOTEDGE_IOTHUBHOSTNAME",
+    "IOTEDGE_DEVICEID",
+    "IOTEDGE_MODULEID",
+    "IOTEDGE_GATEWAYHOSTNAME",
+    "IOTEDGE_MODULEGENERATIONID",
+    "IOTEDGE_WORKLOADURI",
+    "IOTEDGE_APIVERSION",
+)
+DEVELOPMENT_VARIABLES = ("EdgeHubConnectionString", "EdgeModuleCACertificateFile")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the module is told by environment variables.
+
+    Attributes:
+        local_root: `SFTP_LOCAL_ROOT`, the only local tree that methods touch.
+        state_dir: `SFTP_STATE_DIR`, for what the module remembers; out of the methods' reach.
+        log_level: `LOG_LEVEL`, until the twin says otherwise.
+    """
+
+    local_root: Path
+    state_dir: Path
+    log_level: str
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> Environment:
+        """Take the variables, or their defaults; an unknown level counts as `info`."""
+        level = variables.get("LOG_LEVEL", "").strip().lower()
+        return cls(
+            local_root=Path(variables.get("SFTP_LOCAL_ROOT") or "/data"),
+            state_dir=Path(variables.get("SFTP_STATE_DIR") or "/state"),
+            log_level=level if level in LEVELS else "info",
+        )
+
+    @property
+    def known_hosts(self) -> Path:
+        """Where the keys of servers are remembered, in OpenSSH's known_hosts format."""
+        return self.state_dir / "known_hosts"
+
+    def warn(self, variables: Mapping[str, str]) -> None:
+        """Log one line for everything that will not work as it is, with the command that mends it."""
+        level = variables.get("LOG_LEVEL", "").strip()
+        if level and level.lower() not in LEVELS:
+            _log.warning("LOG_LEVEL is %r, which is none of %s: info is used", level[:40], ", ".join(LEVELS))
+        _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded or uploaded")
+        _warn_of_directory("SFTP_STATE_DIR", self.state_dir, "the keys of servers are forgotten at every restart")
+
+
+def missing_variables(variables: Mapping[str, str]) -> list[str]:
+    """Name the variables without which there is no edge hub to connect to."""
+    if all(variables.get(name) for name in DEVELOPMENT_VARIABLES):
+        return []
+    return [name for name in EDGE_VARIABLES if not variables.get(name)]
+
+
+def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:
+    owner = f"{os.geteuid()}:{os.getegid()}"
+    host_side = f"the host's directory that is mounted at {directory}"
+    if not directory.is_dir():
+        _log.warning(
+            "%s: there is no directory %s, so %s. Mount one (createOptions, HostConfig.Binds), "
+            "made on the host with: sudo install -d -o %s -g %s DIRECTORY",
+            variable, directory, consequence, *owner.split(":"),
+        )  # fmt: skip
+    elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        _log.warning(
+            "%s: the module (uid:gid %s) may not write in %s, so %s. On %s run: sudo chown -R %s DIRECTORY",
+            variable, owner, directory, consequence, host_side, owner,
+        )  # fmt: skip

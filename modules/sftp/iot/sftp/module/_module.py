@@ -1,0 +1,121 @@
+"""The module, put together: requests to calls, twins to configurations, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client import __version__
+from iot.sftp.module._configuration import Configuration
+from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._dispatch import Dispatcher
+from iot.sftp.module._hub import Hub, HubLost, in_words, pauses
+from iot.sftp.module._logging import log_loop_exception
+from iot.sftp.module._reported import Reporter
+
+if TYPE_CHECKING:
+    from iot.sftp.module._current_session import ConnectionState
+    from iot.sftp.module._environment import Environment
+
+CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
+TWIN_HEADSTART = 5.0  # seconds that methods wait for the first configuration
+STALE_TRIES = 5  # fetches of a twin that is older than the one that was announced
+
+_log = logging.getLogger(__name__)
+
+
+class Module:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Put the parts together, in the running event loop; nothing is started."""
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._twin_wanted = asyncio.Event()
+        self._announced = 0  # the highest $version that the hub has announced
+        self._reporter = Reporter(self._report, self._twin_wanted.set)
+        self._twin_applied = asyncio.Event()
+        self._sessions = CurrentSession(self._show_connection)
+        self._dispatcher = Dispatcher(self._sessions)
+        self._configuration = Configuration(environment, self._sessions, self._dispatcher, self._reporter)
+        self._hub = Hub(self._dispatcher.answer, self._connected, self._desired)
+
+    def stop(self) -> None:
+        """Ask the module to end; from any thread."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def run(self) -> int:
+        """Work until `stop`, or until the edge hub is lost; return the exit status."""
+        self._loop.set_exception_handler(log_loop_exception)
+        _log.info("module sftp %s starts", __version__)
+        stop = asyncio.create_task(self._stop.wait())
+        work = [asyncio.create_task(part) for part in (self._hub.run(), self._follow_twin(), self._reporter.run())]
+        await asyncio.wait({stop, *work}, return_when=asyncio.FIRST_COMPLETED)
+        status = 0 if stop.done() else self._explain(work)
+        _log.info("module sftp stops")
+        for task in work:
+            task.cancel()
+        await self._close()
+        return status
+
+    def _explain(self, work: list[asyncio.Task[None]]) -> int:
+        for task in work:
+            error = task.exception() if task.done() else None
+            if isinstance(error, HubLost):
+                _log.error("the module ends to be started anew: %s", error)
+            elif error is not None:
+                _log.error("the module ends to be started anew, after a defect: %r", error, exc_info=error)
+        return 1
+
+    async def _close(self) -> None:
+        # Ends what runs in the threads, so that those calls are answered before the hub is left
+        closing = self._loop.run_in_executor(None, self._sessions.close)
+        await asyncio.wait({closing}, timeout=1)
+        await self._hub.close(CLOSE_LIMIT - 1)
+
+    def _show_connection(self, state: ConnectionState) -> None:
+        def show() -> None:
+            self._configuration.report_connection(state)
+
+        self._loop.call_soon_threadsafe(show)  # any thread may have found it
+
+    async def _connected(self) -> None:
+        self._reporter.doubt()
+        self._twin_applied.clear()
+        self._twin_wanted.set()
+        # Methods are subscribed to afterwards: so the first one finds a configuration
+        waiting = asyncio.ensure_future(self._twin_applied.wait())
+        await asyncio.wait({waiting}, timeout=TWIN_HEADSTART)
+        waiting.cancel()
+
+    def _desired(self, patch: Any) -> None:
+        version = patch.get("$version") if isinstance(patch, dict) else None
+        if isinstance(version, int):
+            self._announced = max(self._announced, version)
+        self._twin_wanted.set()
+
+    async def _report(self, patch: dict[str, Any]) -> None:
+        await self._hub.report(patch)
+
+    async def _follow_twin(self) -> None:
+        """Fetch the twin whenever there is a reason to, and put it into force."""
+        while True:
+            await self._twin_wanted.wait()
+            self._twin_wanted.clear()
+            stale = 0
+            for pause in pauses():
+                try:
+                    twin = await self._hub.get_twin()
+                    desired, reported = dict(twin["desired"]), dict(twin["reported"])
+                except Exception as error:  # noqa: BLE001 - whatever it is, the twin is still wanted
+                    _log.warning("the twin cannot be fetched, next try in %.0f s: %s", pause, in_words(error))
+                else:
+                    self._reporter.rebase(reported)
+                    self._configuration.apply(desired)
+                    self._twin_applied.set()
+                    stale += 1
+                    if desired.get("$version", 0) >= self._announced or stale >= STALE_TRIES:
+                        self._announced = 0
+                        break
+                await asyncio.sleep(pause)
