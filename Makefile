@@ -68,18 +68,20 @@ $(ENVIRONMENT)/.dev: requirements/build.txt requirements/dev.txt pyproject.toml 
 define INSTALL_PROJECT
 $(BIN)/python -m pip install -qq --no-input --no-index --no-build-isolation --no-deps --editable .
 @echo '$(CURDIR)/tools' > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tools.pth"
+@printf '#!/bin/sh\nexec "%s/python" -m localedge "$$@"\n' '$(CURDIR)/$(BIN)' > $(BIN)/localedge
+@chmod +x $(BIN)/localedge
 endef
 
-# Our wheel and a sibling distribution in one environment: pip's resolver accepts the two together, with all that each
-# pins, and needs nothing beyond what siblings.txt names.
+# The wheel that a release publishes and a sibling distribution in one environment: pip's resolver accepts the two
+# together, with all that each pins, and needs nothing beyond what siblings.txt names.
 $(SIBLINGS)/.pinned: requirements/build.txt requirements/siblings.txt tools/make-environment
 	tools/make-environment $(SIBLINGS) requirements/siblings.txt
 	@touch $@
 
-$(SIBLINGS)/.made: $(SIBLINGS)/.pinned $(ENVIRONMENT)/.dev pyproject.toml $(SOURCES)
-	rm -rf $(SIBLINGS)/dist
-	$(BIN)/python -m build --no-isolation --outdir $(SIBLINGS)/dist . > $(SIBLINGS)/build.log || { cat $(SIBLINGS)/build.log; exit 1; }
-	$(SIBLINGS)/bin/python -m pip install -qq --no-input --no-index --force-reinstall --no-deps $(SIBLINGS)/dist/*.whl
-	$(SIBLINGS)/bin/python -m pip install -qq --no-input --no-index $(SIBLINGS)/dist/*.whl iot-edge-logger==1.0.6
+$(SIBLINGS)/.made: $(SIBLINGS)/.pinned $(ENVIRONMENT)/.dev pyproject.toml README.md LICENSE $(SOURCES)
+	rm -rf dist
+	@echo "Building dist/"; $(BIN)/python -m build --no-isolation >$(SIBLINGS)/build.log 2>&1 || { cat $(SIBLINGS)/build.log; exit 1; }
+	$(SIBLINGS)/bin/python -m pip install -qq --no-input --no-index --no-deps --force-reinstall dist/*.whl
+	$(SIBLINGS)/bin/python -m pip install -qq --no-input --no-index dist/*.whl --group siblings
 	$(SIBLINGS)/bin/python -m pip check
 	@touch $@

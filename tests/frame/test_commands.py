@@ -1,0 +1,57 @@
+"""The words of the Makefile, as somebody on a new machine meets them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str, **variables: str) -> tuple[int, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_make_alone_lists_every_word_and_changes_nothing() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    words = set(re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)[0].split())
+
+    status, text = run("make")
+
+    assert status == 0
+    assert {line.split()[1] for line in text.splitlines()} == words
+
+
+def test_a_missing_python_is_named_with_what_to_do(tmp_path: Path) -> None:
+    command = ("tools/make-environment", str(tmp_path / "environment"), "requirements/demo.txt")
+
+    status, text = run(*command, PYTHON="python-that-is-not-here")
+
+    assert status != 0
+    assert text.startswith("make-environment: there is no 'python-that-is-not-here' here. Install Python 3.10")
+    assert not (tmp_path / "environment").exists()
+
+
+def test_a_python_that_is_too_old_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    # No machine is sure to have an old Python, so this one only says that it is.
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2"\nexit 1\n')
+    old.chmod(0o755)
+
+    status, text = run(
+        "tools/make-environment", str(tmp_path / "environment"), "requirements/demo.txt", PYTHON=str(old)
+    )
+
+    assert status != 0
+    assert "is Python 3.9.2, and 3.10 or newer is needed" in text
+    assert not (tmp_path / "environment").exists()
+
+
+def test_the_servers_that_the_tests_need_are_installed_once_and_then_left_alone() -> None:
+    assert run("tools/install-test-servers") == (0, "")
