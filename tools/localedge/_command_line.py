@@ -50,6 +50,7 @@ def main() -> None:
 
 @application.command()
 def run(
+    *,
     template: Annotated[Path, typer.Option(help="The deployment template.")] = _TEMPLATE,
     address: Annotated[str, typer.Option(help="The loopback address to use.")] = "127.0.0.1",
     service_port: Annotated[int, typer.Option(help="The port of the service API; 0 for any free one.")] = 0,

@@ -166,9 +166,16 @@ class LocalEdge:
         self.wait_for(lambda: not hub.is_connected(self._client_id()), "the module is disconnected", timeout)
 
     def wait_for_reported(self, condition: Callable[[Document], bool], timeout: float = 30) -> Document:
-        """Return the reported properties once `condition` holds of them."""
+        """Return the reported properties once `condition` holds of them; one that misses a key does not hold."""
         twin = self._runtime.hub.twin(self._client_id())
-        self.wait_for(lambda: condition(twin.reported), "the reported properties are as expected", timeout)
+
+        def holds() -> bool:
+            try:
+                return condition(twin.reported)
+            except (KeyError, TypeError):
+                return False
+
+        self.wait_for(holds, "the reported properties are as expected", timeout)
         return self.reported
 
     def wait_for_message(self, condition: Callable[[Message], bool], timeout: float = 30) -> Message:

@@ -32,6 +32,7 @@ _RESPONSE_TIMEOUTS = (5, 300)
 _CONNECT_TIMEOUTS = (0, 300)
 _DEFAULT_RESPONSE_TIMEOUT = 30
 _BODY_LIMIT = 1024 * 1024
+_SHUTDOWN_LIMIT = 1.0
 
 
 class ServiceApi:
@@ -49,7 +50,7 @@ class ServiceApi:
         application.router.add_patch(twin, self._change_twin)
         application.router.add_put(twin, self._change_twin)
         application.router.add_get("/localedge/messages", self._messages)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_LIMIT)
 
     @property
     def host_name(self) -> str:
@@ -70,8 +71,13 @@ class ServiceApi:
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Listen no more."""
+        """Listen no more, and close all connections."""
+        connections = self._runner.server.connections if self._runner.server is not None else []
+        transports = [connection.transport for connection in connections if connection.transport is not None]
         await self._runner.cleanup()
+        # aiohttp's farewell waits for the peer's, and a caller that keeps its connection for later says none.
+        for transport in transports:
+            transport.abort()
 
     @web.middleware
     async def _guard(

@@ -1,0 +1,40 @@
+"""A runtime with a small module on the real SDK, for the tests of the runtime itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localedge import LocalEdge
+from localedge.testing import worker_address
+
+ECHO_MODULE = (sys.executable, str(Path(__file__).with_name("echo_module.py")))
+
+
+@pytest.fixture(scope="session")
+def address() -> str:
+    return worker_address()
+
+
+@pytest.fixture(scope="session")
+def echo_module() -> tuple[str, ...]:
+    """The command of the small module."""
+    return ECHO_MODULE
+
+
+@pytest.fixture
+def edge(address: str) -> Iterator[LocalEdge]:
+    """A runtime whose module is connected."""
+    with LocalEdge(address=address, command=ECHO_MODULE) as edge:
+        edge.wait_until_connected()
+        yield edge
+
+
+@pytest.fixture
+def empty_edge(address: str) -> Iterator[LocalEdge]:
+    """A runtime without a module."""
+    with LocalEdge(address=address, start_module=False) as edge:
+        yield edge
