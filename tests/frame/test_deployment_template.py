@@ -1,4 +1,4 @@
-"""What a device is told to run: the template, its expansion as the Azure tools do it, and the module's own description."""
+"""What a device is told to run: the template, expanded as the Azure tools do it, and the module's own description."""
 
 from __future__ import annotations
 

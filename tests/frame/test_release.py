@@ -1,4 +1,4 @@
-"""The guard before publishing, run as the workflow runs it, on trees that agree with themselves and trees that do not."""
+"""The guard before publishing, as the workflow runs it, on trees that agree with themselves and trees that do not."""
 
 from __future__ import annotations
 
