@@ -55,6 +55,10 @@ def test_raw_bytes_are_handed_on_as_they_are(edge: LocalEdge) -> None:
     assert edge.invoke_raw("sftp", "echo", b'  {"a":\t1}') == (200, b'{"method": "echo", "payload": {"a": 1}}')
 
 
+def test_text_that_only_an_escape_can_express_arrives(edge: LocalEdge) -> None:
+    assert edge.invoke("sftp", "echo", "half \ud800")[1]["payload"] == "half \ud800"
+
+
 @pytest.mark.parametrize("size", [LIMIT + 1, 2 * LIMIT])
 def test_a_request_over_128_kib_is_413(edge: LocalEdge, size: int) -> None:
     with pytest.raises(HubError, match="128 KiB") as refusal:

@@ -136,7 +136,7 @@ def test_a_payload_over_the_limit_is_413(empty_edge: LocalEdge) -> None:
     assert (status, error["errorCode"]) == (413, 413001)
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_json_object_is_400(empty_edge: LocalEdge, body: bytes) -> None:
     status, error = request(empty_edge, f"/twins/{DEVICE}/modules/sftp/methods", body)
     assert status == 400

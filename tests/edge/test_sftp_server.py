@@ -60,6 +60,31 @@ def test_it_admits_a_key(tmp_path: Path, address: str) -> None:
     asyncio.run(check())
 
 
+def test_it_can_go_away_and_come_back_as_the_same_server(address: str) -> None:
+    with LocalEdge(address=address, sftp_server=True, start_module=False) as edge:
+        server = edge.sftp_server
+
+        async def lose_a_connection() -> None:
+            async with asyncssh.connect(
+                server.address,
+                server.port,
+                username=server.user,
+                password=server.password,
+                known_hosts=None,
+                config=None,
+                client_keys=None,
+            ) as connection:
+                await asyncio.get_running_loop().run_in_executor(None, edge.stop_sftp_server)
+                await connection.wait_closed()
+
+        for _ in range(2):
+            asyncio.run(lose_a_connection())
+            with pytest.raises(ConnectionRefusedError):
+                asyncio.run(contents(server, password=server.password, client_keys=None))
+            edge.start_sftp_server()
+            assert asyncio.run(contents(server, password=server.password, client_keys=None))[1]
+
+
 def test_a_runtime_without_one_says_how_to_get_it(empty_edge: LocalEdge) -> None:
     assert not empty_edge.has_sftp_server
     with pytest.raises(StartError, match="sftp_server=True"):

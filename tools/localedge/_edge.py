@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from localedge._errors import StartError
 from localedge._hub import Message
-from localedge._methods import MethodResponse
+from localedge._methods import MethodResponse, encode_payload
 from localedge._runtime import Runtime, Settings
 from localedge._service import payload_of
 from localedge._sftp_server import SftpServer
@@ -119,7 +118,7 @@ class LocalEdge:
         self, module: str, method: str, payload: object = None, *, timeout: float = 30, connect_timeout: float = 0
     ) -> Future[_Answer]:
         """Call a direct method without waiting; the result of the future is that of `invoke`."""
-        data = json.dumps(payload).encode()
+        data = encode_payload(payload)
         return self._submit(self._invoke(module, method, data, timeout, connect_timeout))
 
     def invoke_raw(self, module: str, method: str, payload: bytes, *, timeout: float = 30) -> MethodResponse:
@@ -208,6 +207,14 @@ class LocalEdge:
     def refuse_tokens(self, *, refuse: bool = True) -> None:
         """Answer every connection attempt with "not authorised", or accept valid tokens again."""
         self._runtime.hub.refuses_tokens = refuse
+
+    def stop_sftp_server(self) -> None:
+        """Take the SFTP server away: its connections are cut, and refused until `start_sftp_server`."""
+        self._run(self.sftp_server.stop())
+
+    def start_sftp_server(self) -> None:
+        """Bring the SFTP server back, on the same port and with the same host key."""
+        self._run(self.sftp_server.start())
 
     # The module's process
 

@@ -195,7 +195,7 @@ def _request_id(topic: str) -> str:
 def _json(payload: bytes) -> object:
     try:
         return json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HubError.invalid(f"The payload is not JSON: {error}.") from None
 
 

@@ -6,6 +6,7 @@ Source: "Understand and invoke direct methods from IoT Hub" in the IoT Hub docum
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import secrets
 from collections.abc import Callable
@@ -22,6 +23,14 @@ REQUEST_TOPIC = "$iothub/methods/POST/"
 """What begins the topic of a request; the name and the request id follow."""
 RESPONSE_TOPIC = "$iothub/methods/res/"
 """What begins the topic of an answer; the status and the request id follow."""
+
+
+def encode_payload(value: object) -> bytes:
+    """Return a payload as the JSON that goes over the wire, as short as it gets: its size is limited."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can express
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 class MethodResponse(NamedTuple):

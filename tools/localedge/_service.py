@@ -22,7 +22,7 @@ from aiohttp import web
 
 from localedge._errors import HubError
 from localedge._hub import Hub, Message
-from localedge._methods import MethodResponse
+from localedge._methods import MethodResponse, encode_payload
 from localedge._tokens import TokenError, check_token
 
 POLICY = "iothubowner"
@@ -112,7 +112,7 @@ class ServiceApi:
         response = await self._hub.invoke(
             client_id,
             name,
-            json.dumps(body.get("payload")).encode(),
+            encode_payload(body.get("payload")),
             timeout=_seconds(body, "responseTimeoutInSeconds", _RESPONSE_TIMEOUTS, _DEFAULT_RESPONSE_TIMEOUT),
             connect_timeout=_seconds(body, "connectTimeoutInSeconds", _CONNECT_TIMEOUTS, 0),
         )
@@ -145,7 +145,7 @@ def payload_of(response: MethodResponse) -> Any:
 async def _json_object(request: web.Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.read())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HubError.invalid(f"The body is not JSON: {error}.") from None
     if not isinstance(body, dict):
         raise HubError.invalid(f"The body must be a JSON object, not {type(body).__name__}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class SftpServer:
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
         self._public_key = public_key
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._connections: set[asyncssh.SSHServerConnection] = set()
 
     @property
     def host_key(self) -> str:
@@ -45,7 +47,7 @@ class SftpServer:
         """Listen; `port` says where."""
         keys = asyncssh.import_authorized_keys(self._public_key) if self._public_key else None
         self._acceptor = await asyncssh.create_server(
-            lambda: _Login(self.user, self.password),
+            lambda: _Login(self.user, self.password, self._connections),
             self.address,
             self.port,
             server_host_keys=[self._host_key],
@@ -56,11 +58,15 @@ class SftpServer:
         self.port = self._acceptor.get_port()
 
     async def stop(self) -> None:
-        """Close every connection and listen no more; a later `start` takes the same port."""
+        """Listen no more and cut every connection; a later `start` takes the same port."""
         if self._acceptor is not None:
             self._acceptor.close()
-            await self._acceptor.wait_closed()
             self._acceptor = None
+        # close() ends the listening only, and from Python 3.12 on, to wait for it means to wait for all callers.
+        connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        await asyncio.gather(*(connection.wait_closed() for connection in connections))
 
     def _session(self, channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
         return asyncssh.SFTPServer(channel, chroot=str(self.root).encode())
@@ -69,9 +75,18 @@ class SftpServer:
 class _Login(asyncssh.SSHServer):
     """Admits one user by password, and by key if there is one."""
 
-    def __init__(self, user: str, password: str) -> None:
+    def __init__(self, user: str, password: str, connections: set[asyncssh.SSHServerConnection]) -> None:
         self._user = user
         self._password = password
+        self._connections = connections
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
         del username

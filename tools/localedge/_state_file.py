@@ -51,6 +51,6 @@ def _file(directory: Path | None) -> Path:
         parent = os.environ.get("XDG_RUNTIME_DIR")
         directory = Path(parent, "localedge") if parent else Path(tempfile.gettempdir(), f"localedge-{os.getuid()}")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if directory.stat().st_uid != os.getuid():
+    if directory.lstat().st_uid != os.getuid():
         raise LocalEdgeError(f"{directory} belongs to somebody else: choose another with --directory.")
     return directory / _NAME

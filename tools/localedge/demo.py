@@ -106,14 +106,15 @@ def main(
     if not console.is_terminal:
         console = Console(width=_TABLE_WIDTH)
     try:
-        succeeded = _demonstrate(console, template, directory, address)
+        succeeded = demonstrate(console, template, directory, address)
     except (LocalEdgeError, TimeoutError) as error:
         console.print(f"[red]The demo could not be run:[/red] {escape(str(error))}")
         succeeded = False
     raise typer.Exit(0 if succeeded else 1)
 
 
-def _demonstrate(console: Console, template: Path, directory: Path, address: str) -> bool:
+def demonstrate(console: Console, template: Path, directory: Path, address: str) -> bool:
+    """Run the demo; return whether everything was as expected."""
     started = time.monotonic()
     _empty(directory)
     with LocalEdge(template, directory=directory, address=address, sftp_server=True) as edge:
