@@ -55,6 +55,7 @@ def openssh(
     base: Path,
     *options: str,
     sftp_options: str = "",
+    subsystem: str | None = None,
     port: int | None = None,
     directory: Path | None = None,
 ) -> Iterator[Server]:
@@ -64,6 +65,7 @@ def openssh(
         base: an empty directory for keys and configuration; the same one again keeps the keys.
         options: further lines of sshd_config.
         sftp_options: of sftp-server(8), such as `-P posix-rename`.
+        subsystem: a command in the place of the SFTP server.
         port: to listen on; a free one by default.
         directory: where relative paths start; `base/files` by default.
     """
@@ -94,7 +96,7 @@ def openssh(
                     "PermitRootLogin yes",
                     "LogLevel VERBOSE",
                     "MaxStartups 200",
-                    f"Subsystem sftp internal-sftp -d {directory} {sftp_options}",
+                    f"Subsystem sftp {subsystem or f'internal-sftp -d {directory} {sftp_options}'}",
                     "",
                 ]
             )

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from iot.sftp.client._errors import SSH_FX_OK, ConnectionLost, SFTPError, StatusReply, Unsupported, printable
 from iot.sftp.client._packets import VERSION, Kind, Reader
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # The longest packet that is accepted from a server: OpenSSH's own limit is 256 KiB
 # (SFTP_MAX_MSG_LENGTH), and no answer to a request of ours has a reason to be longer.
 LONGEST_PACKET = 256 * 1024 + 1024
+Result = TypeVar("Result")
+
 READ_SIZE = 128 * 1024
 # Requests that wait for the writer are joined up to this size: fewer, fuller SSH packets.
 WRITE_SIZE = 256 * 1024
@@ -212,11 +214,11 @@ class SFTPChannel:
         _complete(future, Reply(kind, fields))
 
 
-def wait_for(future: Future[Reply], deadline: Deadline, silence: Callable[[], float], longest_silence: float) -> Reply:
+def wait_for(future: Future[Result], deadline: Deadline, silence: Callable[[], float], longest_silence: float) -> Result:
     """Wait for an answer, and give the wait a name where it is in vain.
 
     Parameters:
-        future: of the request.
+        future: of a request, or of anything else that the server has to answer.
         deadline: of the call.
         silence: seconds since anything came from the server.
         longest_silence: seconds; a server that is silent for longer while it owes an answer is taken for dead.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ import paramiko
 
 from iot.sftp.client._channel import Reply, SFTPChannel, wait_for
 from iot.sftp.client._credentials import authenticate
+from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._dial import dial
 from iot.sftp.client._errors import (
     AuthenticationFailed,
     ConnectionLost,
+    DeadlineExceeded,
     HostKeyMismatch,
     SFTPError,
     Unreachable,
@@ -36,11 +39,10 @@ from iot.sftp.client._pysftp import pysftp
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
-    from concurrent.futures import Future
-
-    from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._host_keys import HostKeyPolicy
     from iot.sftp.client._settings import ServerSettings
+
+logger = logging.getLogger(__name__)
 
 # AES-GCM first: fastest, and authenticated in one pass. CBC, 3DES and MACs on MD5 or cut short are not offered.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
@@ -52,7 +54,7 @@ MACS = (
 CHANNEL_WINDOW = 4 * 1024 * 1024
 CHANNEL_PACKET = 256 * 1024
 
-MOST_TRANSFER_CHANNELS = 8  # OpenSSH grants ten sessions a connection (MaxSessions), one is for quick calls
+TRANSFER_CHANNELS = 4  # OpenSSH and ProFTPD grant ten a connection, one of them is for quick calls
 
 # paramiko tells of each broken connection with a trace at level ERROR. Here that is told once, by the session: what
 # paramiko has to say about it is for debugging.
@@ -79,6 +81,24 @@ class ServerInfo:
     server: str
     cipher: str
     extensions: tuple[str, ...]
+
+
+@dataclass
+class ChannelBudget:
+    """How many channels for transfers a server grants: learned once, kept from one connection to the next.
+
+    Some servers do not refuse a channel too many, but end the connection. Twice in a row is taken for that, once for
+    a link that broke at this moment.
+    """
+
+    most: int = TRANSFER_CHANNELS
+    breaks: int = 0
+
+    def learn(self, granted: int, *, broke: bool) -> None:
+        """Take note that no more than `granted` were to be had, or that the connection broke when one was opened."""
+        self.breaks += broke
+        if not broke or self.breaks > 1:
+            self.most = min(self.most, granted)
 
 
 class _RefusedKeyError(paramiko.SSHException):
@@ -139,7 +159,9 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     _transport: _Transport | None
 
-    def __init__(self, settings: ServerSettings, policy: HostKeyPolicy, deadline: Deadline) -> None:
+    def __init__(
+        self, settings: ServerSettings, policy: HostKeyPolicy, deadline: Deadline, budget: ChannelBudget | None = None
+    ) -> None:
         """Dial, check the key, log in, and start SFTP.
 
         Raises:
@@ -150,9 +172,10 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._deadline = deadline
         self._limits = settings.time_limits
         self._lock = threading.Lock()
+        self._budget = budget or ChannelBudget()
         self._channels: list[SFTPChannel] = []
-        self._idle_channels: list[SFTPChannel] = []
-        self._more_channels = True
+        self._transfers: dict[SFTPChannel, int] = {}  # transfers on each channel that is for them
+        self._openings = 0
         self._last_activity = time.monotonic()
         self._failure: SFTPError | None = None
         self._transport = None
@@ -196,21 +219,26 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     @contextmanager
     def transfer_channel(self, deadline: Deadline) -> Iterator[SFTPChannel]:
-        """Lend a channel for one transfer: an idle one, a new one, or the one for quick calls if there is no other."""
+        """Lend a channel for one transfer: an idle one, a new one, or the one that has the fewest transfers.
+
+        The channel for quick calls is lent only where the server grants no other.
+        """
         with self._lock:
-            channel = self._idle_channels.pop() if self._idle_channels else None
-            open_one = channel is None and self._more_channels and len(self._channels) <= MOST_TRANSFER_CHANNELS
+            busy = all(self._transfers.values())
+            open_one = busy and len(self._transfers) + self._openings < self._budget.most
+            self._openings += open_one
         if open_one:
-            channel = self._try_another_channel(deadline)
-        if channel is None:
-            yield self._quick
-            return
+            self._open_another_channel(deadline)
+        with self._lock:
+            channel = min(self._transfers, key=self._transfers.__getitem__, default=None)
+            if channel is not None:
+                self._transfers[channel] += 1
         try:
-            yield channel
+            yield channel or self._quick
         finally:
-            if not channel.closed:
-                with self._lock:
-                    self._idle_channels.append(channel)
+            with self._lock:
+                if channel is not None:
+                    self._transfers[channel] -= 1
 
     def wait(self, future: Future[Reply], deadline: Deadline) -> Reply:
         """Wait for an answer; a server that owes one and is silent for too long loses its connection.
@@ -273,20 +301,39 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         channel.start(lambda future: wait_for(future, deadline, self._silence, self._limits.stall))
         return channel
 
-    def _try_another_channel(self, deadline: Deadline) -> SFTPChannel | None:
-        """Open a further channel, or learn that the server grants none."""
-        limit = deadline.within(self._limits.connect)
+    def _open_another_channel(self, deadline: Deadline) -> None:
+        """Open a further channel, or learn that the server grants none.
+
+        It is opened in a thread of its own, since paramiko waits for the subsystem for ever. A caller who cannot wait
+        so long leaves the channel to the next one.
+        """
+        opened: Future[None] = Future()
+
+        def open_channel() -> None:
+            try:
+                channel = self._open_channel(Deadline(self._limits.connect))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is for whoever waits
+                with self._lock:
+                    self._openings -= 1
+                    self._budget.learn(len(self._transfers), broke=not self._live_transport.is_active())
+                opened.set_exception(error)
+            else:
+                with self._lock:
+                    self._openings -= 1
+                    self._transfers[channel] = 0
+                    self._budget.breaks = 0
+                opened.set_result(None)
+
+        threading.Thread(target=open_channel, name="sftp-channel-opening", daemon=True).start()
         try:
-            with self._closed_after(limit):
-                return self._open_channel(limit)
-        except (paramiko.ChannelException, Unsupported):
-            self._more_channels = False
-            return None
+            wait_for(opened, deadline, self._silence, self._limits.stall)
+        except DeadlineExceeded:
+            raise
         except Exception as error:
             if not self._live_transport.is_active():
-                raise self._reason(error, limit) from error
-            self._more_channels = False  # the subsystem was refused: the connection itself is in order
-            return None
+                lost = ConnectionLost("the server ended the connection when a further channel was asked for")
+                raise lost from error
+            logger.info("The server grants no further channel (%s): transfers share what there is", error)
 
     @contextmanager
     def _closed_after(self, deadline: Deadline) -> Iterator[None]:

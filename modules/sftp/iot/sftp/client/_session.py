@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from iot.sftp.client import _operations as operations
-from iot.sftp.client._connection import Connection, ServerInfo
+from iot.sftp.client._connection import ChannelBudget, Connection, ServerInfo
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._errors import (
     ConnectionLost,
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-ATTEMPTS_WITHOUT_DEADLINE = 3
+ATTEMPTS = 3  # to be let in at all; and to do an operation that has no deadline
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds
 
 
@@ -99,6 +99,7 @@ class SFTPSession:
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
         self._server = settings.host, settings.port, settings.user
+        self._budget = ChannelBudget()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._connecting: Future[Connection] | None = None
@@ -113,8 +114,13 @@ class SFTPSession:
         return connection is not None and connection.alive
 
     def connect(self, *, timeout: float | None = None) -> ServerInfo:
-        """Open the session now, if it is not open, and return what the server showed of itself."""
-        return self._run("connect", None, timeout, lambda attempt: attempt.connection.info)
+        """Open the session now, if it is not open, trying once, and return what the server showed of itself."""
+        deadline = Deadline(timeout)
+        try:
+            with self._counted():
+                return self._connected(deadline).info
+        except Exception as error:
+            raise _named(error, "connect", None) from error
 
     def is_connected(self, *, timeout: float | None = None) -> bool:
         """Ask the live session whether the server is there; never opens one, never raises.
@@ -269,10 +275,16 @@ class SFTPSession:
             raise named from error
 
     def _repeat(self, work: Callable[[_Attempt], Result], deadline: Deadline) -> Result:
-        disconnects, attempts, lost = self._disconnects, 0, None
+        """Do the work, again after each break, until the deadline; a server that lets nobody in is tried three times.
+
+        A deadline that runs out after a break is told as that break, which is what the caller can do something about.
+        """
+        disconnects, attempts, was_connected = self._disconnects, 0, False
+        lost: ConnectionLost | None = None
         while True:
             try:
                 connection = self._connected(deadline)
+                was_connected = True
                 try:
                     return work(_Attempt(connection, deadline, attempts))
                 except ConnectionLost:
@@ -280,12 +292,12 @@ class SFTPSession:
                     raise
             except ConnectionLost as error:
                 lost = error
-            except SFTPError as error:
-                if lost is None or not isinstance(error, Unreachable | DeadlineExceeded):
+            except (Unreachable, DeadlineExceeded):
+                if lost is None:
                     raise
             attempts += 1
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-            exhausted = attempts >= ATTEMPTS_WITHOUT_DEADLINE and not deadline.limited
+            exhausted = attempts >= ATTEMPTS and not (was_connected and deadline.limited)
             if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():
                 raise lost
             logger.info("Trying again in %.1f s: %s", pause, lost.message)
@@ -355,7 +367,7 @@ class SFTPSession:
     def _new_connection(self, policy: HostKeyPolicy, deadline: Deadline) -> Connection:
         limit = deadline.within(self.settings.time_limits.connect)
         try:
-            connection = Connection(self.settings, policy, limit)
+            connection = Connection(self.settings, policy, limit, self._budget)
         except SFTPError:
             deadline.check()
             raise

@@ -1,0 +1,382 @@
+"""A server that is wrong, dead, silent or gone: each has a name, within its time limit, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paramiko
+import psutil
+import pytest
+
+from iot.sftp.client import (
+    AuthenticationFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    IoTSFTPClient,
+    Secret,
+    ServerSettings,
+    SFTPError,
+    SFTPSession,
+    TimeLimits,
+    Unreachable,
+    Unsupported,
+)
+from tests.clients import SHORT, client_of, session_of, settings_of
+from tests.servers import (
+    Relay,
+    Server,
+    black_hole,
+    closes_at_once,
+    free_port,
+    listening,
+    never_answers,
+    openssh,
+    resets_at_once,
+    speaks_http,
+)
+
+
+def ours() -> list[threading.Thread]:
+    """The threads of the client that are alive."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, paramiko.Transport) or thread.name.startswith(("sftp-", "look-up-"))
+    ]
+
+
+def descriptors() -> int:
+    return psutil.Process().num_fds()
+
+
+@contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """No thread and no descriptor more than before."""
+    threads, open_before = len(ours()), descriptors()
+    yield
+    for thread in ours()[threads:]:
+        thread.join(5)
+    assert len(ours()) == threads
+    assert descriptors() == open_before
+
+
+def settings_for(port: int, **options: object) -> ServerSettings:
+    values = {"password": Secret("x"), "time_limits": SHORT} | options
+    return ServerSettings(host="127.0.0.1", port=port, user="device", **values)  # type: ignore[arg-type]
+
+
+def failure_of(port: int, timeout: float | None = None, **options: object) -> tuple[SFTPError, float]:
+    """What an operation fails with, and the seconds it took."""
+    session = SFTPSession(settings_for(port, **options))
+    started = time.monotonic()
+    with pytest.raises(SFTPError) as failure:
+        session.exists("x", timeout=timeout)
+    return failure.value, time.monotonic() - started
+
+
+def test_a_wrong_password_is_an_authentication_failure(proftpd_server: Server) -> None:
+    with leaving_nothing():
+        error, _ = failure_of(proftpd_server.port)
+    assert isinstance(error, AuthenticationFailed)
+
+
+def test_a_key_that_the_server_does_not_know_is_an_authentication_failure(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    key = paramiko.ECDSAKey.generate()
+    key.write_private_key_file(str(tmp_path / "key"))
+    with session_of(openssh_server, private_key=Secret.from_file(tmp_path / "key")) as session, leaving_nothing():
+        with pytest.raises(AuthenticationFailed):
+            session.exists("x")
+
+
+def test_a_server_that_ends_the_connection_after_one_refusal_is_an_authentication_failure(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", "MaxAuthTries 1") as server:
+        key = paramiko.ECDSAKey.generate()
+        key.write_private_key_file(str(tmp_path / "key"))
+        with session_of(server, private_key=Secret.from_file(tmp_path / "key")) as session:
+            with pytest.raises(AuthenticationFailed):
+                session.exists("x")
+
+
+def test_a_port_where_nobody_listens_is_unreachable() -> None:
+    with leaving_nothing():
+        error, seconds = failure_of(free_port())
+    assert isinstance(error, Unreachable)
+    assert seconds < 1
+
+
+def test_a_name_that_does_not_exist_is_unreachable() -> None:
+    session = SFTPSession(ServerSettings("no-such-host.invalid", 22, "device", Secret("x"), time_limits=SHORT))
+    with pytest.raises(Unreachable, match="no-such-host.invalid"):
+        session.exists("x")
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".example", "a..b", "\u2603" * 80])
+def test_a_text_that_cannot_be_a_host_is_unreachable(host: str) -> None:
+    session = SFTPSession(ServerSettings(host, 22, "device", Secret("x"), time_limits=SHORT))
+    with pytest.raises(Unreachable):
+        session.exists("x")
+
+
+def test_a_black_hole_is_unreachable_within_the_connect_limit() -> None:
+    with leaving_nothing(), black_hole() as port:
+        error, seconds = failure_of(port, time_limits=TimeLimits(connect=0.5))
+    assert isinstance(error, Unreachable)
+    assert 0.4 < seconds < 1.5
+
+
+def test_a_server_that_says_nothing_is_unreachable_within_the_connect_limit() -> None:
+    with leaving_nothing(), listening(never_answers) as port:
+        error, seconds = failure_of(port, time_limits=TimeLimits(connect=0.5))
+        assert isinstance(error, Unreachable)
+        assert 0.4 < seconds < 1.5
+
+
+@pytest.mark.parametrize("answer", [closes_at_once, resets_at_once])
+def test_a_server_that_closes_at_once_is_a_lost_connection(answer: Callable[..., None]) -> None:
+    with leaving_nothing(), listening(answer) as port:
+        error, seconds = failure_of(port, timeout=3)
+        assert isinstance(error, ConnectionLost)
+        assert seconds < 3
+
+
+def test_a_web_server_is_told_from_an_ssh_server() -> None:
+    with leaving_nothing(), listening(speaks_http) as port:
+        error, _ = failure_of(port, timeout=1)
+        assert isinstance(error, ConnectionLost)
+        assert "SSH" in error.message
+
+
+def test_the_callers_deadline_comes_before_the_connect_limit() -> None:
+    with leaving_nothing(), listening(never_answers) as port:
+        error, seconds = failure_of(port, timeout=0.5, time_limits=TimeLimits(connect=30))
+        assert isinstance(error, DeadlineExceeded)
+        assert 0.4 < seconds < 0.9
+
+
+def test_many_calls_share_one_attempt_to_connect() -> None:
+    relay = Relay(("127.0.0.1", free_port()))
+    accepted = []
+
+    def count(connection: object) -> None:
+        accepted.append(connection)
+
+    with listening(count) as port:
+        session = SFTPSession(settings_for(port, time_limits=TimeLimits(connect=1)))
+        errors: list[SFTPError] = []
+
+        def call() -> None:
+            try:
+                session.exists("x", timeout=5)
+            except SFTPError as error:
+                errors.append(error)
+
+        started = time.monotonic()
+        threads = [threading.Thread(target=call) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert time.monotonic() - started < 3
+    assert relay.connections == 0
+    assert [error.code for error in errors] == ["unreachable"] * 20
+    assert len(accepted) <= 2
+
+
+def test_a_shell_that_prints_is_told_about(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", subsystem="/bin/echo Welcome to this device") as server:
+        with session_of(server, time_limits=SHORT) as session, pytest.raises(Unsupported, match="Welcome to this"):
+            session.exists("x")
+
+
+def test_a_server_without_sftp_is_unsupported(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", "MaxSessions 0") as server, session_of(server, time_limits=SHORT) as session:
+        with pytest.raises(SFTPError) as failure:
+            session.exists("x", timeout=5)
+    assert failure.value.code == "unsupported"
+
+
+def test_a_server_with_old_algorithms_only_is_told_about_in_one_message(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", "Ciphers aes128-cbc,3des-cbc") as server:
+        with session_of(server, time_limits=SHORT) as session, pytest.raises(Unsupported, match="no longer accepted"):
+            session.exists("x")
+
+
+def test_the_client_is_made_though_the_server_is_dead_and_tells_why(caplog: pytest.LogCaptureFixture) -> None:
+    client = IoTSFTPClient("127.0.0.1", free_port(), "device", "secret password")
+    assert client.last_error is not None
+    assert client.last_error.code == "unreachable"
+    assert not client.is_connected()
+    assert client.list_files(".") is None
+    assert "secret password" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_paramiko_tells_of_a_broken_connection_only_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
+    with listening(closes_at_once) as port:
+        failure_of(port, timeout=0.5)
+        assert "Traceback" not in caplog.text
+        with caplog.at_level(logging.DEBUG, "iot.sftp.client.ssh"):
+            failure_of(port, timeout=0.5)
+        levels = {record.levelno for record in caplog.records if record.name == "iot.sftp.client.ssh"}
+        assert levels <= {logging.DEBUG}
+
+
+def test_is_connected_asks_the_live_session(server: Server) -> None:
+    relay = Relay((server.host, server.port))
+    with relay.running() as port, client_of(server, port=port, connect_timeout=1) as client:
+        assert client.is_connected()
+        client.disconnect()
+        assert not client.is_connected()
+        assert client.exists(".")
+        assert client.is_connected()
+        relay.frozen.set()
+        started = time.monotonic()
+        assert not client.is_connected()
+        assert time.monotonic() - started < 2
+        relay.frozen.clear()
+        relay.cut()
+        assert not client.is_connected()
+        assert client.last_error is None
+
+
+def test_disconnect_ends_threads_and_sockets_and_may_be_repeated(server: Server) -> None:
+    with leaving_nothing():
+        client = client_of(server)
+        assert client.is_connected()
+        client.disconnect()
+        client.disconnect()
+        assert "disconnected" in repr(client)
+        assert client.exists(".")
+        client.disconnect()
+
+
+def test_a_session_that_broke_is_replaced_on_the_next_use(server: Server) -> None:
+    relay = Relay((server.host, server.port))
+    with relay.running() as port, client_of(server, port=port) as client:
+        for _ in range(3):
+            assert client.exists(".")
+            relay.cut()
+        assert client.exists(".")
+        assert client.last_error is None
+
+
+def test_a_dead_link_is_never_called_missing(server: Server) -> None:
+    relay = Relay((server.host, server.port))
+    with relay.running() as port:
+        client = client_of(server, port=port, connect_timeout=1, stall_timeout=1)
+    assert not client.exists(".")
+    assert client.last_error is not None
+    assert client.last_error.code in {"unreachable", "connection_lost"}
+    client.disconnect()
+
+
+def test_a_frozen_server_is_noticed_within_the_stall_limit(server: Server) -> None:
+    relay = Relay((server.host, server.port))
+    with relay.running() as port, session_of(server, port=port, time_limits=TimeLimits(connect=1, stall=1)) as session:
+        session.connect()
+        relay.frozen.set()
+        started = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            session.exists("x")
+        assert time.monotonic() - started < 8
+
+
+def test_a_frozen_server_ends_a_call_at_its_deadline(server: Server, tmp_path: Path) -> None:
+    (server.directory / "large").write_bytes(bytes(20_000_000))
+    relay = Relay((server.host, server.port))
+    with relay.running() as port, session_of(server, port=port) as session:
+        session.connect()
+        relay.frozen.set()
+        calls: list[Callable[[], object]] = [
+            lambda: session.exists("x", timeout=0.5),
+            lambda: session.list_files(".", timeout=0.5),
+            lambda: session.download_file("large", str(tmp_path / "x"), timeout=0.5),
+            lambda: session.upload_file(str(server.directory / "large"), "y", timeout=0.5),
+            lambda: session.test_connection(timeout=0.5),
+        ]
+        for call in calls:
+            started = time.monotonic()
+            with pytest.raises(DeadlineExceeded):
+                call()
+            assert time.monotonic() - started < 0.9
+        assert os.listdir(tmp_path) == ["home"]
+
+
+def test_disconnect_ends_calls_in_flight(server: Server) -> None:
+    relay = Relay((server.host, server.port))
+    with relay.running() as port, session_of(server, port=port) as session:
+        session.connect()
+        relay.frozen.set()
+        failures: list[SFTPError] = []
+
+        def call() -> None:
+            with pytest.raises(ConnectionLost, match="disconnect was called") as failure:
+                session.exists("x", timeout=20)
+            failures.append(failure.value)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        while not session._in_flight:
+            threading.Event().wait(0.01)
+        session.disconnect()
+        thread.join(5)
+        assert len(failures) == 1
+
+
+def test_closing_when_idle_lets_calls_in_flight_end(server: Server) -> None:
+    (server.directory / "large").write_bytes(bytes(30_000_000))
+    with leaving_nothing(), session_of(server) as session:
+        session.connect()
+        results: list[object] = []
+        thread = threading.Thread(
+            target=lambda: results.append(session.download_file("large", str(server.directory / "copy")))
+        )
+        thread.start()
+        while not session._in_flight:
+            threading.Event().wait(0.001)
+        session.close(when_idle=True)
+        thread.join(20)
+        assert len(results) == 1
+        assert not session.is_open
+
+
+def test_delete_and_move_whose_answer_was_lost_are_told_from_failures(openssh_server: Server) -> None:
+    """The answer to a REMOVE or a RENAME is cut off, after the server carried it out."""
+    server = openssh_server
+    relay = Relay((server.host, server.port))
+    with relay.running() as port, session_of(server, port=port) as session:
+        for number in range(12):
+            (server.directory / f"gone-{number}").touch()
+            (server.directory / f"from-{number}").write_text("x")
+            session.exists(".")
+            relay.cut_after = 1 + number * 30
+            session.delete_file(f"gone-{number}", timeout=10)
+            assert not (server.directory / f"gone-{number}").exists()
+            session.exists(".")
+            relay.cut_after = 1 + number * 30
+            session.move_file(f"from-{number}", f"to-{number}", timeout=10)
+            assert (server.directory / f"to-{number}").read_text() == "x"
+
+
+def test_test_connection_shows_the_server_beside_the_open_session(server: Server) -> None:
+    with session_of(server) as session:
+        info = session.test_connection()
+        assert info.host_key == server.host_key
+        assert info.server.startswith("SSH-2.0-")
+        assert "gcm" in info.cipher or "ctr" in info.cipher
+        assert "posix-rename@openssh.com" in info.extensions
+        assert not session.is_open
+        assert session.connect() == info
+
+
+def test_settings_reach_a_session_as_they_are(server: Server) -> None:
+    settings = settings_of(server)
+    assert SFTPSession(settings).settings is settings

@@ -1,0 +1,259 @@
+"""A destination is the old complete file or the new complete one, whatever breaks at whatever moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iot.sftp.client import Busy, NoSpace, SFTPError, TransferIncomplete
+from iot.sftp.client._replace import claimed
+from tests.clients import client_of, session_of
+from tests.servers import Relay, Server, openssh
+
+OLD, NEW = b"old" * 1000, random.Random(1).randbytes(5_000_000)
+
+
+def test_a_transfer_that_is_cut_leaves_old_or_new_and_the_repeat_is_whole(
+    openssh_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = openssh_server
+    relay = Relay((server.host, server.port))
+    here = tmp_path_factory.mktemp("here")
+    there = server.directory / "cut"
+    there.mkdir(exist_ok=True)
+    (there / "source").write_bytes(NEW)
+    (here / "source").write_bytes(NEW)
+
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(cut_after=st.integers(1, 5_300_000), upload=st.booleans())
+    def check(cut_after: int, upload: bool) -> None:  # noqa: FBT001 - hypothesis gives it by name
+        dest = there / "dest" if upload else here / "dest"
+        dest.write_bytes(OLD)
+        session.exists(".", timeout=10)
+        # Towards the client an upload sends status replies only: 28 bytes and what SSH adds for each request.
+        relay.cut_after = cut_after // 4000 if upload else cut_after
+        try:
+            if upload:
+                session.upload_file(str(here / "source"), "cut/dest", timeout=0.05)
+            else:
+                session.download_file("cut/source", str(dest), timeout=0.05)
+        except SFTPError as error:
+            assert error.code in {"connection_lost", "deadline_exceeded", "unreachable"}  # noqa: PT017 - or it worked
+        assert dest.read_bytes() in (OLD, NEW)
+        relay.cut_after = None
+        if upload:
+            session.upload_file(str(here / "source"), "cut/dest", timeout=20)
+        else:
+            session.download_file("cut/source", str(dest), timeout=20)
+        assert dest.read_bytes() == NEW
+
+    with relay.running() as port, session_of(server, port=port) as session:
+        check()
+    assert sorted(os.listdir(here)) == ["dest", "source"]
+
+
+def test_a_break_in_the_middle_is_repeated_within_the_deadline(server: Server, tmp_path: Path) -> None:
+    (server.directory / "repeat").write_bytes(NEW)
+    (tmp_path / "repeat").write_bytes(NEW)
+    relay = Relay((server.host, server.port))
+    with relay.running() as port, session_of(server, port=port) as session:
+        session.connect()
+        relay.cut_after = 2_000_000
+        assert session.download_file("repeat", str(tmp_path / "down"), timeout=20).bytes == len(NEW)
+        assert (tmp_path / "down").read_bytes() == NEW
+        session.connect()
+        relay.cut_after = 2_000
+        assert session.upload_file(str(tmp_path / "repeat"), "up", timeout=20).bytes == len(NEW)
+        assert (server.directory / "up").read_bytes() == NEW
+        assert relay.connections >= 3
+
+
+def test_readers_never_see_a_part_of_a_file(server: Server, tmp_path: Path) -> None:
+    """Somebody reads the destination all the time while it is replaced, by uploads and by downloads."""
+    whole = [bytes([number]) * 700_000 for number in range(4)]
+    seen: list[bytes] = []
+    ended = threading.Event()
+
+    def read(path: Path) -> None:
+        while not ended.is_set():
+            content = path.read_bytes()
+            if content not in whole:
+                seen.append(content)
+
+    (server.directory / "polled").write_bytes(whole[0])
+    (tmp_path / "polled").write_bytes(whole[0])
+    readers = [threading.Thread(target=read, args=(base / "polled",)) for base in (server.directory, tmp_path)]
+    for reader in readers:
+        reader.start()
+    with session_of(server) as session:
+        for number in (1, 2, 3, 2, 1, 3):
+            (tmp_path / "next").write_bytes(whole[number])
+            session.upload_file(str(tmp_path / "next"), "polled")
+            session.download_file("polled", str(tmp_path / "polled"))
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert seen == []
+
+
+def test_a_second_transfer_to_the_same_destination_is_refused(server: Server, tmp_path: Path) -> None:
+    (server.directory / "busy").write_bytes(NEW)
+    with session_of(server) as session:
+        key = ((server.host, server.port, server.user), "dest")
+        (tmp_path / "source").write_bytes(b"x")
+        with claimed(key, "dest"):
+            with pytest.raises(Busy):
+                session.upload_file(str(tmp_path / "source"), "./dest")
+            with pytest.raises(Busy):
+                session.move_file("busy", "dest")
+        session.upload_file(str(tmp_path / "source"), "dest")
+
+
+def test_quick_calls_are_answered_while_transfers_run(server: Server, tmp_path: Path) -> None:
+    size = 60_000_000
+    with open(server.directory / "huge", "wb") as file:
+        file.truncate(size)
+    with session_of(server) as session:
+        session.connect()
+        done: list[int] = []
+        threads = [
+            threading.Thread(
+                target=lambda n=number: done.append(session.download_file("huge", str(tmp_path / f"{n}")).bytes)
+            )
+            for number in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        answers = 0
+        while any(thread.is_alive() for thread in threads):
+            assert session.exists("huge", timeout=5)
+            assert session.is_connected(timeout=5)
+            answers += 1
+        for thread in threads:
+            thread.join()
+    assert done == [size] * 4
+    assert answers > 3
+
+
+def test_one_client_serves_many_threads(server: Server, tmp_path: Path) -> None:
+    contents = {f"thread-{number}": os.urandom(10_000 + number) for number in range(12)}
+    failures: list[object] = []
+
+    with client_of(server) as client:
+
+        def work(name: str, content: bytes) -> None:
+            (tmp_path / name).write_bytes(content)
+            ok = client.upload_file(str(tmp_path / name), f"threads/{name}")
+            ok = ok and client.exists(f"threads/{name}")
+            ok = ok and client.download_file(f"threads/{name}", str(tmp_path / f"{name}.back"))
+            if not ok or (tmp_path / f"{name}.back").read_bytes() != content:
+                failures.append((name, client.last_error))
+            client.delete_file(f"threads/not-{name}")
+            if client.last_error is None or client.last_error.path != f"threads/not-{name}":
+                failures.append((name, client.last_error))
+
+        threads = [threading.Thread(target=work, args=item) for item in contents.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert client.list_files("threads") == [f"threads/{name}" for name in sorted(contents)]
+        assert client.last_error is None
+    assert failures == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sftp_options"),
+    [
+        (["MaxSessions 1"], ""),
+        ([], "-P posix-rename"),
+        ([], "-P limits,fsync,statvfs"),
+        ([], "-P setstat,fsetstat"),
+        ([], "-P opendir,readdir"),
+    ],
+    ids=["one channel only", "no posix-rename", "no limits@, fsync@, statvfs@", "no SETSTAT", "no listing"],
+)
+def test_servers_that_offer_less_still_get_whole_files(
+    tmp_path: Path, options: list[str], sftp_options: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "source").write_bytes(NEW)
+    with openssh(tmp_path / "sshd", *options, sftp_options=sftp_options) as server:
+        (server.directory / "in").mkdir()
+        with session_of(server) as session:
+            for expected in (OLD, NEW):
+                (tmp_path / "source").write_bytes(expected)
+                transfer = session.upload_file(str(tmp_path / "source"), "in/dest", timeout=20)
+                assert (server.directory / "in/dest").read_bytes() == expected
+            session.download_file("in/dest", str(tmp_path / "dest"), timeout=20)
+            assert (tmp_path / "dest").read_bytes() == NEW
+            (server.directory / "in" / "other").write_bytes(OLD)
+            moved_atomically = session.move_file("in/other", "in/dest")
+            assert (server.directory / "in/dest").read_bytes() == OLD
+            assert os.listdir(server.directory / "in") == ["dest"]
+        weaker = sftp_options == "-P posix-rename"
+        assert transfer.atomic is moved_atomically is not weaker
+        assert ("two steps" in caplog.text) is weaker
+
+
+def test_a_read_only_server_refuses_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(NEW)
+    with openssh(tmp_path / "sshd", sftp_options="-R") as server, session_of(server) as session:
+        with pytest.raises(SFTPError) as failure:
+            session.upload_file(str(tmp_path / "source"), "dest")
+        assert failure.value.code == "permission_denied"
+        assert os.listdir(server.directory) == []
+
+
+def test_a_source_that_grows_or_shrinks_during_its_transfer_is_moved_whole_or_refused(
+    server: Server, tmp_path: Path
+) -> None:
+    """A writer appends to, and truncates, the source while it is transferred: no mixture ever counts as success."""
+    source = server.directory / "changing"
+    source.write_bytes(bytes(8_000_000))
+    ended = threading.Event()
+
+    def change() -> None:
+        while not ended.is_set():
+            with open(source, "r+b") as file:
+                file.truncate(4_000_000)
+                file.seek(0, os.SEEK_END)
+                file.write(bytes(5_000_000))
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    outcomes = set()
+    with session_of(server) as session:
+        for _ in range(8):
+            try:
+                size = session.download_file("changing", str(tmp_path / "copy")).bytes
+                assert (tmp_path / "copy").stat().st_size == size
+                outcomes.add("whole")
+            except TransferIncomplete:
+                outcomes.add("refused")
+            assert not [name for name in os.listdir(tmp_path) if name.startswith(".iot-sftp")]
+    ended.set()
+    writer.join()
+    assert outcomes <= {"whole", "refused"}
+
+
+def test_a_full_local_disk_is_named(server: Server, tmp_path: Path) -> None:
+    (server.directory / "big").write_bytes(NEW)
+    (tmp_path / "dest").write_bytes(OLD)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with session_of(server) as session:
+        session.connect()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+        try:
+            with pytest.raises(NoSpace):
+                session.download_file("big", str(tmp_path / "dest"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "dest").read_bytes() == OLD
+    assert sorted(os.listdir(tmp_path)) == ["dest", "home"]
