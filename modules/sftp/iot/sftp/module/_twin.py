@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
@@ -10,7 +9,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.client import Secret, ServerSettings, TimeLimits
+from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
 from iot.sftp.module._logging import LEVELS, printable, shortened
 from iot.sftp.module._validation import Document, Text, explain
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 SECTIONS = ("sftp", "transfers", "logLevel")
 CONCURRENCY_MAXIMUM = 16
 SECONDS_MAXIMUM = 86_400
-
-# A fingerprint as OpenSSH prints it, or the type and the key of a public key line (RFC 4253, section 6.6)
-HOST_KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?|[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,2}( .*)?")
 
 T = TypeVar("T")
 
@@ -41,7 +37,7 @@ def _secret(value: object) -> Secret:
                 return Secret.from_file(place)
             if kind == "env" and "=" not in place:
                 return Secret.from_environment(place)
-    message = 'must be a string, a list of strings, {{"file": "…"}} or {{"env": "…"}}, and not empty'
+    message = 'must be a string, a list of strings, {"file": "…"} or {"env": "…"}, and not empty'
     raise PydanticCustomError("secret", message)
 
 
@@ -52,9 +48,10 @@ def _name(value: str) -> str:
 
 
 def _host_key(value: str) -> str:
-    if not HOST_KEY.fullmatch(value):
-        raise PydanticCustomError("host_key", "must be 'SHA256:…' or a public key line such as 'ssh-ed25519 AAAA…'")
-    return value
+    try:
+        return check_pin(value)
+    except ValueError as error:
+        raise PydanticCustomError("host_key", "cannot be used: {reason}", {"reason": str(error)}) from None
 
 
 SecretText = Annotated[Secret, PlainValidator(_secret)]

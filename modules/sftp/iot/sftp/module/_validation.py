@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 PROBLEMS_SHOWN = 3
 KEY_MAXIMUM = 60  # characters of a key that is repeated in a message
 
+# In the words of JSON, where pydantic's are Python's
+EXPECTATIONS = {
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "none_required": "must be null in this version",
+    "tuple_type": "must be a list",
+}
+
 
 class Document(BaseModel):
     """A model that takes nothing for something else: no unknown keys, no numbers for strings."""
@@ -54,12 +63,12 @@ def explain(error: ValidationError, model: type[Document], *, whole: str = "payl
 
 def _sentence(problem: ErrorDetails, model: type[Document], whole: str) -> str:
     if not problem["loc"]:
-        return f"'{whole}' must be an object"
+        return f"'{whole}' must be an object whose keys are text"
     key = shortened(printable(".".join(str(part) for part in problem["loc"])), KEY_MAXIMUM)
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     if problem["type"] == "extra_forbidden":
         known = ", ".join(sorted(field.alias or name for name, field in model.model_fields.items()))
         return f"'{key}' is not known here; known are: {known}"
-    expected = re.sub(r"^(Input|String|Tuple|List|Value) should", "must", problem["msg"])
+    expected = EXPECTATIONS.get(problem["type"]) or re.sub(r"^(Input|Keys) should", "must", problem["msg"])
     return f"'{key}' {expected}"

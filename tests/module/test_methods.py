@@ -1,0 +1,178 @@
+"""Requests are understood by their models or refused by the name of the key; answers have the contract's form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot.sftp.client import InvalidRequest, NotFound, SFTPError, UnknownMethod
+from iot.sftp.module._methods import METHODS, refused, succeeded, understand
+from iot.sftp.module._sdk import Malformed, parse_payload
+
+WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection")
+ON_A_PATH = ("exists", "delete_file", "list_files")
+FROM_ONE_PATH_TO_ANOTHER = ("download_file", "upload_file", "move_file")
+
+
+def message_of(name: str, payload: Any) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        understand(name, payload)
+    return caught.value.message
+
+
+def test_the_table_holds_the_librarys_methods_and_the_connection_test() -> None:
+    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER}
+
+
+@pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
+@pytest.mark.parametrize("payload", [None, {}])
+def test_methods_without_parameters_take_null_and_an_empty_object(name: str, payload: Any) -> None:
+    assert understand(name, payload).request.timeout == 25
+
+
+@pytest.mark.parametrize("name", ON_A_PATH)
+def test_a_path_that_is_missing_is_named(name: str) -> None:
+    assert message_of(name, None) == "'path' is missing"
+
+
+@pytest.mark.parametrize("name", FROM_ONE_PATH_TO_ANOTHER)
+def test_source_and_dest_that_are_missing_are_named(name: str) -> None:
+    assert message_of(name, {}) == "'source' is missing; 'dest' is missing"
+    assert message_of(name, {"source": "a"}) == "'dest' is missing"
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("payload", [[], "{}", 0, 1.5, True, False, ""])
+def test_a_payload_that_is_no_object_is_refused_with_an_example(name: str, payload: Any) -> None:
+    assert message_of(name, payload).startswith("the payload must be a JSON object, such as {")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_unknown_key_is_named_with_the_known_ones(name: str) -> None:
+    message = message_of(name, {"background": True})
+    assert "'background' is not known here; known are: " in message
+    assert "timeout" in message
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, None, [], {}])
+def test_a_path_is_a_string_and_nothing_else(value: Any) -> None:
+    assert message_of("exists", {"path": value}) == "'path' must be a string"
+
+
+def test_an_empty_path_is_refused() -> None:
+    assert message_of("exists", {"path": ""}) == "'path' must not be empty"
+
+
+@pytest.mark.parametrize("value", [0, 0.99, 291, -1, True, "25", None, 10**400, float("nan"), float("inf"), []])
+def test_a_timeout_is_a_number_of_seconds_within_bounds(value: Any) -> None:
+    assert message_of("exists", {"path": "a", "timeout": value}) == "'timeout' must be a number of seconds from 1 to 290"
+
+
+@pytest.mark.parametrize("value", [1, 290, 2.5])
+def test_a_timeout_within_bounds_is_taken(value: float) -> None:
+    assert understand("exists", {"path": "a", "timeout": value}).request.timeout == value
+
+
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("limit", 0, "must be greater than or equal to 1"),
+        ("limit", True, "must be a whole number"),
+        ("limit", 1.5, "must be a whole number"),
+        ("after", 1, "must be a string"),
+        ("file_pattern", 1, "must be a string"),
+    ],
+)
+def test_options_of_a_listing_are_checked(key: str, value: Any, expected: str) -> None:
+    assert message_of("list_files", {"path": ".", key: value}) == f"'{key}' {expected}"
+
+
+def test_options_of_a_listing_may_be_null() -> None:
+    understand("list_files", {"path": ".", "file_pattern": None, "limit": None, "after": None})
+
+
+@pytest.mark.parametrize("value", [1, "true", None])
+def test_learn_is_true_or_false(value: Any) -> None:
+    assert message_of("test_connection", {"learn": value}) == "'learn' must be true or false"
+
+
+def test_many_problems_are_not_all_listed() -> None:
+    message = message_of("exists", dict.fromkeys(["a", "b", "c", "d"], 1))
+    assert message.endswith("and 2 more")
+
+
+def test_a_name_that_is_no_method_is_answered_with_the_methods() -> None:
+    with pytest.raises(UnknownMethod) as caught:
+        understand("rm", {})
+    assert all(name in caught.value.message for name in METHODS)
+
+
+def test_values_are_never_repeated_in_a_message() -> None:
+    assert "hunter2" not in message_of("exists", {"path": ["hunter2"], "x": "hunter2", "timeout": "hunter2"})
+
+
+def test_file_names_that_are_not_utf8_can_be_given_back_as_they_were_listed() -> None:
+    request = understand("exists", parse_payload(rb'{"path": "\udcff"}')).request
+    assert request.model_dump()["path"] == "\udcff"
+
+
+@pytest.mark.parametrize(
+    "payload, reason",
+    [
+        (b"{", "Expecting"),
+        (b"\xff", "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"9" * 10_000, "digits"),
+        (b'{"path": NaN}', "NaN is not JSON"),
+        (b"-Infinity", "Infinity is not JSON"),
+        (b'{"path": "a"} x', "Extra data"),
+    ],
+)
+def test_a_payload_that_is_not_json_says_why(payload: bytes, reason: str) -> None:
+    parsed = parse_payload(payload)
+    assert isinstance(parsed, Malformed)
+    assert reason in message_of("exists", parsed)
+
+
+def test_no_payload_at_all_counts_as_null() -> None:
+    assert parse_payload(b"") is None
+
+
+@given(payload=st.binary())
+def test_any_bytes_are_a_value_or_malformed(payload: bytes) -> None:
+    parse_payload(payload)
+
+
+def test_a_call_that_was_carried_out_is_answered_with_the_bare_result() -> None:
+    for result in (True, False, None, ["a"], {"authenticated": True}):
+        response = succeeded(result)
+        assert (response.status, response.payload, response.code) == (200, result, None)
+
+
+@pytest.mark.parametrize("name", [*METHODS, "nope"])
+def test_a_call_that_was_not_carried_out_says_code_and_message_and_no_result(name: str) -> None:
+    response = refused(name, NotFound("it is not there", path="in/a.txt"))
+    assert response.status == 404
+    assert response.payload == {
+        "result": None if name == "list_files" else False,
+        "code": "not_found",
+        "message": "'in/a.txt': it is not there",
+    }
+
+
+def every_reason(base: type[SFTPError] = SFTPError) -> list[type[SFTPError]]:
+    return [base, *(reason for child in base.__subclasses__() for reason in every_reason(child))]
+
+
+@given(reason=st.sampled_from(every_reason()), message=st.text(), path=st.none() | st.text() | st.just("x" * 200_000))
+def test_any_error_becomes_an_answer_that_fits(reason: type[SFTPError], message: str, path: str | None) -> None:
+    error = reason.__new__(reason)
+    SFTPError.__init__(error, message, path=path)
+    response = refused("exists", error)
+    assert response.status == reason.status
+    assert set(response.payload) == {"result", "code", "message"}
+    assert len(json.dumps(response.payload)) < 32_000
