@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ def openssh(
             )
         )
         command = [SSHD, "-D", "-e", "-f", str(configuration)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
         server = Server(
             "127.0.0.1", used, getpass.getuser(), directory, user_key, None, _fingerprint(host_key), process
         )
@@ -163,7 +164,7 @@ def proftpd(base: Path) -> Iterator[Server]:
             )
         )
         command = [PROFTPD, "-n", "-c", str(configuration)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
         if _wait_for_port(process, port):
             break
     else:
@@ -344,7 +345,7 @@ def _wait_for_line(process: subprocess.Popen[str], log: list[str], text: str) ->
         said.set()
 
     ended = threading.Event()
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(target=read, name=f"log-of-{process.pid}", daemon=True).start()
     said.wait(20)
     return said.is_set() and not ended.is_set()
 
@@ -362,11 +363,16 @@ def _wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
+    """End a server and the processes of its sessions, which are its group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    for thread in threading.enumerate():
+        if thread.name == f"log-of-{process.pid}":
+            thread.join(10)
     if process.stderr is not None:
         process.stderr.close()

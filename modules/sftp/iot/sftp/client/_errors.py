@@ -35,6 +35,7 @@ from typing import ClassVar
 
 import paramiko
 from cryptography import exceptions as cryptography_exceptions
+from paramiko.ber import BERException
 from paramiko.buffered_pipe import PipeTimeout
 from paramiko.hostkeys import InvalidHostKey
 from paramiko.packet import NeedRekeyException
@@ -300,6 +301,7 @@ LOWER_LAYER_REASONS: tuple[tuple[type[BaseException], type[SFTPError], str], ...
     (paramiko.AuthenticationException, AuthenticationFailed, "the server refused the credential"),
     (UnknownKeyType, AuthenticationFailed, "the private key is of a type that is not accepted any more"),
     (BadHostKeyException, HostKeyMismatch, "the server's key is not the known one"),
+    (BERException, AuthenticationFailed, "the private key is not readable"),
     (InvalidHostKey, HostKeyMismatch, "a host key is not readable"),
     (IncompatiblePeer, Unsupported, "the server offers only algorithms that are no longer accepted"),
     (paramiko.ChannelException, Unsupported, "the server refused to open a channel for SFTP"),

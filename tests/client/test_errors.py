@@ -1,0 +1,144 @@
+"""Every failure has a name: the tree, and the one map from the layers below."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import pkgutil
+import socket
+import struct
+from importlib import import_module
+
+import paramiko
+import pytest
+from cryptography import exceptions as cryptography_exceptions
+from hypothesis import given
+from hypothesis import strategies as st
+
+import iot.sftp.client as library
+from iot.sftp.client import Internal, NotFound, SFTPError, from_os_error
+from iot.sftp.client._errors import LOWER_LAYER_REASONS, StatusReply, from_lower_layer, from_status, printable
+from iot.sftp.client._pysftp import pysftp
+
+# The table of the contract.
+CODES = {
+    "invalid_request": 400, "path_not_allowed": 400, "authentication_failed": 401, "permission_denied": 403,
+    "not_found": 404, "unknown_method": 404, "is_a_directory": 409, "not_a_directory": 409, "too_large": 413,
+    "busy": 429, "internal": 500, "host_key_mismatch": 502, "transfer_incomplete": 502, "unsupported": 502,
+    "not_configured": 503, "unreachable": 503, "connection_lost": 503, "deadline_exceeded": 504, "no_space": 507,
+}  # fmt: skip
+
+
+def exceptions_in(*modules: object) -> set[type[BaseException]]:
+    return {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, BaseException)
+    }
+
+
+def paramikos_own() -> set[type[BaseException]]:
+    # win_openssh and win_pageant cannot be imported here, and raise nothing of their own
+    names = [module.name for module in pkgutil.iter_modules(paramiko.__path__) if "win" not in module.name]
+    modules = [import_module(f"paramiko.{name}") for name in names]
+    return {cls for cls in exceptions_in(paramiko, *modules) if cls.__module__.startswith("paramiko")}
+
+
+def instance_of(cls: type[BaseException]) -> BaseException:
+    """An exception of a class whose constructor may want anything."""
+    methods = {"__init__": lambda *_: None, "__str__": lambda _: "words"}
+    error: BaseException = type(cls.__name__, (cls,), methods)()
+    return error
+
+
+def test_there_is_one_class_for_each_reason_of_the_contract() -> None:
+    assert {cls.code: cls.status for cls in SFTPError.__subclasses__()} == CODES
+    assert len(SFTPError.__subclasses__()) == len(CODES)
+
+
+def test_every_reason_is_exported() -> None:
+    assert {cls.__name__ for cls in SFTPError.__subclasses__()} <= set(library.__all__)
+
+
+@pytest.mark.parametrize("cls", sorted(paramikos_own() | exceptions_in(pysftp, pysftp.exceptions), key=lambda cls: cls.__name__))
+def test_no_exception_of_paramiko_or_pysftp_is_unmapped(cls: type[BaseException]) -> None:
+    assert any(issubclass(cls, lower) for lower, _, _ in LOWER_LAYER_REASONS) or issubclass(cls, OSError | ValueError), (
+        f"{cls.__module__}.{cls.__name__} is new: give it a name in LOWER_LAYER_REASONS"
+    )
+    if not issubclass(cls, OSError) or cls in {lower for lower, _, _ in LOWER_LAYER_REASONS}:
+        assert not isinstance(from_lower_layer(instance_of(cls)), Internal)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    sorted(
+        {cls for cls in exceptions_in(socket) if issubclass(cls, OSError)}
+        | set(ConnectionError.__subclasses__())
+        | {EOFError, TimeoutError, struct.error, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError,
+           FileExistsError, ConnectionError, InterruptedError, BlockingIOError, OSError},
+        key=lambda cls: cls.__name__,
+    ),
+)  # fmt: skip
+def test_no_exception_of_sockets_and_files_is_unmapped(cls: type[BaseException]) -> None:
+    assert not isinstance(from_lower_layer(instance_of(cls)), Internal)
+
+
+@pytest.mark.parametrize("cls", sorted(exceptions_in(cryptography_exceptions), key=lambda cls: cls.__name__))
+def test_no_exception_of_cryptography_is_unmapped(cls: type[BaseException]) -> None:
+    if cls.__module__.startswith("cryptography"):
+        assert any(issubclass(cls, lower) for lower, _, _ in LOWER_LAYER_REASONS)
+
+
+def test_the_most_specific_class_comes_first() -> None:
+    classes = [lower for lower, _, _ in LOWER_LAYER_REASONS]
+    for number, cls in enumerate(classes):
+        hidden_by = [earlier.__name__ for earlier in classes[:number] if issubclass(cls, earlier)]
+        assert hidden_by == [], f"{cls.__name__} is never reached"
+
+
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_every_errno_of_this_system_has_a_name(number: int) -> None:
+    error = from_lower_layer(OSError(number, os.strerror(number)), "x")
+    assert not isinstance(error, Internal)
+    assert error.message
+
+
+def test_a_defect_is_told_as_one_and_shows_no_details() -> None:
+    error = from_lower_layer(KeyError("a secret"))
+    assert isinstance(error, Internal)
+    assert "secret" not in str(error)
+
+
+@given(status=st.integers(0, 2**32 - 1), words=st.text())
+def test_every_status_of_a_server_has_a_name(status: int, words: str) -> None:
+    error = from_status(StatusReply(status, words), "x")
+    assert error.code in CODES
+    assert error.message.isprintable()
+    assert len(error.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("No space left on device", "no_space"), ("Disk quota exceeded", "no_space"), ("Not a directory", "not_a_directory")],
+)
+def test_what_a_server_only_says_in_words_is_understood(words: str, code: str) -> None:
+    assert from_status(StatusReply(4, words)).code == code
+
+
+@given(st.text(), st.integers(2, 50))
+def test_words_from_outside_disturb_no_terminal_and_have_a_bound(text: str, longest: int) -> None:
+    shown = printable(text, longest)
+    assert shown.isprintable()
+    assert len(shown) <= longest
+
+
+def test_an_error_reads_as_one_line() -> None:
+    error = NotFound("there is no such file", operation="exists", path="a\nb")
+    assert str(error) == "exists 'a\\nb': there is no such file"
+    assert str(NotFound("nothing there")) == "nothing there"
+
+
+def test_a_local_refusal_that_has_no_number_is_named() -> None:
+    assert from_os_error(OSError("odd")).code == "permission_denied"

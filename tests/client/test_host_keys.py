@@ -1,0 +1,191 @@
+"""A server's key is believed when it is pinned, known or seen first; any other is refused before anything is sent."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import paramiko
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot.sftp.client import HostKeyMismatch, check_pin
+from iot.sftp.client._host_keys import HostKeyPolicy, _names, _parse, known_hosts_name
+from tests.clients import client_of, session_of
+from tests.servers import Server, openssh
+
+
+@pytest.fixture(scope="module")
+def key() -> paramiko.PKey:
+    return paramiko.ECDSAKey.generate()
+
+
+@pytest.fixture(scope="module")
+def other() -> paramiko.PKey:
+    return paramiko.ECDSAKey.generate()
+
+
+def line(key: paramiko.PKey) -> str:
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+def test_the_first_key_is_remembered_and_a_changed_one_refused_by_both_fingerprints(tmp_path: Path) -> None:
+    known_hosts = tmp_path / "state" / "known_hosts"
+    with openssh(tmp_path / "a") as first, session_of(first, known_hosts=known_hosts) as session:
+        session.connect()
+        assert stat.S_IMODE(known_hosts.stat().st_mode) == 0o600
+        found = subprocess.run(
+            ["ssh-keygen", "-F", f"[127.0.0.1]:{first.port}", "-l", "-f", known_hosts],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert first.host_key in found.stdout
+    with openssh(tmp_path / "b", port=first.port) as second, session_of(second, known_hosts=known_hosts) as session:
+        with pytest.raises(HostKeyMismatch) as failure:
+            session.exists("x")
+        assert first.host_key in failure.value.message
+        assert second.host_key in failure.value.message
+        assert "Accepted" not in "".join(second.log)
+        assert "Failed" not in "".join(second.log)
+        session.test_connection(learn=True)
+        assert session.exists(".")
+
+
+def test_only_pinned_keys_are_accepted(openssh_server: Server, other: paramiko.PKey, tmp_path: Path) -> None:
+    public = (openssh_server.key_file.parent / "host_key.pub").read_text()  # type: ignore[union-attr]
+    for pins in ((openssh_server.host_key,), (public,), (other.fingerprint, public)):
+        with session_of(openssh_server, host_keys=pins) as session:
+            assert session.exists(".")
+    with session_of(openssh_server, host_keys=(other.fingerprint,), known_hosts=tmp_path / "known") as session:
+        for learn in (False, True):
+            with pytest.raises(HostKeyMismatch, match="pinned"):
+                session.test_connection(learn=learn)
+        assert not (tmp_path / "known").exists()
+
+
+def test_the_key_type_that_is_known_is_asked_for_first(tmp_path: Path) -> None:
+    rsa = tmp_path / "rsa"
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", rsa], check=True)
+    fingerprint = paramiko.RSAKey.from_private_key_file(str(rsa)).fingerprint
+    with openssh(tmp_path / "sshd", f"HostKey {rsa}") as server:
+        with session_of(server) as session:
+            assert session.connect().host_key == server.host_key
+        with session_of(server, host_keys=(rsa.with_suffix(".pub").read_text(),)) as session:
+            assert session.connect().host_key == fingerprint
+
+
+def test_the_users_known_hosts_are_believed(openssh_server: Server, own_home: Path, other: paramiko.PKey) -> None:
+    ssh = own_home / ".ssh"
+    ssh.mkdir()
+    (ssh / "known_hosts").write_text(f"[127.0.0.1]:{openssh_server.port} {line(other)}\n")
+    with client_of(openssh_server) as client:
+        assert client.last_error is not None
+        assert client.last_error.code == "host_key_mismatch"
+    public = (openssh_server.key_file.parent / "host_key.pub").read_text()  # type: ignore[union-attr]
+    (ssh / "known_hosts").write_text(f"[127.0.0.1]:{openssh_server.port} {public}")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", ssh / "known_hosts"], check=True, capture_output=True)
+    assert "127.0.0.1" not in (ssh / "known_hosts").read_text()
+    with client_of(openssh_server) as client:
+        assert client.is_connected()
+        assert not (own_home / ".local").exists(), "a key that is known is not remembered again"
+
+
+def test_a_key_that_cannot_be_written_is_kept_while_the_process_lives(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        policy = HostKeyPolicy("unwritable.example", 22, known_hosts=tmp_path / "file" / "known_hosts")
+        policy.check(key)
+    assert "kept until this process ends" in caplog.text
+    again = HostKeyPolicy("unwritable.example", 22, known_hosts=tmp_path / "file" / "known_hosts")
+    again.check(key)
+    with pytest.raises(HostKeyMismatch):
+        again.check(other)
+    again.forget()
+    again.check(other)
+
+
+def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text(f"host {line(key)}\n@revoked * {line(key)}\n@cert-authority * {line(key)}\n# comment\n\nshort line\n")
+    with pytest.raises(HostKeyMismatch, match="revoked"):
+        HostKeyPolicy("host", 22, known_hosts_files=[known]).check(key)
+
+
+def test_forgetting_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    HostKeyPolicy("one", 22, known_hosts=known).check(key)
+    HostKeyPolicy("two", 2222, known_hosts=known).check(other)
+    HostKeyPolicy("one", 22, known_hosts=known).forget()
+    assert known.read_text() == f"[two]:2222 {line(other)}\n"
+    HostKeyPolicy("nobody", 22, known_hosts=tmp_path / "none").forget()
+    assert sorted(os.listdir(tmp_path)) == ["home", "known_hosts", "known_hosts.lock", "none.lock"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "matches"),
+    [
+        ("host", "host", True), ("HOST", "host", True), ("other,host", "host", True), ("*.example", "a.example", True),
+        ("*.example,!a.example", "a.example", False), ("h?st", "host", True), ("[host]:2222", "[host]:2222", True),
+        ("[host]:2222", "host", False), ("host", "[host]:2222", False), ("|1|broken", "host", False),
+        ("::1", "::1", True), ("[::1]:22222", "[::1]:22222", True), ("[*]:22222", "[::1]:22222", True),
+    ],
+)  # fmt: skip
+def test_names_match_as_openssh_matches_them(patterns: str, name: str, matches: bool) -> None:
+    assert _names(patterns, name) is matches
+
+
+def test_a_name_carries_the_port_only_if_it_is_another_one() -> None:
+    assert known_hosts_name("Host", 22) == "host"
+    assert known_hosts_name("host", 2222) == "[host]:2222"
+
+
+@given(st.text())
+def test_no_line_of_a_known_hosts_file_breaks_the_reader(text: str) -> None:
+    for known in _parse(text, "host"):
+        assert known.text
+
+
+@given(st.text())
+def test_a_pin_is_taken_or_refused_by_name(text: str) -> None:
+    try:
+        assert check_pin(text)
+    except ValueError as error:
+        assert "SHA256:" in str(error)  # noqa: PT017 - both outcomes are right
+
+
+def test_pins_are_checked_before_they_are_used(key: paramiko.PKey) -> None:
+    assert check_pin(f" {key.fingerprint} ") == key.fingerprint
+    assert check_pin(line(key) + " comment") == line(key) + " comment"
+    wrong_type = f"ssh-rsa {key.get_base64()}"
+    short = "SHA256:" + base64.b64encode(b"short").decode()
+    for pin in ("", "SHA256:", short, "MD5:00", "ssh-ed25519 ####", wrong_type, "ssh-ed25519"):
+        with pytest.raises(ValueError, match="SHA256"):
+            check_pin(pin)
+
+
+def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
+    """The policy is asked again in every key exchange: what it refuses at a rekey ends the session."""
+    with session_of(openssh_server) as session:
+        session.connect()
+        connection = session._connection
+        assert connection is not None
+        transport = connection._live_transport
+        asked: list[str] = []
+
+        class Refusing(HostKeyPolicy):
+            def check(self, key: paramiko.PKey) -> None:
+                asked.append(key.fingerprint)
+                raise HostKeyMismatch("another key at a rekey")
+
+        transport.policy = Refusing("host", 22)
+        transport.packetizer.REKEY_BYTES = 1
+        with pytest.raises(HostKeyMismatch, match="at a rekey"):
+            for _ in range(50):
+                session.exists(".", timeout=5)
+        assert asked == [openssh_server.host_key]
