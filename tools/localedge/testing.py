@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 
 def worker_address() -> str:
-    """Return a loopback address that no other worker of pytest-xdist uses: 127.0.1.1 for gw0, 127.0.1.2 for gw1.
+    """Return a loopback address of this test process's own: the same at each call, another in each process.
 
-    azure-iot-device fixes the hub's port, so that runtimes side by side need addresses of their own. Without
-    pytest-xdist it is 127.0.1.1, too.
+    azure-iot-device fixes the hub's port, so that runtimes side by side need addresses of their own: the workers of
+    one run of pytest-xdist differ in the last number, runs at the same time on one machine in the two before it.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    return f"127.0.1.{int(worker) + 1}"
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    second, third = hashlib.sha256(run.encode()).digest()[:2]
+    return f"127.{max(second, 1)}.{third}.{int(worker) + 1}"
