@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings as hypothesis_settings
-
-from iot.sftp.client import IoTSFTPClient
 from tests.clients import client_of
 from tests.servers import Server, openssh, proftpd
+
+from iot.sftp.client import IoTSFTPClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,4 +65,3 @@ def client(server: Server) -> Iterator[IoTSFTPClient]:
     with client_of(server) as connected:
         assert connected.last_error is None
         yield connected
-

@@ -80,6 +80,7 @@ def openssh(
     for path in (host_key, user_key):
         if not path.exists():
             _write_key(path)
+    said: list[str] = []
     for _ in range(ATTEMPTS):
         used = port or free_port()
         configuration = base / "sshd_config"
@@ -107,15 +108,15 @@ def openssh(
         server = Server(
             "127.0.0.1", used, getpass.getuser(), directory, user_key, None, _fingerprint(host_key), process
         )
-        if _wait_for_line(process, server.log, "Server listening on"):
-            break
-    else:
-        message = f"sshd did not start: {server.log}"
-        raise RuntimeError(message)
-    try:
-        yield server
-    finally:
-        _stop(process)
+        try:
+            if _wait_for_line(process, server.log, "Server listening on"):
+                yield server
+                return
+        finally:
+            _stop(process)
+        said = server.log
+    message = f"sshd did not start: {said}"
+    raise RuntimeError(message)
 
 
 @contextmanager
@@ -127,7 +128,9 @@ def proftpd(base: Path) -> Iterator[Server]:
     directory.mkdir(exist_ok=True)
     host_key = base / "host_key"
     if not host_key.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f", host_key], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-f", host_key], check=True
+        )
     hashed = subprocess.run(
         ["openssl", "passwd", "-6", "-stdin"], input=PASSWORD, capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -271,11 +274,9 @@ class Relay:
         """Reset all connections."""
         with self._lock:
             for connection in self._open:
-                for step in (lambda c: c.shutdown(socket.SHUT_RDWR), lambda c: c.close()):
-                    try:
-                        step(connection)
-                    except OSError:
-                        continue
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
             self._open.clear()
 
     def _relay(self, client: socket.socket) -> None:

@@ -13,6 +13,19 @@ from pathlib import Path
 import paramiko
 import psutil
 import pytest
+from tests.clients import SHORT, client_of, session_of, settings_of
+from tests.servers import (
+    Relay,
+    Server,
+    black_hole,
+    closes_at_once,
+    free_port,
+    listening,
+    never_answers,
+    openssh,
+    resets_at_once,
+    speaks_http,
+)
 
 from iot.sftp.client import (
     AuthenticationFailed,
@@ -26,19 +39,6 @@ from iot.sftp.client import (
     TimeLimits,
     Unreachable,
     Unsupported,
-)
-from tests.clients import SHORT, client_of, session_of, settings_of
-from tests.servers import (
-    Relay,
-    Server,
-    black_hole,
-    closes_at_once,
-    free_port,
-    listening,
-    never_answers,
-    openssh,
-    resets_at_once,
-    speaks_http,
 )
 
 
@@ -91,18 +91,22 @@ def test_a_key_that_the_server_does_not_know_is_an_authentication_failure(
 ) -> None:
     key = paramiko.ECDSAKey.generate()
     key.write_private_key_file(str(tmp_path / "key"))
-    with session_of(openssh_server, private_key=Secret.from_file(tmp_path / "key")) as session, leaving_nothing():
-        with pytest.raises(AuthenticationFailed):
-            session.exists("x")
+    stranger = Secret.from_file(tmp_path / "key")
+    with (
+        session_of(openssh_server, private_key=stranger) as session,
+        leaving_nothing(),
+        pytest.raises(AuthenticationFailed),
+    ):
+        session.exists("x")
 
 
 def test_a_server_that_ends_the_connection_after_one_refusal_is_an_authentication_failure(tmp_path: Path) -> None:
     with openssh(tmp_path / "sshd", "MaxAuthTries 1") as server:
         key = paramiko.ECDSAKey.generate()
         key.write_private_key_file(str(tmp_path / "key"))
-        with session_of(server, private_key=Secret.from_file(tmp_path / "key")) as session:
-            with pytest.raises(AuthenticationFailed):
-                session.exists("x")
+        stranger = Secret.from_file(tmp_path / "key")
+        with session_of(server, private_key=stranger) as session, pytest.raises(AuthenticationFailed):
+            session.exists("x")
 
 
 def test_a_port_where_nobody_listens_is_unreachable() -> None:
@@ -114,7 +118,7 @@ def test_a_port_where_nobody_listens_is_unreachable() -> None:
 
 def test_a_name_that_does_not_exist_is_unreachable() -> None:
     session = SFTPSession(ServerSettings("no-such-host.invalid", 22, "device", Secret("x"), time_limits=SHORT))
-    with pytest.raises(Unreachable, match="no-such-host.invalid"):
+    with pytest.raises(Unreachable, match=r"no-such-host\.invalid"):
         session.exists("x")
 
 
@@ -191,22 +195,30 @@ def test_many_calls_share_one_attempt_to_connect() -> None:
 
 
 def test_a_shell_that_prints_is_told_about(tmp_path: Path) -> None:
-    with openssh(tmp_path / "sshd", subsystem="/bin/echo Welcome to this device") as server:
-        with session_of(server, time_limits=SHORT) as session, pytest.raises(Unsupported, match="Welcome to this"):
-            session.exists("x")
+    with (
+        openssh(tmp_path / "sshd", subsystem="/bin/echo Welcome to this device") as server,
+        session_of(server, time_limits=SHORT) as session,
+        pytest.raises(Unsupported, match="Welcome to this"),
+    ):
+        session.exists("x")
 
 
 def test_a_server_without_sftp_is_unsupported(tmp_path: Path) -> None:
-    with openssh(tmp_path / "sshd", "MaxSessions 0") as server, session_of(server, time_limits=SHORT) as session:
-        with pytest.raises(SFTPError) as failure:
-            session.exists("x", timeout=5)
-    assert failure.value.code == "unsupported"
+    with (
+        openssh(tmp_path / "sshd", "MaxSessions 0") as server,
+        session_of(server, time_limits=SHORT) as session,
+        pytest.raises(Unsupported),
+    ):
+        session.exists("x", timeout=5)
 
 
 def test_a_server_with_old_algorithms_only_is_told_about_in_one_message(tmp_path: Path) -> None:
-    with openssh(tmp_path / "sshd", "Ciphers aes128-cbc,3des-cbc") as server:
-        with session_of(server, time_limits=SHORT) as session, pytest.raises(Unsupported, match="no longer accepted"):
-            session.exists("x")
+    with (
+        openssh(tmp_path / "sshd", "Ciphers aes128-cbc,3des-cbc") as server,
+        session_of(server, time_limits=SHORT) as session,
+        pytest.raises(Unsupported, match="no longer accepted"),
+    ):
+        session.exists("x")
 
 
 def test_the_client_is_made_though_the_server_is_dead_and_tells_why(caplog: pytest.LogCaptureFixture) -> None:

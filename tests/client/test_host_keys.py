@@ -13,11 +13,11 @@ import paramiko
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.clients import client_of, session_of
+from tests.servers import Server, openssh
 
 from iot.sftp.client import HostKeyMismatch, check_pin
 from iot.sftp.client._host_keys import HostKeyPolicy, _names, _parse, known_hosts_name
-from tests.clients import client_of, session_of
-from tests.servers import Server, openssh
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,9 @@ def test_a_key_that_cannot_be_written_is_kept_while_the_process_lives(
 
 def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
-    known.write_text(f"host {line(key)}\n@revoked * {line(key)}\n@cert-authority * {line(key)}\n# comment\n\nshort line\n")
+    known.write_text(
+        f"host {line(key)}\n@revoked * {line(key)}\n@cert-authority * {line(key)}\n# comment\n\nshort line\n"
+    )
     with pytest.raises(HostKeyMismatch, match="revoked"):
         HostKeyPolicy("host", 22, known_hosts_files=[known]).check(key)
 
@@ -128,7 +130,7 @@ def test_forgetting_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko
 
 
 @pytest.mark.parametrize(
-    ("patterns", "name", "matches"),
+    "patterns, name, matches",
     [
         ("host", "host", True), ("HOST", "host", True), ("other,host", "host", True), ("*.example", "a.example", True),
         ("*.example,!a.example", "a.example", False), ("h?st", "host", True), ("[host]:2222", "[host]:2222", True),
@@ -185,7 +187,11 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
 
         transport.policy = Refusing("host", 22)
         transport.packetizer.REKEY_BYTES = 1
-        with pytest.raises(HostKeyMismatch, match="at a rekey"):
+
+        def call_again_and_again() -> None:
             for _ in range(50):
                 session.exists(".", timeout=5)
+
+        with pytest.raises(HostKeyMismatch, match="at a rekey"):
+            call_again_and_again()
         assert asked == [openssh_server.host_key]

@@ -8,9 +8,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.servers import Server
 
 from iot.sftp.client import IoTSFTPClient
-from tests.servers import Server
 
 
 @pytest.fixture
@@ -134,9 +134,7 @@ def test_a_listing_holds_the_sorted_paths_of_files_only(client: IoTSFTPClient, f
     assert client.list_files(folder, "no such") == []
 
 
-def test_a_listing_leaves_out_what_is_neither_file_nor_directory(
-    client: IoTSFTPClient, folder: str, at: Path
-) -> None:
+def test_a_listing_leaves_out_what_is_neither_file_nor_directory(client: IoTSFTPClient, folder: str, at: Path) -> None:
     os.mkfifo(at / "pipe")
     (at / "file").touch()
     assert client.list_files(folder) == [f"{folder}/file"]
@@ -148,9 +146,7 @@ def test_a_listing_of_the_start_directory_holds_plain_names(client: IoTSFTPClien
     assert client.list_files("./", "plain.txt") == ["./plain.txt"]
 
 
-def test_a_listing_of_nothing_is_empty_and_of_a_file_is_refused(
-    client: IoTSFTPClient, folder: str, at: Path
-) -> None:
+def test_a_listing_of_nothing_is_empty_and_of_a_file_is_refused(client: IoTSFTPClient, folder: str, at: Path) -> None:
     (at / "file").touch()
     assert client.list_files(f"{folder}/missing") == []
     assert client.last_error is None

@@ -158,7 +158,8 @@ class SFTPChannel:
                 self._something_to_write.wait()
             if self._failure is not None:
                 return None
-            packets, size = [], 0
+            packets: list[bytes] = []
+            size = 0
             while self._to_write and (not packets or size + len(self._to_write[0]) <= WRITE_SIZE):
                 size += len(self._to_write[0])
                 packets.append(self._to_write.popleft())
@@ -214,7 +215,9 @@ class SFTPChannel:
         _complete(future, Reply(kind, fields))
 
 
-def wait_for(future: Future[Result], deadline: Deadline, silence: Callable[[], float], longest_silence: float) -> Result:
+def wait_for(
+    future: Future[Result], deadline: Deadline, silence: Callable[[], float], longest_silence: float
+) -> Result:
     """Wait for an answer, and give the wait a name where it is in vain.
 
     Parameters:

@@ -196,7 +196,8 @@ class IoTSFTPClient:
     def __repr__(self) -> str:
         """Show host, port, user and state, never a secret."""
         state = "connected" if self._session.is_open else "disconnected"
-        return f"IoTSFTPClient(sftp_host={self.sftp_host!r}, sftp_port={self.sftp_port!r}, sftp_user={self.sftp_user!r}, {state})"
+        server = f"sftp_host={self.sftp_host!r}, sftp_port={self.sftp_port!r}, sftp_user={self.sftp_user!r}"
+        return f"IoTSFTPClient({server}, {state})"
 
     def _attempt(self, call: Callable[[], Result], failed: Result) -> Result:
         self._errors.last = None
@@ -214,7 +215,7 @@ def _in_arguments(message: str) -> str:
     return f"{ARGUMENTS.get(name, name)} {rest}"
 
 
-def _secret(name: str, value: str | None) -> Secret | None:
+def _secret(name: str, value: object) -> Secret | None:
     if value is not None and not isinstance(value, str):
         message = f"{name} must be a text, not {type(value).__name__}"
         raise ValueError(message)
@@ -256,7 +257,7 @@ def _believed_known_hosts() -> tuple[Path, ...]:
 
 
 def _text(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
+    text: object = os.fspath(path)
     if not isinstance(text, str):
         message = f"a path must be a text, not {type(text).__name__}"
         raise TypeError(message)

@@ -39,6 +39,7 @@ from iot.sftp.client._pysftp import pysftp
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
+
     from iot.sftp.client._host_keys import HostKeyPolicy
     from iot.sftp.client._settings import ServerSettings
 
@@ -56,14 +57,15 @@ CHANNEL_PACKET = 256 * 1024
 
 TRANSFER_CHANNELS = 4  # OpenSSH and ProFTPD grant ten a connection, one of them is for quick calls
 
-# paramiko tells of each broken connection with a trace at level ERROR. Here that is told once, by the session: what
-# paramiko has to say about it is for debugging.
-logging.getLogger("iot.sftp.client.ssh").addFilter(lambda record: _only_for_debugging(record))
-
 
 def _only_for_debugging(record: logging.LogRecord) -> bool:
     record.levelno, record.levelname = logging.DEBUG, "DEBUG"
     return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+# paramiko tells of each broken connection with a trace at level ERROR. Here that is told once, by the session: what
+# paramiko has to say about it is for debugging.
+logging.getLogger("iot.sftp.client.ssh").addFilter(_only_for_debugging)
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ class _Transport(paramiko.Transport):
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
-        key: paramiko.PKey = self.host_key  # type: ignore[attr-defined] # set by the line above
+        key = self.host_key
+        assert key is not None  # noqa: S101 - set by the line above
         try:
             self.policy.check(key)
         except HostKeyMismatch as reason:
@@ -288,7 +291,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         preferred = [kind for kind in self._policy.preferred_types() if kind in options.key_types]
         options.key_types = tuple(dict.fromkeys([*preferred, *options.key_types]))
 
-    def _set_authentication(self, *_: Any) -> None:  # noqa: ANN401 - pysftp's signature
+    def _set_authentication(self, *_: Any) -> None:
         """Take the place of pysftp's: `_Transport.connect` logs in."""
 
     def _open_channel(self, deadline: Deadline) -> SFTPChannel:
@@ -370,7 +373,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                 return cause.reason
         if isinstance(error, SFTPError) and not isinstance(error, ConnectionLost):
             return error
-        if transport is None or transport.initial_kex_done and transport.authenticated:
+        if transport is None or (transport.initial_kex_done and transport.authenticated):
             return from_lower_layer(error)
         return self._handshake_reason(error, transport, deadline)
 

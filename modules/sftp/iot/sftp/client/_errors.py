@@ -78,7 +78,9 @@ class SFTPError(Exception):
 
     def __str__(self) -> str:
         """Operation, path and message in one line."""
-        subject = " ".join(part for part in (self.operation, repr(self.path) if self.path is not None else None) if part)
+        subject = " ".join(
+            part for part in (self.operation, repr(self.path) if self.path is not None else None) if part
+        )
         return f"{subject}: {self.message}" if subject else self.message
 
 
@@ -264,7 +266,7 @@ WORDS_REASONS: tuple[tuple[str, type[SFTPError], str], ...] = (
 )
 
 
-class StatusReply(Exception):  # noqa: N818 - a reply of the server, not yet an error
+class StatusReply(Exception):
     """A status that is not OK: the server's code and words (draft-ietf-secsh-filexfer-02, section 7)."""
 
     def __init__(self, status: int, words: str) -> None:
@@ -279,7 +281,8 @@ def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:
     reason, message = STATUS_REASONS.get(reply.status, STATUS_REASONS[SSH_FX_FAILURE])
     if reply.status == SSH_FX_FAILURE:
         words = reply.words.casefold()
-        reason, message = next((named for text, *named in WORDS_REASONS if text in words), (reason, message))
+        known = ((named, says) for text, named, says in WORDS_REASONS if text in words)
+        reason, message = next(known, (reason, message))
     said = printable(reply.words, 200)
     return reason(f"{message} (it said {said!r})" if said else message, path=path)
 

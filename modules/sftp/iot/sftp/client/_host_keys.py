@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import threading
+from collections import defaultdict
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 SSH_PORT = 22
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # RFC 8332: what an `ssh-rsa` key signs with today
 
-# Keys of this process that could not be written anywhere, by known_hosts name.
-_in_memory: dict[tuple[str, str], str] = {}
 _lock = threading.Lock()
 
 
@@ -46,6 +45,10 @@ class KnownKey:
     key_type: str
     text: str
     revoked: bool = False
+
+
+# Keys that could not be written, kept for the life of this process: the file that they belong to, the server's name.
+_in_memory: dict[tuple[Path | None, str], set[KnownKey]] = defaultdict(set)
 
 
 class HostKeyPolicy:
@@ -105,8 +108,7 @@ class HostKeyPolicy:
         Files that are only believed are not changed.
         """
         with _locked(self._known_hosts), _lock:
-            for name, text in [item for item in _in_memory if item[0] == self.name]:
-                del _in_memory[name, text]
+            _in_memory.pop((self._known_hosts, self.name), None)
             if self._known_hosts is None or not self._known_hosts.exists():
                 return
             kept = [line for line in _lines(self._known_hosts) if not _parse(line, self.name)]
@@ -114,7 +116,7 @@ class HostKeyPolicy:
 
     def _known(self) -> list[KnownKey]:
         with _lock:
-            known = [KnownKey(key_type, text) for (name, text), key_type in _in_memory.items() if name == self.name]
+            known = list(_in_memory.get((self._known_hosts, self.name), ()))
         for path in (*self._files, *([self._known_hosts] if self._known_hosts else [])):
             for line in _lines(path):
                 known += _parse(line, self.name)
@@ -135,7 +137,7 @@ class HostKeyPolicy:
                 logger.info("Remembered the key %s of %s, seen for the first time", key.fingerprint, self.name)
                 return
         with _lock:
-            _in_memory[self.name, key.get_base64()] = key.get_name()
+            _in_memory[self._known_hosts, self.name].add(KnownKey(key.get_name(), key.get_base64()))
 
     def _mismatch(self, key: paramiko.PKey, expected: Iterable[str], how: str) -> HostKeyMismatch:
         return HostKeyMismatch(

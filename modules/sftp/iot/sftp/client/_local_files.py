@@ -155,5 +155,3 @@ def _irregular(mode: int, path: str) -> SFTPError:
     if stat.S_ISDIR(mode):
         return IsADirectory("this is a directory: name a file in it", path=path)
     return PathNotAllowed("this is neither a file nor a directory, and is left alone", path=path)
-
-

@@ -21,6 +21,6 @@ else:
     try:
         import pysftp
     finally:
-        del paramiko.DSSKey
+        del paramiko.DSSKey  # type: ignore[attr-defined]
 
 __all__ = ["pysftp"]

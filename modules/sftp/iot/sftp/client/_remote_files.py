@@ -22,7 +22,7 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_status,
 )
-from iot.sftp.client._packets import Attributes, Entry, Kind, OpenFlag, Reader, decode_path, encode_path, string
+from iot.sftp.client._packets import Attributes, Entry, Kind, Reader, decode_path, encode_path, string
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,4 +233,3 @@ def _usable(fields: Reader) -> Iterator[Entry]:
     for entry in fields.entries():
         if entry.name not in {b"", b".", b".."} and b"/" not in entry.name and b"\0" not in entry.name:
             yield entry
-

@@ -165,7 +165,6 @@ class SFTPSession:
     def exists(self, path: str, *, timeout: float | None = None) -> bool:
         """Tell whether a file or a directory is there. `False` only when the server says that it is not."""
 
-
         def work(attempt: _Attempt) -> bool:
             return attempt.remote.kind_of(self._paths.on_server(path)) is not None
 
@@ -262,7 +261,9 @@ class SFTPSession:
 
     # --- one call ---
 
-    def _run(self, operation: str, path: str | None, timeout: float | None, work: Callable[[_Attempt], Result]) -> Result:
+    def _run(
+        self, operation: str, path: str | None, timeout: float | None, work: Callable[[_Attempt], Result]
+    ) -> Result:
         """Run an operation under its deadline, again after a break, with every failure named."""
         deadline = Deadline(timeout)
         try:
@@ -357,10 +358,10 @@ class SFTPSession:
             gone = self._disconnects != disconnects
             self._connection = None if gone else connection
         if gone:
-            error = ConnectionLost("disconnect was called while the session was being opened")
-            connection.close(error)
-            attempt.set_exception(error)
-            raise error
+            ended = ConnectionLost("disconnect was called while the session was being opened")
+            connection.close(ended)
+            attempt.set_exception(ended)
+            raise ended
         attempt.set_result(connection)
         return connection
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from iot.sftp.client._errors import AuthenticationFailed
 
 PORT_MAXIMUM = 65535
+A_DAY = 86400  # seconds: the longest time limit
 
 
 class Secret:
@@ -66,6 +68,11 @@ class Secret:
         """Hash what `__eq__` compares."""
         return hash((self._kind, self._value))
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled."""
+        message = "a secret is not written down"
+        raise TypeError(message)
+
     def __repr__(self) -> str:
         """Show where the secret comes from, never the secret."""
         return "Secret('**********')" if self._kind == "text" else f"Secret(from {self._kind} {self._value})"
@@ -92,8 +99,8 @@ class TimeLimits:
         for name in ("connect", "stall", "keep_alive"):
             value = getattr(self, name)
             lowest = 0 if name == "keep_alive" else 0.001
-            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= 86400:
-                message = f"{name} must be a number of seconds from {lowest:g} to 86400, not {value!r}"
+            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= A_DAY:
+                message = f"{name} must be a number of seconds from {lowest:g} to {A_DAY}, not {value!r}"
                 raise ValueError(message)
 
 
@@ -135,12 +142,14 @@ class ServerSettings:
             if not isinstance(value, str) or not value.strip() or "\0" in value:
                 message = f"{name} must be a text that is not empty, not {value!r}"
                 raise ValueError(message)
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 1 <= self.port <= PORT_MAXIMUM:
-            message = f"port must be a whole number from 1 to {PORT_MAXIMUM}, not {self.port!r}"
+        port: object = self.port
+        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= PORT_MAXIMUM:
+            message = f"port must be a whole number from 1 to {PORT_MAXIMUM}, not {port!r}"
             raise ValueError(message)
         if self.password is None and self.private_key is None:
             message = "password or private_key is needed to log in"
             raise ValueError(message)
-        if self.root is not None and (not isinstance(self.root, str) or not self.root or "\0" in self.root):
-            message = f"root must be a remote directory that is not empty, not {self.root!r}"
+        root: object = self.root
+        if root is not None and (not isinstance(root, str) or not root or "\0" in root):
+            message = f"root must be a remote directory that is not empty, not {root!r}"
             raise ValueError(message)
