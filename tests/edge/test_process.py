@@ -66,6 +66,20 @@ def test_a_module_in_the_wait_before_its_restart_can_be_stopped(address: str) ->
         assert edge.stop_module() == 3
 
 
+def test_what_a_module_has_started_ends_with_it(address: str) -> None:
+    child = "import time; time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); print('ready', flush=True)"
+    command = (sys.executable, "-c", f"{code}; import time; time.sleep(60)")
+    with LocalEdge(address=address, command=command) as edge:
+        with pytest.raises(TimeoutError, match="ready"):
+            edge.wait_until_connected(timeout=1)
+        process = edge._runtime.process
+        assert process is not None
+        assert edge.stop_module() == -signal.SIGTERM
+        # Noted at the end of its output, which nobody holds open any more.
+        assert process.exit_statuses == [-signal.SIGTERM]
+
+
 def test_what_the_module_writes_is_in_its_log(address: str, tmp_path: Path, echo_module: tuple[str, ...]) -> None:
     with LocalEdge(address=address, directory=tmp_path, command=echo_module) as edge:
         edge.wait_until_connected()

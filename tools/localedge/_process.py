@@ -15,6 +15,7 @@ STOP_LIMIT = 10.0
 """Seconds between SIGTERM and SIGKILL."""
 
 _RESTART_LIMIT = 20
+_DRAIN_LIMIT = 2.0
 _READ_SIZE = 65536
 
 _log = logging.getLogger(__name__)
@@ -72,15 +73,18 @@ class ModuleProcess:
                 self.kill()
         else:
             self._supervisor.cancel()  # it ended by itself, and waits to be started again
-        await asyncio.wait([self._supervisor])
+        await asyncio.wait([self._supervisor], timeout=_DRAIN_LIMIT)
+        if not self._supervisor.done():
+            _kill_group(process.pid)  # what it has started still holds its output; in a container it would end, too
+            await asyncio.wait([self._supervisor], timeout=_DRAIN_LIMIT)
+            self._supervisor.cancel()
         self._supervisor = None
         return process.returncode
 
     def kill(self) -> None:
         """Kill it and what it has started, as a crash would; the restart policy decides what follows."""
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            _kill_group(self.pid)
 
     async def _spawn(self) -> None:
         # A session of its own: Ctrl-C in the terminal is for the runtime, which then stops the module in order.
@@ -122,3 +126,8 @@ class ModuleProcess:
                 if self._echo:
                     sys.stderr.write(data.decode(errors="replace"))
         return await process.wait()
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
