@@ -40,9 +40,9 @@ def test_our_wheel_and_iot_edge_logger_work_in_one_environment() -> None:
 
     printed = run(
         SIBLINGS_PYTHON,
-        "import iot.edge.logger, iot.sftp.client, pydantic\n"
+        "import importlib.metadata, iot.edge.logger, iot.sftp.client\n"
         "assert 'site-packages' in iot.sftp.client.__file__\n"
-        "print(iot.edge.logger.__version__, iot.sftp.client.__version__, pydantic.VERSION)\n"
+        "print(iot.edge.logger.__version__, iot.sftp.client.__version__, importlib.metadata.version('pydantic'))\n"
         "print(iot.sftp.client.IoTSFTPClient.__name__)\n",
     )
 

@@ -16,8 +16,9 @@ REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 
 @pytest.fixture(scope="module")
 def wheel() -> zipfile.ZipFile:
-    (path,) = (ROOT / "dist").glob("*.whl")
-    return zipfile.ZipFile(path)
+    paths = list((ROOT / "dist").glob("*.whl"))
+    assert len(paths) == 1, "make .venv-siblings/.made builds the wheel that this test looks at"
+    return zipfile.ZipFile(paths[0])
 
 
 def test_the_wheel_holds_the_two_floors_and_nothing_that_a_sibling_owns(wheel: zipfile.ZipFile) -> None:
