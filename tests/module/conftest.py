@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,14 @@ import pytest
 
 from localedge import LocalEdge
 from localedge.testing import worker_address
+
+# The module as it is, but for the 5 s between two updates of the reported properties, of which tests would need many
+TALKATIVE = """
+import runpy
+from iot.sftp.module._reported import Reporter
+Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
+runpy.run_module("iot.sftp.module", run_name="__main__")
+"""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,22 +41,32 @@ def connected(reported: dict[str, Any]) -> bool:
     return bool(reported.get("connection", {}).get("state") == "connected")
 
 
+def wait_for_log(edge: LocalEdge, text: str, seconds: float = 20) -> None:
+    """Wait until the module says something; the runtime tells of changes in the hub only, not in the log."""
+    end = time.monotonic() + seconds
+    while text not in edge.module_log:
+        assert time.monotonic() < end, edge.module_log
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="session")
 def shared_address() -> str:
     """The hub's address for the runtime that a file's tests share."""
-    return worker_address().replace("127.0.1.", "127.0.2.")
+    return worker_address()
 
 
 @pytest.fixture(scope="session")
 def own_address() -> str:
     """The hub's address for a runtime of a test's own, beside the shared one."""
-    return worker_address().replace("127.0.1.", "127.0.3.")
+    first, second, *rest = worker_address().split(".")
+    return ".".join([first, str(int(second) ^ 128), *rest])
 
 
 @pytest.fixture(scope="module")
 def edge(shared_address: str, openssh_server: Server) -> Iterator[LocalEdge]:
     """A device whose module is connected to OpenSSH, shared by the tests of a file."""
-    with LocalEdge(address=shared_address, desired={"sftp": section_of(openssh_server)}) as edge:
+    desired = {"sftp": section_of(openssh_server)}
+    with LocalEdge(address=shared_address, desired=desired, command=(sys.executable, "-c", TALKATIVE)) as edge:
         edge.wait_until_connected()
         yield edge
         assert edge.stop_module() == 0

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.module.conftest import section_of
+from tests.servers import Server, openssh
 
 from iot.sftp.module._methods import METHODS
 from localedge import LocalEdge
-from tests.module.conftest import section_of
-from tests.servers import Server, openssh
 
 BYTES = os.urandom(3_000_000)
 
@@ -71,7 +71,10 @@ def test_a_listing_holds_the_sorted_paths_of_files(edge: LocalEdge, remote: Path
         (remote / name).touch()
     (remote / "folder").mkdir()
     names = ["a.csv", "b.csv", "c.txt", "é漢.csv"]
-    assert edge.invoke("sftp", "list_files", {"path": remote.name}) == (200, [f"{remote.name}/{name}" for name in names])
+    assert edge.invoke("sftp", "list_files", {"path": remote.name}) == (
+        200,
+        [f"{remote.name}/{name}" for name in names],
+    )
     only = {"path": remote.name, "file_pattern": "b.c"}
     assert edge.invoke("sftp", "list_files", only) == (200, [f"{remote.name}/b.csv"])
     assert edge.invoke("sftp", "list_files", {"path": f"{remote.name}/nothing"}) == (200, [])
@@ -248,7 +251,9 @@ def test_quick_calls_are_answered_while_large_transfers_run(edge: LocalEdge, rem
     for number in range(4):
         (remote / f"large{number}").write_bytes(large)
     running = [
-        edge.submit("sftp", "download_file", {"source": f"{remote.name}/large{number}", "dest": f"{remote.name}/{number}"})
+        edge.submit(
+            "sftp", "download_file", {"source": f"{remote.name}/large{number}", "dest": f"{remote.name}/{number}"}
+        )
         for number in range(4)
     ]
     times = []
@@ -305,5 +310,3 @@ def test_a_thread_of_calls_is_quick(edge: LocalEdge) -> None:
         times.append(time.perf_counter() - started)
     # 44 ms with Nagle's algorithm and delayed acknowledgements, 2 ms without
     assert sorted(times)[25] < 0.03
-
-

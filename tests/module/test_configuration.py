@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.servers import free_port
 
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._configuration import UNKNOWN_MAXIMUM, Configuration
@@ -15,7 +16,6 @@ from iot.sftp.module._current_session import CurrentSession
 from iot.sftp.module._dispatch import Dispatcher
 from iot.sftp.module._environment import Environment
 from iot.sftp.module._reported import Reporter
-from tests.servers import free_port
 
 
 class Device:

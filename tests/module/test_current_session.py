@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.clients import SHORT, settings_of
+from tests.servers import Server, free_port, listening, never_answers
 
 from iot.sftp.client import (
     AuthenticationFailed,
@@ -18,8 +20,6 @@ from iot.sftp.client import (
     Unreachable,
 )
 from iot.sftp.module._current_session import ConnectionState, CurrentSession
-from tests.clients import SHORT, settings_of
-from tests.servers import Server, free_port, listening, never_answers
 
 
 class Watcher:
@@ -137,9 +137,14 @@ def test_calls_that_disconnect_ends_do_not_turn_the_state_into_a_failure(
 ) -> None:
     current.replace(session_of(openssh_server))
     watcher.wait_for_state("connected")
-    with pytest.raises(ConnectionLost), current.use():
-        current.disconnect()
-        raise ConnectionLost("ended by disconnect")
+
+    def call() -> None:
+        with current.use():
+            current.disconnect()
+            raise ConnectionLost("ended by disconnect")
+
+    with pytest.raises(ConnectionLost):
+        call()
     assert current.state.state == "disconnected"
 
 
@@ -187,7 +192,12 @@ def test_what_an_old_session_finds_does_not_count(
         current.replace(session_of(openssh_server, port=port, known_hosts=tmp_path / "known_hosts"))
         current.replace(session_of(openssh_server))
         watcher.wait_for_state("connected")
-        with pytest.raises(Unreachable), current.use():
-            current.replace(None, "nothing any more")
-            raise Unreachable("the old one")
+
+        def call() -> None:
+            with current.use():
+                current.replace(None, "nothing any more")
+                raise Unreachable("the old one")
+
+        with pytest.raises(Unreachable):
+            call()
         assert current.state.state == "not_configured"

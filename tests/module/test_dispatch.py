@@ -139,7 +139,7 @@ def test_a_defect_is_answered_without_its_details_which_are_in_the_log(
     def breaks(_sessions: CurrentSession, _request: Request, _timeout: float) -> None:
         raise RuntimeError("what a defect says")
 
-    monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, breaks, Lane.QUICK))  # type: ignore[arg-type]
+    monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, breaks, Lane.QUICK))
     response = asyncio.run(Dispatcher(without_session()).answer("exists", {}))
     assert (response.status, response.code) == (500, "internal")
     assert "what a defect says" not in response.payload["message"]
@@ -163,8 +163,8 @@ def test_quick_calls_are_answered_while_transfers_hang(monkeypatch: pytest.Monke
     def looks(_sessions: CurrentSession, _request: Request, _timeout: float) -> bool:
         return True
 
-    monkeypatch.setitem(_methods.METHODS, "download_file", Method(Request, hangs, Lane.TRANSFER))  # type: ignore[arg-type]
-    monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, looks, Lane.QUICK))  # type: ignore[arg-type]
+    monkeypatch.setitem(_methods.METHODS, "download_file", Method(Request, hangs, Lane.TRANSFER))
+    monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, looks, Lane.QUICK))
 
     async def scenario() -> None:
         dispatcher = Dispatcher(without_session(), transfers=1)
@@ -191,7 +191,7 @@ def test_an_error_of_the_client_keeps_its_name(monkeypatch: pytest.MonkeyPatch) 
     def fails(_sessions: CurrentSession, _request: Request, _timeout: float) -> None:
         raise SFTPError("a plain one", path="p")
 
-    monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, fails, Lane.QUICK))  # type: ignore[arg-type]
+    monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, fails, Lane.QUICK))
     response = asyncio.run(Dispatcher(without_session()).answer("exists", {}))
     assert response.payload == {"result": False, "code": "internal", "message": "'p': a plain one"}
 

@@ -77,7 +77,9 @@ def test_a_link_that_leads_out_is_refused(local: LocalRoot, root: Path, target: 
 
 @pytest.mark.parametrize("target", ["in/a.txt", "in/deep/../a.txt", "{root}/in/a.txt", "./in//a.txt"])
 def test_a_link_that_stays_inside_is_followed_to_its_target(local: LocalRoot, root: Path, target: str) -> None:
-    (root / "in" / "deep" / "link").symlink_to("../../" + target if not target.startswith("{") else target.format(root=root))
+    (root / "in" / "deep" / "link").symlink_to(
+        "../../" + target if not target.startswith("{") else target.format(root=root)
+    )
     (root / "dir").symlink_to("in/deep")
     assert read(local, "dir/link") == "inside"
     assert place_of(local.open_parent("dir/link", create=False)) == root / "in" / "a.txt"
@@ -209,19 +211,19 @@ PATHS = st.text() | st.lists(PARTS).map("/".join) | st.lists(PARTS).map(lambda p
 @example(path="out/secret.txt", create=True)
 @example(path="up/up/up/outside/secret.txt", create=True)
 @example(path="abs/passwd", create=False)
-def test_any_path_at_all_stays_inside_the_root_or_is_refused(root: Path, path: str, create: bool) -> None:  # noqa: FBT001
+def test_any_path_at_all_stays_inside_the_root_or_is_refused(root: Path, path: str, create: bool) -> None:
     links = {"out": "../outside", "up": "in/..", "abs": "/etc", "loop": "loop", "ok": "in/deep", "in/up": "../.."}
     for name, target in links.items():
         if not os.path.lexists(root / name):
             (root / name).symlink_to(target)
     before = sorted(os.listdir(root.parent)), sorted(os.listdir(root.parent / "outside"))
     try:
-        name = LocalRoot(root, root.parent / "state").open_parent(path.replace("{root}", str(root)), create=create)
-    except SFTPError as error:
-        assert error.code in {"path_not_allowed", "not_found", "not_a_directory", "permission_denied"}
+        found = LocalRoot(root, root.parent / "state").open_parent(path.replace("{root}", str(root)), create=create)
+    except (PathNotAllowed, NotFound, NotADirectory):
+        pass
     else:
-        assert "/" not in name.name
-        place = place_of(name)
+        assert "/" not in found.name
+        place = place_of(found)
         assert place.parent == root or root in place.parent.parents or place == root
         assert not place.is_symlink()
     assert (sorted(os.listdir(root.parent)), sorted(os.listdir(root.parent / "outside"))) == before

@@ -64,18 +64,19 @@ def test_the_severity_is_that_of_syslog(lines: io.StringIO, level: str, start: s
 
 @given(text=st.text(), levelno=st.integers(0, 60))
 def test_any_record_is_one_line_that_can_be_printed(text: str, levelno: int) -> None:
-    try:
-        raise ValueError(text)
-    except ValueError:
-        record = logging.makeLogRecord({"msg": "%s", "args": (text,), "levelno": levelno, "exc_info": sys.exc_info()})
+    trace = (ValueError, ValueError(text), None)
+    record = logging.makeLogRecord({"msg": "%s", "args": (text,), "levelno": levelno, "exc_info": trace})
     line = LineFormatter().format(record)
     assert LINE.fullmatch(line)
     assert line.isprintable()
 
 
 def test_a_trace_is_folded_into_its_line(lines: io.StringIO) -> None:
-    try:
+    def fail() -> None:
         raise RuntimeError("first\nsecond")
+
+    try:
+        fail()
     except RuntimeError:
         logging.getLogger("iot.test").exception("it failed")
     (line,) = lines.getvalue().splitlines()

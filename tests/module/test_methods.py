@@ -69,7 +69,9 @@ def test_an_empty_path_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [0, 0.99, 291, -1, True, "25", None, 10**400, float("nan"), float("inf"), []])
 def test_a_timeout_is_a_number_of_seconds_within_bounds(value: Any) -> None:
-    assert message_of("exists", {"path": "a", "timeout": value}) == "'timeout' must be a number of seconds from 1 to 290"
+    assert (
+        message_of("exists", {"path": "a", "timeout": value}) == "'timeout' must be a number of seconds from 1 to 290"
+    )
 
 
 @pytest.mark.parametrize("value", [1, 290, 2.5])

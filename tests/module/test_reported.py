@@ -9,7 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot.sftp.module._reported import GATHERING, STRING_MAXIMUM, Reporter, difference, merged
+from iot.sftp.module._reported import STRING_MAXIMUM, Reporter, difference, merged
+
+GATHERING = 0.05  # seconds
 
 
 class RecordingHub:
@@ -44,7 +46,7 @@ class RecordingHub:
 def run(scenario: Callable[[RecordingHub, Reporter], Awaitable[None]], interval: float = 0.05) -> None:
     async def main() -> None:
         hub = RecordingHub()
-        reporter = Reporter(hub.send, lambda: reporter.rebase(hub.reported), interval=interval)
+        reporter = Reporter(hub.send, lambda: reporter.rebase(hub.reported), interval=interval, gathering=GATHERING)
         task = asyncio.create_task(reporter.run())
         try:
             await scenario(hub, reporter)

@@ -116,14 +116,23 @@ def test_the_way_to_log_in_is_told_and_nothing_secret() -> None:
 def test_transfers_have_defaults_and_bounds() -> None:
     assert read_desired({"transfers": {}}).transfers.value == TransfersSection()
     assert read_desired({"transfers": {"concurrency": 16, "verify": "size", "bandwidthLimit": None}}).transfers.value
-    assert read_desired({"transfers": {"concurrency": 17}}).transfers.error == "'concurrency' must be less than or equal to 16"
-    assert read_desired({"transfers": {"bandwidthLimit": 5}}).transfers.error == "'bandwidthLimit' must be null in this version"
+    assert (
+        read_desired({"transfers": {"concurrency": 17}}).transfers.error
+        == "'concurrency' must be less than or equal to 16"
+    )
+    assert (
+        read_desired({"transfers": {"bandwidthLimit": 5}}).transfers.error
+        == "'bandwidthLimit' must be null in this version"
+    )
     assert read_desired({"transfers": {"verify": "hash"}}).transfers.error == "'verify' must be 'size'"
 
 
 def test_the_log_level_is_one_of_four() -> None:
     assert read_desired({"logLevel": "Debug"}).log_level.value == "debug"
-    assert read_desired({"logLevel": "loud"}).log_level.error == "'logLevel' must be one of debug, info, warning, error, not 'loud'"
+    assert (
+        read_desired({"logLevel": "loud"}).log_level.error
+        == "'logLevel' must be one of debug, info, warning, error, not 'loud'"
+    )
     assert read_desired({"logLevel": 5}).log_level.error == "'logLevel' must be one of debug, info, warning, error"
 
 

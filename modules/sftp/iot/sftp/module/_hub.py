@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -31,7 +32,7 @@ TWIN_LIMIT = 15.0
 RESPONSE_LIMIT = 30.0
 SHUTDOWN_LIMIT = 2.0
 PAUSE_FIRST, PAUSE_LONGEST = 1.0, 30.0
-RECONNECT_HEADSTART = 12.0  # the SDK tries by itself after 0.02 s and 10 s
+RECONNECT_HEADSTART = 1.0  # the SDK tries by itself after 0.02 s, and then only every 10 s
 GIVE_UP = 300.0  # without a connection, after there was one
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,9 @@ class Hub:
         _log.info("connected to the edge hub")
         while True:
             await self._until(connected=False)
-            _log.warning("the connection to the edge hub broke")
+            await self._until(connected=True, limit=RECONNECT_HEADSTART)  # the SDK's own, as when it renews its token
+            if self._client is not None and not self._client.connected:
+                _log.warning("the connection to the edge hub broke")
             await self._bring_back()
             _log.info("connected to the edge hub again")
 
@@ -153,7 +156,6 @@ class Hub:
     async def _bring_back(self) -> None:
         client = self._client
         lost = time.monotonic()
-        await self._until(connected=True, limit=RECONNECT_HEADSTART)
         for pause in pauses():
             try:
                 if client is not None:
@@ -247,12 +249,13 @@ async def in_thread(function: Callable[[], T], seconds: float) -> T:
             future.set_result(result)  # type: ignore[arg-type] # there is a result when there is no error
 
     def call() -> None:
+        error, result = None, None
         try:
             result = function()
-        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            loop.call_soon_threadsafe(settle, error, None)
-        else:
-            loop.call_soon_threadsafe(settle, None, result)
+        except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
+            loop.call_soon_threadsafe(settle, error, result)
 
     threading.Thread(target=call, name=function.__name__, daemon=True).start()
     return await within(seconds, future)

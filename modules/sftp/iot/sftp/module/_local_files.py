@@ -124,7 +124,7 @@ class _Walk:
     def _open_root(self) -> int:
         try:
             return os.open(self._root, _OPEN)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             message = f"the local root {self._root} is not there: mount a directory at it"
             raise NotFound(message, path=self._path) from None
 

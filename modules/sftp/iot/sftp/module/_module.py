@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from azure.iot.device import exceptions
+
 from iot.sftp.client import __version__
 from iot.sftp.module._configuration import Configuration
 from iot.sftp.module._current_session import CurrentSession
@@ -34,12 +36,12 @@ class Module:
         self._stop = asyncio.Event()
         self._twin_wanted = asyncio.Event()
         self._announced = 0  # the highest $version that the hub has announced
-        self._reporter = Reporter(self._report, self._twin_wanted.set)
         self._twin_applied = asyncio.Event()
         self._sessions = CurrentSession(self._show_connection)
         self._dispatcher = Dispatcher(self._sessions)
-        self._configuration = Configuration(environment, self._sessions, self._dispatcher, self._reporter)
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired)
+        self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
+        self._configuration = Configuration(environment, self._sessions, self._dispatcher, self._reporter)
 
     def stop(self) -> None:
         """Ask the module to end; from any thread."""
@@ -90,32 +92,41 @@ class Module:
         waiting.cancel()
 
     def _desired(self, patch: Any) -> None:
-        version = patch.get("$version") if isinstance(patch, dict) else None
-        if isinstance(version, int):
-            self._announced = max(self._announced, version)
+        self._announced = max(self._announced, _version(patch))
         self._twin_wanted.set()
-
-    async def _report(self, patch: dict[str, Any]) -> None:
-        await self._hub.report(patch)
 
     async def _follow_twin(self) -> None:
         """Fetch the twin whenever there is a reason to, and put it into force."""
         while True:
             await self._twin_wanted.wait()
             self._twin_wanted.clear()
-            stale = 0
+            tries = 0
             for pause in pauses():
                 try:
                     twin = await self._hub.get_twin()
                     desired, reported = dict(twin["desired"]), dict(twin["reported"])
+                except exceptions.NoConnectionError:
+                    break  # it is wanted again as soon as the hub is back
                 except Exception as error:  # noqa: BLE001 - whatever it is, the twin is still wanted
                     _log.warning("the twin cannot be fetched, next try in %.0f s: %s", pause, in_words(error))
                 else:
+                    tries += 1
+                    self._apply(desired)
                     self._reporter.rebase(reported)
-                    self._configuration.apply(desired)
                     self._twin_applied.set()
-                    stale += 1
-                    if desired.get("$version", 0) >= self._announced or stale >= STALE_TRIES:
+                    if _version(desired) >= self._announced or tries == STALE_TRIES:
                         self._announced = 0
                         break
                 await asyncio.sleep(pause)
+
+    def _apply(self, desired: dict[str, Any]) -> None:
+        try:
+            self._configuration.apply(desired)
+        except Exception:  # noqa: BLE001 - see below
+            # The same document would come again after a restart: it must not end the process
+            _log.exception("desired properties %d are not in force, because of a defect", _version(desired))
+
+
+def _version(desired: Any) -> int:
+    version = desired.get("$version") if isinstance(desired, dict) else None
+    return version if isinstance(version, int) else 0

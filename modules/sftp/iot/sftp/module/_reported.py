@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Properties = dict[str, Any]
 
 INTERVAL = 5.0  # seconds between two updates
-GATHERING = 0.1  # seconds after a change, so that what changes together is sent together
+GATHERING = 0.5  # seconds after a change: a configuration and what came of it are sent together
 STRING_MAXIMUM = 4096  # bytes of a string in a twin: IoT Hub's limit
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,12 @@ class Reporter:
     """
 
     def __init__(
-        self, send: Callable[[Properties], Awaitable[None]], on_doubt: Callable[[], None], *, interval: float = INTERVAL
+        self,
+        send: Callable[[Properties], Awaitable[None]],
+        on_doubt: Callable[[], None],
+        *,
+        interval: float = INTERVAL,
+        gathering: float = GATHERING,
     ) -> None:
         """Take the means.
 
@@ -37,10 +42,12 @@ class Reporter:
             send: sends a merge patch (RFC 7396); raises an exception if it cannot tell that the hub has it.
             on_doubt: asked to bring about a `rebase`.
             interval: seconds between two updates.
+            gathering: seconds between a change and its update, for what follows from it.
         """
         self._send = send
         self._on_doubt = on_doubt
         self._interval = interval
+        self._gathering = gathering
         self._wanted: Properties = {}
         self._known: Properties | None = None
         self._changed = asyncio.Event()
@@ -67,7 +74,7 @@ class Reporter:
         """Send updates for ever."""
         while True:
             await self._changed.wait()
-            await asyncio.sleep(GATHERING)
+            await asyncio.sleep(self._gathering)
             self._changed.clear()
             if self._known is None:
                 continue  # `rebase` sets the event again
