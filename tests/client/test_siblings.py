@@ -23,7 +23,7 @@ def run(python: Path, script: str, *path: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
     done = subprocess.run(
-        [python, "-W", "error", "-c", script],
+        [python, "-c", script],
         cwd="/",
         env=environment,
         capture_output=True,
