@@ -283,3 +283,21 @@ def test_disconnect_ends_a_transfer_that_hangs(fresh: LocalEdge, openssh_server:
         assert (status, body["code"]) == (503, "connection_lost")
         assert list(folder.iterdir()) == []
     (remote / "large").unlink()
+
+
+def test_a_password_is_nowhere_at_the_most_talkative_level(fresh: LocalEdge, proftpd_server: Server) -> None:
+    assert proftpd_server.password
+    start = len(fresh.module_log)
+    fresh.replace_desired({"sftp": section_of(proftpd_server), "logLevel": "debug"})
+    fresh.wait_for_reported(lambda found: connected(found) and "mod_sftp" in found["connection"]["server"])
+    answers = [
+        fresh.invoke("sftp", "test_connection"),
+        fresh.invoke("sftp", "exists", {"path": 5}),
+        fresh.invoke("sftp", "delete_file", {"path": "none"}),
+    ]
+    fresh.replace_desired({"sftp": section_of(proftpd_server, port="x"), "logLevel": "debug"})
+    reported = fresh.wait_for_reported(lambda found: bool(found["sftp"]["ac"] == 400))
+    written = [file.read_text() for file in fresh.state_directory.iterdir()]
+    assert "[DBG]" in fresh.module_log[start:]
+    for place in (str(answers), str(reported), fresh.module_log, *written):
+        assert proftpd_server.password not in place

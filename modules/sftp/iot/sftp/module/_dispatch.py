@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 QUEUE_MAXIMUM = 1_000  # calls that wait for their turn in a lane
 THREADS_MAXIMUM = 16  # of a lane: transfers.concurrency goes so far
-CONTROL_THREADS, QUICK_THREADS = 4, 8
+CONTROL_THREADS, QUICK_THREADS = 8, 8
 GRACE = 0.3  # seconds after its deadline in which a worker may still come back with the better message
 
 _log = logging.getLogger(__name__)

@@ -77,7 +77,8 @@ class Hub:
                 await self._start()
                 break
             except Exception as error:  # noqa: BLE001 - at the start nothing is given up: the hub may come at any time
-                await self._discard_client()
+                if not isinstance(error, exceptions.ConnectionFailedError):  # that is: nobody listens there yet
+                    await self._discard_client()
                 _log.warning("no connection to the edge hub yet, next try in %.0f s: %s", pause, in_words(error))
             await asyncio.sleep(pause)
         _log.info("connected to the edge hub")

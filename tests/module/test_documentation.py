@@ -1,0 +1,50 @@
+"""What the documentation says of methods, errors and the twin is what the module does."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from iot.sftp.client import SFTPError
+from iot.sftp.module._methods import METHODS
+from iot.sftp.module._twin import ServerSection, TransfersSection, read_desired
+
+DOCS = Path(__file__).parents[2] / "docs"
+METHODS_PAGE = (DOCS / "direct-methods.md").read_text()
+TWIN_PAGE = (DOCS / "twin.md").read_text()
+
+
+def test_every_method_has_its_chapter_and_no_other_has() -> None:
+    assert set(re.findall(r"^### `(\w+)`", METHODS_PAGE, re.MULTILINE)) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_parameter_of_a_method_is_in_its_chapter(name: str) -> None:
+    chapter = METHODS_PAGE.partition(f"### `{name}`")[2].partition("\n##")[0]
+    for parameter in set(METHODS[name].request.model_fields) - {"timeout"}:
+        assert f"| `{parameter}` |" in chapter
+
+
+def test_every_error_that_a_caller_can_get_is_in_the_table_with_its_status() -> None:
+    rows = re.findall(r"^\| (`.*?`) \| (\d{3}) \|", METHODS_PAGE, re.MULTILINE)
+    documented = {(code, int(status)) for codes, status in rows for code in re.findall(r"\w+", codes)}
+    public = [error for error in SFTPError.__subclasses__() if not error.__name__.startswith("_")]
+    assert documented == {(error.code, error.status) for error in public}
+
+
+def test_the_example_of_desired_properties_is_valid_but_for_its_placeholders() -> None:
+    (example,) = [
+        block for block in re.findall(r"```json\n(.*?)```", TWIN_PAGE, re.DOTALL) if "connectTimeout" in block
+    ]
+    desired = read_desired(json.loads(example.replace("SHA256:…", "SHA256:" + "A" * 43)))
+    assert (desired.sftp.error, desired.transfers.error, desired.log_level.error) == (None, None, None)
+    assert desired.unknown == ()
+
+
+def test_every_key_of_the_twin_is_in_its_table() -> None:
+    for section in (ServerSection, TransfersSection):
+        for field in section.model_fields.values():
+            assert f"| `{field.alias}` |" in TWIN_PAGE
