@@ -27,9 +27,10 @@ def echo_module() -> tuple[str, ...]:
 
 @pytest.fixture
 def edge(address: str) -> Iterator[LocalEdge]:
-    """A runtime whose module is connected."""
+    """A runtime whose module is connected, and knows it: a drop just before would fail its start."""
     with LocalEdge(address=address, command=ECHO_MODULE) as edge:
         edge.wait_until_connected()
+        assert edge.invoke("sftp", "first")[0] == 200
         yield edge
 
 

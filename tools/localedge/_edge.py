@@ -156,7 +156,11 @@ class LocalEdge:
     # Waiting
 
     def wait_until_connected(self, timeout: float = 30) -> None:
-        """Return when the module is connected and takes methods; `TimeoutError` with the end of its log if not."""
+        """Return when the module is connected and takes methods; `TimeoutError` with the end of its log if not.
+
+        The hub knows this a moment before the module does, as the acknowledgement is still on its way: before a test
+        disturbs a module that has just started, let it answer a call.
+        """
         self.wait_for(lambda: self._runtime.hub.is_ready(self._client_id()), "the module is connected", timeout)
 
     def wait_until_disconnected(self, timeout: float = 30) -> None:
