@@ -17,7 +17,7 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from iot.sftp.client._errors import SSH_FX_OK, ConnectionLost, SFTPError, StatusReply, Unsupported, printable
+from iot.sftp.client._errors import ConnectionLost, SFTPError, Unsupported, printable
 from iot.sftp.client._packets import VERSION, Kind, Reader
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ class SFTPChannel:
     def request(self, kind: Kind, fields: bytes) -> Future[Reply]:
         """Send a request and return the future of its answer.
 
-        The future fails with `StatusReply` where the server answers with a status that is not OK, and with
-        `ConnectionLost` where it does not answer any more.
+        The future fails with `ConnectionLost` where the server does not answer any more.
         """
         future: Future[Reply] = Future()
         with self._lock:
@@ -126,7 +125,7 @@ class SFTPChannel:
             _complete(future, error=error)
 
     def close(self, error: SFTPError) -> None:
-        """End the channel, tell the server, and wait for the channel's threads, which have nothing more to wait for."""
+        """End the channel, and tell the server; the channel's threads end by themselves."""
         self.fail(error)
         try:
             self._channel.close()
@@ -203,16 +202,8 @@ class SFTPChannel:
         number = fields.uint32()
         with self._lock:
             future = self._replies.pop(number, None)
-        if future is None:
-            return  # its caller has given up; an answer to a number that was never given harms nobody
-        if kind == Kind.STATUS:
-            status = fields.uint32()
-            # Some servers leave the words out, which version 3 demands.
-            words = "" if fields.at_end() else fields.string().decode("utf-8", "replace")
-            if status != SSH_FX_OK:
-                _complete(future, error=StatusReply(status, words))
-                return
-        _complete(future, Reply(kind, fields))
+        if future is not None:  # an answer that came twice, or to a number that was never given, harms nobody
+            _complete(future, Reply(kind, fields))
 
 
 def wait_for(
@@ -229,7 +220,6 @@ def wait_for(
     Raises:
         DeadlineExceeded: the call's time has run out.
         ConnectionLost: the server is dead.
-        StatusReply: the server refused.
     """
     asked = time.monotonic()
     while True:

@@ -351,8 +351,6 @@ def from_lower_layer(error: BaseException, path: str | None = None) -> SFTPError
     """
     if isinstance(error, SFTPError):
         return error
-    if isinstance(error, StatusReply):
-        return from_status(error, path)
     for lower, reason, message in LOWER_LAYER_REASONS:
         if isinstance(error, lower):
             return reason(_with_words(message, error), path=path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import PathNotAllowed
+from iot.sftp.client._errors import ConnectionLost, PathNotAllowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ class Entry:
 
 
 class Reader:
-    """Takes the fields of a packet from its bytes, in their order. Raises `struct.error` where they end too early."""
+    """Takes the fields of a packet from its bytes, in their order. Raises `ConnectionLost` where they end too early."""
 
     __slots__ = ("_data", "_position")
 
@@ -107,26 +107,15 @@ class Reader:
 
     def uint32(self) -> int:
         """Take a 32-bit number."""
-        (value,) = struct.unpack_from(">I", self._data, self._position)
-        self._position += 4
-        return int(value)
+        return int.from_bytes(self._take(4), "big")
 
     def uint64(self) -> int:
         """Take a 64-bit number."""
-        (value,) = struct.unpack_from(">Q", self._data, self._position)
-        self._position += 8
-        return int(value)
+        return int.from_bytes(self._take(8), "big")
 
     def string(self) -> bytes:
         """Take a string: its length and its bytes."""
-        length = self.uint32()
-        end = self._position + length
-        if end > len(self._data):
-            message = f"a string of {length} bytes does not fit into its packet"
-            raise struct.error(message)
-        value = self._data[self._position : end]
-        self._position = end
-        return value
+        return self._take(self.uint32())
 
     def attributes(self) -> Attributes:
         """Take the attributes of a file."""
@@ -158,6 +147,14 @@ class Reader:
         while not self.at_end():
             name = self.string().decode("utf-8", "replace")
             yield name, self.string()
+
+    def _take(self, length: int) -> bytes:
+        start, end = self._position, self._position + length
+        if end > len(self._data):
+            message = f"the server's answer is not SFTP: it ends {end - len(self._data)} bytes too early"
+            raise ConnectionLost(message)
+        self._position = end
+        return self._data[start:end]
 
 
 def string(value: bytes) -> bytes:

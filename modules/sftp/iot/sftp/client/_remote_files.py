@@ -9,10 +9,13 @@ import posixpath
 import stat
 import struct
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import (
+    SSH_FX_OK,
+    ConnectionLost,
+    DeadlineExceeded,
     EndOfFile,
     NotADirectory,
     NotFound,
@@ -60,12 +63,19 @@ class RemoteFiles:
         """Send a request without waiting for its answer."""
         return self._channel.request(kind, fields)
 
-    def wait(self, future: Future[Reply], path: str) -> Reader:
-        """Wait for an answer, and give a refusal its name."""
-        try:
-            return self._connection.wait(future, self._deadline).fields
-        except StatusReply as reply:
-            raise from_status(reply, path) from None
+    def wait(self, future: Future[Reply], path: str, due: Kind = Kind.STATUS) -> Reader:
+        """Wait for an answer of the kind that is due, and give a refusal its name."""
+        kind, fields = self._connection.wait(future, self._deadline)
+        if kind == Kind.STATUS:
+            status = fields.uint32()
+            # Some servers leave the words out, which version 3 demands.
+            words = "" if fields.at_end() else fields.string().decode("utf-8", "replace")
+            if status != SSH_FX_OK:
+                raise from_status(StatusReply(status, words), path)
+        if kind != due:
+            message = f"the server's answer is not SFTP: packet type {kind} where {due.name} was due"
+            raise ConnectionLost(message)
+        return fields
 
     def stat(self, path: str) -> Attributes:
         """Return what the server tells of a path, links followed (section 6.8)."""
@@ -88,15 +98,17 @@ class RemoteFiles:
         kinds: list[int | None] = []
         for future, path in zip(futures, paths, strict=True):
             try:
-                kinds.append(stat.S_IFMT(self.wait(future, path).attributes().mode or 0))
+                kinds.append(stat.S_IFMT(self.wait(future, path, Kind.ATTRS).attributes().mode or 0))
             except (NotFound, PermissionDenied):
                 kinds.append(None)
         return kinds
 
     def real_path(self, path: str) -> str:
         """Return the server's own form of a path (section 6.11); the cheapest question that there is."""
-        fields = self._ask(Kind.REALPATH, path)
-        return decode_path(next(fields.entries()).name)
+        for entry in self._ask(Kind.REALPATH, path, due=Kind.NAME).entries():
+            return decode_path(entry.name)
+        message = "the server's answer holds no name"
+        raise ConnectionLost(message)
 
     @contextmanager
     def opened(self, path: str, flags: int, attributes: Attributes | None = None) -> Iterator[bytes]:
@@ -111,8 +123,20 @@ class RemoteFiles:
         self.wait(self.send(Kind.CLOSE, string(handle)), path)
 
     def fstat(self, handle: bytes, path: str) -> Attributes:
-        """Return what the server tells of an open file (section 6.8)."""
-        return self.wait(self.send(Kind.FSTAT, string(handle)), path).attributes()
+        """Return what the server tells of an open file (section 6.8), or of its path where it does not tell the size.
+
+        Raises:
+            Unsupported: it tells the size of neither, so that no transfer can be checked.
+        """
+        with suppress(Unsupported):
+            attributes = self.wait(self.send(Kind.FSTAT, string(handle)), path, Kind.ATTRS).attributes()
+            if attributes.size is not None:
+                return attributes
+        attributes = self.stat(path)
+        if attributes.size is None:
+            message = "the server does not tell the size of the file, so that the transfer cannot be checked"
+            raise Unsupported(message, path=path)
+        return attributes
 
     def entries(self, path: str) -> Iterator[Entry]:
         """Give what is in a directory, in the server's order, without `.` and `..` (section 6.7).
@@ -127,9 +151,11 @@ class RemoteFiles:
                 while more and len(window) < LISTING_WINDOW:
                     window.append(self.send(Kind.READDIR, string(handle)))
                 try:
-                    yield from _usable(self.wait(window.popleft(), path))
+                    names = list(self.wait(window.popleft(), path, Kind.NAME).entries())
                 except EndOfFile:
-                    more = False
+                    names = []
+                more = more and bool(names)  # some servers end with an answer that holds none
+                yield from filter(_usable, names)
         finally:
             self.send(Kind.CLOSE, string(handle))
 
@@ -148,7 +174,8 @@ class RemoteFiles:
     def sync(self, handle: bytes, path: str) -> None:
         """Have the server write an open file to its disk (OpenSSH PROTOCOL, section 4.7), where it can."""
         if self.offers(FSYNC):
-            self._extended(FSYNC, string(handle), path)
+            with suppress(Unsupported):
+                self._extended(FSYNC, string(handle), path)
 
     def set_attributes(self, handle: bytes, attributes: Attributes, path: str) -> bool:
         """Set an open file's attributes (section 6.9); tell whether the server did."""
@@ -163,9 +190,14 @@ class RemoteFiles:
         if not self.offers(LIMITS):
             return SAFE_REQUEST, SAFE_REQUEST
         if self._channel.request_sizes is None:
-            fields = self._extended(LIMITS, b"", "")
-            fields.uint64()
-            self._channel.request_sizes = _request_size(fields.uint64()), _request_size(fields.uint64())
+            try:
+                fields = self._extended(LIMITS, b"", "", Kind.EXTENDED_REPLY)
+                fields.uint64()
+                self._channel.request_sizes = _request_size(fields.uint64()), _request_size(fields.uint64())
+            except DeadlineExceeded:
+                raise
+            except SFTPError:  # this is about speed only: whatever else is wrong, the next request meets too
+                self._channel.request_sizes = SAFE_REQUEST, SAFE_REQUEST
         return self._channel.request_sizes
 
     def is_full(self, path: str) -> bool:
@@ -173,9 +205,9 @@ class RemoteFiles:
         if not self.offers(STATVFS):
             return False
         try:
-            fields = self._extended(STATVFS, string(encode_path(path)), path)
+            fields = self._extended(STATVFS, string(encode_path(path)), path, Kind.EXTENDED_REPLY)
             numbers = [fields.uint64() for _ in range(5)]
-        except (SFTPError, struct.error):
+        except SFTPError:
             return False
         return numbers[4] == 0  # f_bavail: blocks for others than the superuser
 
@@ -203,33 +235,32 @@ class RemoteFiles:
                 raise
 
     def _attributes(self, kind: Kind, path: str) -> Attributes:
-        return self._ask(kind, path).attributes()
+        return self._ask(kind, path, due=Kind.ATTRS).attributes()
 
-    def _ask(self, kind: Kind, path: str, more: bytes = b"") -> Reader:
-        return self.wait(self.send(kind, string(encode_path(path)) + more), path)
+    def _ask(self, kind: Kind, path: str, more: bytes = b"", due: Kind = Kind.STATUS) -> Reader:
+        return self.wait(self.send(kind, string(encode_path(path)) + more), path, due)
 
     def _handle(self, kind: Kind, path: str, more: bytes = b"") -> bytes:
         future = self.send(kind, string(encode_path(path)) + more)
         try:
-            return self.wait(future, path).string()
-        except SFTPError:
+            return self.wait(future, path, Kind.HANDLE).string()
+        except BaseException:
             # A handle that comes too late for its caller is given back.
             future.add_done_callback(self._give_back)
             raise
 
     def _give_back(self, future: Future[Reply]) -> None:
-        if future.exception() is None:
-            self.send(Kind.CLOSE, string(future.result().fields.string()))
+        if future.exception() is None and future.result().kind == Kind.HANDLE:
+            with suppress(ConnectionLost):
+                self.send(Kind.CLOSE, string(future.result().fields.string()))
 
-    def _extended(self, name: str, fields: bytes, path: str) -> Reader:
-        return self.wait(self.send(Kind.EXTENDED, string(name.encode()) + fields), path)
+    def _extended(self, name: str, fields: bytes, path: str, due: Kind = Kind.STATUS) -> Reader:
+        return self.wait(self.send(Kind.EXTENDED, string(name.encode()) + fields), path, due)
 
 
 def _request_size(limit: int) -> int:
     return min(limit, LARGEST_REQUEST) if limit else SAFE_REQUEST
 
 
-def _usable(fields: Reader) -> Iterator[Entry]:
-    for entry in fields.entries():
-        if entry.name not in {b"", b".", b".."} and b"/" not in entry.name and b"\0" not in entry.name:
-            yield entry
+def _usable(entry: Entry) -> bool:
+    return entry.name not in {b"", b".", b".."} and b"/" not in entry.name and b"\0" not in entry.name

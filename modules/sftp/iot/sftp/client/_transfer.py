@@ -64,7 +64,7 @@ class Download:
         end, wanted = offset, offset + self._request_size
         while True:
             try:
-                data = self._remote.wait(future, self._path).string()
+                data = self._remote.wait(future, self._path, Kind.DATA).string()
             except EndOfFile:
                 return end
             if not data or len(data) > wanted - end:
