@@ -38,7 +38,7 @@ from iot.sftp.client._pysftp import pysftp
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from iot.sftp.client._host_keys import HostKeyPolicy
     from iot.sftp.client._settings import ServerSettings
@@ -129,6 +129,11 @@ class _Transport(paramiko.Transport):
         self.auth_timeout = self.deadline.remaining()
         authenticate(self, self.settings)
 
+    @property
+    def was_refused(self) -> bool:
+        """Whether the server refused the last login; paramiko tells that from a connection that broke nowhere else."""
+        return self.auth_handler is not None and self.auth_handler.get_username() is None
+
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
         key = self.host_key
@@ -183,11 +188,11 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._failure: SFTPError | None = None
         self._transport = None
         try:
-            with self._closed_after(deadline):
+            with _at(deadline, self._close_transport):  # some of paramiko's calls wait for ever
                 super().__init__(settings.host, username=settings.user, port=settings.port, cnopts=_Options())
                 self._quick = self._open_channel(deadline)
         except BaseException as error:
-            reason = self._reason(error, deadline)
+            reason = self._connect_reason(error, deadline)
             self.close(reason)
             if isinstance(error, Exception):
                 raise reason from error
@@ -227,6 +232,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         The channel for quick calls is lent only where the server grants no other.
         """
         with self._lock:
+            self._transfers = {channel: count for channel, count in self._transfers.items() if not channel.closed}
             busy = all(self._transfers.values())
             open_one = busy and len(self._transfers) + self._openings < self._budget.most
             self._openings += open_one
@@ -240,20 +246,20 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             yield channel or self._quick
         finally:
             with self._lock:
-                if channel is not None:
+                if channel in self._transfers:
                     self._transfers[channel] -= 1
 
     def wait(self, future: Future[Reply], deadline: Deadline) -> Reply:
         """Wait for an answer; a server that owes one and is silent for too long loses its connection.
 
         Raises:
-            DeadlineExceeded, ConnectionLost, StatusReply: see `wait_for`.
+            DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
         try:
             return wait_for(future, deadline, self._silence, self._limits.stall)
         except ConnectionLost as error:
             self.close(error)
-            raise self._reason(error, deadline) from None
+            raise self._reason(error) from None
 
     def close(self, error: SFTPError | None = None) -> None:
         """End the connection: calls in flight fail with `error`, threads and the socket are gone on return."""
@@ -266,6 +272,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         if transport is None:
             return
         transport.close()
+        transport.packetizer.complete_handshake()  # ends the timer of a key exchange that did not end
         # paramiko closes the socket only of a transport that was active
         with suppress(OSError):
             transport.sock.close()
@@ -297,18 +304,22 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _open_channel(self, deadline: Deadline) -> SFTPChannel:
         transport = self._live_transport
         raw = transport.open_session(timeout=max(deadline.remaining(), 0.001))
-        raw.invoke_subsystem("sftp")
+        with _at(deadline, raw.event.set):  # what paramiko waits for, without a limit
+            raw.invoke_subsystem("sftp")
         channel = SFTPChannel(raw, self._note_activity)
         with self._lock:
-            self._channels.append(channel)
-        channel.start(lambda future: wait_for(future, deadline, self._silence, self._limits.stall))
+            self._channels = [*(other for other in self._channels if not other.closed), channel]
+        try:
+            channel.start(lambda future: wait_for(future, deadline, self._silence, self._limits.stall))
+        except SFTPError as error:
+            channel.close(error)
+            raise
         return channel
 
     def _open_another_channel(self, deadline: Deadline) -> None:
         """Open a further channel, or learn that the server grants none.
 
-        It is opened in a thread of its own, since paramiko waits for the subsystem for ever. A caller who cannot wait
-        so long leaves the channel to the next one.
+        It is opened in a thread of its own: a caller who cannot wait so long leaves the channel to the next one.
         """
         opened: Future[None] = Future()
 
@@ -319,7 +330,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                 with self._lock:
                     self._openings -= 1
                     self._budget.learn(len(self._transfers), broke=not self._live_transport.is_active())
-                opened.set_exception(error)
+                opened.set_exception(self._reason(error))
             else:
                 with self._lock:
                     self._openings -= 1
@@ -338,22 +349,6 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                 raise lost from error
             logger.info("The server grants no further channel (%s): transfers share what there is", error)
 
-    @contextmanager
-    def _closed_after(self, deadline: Deadline) -> Iterator[None]:
-        """Close the transport at the deadline: some of paramiko's calls wait for ever."""
-        if not deadline.limited:
-            yield
-            return
-        timer = threading.Timer(deadline.remaining(), self._close_transport)
-        timer.daemon = True
-        timer.name = "sftp-connect-limit"
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-
     def _close_transport(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -364,31 +359,41 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _silence(self) -> float:
         return time.monotonic() - self._last_activity
 
-    def _reason(self, error: BaseException, deadline: Deadline) -> SFTPError:
-        """Name what ended the connection: what paramiko's thread found comes before what its callers saw of it."""
-        transport = self._transport
-        saved = getattr(transport, "saved_exception", None)
-        for cause in (error, saved):
+    def _reason(self, error: BaseException) -> SFTPError:
+        """Name what ended the connection: a key that was refused in paramiko's thread comes before what others saw."""
+        for cause in (error, getattr(self._transport, "saved_exception", None)):
             if isinstance(cause, _RefusedKeyError):
                 return cause.reason
-        if isinstance(error, SFTPError) and not isinstance(error, ConnectionLost):
-            return error
-        if transport is None or (transport.initial_kex_done and transport.authenticated):
-            return from_lower_layer(error)
-        return self._handshake_reason(error, transport, deadline)
+        return from_lower_layer(error)
 
-    def _handshake_reason(self, error: BaseException, transport: _Transport, deadline: Deadline) -> SFTPError:
-        """Name what ended a connection before it was logged in: paramiko has one class for several reasons."""
-        named = from_lower_layer(error)
+    def _connect_reason(self, error: BaseException, deadline: Deadline) -> SFTPError:
+        """Name why there is no connection: paramiko has one class for several reasons, and words for a few."""
+        named, transport = self._reason(error), self._transport
+        ours = isinstance(error, SFTPError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
+        if transport is None or ours or isinstance(named, HostKeyMismatch):
+            return named
         if deadline.remaining() == 0.0:
             return Unreachable(f"the server did not let us in within {self._limits.connect:g} s")
-        refused = isinstance(named, AuthenticationFailed) and transport.is_active()
-        if refused or isinstance(named, Unsupported):
+        refused = isinstance(named, AuthenticationFailed) and transport.was_refused
+        if refused or transport.authenticated or isinstance(named, Unsupported):
             return named
         if transport.farewell and transport.initial_kex_done:
             return AuthenticationFailed(f"the server refused the login and said: {transport.farewell}")
         if transport.farewell:
             return ConnectionLost(f"the server ended the connection and said: {transport.farewell}")
-        if transport.initial_kex_done:
-            return ConnectionLost("the connection broke during the login")
-        return ConnectionLost("the server closed the connection before it had shown its key: is this an SSH server?")
+        not_ssh = "the server closed the connection before it had shown its key: is this an SSH server?"
+        return ConnectionLost("the connection broke during the login" if transport.initial_kex_done else not_ssh)
+
+
+@contextmanager
+def _at(deadline: Deadline, action: Callable[[], object]) -> Iterator[None]:
+    """Do something at the deadline, unless the block has ended by then."""
+    timer = threading.Timer(min(deadline.remaining(), threading.TIMEOUT_MAX), action)
+    timer.daemon = True
+    timer.name = "sftp-connect-limit"
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()

@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from iot.sftp.client._errors import AuthenticationFailed
+from iot.sftp.client._errors import AuthenticationFailed, printable
 
 if TYPE_CHECKING:
     from iot.sftp.client._settings import ServerSettings
@@ -43,8 +43,28 @@ def authenticate(transport: paramiko.Transport, settings: ServerSettings) -> Non
                 _refuse_partial(wanted)
                 return
     if settings.password is not None:
-        # Falls back to keyboard-interactive where the server offers only that, as many appliances do.
-        _refuse_partial(transport.auth_password(settings.user, settings.password.read()))
+        _refuse_partial(_log_in(transport, settings.user, settings.password.read()))
+
+
+def _log_in(transport: paramiko.Transport, user: str, password: str) -> list[str]:
+    """Give the password, as an answer to a prompt where the server offers only that, as many appliances do.
+
+    paramiko has this fallback too, but takes a connection that broke in it for a refusal.
+    """
+
+    def answer(_title: str, _instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
+        if len(prompts) > 1:
+            asked = printable(" ".join(prompt for prompt, _ in prompts), 200)
+            message = f"the server asks for more than a password: {asked}"
+            raise AuthenticationFailed(message)
+        return [password] * len(prompts)
+
+    try:
+        return transport.auth_password(user, password, fallback=False)
+    except paramiko.BadAuthenticationType as refusal:
+        if "keyboard-interactive" not in refusal.allowed_types:
+            raise
+    return transport.auth_interactive(user, answer)
 
 
 def load_private_key(settings: ServerSettings) -> paramiko.PKey:

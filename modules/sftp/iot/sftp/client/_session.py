@@ -19,8 +19,6 @@ from iot.sftp.client._errors import (
     ConnectionLost,
     DeadlineExceeded,
     Internal,
-    NotFound,
-    PermissionDenied,
     SFTPError,
     Unreachable,
     from_lower_layer,
@@ -136,11 +134,10 @@ class SFTPSession:
         except ConnectionLost:
             self._drop(connection)
             return False
-        except (NotFound, PermissionDenied):
-            return True  # a refusal is an answer
-        except Exception as error:  # noqa: BLE001 - the question is whether it answers, not why it does not
-            logger.debug("The live session did not answer: %s", error)
+        except DeadlineExceeded:
             return False
+        except SFTPError:
+            return True  # a refusal is an answer
         return True
 
     def disconnect(self) -> None:
@@ -150,6 +147,7 @@ class SFTPSession:
         """
         with self._lock:
             self._disconnects += 1
+            self._connecting = None  # whoever is opening a session will find that nobody wants it any more
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close(ConnectionLost("disconnect was called while this was under way"))
@@ -344,20 +342,20 @@ class SFTPSession:
                 deadline.check()  # it was the other caller's time that ran out, not this one's: try again
 
     def _open(self, attempt: Future[Connection], deadline: Deadline) -> Connection:
-        with self._lock:
-            disconnects = self._disconnects
         try:
             connection = self._new_connection(self._host_key_policy(), deadline)
         except BaseException as error:
             with self._lock:
-                self._connecting = None
-            attempt.set_exception(error)
+                if self._connecting is attempt:
+                    self._connecting = None
+            interrupted = ConnectionLost("the call that was opening the session was interrupted")
+            attempt.set_exception(error if isinstance(error, Exception) else interrupted)
             raise
         with self._lock:
-            self._connecting = None
-            gone = self._disconnects != disconnects
-            self._connection = None if gone else connection
-        if gone:
+            wanted = self._connecting is attempt
+            if wanted:
+                self._connecting, self._connection = None, connection
+        if not wanted:
             ended = ConnectionLost("disconnect was called while the session was being opened")
             connection.close(ended)
             attempt.set_exception(ended)

@@ -10,6 +10,7 @@ from typing import NoReturn
 from iot.sftp.client._errors import AuthenticationFailed
 
 PORT_MAXIMUM = 65535
+LONGEST_SECRET = 64 * 1024  # characters: an RSA key of 16,384 bits has 13,000
 A_DAY = 86400  # seconds: the longest time limit
 
 
@@ -54,11 +55,16 @@ class Secret:
                 message = f"the environment variable {self._value}, which holds the credential, is not set"
                 raise AuthenticationFailed(message) from None
         try:
-            return Path(self._value).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+            with open(self._value, encoding="utf-8") as file:
+                text = file.read(LONGEST_SECRET + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             message = f"the file {self._value}, which holds the credential, cannot be read: {reason}"
             raise AuthenticationFailed(message) from None
+        if len(text) > LONGEST_SECRET:
+            message = f"the file {self._value} is too long to hold a credential"
+            raise AuthenticationFailed(message)
+        return text.removesuffix("\n").removesuffix("\r")
 
     def __eq__(self, other: object) -> bool:
         """Tell whether both come from the same place and are the same."""
