@@ -29,8 +29,8 @@ def test_the_table_holds_the_librarys_methods_and_the_connection_test() -> None:
 
 
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
-@pytest.mark.parametrize("payload", [None, {}])
-def test_methods_without_parameters_take_null_and_an_empty_object(name: str, payload: Any) -> None:
+@pytest.mark.parametrize("payload", [None, {}, ""])
+def test_methods_without_parameters_take_null_an_empty_object_and_an_empty_string(name: str, payload: Any) -> None:
     assert understand(name, payload).request.timeout == 25
 
 
@@ -46,7 +46,7 @@ def test_source_and_dest_that_are_missing_are_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("payload", [[], "{}", 0, 1.5, True, False, ""])
+@pytest.mark.parametrize("payload", [[], "{}", 0, 1.5, True, False, " "])
 def test_a_payload_that_is_no_object_is_refused_with_an_example(name: str, payload: Any) -> None:
     assert message_of(name, payload).startswith("the payload must be a JSON object, such as {")
 
@@ -61,6 +61,11 @@ def test_an_unknown_key_is_named_with_the_known_ones(name: str) -> None:
 @pytest.mark.parametrize("value", [1, 1.5, True, None, [], {}])
 def test_a_path_is_a_string_and_nothing_else(value: Any) -> None:
     assert message_of("exists", {"path": value}) == "'path' must be a string"
+
+
+def test_a_pattern_and_a_place_to_go_on_from_may_be_empty() -> None:
+    request = understand("list_files", {"path": ".", "file_pattern": "", "after": ""}).request
+    assert request.model_dump(include={"file_pattern", "after"}) == {"file_pattern": "", "after": ""}
 
 
 def test_an_empty_path_is_refused() -> None:

@@ -16,6 +16,7 @@ import json
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -77,7 +78,8 @@ class ServiceApi:
         await self._runner.cleanup()
         # aiohttp's farewell waits for the peer's, and a caller that keeps its connection for later says none.
         for transport in transports:
-            transport.abort()
+            with suppress(AttributeError):  # asyncio's TLS transport fails so if it has just been closed
+                transport.abort()
 
     @web.middleware
     async def _guard(

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from iot.sftp.client import InvalidRequest, SFTPError, TooLarge, UnknownMethod
 from iot.sftp.module._logging import printable, shortened
 from iot.sftp.module._sdk import Malformed
-from iot.sftp.module._validation import Document, Text, explain
+from iot.sftp.module._validation import AnyText, Document, Text, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,9 +68,9 @@ class CopyRequest(Request):
 class ListRequest(PathRequest):
     """A listing, or a page of it: the first `limit` paths that sort after `after`."""
 
-    file_pattern: Text | None = None
+    file_pattern: AnyText | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
-    after: Text | None = None
+    after: AnyText | None = None
 
 
 class TestRequest(Request):
@@ -206,7 +206,7 @@ def understand(name: str, payload: Any) -> Call:
     if isinstance(payload, Malformed):
         message = f"the payload is not valid JSON: {payload.reason}"
         raise InvalidRequest(message)
-    if payload is None:
+    if payload is None or payload == "":  # the azure-iot-hub SDK sends an empty string where no payload is given
         payload = {}
     if not isinstance(payload, dict):
         message = "the payload must be a JSON object, such as " + _example(method.request)

@@ -34,15 +34,21 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
-def _text(value: object) -> str:
+def _any_text(value: object) -> str:
     # pydantic's own str refuses lone surrogates, which is how a file name that is not UTF-8 comes back from a listing
     if not isinstance(value, str):
         raise PydanticCustomError("text", "must be a string")
-    if not value:
-        raise PydanticCustomError("text", "must not be empty")
     return value
 
 
+def _text(value: object) -> str:
+    text = _any_text(value)
+    if not text:
+        raise PydanticCustomError("text", "must not be empty")
+    return text
+
+
+AnyText = Annotated[str, PlainValidator(_any_text)]
 Text = Annotated[str, PlainValidator(_text)]
 
 
