@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from tests.clients import client_of
 from tests.servers import Server, openssh, proftpd
 
-from iot.sftp.client import IoTSFTPClient, _host_keys
+from iot.sftp.client import IoTSFTPClient, _host_keys, _login_pauses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,7 @@ hypothesis_settings.load_profile("ci")
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests away from the known hosts of whoever runs them, and from those of the test before."""
     _host_keys._in_memory.clear()  # a port is used again by another server
+    _login_pauses.forget_all()
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", os.fspath(home))

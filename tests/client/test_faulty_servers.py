@@ -44,6 +44,7 @@ from iot.sftp.client import (
     TimeLimits,
     TransferIncomplete,
     Unsupported,
+    _login_pauses,
     _session,
 )
 from iot.sftp.client._packets import Kind, string
@@ -325,6 +326,7 @@ def test_a_refusal_that_comes_with_the_end_of_the_connection_is_an_authenticatio
     server = faulty.RefusesAndHangsUp()
     with session_with(server) as session:
         for _ in range(10):
+            _login_pauses.forget_all()
             assert failure_of(lambda: session.exists("x", timeout=5), 1).code == "authentication_failed"
     assert server.connections == 10
 

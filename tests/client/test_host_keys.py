@@ -181,7 +181,7 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
         asked: list[str] = []
 
         class Refusing(HostKeyPolicy):
-            def check(self, key: paramiko.PKey) -> None:
+            def check(self, key: paramiko.PKey, certificate: bytes | None = None) -> None:  # noqa: ARG002 - any
                 asked.append(key.fingerprint)
                 raise HostKeyMismatch("another key at a rekey")
 

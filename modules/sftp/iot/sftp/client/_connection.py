@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
+from iot.sftp.client import _login_pauses as login_pauses
+from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
 from iot.sftp.client._channel import Reply, SFTPChannel, wait_for
-from iot.sftp.client._credentials import authenticate
+from iot.sftp.client._credentials import Credentials, authenticate
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._dial import dial
 from iot.sftp.client._errors import (
@@ -34,6 +36,7 @@ from iot.sftp.client._errors import (
     from_lower_layer,
     printable,
 )
+from iot.sftp.client._packets import Kind, string
 from iot.sftp.client._pysftp import pysftp
 
 if TYPE_CHECKING:
@@ -115,7 +118,7 @@ class _Transport(paramiko.Transport):
     """Checks the server's key in every key exchange, the first and all later ones, before it is trusted with more."""
 
     policy: HostKeyPolicy
-    settings: ServerSettings
+    credentials: Credentials
     deadline: Deadline
     farewell: str | None = None
 
@@ -126,20 +129,30 @@ class _Transport(paramiko.Transport):
         if not self.initial_kex_done:
             message = "the server began the key exchange and did not end it in time"
             raise Unreachable(message)
-        self.auth_timeout = self.deadline.remaining()
-        authenticate(self, self.settings)
+        with login_pauses.login(self.credentials.identity, self.deadline):
+            self.auth_timeout = self.deadline.remaining()
+            try:
+                authenticate(self, self.credentials)
+            except paramiko.SSHException as error:
+                raise self._login_reason(error) from error
 
-    @property
-    def was_refused(self) -> bool:
-        """Whether the server refused the last login; paramiko tells that from a connection that broke nowhere else."""
-        return self.auth_handler is not None and self.auth_handler.get_username() is None
+    def _login_reason(self, error: paramiko.SSHException) -> SFTPError:
+        """Name why a login failed: paramiko has one class for a refusal, and for a connection that broke."""
+        named = from_lower_layer(error)
+        # paramiko forgets the name when the server says that it refuses, and only then
+        refused = self.auth_handler is not None and self.auth_handler.get_username() is None
+        if not isinstance(named, AuthenticationFailed) or refused:
+            return named
+        if self.farewell:
+            return AuthenticationFailed(f"the server refused the login and said: {self.farewell}")
+        return ConnectionLost("the connection broke during the login")
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
         key = self.host_key
         assert key is not None  # noqa: S101 - set by the line above
         try:
-            self.policy.check(key)
+            self.policy.check(key, host_key if CERTIFICATE_SUFFIX in (self.host_key_type or "") else None)
         except HostKeyMismatch as reason:
             raise _RefusedKeyError(reason) from None
 
@@ -168,9 +181,21 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     _transport: _Transport | None
 
     def __init__(
-        self, settings: ServerSettings, policy: HostKeyPolicy, deadline: Deadline, budget: ChannelBudget | None = None
+        self,
+        settings: ServerSettings,
+        policy: HostKeyPolicy,
+        deadline: Deadline,
+        budget: ChannelBudget,
+        announce: Callable[[Connection], object],
     ) -> None:
         """Dial, check the key, log in, and start SFTP.
+
+        Parameters:
+            settings: the server.
+            policy: which keys it may have.
+            deadline: by which all of this is done.
+            budget: how many channels it grants, as far as that is known.
+            announce: called first, for whoever may want to close the connection while it is being opened.
 
         Raises:
             SFTPError: whatever went wrong, by name; nothing is left open then.
@@ -180,14 +205,21 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._deadline = deadline
         self._limits = settings.time_limits
         self._lock = threading.Lock()
-        self._budget = budget or ChannelBudget()
+        self._budget = budget
         self._channels: list[SFTPChannel] = []
         self._transfers: dict[SFTPChannel, int] = {}  # transfers on each channel that is for them
         self._openings = 0
         self._last_activity = time.monotonic()
         self._failure: SFTPError | None = None
         self._transport = None
+        self._users = 0
+        self._last_use = time.monotonic()
+        self._ended = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="sftp-keeper", daemon=True)
+        announce(self)
         try:
+            self._credentials = Credentials.read(settings)
+            login_pauses.check(self._credentials.identity)
             with _at(deadline, self._close_transport):  # some of paramiko's calls wait for ever
                 super().__init__(settings.host, username=settings.user, port=settings.port, cnopts=_Options())
                 self._quick = self._open_channel(deadline)
@@ -197,7 +229,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             if isinstance(error, Exception):
                 raise reason from error
             raise
-        self._live_transport.set_keepalive(int(self._limits.keep_alive))
+        self._keeper.start()
 
     def __del__(self) -> None:
         """Do nothing: pysftp would talk to the server from within the garbage collector."""
@@ -224,6 +256,18 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             cipher=cipher,
             extensions=tuple(printable(name, 255) for name in sorted(self._quick.extensions)),
         )
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the connection from being closed as idle."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._last_use = time.monotonic()
 
     @contextmanager
     def transfer_channel(self, deadline: Deadline) -> Iterator[SFTPChannel]:
@@ -266,6 +310,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         with self._lock:
             self._failure = self._failure or error or ConnectionLost("the connection was closed")
             failure, channels = self._failure, list(self._channels)
+        self._ended.set()
         for channel in channels:
             channel.fail(failure)
         transport = self._transport
@@ -280,6 +325,25 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             transport.join()
         for channel in channels:
             channel.join()
+        if self._keeper.ident is not None and self._keeper is not threading.current_thread():
+            self._keeper.join()
+
+    def _keep(self) -> None:
+        """Ask for a sign of life now and then: a peer that is gone is noticed while nobody calls. End an idle session.
+
+        The question has an answer, unlike paramiko's keep-alive, and no firewall forgets a connection on which it is
+        asked.
+        """
+        keep_alive, idle = self._limits.keep_alive, self._limits.idle
+        while not self._ended.wait(min(keep_alive or idle, idle)):
+            with self._lock:
+                is_idle = not self._users and time.monotonic() - self._last_use >= idle
+            if is_idle:
+                logger.info("Nobody has used the connection for %g s: it is closed until it is needed", idle)
+                self.close(ConnectionLost("the connection was closed because nobody used it"))
+            elif keep_alive:
+                with suppress(SFTPError):  # a refusal is an answer, and what is lost is closed
+                    self.wait(self._quick.request(Kind.REALPATH, string(b".")), Deadline(None))
 
     @property
     def _live_transport(self) -> _Transport:
@@ -289,14 +353,16 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _start_transport(self, host: str, port: int) -> None:
         """Take the place of pysftp's: a socket within the time limit, and a transport that checks keys."""
         sock: socket.socket = dial(host, port, self._deadline, self._limits.stall)
+        if self._failure is not None:
+            sock.close()
+            raise self._failure
         transport = _Transport(sock, default_window_size=CHANNEL_WINDOW, default_max_packet_size=CHANNEL_PACKET)
         self._transport = transport
-        transport.policy, transport.settings, transport.deadline = self._policy, self._settings, self._deadline
+        transport.policy, transport.credentials, transport.deadline = self._policy, self._credentials, self._deadline
         transport.set_log_channel("iot.sftp.client.ssh")
         options = transport.get_security_options()
         options.ciphers, options.digests = CIPHERS, MACS
-        preferred = [kind for kind in self._policy.preferred_types() if kind in options.key_types]
-        options.key_types = tuple(dict.fromkeys([*preferred, *options.key_types]))
+        options.key_types = self._policy.wanted_types(options.key_types)
 
     def _set_authentication(self, *_: Any) -> None:
         """Take the place of pysftp's: `_Transport.connect` logs in."""
@@ -368,21 +434,19 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def _connect_reason(self, error: BaseException, deadline: Deadline) -> SFTPError:
         """Name why there is no connection: paramiko has one class for several reasons, and words for a few."""
+        if self._failure is not None:
+            return self._failure  # somebody has closed it meanwhile
         named, transport = self._reason(error), self._transport
         ours = isinstance(error, SFTPError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
         if transport is None or ours or isinstance(named, HostKeyMismatch):
             return named
         if deadline.remaining() == 0.0:
             return Unreachable(f"the server did not let us in within {self._limits.connect:g} s")
-        refused = isinstance(named, AuthenticationFailed) and transport.was_refused
-        if refused or transport.authenticated or isinstance(named, Unsupported):
+        if transport.initial_kex_done or isinstance(named, Unsupported):
             return named
-        if transport.farewell and transport.initial_kex_done:
-            return AuthenticationFailed(f"the server refused the login and said: {transport.farewell}")
         if transport.farewell:
             return ConnectionLost(f"the server ended the connection and said: {transport.farewell}")
-        not_ssh = "the server closed the connection before it had shown its key: is this an SSH server?"
-        return ConnectionLost("the connection broke during the login" if transport.initial_kex_done else not_ssh)
+        return ConnectionLost("the server closed the connection before it had shown its key: is this an SSH server?")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -10,10 +11,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
 from iot.sftp.client._errors import AuthenticationFailed, printable
+from iot.sftp.client._login_pauses import identity
 
 if TYPE_CHECKING:
-    from iot.sftp.client._settings import ServerSettings
+    from iot.sftp.client._settings import Secret, ServerSettings
 
 KEY_CLASSES: tuple[tuple[type, type[paramiko.PKey]], ...] = (
     (rsa.RSAPrivateKey, paramiko.RSAKey),
@@ -22,28 +25,52 @@ KEY_CLASSES: tuple[tuple[type, type[paramiko.PKey]], ...] = (
 )
 
 
-def authenticate(transport: paramiko.Transport, settings: ServerSettings) -> None:
+@dataclass(frozen=True)
+class Credentials:
+    """What the settings hold, read anew for one login, so that a rotated secret works. Shown by nothing.
+
+    `identity` stands for them where they have to be told apart.
+    """
+
+    user: str
+    password: str | None = field(repr=False)
+    key: paramiko.PKey | None = field(repr=False)
+    identity: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, settings: ServerSettings) -> Credentials:
+        """Read the secrets.
+
+        Raises:
+            AuthenticationFailed: one cannot be read or used.
+        """
+        password = settings.password.read() if settings.password else None
+        key = load_private_key(settings) if settings.private_key else None
+        public = key and (key.public_blob.key_blob if key.public_blob else key.asbytes())
+        server = settings.host, settings.port
+        return cls(settings.user, password, key, identity(server, settings.user, password, public))
+
+
+def authenticate(transport: paramiko.Transport, credentials: Credentials) -> None:
     """Log in with the private key, then with the password if the server wants that (too).
 
-    The secrets are read here, at each login, so that a rotated one works.
-
     Raises:
-        AuthenticationFailed: a secret cannot be read or used.
+        AuthenticationFailed: the server wants something that is not there.
         paramiko.SSHException: the server refused, or the connection broke; `_connection.py` tells which.
     """
-    if settings.private_key is not None:
-        key = load_private_key(settings)
+    user, password = credentials.user, credentials.password
+    if credentials.key is not None:
         try:
-            wanted = transport.auth_publickey(settings.user, key)
+            wanted = transport.auth_publickey(user, credentials.key)
         except paramiko.AuthenticationException:
-            if settings.password is None or not transport.is_active():
+            if password is None or not transport.is_active():
                 raise
         else:
-            if not wanted or settings.password is None:
+            if not wanted or password is None:
                 _refuse_partial(wanted)
                 return
-    if settings.password is not None:
-        _refuse_partial(_log_in(transport, settings.user, settings.password.read()))
+    if password is not None:
+        _refuse_partial(_log_in(transport, user, password))
 
 
 def _log_in(transport: paramiko.Transport, user: str, password: str) -> list[str]:
@@ -68,12 +95,15 @@ def _log_in(transport: paramiko.Transport, user: str, password: str) -> list[str
 
 
 def load_private_key(settings: ServerSettings) -> paramiko.PKey:
-    """Read the private key, in OpenSSH or PEM form, with its passphrase where there is one.
+    """Read the private key, in OpenSSH or PEM form, with its passphrase and its certificate where there are any.
+
+    A certificate (OpenSSH's PROTOCOL.certkeys) is a line of the same text, or a file beside the key's, with the name's
+    ending `-cert.pub`, as ssh(1) has it.
 
     Raises:
         AuthenticationFailed: it is not a private key, the passphrase is missing or wrong, or its type is not accepted.
     """
-    text = settings.private_key.read().strip() + "\n" if settings.private_key else ""
+    text, certificate = _split(settings.private_key)
     passphrase = settings.passphrase.read().encode() if settings.passphrase else None
     load = serialization.load_ssh_private_key if "OPENSSH" in text else serialization.load_pem_private_key
     try:
@@ -96,9 +126,31 @@ def load_private_key(settings: ServerSettings) -> paramiko.PKey:
             openssh = loaded.private_bytes(  # type: ignore[attr-defined] # each of KEY_CLASSES has it
                 serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
             )
-            return key_class.from_private_key(io.StringIO(openssh.decode()))
+            return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate)
     message = "a private key of this type is not accepted any more: make an ed25519, ECDSA or RSA key"
     raise AuthenticationFailed(message)
+
+
+def _split(private_key: Secret | None) -> tuple[str, str]:
+    """Return the text of a key, and that of its certificate, or nothing."""
+    text = private_key.read() if private_key else ""
+    lines = text.strip().splitlines()
+    certificates = [line for line in lines if CERTIFICATE_SUFFIX in line]
+    beside = private_key.beside("-cert.pub") if private_key and not certificates else None
+    key = "\n".join(line for line in lines if line not in certificates) + "\n"
+    return key, certificates[0] if certificates else beside.read() if beside else ""
+
+
+def _certified(key: paramiko.PKey, certificate: str) -> paramiko.PKey:
+    if certificate:
+        try:
+            key.load_certificate(certificate)
+        except (ValueError, paramiko.SSHException):
+            message = (
+                "the certificate of the private key cannot be read: it is a line 'type base64', as ssh-keygen writes"
+            )
+            raise AuthenticationFailed(message) from None
+    return key
 
 
 def _load(load: object, text: bytes, passphrase: bytes | None) -> object:

@@ -1,8 +1,7 @@
 """Which keys a server may have: pinned, known or remembered; any other is refused.
 
 Lines are those of OpenSSH's known_hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): plain names, `[host]:port`, hashed
-names, patterns with `*`, `?` and `!`, and the marker `@revoked`. Certificates of hosts are not negotiated, so
-`@cert-authority` lines are passed over.
+names, patterns with `*`, `?` and `!`, and the markers `@revoked` and `@cert-authority`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from paramiko import HostKeys
 
+from iot.sftp.client._certificates import HOST_CERTIFICATE_TYPES, read_host_certificate
 from iot.sftp.client._errors import HostKeyMismatch
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SSH_PORT = 22
+REVOKED, AUTHORITY = "@revoked", "@cert-authority"
+LOCK_LIMIT = 2.0  # seconds
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # RFC 8332: what an `ssh-rsa` key signs with today
 
 _lock = threading.Lock()
@@ -40,11 +43,11 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class KnownKey:
-    """A key that a line gives to a host: its type, its base64 text, and whether it is refused (`@revoked`)."""
+    """A key that a line gives to a host: its type, its base64 text, and the line's marker."""
 
     key_type: str
     text: str
-    revoked: bool = False
+    marker: str = ""
 
 
 # Keys that could not be written, kept for the life of this process: the file that they belong to, the server's name.
@@ -65,38 +68,66 @@ class HostKeyPolicy:
     ) -> None:
         """Take the server's name, and where its keys are known from; see `ServerSettings`."""
         self.name = known_hosts_name(host, port)
+        self._host = host
         self._pinned = tuple(pinned)
         self._known_hosts = known_hosts
         self._files = tuple(known_hosts_files)
+        self._mismatched: str | None = None  # the type of the key that was refused last
+        self._passed_over: set[str] = set()  # key types whose key was not the pinned one
 
-    def preferred_types(self) -> list[str]:
-        """Return the key types that are pinned or known, which are to be negotiated first (RFC 4253, section 7.1)."""
+    def wanted_types(self, offered: Iterable[str]) -> tuple[str, ...]:
+        """Return the key types to negotiate, best first: those that are pinned or known (RFC 4253, section 7.1).
+
+        Parameters:
+            offered: what paramiko speaks, in its order.
+        """
         if self._pinned:
             types = [fields[0] for fields in map(str.split, self._pinned) if len(fields) > 1]
         else:
-            types = [known.key_type for known in self._known() if not known.revoked]
-        signatures: list[str] = []
-        for key_type in types:
-            signatures += RSA_SIGNATURES if key_type == "ssh-rsa" else (key_type,)
-        return list(dict.fromkeys(signatures))
+            known = self._known()
+            types = [entry.key_type for entry in known if not entry.marker]
+            if any(entry.marker == AUTHORITY for entry in known):
+                types = [*HOST_CERTIFICATE_TYPES, *types]
+        passed_over = set(_signatures(self._passed_over))
+        return tuple(kind for kind in dict.fromkeys([*_signatures(types), *offered]) if kind not in passed_over)
 
-    def check(self, key: paramiko.PKey) -> None:
-        """Accept a key that is pinned or known, remember the first one, refuse any other.
+    def pass_over(self) -> bool:
+        """After a mismatch, tell whether a key of another type may be the pinned one: a fingerprint names no type."""
+        if self._mismatched is None or not any(pin.startswith("SHA256:") for pin in self._pinned):
+            return False
+        self._passed_over.add(self._mismatched)
+        return True
+
+    def start_over(self) -> None:
+        """Begin with all key types again: none of them had the pinned key."""
+        self._passed_over.clear()
+
+    def check(self, key: paramiko.PKey, certificate: bytes | None = None) -> None:
+        """Accept a key that is pinned, certified or known, remember the first one, refuse any other.
+
+        Parameters:
+            key: the server's.
+            certificate: in whose form the server showed it, if it was one.
 
         Raises:
             HostKeyMismatch: with both fingerprints.
         """
         if self._pinned:
             if not any(_is_pin_of(pin, key) for pin in self._pinned):
+                self._mismatched = key.get_name()
                 raise self._mismatch(key, (_pin_fingerprint(pin) for pin in self._pinned), "pinned")
             return
         with _locked(self._known_hosts):
             known = self._known()
             text = key.get_base64()
-            if any(entry.revoked and entry.text == text for entry in known):
+            revoked = {entry.text for entry in known if entry.marker == REVOKED}
+            if text in revoked:
                 message = f"the key {key.fingerprint} of {self.name} is marked as revoked"
                 raise HostKeyMismatch(message)
-            valid = [entry for entry in known if not entry.revoked]
+            authorities = {entry.text for entry in known if entry.marker == AUTHORITY} - revoked
+            if certificate is not None and self._is_certified(certificate, authorities):
+                return
+            valid = [entry for entry in known if not entry.marker]
             if not valid:
                 self._remember(key)
             elif not any(entry.text == text for entry in valid):
@@ -111,8 +142,18 @@ class HostKeyPolicy:
             _in_memory.pop((self._known_hosts, self.name), None)
             if self._known_hosts is None or not self._known_hosts.exists():
                 return
-            kept = [line for line in _lines(self._known_hosts) if not _parse(line, self.name)]
+            lines = _lines(self._known_hosts)
+            kept = [line for line in lines if not any(not entry.marker for entry in _parse(line, self.name))]
             _write(self._known_hosts, kept)
+
+    def _is_certified(self, blob: bytes, authorities: set[str]) -> bool:
+        certificate = read_host_certificate(blob)
+        if certificate is None or certificate.authority not in authorities:
+            return False
+        refusal = certificate.refusal(self._host)
+        if refusal is not None:
+            logger.warning("The certificate of %s does not count: %s", self.name, refusal)
+        return refusal is None
 
     def _known(self) -> list[KnownKey]:
         with _lock:
@@ -144,6 +185,11 @@ class HostKeyPolicy:
             f"{self.name} has the key {key.fingerprint}, but {how} is {' or '.join(expected)}. Nothing was sent to it. "
             "Ask the server's administrator whether its key was changed, before you accept the new one",
         )
+
+
+def _signatures(key_types: Iterable[str]) -> list[str]:
+    """Return what keys of these types sign with."""
+    return [name for kind in key_types for name in (RSA_SIGNATURES if kind == "ssh-rsa" else (kind,))]
 
 
 def known_hosts_name(host: str, port: int) -> str:
@@ -202,9 +248,9 @@ def _parse(line: str, name: str) -> list[KnownKey]:
     """Return the key that a line gives to `name`, if it gives one."""
     fields = line.split()
     marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
-    if len(fields) < 3 or fields[0].startswith("#") or marker not in {"", "@revoked"}:  # noqa: PLR2004 - names type key
+    if len(fields) < 3 or fields[0].startswith("#") or marker not in {"", REVOKED, AUTHORITY}:  # noqa: PLR2004 - names type key
         return []
-    return [KnownKey(fields[1], fields[2], bool(marker))] if _names(fields[0], name) else []
+    return [KnownKey(fields[1], fields[2], marker)] if _names(fields[0], name) else []
 
 
 def _names(patterns: str, name: str) -> bool:
@@ -229,11 +275,23 @@ def _locked(path: Path | None) -> Iterator[None]:
         descriptor = None
     try:
         if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock_for_a_while(descriptor)
         yield
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _lock_for_a_while(descriptor: int) -> None:
+    """Wait for the lock; a process that hangs with it does not stop this one, whose write is whole in any case."""
+    end = time.monotonic() + LOCK_LIMIT
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

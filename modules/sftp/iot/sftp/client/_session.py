@@ -18,9 +18,11 @@ from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._errors import (
     ConnectionLost,
     DeadlineExceeded,
+    HostKeyMismatch,
     Internal,
     SFTPError,
     Unreachable,
+    Unsupported,
     from_lower_layer,
 )
 from iot.sftp.client._host_keys import HostKeyPolicy
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 ATTEMPTS = 3  # to be let in at all; and to do an operation that has no deadline
+SLOW, SHARED_FOR = 1.0, 0.5  # seconds after which an attempt to connect is slow; for which its failure is shared
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds
 
 
@@ -101,6 +104,15 @@ class SFTPSession:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._connecting: Future[Connection] | None = None
+        self._opening: Connection | None = None
+        self._slow_failure: tuple[float, Unreachable] | None = None
+        self._policy = HostKeyPolicy(
+            settings.host,
+            settings.port,
+            pinned=settings.host_keys,
+            known_hosts=settings.known_hosts,
+            known_hosts_files=settings.known_hosts_files,
+        )
         self._disconnects = 0
         self._in_flight = 0
         self._close_when_idle = False
@@ -149,8 +161,10 @@ class SFTPSession:
             self._disconnects += 1
             self._connecting = None  # whoever is opening a session will find that nobody wants it any more
             connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close(ConnectionLost("disconnect was called while this was under way"))
+            opening, self._opening = self._opening, None
+        for ended in (connection, opening):
+            if ended is not None:
+                ended.close(ConnectionLost("disconnect was called while this was under way"))
 
     def close(self, *, when_idle: bool = False) -> None:
         """End the session, at once or as soon as no call is in flight."""
@@ -247,10 +261,9 @@ class SFTPSession:
         """
         deadline = Deadline(timeout)
         try:
-            policy = self._host_key_policy()
             if learn:
-                policy.forget()
-            connection = self._new_connection(policy, deadline)
+                self._policy.forget()
+            connection = self._new_connection(deadline)
         except Exception as error:
             raise _named(error, "test_connection", None) from error
         info = connection.info
@@ -285,7 +298,8 @@ class SFTPSession:
                 connection = self._connected(deadline)
                 was_connected = True
                 try:
-                    return work(_Attempt(connection, deadline, attempts))
+                    with connection.in_use():
+                        return work(_Attempt(connection, deadline, attempts))
                 except ConnectionLost:
                     self._drop(connection)
                     raise
@@ -323,6 +337,7 @@ class SFTPSession:
             with self._lock:
                 if self._connection is not None and self._connection.alive:
                     return self._connection
+                self._share_slow_failure()
                 broken, self._connection = self._connection, None
                 attempt = self._connecting
                 mine = attempt is None
@@ -341,11 +356,23 @@ class SFTPSession:
                     raise
                 deadline.check()  # it was the other caller's time that ran out, not this one's: try again
 
+    def _share_slow_failure(self) -> None:
+        """Tell calls that have waited for others' calls what those waited for, rather than let each wait in turn."""
+        if self._slow_failure is not None:
+            since, error = self._slow_failure
+            if time.monotonic() - since < SHARED_FOR:
+                raise Unreachable(error.message)
+            self._slow_failure = None
+
     def _open(self, attempt: Future[Connection], deadline: Deadline) -> Connection:
+        started = time.monotonic()
         try:
-            connection = self._new_connection(self._host_key_policy(), deadline)
+            connection = self._new_connection(deadline, self._announce)
         except BaseException as error:
+            now = time.monotonic()
             with self._lock:
+                if isinstance(error, Unreachable) and now - started >= SLOW:
+                    self._slow_failure = now, error
                 if self._connecting is attempt:
                     self._connecting = None
             interrupted = ConnectionLost("the call that was opening the session was interrupted")
@@ -363,10 +390,16 @@ class SFTPSession:
         attempt.set_result(connection)
         return connection
 
-    def _new_connection(self, policy: HostKeyPolicy, deadline: Deadline) -> Connection:
+    def _announce(self, connection: Connection) -> None:
+        with self._lock:
+            self._opening = connection
+
+    def _new_connection(
+        self, deadline: Deadline, announce: Callable[[Connection], object] = lambda _: None
+    ) -> Connection:
         limit = deadline.within(self.settings.time_limits.connect)
         try:
-            connection = Connection(self.settings, policy, limit, self._budget)
+            connection = self._new_connection_of_any_type(limit, announce)
         except SFTPError:
             deadline.check()
             raise
@@ -376,23 +409,27 @@ class SFTPSession:
         )
         return connection
 
-    def _host_key_policy(self) -> HostKeyPolicy:
-        settings = self.settings
-        return HostKeyPolicy(
-            settings.host,
-            settings.port,
-            pinned=settings.host_keys,
-            known_hosts=settings.known_hosts,
-            known_hosts_files=settings.known_hosts_files,
-        )
+    def _new_connection_of_any_type(self, limit: Deadline, announce: Callable[[Connection], object]) -> Connection:
+        """Connect; where a pinned fingerprint is not that of the first key shown, ask for keys of other types."""
+        mismatch: HostKeyMismatch | None = None
+        while True:
+            try:
+                return Connection(self.settings, self._policy, limit, self._budget, announce)
+            except HostKeyMismatch as error:
+                mismatch = mismatch or error
+                if not self._policy.pass_over():
+                    raise
+            except Unsupported:
+                if mismatch is None:
+                    raise
+                self._policy.start_over()
+                raise mismatch from None
 
     def _drop(self, connection: Connection) -> None:
         with self._lock:
             if self._connection is connection:
                 self._connection = None
         connection.close()
-
-    # --- helpers ---
 
 
 def _named(error: Exception, operation: str, path: str | None) -> SFTPError:

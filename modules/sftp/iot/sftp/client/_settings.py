@@ -66,6 +66,12 @@ class Secret:
             raise AuthenticationFailed(message)
         return text.removesuffix("\n").removesuffix("\r")
 
+    def beside(self, suffix: str) -> Secret | None:
+        """Return the file that has this one's name and a suffix, if there is one."""
+        if self._kind != "file" or not os.path.isfile(self._value + suffix):
+            return None
+        return Secret.from_file(self._value + suffix)
+
     def __eq__(self, other: object) -> bool:
         """Tell whether both come from the same place and are the same."""
         return isinstance(other, Secret) and (self._kind, self._value) == (other._kind, other._value)
@@ -93,16 +99,18 @@ class TimeLimits:
     Attributes:
         connect: for a whole new session: name lookup, TCP, key exchange, authentication and the SFTP version.
         stall: for a server that answers nothing to what it was asked.
-        keep_alive: between two signs of life on an idle session; 0 sends none.
+        keep_alive: between two signs of life on an idle session; 0 asks for none.
+        idle: after which a session that nobody uses is closed; the next call opens it again.
     """
 
     connect: float = 15.0
     stall: float = 30.0
     keep_alive: float = 30.0
+    idle: float = 900.0
 
     def __post_init__(self) -> None:
         """Refuse what is not a time."""
-        for name in ("connect", "stall", "keep_alive"):
+        for name in ("connect", "stall", "keep_alive", "idle"):
             value = getattr(self, name)
             lowest = 0 if name == "keep_alive" else 0.001
             if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= A_DAY:

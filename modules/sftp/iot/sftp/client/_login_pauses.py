@@ -1,0 +1,108 @@
+"""A login that was refused is not repeated blindly: accounts are locked after a handful of wrong passwords.
+
+The same credentials wait for a pause that doubles with each refusal, in this process, whichever session or client
+uses them. Until they have been accepted once, they are tried by one session at a time. Other credentials, a rotated
+secret for instance, are tried at once. Credentials are kept as keyed hashes only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._errors import AuthenticationFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from iot.sftp.client._deadline import Deadline
+
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds
+MOST_KEPT = 1000  # credentials that are remembered; the oldest are forgotten
+
+_salt = secrets.token_bytes(32)
+_states: dict[bytes, _State] = {}
+_changed = threading.Condition()
+
+
+@dataclass
+class _State:
+    """What is known of some credentials."""
+
+    refusals: int = 0
+    next_try: float = 0.0
+    message: str = ""
+    accepted: bool = False
+    being_tried: bool = False
+
+
+def identity(*parts: object) -> bytes:
+    """Return what some credentials are remembered by: nothing can be told from it."""
+    return blake2b(repr(parts).encode("utf-8", "surrogatepass"), key=_salt).digest()
+
+
+def check(credentials: bytes) -> None:
+    """Raise `AuthenticationFailed` while these credentials have to wait."""
+    with _changed:
+        _check(_states.get(credentials))
+
+
+@contextmanager
+def login(credentials: bytes, deadline: Deadline) -> Iterator[None]:
+    """Surround a login. `AuthenticationFailed` out of the block is a refusal, its end without an error a success.
+
+    Raises:
+        AuthenticationFailed: these credentials have to wait.
+        DeadlineExceeded: another session is still trying them.
+    """
+    with _changed:
+        state = _states.setdefault(credentials, _State())
+        while len(_states) > MOST_KEPT:
+            del _states[next(iter(_states))]
+        while state.being_tried and not state.accepted:
+            if not _changed.wait(min(deadline.remaining(), threading.TIMEOUT_MAX)):
+                raise deadline.exceeded()
+        _check(state)
+        state.being_tried = True
+    try:
+        yield
+    except AuthenticationFailed as refusal:
+        _end(state, refusal)
+        raise
+    except BaseException:
+        _end(state, None)
+        raise
+    with _changed:
+        state.accepted, state.refusals, state.next_try = True, 0, 0.0
+    _end(state, None)
+
+
+def forget_all() -> None:
+    """Forget all refusals, as a new process does."""
+    with _changed:
+        _states.clear()
+
+
+def _check(state: _State | None) -> None:
+    wait = state.next_try - time.monotonic() if state is not None else 0.0
+    if state is not None and wait > 0:
+        message = (
+            f"{state.message}. Nothing was sent now: so that the account is not locked, the same credentials are tried "
+            f"again in {wait:.0f} s at the earliest, others at once"
+        )
+        raise AuthenticationFailed(message)
+
+
+def _end(state: _State, refusal: AuthenticationFailed | None) -> None:
+    with _changed:
+        state.being_tried = False
+        if refusal is not None:
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.refusals)
+            state.refusals, state.accepted = state.refusals + 1, False
+            state.next_try, state.message = time.monotonic() + pause, refusal.message
+        _changed.notify_all()
