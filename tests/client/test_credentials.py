@@ -10,7 +10,7 @@ from tests.clients import session_of
 from tests.servers import Server, openssh
 
 from iot.sftp.client import AuthenticationFailed, Secret, ServerSettings
-from iot.sftp.client._credentials import load_private_key
+from iot.sftp.client._credentials import load_private_keys
 
 # ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
 KINDS = [("ed25519", "256", "RFC4716")] + [
@@ -35,16 +35,16 @@ def settings(text: str, passphrase: str | None = None) -> ServerSettings:
 @pytest.mark.parametrize("passphrase", ["", "a passphrase"])
 def test_keys_of_every_type_and_form_are_read(tmp_path: Path, kind: str, bits: str, passphrase: str, form: str) -> None:
     text = make(tmp_path / "key", kind, bits, "-m", form, passphrase=passphrase)
-    key = load_private_key(settings(text, passphrase or None))
+    (key,) = load_private_keys(settings(text, passphrase or None))
     public = (tmp_path / "key.pub").read_text().split()
     assert [key.get_name(), key.get_base64()] == public[:2]
     if passphrase:
         with pytest.raises(AuthenticationFailed, match="give its passphrase"):
-            load_private_key(settings(text))
+            load_private_keys(settings(text))
         with pytest.raises(AuthenticationFailed, match="is the passphrase right"):
-            load_private_key(settings(text, "wrong"))
+            load_private_keys(settings(text, "wrong"))
     else:
-        load_private_key(settings(f"\n{text}\n", "not needed"))
+        load_private_keys(settings(f"\n{text}\n", "not needed"))
 
 
 def test_text_that_is_no_key_is_told_about() -> None:
@@ -55,7 +55,7 @@ def test_text_that_is_no_key_is_told_about() -> None:
         "\u2603",
     ):
         with pytest.raises(AuthenticationFailed, match="cannot be read"):
-            load_private_key(settings(text))
+            load_private_keys(settings(text))
 
 
 def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
     )
     subprocess.run(["openssl", "genpkey", "-paramfile", tmp_path / "p", "-out", tmp_path / "key"], check=True)
     with pytest.raises(AuthenticationFailed, match="not accepted any more"):
-        load_private_key(settings((tmp_path / "key").read_text()))
+        load_private_keys(settings((tmp_path / "key").read_text()))
 
 
 def test_a_key_with_a_passphrase_logs_in(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from iot.sftp.client._packets import Reader
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,37 +61,37 @@ class HostCertificate:
 def read_host_certificate(blob: bytes) -> HostCertificate | None:
     """Return what a host certificate says; `None` if it is none, or if its signature is wrong."""
     try:
-        return _read(paramiko.Message(blob), blob)
-    except Exception:  # noqa: BLE001 - paramiko raises anything for bytes that are no certificate
+        return _read(blob)
+    except Exception:  # noqa: BLE001 - paramiko raises anything for bytes that are no key and no signature
         return None
 
 
-def _read(message: paramiko.Message, blob: bytes) -> HostCertificate | None:
-    key_type = message.get_text().removesuffix(CERTIFICATE_SUFFIX)
-    message.get_binary()  # nonce
+def _read(blob: bytes) -> HostCertificate | None:
+    fields = Reader(blob)
+    key_type = fields.string().decode().removesuffix(CERTIFICATE_SUFFIX)
+    fields.string()  # nonce
     for _ in range(KEY_FIELDS.get(key_type, RSA_FIELDS)):
-        message.get_binary()
-    message.get_int64()  # serial number
-    kind = message.get_int()
-    message.get_binary()  # key id
-    principals = _strings(message.get_binary())
-    valid_after, valid_before = message.get_int64(), message.get_int64()
-    critical_options = message.get_binary()
-    message.get_binary()  # extensions
-    message.get_binary()  # reserved
-    authority = message.get_binary()
-    signed = blob[: len(blob) - len(message.get_remainder())]
-    signature = message.get_binary()
-    if signed + len(signature).to_bytes(4, "big") + signature != blob:
-        return None
-    key = paramiko.PKey.from_type_string(paramiko.Message(authority).get_text(), authority)
-    if kind != HOST_CERTIFICATE or not key.verify_ssh_sig(signed, paramiko.Message(signature)):
+        fields.string()
+    fields.uint64()  # serial number
+    kind = fields.uint32()
+    fields.string()  # key id
+    principals = _strings(fields.string())
+    valid_after, valid_before = fields.uint64(), fields.uint64()
+    critical_options = fields.string()
+    fields.string()  # extensions
+    fields.string()  # reserved
+    authority = fields.string()
+    signature = fields.string()
+    signed = blob[: -4 - len(signature)]
+    key = paramiko.PKey.from_type_string(Reader(authority).string().decode(), authority)
+    strict = fields.at_end() and len(_strings(signature)) == 2  # noqa: PLR2004 - algorithm and signature
+    if kind != HOST_CERTIFICATE or not strict or not key.verify_ssh_sig(signed, paramiko.Message(signature)):
         return None
     return HostCertificate(key.get_base64(), principals, valid_after, valid_before, critical_options)
 
 
 def _strings(packed: bytes) -> tuple[str, ...]:
-    message, names = paramiko.Message(packed), []
-    while message.get_remainder():
-        names.append(message.get_text())
-    return tuple(names)
+    fields, strings = Reader(packed), []
+    while not fields.at_end():
+        strings.append(fields.string().decode("utf-8", "replace"))
+    return tuple(strings)

@@ -34,7 +34,7 @@ class Credentials:
 
     user: str
     password: str | None = field(repr=False)
-    key: paramiko.PKey | None = field(repr=False)
+    keys: tuple[paramiko.PKey, ...] = field(repr=False)
     identity: bytes = field(repr=False)
 
     @classmethod
@@ -45,10 +45,10 @@ class Credentials:
             AuthenticationFailed: one cannot be read or used.
         """
         password = settings.password.read() if settings.password else None
-        key = load_private_key(settings) if settings.private_key else None
-        public = key and (key.public_blob.key_blob if key.public_blob else key.asbytes())
+        keys = load_private_keys(settings) if settings.private_key else ()
+        public = [key.public_blob.key_blob if key.public_blob else key.asbytes() for key in keys]
         server = settings.host, settings.port
-        return cls(settings.user, password, key, identity(server, settings.user, password, public))
+        return cls(settings.user, password, keys, identity(server, settings.user, password, public))
 
 
 def authenticate(transport: paramiko.Transport, credentials: Credentials) -> None:
@@ -59,16 +59,18 @@ def authenticate(transport: paramiko.Transport, credentials: Credentials) -> Non
         paramiko.SSHException: the server refused, or the connection broke; `_connection.py` tells which.
     """
     user, password = credentials.user, credentials.password
-    if credentials.key is not None:
+    others = [*credentials.keys[1:], *([password] if password is not None else [])]
+    for number, key in enumerate(credentials.keys):
         try:
-            wanted = transport.auth_publickey(user, credentials.key)
+            wanted = transport.auth_publickey(user, key)
         except paramiko.AuthenticationException:
-            if password is None or not transport.is_active():
+            if not others[number:] or not transport.is_active():
                 raise
         else:
             if not wanted or password is None:
                 _refuse_partial(wanted)
                 return
+            break
     if password is not None:
         _refuse_partial(_log_in(transport, user, password))
 
@@ -94,9 +96,10 @@ def _log_in(transport: paramiko.Transport, user: str, password: str) -> list[str
     return transport.auth_interactive(user, answer)
 
 
-def load_private_key(settings: ServerSettings) -> paramiko.PKey:
-    """Read the private key, in OpenSSH or PEM form, with its passphrase and its certificate where there are any.
+def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
+    """Read the private key, in OpenSSH or PEM form, with its passphrase where there is one.
 
+    Where there is a certificate, the key comes with it, and once more without: a server may know the plain key only.
     A certificate (OpenSSH's PROTOCOL.certkeys) is a line of the same text, or a file beside the key's, with the name's
     ending `-cert.pub`, as ssh(1) has it.
 
@@ -126,7 +129,10 @@ def load_private_key(settings: ServerSettings) -> paramiko.PKey:
             openssh = loaded.private_bytes(  # type: ignore[attr-defined] # each of KEY_CLASSES has it
                 serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
             )
-            return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate)
+            plain = key_class.from_private_key(io.StringIO(openssh.decode()))
+            if not certificate:
+                return (plain,)
+            return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate), plain
     message = "a private key of this type is not accepted any more: make an ed25519, ECDSA or RSA key"
     raise AuthenticationFailed(message)
 

@@ -98,9 +98,11 @@ class HostKeyPolicy:
         self._passed_over.add(self._mismatched)
         return True
 
-    def start_over(self) -> None:
-        """Begin with all key types again: none of them had the pinned key."""
+    def start_over(self) -> bool:
+        """Begin with all key types again, the server has no others; tell whether any had been passed over."""
+        some = bool(self._passed_over)
         self._passed_over.clear()
+        return some
 
     def check(self, key: paramiko.PKey, certificate: bytes | None = None) -> None:
         """Accept a key that is pinned, certified or known, remember the first one, refuse any other.
@@ -124,8 +126,7 @@ class HostKeyPolicy:
             if text in revoked:
                 message = f"the key {key.fingerprint} of {self.name} is marked as revoked"
                 raise HostKeyMismatch(message)
-            authorities = {entry.text for entry in known if entry.marker == AUTHORITY} - revoked
-            if certificate is not None and self._is_certified(certificate, authorities):
+            if certificate is not None and self._is_certified(certificate, known, revoked):
                 return
             valid = [entry for entry in known if not entry.marker]
             if not valid:
@@ -146,9 +147,16 @@ class HostKeyPolicy:
             kept = [line for line in lines if not any(not entry.marker for entry in _parse(line, self.name))]
             _write(self._known_hosts, kept)
 
-    def _is_certified(self, blob: bytes, authorities: set[str]) -> bool:
+    def _is_certified(self, blob: bytes, known: list[KnownKey], revoked: set[str]) -> bool:
         certificate = read_host_certificate(blob)
-        if certificate is None or certificate.authority not in authorities:
+        if certificate is None:
+            return False
+        if certificate.authority in revoked:
+            message = (
+                f"the authority {fingerprint(certificate.authority)} that certified {self.name} is marked as revoked"
+            )
+            raise HostKeyMismatch(message)
+        if not any(entry.marker == AUTHORITY and entry.text == certificate.authority for entry in known):
             return False
         refusal = certificate.refusal(self._host)
         if refusal is not None:

@@ -420,10 +420,10 @@ class SFTPSession:
                 if not self._policy.pass_over():
                     raise
             except Unsupported:
-                if mismatch is None:
+                if not self._policy.start_over():
                     raise
-                self._policy.start_over()
-                raise mismatch from None
+                if mismatch is not None:
+                    raise mismatch from None
 
     def _drop(self, connection: Connection) -> None:
         with self._lock:
