@@ -76,15 +76,19 @@ def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secr
     [
         ({"host": ""}, "'host' must not be empty"),
         ({"host": 5}, "'host' must be a string"),
-        ({"host": " a"}, "'host' must hold no NUL character, and no space before or after it"),
+        ({"host": " a"}, "'host' must be a name or an address, without spaces"),
+        ({"host": "a b"}, "'host' must be a name or an address, without spaces"),
+        ({"host": "a\nb"}, "'host' must be a name or an address, without spaces and control characters"),
         ({"user": "a\0"}, "'user' must hold no NUL character, and no space before or after it"),
+        ({"user": "\ud800"}, "'user' must hold no lone surrogates"),
         ({"port": "22"}, "'port' must be a whole number"),
         ({"port": 0}, "'port' must be greater than or equal to 1"),
         ({"port": 65536}, "'port' must be less than or equal to 65535"),
         ({"port": True}, "'port' must be a whole number"),
         ({"hostKeys": PIN}, "'hostKeys' must be a list"),
         ({"hostKeys": [PIN, "md5:00"]}, "'hostKeys.1' cannot be used: a host key is 'SHA256:'"),
-        ({"connectTimeout": 0}, "'connectTimeout' must be greater than 0"),
+        ({"connectTimeout": 0}, "'connectTimeout' must be greater than or equal to 0.001"),
+        ({"stallTimeout": 0.0005}, "'stallTimeout' must be greater than or equal to 0.001"),
         ({"stallTimeout": "30"}, "'stallTimeout' must be a number"),
         ({"keepAlive": -1}, "'keepAlive' must be greater than or equal to 0"),
         ({"private_key": "x"}, "'private_key' is not known here; known are: connectTimeout, host, hostKeys"),
@@ -181,3 +185,8 @@ def test_no_secret_is_in_an_error_or_in_a_text_of_the_section(secret: str, key: 
     section = read_desired({"sftp": {"host": "h", "user": "u", key: secret, "port": extra, "x": extra}}).sftp
     assert secret not in str(section.error)
     assert secret not in repr(section)
+
+
+def test_the_shortest_times_that_are_valid_here_are_valid_for_the_client() -> None:
+    section = server_of(connectTimeout=0.001, stallTimeout=0.001, keepAlive=0, user="müller")
+    assert section.as_settings(Path("k")).time_limits == TimeLimits(0.001, 0.001, 0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("sftp", "transfers", "logLevel")
 CONCURRENCY_MAXIMUM = 16
-SECONDS_MAXIMUM = 86_400
+SECONDS_MINIMUM, SECONDS_MAXIMUM = 0.001, 86_400  # as the client's `TimeLimits`
 
 T = TypeVar("T")
 
@@ -47,6 +47,21 @@ def _name(value: str) -> str:
     return value
 
 
+def _user(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("user", "must hold no lone surrogates") from None
+    return value
+
+
+def _host(value: str) -> str:
+    # None of these is in any name or address; a resolver would only say that it does not know the name
+    if not value.isprintable() or any(char.isspace() for char in value):
+        raise PydanticCustomError("host", "must be a name or an address, without spaces and control characters")
+    return value
+
+
 def _host_key(value: str) -> str:
     try:
         return check_pin(value)
@@ -56,16 +71,17 @@ def _host_key(value: str) -> str:
 
 SecretText = Annotated[Secret, PlainValidator(_secret)]
 Name = Annotated[Text, AfterValidator(_name)]
+Host = Annotated[Text, AfterValidator(_host)]
 HostKey = Annotated[Text, AfterValidator(_host_key)]
-Seconds = Annotated[float, Field(gt=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=SECONDS_MINIMUM, le=SECONDS_MAXIMUM, allow_inf_nan=False)]
 
 
 class ServerSection(Document, alias_generator=to_camel):
     """The section `sftp`."""
 
-    host: Name
+    host: Host
     port: Annotated[int, Field(ge=1, le=65535)] = 22
-    user: Name
+    user: Annotated[Name, AfterValidator(_user)]
     password: SecretText | None = None
     private_key: SecretText | None = None
     passphrase: SecretText | None = None
