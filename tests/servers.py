@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paramiko
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -365,6 +366,10 @@ def _wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
 
 def _stop(process: subprocess.Popen[str]) -> None:
     """End a server and the processes of its sessions, which are its group."""
+    with suppress(psutil.NoSuchProcess):
+        for session in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                session.kill()  # a session would hold the log's pipe
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     try:

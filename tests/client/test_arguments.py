@@ -79,7 +79,15 @@ temp_file.close()
         ("sftp_port", 0), ("sftp_port", 65536), ("sftp_port", -1), ("sftp_port", "22"), ("sftp_port", True),
         ("sftp_port", 22.0), ("sftp_user", ""), ("sftp_user", None), ("sftp_pass", ""), ("sftp_pass", None),
         ("sftp_pass", 1234), ("passphrase", 5), ("host_keys", ["MD5:00"]), ("host_keys", "nonsense"), ("root", ""),
-        ("root", "a\0b"), ("connect_timeout", 0), ("connect_timeout", "5"), ("stall_timeout", float("nan")),
+        ("root", "a\0b"),
+        ("root", "\ud800"),
+        ("sftp_host", "a b"),
+        ("sftp_host", "a\nb"),
+        ("sftp_user", "\ud800"),
+        ("host_keys", [5]),
+        ("host_keys", 5),
+        ("private_key", 5),
+        ("known_hosts", 5), ("connect_timeout", 0), ("connect_timeout", "5"), ("stall_timeout", float("nan")),
         ("stall_timeout", 1e9), ("keep_alive", -1), ("keep_alive", True),
     ],
 )  # fmt: skip
@@ -187,6 +195,8 @@ def test_a_path_may_be_any_path_object_and_nothing_else(server: Server, tmp_path
             client.exists(5)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             client.exists(b"x")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            client.list_files(".", 5)  # type: ignore[arg-type]
 
 
 def test_the_state_directory_of_the_user_is_used(

@@ -92,3 +92,11 @@ def test_a_key_that_is_refused_leaves_the_password_to_try(proftpd_server: Server
     text = make(tmp_path / "key", "ecdsa", "256")
     with session_of(proftpd_server, private_key=Secret(text)) as session:
         assert session.exists(".")
+
+
+def test_a_password_that_cannot_be_sent_is_told_about(proftpd_server: Server) -> None:
+    with (
+        session_of(proftpd_server, password=Secret("\ud800")) as session,
+        pytest.raises(AuthenticationFailed, match="cannot be sent"),
+    ):
+        session.exists("x")

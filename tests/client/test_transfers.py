@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,35 @@ def test_a_full_local_disk_is_named(server: Server, tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "dest").read_bytes() == OLD
     assert sorted(os.listdir(tmp_path)) == ["dest", "home"]
+
+
+def test_uploads_and_quick_calls_at_the_same_time_disturb_each_other_on_no_server(
+    server: Server, tmp_path: Path
+) -> None:
+    """ProFTPD mixes up requests of several channels: see MIXES_UP_CHANNELS."""
+    (tmp_path / "source").write_bytes(NEW)
+    with session_of(server) as session, ThreadPoolExecutor() as threads:
+        uploads = [
+            threads.submit(session.upload_file, str(tmp_path / "source"), f"mixed-{number}", timeout=20)
+            for number in range(9)
+        ]
+        while not all(upload.done() for upload in uploads):
+            session.list_files(".", timeout=20)
+            assert session.exists(".", timeout=20)
+        assert [upload.result().bytes for upload in uploads] == [len(NEW)] * len(uploads)
+    for number in range(9):
+        assert (server.directory / f"mixed-{number}").read_bytes() == NEW
+
+
+def test_a_refusal_names_the_path_that_the_caller_gave(openssh_server: Server, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    (openssh_server.directory / "below/sub").mkdir(parents=True, exist_ok=True)
+    with session_of(openssh_server, root="below") as session:
+        for call, path in (
+            (lambda: session.delete_file("/sub"), "/sub"),
+            (lambda: session.upload_file(str(tmp_path / "source"), "sub/" + "n" * 300), "sub/" + "n" * 300),
+            (lambda: session.download_file("/none", str(tmp_path / "x")), "/none"),
+        ):
+            with pytest.raises(SFTPError) as failure:
+                call()
+            assert failure.value.path == path

@@ -14,12 +14,13 @@ from typing import Any
 import paramiko
 import pytest
 from tests.clients import SHORT, client_of, session_of, settings_of
-from tests.servers import Relay, Server, black_hole, openssh
+from tests.servers import Relay, Server, black_hole, free_port, openssh
 
 from iot.sftp.client import (
     AuthenticationFailed,
     HostKeyMismatch,
     Secret,
+    SFTPError,
     SFTPSession,
     TimeLimits,
     Unreachable,
@@ -379,6 +380,29 @@ def test_a_server_that_allows_one_try_is_not_asked_again_for_a_key_that_it_refus
             session.exists(".", timeout=10)
         wait_for_line(server, "[preauth]")
         assert "".join(server.log).count("Connection from") == 1
+
+
+def test_no_error_is_among_its_own_causes(openssh_server: Server, tmp_path: Path) -> None:
+    """Whoever follows a chain of causes, as loggers and collectors of errors do, comes to its end."""
+    stranger = Secret.from_file(make_key(tmp_path / "key"))
+    wrong: list[dict[str, Any]] = [
+        {"private_key": stranger},
+        {"private_key": Secret.from_file(tmp_path / "none")},
+        {"port": free_port()},
+        {"host": "no-such-host.invalid"},
+        {"host_keys": (fingerprint(tmp_path / "key"),)},
+    ]
+    for options in wrong:
+        with session_of(openssh_server, **options) as session:
+            for call in (session.connect, session.test_connection, lambda session=session: session.exists("x")):
+                with pytest.raises(SFTPError) as failure:
+                    call()
+                chain: list[BaseException] = []
+                error: BaseException | None = failure.value
+                while error is not None:
+                    assert error not in chain
+                    chain.append(error)
+                    error = error.__cause__ or error.__context__
 
 
 # --- old algorithms --------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class IoTSFTPClient:
                 private_key=_private_key(private_key),
                 passphrase=_secret("passphrase", passphrase),
                 host_keys=_pins(host_keys),
-                known_hosts=_default_known_hosts() if known_hosts is None else Path(known_hosts).expanduser(),
+                known_hosts=_default_known_hosts() if known_hosts is None else _file("known_hosts", known_hosts),
                 known_hosts_files=_believed_known_hosts(),
                 root=root,
                 time_limits=TimeLimits(connect_timeout, stall_timeout, keep_alive),
@@ -181,6 +181,8 @@ class IoTSFTPClient:
 
         Returns `[]` if nothing is there or nothing matches, `None` if it could not be listed.
         """
+        if file_pattern is not None:
+            file_pattern = _text(file_pattern)
         return self._attempt(lambda: self._session.list_files(_text(path), file_pattern), failed=None)
 
     def __enter__(self) -> IoTSFTPClient:
@@ -227,15 +229,23 @@ def _private_key(value: str | os.PathLike[str] | None) -> Secret | None:
         return None
     if isinstance(value, str) and "-----BEGIN" in value:
         return Secret(value)
-    return Secret.from_file(Path(value).expanduser())
+    return Secret.from_file(_file("private_key", value))
+
+
+def _file(name: str, value: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(value).expanduser()
+    except (TypeError, RuntimeError):
+        message = f"{name} must be the path of a file, not {value!r}"
+        raise ValueError(message) from None
 
 
 def _pins(host_keys: Iterable[str]) -> tuple[str, ...]:
     if isinstance(host_keys, str):
         host_keys = [host_keys]
     try:
-        return tuple(check_pin(pin) for pin in host_keys)
-    except ValueError as error:
+        return tuple(check_pin(_text(pin)) for pin in host_keys)
+    except (TypeError, ValueError) as error:
         message = f"host_keys cannot be used: {error}"
         raise ValueError(message) from None
 

@@ -58,6 +58,10 @@ MACS = (
 CHANNEL_WINDOW = 4 * 1024 * 1024
 CHANNEL_PACKET = 256 * 1024
 
+# ProFTPD puts requests of two channels together wrongly where one of them is split over several SSH packets: uploads
+# beside any other call then fail or hang. On one channel all goes well.
+MIXES_UP_CHANNELS = "mod_sftp"
+
 TRANSFER_CHANNELS = 4  # OpenSSH and ProFTPD grant ten a connection, one of them is for quick calls
 
 
@@ -222,6 +226,8 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             login_pauses.check(self._credentials.identity)
             with _at(deadline, self._close_transport):  # some of paramiko's calls wait for ever
                 super().__init__(settings.host, username=settings.user, port=settings.port, cnopts=_Options())
+                if MIXES_UP_CHANNELS in self._live_transport.remote_version:
+                    budget.most = 0
                 self._quick = self._open_channel(deadline)
         except BaseException as error:
             reason = self._connect_reason(error, deadline)

@@ -39,4 +39,4 @@ class Deadline:
 
     def exceeded(self) -> DeadlineExceeded:
         """Return the error that says how long the call had."""
-        return DeadlineExceeded(f"this did not end within {self._seconds:g} s: give a longer timeout, or try again")
+        return DeadlineExceeded(f"this did not end within {self._seconds:.3g} s: give a longer timeout, or try again")

@@ -6,6 +6,8 @@ import posixpath
 
 from iot.sftp.client._errors import PathNotAllowed
 
+TEMPORARY_PREFIX = ".iot-sftp-"
+
 
 class RemotePaths:
     """Takes paths inside a remote directory, or as they are."""
@@ -35,6 +37,18 @@ class RemotePaths:
                 parts.append(part)
         inside = posixpath.join(self._root, *parts)
         return f"{inside}/" if path.endswith("/") and parts else inside
+
+    def of_caller(self, path: str, *given: str) -> str:
+        """Return the path of an error as its caller knows it: as it was given, not the server's or a temporary one."""
+        if TEMPORARY_PREFIX in path and given[-1]:
+            return given[-1]
+        for candidate in given:
+            try:
+                if candidate and path in {candidate, self.on_server(candidate)}:
+                    return candidate
+            except PathNotAllowed:
+                continue
+        return path
 
 
 def listed(path: str, name: str) -> str:

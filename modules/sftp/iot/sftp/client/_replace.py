@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import Busy, NotFound, PermissionDenied, SFTPError, Unsupported, from_os_error
 from iot.sftp.client._remote_files import POSIX_RENAME, RemoteFiles
+from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -28,7 +29,7 @@ _lock = threading.Lock()
 
 def temporary_name() -> str:
     """Return a name that no other file has, and that tells whose it is."""
-    return f".iot-sftp-{secrets.token_hex(8)}"
+    return f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
 
 @contextmanager

@@ -214,7 +214,7 @@ class SFTPSession:
             start, end = self._paths.on_server(source), self._paths.on_server(dest)
             return operations.move_file(attempt.remote, start, end, self._server, again=attempt.number > 0)
 
-        return self._run("move_file", source, timeout, work)
+        return self._run("move_file", source, timeout, work, dest)
 
     def download_file(self, source: str, dest: str, *, timeout: float | None = None) -> Transfer:
         """Download a file, creating or replacing `dest` at one blow and creating its parents.
@@ -230,7 +230,7 @@ class SFTPSession:
             with attempt.transfer() as remote:
                 return operations.download_file(remote, self._paths.on_server(source), self._local_files, dest)
 
-        size = self._run("download_file", source, timeout, work)
+        size = self._run("download_file", source, timeout, work, dest)
         return Transfer(size, time.monotonic() - started, atomic=True)
 
     def upload_file(self, source: str, dest: str, *, timeout: float | None = None) -> Transfer:
@@ -249,7 +249,7 @@ class SFTPSession:
                 end = operations.into_directory(remote, self._paths.on_server(dest), source)
                 return operations.upload_file(remote, descriptor, end, temporary, self._server)
 
-        size, atomic = self._run("upload_file", source, timeout, work)
+        size, atomic = self._run("upload_file", source, timeout, work, dest)
         return Transfer(size, time.monotonic() - started, atomic)
 
     def test_connection(self, *, learn: bool = False, timeout: float | None = None) -> ServerInfo:
@@ -273,15 +273,16 @@ class SFTPSession:
     # --- one call ---
 
     def _run(
-        self, operation: str, path: str | None, timeout: float | None, work: Callable[[_Attempt], Result]
+        self, operation: str, path: str, timeout: float | None, work: Callable[[_Attempt], Result], dest: str = ""
     ) -> Result:
-        """Run an operation under its deadline, again after a break, with every failure named."""
+        """Run an operation under its deadline, again after a break, with every failure named in the caller's terms."""
         deadline = Deadline(timeout)
         try:
             with self._counted():
                 return self._repeat(work, deadline)
         except Exception as error:
             named = _named(error, operation, path)
+            named.path = self._paths.of_caller(named.path or path, path, dest)
             if isinstance(named, Internal):
                 logger.exception("A defect in %s", operation)
             raise named from error

@@ -153,9 +153,12 @@ class ServerSettings:
         """Refuse what can never work, naming it."""
         for name in ("host", "user"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not value.strip() or "\0" in value:
+            if not _is_text(value):
                 message = f"{name} must be a text that is not empty, not {value!r}"
                 raise ValueError(message)
+        if not self.host.isprintable() or " " in self.host:
+            message = f"host must be a name or an address, without spaces and control characters, not {self.host!r}"
+            raise ValueError(message)
         port: object = self.port
         if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= PORT_MAXIMUM:
             message = f"port must be a whole number from 1 to {PORT_MAXIMUM}, not {port!r}"
@@ -164,6 +167,17 @@ class ServerSettings:
             message = "password or private_key is needed to log in"
             raise ValueError(message)
         root: object = self.root
-        if root is not None and (not isinstance(root, str) or not root or "\0" in root):
+        if root is not None and not _is_text(root):
             message = f"root must be a remote directory that is not empty, not {root!r}"
             raise ValueError(message)
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether a value is a text that can be sent to a server, and more than white space."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
