@@ -32,14 +32,6 @@ WRONG = "a wrong password"
 AT_ONCE = 0.5  # seconds
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """No login was refused before the test."""
-    _login_pauses.forget_all()
-    yield
-    _login_pauses.forget_all()
-
-
 class CountsLogins(FaultyServer):
     """Writes down every password that it is asked about; `password` is the right one."""
 

@@ -27,7 +27,6 @@ from iot.sftp.client import (
     SFTPError,
     SFTPSession,
     TimeLimits,
-    _login_pauses,
     _session,
 )
 from iot.sftp.client._packets import Kind, Reader
@@ -40,7 +39,6 @@ NEWKEYS = 21
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No thread and no descriptor stays behind."""
-    _login_pauses.forget_all()
     threads, descriptors = set(threading.enumerate()), psutil.Process().num_fds()
     yield
     for thread in set(threading.enumerate()) - threads:
