@@ -45,11 +45,6 @@ class Credentials:
             AuthenticationFailed: one cannot be read or used.
         """
         password = settings.password.read() if settings.password else None
-        try:
-            (password or "").encode()
-        except UnicodeEncodeError:
-            message = "the password holds a character that cannot be sent to a server"
-            raise AuthenticationFailed(message) from None
         keys = load_private_keys(settings) if settings.private_key else ()
         public = [key.public_blob.key_blob if key.public_blob else key.asbytes() for key in keys]
         server = settings.host, settings.port

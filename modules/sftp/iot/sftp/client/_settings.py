@@ -44,25 +44,43 @@ class Secret:
         """Return the text.
 
         Raises:
-            AuthenticationFailed: the file cannot be read, or the variable is not set.
+            AuthenticationFailed: the file cannot be read, the variable is not set, or the text cannot be sent.
         """
+        text = self._read_file() if self._kind == "file" else self._read_variable()
+        if not can_be_sent(text):
+            message = "the credential holds a character that cannot be written as UTF-8, and cannot be sent"
+            raise AuthenticationFailed(message)
+        return text
+
+    @property
+    def _place(self) -> str:
+        """Where the secret is, for messages; hidden if it may be the secret itself, put into the wrong place."""
+        looks_right = "/" in self._value if self._kind == "file" else self._value.isidentifier()
+        is_place = looks_right and self._value.isprintable() and "-----BEGIN" not in self._value
+        return self._value if is_place else "(not shown, since it does not look like the name of one)"
+
+    def _read_variable(self) -> str:
         if self._kind == "text":
             return self._value
-        if self._kind == "environment variable":
-            try:
-                return os.environ[self._value]
-            except KeyError:
-                message = f"the environment variable {self._value}, which holds the credential, is not set"
-                raise AuthenticationFailed(message) from None
+        text = os.environ.get(self._value)
+        if text is None:
+            message = f"the environment variable {self._place}, which holds the credential, is not set"
+            raise AuthenticationFailed(message)
+        return text
+
+    def _read_file(self) -> str:
+        text, reason = "", None
         try:
-            with open(self._value, encoding="utf-8") as file:
+            with open(self._value, encoding="utf-8", errors="surrogateescape", newline="") as file:
                 text = file.read(LONGEST_SECRET + 1)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            message = f"the file {self._value}, which holds the credential, cannot be read: {reason}"
-            raise AuthenticationFailed(message) from None
+            reason = error.strerror if isinstance(error, OSError) else "its name is none"
+        # Raised out of the block above: the error there holds the name, which may be a secret in the wrong place.
+        if reason is not None:
+            message = f"the file {self._place}, which holds the credential, cannot be read: {reason}"
+            raise AuthenticationFailed(message)
         if len(text) > LONGEST_SECRET:
-            message = f"the file {self._value} is too long to hold a credential"
+            message = f"the file {self._place} is too long to hold a credential"
             raise AuthenticationFailed(message)
         return text.removesuffix("\n").removesuffix("\r")
 
@@ -87,7 +105,7 @@ class Secret:
 
     def __repr__(self) -> str:
         """Show where the secret comes from, never the secret."""
-        return "Secret('**********')" if self._kind == "text" else f"Secret(from {self._kind} {self._value})"
+        return "Secret('**********')" if self._kind == "text" else f"Secret(from {self._kind} {self._place})"
 
     __str__ = __repr__
 
@@ -174,10 +192,13 @@ class ServerSettings:
 
 def _is_text(value: object) -> bool:
     """Tell whether a value is a text that can be sent to a server, and more than white space."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        return False
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value and can_be_sent(value)
+
+
+def can_be_sent(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8. The error that says no holds the text, and ends here."""
     try:
-        value.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True
