@@ -232,9 +232,9 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         except BaseException as error:
             reason = self._connect_reason(error, deadline)
             self.close(reason)
-            if isinstance(error, Exception):
-                raise reason from error
-            raise
+            if reason is error or not isinstance(error, Exception):
+                raise
+            raise reason from error
         self._keeper.start()
 
     def __del__(self) -> None:
