@@ -839,42 +839,6 @@ def test_a_call_after_disconnect_does_not_wait_for_a_session_that_was_being_open
         assert session.is_open
 
 
-def test_a_caller_who_is_interrupted_while_connecting_takes_nobody_else_along(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    server = FaultyServer()
-    with session_with(server) as session:
-        connecting, others_wait = threading.Event(), threading.Event()
-        new_connection = session._new_connection
-        outcomes: list[object] = []
-
-        def interrupted(*_: object) -> object:
-            monkeypatch.setattr(session, "_new_connection", new_connection)
-            connecting.set()
-            others_wait.wait(5)
-            raise KeyboardInterrupt
-
-        def first() -> None:
-            with pytest.raises(KeyboardInterrupt):
-                session.exists("x")
-
-        def second() -> None:
-            connecting.wait(5)
-            outcomes.append(session.exists("x"))
-
-        monkeypatch.setattr(session, "_new_connection", interrupted)
-        threads = [threading.Thread(target=first), threading.Thread(target=second)]
-        for thread in threads:
-            thread.start()
-        connecting.wait(5)
-        while session._in_flight < 2:
-            threading.Event().wait(0.01)
-        others_wait.set()
-        for thread in threads:
-            thread.join(5)
-        assert outcomes == [False]
-
-
 @pytest.mark.usefixtures("no_repeat")
 def test_the_client_returns_false_or_none_for_every_fault_and_logs_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -5,6 +5,7 @@ from iot.sftp.client._connection import ServerInfo
 from iot.sftp.client._errors import (
     AuthenticationFailed,
     Busy,
+    Cancelled,
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
@@ -35,6 +36,7 @@ __all__ = [
     "VERSION",
     "AuthenticationFailed",
     "Busy",
+    "Cancelled",
     "ConnectionLost",
     "DeadlineExceeded",
     "HostKeyMismatch",

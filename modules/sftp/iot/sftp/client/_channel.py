@@ -225,7 +225,7 @@ def wait_for(
     while True:
         quiet = min(silence(), time.monotonic() - asked)
         try:
-            return future.result(min(deadline.remaining(), max(0.0, longest_silence - quiet), threading.TIMEOUT_MAX))
+            return future.result(deadline.wait_at_most(max(0.0, longest_silence - quiet)))
         except (FutureTimeoutError, TimeoutError):
             deadline.check()
             if min(silence(), time.monotonic() - asked) >= longest_silence:

@@ -20,6 +20,7 @@
      ├─ Unreachable           503  unreachable
      ├─ ConnectionLost        503  connection_lost
      ├─ DeadlineExceeded      504  deadline_exceeded
+     │   └─ Cancelled         (the caller itself ended the call)
      └─ NoSpace               507  no_space
 
 `status` is the HTTP status code that says the same (RFC 9110, section 15; 507 from RFC 4918), for callers that
@@ -194,6 +195,10 @@ class DeadlineExceeded(SFTPError):
     """The time that the caller gave ran out."""
 
     code, status = "deadline_exceeded", 504
+
+
+class Cancelled(DeadlineExceeded):
+    """The caller ended the call before its time."""
 
 
 class NoSpace(SFTPError):

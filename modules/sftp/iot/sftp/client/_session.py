@@ -16,6 +16,7 @@ from iot.sftp.client import _operations as operations
 from iot.sftp.client._connection import ChannelBudget, Connection, ServerInfo
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._errors import (
+    Cancelled,
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
@@ -306,8 +307,8 @@ class SFTPSession:
                     raise
             except ConnectionLost as error:
                 lost = error
-            except (Unreachable, DeadlineExceeded):
-                if lost is None:
+            except (Unreachable, DeadlineExceeded) as error:
+                if lost is None or isinstance(error, Cancelled):
                     raise
             attempts += 1
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
@@ -315,7 +316,7 @@ class SFTPSession:
             if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():
                 raise lost
             logger.info("Trying again in %.1f s: %s", pause, lost.message)
-            time.sleep(pause)
+            deadline.pause(pause)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -333,29 +334,24 @@ class SFTPSession:
     # --- the connection ---
 
     def _connected(self, deadline: Deadline) -> Connection:
-        """Return the open connection; open one if there is none. Callers at the same time share one attempt."""
+        """Return the open connection; open one if there is none. Callers at the same time share one attempt.
+
+        The attempt has a thread of its own: a caller whose time runs out leaves it to the others, and to the next.
+        """
+        with self._lock:
+            if self._connection is not None and self._connection.alive:
+                return self._connection
+            self._share_slow_failure()
+            broken, self._connection = self._connection, None
+            attempt = self._connecting
+            if attempt is None:
+                attempt = self._connecting = Future()
+                threading.Thread(target=self._open, args=(attempt, broken), name="sftp-opening", daemon=True).start()
         while True:
-            with self._lock:
-                if self._connection is not None and self._connection.alive:
-                    return self._connection
-                self._share_slow_failure()
-                broken, self._connection = self._connection, None
-                attempt = self._connecting
-                mine = attempt is None
-                if attempt is None:
-                    attempt = self._connecting = Future()
-            if broken is not None:
-                broken.close()
-            if mine:
-                return self._open(attempt, deadline)
             try:
-                return attempt.result(min(deadline.remaining(), threading.TIMEOUT_MAX))
+                return attempt.result(deadline.wait_at_most())
             except (FutureTimeoutError, TimeoutError):
-                raise deadline.exceeded() from None
-            except SFTPError as error:
-                if not isinstance(error, DeadlineExceeded):
-                    raise
-                deadline.check()  # it was the other caller's time that ran out, not this one's: try again
+                deadline.check()
 
     def _share_slow_failure(self) -> None:
         """Tell calls that have waited for others' calls what those waited for, rather than let each wait in turn."""
@@ -365,31 +361,31 @@ class SFTPSession:
                 raise Unreachable(error.message)
             self._slow_failure = None
 
-    def _open(self, attempt: Future[Connection], deadline: Deadline) -> Connection:
+    def _open(self, attempt: Future[Connection], broken: Connection | None) -> None:
+        if broken is not None:
+            broken.close()
         started = time.monotonic()
         try:
-            connection = self._new_connection(deadline, self._announce)
-        except BaseException as error:
+            connection = self._new_connection(Deadline(None), self._announce)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is for whoever waits
             now = time.monotonic()
             with self._lock:
                 if isinstance(error, Unreachable) and now - started >= SLOW:
                     self._slow_failure = now, error
                 if self._connecting is attempt:
                     self._connecting = None
-            interrupted = ConnectionLost("the call that was opening the session was interrupted")
-            attempt.set_exception(error if isinstance(error, Exception) else interrupted)
-            raise
+            attempt.set_exception(error)
+            return
         with self._lock:
             wanted = self._connecting is attempt
             if wanted:
                 self._connecting, self._connection = None, connection
-        if not wanted:
+        if wanted:
+            attempt.set_result(connection)
+        else:
             ended = ConnectionLost("disconnect was called while the session was being opened")
             connection.close(ended)
             attempt.set_exception(ended)
-            raise ended
-        attempt.set_result(connection)
-        return connection
 
     def _announce(self, connection: Connection) -> None:
         with self._lock:

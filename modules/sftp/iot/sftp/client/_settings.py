@@ -153,6 +153,8 @@ class ServerSettings:
         known_hosts_files: further files in OpenSSH's known_hosts format that are believed and never written.
         root: the remote directory that paths are taken inside; `None` takes paths as the server does.
         time_limits: see `TimeLimits`.
+        state: a directory of our own, made where it is missing, that remembers unfinished transfers: they go on after
+            a restart, and what they left is cleaned up. `None` remembers them in memory only.
     """
 
     host: str
@@ -166,6 +168,7 @@ class ServerSettings:
     known_hosts_files: tuple[Path, ...] = ()
     root: str | None = None
     time_limits: TimeLimits = field(default_factory=TimeLimits)
+    state: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what can never work, naming it."""
