@@ -1,0 +1,401 @@
+"""The journal: tasks and request ids in a SQLite file, so that they outlive the process. Nothing but storage.
+
+What is `durable` is on the disk before the call returns; the rest is safe from a crash of the process, though not from
+a power cut. A file that is damaged, or of a newer version of the module, is set aside under another name and a new one
+begun: it is told about and never ends the process. While the file cannot be written, every call says why.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import logging
+import os
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client import NoSpace, PermissionDenied, SFTPError, from_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+NAME = "tasks.sqlite3"  # in the state directory
+VERSION = 1  # of the tables, in SQLite's user_version
+SIZE_MAXIMUM = 64 * 1024 * 1024  # bytes
+TASKS_KEPT, REQUESTS_KEPT = 2_000, 10_000  # that have ended; the oldest go first
+AGE_KEPT = 7 * 86_400.0  # seconds
+SET_ASIDE_KEPT = 3  # files
+PRUNE_EVERY = 100  # ends
+
+_TABLES = """
+CREATE TABLE tasks (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_id TEXT NOT NULL UNIQUE, method TEXT NOT NULL, request TEXT NOT NULL,
+    time_limit REAL NOT NULL, accepted REAL NOT NULL, announce INTEGER NOT NULL,
+    status TEXT NOT NULL, result INTEGER, code TEXT, message TEXT,
+    bytes INTEGER NOT NULL, total_bytes INTEGER, started REAL, finished REAL, details TEXT NOT NULL
+);
+CREATE INDEX unfinished ON tasks (sequence) WHERE finished IS NULL;
+CREATE INDEX unannounced ON tasks (sequence) WHERE finished IS NOT NULL AND announce;
+CREATE TABLE requests (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, moment REAL NOT NULL,
+    begun INTEGER NOT NULL, task_id TEXT, status INTEGER, payload TEXT
+);
+"""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Record:
+    """What is known about a task.
+
+    Attributes:
+        task_id: its name.
+        method: what it does.
+        request: the parameters, as JSON has them.
+        time_limit: seconds from its acceptance, after which it is given up.
+        accepted: when, in seconds of the epoch, as all times here.
+        announce: whether its end is still to be told.
+        status: `NotStarted`, `Running`, `Completed`, `Failed` or `Cancelled`.
+        result: of the method, once it has ended.
+        code: why it failed, or why its last try did.
+        message: the same for people.
+        bytes: that have been moved.
+        total_bytes: that there are, if that is known.
+        started: when it was begun.
+        finished: when it ended.
+        details: further fields of its status.
+    """
+
+    task_id: str
+    method: str
+    request: dict[str, Any]
+    time_limit: float
+    accepted: float = field(default_factory=time.time)
+    announce: bool = True
+    status: str = "NotStarted"
+    result: bool | None = None
+    code: str | None = None
+    message: str | None = None
+    bytes: int = 0
+    total_bytes: int | None = None
+    started: float | None = None
+    finished: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is known about a request id.
+
+    Attributes:
+        fingerprint: of the call that it came with.
+        begun: whether the call was begun, and its outcome is not known.
+        task_id: of the task that it made.
+        status: of the answer, if it is known.
+        payload: of the answer.
+    """
+
+    fingerprint: str
+    begun: bool = False
+    task_id: str | None = None
+    status: int | None = None
+    payload: Any = None
+
+
+_COLUMNS = tuple(column.name for column in fields(Record))
+_READ = f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608 - the names are ours
+_WRITE = (
+    f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - as above
+    "ON CONFLICT (task_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "task_id")
+)
+
+
+class Journal:
+    """One file; for any number of threads. Every method raises an `SFTPError` if the file cannot be used."""
+
+    def __init__(
+        self,
+        directory: Path,
+        tell: Callable[[SFTPError | None], None] = lambda _trouble: None,
+        *,
+        size_maximum: int = SIZE_MAXIMUM,
+    ) -> None:
+        """Take the directory; it is made, and the file opened, when it is first needed.
+
+        Parameters:
+            directory: the module's state directory.
+            tell: told of each trouble with the file, and `None` when it is well again.
+            size_maximum: bytes of the file; beyond that it is full.
+        """
+        self._path = directory / NAME
+        self._tell = tell
+        self._size_maximum = size_maximum
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        self._in_trouble = False
+        self._ends = 0
+        self.generation = 0  # counts the files that were opened: a new one knows nothing of what the last one knew
+
+    # --- tasks
+
+    def add(self, record: Record, request_id: str | None = None, fingerprint: str = "") -> Request | None:
+        """Take a new task, durably. If its request id is known already, nothing is taken, and that is returned."""
+        with self._transaction(durable=True) as connection:
+            if request_id is not None:
+                known = _request(connection, request_id)
+                if known is not None:
+                    return known
+                _write_request(connection, request_id, Request(fingerprint, task_id=record.task_id))
+            connection.execute(_WRITE, _row(record))
+        return None
+
+    def save(self, record: Record, *, durable: bool = False) -> None:
+        """Write down what has changed about a task."""
+        with self._transaction(durable=durable) as connection:
+            connection.execute(_WRITE, _row(record))
+            if record.finished is not None:
+                self._prune_now_and_then(connection)
+
+    def get(self, task_id: str) -> Record | None:
+        """Return a task, if there is one of that name."""
+        with self._transaction() as connection:
+            row = connection.execute(f"{_READ} WHERE task_id = ?", (task_id,)).fetchone()
+            return None if row is None else _record(row)
+
+    def newest(self, limit: int, after: str | None = None) -> list[Record]:
+        """Return the newest tasks first, or those that come after one of them."""
+        where, values = ("", ()) if after is None else (
+            " WHERE sequence < (SELECT sequence FROM tasks WHERE task_id = ?)", (after,)
+        )  # fmt: skip
+        return self._records(f"{where} ORDER BY sequence DESC LIMIT ?", (*values, limit))
+
+    def unfinished(self) -> list[Record]:
+        """Return the tasks that have not ended, the oldest first."""
+        return self._records(" WHERE finished IS NULL ORDER BY sequence", ())
+
+    def unannounced(self, limit: int) -> list[Record]:
+        """Return the tasks that have ended and whose end is still to be told, the oldest first."""
+        return self._records(" WHERE finished IS NOT NULL AND announce ORDER BY sequence LIMIT ?", (limit,))
+
+    def announced(self, task_ids: Sequence[str]) -> None:
+        """Write down that the ends of these tasks have been told."""
+        with self._transaction() as connection:
+            connection.executemany("UPDATE tasks SET announce = 0 WHERE task_id = ?", [(name,) for name in task_ids])
+
+    # --- request ids
+
+    def begin(self, request_id: str, fingerprint: str) -> Request | None:
+        """Write down that a call is begun, durably. If its id is known already, return what is."""
+        with self._transaction(durable=True) as connection:
+            known = _request(connection, request_id)
+            if known is None:
+                _write_request(connection, request_id, Request(fingerprint, begun=True))
+        return known
+
+    def settle(self, request_id: str, request: Request) -> None:
+        """Write down what became of a call, durably."""
+        with self._transaction(durable=True) as connection:
+            _write_request(connection, request_id, request)
+            self._prune_now_and_then(connection)
+
+    # --- the file
+
+    def close(self) -> None:
+        """Close the file; a later call opens it again."""
+        with self._lock, suppress(sqlite3.Error):
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def prune(self, now: float | None = None) -> None:
+        """Forget what is too old or too much. What has not ended is never forgotten."""
+        with self._transaction() as connection:
+            self._prune(connection, time.time() if now is None else now)
+
+    def _records(self, condition: str, values: tuple[object, ...]) -> list[Record]:
+        with self._transaction() as connection:
+            return [_record(row) for row in connection.execute(_READ + condition, values).fetchall()]
+
+    def _prune_now_and_then(self, connection: sqlite3.Connection) -> None:
+        self._ends += 1
+        if self._ends % PRUNE_EVERY == 0:
+            self._prune(connection, time.time())
+
+    @staticmethod
+    def _prune(connection: sqlite3.Connection, now: float) -> None:
+        # An end that is still to be told is kept by its age, and goes only when there are too many
+        connection.execute(
+            "DELETE FROM tasks WHERE finished IS NOT NULL AND (finished < ? AND NOT announce OR sequence <= "
+            "(SELECT sequence FROM tasks WHERE finished IS NOT NULL ORDER BY sequence DESC LIMIT 1 OFFSET ?))",
+            (now - AGE_KEPT, TASKS_KEPT),
+        )
+        connection.execute(
+            "DELETE FROM requests WHERE (task_id IS NULL OR task_id NOT IN (SELECT task_id FROM tasks)) AND "
+            "(moment < ? OR sequence <= (SELECT sequence FROM requests ORDER BY sequence DESC LIMIT 1 OFFSET ?))",
+            (now - AGE_KEPT, REQUESTS_KEPT),
+        )
+
+    @contextmanager
+    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                connection = self._opened()
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                    raise
+            except (sqlite3.Error, OSError) as error:
+                raise self._trouble(error) from error
+            if self._in_trouble:
+                self._in_trouble = False
+                self._tell(None)
+
+    def _opened(self) -> sqlite3.Connection:
+        """Return the connection to the file that is there, opening it if need be."""
+        if self._connection is not None and _inode(self._path) != self._inode:
+            _log.error("the journal %s was taken away: a new one is begun", self._path)
+            self.close()
+        if self._connection is None:
+            try:
+                self._connection = self._open()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._set_aside(str(error))
+                self._connection = self._open()
+            self._inode = _inode(self._path)
+            self.generation += 1
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
+        try:
+            with suppress(OSError):  # it may be somebody else's, and writable nevertheless
+                os.chmod(self._path, 0o600)
+            connection.execute("PRAGMA journal_mode = WAL")
+            if _version(connection) == 0:
+                connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+            for table in ("tasks", "requests"):
+                connection.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - the names are ours
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {self._size_maximum // page}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _trouble(self, error: sqlite3.Error | OSError) -> SFTPError:
+        """Name what is wrong with the file, tell of it, and make ready for another try."""
+        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+            with suppress(OSError):
+                self._set_aside(str(error))
+        named = self._named(error)
+        if not self._in_trouble:
+            _log.error("the journal cannot be used: %s", named.message)
+        self._in_trouble = True
+        self._tell(named)
+        return named
+
+    def _named(self, error: sqlite3.Error | OSError) -> SFTPError:
+        if isinstance(error, OSError):
+            reason, words = type(from_os_error(error)), error.strerror or "no reason given"
+        else:
+            words = str(error)
+            reason = NoSpace if "full" in words else PermissionDenied
+            self.close()  # what was wrong with it may be gone when it is opened again
+        return reason(f"the module's state directory {self._path.parent} cannot be used for the journal: {words}")
+
+    def _set_aside(self, why: str) -> None:
+        """Give the file another name, and keep only the last ones of those."""
+        self.close()
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        name = f"{self._path}.set-aside-{moment}-{time.monotonic_ns() % 1_000_000:06}"
+        for ending in ("-shm", "-wal", ""):
+            with suppress(FileNotFoundError):
+                os.replace(f"{self._path}{ending}", f"{name}{ending}")
+        older = sorted(path for path in glob.glob(f"{glob.escape(str(self._path))}.set-aside-*") if path[-1].isdigit())
+        for path in older[:-SET_ASIDE_KEPT]:
+            for ending in ("-shm", "-wal", ""):
+                with suppress(OSError):
+                    os.unlink(path + ending)
+        words = f"the journal is not readable ({why}): it was set aside as {name}, what it held is not known any more"
+        _log.error("%s", words)
+        self._in_trouble = False  # so that what follows does not take this back
+        self._tell(PermissionDenied(words))
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    # SQLite's own findings have this very class; those below it are about what was asked for
+    words = ("malformed", "not a database", "no such table", "no such column")
+    return type(error) is sqlite3.DatabaseError or any(text in str(error) for text in words)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables, 0 if there are none; raise `sqlite3.DatabaseError` if they are not readable."""
+    version: int
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (finding,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise sqlite3.DatabaseError(f"malformed: {finding}")
+    if version > VERSION:
+        raise sqlite3.DatabaseError(f"it is of version {version}, and this module knows version {VERSION}")
+    return version
+
+
+def _inode(path: Path) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return -1
+
+
+def _row(record: Record) -> list[object]:
+    values = vars(record) | {"request": json.dumps(record.request), "details": json.dumps(record.details)}
+    return [values[name] for name in _COLUMNS]
+
+
+def _record(row: Sequence[Any]) -> Record:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    try:
+        values["request"], values["details"] = json.loads(values["request"]), json.loads(values["details"])
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"malformed: {error}") from None
+    values["announce"] = bool(values["announce"])
+    values["result"] = None if values["result"] is None else bool(values["result"])
+    return Record(**values)
+
+
+def _request(connection: sqlite3.Connection, request_id: str) -> Request | None:
+    row = connection.execute(
+        "SELECT fingerprint, begun, task_id, status, payload FROM requests WHERE request_id = ?", (request_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    fingerprint, begun, task_id, status, payload = row
+    return Request(fingerprint, bool(begun), task_id, status, None if payload is None else json.loads(payload))
+
+
+def _write_request(connection: sqlite3.Connection, request_id: str, request: Request) -> None:
+    payload = None if request.status is None else json.dumps(request.payload)
+    connection.execute(
+        "INSERT INTO requests (request_id, fingerprint, moment, begun, task_id, status, payload) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (request_id) DO UPDATE SET moment = excluded.moment, "
+        "begun = excluded.begun, task_id = excluded.task_id, status = excluded.status, payload = excluded.payload",
+        (request_id, request.fingerprint, time.time(), request.begun, request.task_id, request.status, payload),
+    )

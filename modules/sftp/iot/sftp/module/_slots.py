@@ -1,0 +1,167 @@
+"""Who may run now: so many at a time, and calls that somebody waits for share the places fairly with tasks.
+
+Within each of the two, whoever came first is first. Where both wait, a free place goes to the one that has fewer, and
+if both have as many, to the one whose turn it was not last. A call that finds every place taken by tasks asks the
+youngest of them to make way: a task goes on later from where it was, a call's caller does not wait for hours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from iot.sftp.client import Busy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUEUE_MAXIMUM = 1_000  # calls that wait for their turn
+SLICE = 2.0  # seconds that a task may run before it has to make way: enough to get further than it was
+
+
+class Kind(Enum):
+    """Who asks for a place."""
+
+    CALL = "call"
+    TASK = "task"
+
+
+class Turn:
+    """A place that was asked for: waiting, taken, or given back."""
+
+    def __init__(
+        self, slots: Slots, kind: Kind, on_turn: Callable[[Turn], None], make_way: Callable[[Turn], None] | None
+    ) -> None:
+        """Made by `Slots.ask`."""
+        self.kind = kind
+        self.on_turn = on_turn
+        self.make_way = make_way
+        self.since = 0.0  # when it was taken, in time.monotonic()
+        self._slots = slots
+
+    @property
+    def has_come(self) -> bool:
+        """Whether the place is taken."""
+        return self.since > 0
+
+    def withdraw(self) -> bool:
+        """Wait no more; `False` if the turn has come already, and is to be given back by `leave`."""
+        return self._slots.withdraw(self)
+
+    def leave(self) -> None:
+        """Give the place back; safe to repeat."""
+        self._slots.leave(self)
+
+
+class Slots:
+    """So many places; for any number of threads."""
+
+    def __init__(self, width: int, *, length: int = QUEUE_MAXIMUM, time_slice: float = SLICE) -> None:
+        """Have all places free.
+
+        Parameters:
+            width: how many places there are.
+            length: how many calls may wait. How many tasks may, is not decided here.
+            time_slice: seconds that a task may run before it has to make way for a call.
+        """
+        self._width = width
+        self._length = length
+        self._slice = time_slice
+        self._lock = threading.Lock()
+        self._waiting: dict[Kind, deque[Turn]] = {kind: deque() for kind in Kind}
+        self._taken: dict[Kind, list[Turn]] = {kind: [] for kind in Kind}
+        self._last = Kind.TASK
+        self._asked: set[Turn] = set()  # tasks that are making way
+        self._look_again: threading.Timer | None = None
+
+    def widen(self, width: int) -> None:
+        """Have another number of places from now on; who has one keeps it."""
+        self._width = width
+        self._let_in()
+
+    def ask(self, kind: Kind, on_turn: Callable[[Turn], None], make_way: Callable[[Turn], None] | None = None) -> Turn:
+        """Wait for a place without blocking.
+
+        Parameters:
+            kind: who asks.
+            on_turn: told when the turn has come, at once or later, from any thread; must not block.
+            make_way: asked to leave soon, as a call waits; must not block. `None` never makes way.
+
+        Raises:
+            Busy: too many calls wait already.
+        """
+        turn = Turn(self, kind, on_turn, make_way)
+        with self._lock:
+            if kind is Kind.CALL and len(self._waiting[kind]) >= self._length:
+                message = f"{self._length} calls are waiting already: try again later"
+                raise Busy(message)
+            self._waiting[kind].append(turn)
+        self._let_in()
+        return turn
+
+    def withdraw(self, turn: Turn) -> bool:
+        """See `Turn.withdraw`."""
+        with self._lock:
+            if turn not in self._waiting[turn.kind]:
+                return False
+            self._waiting[turn.kind].remove(turn)
+            return True
+
+    def leave(self, turn: Turn) -> None:
+        """See `Turn.leave`."""
+        with self._lock:
+            self._asked.discard(turn)
+            if turn in self._taken[turn.kind]:
+                self._taken[turn.kind].remove(turn)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        with self._lock:
+            come = []
+            while self._free() > 0 and (kind := self._next()) is not None:
+                turn = self._waiting[kind].popleft()
+                turn.since = time.monotonic()
+                self._taken[kind].append(turn)
+                self._last = kind
+                come.append(turn)
+            yielding = self._who_makes_way()
+        for turn in come:
+            turn.on_turn(turn)
+        if yielding is not None and yielding.make_way is not None:
+            yielding.make_way(yielding)
+
+    def _free(self) -> int:
+        return self._width - sum(len(taken) for taken in self._taken.values())
+
+    def _next(self) -> Kind | None:
+        """Say whose turn it is."""
+        waiting = [kind for kind in Kind if self._waiting[kind]]
+        return min(waiting, key=lambda kind: (len(self._taken[kind]), kind is self._last), default=None)
+
+    def _who_makes_way(self) -> Turn | None:
+        """Choose a task that has to make way for a call that waits, if it does while tasks have every place."""
+        if not self._waiting[Kind.CALL] or self._taken[Kind.CALL] or self._asked:
+            return None
+        willing = [turn for turn in self._taken[Kind.TASK] if turn.make_way is not None]
+        if not willing:
+            return None
+        youngest = max(willing, key=lambda turn: turn.since)
+        remaining = youngest.since + self._slice - time.monotonic()
+        if remaining > 0:
+            self._look_later(remaining)
+            return None
+        self._asked.add(youngest)
+        return youngest
+
+    def _look_later(self, seconds: float) -> None:
+        def look() -> None:
+            self._look_again = None
+            self._let_in()
+
+        if self._look_again is None:
+            self._look_again = threading.Timer(seconds, look)
+            self._look_again.daemon = True
+            self._look_again.start()
