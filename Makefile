@@ -3,12 +3,14 @@
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
 PYTEST_OPTIONS ?=
+BENCH_OPTIONS ?= --output benchmarks
 ENVIRONMENT := .venv
 SIBLINGS := .venv-siblings
+BENCH := .venv-bench
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test lint format requirements clean
+.PHONY: help demo test bench lint format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -24,6 +26,10 @@ test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with
 	$(BIN)/coverage run -m pytest --numprocesses logical $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; BENCH_OPTIONS=--help tells more
+	tools/install-peers
+	$(BENCH)/bin/python -m benchmarks $(BENCH_OPTIONS)
 
 lint: $(ENVIRONMENT)/.dev ## check style and types
 	$(BIN)/ruff check
@@ -45,10 +51,11 @@ requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
 	$(PIN) --constraint requirements/dev.txt --group build --output-file requirements/build.txt
 	$(PIN) $(AS_TESTED) --output-file requirements/module.txt
 	$(PIN) $(AS_TESTED) --group localedge --output-file requirements/demo.txt
+	$(PIN) --constraint requirements/dev.txt pyproject.toml --group bench --output-file requirements/bench.txt
 	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
 
 clean: ## remove everything that was made here
-	rm -rf $(ENVIRONMENT) $(SIBLINGS) build dist demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) build dist demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf modules/sftp/*.egg-info
 
@@ -71,6 +78,12 @@ $(BIN)/python -m pip install -qq --no-input --no-index --no-build-isolation --no
 @printf '#!/bin/sh\nexec "%s/python" -m localedge "$$@"\n' '$(CURDIR)/$(BIN)' > $(BIN)/localedge
 @chmod +x $(BIN)/localedge
 endef
+
+# Ours and the peers that are Python libraries, and nothing else.
+$(BENCH)/.made: requirements/build.txt requirements/bench.txt pyproject.toml tools/make-environment
+	tools/make-environment $(BENCH) requirements/bench.txt
+	$(BENCH)/bin/python -m pip install -qq --no-input --no-index --no-build-isolation --no-deps --editable .
+	@touch $@
 
 # The wheel that a release publishes and a sibling distribution in one environment: pip's resolver accepts the two
 # together, with all that each pins, and needs nothing beyond what siblings.txt names.

@@ -1,0 +1,1 @@
+"""The clients that are Python libraries, each a script that runs as a process of its own."""

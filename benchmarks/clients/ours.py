@@ -1,0 +1,38 @@
+"""This project's client as a benchmark's process. Usage: ours.py JOB.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from iot.sftp.client import Secret, ServerSettings, SFTPSession
+
+
+def main(job: dict[str, Any]) -> None:
+    """Do what the job says, one call after the other."""
+    place = job["place"]
+    settings = ServerSettings(
+        place["host"],
+        place["port"],
+        place["user"],
+        private_key=Secret.from_file(place["key_file"]),
+        host_keys=(place["host_key"],),
+    )
+    session = SFTPSession(settings)
+    kind, pairs = job["kind"], job["pairs"]
+    call: Any = {
+        "get": session.download_file,
+        "put": session.upload_file,
+        "get_folder": getattr(session, "download_files", None),
+        "put_folder": getattr(session, "upload_files", None),
+        "list": lambda source, _: session.list_files(source),
+    }[kind]
+    for source, dest in pairs:
+        call(source, dest)
+    session.disconnect()
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -1,0 +1,103 @@
+"""The work that is measured: what is moved, over which link, by whom, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from benchmarks.proxy import Link
+
+MIB = 1024**2
+GIB = 1024**3
+ALL = ("ours", "openssh", "asyncssh", "rclone", "lftp", "pysftp")
+DIRECT = Link()
+TEN_MEGABIT = 10e6 / 8  # bytes per second
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        name: for `--rows`.
+        title: for readers.
+        kinds: what is done, as `Job.kind` names it; each is measured by itself.
+        size: bytes of one file.
+        files: how many.
+        link: to the server.
+        clients: those that are measured.
+        repeats: how often each.
+        once: clients that are measured once only, because they take minutes.
+        note: what a reader has to know.
+    """
+
+    name: str
+    title: str
+    kinds: tuple[str, ...]
+    size: int
+    files: int = 1
+    link: Link = DIRECT
+    clients: tuple[str, ...] = ALL
+    repeats: int = 3
+    once: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def moves_bytes(self) -> bool:
+        """Whether its speed is in bytes: one large file."""
+        return self.files == 1
+
+    def quick(self) -> Row:
+        """Return the same work, small: to see that everything runs, not to be believed."""
+        return replace(self, size=max(min(self.size, MIB) // 8, 1), files=min(self.files, 10), repeats=1)
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("loopback", "256 MiB on loopback", ("get", "put"), 256 * MIB, repeats=5),
+        Row("rtt50", "64 MiB, 50 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.05)),
+        Row("rtt200", "64 MiB, 200 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.2), repeats=2),
+        Row(
+            "slow",
+            "8 MiB, 50 ms round trip, 10 Mbit/s",
+            ("get", "put"),
+            8 * MIB,
+            link=Link(0.05, TEN_MEGABIT),
+            clients=("ours", "openssh", "asyncssh"),
+            repeats=2,
+            note="The rate counts all bytes of the TCP connection, so that SSH's framing is part of it.",
+        ),
+        Row("small", "1,000 files of 10 KiB, one call each, loopback", ("get", "put"), 10240, 1000),
+        Row(
+            "small20",
+            "100 files of 10 KiB, one call each, 20 ms round trip",
+            ("get", "put"),
+            10240,
+            100,
+            link=Link(0.02),
+            repeats=2,
+            note="A hundred files rather than a thousand, since most clients need a tenth of a second for each.",
+        ),
+        Row(
+            "folder",
+            "a folder of 1,000 files of 10 KiB, 20 ms round trip",
+            ("get_folder", "put_folder"),
+            10240,
+            1000,
+            link=Link(0.02),
+            clients=("ours", "openssh", "rclone"),
+            once=("openssh", "rclone"),
+            note="The peers once only, since they need minutes.",
+        ),
+        Row("list", "a listing of 50,000 names, loopback", ("list",), 0, 50_000),
+        Row(
+            "memory",
+            "4 GiB on loopback",
+            ("get", "put"),
+            4 * GIB,
+            clients=("ours", "openssh", "asyncssh"),
+            repeats=1,
+            note="For the peak memory.",
+        ),
+    )
+}
