@@ -26,8 +26,9 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_os_error,
 )
+from iot.sftp.client._folders import FileFailure, FolderProgress, FolderTransfer
 from iot.sftp.client._host_keys import check_pin
-from iot.sftp.client._local_files import LocalFiles, LocalName
+from iot.sftp.client._local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._session import SFTPSession, Transfer
 from iot.sftp.client._settings import Secret, ServerSettings, TimeLimits
 from iot.sftp.client._version import VERSION, __version__
@@ -39,11 +40,15 @@ __all__ = [
     "Cancelled",
     "ConnectionLost",
     "DeadlineExceeded",
+    "FileFailure",
+    "FolderProgress",
+    "FolderTransfer",
     "HostKeyMismatch",
     "Internal",
     "InvalidRequest",
     "IoTSFTPClient",
     "IsADirectory",
+    "LocalEntry",
     "LocalFiles",
     "LocalName",
     "NoSpace",

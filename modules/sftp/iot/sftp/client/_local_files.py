@@ -13,7 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import IsADirectory, NotFound, PathNotAllowed, SFTPError, from_os_error
+from iot.sftp.client._errors import (
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PathNotAllowed,
+    SFTPError,
+    from_os_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +38,16 @@ class LocalName:
     directory: int
     name: str
     path: str
+
+
+@dataclass(frozen=True)
+class LocalEntry:
+    """One name in a directory: a directory, or a file with its size in bytes and its time in seconds since 1970."""
+
+    name: str
+    is_directory: bool
+    size: int = 0
+    modified: float = 0.0
 
 
 class LocalFiles:
@@ -61,6 +78,97 @@ class LocalFiles:
             return LocalName(os.open(directory, DIRECTORY_FLAGS), name, path)
         except OSError as error:
             raise from_os_error(error, path) from error
+
+    def open_directory(self, path: str, *, create: bool = False) -> int:
+        """Open a directory and return its descriptor, which the caller closes.
+
+        Parameters:
+            path: a local directory; a symbolic link to one is followed as `open_parent` does.
+            create: make it, and its missing parents.
+
+        Raises:
+            SFTPError: as `open_parent`.
+        """
+        check_text(path)
+        return self.open_parent(path if path.endswith("/") else f"{path}/", create=create).directory
+
+    def entries(self, path: str) -> Iterator[LocalEntry]:
+        """Give the directories, the files and the links to files in a directory, in no order.
+
+        A link to a directory, a link to nothing, and what is neither file nor directory are left out. A link that may
+        not be followed is a file of 0 bytes here: opening it gives the reason.
+
+        Raises:
+            SFTPError: `NotFound`, `NotADirectory`, `PermissionDenied` or `PathNotAllowed`.
+        """
+        directory = self.open_directory(path)
+        try:
+            with os.scandir(directory) as names:
+                for found in names:
+                    entry = self._entry(path, found)
+                    if entry is not None:
+                        yield entry
+        except OSError as error:
+            raise from_os_error(error, path) from error
+        finally:
+            os.close(directory)
+
+    def _entry(self, directory: str, found: os.DirEntry[str]) -> LocalEntry | None:
+        try:
+            if found.is_symlink():
+                return self._linked(directory, found.name)
+            status = found.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None  # it has just gone
+        return _entry_of(found.name, status)
+
+    def _linked(self, directory: str, name: str) -> LocalEntry | None:
+        """Return what a link stands for, found in the way in which it would be opened."""
+        try:
+            with self.source(os.path.join(directory, name)) as descriptor:
+                return _entry_of(name, os.fstat(descriptor))
+        except (IsADirectory, NotFound, NotADirectory):
+            return None
+        except SFTPError:
+            return LocalEntry(name, is_directory=False)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; of a symbolic link the link, not what it leads to.
+
+        Raises:
+            SFTPError: `NotFound`, `IsADirectory`, `PermissionDenied` or `PathNotAllowed`.
+        """
+        directory, name = self._place_of(path, create=False)
+        try:
+            os.unlink(name, dir_fd=directory)
+        except OSError as error:
+            raise from_os_error(error, path) from error
+        finally:
+            os.close(directory)
+
+    def rename(self, source: str, dest: str) -> None:
+        """Rename a file (or a link), replacing `dest` at one blow and making its parents, within one file system.
+
+        Raises:
+            SFTPError: as `remove`.
+        """
+        start, name = self._place_of(source, create=False)
+        try:
+            end, new_name = self._place_of(dest, create=True)
+            try:
+                os.replace(name, new_name, src_dir_fd=start, dst_dir_fd=end)
+                os.fsync(end)
+            except OSError as error:
+                raise from_os_error(error, source) from error
+            finally:
+                os.close(end)
+        finally:
+            os.close(start)
+
+    def _place_of(self, path: str, *, create: bool) -> tuple[int, str]:
+        """Open the directory that holds a name, which is not resolved if it is a link."""
+        directory, name = os.path.split(path)
+        return self.open_directory(directory or ".", create=create), check_name(name)
 
     @contextmanager
     def source(self, path: str) -> Iterator[int]:
@@ -121,6 +229,14 @@ def check_name(name: str) -> str:
         message = f"{name!r} cannot be the name of a local file: give one in dest"
         raise PathNotAllowed(message, path=name)
     return name
+
+
+def _entry_of(name: str, status: os.stat_result) -> LocalEntry | None:
+    if stat.S_ISDIR(status.st_mode):
+        return LocalEntry(name, is_directory=True)
+    if stat.S_ISREG(status.st_mode):
+        return LocalEntry(name, is_directory=False, size=status.st_size, modified=status.st_mtime)
+    return None
 
 
 def _open_regular(place: LocalName) -> int:

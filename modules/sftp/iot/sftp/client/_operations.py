@@ -68,9 +68,13 @@ def _files(remote: RemoteFiles, directory: str, entries: Iterable[tuple[Entry, s
             unknown.append((posixpath.join(directory, decode_path(entry.name)), name))
     while unknown:
         batch = [unknown.popleft() for _ in range(min(LINKS_IN_FLIGHT, len(unknown)))]
-        kinds = remote.kinds_of([path for path, _ in batch])
+        answers = remote.attributes_of([path for path, _ in batch])
         # A server that never tells types shows everything as a file, rather than nothing.
-        yield from (name for (_, name), kind in zip(batch, kinds, strict=True) if kind in {0, stat.S_IFREG})
+        yield from (name for (_, name), told in zip(batch, answers, strict=True) if told is not None and _is_file(told))
+
+
+def _is_file(attributes: Attributes) -> bool:
+    return stat.S_IFMT(attributes.mode or 0) in {0, stat.S_IFREG}
 
 
 def delete_file(remote: RemoteFiles, path: str, *, again: bool) -> None:

@@ -19,6 +19,7 @@ from iot.sftp.client._errors import (
     EndOfFile,
     NotADirectory,
     NotFound,
+    PathNotAllowed,
     PermissionDenied,
     SFTPError,
     StatusReply,
@@ -92,16 +93,17 @@ class RemoteFiles:
         except (NotFound, NotADirectory):
             return None
 
-    def kinds_of(self, paths: list[str]) -> list[int | None]:
-        """Return `kind_of` each path, asking for all before the first answer; `None` also where it is refused."""
-        futures = [self.send(Kind.STAT, string(encode_path(path))) for path in paths]
-        kinds: list[int | None] = []
+    def attributes_of(self, paths: list[str], *, follow_links: bool = True) -> list[Attributes | None]:
+        """Return the attributes of each path, asking for all before the first answer; `None` where that is refused."""
+        kind = Kind.STAT if follow_links else Kind.LSTAT
+        futures = [self.send(kind, string(encode_path(path))) for path in paths]
+        answers: list[Attributes | None] = []
         for future, path in zip(futures, paths, strict=True):
             try:
-                kinds.append(stat.S_IFMT(self.wait(future, path, Kind.ATTRS).attributes().mode or 0))
-            except (NotFound, PermissionDenied):
-                kinds.append(None)
-        return kinds
+                answers.append(self.wait(future, path, Kind.ATTRS).attributes())
+            except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied):
+                answers.append(None)
+        return answers
 
     def real_path(self, path: str) -> str:
         """Return the server's own form of a path (section 6.11); the cheapest question that there is."""

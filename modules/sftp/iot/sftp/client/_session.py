@@ -1,4 +1,4 @@
-"""A session that comes back by itself: the eight operations, raising `SFTPError`s, from any number of threads."""
+"""A session that comes back by itself: the operations, raising `SFTPError`s, from any number of threads."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from iot.sftp.client import _operations as operations
 from iot.sftp.client._connection import ChannelBudget, Connection, ServerInfo
 from iot.sftp.client._deadline import Deadline
+from iot.sftp.client._directions import Downloads, Uploads
 from iot.sftp.client._errors import (
     Cancelled,
     ConnectionLost,
@@ -26,6 +27,7 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_lower_layer,
 )
+from iot.sftp.client._folders import FolderOrder, FolderRun, FolderTransfer
 from iot.sftp.client._host_keys import HostKeyPolicy
 from iot.sftp.client._local_files import LocalFiles
 from iot.sftp.client._remote_files import RemoteFiles
@@ -35,6 +37,7 @@ from iot.sftp.client._replace import temporary_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from iot.sftp.client._folders import FolderProgress
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -75,10 +78,11 @@ class _Attempt:
         return RemoteFiles(self.connection, self.connection.quick, self.deadline)
 
     @contextmanager
-    def transfer(self) -> Iterator[RemoteFiles]:
-        """Lend the server's files over a channel for one transfer."""
-        with self.connection.transfer_channel(self.deadline) as channel:
-            yield RemoteFiles(self.connection, channel, self.deadline)
+    def transfer(self, deadline: Deadline | None = None) -> Iterator[RemoteFiles]:
+        """Lend the server's files over a channel for one transfer, under a deadline of its own if one is given."""
+        deadline = deadline or self.deadline
+        with self.connection.transfer_channel(deadline) as channel:
+            yield RemoteFiles(self.connection, channel, deadline)
 
 
 class SFTPSession:
@@ -253,6 +257,71 @@ class SFTPSession:
         size, atomic = self._run("upload_file", source, timeout, work, dest)
         return Transfer(size, time.monotonic() - started, atomic)
 
+    def download_files(
+        self,
+        source: str,
+        dest: str,
+        *,
+        file_pattern: str | None = None,
+        recursive: bool = False,
+        if_exists: str = "replace",
+        then: str = "keep",
+        move_to: str | None = None,
+        min_age: float = 0.0,
+        timeout: float | None = None,
+        progress: Callable[[FolderProgress], object] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> FolderTransfer:
+        """Download the files of a folder, many at a time, each as `download_file` does.
+
+        One file's failure does not stop the others: it is counted, and the first 20 are told. A file that is deleted
+        before its turn comes is no failure. Links to files are taken as files, links to directories are not followed.
+
+        Parameters:
+            source: the remote folder.
+            dest: the local folder, made if it is missing.
+            file_pattern: a substring of a file's path, as `list_files` shows it.
+            recursive: take the folders in it too, into folders of the same names.
+            if_exists: `replace`; `skip` leaves alone what is there under that name; `skip_same` what has the same size
+                and time (whole seconds) too.
+            then: `keep`, `delete` or `move` (into `move_to`) the file at the source after its own success, unless it
+                has changed meanwhile. With `skip_same`, also what was there already.
+            move_to: a folder on the source's side; what is in it is not taken.
+            min_age: seconds since a file's modification, so that what is still being written is left for the next
+                time. The server's clock is taken to be right.
+            timeout: seconds.
+            progress: told how far it is, at most ten times a second, in the caller's thread.
+            cancelled: ends the call with `Cancelled` when it is set.
+
+        Raises:
+            SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.
+        """
+        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age)
+        downloads = Downloads(order, self._local_files, self._paths, self._server)
+        run = FolderRun(order, downloads, progress)
+        return self._folder("download_files", run, timeout, cancelled)
+
+    def upload_files(
+        self,
+        source: str,
+        dest: str,
+        *,
+        file_pattern: str | None = None,
+        recursive: bool = False,
+        if_exists: str = "replace",
+        then: str = "keep",
+        move_to: str | None = None,
+        min_age: float = 0.0,
+        timeout: float | None = None,
+        progress: Callable[[FolderProgress], object] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> FolderTransfer:
+        """Upload the files of a local folder, many at a time, each as `upload_file` does: see `download_files`."""
+        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age)
+        uploads = Uploads(order, self._local_files, self._paths, self._server)
+        run = FolderRun(order, uploads, progress)
+        return self._folder("upload_files", run, timeout, cancelled)
+
     def test_connection(self, *, learn: bool = False, timeout: float | None = None) -> ServerInfo:
         """Connect anew with these settings, beside the session that may be open, and return what the server showed.
 
@@ -273,11 +342,33 @@ class SFTPSession:
 
     # --- one call ---
 
+    def _folder(
+        self, operation: str, run: FolderRun, timeout: float | None, cancelled: threading.Event | None
+    ) -> FolderTransfer:
+        started, disconnects = time.monotonic(), self._disconnects
+        while True:
+            done = run.done
+            try:
+                self._run(operation, run.order.source, timeout, run.attempt, run.order.dest, cancelled=cancelled)
+            except ConnectionLost:
+                # Without a deadline, a link that breaks now and then is tried again as long as files get through.
+                if timeout is not None or run.done == done or self._disconnects != disconnects:
+                    raise
+            else:
+                return run.result(time.monotonic() - started)
+
     def _run(
-        self, operation: str, path: str, timeout: float | None, work: Callable[[_Attempt], Result], dest: str = ""
+        self,
+        operation: str,
+        path: str,
+        timeout: float | None,
+        work: Callable[[_Attempt], Result],
+        dest: str = "",
+        *,
+        cancelled: threading.Event | None = None,
     ) -> Result:
         """Run an operation under its deadline, again after a break, with every failure named in the caller's terms."""
-        deadline = Deadline(timeout)
+        deadline = Deadline(timeout, cancelled)
         try:
             with self._counted():
                 return self._repeat(work, deadline)

@@ -1,0 +1,376 @@
+"""Whole folders: many files on their way at once over one connection, each whole or not at all.
+
+A file by itself costs a few round trips. Here the steps of many files are in flight together: small files by the
+dozen, large ones, each of which fills the line by itself, a few at a time, so that what is held in memory is bounded.
+One file's failure is told and does not stop the others; after a broken connection only what is not done is done again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from iot.sftp.client._deadline import Deadline
+from iot.sftp.client._errors import (
+    AuthenticationFailed,
+    Cancelled,
+    ConnectionLost,
+    DeadlineExceeded,
+    HostKeyMismatch,
+    Internal,
+    InvalidRequest,
+    NoSpace,
+    SFTPError,
+    TooLarge,
+    Unreachable,
+)
+from iot.sftp.client._remote_paths import listed
+from iot.sftp.client._replace import temporary_name
+from iot.sftp.client._trees import Found, Unlisted, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from iot.sftp.client._remote_files import RemoteFiles
+    from iot.sftp.client._trees import Listing
+
+SMALL = 256 * 1024  # bytes: what is not larger goes in one request or two
+SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4
+FAILURES_KEPT = 20
+PROGRESS_INTERVAL = 0.1  # seconds
+
+EXISTING = ("replace", "skip", "skip_same")
+AFTERWARDS = ("keep", "delete", "move")
+
+# What is wrong with the connection, the call or the disk is wrong for all files. Everything else is about one file.
+ENDS_ALL = (
+    AuthenticationFailed, ConnectionLost, DeadlineExceeded, HostKeyMismatch, Internal, NoSpace, TooLarge, Unreachable,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileFailure:
+    """Why one file of a folder was not transferred.
+
+    Attributes:
+        path: the file's, as `list_files` shows it.
+        code: the stable name of the reason: that of an `SFTPError`.
+        message: the same for people.
+    """
+
+    path: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FolderProgress:
+    """How far the transfer of a folder is.
+
+    Attributes:
+        files: done, with all that was to be done with them.
+        total_files: found that are to be looked at; those that vanished meanwhile are taken out again.
+        bytes: transferred, of files that have arrived.
+        total_bytes: of all files that were found.
+        skipped: left alone, because of `if_exists`.
+        failed: not transferred, or not deleted or moved afterwards.
+        failures: the first 20 of these.
+    """
+
+    files: int = 0
+    total_files: int = 0
+    bytes: int = 0
+    total_bytes: int = 0
+    skipped: int = 0
+    failed: int = 0
+    failures: tuple[FileFailure, ...] = ()
+
+
+@dataclass(frozen=True)
+class FolderTransfer(FolderProgress):
+    """What the transfer of a folder did: its last progress, and the seconds that it took."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class FolderOrder:
+    """Which files of a folder are transferred, and what becomes of them: see `SFTPSession.download_files`."""
+
+    source: str
+    dest: str
+    file_pattern: str | None = None
+    recursive: bool = False
+    if_exists: str = "replace"
+    then: str = "keep"
+    move_to: str | None = None
+    min_age: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.if_exists not in EXISTING:
+            raise InvalidRequest(f"if_exists must be one of {', '.join(EXISTING)}")
+        if self.then not in AFTERWARDS:
+            raise InvalidRequest(f"then must be one of {', '.join(AFTERWARDS)}")
+        if (self.then == "move") != (self.move_to is not None):
+            raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
+        if not 0 <= self.min_age < float("inf"):
+            raise InvalidRequest("min_age must be a number of seconds, 0 or more")
+
+    def wants(self, found: Found, now: float) -> bool:
+        """Tell whether a file is to be transferred, by its path and its age.
+
+        SFTP does not tell the server's time: its clock is taken to be right to better than `min_age`, as ours is. So a
+        file is young if its time is less than `min_age` away from now, either way.
+        """
+        if self.file_pattern is not None and self.file_pattern not in listed(self.source, found.path):
+            return False
+        return not self.min_age or found.modified is None or abs(now - found.modified) >= self.min_age
+
+
+class Lender(Protocol):
+    """Gives a connection's channels: an attempt of the session."""
+
+    deadline: Deadline
+
+    def transfer(self, deadline: Deadline | None = None) -> AbstractContextManager[RemoteFiles]:
+        """Lend the server's files over a channel for one transfer."""
+
+
+class Direction(Protocol):
+    """What differs between downloads and uploads."""
+
+    def look(self, remote: RemoteFiles, directory: str) -> Listing:
+        """List a directory of the source, given relative to it."""
+
+    def begin(self) -> None:
+        """Prepare for an attempt."""
+
+    def end(self) -> None:
+        """Give back what an attempt holds."""
+
+    def state_of_dest(self, remote: RemoteFiles, found: Found) -> tuple[int | None, int | None] | None:
+        """Return size and time (whole seconds) of what is at a file's destination, `None` where nothing is."""
+
+    def transfer(self, remote: RemoteFiles, found: Found, temporary: str) -> int:
+        """Transfer a file and return its size."""
+
+    def vanished(self, remote: RemoteFiles, found: Found) -> bool:
+        """Tell whether the source's file is not there any more."""
+
+    def afterwards(self, remote: RemoteFiles, found: Found) -> None:
+        """Delete or move the source's file, if it still is what was transferred."""
+
+
+class _Job(NamedTuple):
+    """A file to be transferred, and its temporary name, the same in all attempts."""
+
+    found: Found
+    temporary: str
+
+
+class FolderRun:
+    """The transfer of one folder, over as many attempts as it takes: what is done stays done."""
+
+    def __init__(
+        self, order: FolderOrder, direction: Direction, progress: Callable[[FolderProgress], object] | None
+    ) -> None:
+        """Take what is to be done; nothing is begun.
+
+        Parameters:
+            order: which files, and how.
+            direction: where to.
+            progress: told of each change, at most ten times a second, in the thread of `attempt`.
+        """
+        self.order = order
+        self._direction = direction
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._is_planned = False
+        self._small: deque[_Job] = deque()
+        self._large: deque[_Job] = deque()
+        self._arrived: dict[str, int] = {}  # files of which only `then` is not done yet, and their sizes
+        self._files = self._total_files = self._bytes = self._total_bytes = self._skipped = self._failed = 0
+        self._failures: list[FileFailure] = []
+        self._told = FolderProgress()
+
+    @property
+    def done(self) -> int:
+        """How much is done: it grows with each file that need not be looked at again."""
+        return self._is_planned + self._files + self._skipped + self._failed
+
+    def snapshot(self) -> FolderProgress:
+        """Return how far it is."""
+        with self._lock:
+            return FolderProgress(
+                self._files,
+                self._total_files,
+                self._bytes,
+                self._total_bytes,
+                self._skipped,
+                self._failed,
+                tuple(self._failures),
+            )
+
+    def result(self, seconds: float) -> FolderTransfer:
+        """Return what was done."""
+        return FolderTransfer(**vars(self.snapshot()), seconds=seconds)
+
+    def attempt(self, lender: Lender) -> None:
+        """Do all that is not done yet over a connection.
+
+        Raises:
+            SFTPError: what ended it for all files: see `ENDS_ALL`, and the folder itself that could not be listed.
+        """
+        self._direction.begin()
+        try:
+            if not self._is_planned:
+                self._together(lender, [self._plan])
+            widths = ((self._small, SMALL_AT_ONCE), (self._large, LARGE_AT_ONCE))
+            queues = [queue for queue, width in widths for _ in range(min(width, len(queue)))]
+            self._together(lender, [partial(self._work_off, queue) for queue in queues])
+        finally:
+            self._direction.end()
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of the progress, if there is any."""
+        now = self.snapshot()
+        if self._progress is not None and now != self._told:
+            self._told = now
+            self._progress(now)
+
+    def _together(self, lender: Lender, work: list[Callable[[Lender, Deadline], None]]) -> None:
+        """Do work in threads, and tell of the progress here; whatever ends one of them ends all of them."""
+        if not work:
+            return
+        stop = threading.Event()
+        deadline = Deadline(lender.deadline.remaining() if lender.deadline.limited else None, stop)
+        with ThreadPoolExecutor(len(work), thread_name_prefix="sftp-folder") as threads:
+            futures = [threads.submit(step, lender, deadline) for step in work]
+            try:
+                pending = set(futures)
+                while pending and not any(future.exception() for future in futures if future.done()):
+                    _, pending = wait(pending, PROGRESS_INTERVAL, FIRST_EXCEPTION)
+                    self.tell()
+                    lender.deadline.check()
+            finally:
+                stop.set()
+        lender.deadline.check()
+        # What ended the work is told, and not that the other threads were asked to end because of it.
+        errors = [error for error in (future.exception() for future in futures) if error is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
+            raise error
+
+    def _plan(self, lender: Lender, deadline: Deadline) -> None:
+        """Find the files. Nothing is kept of an attempt that breaks."""
+
+        def look(directory: str) -> Listing:
+            deadline.check()
+            with lender.transfer(deadline) as remote:
+                return self._direction.look(remote, directory)
+
+        now = time.time()
+        files: list[Found] = []
+        unlisted: list[Unlisted] = []
+        for item in walk(look, recursive=self.order.recursive, ends_all=lambda error: isinstance(error, ENDS_ALL)):
+            if isinstance(item, Unlisted):
+                unlisted.append(item)
+            elif self.order.wants(item, now):
+                files.append(item)
+        with self._lock:
+            for file in sorted(files, key=lambda file: file.path):
+                (self._small if file.size <= SMALL else self._large).append(_Job(file, temporary_name()))
+            self._total_files, self._total_bytes = len(files), sum(file.size for file in files)
+            self._is_planned = True
+        for path, error in unlisted:
+            self._fail(path, error)
+
+    def _work_off(self, queue: deque[_Job], lender: Lender, deadline: Deadline) -> None:
+        """Do what one thread does: one file after the other, until there is none left."""
+        while True:
+            try:
+                job = queue.popleft()
+            except IndexError:
+                return
+            try:
+                deadline.check()
+                with lender.transfer(deadline) as remote:
+                    self._do(remote, job)
+            except BaseException:
+                queue.appendleft(job)  # for the next attempt
+                raise
+
+    def _do(self, remote: RemoteFiles, job: _Job) -> None:
+        """Do all that is to be done with one file; what is wrong with it is noted, what ends all is raised."""
+        found = job.found
+        try:
+            size = self._arrived.get(found.path)
+            if size is None:
+                if self._is_to_be_skipped(remote, found):
+                    return
+                size = self._transfer(remote, job)
+            if self.order.then != "keep":
+                self._direction.afterwards(remote, found)
+        except ENDS_ALL:
+            raise
+        except SFTPError as error:
+            if not self._vanished(remote, found):
+                self._fail(found.path, error)
+                return
+            with self._lock:
+                if self._arrived.pop(found.path, None) is None:
+                    self._total_files -= 1
+                    self._total_bytes -= found.size
+                    return
+        with self._lock:
+            self._arrived.pop(found.path, None)
+            self._files += 1
+
+    def _is_to_be_skipped(self, remote: RemoteFiles, found: Found) -> bool:
+        """Tell whether `if_exists` leaves a file alone; one that is the same counts as arrived before."""
+        if self.order.if_exists == "replace":
+            return False
+        there = self._direction.state_of_dest(remote, found)
+        if there is None:
+            return False
+        if self.order.if_exists == "skip_same":
+            modified = None if found.modified is None else int(found.modified)
+            if modified is None or there != (found.size, modified):
+                return False
+            if self.order.then != "keep":
+                # The same file is there: an earlier call was ended before it came to this.
+                self._direction.afterwards(remote, found)
+        with self._lock:
+            self._skipped += 1
+        return True
+
+    def _transfer(self, remote: RemoteFiles, job: _Job) -> int:
+        size = self._direction.transfer(remote, job.found, job.temporary)
+        with self._lock:
+            self._bytes += size
+            self._total_bytes += size - job.found.size
+            if self.order.then != "keep":
+                self._arrived[job.found.path] = size
+        return size
+
+    def _vanished(self, remote: RemoteFiles, found: Found) -> bool:
+        try:
+            return self._direction.vanished(remote, found)
+        except ENDS_ALL:
+            raise
+        except SFTPError:
+            return False
+
+    def _fail(self, path: str, error: SFTPError) -> None:
+        with self._lock:
+            self._arrived.pop(path, None)
+            self._failed += 1
+            if len(self._failures) < FAILURES_KEPT:
+                self._failures.append(FileFailure(listed(self.order.source, path), error.code, error.message))

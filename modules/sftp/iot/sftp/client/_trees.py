@@ -1,0 +1,176 @@
+"""What is in a folder: files to be transferred, on either side, as deep as is asked for."""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from iot.sftp.client._errors import (
+    NotADirectory,
+    NotFound,
+    PathNotAllowed,
+    PermissionDenied,
+    SFTPError,
+    TooLarge,
+)
+from iot.sftp.client._packets import Attributes, decode_path
+from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from iot.sftp.client._local_files import LocalFiles
+    from iot.sftp.client._packets import Entry
+    from iot.sftp.client._remote_files import RemoteFiles
+
+DEEPEST = 100  # folders within folders: a server that shows links as folders could lead round and round
+MOST_FILES = 1_000_000  # in one call: what is kept of each takes some 250 bytes
+LISTINGS_AT_ONCE = 16
+LINKS_IN_FLIGHT = 64
+
+
+class Found(NamedTuple):
+    """A file in a folder.
+
+    `path` is relative to the folder, `size` in bytes, `modified` in seconds since 1970 (`None` if it is not told).
+    """
+
+    path: str
+    size: int
+    modified: float | None
+
+
+@dataclass
+class Listing:
+    """What is directly in one directory: its files, and the relative paths of its directories."""
+
+    files: list[Found] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)
+
+
+class Unlisted(NamedTuple):
+    """A directory in a folder that could not be listed, and why."""
+
+    path: str
+    error: SFTPError
+
+
+def walk(
+    look: Callable[[str], Listing], *, recursive: bool, ends_all: Callable[[SFTPError], bool]
+) -> Iterator[Found | Unlisted]:
+    """Give what is in a folder, level by level, listing many directories at a time.
+
+    Parameters:
+        look: lists a directory, given by its path relative to the folder, which is `""` itself.
+        recursive: go into directories.
+        ends_all: tells whether a failure to list a directory is one of the whole walk.
+
+    Raises:
+        SFTPError: the folder itself could not be listed; `TooLarge`: it holds more than a call can take.
+    """
+    found, level = 0, [""]
+    with ThreadPoolExecutor(LISTINGS_AT_ONCE, thread_name_prefix="sftp-walk") as threads:
+        for depth in range(DEEPEST + 1):
+            pending = [(path, threads.submit(look, path)) for path in level]
+            level = []
+            try:
+                for path, listing in pending:
+                    try:
+                        result = listing.result()
+                    except SFTPError as error:
+                        if depth == 0 or ends_all(error):
+                            raise
+                        yield Unlisted(path, error)
+                        continue
+                    found += len(result.files)
+                    if found > MOST_FILES:
+                        message = (
+                            f"there are more than {MOST_FILES} files in this folder: transfer its parts one by one"
+                        )
+                        raise TooLarge(message)
+                    yield from result.files
+                    level += result.directories
+            finally:
+                for _, listing in pending:
+                    listing.cancel()
+            if not recursive or not level:
+                return
+        message = f"folders within folders, more than {DEEPEST} deep, are left alone"
+        yield from (Unlisted(path, PathNotAllowed(message, path=path)) for path in level)
+
+
+def look_on_server(remote: RemoteFiles, folder: str, directory: str) -> Listing:
+    """List a directory on the server: what is a file, or a link to one, and which directories there are.
+
+    A link to a directory is left out: it may lead round in a circle. What the server does not tell the type of counts
+    as a file, rather than as nothing.
+
+    Parameters:
+        remote: the server's files.
+        folder: the server's path of the folder.
+        directory: relative to the folder.
+
+    Raises:
+        NotADirectory, NotFound, PermissionDenied: see `RemoteFiles.entries`.
+    """
+    place = posixpath.join(folder, directory)
+    listing, unclear = Listing(), list[str]()
+    for entry in _entries(remote, place):
+        name = decode_path(entry.name)
+        if name.startswith(TEMPORARY_PREFIX):
+            continue
+        kind, path = stat.S_IFMT(entry.attributes.mode or 0), posixpath.join(directory, name)
+        if kind == stat.S_IFDIR:
+            listing.directories.append(path)
+        elif kind == stat.S_IFREG:
+            listing.files.append(_found(path, entry.attributes))
+        elif kind in {0, stat.S_IFLNK}:
+            unclear.append(path)
+    for start in range(0, len(unclear), LINKS_IN_FLIGHT):
+        _resolve(remote, folder, unclear[start : start + LINKS_IN_FLIGHT], listing)
+    return listing
+
+
+def _entries(remote: RemoteFiles, place: str) -> Iterator[Entry]:
+    try:
+        yield from remote.entries(place)
+    except (NotFound, NotADirectory, PermissionDenied):
+        # Servers do not say that a path is no directory: it is "no such file" or just a failure.
+        kind = remote.kind_of(place)
+        if kind in {None, 0, stat.S_IFDIR}:
+            raise
+        message = "this is a file on the server, not a directory"
+        raise NotADirectory(message, path=place) from None
+
+
+def _resolve(remote: RemoteFiles, folder: str, paths: list[str], listing: Listing) -> None:
+    """Find out what links, and names of which the type was not told, stand for."""
+    places = [posixpath.join(folder, path) for path in paths]
+    itself, target = remote.attributes_of(places, follow_links=False), remote.attributes_of(places)
+    for path, own, meant in zip(paths, itself, target, strict=True):
+        kind = None if meant is None else stat.S_IFMT(meant.mode or 0)
+        if meant is not None and kind in {0, stat.S_IFREG}:
+            listing.files.append(_found(path, meant))
+        elif kind == stat.S_IFDIR and own is not None and stat.S_ISDIR(own.mode or 0):
+            listing.directories.append(path)
+
+
+def _found(path: str, attributes: Attributes) -> Found:
+    return Found(path, attributes.size or 0, attributes.modification_time)
+
+
+def look_locally(local_files: LocalFiles, folder: str, directory: str) -> Listing:
+    """List a local directory: see `look_on_server`."""
+    listing = Listing()
+    for entry in local_files.entries(posixpath.join(folder, directory)):
+        if entry.name.startswith(TEMPORARY_PREFIX):
+            continue
+        path = posixpath.join(directory, entry.name)
+        if entry.is_directory:
+            listing.directories.append(path)
+        else:
+            listing.files.append(Found(path, entry.size, entry.modified))
+    return listing
