@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks import bench, report
 from benchmarks.machine import about
 from benchmarks.peers import PEERS
+from benchmarks.processes import adopt_orphans
 from benchmarks.rows import ROWS, Row
 
 HERE = Path(__file__).parent
@@ -24,6 +25,7 @@ def main() -> None:
         return
     rows = [_chosen(ROWS[name], options) for name in options.rows]
     results: dict[str, Any] = about(quick=options.quick, directory=options.directory)
+    adopt_orphans()
     with bench.running(options.directory) as running:
         for row in rows:
             _say(f"{row.title}: {row.repeats} x {', '.join(row.clients)}")

@@ -19,7 +19,7 @@ from tests.servers import Server, openssh
 
 from benchmarks import ceiling, proxy
 from benchmarks.peers import PEERS, Job, Peer, Place
-from benchmarks.processes import Run, adopt_orphans, children, cpu_seconds, run
+from benchmarks.processes import Run, children, cpu_seconds, run
 from benchmarks.rows import MIB, Row
 
 CIPHER = "aes128-gcm@openssh.com"
@@ -52,7 +52,6 @@ class Bench:
 @contextmanager
 def running(parent: Path | None = None) -> Iterator[Bench]:
     """Run a server with keys of its own, in a directory of its own: in memory where that is possible."""
-    adopt_orphans()
     parent = parent or (IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None)
     with tempfile.TemporaryDirectory(prefix="iot-sftp-benchmark-", dir=parent) as name:
         directory = Path(name)
