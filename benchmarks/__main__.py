@@ -31,8 +31,9 @@ def main() -> None:
             _say(f"{row.title}: {row.repeats} x {', '.join(row.clients)}")
             results["rows"][row.name] = bench.measure(running, row, _say)
             _say(report.table(results["rows"][row.name]))
+            if options.output is not None:  # after each row: twenty minutes are not lost by what ends the last
+                report.write(results, options.output)
     if options.output is not None:
-        report.write(results, options.output)
         _say(f"written to {options.output}/results.md")
 
 

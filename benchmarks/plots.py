@@ -34,8 +34,9 @@ Measure = Callable[[dict[str, Any], Figures], Spread]
 
 @dataclass(frozen=True)
 class Group:
-    """Bars under one heading: clients' names, and what they took."""
+    """Bars under one heading: clients' names, and what they took. Those of one row share a scale."""
 
+    row: str
     heading: str
     bars: list[tuple[str, Spread]]
 
@@ -57,12 +58,13 @@ def drawings(results: dict[str, Any]) -> dict[str, str]:
 
 
 def draw(title: str, unit: str, groups: list[Group]) -> str:
-    """Return a drawing: a bar for each value, a line from the least to the most; each group has its own scale."""
+    """Return a drawing: a bar for each value, a line from the least to the most; each row has its own scale."""
     lines, top = [], TITLE
     for group in groups:
         top += HEADING
         lines.append(f'<text class="group" x="{LEFT}" y="{top - 8}">{escape(group.heading)}</text>')
-        scale = (WIDTH - LEFT - RIGHT) / max(spread.high for _, spread in group.bars)
+        alike = [other for other in groups if other.row == group.row]
+        scale = (WIDTH - LEFT - RIGHT) / max(spread.high for other in alike for _, spread in other.bars)
         for name, spread in group.bars:
             lines += _bar(name, spread, scale, top)
             top += STEP
@@ -101,7 +103,9 @@ def _groups(result: dict[str, Any], measure: Measure) -> list[Group]:
             if (taken := figures(result, client, kind)) is not None
         ]
         if bars:
-            groups.append(Group(f"{kind.removesuffix('_folder')}: {result['row']['title']}", bars))
+            groups.append(
+                Group(result["row"]["name"], f"{kind.removesuffix('_folder')}: {result['row']['title']}", bars)
+            )
     return groups
 
 
