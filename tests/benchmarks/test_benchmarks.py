@@ -25,6 +25,7 @@ from benchmarks.rows import ROWS, Row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what processes take is read from Linux")
 ROOT = Path(__file__).parents[2]
 TINY = Row("tiny", "a tiny row", ("get", "put"), 1000, clients=("ours", "openssh"), repeats=2)
 
