@@ -56,7 +56,15 @@ ROWS = {
     for row in (
         Row("loopback", "256 MiB on loopback", ("get", "put"), 256 * MIB, repeats=5),
         Row("rtt50", "64 MiB, 50 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.05)),
-        Row("rtt200", "64 MiB, 200 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.2), repeats=2, once=("lftp",)),
+        Row(
+            "rtt200",
+            "64 MiB, 200 ms round trip",
+            ("get", "put"),
+            64 * MIB,
+            link=Link(0.2),
+            repeats=2,
+            once=("rclone", "lftp", "pysftp"),
+        ),
         Row(
             "slow",
             "8 MiB, 50 ms round trip, 10 Mbit/s",
