@@ -1,24 +1,37 @@
 """SFTP requests in flight over one SSH channel, from any number of threads.
 
-A request gets a number and a future; a thread of the channel writes requests, another one reads answers and
-completes the future that has their number, in whatever order they come. So no caller ever blocks in a write: it
-waits for its future, and for no longer than its deadline and the server's time limit allow. paramiko's own
+A request gets a number and a future. A thread of the channel writes requests; answers are taken in paramiko's own
+thread as they arrive, in whatever order, and complete the future that has their number. So no caller ever blocks in
+a write: it waits for its future, and for no longer than its deadline and the server's time limit allow. paramiko's own
 `SFTPClient` cannot be shared in this way (one reader takes another's answer), and keeps neither the server's status
 codes nor its list of extensions.
+
+A file's bytes pass by all that: a READ's data is handed on piece by piece as it is decrypted, to be written where it
+belongs, and a WRITE's data is read from its file when its turn to be sent has come. So what is in flight takes no
+memory, however much it is.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, Union
 
-from iot.sftp.client._errors import ConnectionLost, SFTPError, Unsupported, printable
-from iot.sftp.client._packets import VERSION, Kind, Reader
+from iot.sftp.client._errors import (
+    ConnectionLost,
+    SFTPError,
+    TransferIncomplete,
+    Unsupported,
+    from_os_error,
+    printable,
+)
+from iot.sftp.client._packets import VERSION, Kind, Reader, string
+from iot.sftp.client._paramiko import divert, send_all, taken, widen_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +39,16 @@ if TYPE_CHECKING:
     import paramiko
 
     from iot.sftp.client._deadline import Deadline
+    from iot.sftp.client._paramiko import Data
 
 # The longest packet that is accepted from a server: OpenSSH's own limit is 256 KiB
 # (SFTP_MAX_MSG_LENGTH), and no answer to a request of ours has a reason to be longer.
 LONGEST_PACKET = 256 * 1024 + 1024
-Result = TypeVar("Result")
-
-READ_SIZE = 128 * 1024
 # Requests that wait for the writer are joined up to this size: fewer, fuller SSH packets.
-WRITE_SIZE = 256 * 1024
+WRITE_SIZE = 32 * 1024
+HEADER = struct.Struct(">IBI")  # a packet's length and type, and the number of its request
+DATA_HEADER = struct.Struct(">IBII")  # the same, and the length of the data
+Result = TypeVar("Result")
 
 
 class Reply(NamedTuple):
@@ -44,15 +58,90 @@ class Reply(NamedTuple):
     fields: Reader
 
 
+class Landing(Protocol):
+    """Where the data of a READ goes. All is called in paramiko's thread, which serves all channels: so be quick."""
+
+    def announce(self, size: int) -> None:
+        """Take note of how much there is."""
+
+    def take(self, data: memoryview) -> None:
+        """Take a piece; the view is good until the call returns."""
+
+    def finish(self, reply: Reply | None, error: SFTPError | None) -> None:
+        """End: with neither all was taken, with `reply` there is another answer than data, with `error` none at all."""
+
+
+class Source:
+    """A local file that is read by the threads of channels, as long as its upload runs."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Read this descriptor, which belongs to somebody else."""
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._over = False
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer.
+
+        Raises:
+            SFTPError: the file cannot be read, is shorter than it was, or is not read any more.
+        """
+        with self._lock:
+            if self._over:
+                message = "the upload has ended"
+                raise TransferIncomplete(message)
+            try:
+                while buffer:
+                    count = os.preadv(self._descriptor, [buffer], offset)
+                    if count == 0:
+                        message = "the file became shorter while it was read"
+                        raise TransferIncomplete(message)
+                    buffer, offset = buffer[count:], offset + count
+            except OSError as error:
+                raise from_os_error(error) from error
+
+    def end(self) -> None:
+        """Read no more: the descriptor may be another file's from now on."""
+        with self._lock:
+            self._over = True
+
+
+class FileWrite(NamedTuple):
+    """A WRITE request whose data is read from a file when its turn has come."""
+
+    number: int
+    handle: bytes
+    source: Source
+    offset: int
+    length: int
+
+    def packet_into(self, buffer: memoryview) -> memoryview:
+        """Put the packet together (draft-ietf-secsh-filexfer-02, section 6.4), and return it.
+
+        Raises:
+            SFTPError: the file cannot be read, or is shorter than it was.
+        """
+        fields = b"".join((string(self.handle), struct.pack(">QI", self.offset, self.length)))
+        start = HEADER.size + len(fields)
+        end = start + self.length
+        buffer[:start] = HEADER.pack(end - 4, Kind.WRITE, self.number) + fields
+        self.source.read_into(buffer[start:end], self.offset)
+        return buffer[:end]
+
+
+Outgoing = Union[bytes, FileWrite]
+
+
 class SFTPChannel:
     """A channel on which the SFTP subsystem answers.
 
     `extensions` maps the names that the server announced in its VERSION packet to their data; `request_sizes` is
-    what it said of the sizes of READ and WRITE requests, once it was asked.
+    what it said of the sizes of READ and WRITE requests, once it was asked; `round_trip` is the shortest time in
+    seconds in which it answered a request.
     """
 
     def __init__(self, channel: paramiko.Channel, on_activity: Callable[[], None]) -> None:
-        """Take over a channel whose subsystem has been started.
+        """Take over a channel, before its subsystem is started.
 
         Parameters:
             channel: nobody else may read or write it.
@@ -60,19 +149,21 @@ class SFTPChannel:
         """
         self.extensions: dict[str, bytes] = {}
         self.request_sizes: tuple[int, int] | None = None
+        self.round_trip = float("inf")
         self._channel = channel
         self._on_activity = on_activity
         self._lock = threading.Lock()
-        self._replies: dict[int, Future[Reply]] = {}
+        self._replies: dict[int, tuple[Future[Reply] | Landing, float]] = {}
         self._next_number = 0
         self._failure: SFTPError | None = None
-        self._to_write: deque[bytes] = deque()
+        self._to_write: deque[Outgoing] = deque()
+        self._widen_by = 0
         self._something_to_write = threading.Condition(self._lock)
         self._version: Future[Reply] = Future()
-        name = f"sftp-channel-{channel.get_id()}"
-        self._reader = threading.Thread(target=self._read_replies, name=f"{name}-reader", daemon=True)
-        self._writer = threading.Thread(target=self._write_requests, name=f"{name}-writer", daemon=True)
-        self._reader.start()
+        self._parser = _Parser(self._landing, self._landed, self._take_packet)
+        divert(channel, self._receive, self._ended)
+        name = f"sftp-channel-{channel.get_id()}-writer"
+        self._writer = threading.Thread(target=self._write_requests, name=name, daemon=True)
         self._writer.start()
 
     def start(self, wait: Callable[[Future[Reply]], Reply]) -> None:
@@ -81,7 +172,9 @@ class SFTPChannel:
         Raises:
             Unsupported: the server speaks another version, or something that is not SFTP.
         """
-        self._enqueue(struct.pack(">IBI", 5, Kind.INIT, VERSION))
+        with self._lock:
+            self._to_write.append(HEADER.pack(5, Kind.INIT, VERSION))
+            self._something_to_write.notify()
         reply = wait(self._version)
         version = reply.fields.uint32()
         if version != VERSION:
@@ -95,16 +188,25 @@ class SFTPChannel:
         The future fails with `ConnectionLost` where the server does not answer any more.
         """
         future: Future[Reply] = Future()
-        with self._lock:
-            if self._failure is not None:
-                future.set_exception(self._failure)
-                return future
-            number = self._next_number
-            self._next_number = (number + 1) & 0xFFFFFFFF
-            self._replies[number] = future
-            self._to_write.append(struct.pack(">IBI", 5 + len(fields), kind, number) + fields)
-            self._something_to_write.notify()
+        self._send(future, lambda number: HEADER.pack(5 + len(fields), kind, number) + fields)
         return future
+
+    def read(self, handle: bytes, offset: int, length: int, landing: Landing) -> None:
+        """Send a READ request (section 6.4) whose data goes to `landing`."""
+        fields = string(handle) + struct.pack(">QI", offset, length)
+        self._send(landing, lambda number: HEADER.pack(5 + len(fields), Kind.READ, number) + fields)
+
+    def write(self, handle: bytes, offset: int, length: int, source: Source) -> Future[Reply]:
+        """Send a WRITE request (section 6.4) of a part of a file, which stands at the same place in both files."""
+        future: Future[Reply] = Future()
+        self._send(future, lambda number: FileWrite(number, handle, source, offset, length))
+        return future
+
+    def withdraw_writes(self, handle: bytes) -> None:
+        """Take WRITE requests back that were not sent yet: nobody waits for them any more."""
+        with self._lock:
+            stay = (item for item in self._to_write if not isinstance(item, FileWrite) or item.handle != handle)
+            self._to_write = deque(stay)
 
     @property
     def closed(self) -> bool:
@@ -117,15 +219,15 @@ class SFTPChannel:
             if self._failure is not None:
                 return
             self._failure = error
-            unanswered = [self._version, *self._replies.values()]
+            unanswered = [self._version, *(expected for expected, _ in self._replies.values())]
             self._replies.clear()
             self._to_write.clear()
             self._something_to_write.notify()
-        for future in unanswered:
-            _complete(future, error=error)
+        for expected in unanswered:
+            _complete(expected, error=error)
 
     def close(self, error: SFTPError) -> None:
-        """End the channel, and tell the server; the channel's threads end by themselves."""
+        """End the channel, and tell the server; the channel's thread ends by itself."""
         self.fail(error)
         try:
             self._channel.close()
@@ -133,86 +235,205 @@ class SFTPChannel:
             return  # the transport is gone, and the channel with it
 
     def join(self) -> None:
-        """Wait for the channel's threads; they end as soon as the transport is closed."""
-        for thread in (self._reader, self._writer):
-            if thread is not threading.current_thread():
-                thread.join()
+        """Wait for the channel's thread; it ends as soon as the transport is closed."""
+        if self._writer is not threading.current_thread():
+            self._writer.join()
 
-    def _enqueue(self, packet: bytes) -> None:
+    # --- to the server ---
+
+    def _send(self, expected: Future[Reply] | Landing, packet: Callable[[int], Outgoing]) -> None:
         with self._lock:
-            self._to_write.append(packet)
-            self._something_to_write.notify()
+            failure = self._failure
+            if failure is None:
+                number = self._next_number
+                self._next_number = (number + 1) & 0xFFFFFFFF
+                self._replies[number] = expected, time.monotonic()
+                self._to_write.append(packet(number))
+                self._something_to_write.notify()
+        if failure is not None:
+            _complete(expected, error=failure)
 
     def _write_requests(self) -> None:
+        buffer = memoryview(bytearray())
         try:
-            while (packets := self._take_packets()) is not None:
-                self._channel.sendall(packets)
+            while (item := self._next_to_write()) is not None:
+                if isinstance(item, FileWrite):
+                    if len(buffer) < LONGEST_PACKET:
+                        buffer = memoryview(bytearray(LONGEST_PACKET))
+                    self._write_file(item, buffer)
+                elif item:
+                    send_all(self._channel, memoryview(item))
         except Exception as error:  # noqa: BLE001 - whatever ends this thread ends the channel, with a name
             self.fail(_lost(error))
 
-    def _take_packets(self) -> bytes | None:
-        """Wait for requests and take as many as fit into one write; `None` at the channel's end."""
+    def _write_file(self, item: FileWrite, buffer: memoryview) -> None:
+        """Send a part of a file; where it cannot be read, that is the answer to the request."""
+        try:
+            packet = item.packet_into(buffer)
+        except SFTPError as error:
+            failure = error
+        else:
+            send_all(self._channel, packet)
+            return
         with self._lock:
-            while not self._to_write and self._failure is None:
+            expected, _ = self._replies.pop(item.number, (None, 0.0))
+        if expected is not None:
+            _complete(expected, error=failure)
+
+    def _next_to_write(self) -> Outgoing | None:
+        """Wait for requests and take one part of a file, or as many others as fit; `None` at the channel's end."""
+        with self._lock:
+            while not self._to_write and not self._widen_by and self._failure is None:
                 self._something_to_write.wait()
             if self._failure is not None:
                 return None
-            packets: list[bytes] = []
-            size = 0
-            while self._to_write and (not packets or size + len(self._to_write[0]) <= WRITE_SIZE):
-                size += len(self._to_write[0])
-                packets.append(self._to_write.popleft())
-            return b"".join(packets)
+            widen_by, self._widen_by = self._widen_by, 0
+            item = self._join_requests()
+        if widen_by:
+            widen_window(self._channel, widen_by)
+        return item
 
-    def _read_replies(self) -> None:
-        buffer = bytearray()
+    def _join_requests(self) -> Outgoing:
+        packets: list[bytes] = []
+        size = 0
+        while self._to_write:
+            item = self._to_write[0]
+            if isinstance(item, FileWrite):
+                return b"".join(packets) if packets else self._to_write.popleft()
+            if packets and size + len(item) > WRITE_SIZE:
+                break
+            packets.append(item)
+            size += len(item)
+            self._to_write.popleft()
+        return b"".join(packets)
+
+    # --- from the server, in paramiko's thread ---
+
+    def _receive(self, data: Data) -> None:
+        self._on_activity()
         try:
-            while data := self._channel.recv(READ_SIZE):
-                self._on_activity()
-                buffer += data
-                self._take_replies(buffer)
-            self.fail(ConnectionLost("the server closed the SFTP channel"))
+            if self._failure is None:
+                self._parser.take(memoryview(data))
         except SFTPError as error:
             self.fail(error)
-        except Exception as error:  # noqa: BLE001 - whatever ends this thread ends the channel, with a name
+        except Exception as error:  # noqa: BLE001 - whatever it is ends the channel, with a name
             self.fail(_lost(error))
+        widen_by = taken(self._channel, len(data))
+        if widen_by:
+            with self._lock:
+                self._widen_by += widen_by
+                self._something_to_write.notify()
 
-    def _take_replies(self, buffer: bytearray) -> None:
-        """Complete the futures of all whole packets at the start of `buffer`, and take those packets out of it."""
-        start = 0
-        while len(buffer) - start >= 5:  # noqa: PLR2004 - length and type
-            length = int.from_bytes(buffer[start : start + 4], "big")
-            if not self._version.done() and buffer[start + 4] != Kind.VERSION:
-                raise _not_sftp(bytes(buffer))
-            if not 5 <= length <= LONGEST_PACKET:  # noqa: PLR2004 - type and number
-                message = f"the server announced a packet of {length} bytes, which no SFTP answer has"
-                raise ConnectionLost(message)
-            if len(buffer) - start < 4 + length:
-                break
-            self._take_reply(bytes(memoryview(buffer)[start + 4 : start + 4 + length]))
-            start += 4 + length
-        del buffer[:start]
+    def _ended(self) -> None:
+        self.fail(ConnectionLost("the server closed the SFTP channel"))
 
-    def _take_reply(self, packet: bytes) -> None:
-        kind = packet[0]
+    def _landing(self, number: int) -> Landing | None:
+        expected, _ = self._replies.get(number, (None, 0.0))
+        return None if isinstance(expected, Future) else expected
+
+    def _landed(self, number: int) -> None:
+        with self._lock:
+            expected, _ = self._replies.pop(number, (None, 0.0))
+        if expected is not None:
+            _complete(expected)
+
+    def _take_packet(self, packet: bytes) -> None:
+        kind, fields = packet[0], Reader(packet[1:])
         if kind == Kind.VERSION:
-            _complete(self._version, Reply(kind, Reader(packet[1:])))
+            _complete(self._version, Reply(kind, fields))
             return
-        fields = Reader(packet[1:])
         number = fields.uint32()
         with self._lock:
-            future = self._replies.pop(number, None)
-        if future is not None:  # an answer that came twice, or to a number that was never given, harms nobody
-            _complete(future, Reply(kind, fields))
+            expected, sent = self._replies.pop(number, (None, 0.0))
+        if expected is not None:  # an answer that came twice, or to a number that was never given, harms nobody
+            self.round_trip = min(self.round_trip, time.monotonic() - sent)
+            _complete(expected, Reply(kind, fields))
+
+
+class _Parser:
+    """Cuts what arrives into SFTP packets; the data of an awaited READ passes by without being put together."""
+
+    def __init__(
+        self,
+        landing: Callable[[int], Landing | None],
+        landed: Callable[[int], None],
+        on_packet: Callable[[bytes], None],
+    ) -> None:
+        """Ask `landing` who awaits the data of a READ and tell `landed` when it is there; `on_packet` gets the rest."""
+        self._landing_of = landing
+        self._landed = landed
+        self._on_packet = on_packet
+        self._begun = False
+        self._partial = b""  # a packet that is cut
+        self._landing: Landing | None = None
+        self._number = self._missing = 0  # of the data that is passing by
+
+    def take(self, data: memoryview) -> None:
+        """Take the next bytes of the stream."""
+        while data:
+            if self._landing is not None:
+                data = self._pass_on(self._landing, data)
+                continue
+            due = self._due(self._partial or data)
+            if not self._partial and due <= len(data):
+                self._act(data[:due])
+                data = data[due:]
+                continue
+            wanted = max(0, due - len(self._partial))
+            self._partial += data[:wanted]
+            data = data[wanted:]
+            if self._due(self._partial) == len(self._partial):
+                start, self._partial = self._partial, b""
+                self._act(memoryview(start))
+
+    def _due(self, start: Data) -> int:
+        """Tell how much of a packet must be there to go on: its header if it holds awaited data, else all of it."""
+        if len(start) < 5:  # noqa: PLR2004 - length and type
+            return 5
+        length, kind = struct.unpack_from(">IB", start)
+        if not self._begun and kind != Kind.VERSION:
+            raise _not_sftp(bytes(start))
+        if not 5 <= length <= LONGEST_PACKET:  # noqa: PLR2004 - type and number
+            message = f"the server announced a packet of {length} bytes, which no SFTP answer has"
+            raise ConnectionLost(message)
+        if kind != Kind.DATA:
+            return int(4 + length)
+        if len(start) < DATA_HEADER.size:
+            return int(min(DATA_HEADER.size, 4 + length))
+        _, _, number, size = DATA_HEADER.unpack_from(start)
+        awaited = 4 + length == DATA_HEADER.size + size and self._landing_of(number) is not None
+        return DATA_HEADER.size if awaited else int(4 + length)
+
+    def _act(self, start: memoryview) -> None:
+        self._begun = True
+        if start[4] == Kind.DATA and len(start) == DATA_HEADER.size:
+            _, _, number, size = DATA_HEADER.unpack_from(start)
+            landing = self._landing_of(number)
+            if landing is not None:
+                self._landing, self._number, self._missing = landing, number, size
+                landing.announce(size)
+                self._pass_on(landing, start[:0])  # there may be nothing to come
+                return
+        self._on_packet(bytes(start[4:]))
+
+    def _pass_on(self, landing: Landing, data: memoryview) -> memoryview:
+        piece = data[: self._missing]
+        self._missing -= len(piece)
+        if piece:
+            landing.take(piece)
+        if not self._missing:
+            self._landing = None
+            self._landed(self._number)
+        return data[len(piece) :]
 
 
 def wait_for(
-    future: Future[Result], deadline: Deadline, silence: Callable[[], float], longest_silence: float
-) -> Result:
-    """Wait for an answer, and give the wait a name where it is in vain.
+    ready: Callable[[float], bool], deadline: Deadline, silence: Callable[[], float], longest_silence: float
+) -> None:
+    """Wait for what the server owes, and give the wait a name where it is in vain.
 
     Parameters:
-        future: of a request, or of anything else that the server has to answer.
+        ready: waits for so many seconds at most, and tells whether it is there.
         deadline: of the call.
         silence: seconds since anything came from the server.
         longest_silence: seconds; a server that is silent for longer while it owes an answer is taken for dead.
@@ -224,21 +445,39 @@ def wait_for(
     asked = time.monotonic()
     while True:
         quiet = min(silence(), time.monotonic() - asked)
+        if ready(deadline.wait_at_most(max(0.0, longest_silence - quiet))):
+            return
+        deadline.check()
+        if min(silence(), time.monotonic() - asked) >= longest_silence:
+            message = f"the server has answered nothing for {longest_silence:g} s"
+            raise ConnectionLost(message) from None
+
+
+def wait_for_answer(
+    future: Future[Result], deadline: Deadline, silence: Callable[[], float], longest_silence: float
+) -> Result:
+    """Wait for an answer; see `wait_for`."""
+
+    def ready(seconds: float) -> bool:
         try:
-            return future.result(deadline.wait_at_most(max(0.0, longest_silence - quiet)))
+            future.exception(seconds)
         except (FutureTimeoutError, TimeoutError):
-            deadline.check()
-            if min(silence(), time.monotonic() - asked) >= longest_silence:
-                message = f"the server has answered nothing for {longest_silence:g} s"
-                raise ConnectionLost(message) from None
+            return False
+        return True
+
+    wait_for(ready, deadline, silence, longest_silence)
+    return future.result()
 
 
-def _complete(future: Future[Reply], reply: Reply | None = None, error: BaseException | None = None) -> None:
+def _complete(expected: Future[Reply] | Landing, reply: Reply | None = None, error: SFTPError | None = None) -> None:
+    if not isinstance(expected, Future):
+        expected.finish(reply, error)
+        return
     try:
         if error is not None:
-            future.set_exception(error)
+            expected.set_exception(error)
         else:
-            future.set_result(reply)  # type: ignore[arg-type] # one of the two is always given
+            expected.set_result(reply)  # type: ignore[arg-type] # only a landing is completed with neither
     except InvalidStateError:
         pass  # answered twice, or failed meanwhile: the first outcome stands
 

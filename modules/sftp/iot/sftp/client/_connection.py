@@ -2,9 +2,9 @@
 
 pysftp has no time limits, looks host keys up wrongly and never checks them again, takes RSA keys only, and gives one
 channel that only one thread may use. Its constructor's own steps are kept and replaced one by one: dialling, the
-transport with its key check, logging in. This file is the only one that reaches into private parts of pysftp and
-paramiko: `_start_transport`, `_set_authentication` and `_transport` of `pysftp.Connection`, `_verify_key` and
-`_parse_disconnect` of `paramiko.Transport`; `tests/client/test_private_parts.py` fails when they move.
+transport with its key check, logging in. This file is the only one that reaches into private parts of pysftp:
+`_start_transport`, `_set_authentication` and `_transport` of `pysftp.Connection`;
+`tests/client/test_private_parts.py` fails when they move.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
 from iot.sftp.client import _login_pauses as login_pauses
-from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
-from iot.sftp.client._channel import Reply, SFTPChannel, wait_for
-from iot.sftp.client._credentials import Credentials, authenticate
+from iot.sftp.client._channel import Reply, SFTPChannel, wait_for, wait_for_answer
+from iot.sftp.client._credentials import Credentials
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._dial import dial
 from iot.sftp.client._errors import (
-    AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
@@ -37,6 +35,7 @@ from iot.sftp.client._errors import (
     printable,
 )
 from iot.sftp.client._packets import Kind, string
+from iot.sftp.client._paramiko import RefusedKeyError, Transport
 from iot.sftp.client._pysftp import pysftp
 
 if TYPE_CHECKING:
@@ -54,15 +53,12 @@ MACS = (
     "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512", "hmac-sha1",
 )  # fmt: skip
 
-# The server may send this much before we have taken it: enough for 50 ms at 600 Mbit/s.
-CHANNEL_WINDOW = 4 * 1024 * 1024
-CHANNEL_PACKET = 256 * 1024
-
 # ProFTPD puts requests of two channels together wrongly where one of them is split over several SSH packets: uploads
 # beside any other call then fail or hang. On one channel all goes well.
 MIXES_UP_CHANNELS = "mod_sftp"
 
-TRANSFER_CHANNELS = 4  # OpenSSH and ProFTPD grant ten a connection, one of them is for quick calls
+TRANSFER_CHANNELS = 8  # OpenSSH grants ten a connection: one is for quick calls, one for a command
+LONGEST_WORDS = 4096  # bytes of what a command may say
 
 
 def _only_for_debugging(record: logging.LogRecord) -> bool:
@@ -110,61 +106,6 @@ class ChannelBudget:
             self.most = min(self.most, granted)
 
 
-class _RefusedKeyError(paramiko.SSHException):
-    """Carries our reason through paramiko's thread, which tells expected from unexpected by this class."""
-
-    def __init__(self, reason: HostKeyMismatch) -> None:
-        super().__init__(reason.message)
-        self.reason = reason
-
-
-class _Transport(paramiko.Transport):
-    """Checks the server's key in every key exchange, the first and all later ones, before it is trusted with more."""
-
-    policy: HostKeyPolicy
-    credentials: Credentials
-    deadline: Deadline
-    farewell: str | None = None
-
-    def connect(self, *_: object, **__: object) -> None:
-        """Take the place of paramiko's own, which pysftp calls: the same steps, with time limits."""
-        self.banner_timeout = self.handshake_timeout = self.auth_timeout = self.deadline.remaining()
-        self.start_client(timeout=self.deadline.remaining())
-        if not self.initial_kex_done:
-            message = "the server began the key exchange and did not end it in time"
-            raise Unreachable(message)
-        with login_pauses.login(self.credentials.identity, self.deadline):
-            self.auth_timeout = self.deadline.remaining()
-            try:
-                authenticate(self, self.credentials)
-            except paramiko.SSHException as error:
-                raise self._login_reason(error) from error
-
-    def _login_reason(self, error: paramiko.SSHException) -> SFTPError:
-        """Name why a login failed: paramiko has one class for a refusal, and for a connection that broke."""
-        named = from_lower_layer(error)
-        # paramiko forgets the name when the server says that it refuses, and only then
-        refused = self.auth_handler is not None and self.auth_handler.get_username() is None
-        if not isinstance(named, AuthenticationFailed) or refused:
-            return named
-        if self.farewell:
-            return AuthenticationFailed(f"the server refused the login and said: {self.farewell}")
-        return ConnectionLost("the connection broke during the login")
-
-    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
-        super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
-        key = self.host_key
-        assert key is not None  # noqa: S101 - set by the line above
-        try:
-            self.policy.check(key, host_key if CERTIFICATE_SUFFIX in (self.host_key_type or "") else None)
-        except HostKeyMismatch as reason:
-            raise _RefusedKeyError(reason) from None
-
-    def _parse_disconnect(self, m: paramiko.Message) -> None:
-        m.get_int()
-        self.farewell = printable(m.get_string().decode("utf-8", "replace"), 200)
-
-
 class _Options(pysftp.CnOpts):  # type: ignore[misc] # pysftp has no types
     """pysftp's options without its look into `~/.ssh/known_hosts`: the transport checks the key."""
 
@@ -182,7 +123,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     server grants no further channel, they share the first one.
     """
 
-    _transport: _Transport | None
+    _transport: Transport | None
 
     def __init__(
         self,
@@ -299,6 +240,30 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                 if channel in self._transfers:
                     self._transfers[channel] -= 1
 
+    @contextmanager
+    def spare_channel(self, deadline: Deadline) -> Iterator[SFTPChannel | None]:
+        """Lend a further channel to a transfer that has one already: an idle or a new one, or none."""
+        with self._lock:
+            used = {channel for channel, count in self._transfers.items() if count}
+        with self.transfer_channel(deadline) as channel:
+            yield None if channel in used or channel is self._quick else channel
+
+    def run(self, command: str, deadline: Deadline) -> bytes:
+        """Return what a command says on the server, a few lines at most; nothing where it lets nobody run one."""
+        try:
+            channel = self._live_transport.open_session(timeout=max(deadline.wait_at_most(), 0.001))
+            with closing(channel), _at(deadline, channel.close):
+                channel.exec_command(command)
+                channel.shutdown_write()
+                said = b""
+                while len(said) < LONGEST_WORDS and (words := channel.recv(LONGEST_WORDS)):
+                    self._note_activity()
+                    said += words
+                return said
+        except (paramiko.SSHException, OSError, EOFError):
+            deadline.check()
+            return b""
+
     def wait(self, future: Future[Reply], deadline: Deadline) -> Reply:
         """Wait for an answer; a server that owes one and is silent for too long loses its connection.
 
@@ -306,10 +271,25 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
         try:
-            return wait_for(future, deadline, self._silence, self._limits.stall)
+            return wait_for_answer(future, deadline, self._silence, self._limits.stall)
         except ConnectionLost as error:
-            self.close(error)
-            raise self._reason(error) from None
+            raise self.lost(error) from None
+
+    def wait_until(self, ready: Callable[[float], bool], deadline: Deadline) -> None:
+        """Wait for what the server owes; `ready` waits for so many seconds at most, and tells whether it is there.
+
+        Raises:
+            DeadlineExceeded, ConnectionLost: see `wait_for`.
+        """
+        try:
+            wait_for(ready, deadline, self._silence, self._limits.stall)
+        except ConnectionLost as error:
+            raise self.lost(error) from None
+
+    def lost(self, error: ConnectionLost) -> SFTPError:
+        """End the connection, and return why it broke."""
+        self.close(error)
+        return self._reason(error)
 
     def close(self, error: SFTPError | None = None) -> None:
         """End the connection: calls in flight fail with `error`, threads and the socket are gone on return."""
@@ -352,7 +332,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                     self.wait(self._quick.request(Kind.REALPATH, string(b".")), Deadline(None))
 
     @property
-    def _live_transport(self) -> _Transport:
+    def _live_transport(self) -> Transport:
         assert self._transport is not None  # noqa: S101 - the constructor has set it, and nothing takes it away
         return self._transport
 
@@ -362,27 +342,26 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         if self._failure is not None:
             sock.close()
             raise self._failure
-        transport = _Transport(sock, default_window_size=CHANNEL_WINDOW, default_max_packet_size=CHANNEL_PACKET)
+        transport = Transport(sock)
         self._transport = transport
         transport.policy, transport.credentials, transport.deadline = self._policy, self._credentials, self._deadline
-        transport.set_log_channel("iot.sftp.client.ssh")
         options = transport.get_security_options()
         options.ciphers, options.digests = CIPHERS, MACS
         options.key_types = self._policy.wanted_types(options.key_types)
 
     def _set_authentication(self, *_: Any) -> None:
-        """Take the place of pysftp's: `_Transport.connect` logs in."""
+        """Take the place of pysftp's: `Transport.connect` logs in."""
 
     def _open_channel(self, deadline: Deadline) -> SFTPChannel:
         transport = self._live_transport
         raw = transport.open_session(timeout=max(deadline.remaining(), 0.001))
-        with _at(deadline, raw.event.set):  # what paramiko waits for, without a limit
-            raw.invoke_subsystem("sftp")
         channel = SFTPChannel(raw, self._note_activity)
         with self._lock:
             self._channels = [*(other for other in self._channels if not other.closed), channel]
         try:
-            channel.start(lambda future: wait_for(future, deadline, self._silence, self._limits.stall))
+            with _at(deadline, raw.event.set):  # what paramiko waits for, without a limit
+                raw.invoke_subsystem("sftp")
+            channel.start(lambda future: wait_for_answer(future, deadline, self._silence, self._limits.stall))
         except SFTPError as error:
             channel.close(error)
             raise
@@ -412,7 +391,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
         threading.Thread(target=open_channel, name="sftp-channel-opening", daemon=True).start()
         try:
-            wait_for(opened, deadline, self._silence, self._limits.stall)
+            wait_for_answer(opened, deadline, self._silence, self._limits.stall)
         except DeadlineExceeded:
             raise
         except Exception as error:
@@ -434,7 +413,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _reason(self, error: BaseException) -> SFTPError:
         """Name what ended the connection: a key that was refused in paramiko's thread comes before what others saw."""
         for cause in (error, getattr(self._transport, "saved_exception", None)):
-            if isinstance(cause, _RefusedKeyError):
+            if isinstance(cause, RefusedKeyError):
                 return cause.reason
         return from_lower_layer(error)
 

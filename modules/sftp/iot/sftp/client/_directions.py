@@ -11,16 +11,18 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import _operations as operations
+from iot.sftp.client._download import download_file
 from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, TransferIncomplete, from_os_error
 from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
-from iot.sftp.client._replace import claimed, replace_remote
+from iot.sftp.client._replace import replace_remote, replacing
 from iot.sftp.client._trees import look_locally, look_on_server
+from iot.sftp.client._upload import no_spare, upload_file
 
 if TYPE_CHECKING:
     from iot.sftp.client._folders import FolderOrder
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._remote_paths import RemotePaths
+    from iot.sftp.client._terms import Terms
     from iot.sftp.client._trees import Found, Listing
 
 DIRECTORIES_OPEN = 32  # descriptors that are kept for the next file in the same directory
@@ -31,14 +33,12 @@ SizeAndTime = tuple[int | None, int | None]
 class Downloads:
     """From the server into a local directory."""
 
-    def __init__(
-        self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, server: operations.Server
-    ) -> None:
+    def __init__(self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms) -> None:
         """Take what is to be done, and how both sides are reached."""
         self._order = order
         self._source = paths.on_server(order.source)
         self._move_to = None if order.move_to is None else paths.on_server(order.move_to)
-        self._server = server
+        self._terms = terms
         self._dest = _LocalTree(local_files, order.dest)
         self._moved = _RemoteTree(self._move_to or "")
 
@@ -60,11 +60,10 @@ class Downloads:
         status = self._dest.stat(found.path)
         return None if status is None else (status.st_size, int(status.st_mtime))
 
-    def transfer(self, remote: RemoteFiles, found: Found, temporary: str) -> int:
+    def transfer(self, remote: RemoteFiles, found: Found) -> int:
         """Download a file."""
-        del temporary
         source = posixpath.join(self._source, found.path)
-        return operations.download_file(remote, source, self._dest, found.path)
+        return download_file(remote, source, self._dest, found.path, self._terms).size
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the server's file is not there any more."""
@@ -85,20 +84,18 @@ class Downloads:
             return
         self._moved.make_parent(remote, found.path)
         target = posixpath.join(self._move_to, found.path)
-        with claimed((self._server, posixpath.normpath(target)), target):
-            replace_remote(remote, source, target)
+        with replacing(remote, target, self._terms) as put_aside:
+            replace_remote(remote, source, target, put_aside)
 
 
 class Uploads:
     """From a local directory to the server."""
 
-    def __init__(
-        self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, server: operations.Server
-    ) -> None:
+    def __init__(self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms) -> None:
         """Take what is to be done, and how both sides are reached."""
         self._order = order
         self._dest = paths.on_server(order.dest)
-        self._server = server
+        self._terms = terms
         self._local_files = local_files
         self._tree = _RemoteTree(self._dest)
         self._sent: dict[str, tuple[int, ...]] = {}  # what was sent, where something is to become of it
@@ -124,15 +121,14 @@ class Uploads:
             return None
         return there.size, there.modification_time
 
-    def transfer(self, remote: RemoteFiles, found: Found, temporary: str) -> int:
+    def transfer(self, remote: RemoteFiles, found: Found) -> int:
         """Upload a file."""
         with self._local_files.source(self._path_of(found)) as descriptor:
             if self._order.then != "keep":
                 self._sent[found.path] = _identity(descriptor)
             self._tree.make_parent(remote, found.path)
             end = posixpath.join(self._dest, found.path)
-            size, _ = operations.upload_file(remote, descriptor, end, temporary, self._server)
-        return size
+            return upload_file(remote, descriptor, None, end, self._terms, no_spare).size
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the local file is not there any more."""

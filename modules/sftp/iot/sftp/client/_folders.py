@@ -13,7 +13,7 @@ from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._errors import (
@@ -30,7 +30,6 @@ from iot.sftp.client._errors import (
     Unreachable,
 )
 from iot.sftp.client._remote_paths import listed
-from iot.sftp.client._replace import temporary_name
 from iot.sftp.client._trees import Found, Unlisted, walk
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ class Direction(Protocol):
     def state_of_dest(self, remote: RemoteFiles, found: Found) -> tuple[int | None, int | None] | None:
         """Return size and time (whole seconds) of what is at a file's destination, `None` where nothing is."""
 
-    def transfer(self, remote: RemoteFiles, found: Found, temporary: str) -> int:
+    def transfer(self, remote: RemoteFiles, found: Found) -> int:
         """Transfer a file and return its size."""
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
@@ -166,13 +165,6 @@ class Direction(Protocol):
 
     def afterwards(self, remote: RemoteFiles, found: Found) -> None:
         """Delete or move the source's file, if it still is what was transferred."""
-
-
-class _Job(NamedTuple):
-    """A file to be transferred, and its temporary name, the same in all attempts."""
-
-    found: Found
-    temporary: str
 
 
 class FolderRun:
@@ -193,8 +185,8 @@ class FolderRun:
         self._progress = progress
         self._lock = threading.Lock()
         self._is_planned = False
-        self._small: deque[_Job] = deque()
-        self._large: deque[_Job] = deque()
+        self._small: deque[Found] = deque()
+        self._large: deque[Found] = deque()
         self._arrived: dict[str, int] = {}  # files of which only `then` is not done yet, and their sizes
         self._files = self._total_files = self._bytes = self._total_bytes = self._skipped = self._failed = 0
         self._failures: list[FileFailure] = []
@@ -286,36 +278,35 @@ class FolderRun:
                 files.append(item)
         with self._lock:
             for file in sorted(files, key=lambda file: file.path):
-                (self._small if file.size <= SMALL else self._large).append(_Job(file, temporary_name()))
+                (self._small if file.size <= SMALL else self._large).append(file)
             self._total_files, self._total_bytes = len(files), sum(file.size for file in files)
             self._is_planned = True
         for path, error in unlisted:
             self._fail(path, error)
 
-    def _work_off(self, queue: deque[_Job], lender: Lender, deadline: Deadline) -> None:
+    def _work_off(self, queue: deque[Found], lender: Lender, deadline: Deadline) -> None:
         """Do what one thread does: one file after the other, until there is none left."""
         while True:
             try:
-                job = queue.popleft()
+                found = queue.popleft()
             except IndexError:
                 return
             try:
                 deadline.check()
                 with lender.transfer(deadline) as remote:
-                    self._do(remote, job)
+                    self._do(remote, found)
             except BaseException:
-                queue.appendleft(job)  # for the next attempt
+                queue.appendleft(found)  # for the next attempt
                 raise
 
-    def _do(self, remote: RemoteFiles, job: _Job) -> None:
+    def _do(self, remote: RemoteFiles, found: Found) -> None:
         """Do all that is to be done with one file; what is wrong with it is noted, what ends all is raised."""
-        found = job.found
         try:
             size = self._arrived.get(found.path)
             if size is None:
                 if self._is_to_be_skipped(remote, found):
                     return
-                size = self._transfer(remote, job)
+                size = self._transfer(remote, found)
             if self.order.then != "keep":
                 self._direction.afterwards(remote, found)
         except ENDS_ALL:
@@ -351,13 +342,13 @@ class FolderRun:
             self._skipped += 1
         return True
 
-    def _transfer(self, remote: RemoteFiles, job: _Job) -> int:
-        size = self._direction.transfer(remote, job.found, job.temporary)
+    def _transfer(self, remote: RemoteFiles, found: Found) -> int:
+        size = self._direction.transfer(remote, found)
         with self._lock:
             self._bytes += size
-            self._total_bytes += size - job.found.size
+            self._total_bytes += size - found.size
             if self.order.then != "keep":
-                self._arrived[job.found.path] = size
+                self._arrived[found.path] = size
         return size
 
     def _vanished(self, remote: RemoteFiles, found: Found) -> bool:

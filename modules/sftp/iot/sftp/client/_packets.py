@@ -138,6 +138,10 @@ class Reader:
             self.string()
             yield Entry(name, self.attributes())
 
+    def rest(self) -> bytes:
+        """Take everything that is left."""
+        return self._take(len(self._data) - self._position)
+
     def at_end(self) -> bool:
         """Tell whether all has been taken."""
         return self._position >= len(self._data)

@@ -29,10 +29,10 @@ from iot.sftp.client._errors import (
 from iot.sftp.client._packets import Attributes, Entry, Kind, Reader, decode_path, encode_path, string
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from iot.sftp.client._channel import Reply, SFTPChannel
+    from iot.sftp.client._channel import Landing, Reply, SFTPChannel, Source
     from iot.sftp.client._connection import Connection
     from iot.sftp.client._deadline import Deadline
 
@@ -54,19 +54,48 @@ class RemoteFiles:
         """Use this channel of this connection until the deadline."""
         self._connection = connection
         self._channel = channel
-        self._deadline = deadline
+        self.deadline = deadline
 
     def offers(self, extension: str) -> bool:
         """Tell whether the server announced an extension."""
         return extension in self._channel.extensions
 
+    @property
+    def round_trip(self) -> float:
+        """The shortest time in which the server has answered a request on this channel, in seconds."""
+        return min(self._channel.round_trip, 1.0)
+
     def send(self, kind: Kind, fields: bytes) -> Future[Reply]:
         """Send a request without waiting for its answer."""
         return self._channel.request(kind, fields)
 
+    def read(self, handle: bytes, offset: int, length: int, landing: Landing) -> None:
+        """Ask for a part of an open file, without waiting for it (section 6.4)."""
+        self._channel.read(handle, offset, length, landing)
+
+    def write(self, handle: bytes, offset: int, length: int, source: Source) -> Future[Reply]:
+        """Send a part of a local file to the same place of an open one, without waiting for the answer (section 6.4)."""
+        return self._channel.write(handle, offset, length, source)
+
+    def withdraw_writes(self, handle: bytes) -> None:
+        """Take back what of `write` was not sent yet."""
+        self._channel.withdraw_writes(handle)
+
+    def wait_until(self, ready: Callable[[float], bool]) -> None:
+        """Wait for what the server owes; `ready` waits for so many seconds at most, and tells whether it is there."""
+        self._connection.wait_until(ready, self.deadline)
+
+    def reason(self, error: SFTPError) -> SFTPError:
+        """Return the reason behind an error that a request has met: what ended a connection is known best by itself."""
+        return self._connection.lost(error) if isinstance(error, ConnectionLost) else error
+
     def wait(self, future: Future[Reply], path: str, due: Kind = Kind.STATUS) -> Reader:
         """Wait for an answer of the kind that is due, and give a refusal its name."""
-        kind, fields = self._connection.wait(future, self._deadline)
+        return self.accept(self._connection.wait(future, self.deadline), path, due)
+
+    def accept(self, reply: Reply, path: str, due: Kind = Kind.STATUS) -> Reader:
+        """Return the fields of an answer of the kind that is due, and give a refusal its name."""
+        kind, fields = reply
         if kind == Kind.STATUS:
             status = fields.uint32()
             # Some servers leave the words out, which version 3 demands.
@@ -113,25 +142,36 @@ class RemoteFiles:
         raise ConnectionLost(message)
 
     @contextmanager
-    def opened(self, path: str, flags: int, attributes: Attributes | None = None) -> Iterator[bytes]:
+    def opened(self, path: str, flags: int, *, wait_for_close: bool = True) -> Iterator[bytes]:
         """Open a file and give its handle (section 6.3); close it without waiting on the way out of a failure."""
-        fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
-        handle = self._handle(Kind.OPEN, path, fields)
+        handle = self.open(path, flags)
         try:
             yield handle
         except BaseException:
             self.send(Kind.CLOSE, string(handle))
             raise
-        self.wait(self.send(Kind.CLOSE, string(handle)), path)
+        closed = self.send(Kind.CLOSE, string(handle))
+        if wait_for_close:
+            self.wait(closed, path)
 
-    def fstat(self, handle: bytes, path: str) -> Attributes:
+    def open(self, path: str, flags: int, attributes: Attributes | None = None) -> bytes:
+        """Open a file and return its handle (section 6.3)."""
+        return self._handle(Kind.OPEN, path, struct.pack(">I", flags) + (attributes or Attributes()).pack())
+
+    def attributes_at_end(self, asked: Future[Reply] | None, handle: bytes, path: str) -> Attributes:
         """Return what the server tells of an open file (section 6.8), or of its path where it does not tell the size.
+
+        Parameters:
+            asked: the answer to FSTAT, if that was asked already.
+            handle: of the file.
+            path: of the file.
 
         Raises:
             Unsupported: it tells the size of neither, so that no transfer can be checked.
         """
+        asked = asked or self.send(Kind.FSTAT, string(handle))
         with suppress(Unsupported):
-            attributes = self.wait(self.send(Kind.FSTAT, string(handle)), path, Kind.ATTRS).attributes()
+            attributes = self.wait(asked, path, Kind.ATTRS).attributes()
             if attributes.size is not None:
                 return attributes
         attributes = self.stat(path)
@@ -139,6 +179,25 @@ class RemoteFiles:
             message = "the server does not tell the size of the file, so that the transfer cannot be checked"
             raise Unsupported(message, path=path)
         return attributes
+
+    def is_directory(self, asked: Future[Reply], path: str) -> bool:
+        """Tell whether the answer to STAT is that of a directory. A folder may be written without being looked at."""
+        try:
+            return stat.S_ISDIR(self.wait(asked, path, Kind.ATTRS).attributes().mode or 0)
+        except (NotFound, NotADirectory, PermissionDenied):
+            return False
+
+    def read_exactly(self, handle: bytes, offset: int, length: int, path: str) -> bytes:
+        """Return a part of an open file, shorter only at its end (section 6.4)."""
+        data = b""
+        with suppress(EndOfFile):
+            while len(data) < length:
+                fields = string(handle) + struct.pack(">QI", offset + len(data), length - len(data))
+                piece = self.wait(self.send(Kind.READ, fields), path, Kind.DATA).string()
+                data += piece
+                if not piece:
+                    break
+        return data[:length]
 
     def entries(self, path: str) -> Iterator[Entry]:
         """Give what is in a directory, in the server's order, without `.` and `..` (section 6.7).
@@ -171,21 +230,16 @@ class RemoteFiles:
 
     def posix_rename(self, source: str, dest: str) -> None:
         """Rename a file, replacing `dest` at one blow (OpenSSH PROTOCOL, section 4.3)."""
-        self._extended(POSIX_RENAME, string(encode_path(source)) + string(encode_path(dest)), dest)
+        self.extended(POSIX_RENAME, string(encode_path(source)) + string(encode_path(dest)), dest)
 
-    def sync(self, handle: bytes, path: str) -> None:
-        """Have the server write an open file to its disk (OpenSSH PROTOCOL, section 4.7), where it can."""
-        if self.offers(FSYNC):
-            with suppress(Unsupported):
-                self._extended(FSYNC, string(handle), path)
+    @property
+    def takes_parts_in_any_order(self) -> bool:
+        """Whether several handles may write one file at once: so with OpenSSH on a file system, not with object stores."""
+        return "OpenSSH" in self._connection.info.server and self.offers(FSYNC)
 
-    def set_attributes(self, handle: bytes, attributes: Attributes, path: str) -> bool:
-        """Set an open file's attributes (section 6.9); tell whether the server did."""
-        try:
-            self.wait(self.send(Kind.FSETSTAT, string(handle) + attributes.pack()), path)
-        except (PermissionDenied, NotFound, Unsupported):
-            return False
-        return True
+    def run(self, command: str) -> bytes:
+        """Return what a command says on the server; nothing where it lets nobody run one."""
+        return self._connection.run(command, self.deadline)
 
     def request_sizes(self) -> tuple[int, int]:
         """Return the bytes to ask for in a READ and to send in a WRITE (OpenSSH PROTOCOL, section 4.8)."""
@@ -193,7 +247,7 @@ class RemoteFiles:
             return SAFE_REQUEST, SAFE_REQUEST
         if self._channel.request_sizes is None:
             try:
-                fields = self._extended(LIMITS, b"", "", Kind.EXTENDED_REPLY)
+                fields = self.extended(LIMITS, b"", "", Kind.EXTENDED_REPLY)
                 fields.uint64()
                 self._channel.request_sizes = _request_size(fields.uint64()), _request_size(fields.uint64())
             except DeadlineExceeded:
@@ -207,7 +261,7 @@ class RemoteFiles:
         if not self.offers(STATVFS):
             return False
         try:
-            fields = self._extended(STATVFS, string(encode_path(path)), path, Kind.EXTENDED_REPLY)
+            fields = self.extended(STATVFS, string(encode_path(path)), path, Kind.EXTENDED_REPLY)
             numbers = [fields.uint64() for _ in range(5)]
         except SFTPError:
             return False
@@ -256,7 +310,8 @@ class RemoteFiles:
             with suppress(ConnectionLost):
                 self.send(Kind.CLOSE, string(future.result().fields.string()))
 
-    def _extended(self, name: str, fields: bytes, path: str, due: Kind = Kind.STATUS) -> Reader:
+    def extended(self, name: str, fields: bytes, path: str, due: Kind = Kind.STATUS) -> Reader:
+        """Ask for an extension (section 8), and return the fields of the answer."""
         return self.wait(self.send(Kind.EXTENDED, string(name.encode()) + fields), path, due)
 
 

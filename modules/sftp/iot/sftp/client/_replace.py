@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
+import re
 import secrets
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import Busy, NotFound, PermissionDenied, SFTPError, Unsupported, from_os_error
+from iot.sftp.client._errors import NotFound, PermissionDenied, SFTPError, Unsupported
 from iot.sftp.client._remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
+from iot.sftp.client._unfinished import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Iterator
 
     from iot.sftp.client._local_files import LocalName
+    from iot.sftp.client._terms import Terms
 
 logger = logging.getLogger(__name__)
-
-_being_written: set[Hashable] = set()
-_lock = threading.Lock()
 
 
 def temporary_name() -> str:
@@ -32,71 +32,33 @@ def temporary_name() -> str:
     return f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
 
-@contextmanager
-def claimed(destination: Hashable, path: str) -> Iterator[None]:
-    """Keep a destination for one transfer of this process.
-
-    Raises:
-        Busy: another transfer is writing it.
-    """
-    with _lock:
-        if destination in _being_written:
-            message = "another transfer is writing this destination: try again when it has ended"
-            raise Busy(message, path=path)
-        _being_written.add(destination)
-    try:
-        yield
-    finally:
-        with _lock:
-            _being_written.discard(destination)
+def is_temporary(name: str) -> bool:
+    """Tell whether this is a name that `temporary_name` gives."""
+    return re.fullmatch(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]{16}", name) is not None
 
 
-@contextmanager
-def replaced_local(place: LocalName, permissions: int | None) -> Iterator[int]:
-    """Give a descriptor of a new file; what it holds at the end takes the destination's place, or nothing changes.
-
-    Parameters:
-        place: the destination.
-        permissions: of the new file; `None` gives it those that new files have here.
-
-    Raises:
-        SFTPError: the local file system refused, or is full.
-    """
-    try:
-        status = os.fstat(place.directory)
-        with claimed((status.st_dev, status.st_ino, place.name), place.path), _temporary(place, permissions) as file:
-            name, descriptor = file
-            yield descriptor
-            if permissions is not None:
-                os.fchmod(descriptor, permissions)
-            os.fsync(descriptor)
-            os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
-            os.fsync(place.directory)
-    except OSError as error:
-        raise from_os_error(error, place.path) from error
+def replace_local(place: LocalName, name: str, descriptor: int, permissions: int | None) -> None:
+    """Put the file `name` beside a destination in its place, with all its bytes on the disk."""
+    if permissions is not None:
+        os.fchmod(descriptor, permissions)
+    os.fsync(descriptor)
+    os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+    os.fsync(place.directory)
 
 
-@contextmanager
-def _temporary(place: LocalName, permissions: int | None) -> Iterator[tuple[str, int]]:
-    name = temporary_name()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    # Until it is whole, a file whose permissions are known is nobody else's business.
-    descriptor = os.open(name, flags, 0o666 if permissions is None else 0o600, dir_fd=place.directory)
-    try:
-        yield name, descriptor
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name, dir_fd=place.directory)
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def replace_remote(remote: RemoteFiles, source: str, dest: str) -> bool:
+def replace_remote(
+    remote: RemoteFiles, source: str, dest: str, put_aside: Callable[[str], object] = lambda _: None
+) -> bool:
     """Rename `source` to `dest`, replacing it; tell whether that was one atomic step.
 
     Where the server has no atomic replacement, the old file is kept under another name until the new one is in
     place, and is put back if that fails. So there is always a whole file, though for a moment not under `dest`.
+
+    Parameters:
+        remote: the server's files.
+        source: the new file, complete.
+        dest: the path that it gets.
+        put_aside: told the other name before the old file gets it.
     """
     if remote.offers(POSIX_RENAME):
         try:
@@ -110,15 +72,59 @@ def replace_remote(remote: RemoteFiles, source: str, dest: str) -> bool:
     except (PermissionDenied, Unsupported):
         if remote.kind_of(dest) is None:
             raise
-        _replace_in_steps(remote, source, dest)
+        _replace_in_steps(remote, source, dest, put_aside)
         logger.warning("%r was replaced in two steps: the server has no atomic replacement", dest)
         return False
     return True
 
 
-def _replace_in_steps(remote: RemoteFiles, source: str, dest: str) -> None:
+@contextmanager
+def replacing(remote: RemoteFiles, dest: str, terms: Terms) -> Iterator[Callable[[str], None]]:
+    """Keep a remote destination for one move, and give what `replace_remote` tells the other name of the old file.
+
+    Raises:
+        Busy: another transfer is writing it.
+    """
+    with terms.unfinished.held(remote_key(terms, dest), dest) as record:
+        earlier = record.load()
+        if earlier is not None and earlier.aside:
+            put_back(remote, earlier.aside, dest)
+        progress = earlier or Progress("upload", list(terms.server), dest)
+
+        def put_aside(aside: str) -> None:
+            progress.aside = aside
+            record.save(progress)
+
+        yield put_aside
+        if progress.aside:
+            progress.aside = ""
+            record.save(progress)
+        if not progress.temporary:
+            record.forget()
+
+
+def remote_key(terms: Terms, dest: str) -> tuple[object, ...]:
+    """Return what tells a remote destination from others."""
+    return "upload", terms.server, posixpath.normpath(dest)
+
+
+def put_back(remote: RemoteFiles, aside: str, dest: str) -> None:
+    """Finish a replacement in steps that was cut in its middle: there is a file at `dest`, and no other."""
+    try:
+        remote.rename(aside, dest)
+    except NotFound:
+        return
+    except (PermissionDenied, Unsupported):
+        if remote.kind_of(dest) is None:
+            raise
+        with suppress(NotFound):
+            remote.remove(aside)
+
+
+def _replace_in_steps(remote: RemoteFiles, source: str, dest: str, put_aside: Callable[[str], object]) -> None:
     directory, slash, _ = dest.rpartition("/")
     aside = f"{directory}{slash}{temporary_name()}"
+    put_aside(aside)
     remote.rename(dest, aside)
     try:
         remote.rename(source, dest)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 import random
 import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from iot.sftp.client import _operations as operations
+from iot.sftp.client._cleaning import clean_up_locally, clean_up_remotely
 from iot.sftp.client._connection import ChannelBudget, Connection, ServerInfo
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._directions import Downloads, Uploads
+from iot.sftp.client._download import download_file
 from iot.sftp.client._errors import (
     Cancelled,
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
     Internal,
+    InvalidRequest,
     SFTPError,
     Unreachable,
     Unsupported,
@@ -30,9 +34,12 @@ from iot.sftp.client._errors import (
 from iot.sftp.client._folders import FolderOrder, FolderRun, FolderTransfer
 from iot.sftp.client._host_keys import HostKeyPolicy
 from iot.sftp.client._local_files import LocalFiles
+from iot.sftp.client._pace import Limit
 from iot.sftp.client._remote_files import RemoteFiles
 from iot.sftp.client._remote_paths import RemotePaths
-from iot.sftp.client._replace import temporary_name
+from iot.sftp.client._terms import VERIFY, Outcome, Terms, Verify, ignore_progress
+from iot.sftp.client._unfinished import Unfinished
+from iot.sftp.client._upload import upload_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,11 +64,20 @@ class Transfer:
         bytes: the size of the file, compared between source and destination.
         seconds: from the call to the end.
         atomic: whether the destination was replaced in one step. `False` where the server does not offer that.
+        verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`.
+        resumed: how many of the bytes were there already, from an earlier try.
     """
 
     bytes: int
     seconds: float
     atomic: bool
+    verified: str = "size"
+    resumed: int = 0
+
+    @classmethod
+    def of(cls, outcome: Outcome, seconds: float) -> Transfer:
+        """Return what was done in so many seconds."""
+        return cls(outcome.size, seconds, outcome.atomic, outcome.verified, outcome.resumed)
 
 
 @dataclass
@@ -84,6 +100,12 @@ class _Attempt:
         with self.connection.transfer_channel(deadline) as channel:
             yield RemoteFiles(self.connection, channel, deadline)
 
+    @contextmanager
+    def spare(self) -> Iterator[RemoteFiles | None]:
+        """Lend the server's files over a further channel to a transfer that has one already, if there is any."""
+        with self.connection.spare_channel(self.deadline) as channel:
+            yield None if channel is None else RemoteFiles(self.connection, channel, self.deadline)
+
 
 class SFTPSession:
     """The operations of `IoTSFTPClient`, raising `SFTPError`s instead of returning `False`.
@@ -105,6 +127,8 @@ class SFTPSession:
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
         self._server = settings.host, settings.port, settings.user
+        self._unfinished = Unfinished.of(settings.state)
+        self._limit = Limit()
         self._budget = ChannelBudget()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -217,45 +241,83 @@ class SFTPSession:
 
         def work(attempt: _Attempt) -> bool:
             start, end = self._paths.on_server(source), self._paths.on_server(dest)
-            return operations.move_file(attempt.remote, start, end, self._server, again=attempt.number > 0)
+            return operations.move_file(attempt.remote, start, end, self._terms(), again=attempt.number > 0)
 
         return self._run("move_file", source, timeout, work, dest)
 
-    def download_file(self, source: str, dest: str, *, timeout: float | None = None) -> Transfer:
+    def download_file(
+        self,
+        source: str,
+        dest: str,
+        *,
+        timeout: float | None = None,
+        verify: Verify = "size",
+        progress: Callable[[int, int | None], object] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Transfer:
         """Download a file, creating or replacing `dest` at one blow and creating its parents.
+
+        What a broken try has left is built on by the next one, in this process or a later one, as long as the source
+        is the same.
 
         Parameters:
             source: the remote file.
             dest: the local file; an existing directory, or a path that ends with `/`, keeps the source's name.
             timeout: seconds.
+            verify: `size`, or `sha256` to compare the hash of all bytes too.
+            progress: told the bytes that are there and those that there will be, at most ten times a second, in this
+                thread.
+            cancelled: ends the call with `Cancelled` when it is set.
         """
         started = time.monotonic()
+        terms = self._terms(verify, progress)
 
-        def work(attempt: _Attempt) -> int:
+        def work(attempt: _Attempt) -> Outcome:
             with attempt.transfer() as remote:
-                return operations.download_file(remote, self._paths.on_server(source), self._local_files, dest)
+                return download_file(remote, self._paths.on_server(source), self._local_files, dest, terms)
 
-        size = self._run("download_file", source, timeout, work, dest)
-        return Transfer(size, time.monotonic() - started, atomic=True)
+        outcome = self._run("download_file", source, timeout, work, dest, cancelled=cancelled)
+        return Transfer.of(outcome, time.monotonic() - started)
 
-    def upload_file(self, source: str, dest: str, *, timeout: float | None = None) -> Transfer:
-        """Upload a file, creating or replacing `dest` at one blow and creating its parents.
+    def upload_file(
+        self,
+        source: str,
+        dest: str,
+        *,
+        timeout: float | None = None,
+        verify: Verify = "size",
+        progress: Callable[[int, int | None], object] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Transfer:
+        """Upload a file, creating or replacing `dest` at one blow and creating its parents: see `download_file`.
 
         Parameters:
             source: the local file.
             dest: the remote file; an existing directory, or a path that ends with `/`, keeps the source's name.
             timeout: seconds.
+            verify: `size`, or `sha256` to compare the hash of all bytes too.
+            progress: told the bytes that are there and those that there will be, at most ten times a second, in this
+                thread.
+            cancelled: ends the call with `Cancelled` when it is set.
         """
         started = time.monotonic()
-        temporary = temporary_name()  # one name for all tries: a broken one leaves nothing that the next does not mend
+        terms = self._terms(verify, progress)
 
-        def work(attempt: _Attempt) -> tuple[int, bool]:
+        def work(attempt: _Attempt) -> Outcome:
             with self._local_files.source(source) as descriptor, attempt.transfer() as remote:
-                end = operations.into_directory(remote, self._paths.on_server(dest), source)
-                return operations.upload_file(remote, descriptor, end, temporary, self._server)
+                end, name = self._paths.on_server(dest), posixpath.basename(source)
+                return upload_file(remote, descriptor, name, end, terms, attempt.spare)
 
-        size, atomic = self._run("upload_file", source, timeout, work, dest)
-        return Transfer(size, time.monotonic() - started, atomic)
+        outcome = self._run("upload_file", source, timeout, work, dest, cancelled=cancelled)
+        return Transfer.of(outcome, time.monotonic() - started)
+
+    def limit_bandwidth(self, bytes_per_second: int | None) -> None:
+        """Let all transfers together move so many bytes per second at most, from now on; `None` sets no limit.
+
+        Raises:
+            ValueError: it is not a whole number, or smaller than 1.
+        """
+        self._limit.bytes_per_second = bytes_per_second
 
     def download_files(
         self,
@@ -297,7 +359,7 @@ class SFTPSession:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.
         """
         order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age)
-        downloads = Downloads(order, self._local_files, self._paths, self._server)
+        downloads = Downloads(order, self._local_files, self._paths, self._terms())
         run = FolderRun(order, downloads, progress)
         return self._folder("download_files", run, timeout, cancelled)
 
@@ -318,7 +380,7 @@ class SFTPSession:
     ) -> FolderTransfer:
         """Upload the files of a local folder, many at a time, each as `upload_file` does: see `download_files`."""
         order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age)
-        uploads = Uploads(order, self._local_files, self._paths, self._server)
+        uploads = Uploads(order, self._local_files, self._paths, self._terms())
         run = FolderRun(order, uploads, progress)
         return self._folder("upload_files", run, timeout, cancelled)
 
@@ -341,6 +403,11 @@ class SFTPSession:
         return info
 
     # --- one call ---
+
+    def _terms(self, verify: Verify = "size", progress: Callable[[int, int | None], object] | None = None) -> Terms:
+        if verify not in VERIFY:
+            raise InvalidRequest(f"verify must be one of {', '.join(VERIFY)}")
+        return Terms(self._server, verify, self._unfinished, self._limit, progress or ignore_progress)
 
     def _folder(
         self, operation: str, run: FolderRun, timeout: float | None, cancelled: threading.Event | None
@@ -456,6 +523,7 @@ class SFTPSession:
         if broken is not None:
             broken.close()
         started = time.monotonic()
+        clean_up_locally(self._unfinished)
         try:
             connection = self._new_connection(Deadline(None), self._announce)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for whoever waits
@@ -473,6 +541,9 @@ class SFTPSession:
                 self._connecting, self._connection = None, connection
         if wanted:
             attempt.set_result(connection)
+            remote = RemoteFiles(connection, connection.quick, Deadline(None))
+            with suppress(SFTPError):  # the next connection brings the next chance
+                clean_up_remotely(self._unfinished, remote, self._server)
         else:
             ended = ConnectionLost("disconnect was called while the session was being opened")
             connection.close(ended)

@@ -1,132 +1,379 @@
-"""Moving a file's bytes: a window of READ or WRITE requests is kept in flight over a channel.
+"""Moving a file's bytes: a window of READ or WRITE requests is kept in flight.
 
-One request at a time would make each wait for a round trip. Here the next ones are on their way while an answer is
-awaited; answers are taken in the file's order, so that what has been written so far is always without a hole.
-Section numbers are those of draft-ietf-secsh-filexfer-02.
+One request at a time would make each wait for a round trip. Here the next ones are on their way while answers are
+awaited, which may come in any order. What is proven to be at its place is the part before the first hole: so much can
+be built on when a transfer goes on later. Section numbers are those of draft-ietf-secsh-filexfer-02.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-from collections import deque
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import EndOfFile, NoSpace, PermissionDenied, TransferIncomplete, from_os_error
+from iot.sftp.client._channel import Source
+from iot.sftp.client._errors import (
+    ConnectionLost,
+    EndOfFile,
+    NoSpace,
+    PermissionDenied,
+    SFTPError,
+    TransferIncomplete,
+    from_os_error,
+)
+from iot.sftp.client._pace import Limit, Window
 from iot.sftp.client._packets import Kind, string
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from iot.sftp.client._channel import Reply
     from iot.sftp.client._remote_files import RemoteFiles
 
-WINDOW = 4 * 1024 * 1024  # bytes in flight: what a transfer takes of memory, about twice over
-MOST_REQUESTS = 64
+TICK = 0.1  # seconds between two reports of progress
 
 
-class Download:
+class Pieces:
+    """What has arrived of a file, in whatever order."""
+
+    def __init__(self, start: int) -> None:
+        """Begin with a file whose first `start` bytes are there."""
+        self.whole = start  # bytes from the beginning on, without a hole
+        self._behind: dict[int, int] = {}  # start and end of what is behind a hole
+
+    def add(self, start: int, end: int) -> None:
+        """Take note of a piece."""
+        self._behind[start] = end
+        while (end := self._behind.pop(self.whole, 0)) > self.whole:
+            self.whole = end
+
+
+class Work:
+    """What downloads and uploads have in common: bytes in flight, an end, and someone who waits for it.
+
+    Answers are taken in paramiko's thread, requests are made and waiting is done in the caller's; `_lock` is between
+    them.
+    """
+
+    def __init__(self, remote: RemoteFiles, path: str, limit: Limit, on_progress: Callable[[int], None]) -> None:
+        """Move bytes of the remote file `path`, and tell `on_progress` how many are at their place, now and then."""
+        self._remote = remote
+        self._path = path
+        self._limit = limit
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._window = Window(remote.round_trip)
+        self._pieces = Pieces(0)
+        self._in_flight = 0
+        self._failure: SFTPError | None = None
+        self._next_report = 0.0
+
+    @property
+    def whole(self) -> int:
+        """How many bytes from the beginning on are at their place."""
+        return self._pieces.whole
+
+    def _sent(self, count: int) -> None:
+        with self._lock:
+            self._in_flight += count
+
+    def _answered(self, count: int) -> None:
+        """Take note of an answer (the caller holds the lock), and wake the one who waits if there is something to do."""
+        self._in_flight -= count
+        self._window.arrived(count)
+        if self._in_flight <= self._window.size // 2 or self._failure:
+            self._wake.set()
+
+    def _has_room(self, count: int) -> bool:
+        return self._in_flight == 0 or self._in_flight + count <= self._window.size
+
+    def _wait(self) -> None:
+        """Wait until there is something to do, and report progress meanwhile."""
+        self._remote.wait_until(self._ready)
+        self._wake.clear()
+        self._report()
+        self._raise_failure()
+
+    def _ready(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while True:
+            left = end - time.monotonic()
+            if self._wake.wait(max(0.0, min(TICK, left))):
+                return True
+            self._report()
+            if left <= 0:
+                return False
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_report:
+            self._next_report = now + TICK
+            self._on_progress(self.whole)
+
+    def _raise_failure(self) -> None:
+        if self._failure is None:
+            return
+        # SFTP version 3 has no status for a full disk: most servers say FAILURE.
+        if isinstance(self._failure, PermissionDenied) and self._remote.is_full(self._path):
+            message = "the server's disk is full"
+            raise NoSpace(message, path=self._path)
+        reason = self._remote.reason(self._failure)
+        raise type(reason)(reason.message, path=reason.path or self._path)
+
+
+class Download(Work):
     """Reads a remote file into a local one."""
 
-    def __init__(self, remote: RemoteFiles, handle: bytes, path: str, descriptor: int) -> None:
+    def __init__(
+        self,
+        remote: RemoteFiles,
+        handle: bytes,
+        path: str,
+        descriptor: int,
+        limit: Limit,
+        on_progress: Callable[[int], None],
+    ) -> None:
         """Read the open file `handle` (`path` is for messages) into `descriptor`."""
-        self._remote = remote
+        super().__init__(remote, path, limit, on_progress)
         self._handle = handle
-        self._path = path
         self._descriptor = descriptor
         self._request_size = remote.request_sizes()[0]
-        self._window: deque[tuple[int, Future[Reply]]] = deque()
-        self._next_offset = 0
+        self._again: list[tuple[int, int]] = []  # what short answers have left out
+        self._next = self._size = 0
+        self._probing = False
+        self._end: int | None = None  # where the server has said that the file ends
+        self._over = False
+        self.after: Future[Reply] | None = None
 
-    def run(self, size: int | None) -> int:
-        """Read to the end of the file and return the number of bytes.
+    def run(self, start: int, size: int) -> int:
+        """Read to the end of the file and return where that is.
 
         Parameters:
-            size: what the server says that the file has, or `None` where it does not say. So much is asked for, and
-                one request more, which meets the end of the file, or tells that it has grown.
+            start: what is there already.
+            size: what the server says that the file has. So much is asked for, and one request more, which meets the
+                end of the file, or tells that it has grown. With that one goes the question of the file's attributes
+                as they are then, whose answer is the future `after`.
         """
-        while True:
-            while self._has_room() and (size is None or self._next_offset < size + self._request_size):
-                self._window.append((self._next_offset, self._read(self._next_offset, self._request_size)))
-                self._next_offset += self._request_size
-            offset, future = self._window.popleft()
-            end = self._store(offset, future)
-            if end < offset + self._request_size:
-                return end
-            if size is not None and end > size:
-                size = None
+        self._pieces = Pieces(start)
+        self._next, self._size = start, size
+        try:
+            while not self._done():
+                self._ask()
+                self._wait()
+        finally:
+            with self._lock:
+                self._over = True  # late answers are not written: the descriptor is not ours any more
+        return self.whole
 
-    def _has_room(self) -> bool:
-        return len(self._window) < min(MOST_REQUESTS, max(1, WINDOW // self._request_size))
+    def _done(self) -> bool:
+        with self._lock:
+            return self._end is not None and not self._in_flight and not self._again
 
-    def _store(self, offset: int, future: Future[Reply]) -> int:
-        """Write what one request brings, and the rest of it where the answer was short; return where it ends."""
-        end, wanted = offset, offset + self._request_size
-        while True:
+    def _ask(self) -> None:
+        while (piece := self._next_piece()) is not None:
+            offset, length = piece
+            self._limit.wait_for_turn(length, self._remote.deadline)
+            self._sent(length)
+            self._remote.read(self._handle, offset, length, _Piece(self, offset, length))
+            if self._probing and self.after is None:
+                self.after = self._remote.send(Kind.FSTAT, string(self._handle))
+
+    def _next_piece(self) -> tuple[int, int] | None:
+        """Return offset and length of what to ask for next, if there is room for it in the window."""
+        largest = self._limit.largest(self._request_size)
+        with self._lock:
+            if self._again:
+                offset, length = self._again.pop()
+                if length > largest:
+                    self._again.append((offset + largest, length - largest))
+                return offset, min(length, largest)
+            if self._end is not None or self._probing:
+                return None
+            length = min(largest, self._size - self._next) or largest
+            if not self._has_room(length):
+                return None
+            offset = self._next
+            self._probing = offset >= self._size
+            self._next += length
+            return offset, length
+
+    def store(self, data: memoryview, offset: int) -> None:
+        """Write what has arrived to its place, in paramiko's thread."""
+        with self._lock:
+            if self._over or self._failure is not None:
+                return
             try:
-                data = self._remote.wait(future, self._path, Kind.DATA).string()
-            except EndOfFile:
-                return end
-            if not data or len(data) > wanted - end:
-                message = f"the server answered a READ of {wanted - end} bytes with {len(data)}"
-                raise TransferIncomplete(message, path=self._path)
-            self._write(data, end)
-            end += len(data)
-            if end == wanted:
-                return end
-            # A short answer is not the end of the file (section 6.4): its rest is asked for.
-            future = self._read(end, wanted - end)
+                while data:
+                    written = os.pwrite(self._descriptor, data, offset)
+                    data, offset = data[written:], offset + written
+            except OSError as error:
+                self._failure = from_os_error(error)
 
-    def _read(self, offset: int, length: int) -> Future[Reply]:
-        return self._remote.send(Kind.READ, string(self._handle) + struct.pack(">QI", offset, length))
+    def landed(self, piece: _Piece, reply: Reply | None, error: SFTPError | None) -> None:
+        """Take note of what has become of a request, in paramiko's thread."""
+        with self._lock:
+            if error is not None:
+                self._failure = self._failure or error
+            elif reply is not None:
+                self._meet_end_or_refusal(piece, reply)
+            else:
+                self._pieces.add(piece.offset, piece.offset + piece.got)
+                if piece.offset >= self._size:  # the file has grown
+                    self._size = self._next = piece.offset + piece.got
+                    self._probing = False
+                    self._wake.set()
+                elif piece.got < piece.wanted:
+                    # A short answer is not the end of the file (section 6.4): its rest is asked for.
+                    self._again.append((piece.offset + piece.got, piece.wanted - piece.got))
+            self._answered(piece.wanted)
+            if self._again or not self._in_flight:
+                self._wake.set()
 
-    def _write(self, data: bytes, offset: int) -> None:
-        view = memoryview(data)
+    def answered_wrongly(self, error: SFTPError) -> None:
+        """End the download, in paramiko's thread."""
+        with self._lock:
+            self._failure = self._failure or error
+            self._wake.set()
+
+    def _meet_end_or_refusal(self, piece: _Piece, reply: Reply) -> None:
         try:
-            while view:
-                written = os.pwrite(self._descriptor, view, offset)
-                view, offset = view[written:], offset + written
-        except OSError as error:
-            raise from_os_error(error) from error
+            self._remote.accept(reply, self._path, Kind.DATA)
+            message = "the server's answer to a READ is not SFTP: its lengths contradict each other"
+            raise ConnectionLost(message)
+        except EndOfFile:
+            self._end = piece.offset if self._end is None else min(self._end, piece.offset)
+            self._again = [(offset, length) for offset, length in self._again if offset < self._end]
+        except SFTPError as error:
+            self._failure = self._failure or error
 
 
-class Upload:
-    """Writes a local file into a remote one."""
+class _Piece:
+    """The landing of one READ."""
 
-    def __init__(self, remote: RemoteFiles, handle: bytes, path: str, descriptor: int) -> None:
+    __slots__ = ("_download", "got", "offset", "wanted")
+
+    def __init__(self, download: Download, offset: int, wanted: int) -> None:
+        self._download = download
+        self.offset = offset
+        self.wanted = wanted
+        self.got = 0
+
+    def announce(self, size: int) -> None:
+        """Take note of how much there is."""
+        if not 0 < size <= self.wanted:
+            message = f"the server answered a READ of {self.wanted} bytes with {size}"
+            self._download.answered_wrongly(TransferIncomplete(message))
+
+    def take(self, data: memoryview) -> None:
+        """Store a part of it."""
+        self._download.store(data, self.offset + self.got)
+        self.got += len(data)
+
+    def finish(self, reply: Reply | None, error: SFTPError | None) -> None:
+        """End."""
+        self._download.landed(self, reply, error)
+
+
+@dataclass
+class Lane:
+    """A way for one file's bytes: a handle of the file, over a channel of its own."""
+
+    remote: RemoteFiles
+    handle: bytes
+    in_flight: int = 0
+
+
+class Upload(Work):
+    """Writes a local file into a remote one, over one lane or several."""
+
+    def __init__(
+        self,
+        remote: RemoteFiles,
+        handle: bytes,
+        path: str,
+        descriptor: int,
+        limit: Limit,
+        on_progress: Callable[[int], None],
+    ) -> None:
         """Write `descriptor` into the open file `handle` (`path` is for messages)."""
-        self._remote = remote
-        self._handle = handle
-        self._path = path
-        self._descriptor = descriptor
+        super().__init__(remote, path, limit, on_progress)
+        self._lanes = [Lane(remote, handle)]
+        self._source = Source(descriptor)
         self._request_size = remote.request_sizes()[1]
-        self._window: deque[Future[Reply]] = deque()
 
-    def run(self) -> int:
-        """Write to the end of the local file and return the number of bytes."""
-        offset = 0
-        while data := self._read(offset):
-            if len(self._window) >= min(MOST_REQUESTS, max(1, WINDOW // self._request_size)):
-                self._take()
-            fields = b"".join((string(self._handle), struct.pack(">QI", offset, len(data)), data))
-            self._window.append(self._remote.send(Kind.WRITE, fields))
-            offset += len(data)
-        while self._window:
-            self._take()
-        return offset
+    def add_lane(self, lane: Lane) -> None:
+        """Use a further way from now on."""
+        with self._lock:
+            self._lanes.append(lane)
+            self._wake.set()
 
-    def _read(self, offset: int) -> bytes:
+    def send(self, start: int, size: int) -> None:
+        """Send all that there is room for, and return when the last request is on its way.
+
+        Parameters:
+            start: what is there already.
+            size: of the local file.
+        """
+        self._pieces = Pieces(start)
+        offset = start
+        while offset < size:
+            length = min(self._limit.largest(self._request_size), size - offset)
+            lane = self._free_lane(length)
+            if lane is None:
+                self._wait()
+                continue
+            self._limit.wait_for_turn(length, self._remote.deadline)
+            self._sent(length)
+            future = lane.remote.write(lane.handle, offset, length, self._source)
+            future.add_done_callback(partial(self._acknowledged, lane, offset, length))
+            offset += length
+
+    def finish(self) -> int:
+        """Wait until the server has taken everything, and return how much that is."""
+        while self._in_flight:
+            self._wait()
+        self._raise_failure()
+        return self.whole
+
+    def stop(self) -> None:
+        """Take back what was not sent yet, and read the local file no more."""
+        self._source.end()
+        for lane in self._lanes:
+            lane.remote.withdraw_writes(lane.handle)
+
+    def _free_lane(self, length: int) -> Lane | None:
+        with self._lock:
+            if not self._has_room(length):
+                return None
+            lane = min(self._lanes, key=_in_flight)
+            lane.in_flight += length
+            return lane
+
+    def _acknowledged(self, lane: Lane, offset: int, length: int, future: Future[Reply]) -> None:
+        error = future.exception()
+        with self._lock:
+            lane.in_flight -= length
+            if isinstance(error, SFTPError):
+                self._failure = self._failure or error
+            else:
+                self._accept(future.result(), offset, length)
+            self._answered(length)
+            if not self._in_flight:
+                self._wake.set()
+
+    def _accept(self, reply: Reply, offset: int, length: int) -> None:
         try:
-            return os.pread(self._descriptor, self._request_size, offset)
-        except OSError as error:
-            raise from_os_error(error) from error
+            self._remote.accept(reply, self._path)
+        except SFTPError as error:
+            self._failure = self._failure or error
+        else:
+            self._pieces.add(offset, offset + length)
 
-    def _take(self) -> None:
-        try:
-            self._remote.wait(self._window.popleft(), self._path)
-        except PermissionDenied:
-            # SFTP version 3 has no status for a full disk: most servers say FAILURE.
-            if self._remote.is_full(self._path):
-                message = "the server's disk is full"
-                raise NoSpace(message, path=self._path) from None
-            raise
+
+def _in_flight(lane: Lane) -> int:
+    return lane.in_flight
