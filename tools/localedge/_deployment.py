@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from localedge._errors import DeploymentError
+from localedge._routes import EVERYTHING, Routes
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _DESIRED = "properties.desired"
@@ -28,6 +29,7 @@ class ModuleDeployment:
     environment: dict[str, str]
     desired: dict[str, Any]
     restart_policy: str
+    routes: tuple[str, ...] = EVERYTHING
 
 
 def read_deployment(template: Path, module: str, values: Mapping[str, str]) -> ModuleDeployment:
@@ -50,6 +52,7 @@ def read_deployment(template: Path, module: str, values: Mapping[str, str]) -> M
         environment=expand(_environment(settings, template)),
         desired=expand(_desired(content, module, template)),
         restart_policy=policy,
+        routes=_routes(content, template),
     )
 
 
@@ -78,6 +81,19 @@ def _desired(content: dict[str, Any], module: str, template: Path) -> dict[str, 
             place = place.setdefault(name, {}) if name else place
         place.update(value)
     return desired
+
+
+def _routes(content: dict[str, Any], template: Path) -> tuple[str, ...]:
+    """Return the edge hub's routes; each is a string, or an object that holds one."""
+    if "$edgeHub" not in content:
+        return EVERYTHING  # a layered deployment, which leaves them as they are
+    routes = _get(_desired(content, "$edgeHub", template), "routes").values()
+    written = tuple(str(route["route"] if isinstance(route, dict) and "route" in route else route) for route in routes)
+    try:
+        Routes(written)
+    except ValueError as error:
+        raise DeploymentError(f"{template}: {error}.") from error
+    return written
 
 
 def _environment(settings: dict[str, Any], template: Path) -> dict[str, str]:

@@ -150,8 +150,12 @@ class LocalEdge:
 
     @property
     def messages(self) -> list[Message]:
-        """The messages that the module has sent, the oldest first; the last 1,000 are kept."""
+        """The module's messages that have arrived in the cloud, the oldest first; the last 1,000 are kept."""
         return self._call(lambda: list(self._runtime.hub.messages))
+
+    def messages_of(self, output: str) -> list[Message]:
+        """Return those of them that were sent to an output."""
+        return [message for message in self.messages if message.output == output]
 
     # Waiting
 
@@ -207,6 +211,14 @@ class LocalEdge:
     def start_hub(self) -> None:
         """Bring the edge hub back, with the sessions and twins that it had."""
         self._run(self._runtime.listen())
+
+    def cut_upstream(self) -> None:
+        """Cut the edge hub off from the cloud: it takes messages, and stores them until `restore_upstream`."""
+        self._call(lambda: self._runtime.hub.set_upstream(connected=False))
+
+    def restore_upstream(self) -> None:
+        """Let the edge hub reach the cloud again: what it has stored arrives there."""
+        self._call(lambda: self._runtime.hub.set_upstream(connected=True))
 
     def refuse_tokens(self, *, refuse: bool = True) -> None:
         """Answer every connection attempt with "not authorised", or accept valid tokens again."""

@@ -7,7 +7,7 @@ import json
 import logging
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote
 
@@ -16,6 +16,7 @@ from localedge._changes import Changes
 from localedge._errors import HubError
 from localedge._identity import ModuleIdentity
 from localedge._methods import REQUEST_TOPIC, RESPONSE_TOPIC, DirectMethods, MethodResponse
+from localedge._routes import EVERYTHING, Routes
 from localedge._tokens import TokenError, check_token
 from localedge._twin import Document, Twin
 
@@ -48,13 +49,21 @@ class Message:
 class Hub:
     """Knows the modules by their client ids, and holds what IoT Hub holds of them. For one event loop."""
 
-    def __init__(self, modules: Mapping[str, ModuleIdentity], desired: Mapping[str, Document]) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, ModuleIdentity],
+        desired: Mapping[str, Document],
+        routes: Sequence[str] = EVERYTHING,
+    ) -> None:
         self._modules = {identity.client_id: identity for identity in modules.values()}
         self._twins = {
             identity.client_id: Twin(identity.device, name, desired.get(name, {})) for name, identity in modules.items()
         }
         self._broker = ModuleBroker(self)
         self._methods = DirectMethods(self._broker.deliver)
+        self._routes = Routes(routes)
+        self._stored: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
+        self._has_upstream = True
         self.messages: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
         self.changes = Changes()
         self.refuses_tokens = False
@@ -157,8 +166,20 @@ class Hub:
         elif topic.startswith(TWIN_REPORT_TOPIC):
             self._report(client_id, _request_id(topic), payload)
         else:
-            self.messages.append(_message(self._modules[client_id], topic, payload))
+            self._route(_message(self._modules[client_id], topic, payload))
         self.changes.notify()
+
+    def set_upstream(self, *, connected: bool) -> None:
+        """Cut the way to the cloud: messages are stored. Or open it: they arrive there."""
+        self._has_upstream = connected
+        if connected:
+            self.messages.extend(self._stored)
+            self._stored.clear()
+        self.changes.notify()
+
+    def _route(self, message: Message) -> None:
+        if self._routes.lead_upstream(message.module, message.output):
+            (self.messages if self._has_upstream else self._stored).append(message)
 
     def connection_changed(self, client_id: str) -> None:
         """Wake whoever waits for a module, and give up on calls to one that is gone."""

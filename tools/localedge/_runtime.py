@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ class Runtime:
             deployment = read_deployment(self._settings.template, self.identity.module, values)
         desired = merge(deployment.desired, {"sftp": section} if section else {})
         desired = merge(desired, dict(self._settings.desired))
-        return ModuleDeployment(deployment.environment, desired, deployment.restart_policy)
+        return replace(deployment, desired=desired)
 
     async def _start_workload_api(self, cleanup: contextlib.AsyncExitStack) -> None:
         modules = {self.identity.module: self.identity}
@@ -170,7 +170,7 @@ class Runtime:
 
     async def _start_hub(self, cleanup: contextlib.AsyncExitStack) -> None:
         name = self.identity.module
-        self.hub = Hub({name: self.identity}, {name: self.deployment.desired})
+        self.hub = Hub({name: self.identity}, {name: self.deployment.desired}, self.deployment.routes)
         await self.hub.start()
         cleanup.push_async_callback(self.hub.stop)
         await self.listen()
