@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._dispatch import Dispatcher
+from iot.sftp.module._journal import Journal
+from iot.sftp.module._methods import Parts
+from iot.sftp.module._request_ids import RequestIds
+from iot.sftp.module._slots import Slots
+from iot.sftp.module._tasks import Tasks
+from iot.sftp.module._transfers import Transfers
 from localedge import LocalEdge
 from localedge.testing import worker_address
 
@@ -34,6 +42,13 @@ def section_of(server: Server, **changes: Any) -> dict[str, Any]:
     if server.key_file:
         section["privateKey"] = Path(server.key_file).read_text().splitlines()
     return section | changes
+
+
+def dispatcher_in(directory: Path, *, transfers: int = 2) -> Dispatcher:
+    """Return a dispatcher without a configured server, whose journal is in a directory."""
+    sessions = CurrentSession(lambda _state: None)
+    slots, moves, journal = Slots(transfers), Transfers(sessions), Journal(directory)
+    return Dispatcher(Parts(sessions, moves, Tasks(journal, slots, moves.work)), slots, RequestIds(journal))
 
 
 def connected(reported: dict[str, Any]) -> bool:

@@ -138,7 +138,7 @@ def test_a_long_listing_is_paged(edge: LocalEdge, remote: Path) -> None:
         ("exists", None, "'path' is missing"),
         ("exists", {"path": 5}, "'path' must be a string"),
         ("download_file", {"source": "a"}, "'dest' is missing"),
-        ("upload_file", {"source": "a", "dest": "b", "background": True}, "'background' is not known here"),
+        ("upload_file", {"source": "a", "dest": "b", "backgruond": True}, "'backgruond' is not known here"),
         ("list_files", {"path": ".", "limit": "5"}, "'limit' must be a whole number"),
         ("is_connected", {"timeout": 291}, "'timeout' must be a number of seconds from 1 to 290"),
         ("is_connected", [], "the payload must be a JSON object"),

@@ -13,9 +13,12 @@ from tests.servers import free_port
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._current_session import CurrentSession
-from iot.sftp.module._dispatch import Dispatcher
 from iot.sftp.module._environment import Environment
+from iot.sftp.module._events import Announcer
+from iot.sftp.module._journal import Journal
 from iot.sftp.module._reported import Reporter
+from iot.sftp.module._slots import Slots
+from iot.sftp.module._transfers import Transfers
 
 
 class Device:
@@ -25,11 +28,24 @@ class Device:
         self.reporter = Reporter(self._never_sent, lambda: None)
         self.sessions = CurrentSession(lambda _state: None)
         environment = Environment(directory / "data", directory / "state", "warning")
-        self.configuration = Configuration(environment, self.sessions, Dispatcher(self.sessions), self.reporter)
+        self.announcer = Announcer(Journal(directory / "state"), self._never_told)
+        self.slots, self.transfers = Slots(2), Transfers(self.sessions)
+        self.configuration = Configuration(
+            environment,
+            sessions=self.sessions,
+            slots=self.slots,
+            transfers=self.transfers,
+            announcer=self.announcer,
+            reporter=self.reporter,
+        )
 
     @staticmethod
     async def _never_sent(_patch: dict[str, Any]) -> None:
         raise AssertionError("nothing is sent here")
+
+    @staticmethod
+    async def _never_told(_message: Any, _output: str) -> None:
+        raise AssertionError("nothing ends here")
 
     def apply(self, version: int, **sections: Any) -> None:
         self.configuration.apply({"$version": version, "$metadata": {}, **sections})

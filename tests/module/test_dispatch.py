@@ -5,26 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.module.conftest import dispatcher_in
 
 from iot.sftp.client import Busy, DeadlineExceeded, SFTPError
 from iot.sftp.module import _methods
-from iot.sftp.module._current_session import CurrentSession
-from iot.sftp.module._dispatch import GRACE, Dispatcher, Queue
-from iot.sftp.module._methods import METHODS, Call, Lane, Method, Request
+from iot.sftp.module._dispatch import GRACE, Queue
+from iot.sftp.module._methods import METHODS, Call, Lane, Method, Parts
+from iot.sftp.module._requests import Request
 from iot.sftp.module._sdk import Malformed
+from iot.sftp.module._slots import Slots
 
 
 def soon(seconds: float = 10) -> float:
     return time.monotonic() + seconds
-
-
-def without_session() -> CurrentSession:
-    return CurrentSession(lambda _state: None)
 
 
 def test_work_gives_its_result_or_its_error() -> None:
@@ -32,7 +31,7 @@ def test_work_gives_its_result_or_its_error() -> None:
         raise KeyError("lost")
 
     async def scenario() -> None:
-        queue = Queue("test", 1)
+        queue = Queue("test", Slots(1))
         assert await queue.run(lambda: 5, soon()) == 5
         with pytest.raises(KeyError):
             await queue.run(fails, soon())
@@ -42,7 +41,7 @@ def test_work_gives_its_result_or_its_error() -> None:
 
 def test_so_much_work_runs_at_a_time_and_the_rest_in_the_order_of_arrival() -> None:
     async def scenario() -> None:
-        queue = Queue("test", 2)
+        queue = Queue("test", Slots(2))
         running, most, order = 0, 0, []
         lock = threading.Lock()
 
@@ -65,7 +64,7 @@ def test_so_much_work_runs_at_a_time_and_the_rest_in_the_order_of_arrival() -> N
 
 def test_work_that_does_not_come_back_is_answered_at_its_deadline() -> None:
     async def scenario() -> None:
-        queue = Queue("test", 1)
+        queue = Queue("test", Slots(1))
         free = threading.Event()
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="ran out"):
@@ -84,7 +83,7 @@ def test_work_that_does_not_come_back_is_answered_at_its_deadline() -> None:
 
 def test_too_many_that_wait_are_told_to_come_later() -> None:
     async def scenario() -> None:
-        queue = Queue("test", 1, length=2)
+        queue = Queue("test", Slots(1, length=2))
         free = threading.Event()
         calls = [asyncio.create_task(queue.run(free.wait, soon())) for _ in range(3)]
         await asyncio.sleep(0)
@@ -98,11 +97,12 @@ def test_too_many_that_wait_are_told_to_come_later() -> None:
 
 def test_a_wider_queue_lets_in_at_once() -> None:
     async def scenario() -> None:
-        queue = Queue("test", 1)
+        slots = Slots(1)
+        queue = Queue("test", slots)
         together = threading.Barrier(3)
         calls = [asyncio.create_task(queue.run(lambda: together.wait(5), soon())) for _ in range(3)]
         await asyncio.sleep(0)
-        queue.widen(3)
+        slots.widen(3)
         assert sorted(await asyncio.gather(*calls)) == [0, 1, 2]
 
     asyncio.run(scenario())
@@ -113,86 +113,99 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-KEYS = st.sampled_from(["path", "source", "dest", "file_pattern", "timeout", "limit", "after", "learn", "x"])
+KEYS = st.sampled_from(
+    ["path", "source", "dest", "file_pattern", "timeout", "limit", "after", "learn", "task_id", "request_id", "x"]
+)
 PAYLOADS = JSON | st.dictionaries(KEYS, JSON, max_size=5) | st.text().map(Malformed)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the journal may be the same for all
 @given(name=st.sampled_from([*METHODS, "nope"]) | st.text(), payload=PAYLOADS)
-def test_any_payload_to_any_method_gets_one_answer_of_the_contracts_form(name: str, payload: Any) -> None:
+def test_any_payload_to_any_method_gets_one_answer_of_the_contracts_form(
+    tmp_path: Path, name: str, payload: Any
+) -> None:
     async def scenario() -> None:
-        response = await Dispatcher(without_session()).answer(name, payload)
+        response = await dispatcher_in(tmp_path).answer(name, payload)
         if response.status == 200:
-            assert (name, response.payload) in (("is_connected", False), ("disconnect", None))
+            if name == "get_task_status":
+                assert response.payload["status"] == "Unknown"
+                return
+            results: dict[str, Any] = {"is_connected": False, "disconnect": None, "cancel_task": False}
+            assert response.payload == results.get(name, [])
+            return
+        if response.status == 202:
+            assert name in {"download_files", "upload_files"}
+            assert set(response.payload) == {"task_id"}
             return
         assert response.status in {400, 404, 503, 504}
         assert set(response.payload) == {"result", "code", "message"}
         assert response.payload["code"] == response.code
-        assert response.payload["result"] is (None if name == "list_files" else False)
+        assert response.payload["result"] is (METHODS[name].failed if name in METHODS else False)
         assert 0 < len(response.payload["message"]) < 2_100
 
     asyncio.run(scenario())
 
 
 def test_a_defect_is_answered_without_its_details_which_are_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def breaks(_sessions: CurrentSession, _request: Request, _timeout: float) -> None:
+    def breaks(_parts: Parts, _request: Request, _timeout: float) -> None:
         raise RuntimeError("what a defect says")
 
     monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, breaks, Lane.QUICK))
-    response = asyncio.run(Dispatcher(without_session()).answer("exists", {}))
+    response = asyncio.run(dispatcher_in(tmp_path).answer("exists", {}))
     assert (response.status, response.code) == (500, "internal")
     assert "what a defect says" not in response.payload["message"]
     assert "what a defect says" in caplog.text
 
 
-def test_the_time_limit_counts_from_the_requests_arrival() -> None:
-    response = asyncio.run(
-        Dispatcher(without_session()).answer("exists", {"path": "a", "timeout": 1}, time.monotonic() - 2)
-    )
+def test_the_time_limit_counts_from_the_requests_arrival(tmp_path: Path) -> None:
+    response = asyncio.run(dispatcher_in(tmp_path).answer("exists", {"path": "a", "timeout": 1}, time.monotonic() - 2))
     assert (response.status, response.code) == (504, "deadline_exceeded")
     assert "nothing was done" in response.payload["message"]
 
 
-def test_quick_calls_are_answered_while_transfers_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_calls_are_answered_while_transfers_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = threading.Event()
 
-    def hangs(_sessions: CurrentSession, _request: Request, timeout: float) -> bool:
+    def hangs(_parts: Parts, _request: Request, timeout: float) -> bool:
         return free.wait(timeout)
 
-    def looks(_sessions: CurrentSession, _request: Request, _timeout: float) -> bool:
+    def looks(_parts: Parts, _request: Request, _timeout: float) -> bool:
         return True
 
     monkeypatch.setitem(_methods.METHODS, "download_file", Method(Request, hangs, Lane.TRANSFER))
     monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, looks, Lane.QUICK))
 
     async def scenario() -> None:
-        dispatcher = Dispatcher(without_session(), transfers=1)
+        dispatcher = dispatcher_in(tmp_path, transfers=1)
         transfers = [asyncio.create_task(dispatcher.answer("download_file", {})) for _ in range(5)]
         assert (await dispatcher.answer("exists", {})).payload is True
         assert not any(transfer.done() for transfer in transfers)
-        dispatcher.allow_transfers(5)
+        dispatcher._queues[Lane.TRANSFER]._slots.widen(5)
         free.set()
         assert {(await transfer).status for transfer in transfers} == {200}
 
     asyncio.run(scenario())
 
 
-def test_a_failure_is_logged_in_one_line_with_its_code_and_path(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_in_one_line_with_its_code_and_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger="iot")
-    asyncio.run(Dispatcher(without_session()).answer("delete_file", {"path": "a\nb" + "x" * 1_000}))
+    asyncio.run(dispatcher_in(tmp_path).answer("delete_file", {"path": "a\nb" + "x" * 1_000}))
     (record,) = [record for record in caplog.records if "delete_file" in record.getMessage()]
     assert "503 not_configured" in record.getMessage()
     assert r"'a\nbxxx" in record.getMessage()
     assert len(record.getMessage()) < 1_000
 
 
-def test_an_error_of_the_client_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_sessions: CurrentSession, _request: Request, _timeout: float) -> None:
+def test_an_error_of_the_client_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_parts: Parts, _request: Request, _timeout: float) -> None:
         raise SFTPError("a plain one", path="p")
 
     monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, fails, Lane.QUICK))
-    response = asyncio.run(Dispatcher(without_session()).answer("exists", {}))
+    response = asyncio.run(dispatcher_in(tmp_path).answer("exists", {}))
     assert response.payload == {"result": False, "code": "internal", "message": "'p': a plain one"}
 
 

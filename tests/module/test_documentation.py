@@ -10,6 +10,7 @@ import pytest
 
 from iot.sftp.client import SFTPError
 from iot.sftp.module._methods import METHODS
+from iot.sftp.module._request_ids import RequestIdConflict
 from iot.sftp.module._twin import ServerSection, TransfersSection, read_desired
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,7 +32,7 @@ def test_every_parameter_of_a_method_is_in_its_chapter(name: str) -> None:
 def test_every_error_that_a_caller_can_get_is_in_the_table_with_its_status() -> None:
     rows = re.findall(r"^\| (`.*?`) \| (\d{3}) \|", METHODS_PAGE, re.MULTILINE)
     documented = {(code, int(status)) for codes, status in rows for code in re.findall(r"\w+", codes)}
-    public = [error for error in SFTPError.__subclasses__() if not error.__name__.startswith("_")]
+    public: list[type[SFTPError]] = [*SFTPError.__subclasses__(), RequestIdConflict]
     assert documented == {(error.code, error.status) for error in public}
 
 

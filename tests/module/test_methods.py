@@ -15,7 +15,8 @@ from iot.sftp.module._sdk import Malformed, parse_payload
 
 WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection")
 ON_A_PATH = ("exists", "delete_file", "list_files")
-FROM_ONE_PATH_TO_ANOTHER = ("download_file", "upload_file", "move_file")
+FROM_ONE_PATH_TO_ANOTHER = ("download_file", "upload_file", "move_file", "download_files", "upload_files")
+ON_TASKS = ("get_task_status", "cancel_task", "list_tasks")
 
 
 def message_of(name: str, payload: Any) -> str:
@@ -24,8 +25,8 @@ def message_of(name: str, payload: Any) -> str:
     return caught.value.message
 
 
-def test_the_table_holds_the_librarys_methods_and_the_connection_test() -> None:
-    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER}
+def test_the_table_holds_the_librarys_methods_the_connection_test_and_those_on_tasks() -> None:
+    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS}
 
 
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
@@ -53,8 +54,8 @@ def test_a_payload_that_is_no_object_is_refused_with_an_example(name: str, paylo
 
 @pytest.mark.parametrize("name", METHODS)
 def test_an_unknown_key_is_named_with_the_known_ones(name: str) -> None:
-    message = message_of(name, {"background": True})
-    assert "'background' is not known here; known are: " in message
+    message = message_of(name, {"backgruond": True})
+    assert "'backgruond' is not known here; known are: " in message
     assert "timeout" in message
 
 
@@ -165,7 +166,7 @@ def test_a_call_that_was_not_carried_out_says_code_and_message_and_no_result(nam
     response = refused(name, NotFound("it is not there", path="in/a.txt"))
     assert response.status == 404
     assert response.payload == {
-        "result": None if name == "list_files" else False,
+        "result": METHODS[name].failed if name in METHODS else False,
         "code": "not_found",
         "message": "'in/a.txt': it is not there",
     }

@@ -388,7 +388,11 @@ def test_nothing_that_holds_a_secret_shows_it(search: Search, keys: Path) -> Non
     assert desired.sftp.value is not None
     credentials = Credentials.read(settings)
     holders = [secret, settings, desired, desired.sftp.value, credentials]
-    holders += [desired.sftp.value.model_dump(), desired.sftp.value.as_settings(Path("k")), [{"deep": settings}]]
+    holders += [
+        desired.sftp.value.model_dump(),
+        desired.sftp.value.as_settings(Path("k"), Path("t")),
+        [{"deep": settings}],
+    ]
     for holder in holders:
         shown = [repr(holder), str(holder), f"{holder}", "%s" % (holder,), pprint.pformat(holder)]  # noqa: UP031
         search.note(type(holder).__name__, "\n".join(shown))

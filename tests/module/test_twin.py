@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client import Secret, TimeLimits
-from iot.sftp.module._twin import ServerSection, TransfersSection, read_desired
+from iot.sftp.module._twin import Section, ServerSection, TransfersSection, read_desired
 
 SERVER = {"host": "sftp.example.com", "user": "device-42", "password": "hunter2"}
 PIN = "SHA256:" + "A" * 43
@@ -41,7 +41,7 @@ def test_everything_a_section_may_hold_becomes_the_clients_settings() -> None:
         stallTimeout=7.5,
         keepAlive=0,
     )
-    settings = section.as_settings(Path("/state/known_hosts"))
+    settings = section.as_settings(Path("/state/known_hosts"), Path("/state/transfers"))
     assert (settings.host, settings.port, settings.user) == ("sftp.example.com", 2222, "device-42")
     assert settings.password == Secret("hunter2")
     assert settings.private_key == Secret("-----BEGIN\nx\n-----END")
@@ -53,7 +53,7 @@ def test_everything_a_section_may_hold_becomes_the_clients_settings() -> None:
 
 
 def test_what_is_not_given_has_a_default() -> None:
-    settings = server_of().as_settings(Path("k"))
+    settings = server_of().as_settings(Path("k"), Path("t"))
     assert (settings.port, settings.host_keys, settings.root, settings.time_limits) == (22, (), None, TimeLimits())
 
 
@@ -120,15 +120,28 @@ def test_the_way_to_log_in_is_told_and_nothing_secret() -> None:
 def test_transfers_have_defaults_and_bounds() -> None:
     assert read_desired({"transfers": {}}).transfers.value == TransfersSection()
     assert read_desired({"transfers": {"concurrency": 16, "verify": "size", "bandwidthLimit": None}}).transfers.value
+    assert read_desired({"transfers": {"verify": "sha256", "bandwidthLimit": 1}}).transfers.value
     assert (
         read_desired({"transfers": {"concurrency": 17}}).transfers.error
         == "'concurrency' must be less than or equal to 16"
     )
-    assert (
-        read_desired({"transfers": {"bandwidthLimit": 5}}).transfers.error
-        == "'bandwidthLimit' must be null in this version"
-    )
-    assert read_desired({"transfers": {"verify": "hash"}}).transfers.error == "'verify' must be 'size'"
+    for limit in (0, -1):
+        error = read_desired({"transfers": {"bandwidthLimit": limit}}).transfers.error
+        assert error == "'bandwidthLimit' must be greater than or equal to 1"
+    for wrong in (1.5, "5", True):
+        error = read_desired({"transfers": {"bandwidthLimit": wrong}}).transfers.error
+        assert error == "'bandwidthLimit' must be a whole number"
+    assert read_desired({"transfers": {"verify": "hash"}}).transfers.error == "'verify' must be 'size' or 'sha256'"
+
+
+@pytest.mark.parametrize("value", [None, True, False])
+def test_events_are_on_or_off(value: object) -> None:
+    assert read_desired({"events": value}).events == Section(value)
+
+
+@pytest.mark.parametrize("value", [0, "false", [], {}])
+def test_events_are_nothing_else(value: object) -> None:
+    assert read_desired({"events": value}).events == Section(error="'events' must be true or false")
 
 
 def test_the_log_level_is_one_of_four() -> None:
@@ -177,7 +190,7 @@ def test_any_document_can_be_read(document: dict[str, Any]) -> None:
     for section in (desired.sftp, desired.transfers, desired.log_level):
         assert section.value is None or section.error is None
     if desired.sftp.value is not None:
-        desired.sftp.value.as_settings(Path("known_hosts"))
+        desired.sftp.value.as_settings(Path("known_hosts"), Path("transfers"))
 
 
 @given(secret=st.text(min_size=12), key=st.sampled_from(["password", "privateKey", "passphrase"]), extra=JSON)
@@ -189,4 +202,4 @@ def test_no_secret_is_in_an_error_or_in_a_text_of_the_section(secret: str, key: 
 
 def test_the_shortest_times_that_are_valid_here_are_valid_for_the_client() -> None:
     section = server_of(connectTimeout=0.001, stallTimeout=0.001, keepAlive=0, user="müller")
-    assert section.as_settings(Path("k")).time_limits == TimeLimits(0.001, 0.001, 0)
+    assert section.as_settings(Path("k"), Path("t")).time_limits == TimeLimits(0.001, 0.001, 0)

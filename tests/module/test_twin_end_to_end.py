@@ -297,7 +297,7 @@ def test_a_password_is_nowhere_at_the_most_talkative_level(fresh: LocalEdge, pro
     ]
     fresh.replace_desired({"sftp": section_of(proftpd_server, port="x"), "logLevel": "debug"})
     reported = fresh.wait_for_reported(lambda found: bool(found["sftp"]["ac"] == 400))
-    written = [file.read_text() for file in fresh.state_directory.iterdir()]
+    written = [file.read_bytes().decode("latin-1") for file in fresh.state_directory.rglob("*") if file.is_file()]
     assert "[DBG]" in fresh.module_log[start:]
     for place in (str(answers), str(reported), fresh.module_log, *written):
         assert proftpd_server.password not in place

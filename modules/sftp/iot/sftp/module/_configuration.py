@@ -17,11 +17,13 @@ from iot.sftp.module._twin import Section, ServerSection, TransfersSection, read
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from iot.sftp.client import ServerSettings
+    from iot.sftp.client import ServerSettings, SFTPError
     from iot.sftp.module._current_session import ConnectionState, CurrentSession
-    from iot.sftp.module._dispatch import Dispatcher
     from iot.sftp.module._environment import Environment
+    from iot.sftp.module._events import Announcer
     from iot.sftp.module._reported import Reporter
+    from iot.sftp.module._slots import Slots
+    from iot.sftp.module._transfers import Transfers
 
 UNKNOWN_MAXIMUM = 10  # unknown sections that are answered; a document may hold thousands
 
@@ -29,18 +31,28 @@ _log = logging.getLogger(__name__)
 
 
 class Configuration:
-    """Applies desired documents to the session, the transfers and the log."""
+    """Applies desired documents to the session, the transfers, the events and the log."""
 
     def __init__(
-        self, environment: Environment, sessions: CurrentSession, dispatcher: Dispatcher, reporter: Reporter
+        self,
+        environment: Environment,
+        *,
+        sessions: CurrentSession,
+        slots: Slots,
+        transfers: Transfers,
+        announcer: Announcer,
+        reporter: Reporter,
     ) -> None:
         """Take what a configuration changes."""
         self._environment = environment
         self._sessions = sessions
-        self._dispatcher = dispatcher
+        self._slots = slots
+        self._moves = transfers
+        self._announcer = announcer
         self._reporter = reporter
         self._version = -1
         self._settings: ServerSettings | None = None
+        self._session: SFTPSession | None = None
         self._shown: Mapping[str, Any] = {}  # of the sftp section in force, for the reported properties
         self._transfers = TransfersSection()
         self._unknown: tuple[str, ...] = ()
@@ -49,6 +61,10 @@ class Configuration:
     def report_connection(self, state: ConnectionState) -> None:
         """Report what was found about the connection to the server."""
         self._reporter.set("connection", state.as_properties())
+
+    def report_journal(self, trouble: SFTPError | None) -> None:
+        """Report why tasks cannot be written down, or what was lost; nothing if all is well."""
+        self._reporter.set("journal", None if trouble is None else {"code": trouble.code, "message": trouble.message})
 
     def apply(self, document: Mapping[str, Any]) -> None:
         """Put a desired document into force, as far as it is newer and valid."""
@@ -63,6 +79,7 @@ class Configuration:
         news = desired.version != self._version
         self._version = desired.version
         self._apply_log_level(desired.log_level)
+        self._apply_events(desired.events)
         self._apply_transfers(desired.transfers)
         self._apply_server(desired.sftp)
         self._answer_unknown(desired.unknown)
@@ -78,12 +95,14 @@ class Configuration:
             self._forget_server()
 
     def _use_server(self, section: ServerSection) -> None:
-        settings = section.as_settings(self._environment.known_hosts)
+        settings = section.as_settings(self._environment.known_hosts, self._environment.unfinished_transfers)
         if settings != self._settings:
             _log.info("server: %s port %d, user %s, by %s", settings.host, settings.port, settings.user, section.auth)
             self._settings, self._shown = settings, section.as_properties()
             local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
-            self._sessions.replace(SFTPSession(settings, local_files=local_files))
+            self._session = SFTPSession(settings, local_files=local_files)
+            self._session.limit_bandwidth(self._transfers.bandwidth_limit)
+            self._sessions.replace(self._session)
         self._acknowledge("sftp", "applied", self._shown)
 
     def _keep_server(self, error: str) -> None:
@@ -92,7 +111,7 @@ class Configuration:
         self._acknowledge("sftp", error, self._shown or None, valid=False)
 
     def _forget_server(self) -> None:
-        self._settings, self._shown = None, {}
+        self._settings, self._session, self._shown = None, None, {}
         missing = "the desired properties have no section sftp: it needs host, user and password or privateKey"
         self._sessions.replace(None, missing)
         self._reporter.set("sftp", None)
@@ -100,9 +119,21 @@ class Configuration:
     def _apply_transfers(self, section: Section[TransfersSection]) -> None:
         if section.error is None:
             self._transfers = section.value or TransfersSection()
-            self._dispatcher.allow_transfers(self._transfers.concurrency)
+            self._slots.widen(self._transfers.concurrency)
+            self._moves.verify = self._transfers.verify
+            if self._session is not None:
+                self._session.limit_bandwidth(self._transfers.bandwidth_limit)
         words = section.error or ("applied" if section.value else "the defaults, as the section is not there")
         self._acknowledge("transfers", words, self._transfers.as_properties(), valid=section.error is None)
+
+    def _apply_events(self, section: Section[bool]) -> None:
+        if section.error is None:
+            self._announcer.enabled = section.value is not False
+        if section.error is None and section.value is None:
+            self._reporter.set("events", None)
+        else:
+            words = section.error or "applied"
+            self._acknowledge("events", words, self._announcer.enabled, valid=section.error is None)
 
     def _apply_log_level(self, section: Section[str]) -> None:
         if section.error is None:

@@ -6,24 +6,26 @@ import asyncio
 import itertools
 import logging
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from iot.sftp.client import Busy, DeadlineExceeded, Internal, SFTPError
+from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
 from iot.sftp.module._logging import printable, shortened
-from iot.sftp.module._methods import Call, Lane, Response, refused, succeeded, understand
+from iot.sftp.module._methods import Call, Lane, Parts, Response, accepted, refused, succeeded, understand
+from iot.sftp.module._request_ids import RequestIds, compare
+from iot.sftp.module._requests import ChangeRequest, FolderRequest, TransferRequest
+from iot.sftp.module._slots import Kind, Slots, Turn
+from iot.sftp.module._tasks import new_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iot.sftp.module._current_session import CurrentSession
+    Work = Callable[[], Any]
 
 T = TypeVar("T")
 
-QUEUE_MAXIMUM = 1_000  # calls that wait for their turn in a lane
 THREADS_MAXIMUM = 16  # of a lane: transfers.concurrency goes so far
-CONTROL_THREADS, QUICK_THREADS = 8, 8
+CONTROL_THREADS, QUICK_THREADS, TASKS_THREADS = 8, 8, 8
 GRACE = 0.3  # seconds after its deadline in which a worker may still come back with the better message
 
 _log = logging.getLogger(__name__)
@@ -32,24 +34,15 @@ _log = logging.getLogger(__name__)
 class Queue:
     """Blocking work in threads: so many at a time, the rest in the order of their arrival."""
 
-    def __init__(self, name: str, width: int, *, length: int = QUEUE_MAXIMUM) -> None:
+    def __init__(self, name: str, slots: Slots) -> None:
         """Start no thread yet.
 
         Parameters:
             name: of the threads.
-            width: how much work runs at a time.
-            length: how much may wait.
+            slots: who may run now.
         """
-        self._width = width
-        self._length = length
-        self._running = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._slots = slots
         self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix=name)
-
-    def widen(self, width: int) -> None:
-        """Take another number of threads at once; what runs goes on."""
-        self._width = width
-        self._let_in()
 
     async def run(self, work: Callable[[], T], deadline: float) -> T:
         """Do the work in a thread; by `deadline` (in `time.monotonic()`) there is a result, or an error.
@@ -61,57 +54,51 @@ class Queue:
             Busy: too many wait already.
             DeadlineExceeded: the work was not begun, or has not come back.
         """
-        await self._turn(deadline)
+        turn = await self._turn(deadline)
         task = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        task.add_done_callback(self._leave)
+        task.add_done_callback(lambda task: _leave(turn, task))
         await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()) + GRACE)
         if not task.done():
             message = "the time ran out, and the work is being stopped"
             raise DeadlineExceeded(message)
         return task.result()
 
-    async def _turn(self, deadline: float) -> None:
-        if self._running < self._width and not self._waiting:
-            self._running += 1
-            return
-        if len(self._waiting) >= self._length:
-            message = f"{self._length} calls are waiting already: try again later"
-            raise Busy(message)
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        await asyncio.wait({place}, timeout=max(0.0, deadline - time.monotonic()))
-        if not place.done():
-            self._waiting.remove(place)
+    async def _turn(self, deadline: float) -> Turn:
+        loop = asyncio.get_running_loop()
+        come = loop.create_future()
+
+        def on_turn(_turn: Turn) -> None:
+            loop.call_soon_threadsafe(come.set_result, None)
+
+        turn = self._slots.ask(Kind.CALL, on_turn)
+        if not turn.has_come:
+            await asyncio.wait({come}, timeout=max(0.0, deadline - time.monotonic()))
+        if not turn.has_come and turn.withdraw():
             message = "the time ran out before the call's turn came: others are running, nothing was done"
             raise DeadlineExceeded(message)
-
-    def _leave(self, task: asyncio.Future[Any]) -> None:
-        task.exception()  # taken note of: nobody may be waiting for it any more
-        self._running -= 1
-        self._let_in()
-
-    def _let_in(self) -> None:
-        while self._waiting and self._running < self._width:
-            self._running += 1
-            self._waiting.popleft().set_result(None)
+        return turn
 
 
 class Dispatcher:
     """Takes requests, runs them in their lanes, gives back what to answer."""
 
-    def __init__(self, sessions: CurrentSession, *, transfers: int = 2) -> None:
-        """Use the session in force, and so many threads for transfers."""
-        self._sessions = sessions
+    def __init__(self, parts: Parts, slots: Slots, request_ids: RequestIds) -> None:
+        """Take what methods work with.
+
+        Parameters:
+            parts: the same.
+            slots: those of transfers, which are shared with tasks.
+            request_ids: the calls that may come again.
+        """
+        self._parts = parts
+        self._request_ids = request_ids
         self._numbers = itertools.count(1)
         self._queues = {
-            Lane.CONTROL: Queue("control", CONTROL_THREADS),
-            Lane.QUICK: Queue("quick", QUICK_THREADS),
-            Lane.TRANSFER: Queue("transfer", transfers),
+            Lane.CONTROL: Queue("control", Slots(CONTROL_THREADS)),
+            Lane.QUICK: Queue("quick", Slots(QUICK_THREADS)),
+            Lane.TASKS: Queue("status", Slots(TASKS_THREADS)),
+            Lane.TRANSFER: Queue("transfer", slots),
         }
-
-    def allow_transfers(self, number: int) -> None:
-        """Run so many transfers at a time."""
-        self._queues[Lane.TRANSFER].widen(number)
 
     async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
         """Carry a request out and word the answer; never raises for anything that is in it or happens to it.
@@ -127,7 +114,7 @@ class Dispatcher:
         try:
             call = understand(name, payload)
             subject = _subject(call)
-            response = succeeded(await self._run(call, started + call.request.timeout))
+            response = await self._respond(call, started + call.request.timeout)
         except SFTPError as error:
             response = refused(name, error)
         except Exception:  # noqa: BLE001 - every request is answered, whatever fails inside
@@ -137,26 +124,61 @@ class Dispatcher:
         _log_answer(number, name, subject, response, time.monotonic() - started)
         return response
 
-    async def _run(self, call: Call, deadline: float) -> Any:
-        def work() -> Any:
-            # counted anew: the call may have waited for its turn
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+    async def _respond(self, call: Call, deadline: float) -> Response:
+        request = call.request
+        if isinstance(request, TransferRequest | FolderRequest) and request.background:
+            return await self._accept(call, request, deadline)
+        if isinstance(request, ChangeRequest) and request.request_id is not None:
+            return await self._request_ids.once(call, deadline, lambda wrap: self._run(call, deadline, wrap))
+        return await self._run(call, deadline, _without_id)
+
+    async def _run(self, call: Call, deadline: float, wrap: Callable[[Work], Callable[[], Response]]) -> Response:
+        def remaining() -> float:
+            return deadline - time.monotonic()  # counted anew: the call may have waited for its turn
+
+        do = wrap(lambda: call.method.run(self._parts, call.request, remaining()))
+
+        def work() -> Response:
+            if remaining() <= 0:
                 message = "the time ran out before the call's turn came: nothing was done"
                 raise DeadlineExceeded(message)
-            return call.method.run(self._sessions, call.request, remaining)
+            return do()
 
         return await self._queues[call.method.lane].run(work, deadline)
+
+    async def _accept(self, call: Call, request: TransferRequest | FolderRequest, deadline: float) -> Response:
+        """Make a task of a call, or find the one that it became the first time."""
+        record = new_record(call.name, request.parameters(), time_limit=request.time_limit)
+        if request.request_id is not None:
+            self._request_ids.check(call)
+
+        def accept() -> Response:
+            known = self._parts.tasks.accept(record, request.request_id, request.fingerprint(call.name))
+            if known is None:
+                return accepted(record.task_id)
+            compare(known, call)
+            return accepted(known.task_id or "")
+
+        return await self._queues[Lane.TASKS].run(accept, deadline)
+
+
+def _without_id(work: Work) -> Callable[[], Response]:
+    return lambda: succeeded(work())
+
+
+def _leave(turn: Turn, task: asyncio.Future[Any]) -> None:
+    task.exception()  # taken note of: nobody may be waiting for it any more
+    turn.leave()
 
 
 def _subject(call: Call) -> str:
     """Name the paths that a call is about."""
-    request = call.request.model_dump(include={"path", "source", "dest"})
+    request = call.request.model_dump(include={"path", "source", "dest", "task_id"})
     return " -> ".join(repr(shortened(str(value), 200)) for value in request.values())
 
 
 def _log_answer(number: int, name: str, subject: str, response: Response, seconds: float) -> None:
     level = logging.INFO if response.code is None else logging.WARNING
-    outcome = "200" if response.code is None else f"{response.status} {response.code}: {response.payload['message']}"
+    reason = "" if response.code is None else f" {response.code}: {response.payload['message']}"
     shown = " ".join(part for part in (shortened(printable(name), 100), subject) if part)
-    _log.log(level, "call %d: %s: %s (%.3f s)", number, shown, outcome, seconds)
+    _log.log(level, "call %d: %s: %d%s (%.3f s)", number, shown, response.status, reason, seconds)

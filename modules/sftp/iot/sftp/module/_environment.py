@@ -57,6 +57,11 @@ class Environment:
         """Where the keys of servers are remembered, in OpenSSH's known_hosts format."""
         return self.state_dir / "known_hosts"
 
+    @property
+    def unfinished_transfers(self) -> Path:
+        """Where the client remembers transfers that broke off, so that they go on where they were."""
+        return self.state_dir / "transfers"
+
     def warn(self, variables: Mapping[str, str]) -> None:
         """Log one line for everything that will not work as it is, with the command that mends it."""
         level = variables.get("LOG_LEVEL", "").strip()

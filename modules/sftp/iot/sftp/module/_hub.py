@@ -17,7 +17,7 @@ from iot.sftp.module._sdk import create_client, subscribe_again
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from azure.iot.device import MethodRequest
+    from azure.iot.device import Message, MethodRequest
     from azure.iot.device.aio import IoTHubModuleClient
 
     from iot.sftp.module._methods import Response
@@ -30,6 +30,7 @@ CONNECT_LIMIT = 90.0  # the SDK gives up a connection without CONNACK after 60
 SUBSCRIBE_LIMIT = 60.0
 TWIN_LIMIT = 15.0
 RESPONSE_LIMIT = 30.0
+SEND_LIMIT = 30.0
 SHUTDOWN_LIMIT = 2.0
 PAUSE_FIRST, PAUSE_LONGEST = 1.0, 30.0
 RECONNECT_HEADSTART = 1.0  # the SDK tries by itself after 0.02 s, and then only every 10 s
@@ -106,6 +107,14 @@ class Hub:
             Exception: the SDK's, or `TimeoutError`: it may have arrived nevertheless.
         """
         await within(TWIN_LIMIT, self._connected_client().patch_twin_reported_properties(patch))
+
+    async def send(self, message: Message, output: str) -> None:
+        """Send a message to an output, which the edge hub routes; it keeps it while the cloud is away.
+
+        Raises:
+            Exception: the SDK's, or `TimeoutError`: it may have arrived nevertheless.
+        """
+        await within(SEND_LIMIT, self._connected_client().send_message_to_output(message, output))
 
     async def close(self, limit: float) -> None:
         """Let the calls in flight be answered, then leave the hub, all within `limit` seconds."""

@@ -194,16 +194,13 @@ class Journal:
 
     # --- request ids
 
-    def begin(self, request_id: str, fingerprint: str) -> Request | None:
-        """Write down that a call is begun, durably. If its id is known already, return what is."""
-        with self._transaction(durable=True) as connection:
-            known = _request(connection, request_id)
-            if known is None:
-                _write_request(connection, request_id, Request(fingerprint, begun=True))
-        return known
+    def find_request(self, request_id: str) -> Request | None:
+        """Return what is known about an id, if anything is."""
+        with self._transaction() as connection:
+            return _request(connection, request_id)
 
-    def settle(self, request_id: str, request: Request) -> None:
-        """Write down what became of a call, durably."""
+    def save_request(self, request_id: str, request: Request) -> None:
+        """Write down, durably, that a call is begun, or what became of it."""
         with self._transaction(durable=True) as connection:
             _write_request(connection, request_id, request)
             self._prune_now_and_then(connection)

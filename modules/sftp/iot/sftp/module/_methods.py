@@ -6,27 +6,38 @@ import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, PlainValidator, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import ValidationError
 
 from iot.sftp.client import InvalidRequest, SFTPError, TooLarge, UnknownMethod
 from iot.sftp.module._logging import printable, shortened
+from iot.sftp.module._requests import (
+    CopyRequest,
+    DeleteRequest,
+    FolderRequest,
+    ListRequest,
+    ListTasksRequest,
+    PathRequest,
+    Request,
+    TaskRequest,
+    TestRequest,
+    TransferRequest,
+)
 from iot.sftp.module._sdk import Malformed
-from iot.sftp.module._validation import AnyText, Document, Text, explain
+from iot.sftp.module._validation import explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from iot.sftp.module._current_session import CurrentSession
+    from iot.sftp.module._tasks import Tasks
+    from iot.sftp.module._transfers import Transfers
 
 RESPONSE_MAXIMUM = 128 * 1024  # bytes, IoT Hub's limit for the payload of a direct method's response
 MESSAGE_MAXIMUM = 2_000  # characters
 PATH_SHOWN = 200  # characters of a path in a message
-
-TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
-TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
+TASKS_SHOWN = 500  # in a listing: as many as may fit
 
 
 class Lane(Enum):
@@ -35,50 +46,16 @@ class Lane(Enum):
     CONTROL = "control"
     QUICK = "quick"
     TRANSFER = "transfer"
+    TASKS = "tasks"
 
 
-def _timeout(value: object) -> float:
-    # compared before it becomes a float: an integer may be too large for one, and NaN fails any comparison
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-    if number is None or not TIMEOUT_MINIMUM <= number <= TIMEOUT_MAXIMUM:
-        expected = f"must be a number of seconds from {TIMEOUT_MINIMUM} to {TIMEOUT_MAXIMUM}"
-        raise PydanticCustomError("timeout", expected)
-    return float(number)
+@dataclass(frozen=True)
+class Parts:
+    """What methods work with."""
 
-
-class Request(Document):
-    """What every method takes."""
-
-    timeout: Annotated[float, PlainValidator(_timeout)] = TIMEOUT_DEFAULT
-
-
-class PathRequest(Request):
-    """A method on one remote path."""
-
-    path: Text
-
-
-class CopyRequest(Request):
-    """A method from one path to another."""
-
-    source: Text
-    dest: Text
-
-
-class ListRequest(PathRequest):
-    """A listing, or a page of it: the first `limit` paths that sort after `after`."""
-
-    file_pattern: AnyText | None = None
-    limit: Annotated[int, Field(ge=1)] | None = None
-    after: AnyText | None = None
-
-
-class TestRequest(Request):
-    """A connection test; `learn` forgets the remembered host key first."""
-
-    __test__: ClassVar[bool] = False  # not a test case, in spite of its name
-
-    learn: bool = False
+    sessions: CurrentSession
+    transfers: Transfers
+    tasks: Tasks
 
 
 @dataclass(frozen=True)
@@ -90,12 +67,14 @@ class Method:
         run: carries it out within so many seconds, blocking; returns the bare result, or raises `SFTPError`.
         lane: which calls it waits behind.
         failed: the `result` of an answer that it was not carried out.
+        repeatable: whether doing it again, after it was interrupted, ends as doing it once.
     """
 
     request: type[Request]
-    run: Callable[[CurrentSession, Any, float], Any]
+    run: Callable[[Parts, Any, float], Any]
     lane: Lane
     failed: bool | None = False
+    repeatable: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,49 +95,52 @@ class Response:
     code: str | None = None
 
 
-def _is_connected(sessions: CurrentSession, _request: Request, timeout: float) -> bool:
-    return sessions.is_connected(timeout)
+def _is_connected(parts: Parts, _request: Request, timeout: float) -> bool:
+    return parts.sessions.is_connected(timeout)
 
 
-def _disconnect(sessions: CurrentSession, _request: Request, _timeout: float) -> None:
-    sessions.disconnect()
+def _disconnect(parts: Parts, _request: Request, _timeout: float) -> None:
+    parts.sessions.disconnect()
 
 
-def _exists(sessions: CurrentSession, request: PathRequest, timeout: float) -> bool:
-    with sessions.use() as session:
+def _exists(parts: Parts, request: PathRequest, timeout: float) -> bool:
+    with parts.sessions.use() as session:
         return session.exists(request.path, timeout=timeout)
 
 
-def _download_file(sessions: CurrentSession, request: CopyRequest, timeout: float) -> bool:
-    with sessions.use() as session:
-        session.download_file(request.source, request.dest, timeout=timeout)
+def _download_file(parts: Parts, request: TransferRequest, timeout: float) -> bool:
+    parts.transfers.move("download_file", request, timeout)
     return True
 
 
-def _upload_file(sessions: CurrentSession, request: CopyRequest, timeout: float) -> bool:
-    with sessions.use() as session:
-        session.upload_file(request.source, request.dest, timeout=timeout)
+def _upload_file(parts: Parts, request: TransferRequest, timeout: float) -> bool:
+    parts.transfers.move("upload_file", request, timeout)
     return True
 
 
-def _delete_file(sessions: CurrentSession, request: PathRequest, timeout: float) -> bool:
-    with sessions.use() as session:
+def _delete_file(parts: Parts, request: PathRequest, timeout: float) -> bool:
+    with parts.sessions.use() as session:
         session.delete_file(request.path, timeout=timeout)
     return True
 
 
-def _move_file(sessions: CurrentSession, request: CopyRequest, timeout: float) -> bool:
-    with sessions.use() as session:
+def _move_file(parts: Parts, request: CopyRequest, timeout: float) -> bool:
+    with parts.sessions.use() as session:
         session.move_file(request.source, request.dest, timeout=timeout)
     return True
 
 
-def _list_files(sessions: CurrentSession, request: ListRequest, timeout: float) -> list[str]:
-    with sessions.use() as session:
+def _only_as_a_task(_parts: Parts, _request: FolderRequest, _timeout: float) -> None:
+    message = "this is done as a task only"  # which is what the dispatcher makes of it
+    raise InvalidRequest(message)
+
+
+def _list_files(parts: Parts, request: ListRequest, timeout: float) -> list[str]:
+    with parts.sessions.use() as session:
         paths = session.list_files(request.path, request.file_pattern, timeout=timeout)
     start = 0 if request.after is None else bisect_right(paths, request.after)
     page = paths[start:] if request.limit is None else paths[start : start + request.limit]
-    if _encoded_size(page) > RESPONSE_MAXIMUM:
+    if encoded_size(page) > RESPONSE_MAXIMUM:
         message = (
             f"{len(page)} paths are more than a response may hold ({RESPONSE_MAXIMUM} bytes): ask for pages, "
             'with "limit": n and then "after": the last path of the page before'
@@ -167,8 +149,8 @@ def _list_files(sessions: CurrentSession, request: ListRequest, timeout: float) 
     return page
 
 
-def _test_connection(sessions: CurrentSession, request: TestRequest, timeout: float) -> dict[str, Any]:
-    with sessions.use() as session:
+def _test_connection(parts: Parts, request: TestRequest, timeout: float) -> dict[str, Any]:
+    with parts.sessions.use() as session:
         server = session.test_connection(learn=request.learn, timeout=timeout)
     return {
         "authenticated": True,
@@ -179,16 +161,39 @@ def _test_connection(sessions: CurrentSession, request: TestRequest, timeout: fl
     }
 
 
+def _get_task_status(parts: Parts, request: TaskRequest, _timeout: float) -> dict[str, Any]:
+    return parts.tasks.status(request.task_id)
+
+
+def _cancel_task(parts: Parts, request: TaskRequest, timeout: float) -> bool:
+    return parts.tasks.cancel(request.task_id, timeout)
+
+
+def _list_tasks(parts: Parts, request: ListTasksRequest, _timeout: float) -> list[dict[str, Any]]:
+    page, size = [], len("[]")
+    for task in parts.tasks.newest(min(request.limit or TASKS_SHOWN, TASKS_SHOWN), request.after):
+        size += encoded_size(task) + len(", ")
+        if size > RESPONSE_MAXIMUM:
+            break
+        page.append(task)
+    return page
+
+
 METHODS: Mapping[str, Method] = {
     "is_connected": Method(Request, _is_connected, Lane.CONTROL),
     "disconnect": Method(Request, _disconnect, Lane.CONTROL),
     "exists": Method(PathRequest, _exists, Lane.QUICK),
-    "download_file": Method(CopyRequest, _download_file, Lane.TRANSFER),
-    "upload_file": Method(CopyRequest, _upload_file, Lane.TRANSFER),
-    "delete_file": Method(PathRequest, _delete_file, Lane.QUICK),
+    "download_file": Method(TransferRequest, _download_file, Lane.TRANSFER, repeatable=True),
+    "upload_file": Method(TransferRequest, _upload_file, Lane.TRANSFER, repeatable=True),
+    "delete_file": Method(DeleteRequest, _delete_file, Lane.QUICK),
     "move_file": Method(CopyRequest, _move_file, Lane.QUICK),
     "list_files": Method(ListRequest, _list_files, Lane.QUICK, failed=None),
     "test_connection": Method(TestRequest, _test_connection, Lane.QUICK),
+    "download_files": Method(FolderRequest, _only_as_a_task, Lane.TASKS),
+    "upload_files": Method(FolderRequest, _only_as_a_task, Lane.TASKS),
+    "get_task_status": Method(TaskRequest, _get_task_status, Lane.TASKS, failed=None),
+    "cancel_task": Method(TaskRequest, _cancel_task, Lane.TASKS),
+    "list_tasks": Method(ListTasksRequest, _list_tasks, Lane.TASKS, failed=None),
 }
 
 
@@ -222,6 +227,11 @@ def succeeded(result: Any) -> Response:
     return Response(200, result)
 
 
+def accepted(task_id: str) -> Response:
+    """Word the answer to a call that became a task."""
+    return Response(202, {"task_id": task_id})
+
+
 def refused(name: str, error: SFTPError) -> Response:
     """Word the answer to a call that was not carried out."""
     method = METHODS.get(name)
@@ -242,5 +252,6 @@ def _example(request: type[Request]) -> str:
     return json.dumps(dict.fromkeys(required, "…"), ensure_ascii=False)
 
 
-def _encoded_size(value: Any) -> int:
+def encoded_size(value: Any) -> int:
+    """Return the bytes of a value in a response."""
     return len(json.dumps(value))  # as the SDK encodes it: ASCII only

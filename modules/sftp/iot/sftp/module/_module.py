@@ -12,16 +12,25 @@ from iot.sftp.client import __version__
 from iot.sftp.module._configuration import Configuration
 from iot.sftp.module._current_session import CurrentSession
 from iot.sftp.module._dispatch import Dispatcher
+from iot.sftp.module._events import Announcer
 from iot.sftp.module._hub import Hub, HubLost, in_words, pauses
+from iot.sftp.module._journal import Journal
 from iot.sftp.module._logging import log_loop_exception
+from iot.sftp.module._methods import Parts
 from iot.sftp.module._reported import Reporter
+from iot.sftp.module._request_ids import RequestIds
+from iot.sftp.module._slots import Slots
+from iot.sftp.module._tasks import Tasks
+from iot.sftp.module._transfers import Transfers
 
 if TYPE_CHECKING:
+    from iot.sftp.client import SFTPError
     from iot.sftp.module._current_session import ConnectionState
     from iot.sftp.module._environment import Environment
 
 CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
 TWIN_HEADSTART = 5.0  # seconds that methods wait for the first configuration
+TRANSFERS = 2  # at a time, until the twin says otherwise
 STALE_TRIES = 5  # fetches of a twin that is older than the one that was announced
 
 _log = logging.getLogger(__name__)
@@ -38,10 +47,21 @@ class Module:
         self._announced = 0  # the highest $version that the hub has announced
         self._twin_applied = asyncio.Event()
         self._sessions = CurrentSession(self._show_connection)
-        self._dispatcher = Dispatcher(self._sessions)
+        slots, transfers = Slots(TRANSFERS), Transfers(self._sessions)
+        journal = Journal(environment.state_dir, self._show_journal)
+        self._tasks = Tasks(journal, slots, transfers.work, on_end=self._task_ended)
+        self._dispatcher = Dispatcher(Parts(self._sessions, transfers, self._tasks), slots, RequestIds(journal))
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired)
+        self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
-        self._configuration = Configuration(environment, self._sessions, self._dispatcher, self._reporter)
+        self._configuration = Configuration(
+            environment,
+            sessions=self._sessions,
+            slots=slots,
+            transfers=transfers,
+            announcer=self._announcer,
+            reporter=self._reporter,
+        )
 
     def stop(self) -> None:
         """Ask the module to end; from any thread."""
@@ -52,7 +72,9 @@ class Module:
         self._loop.set_exception_handler(log_loop_exception)
         _log.info("module sftp %s starts", __version__)
         stop = asyncio.create_task(self._stop.wait())
-        work = [asyncio.create_task(part) for part in (self._hub.run(), self._follow_twin(), self._reporter.run())]
+        self._tasks.start()
+        parts = (self._hub.run(), self._follow_twin(), self._reporter.run(), self._announcer.run())
+        work = [asyncio.create_task(part) for part in parts]
         await asyncio.wait({stop, *work}, return_when=asyncio.FIRST_COMPLETED)
         status = 0 if stop.done() else self._explain(work)
         _log.info("module sftp stops")
@@ -72,17 +94,36 @@ class Module:
 
     async def _close(self) -> None:
         # Ends what runs in the threads, so that those calls are answered before the hub is left
-        closing = self._loop.run_in_executor(None, self._sessions.close)
-        await asyncio.wait({closing}, timeout=1)
+        closing = self._loop.run_in_executor(None, self._end_work)
+        await asyncio.wait({closing}, timeout=1.5)
         await self._hub.close(CLOSE_LIMIT - 1)
+
+    def _end_work(self) -> None:
+        self._tasks.stop(1)
+        self._sessions.close()
+
+    def _task_ended(self) -> None:
+        self._announcer.wake()
+
+    def _show_journal(self, trouble: SFTPError | None) -> None:
+        def show() -> None:
+            self._configuration.report_journal(trouble)
+
+        self._loop.call_soon_threadsafe(show)
 
     def _show_connection(self, state: ConnectionState) -> None:
         def show() -> None:
             self._configuration.report_connection(state)
 
         self._loop.call_soon_threadsafe(show)  # any thread may have found it
+        if state.state in {"connecting", "connected"}:
+            self._loop.call_soon_threadsafe(self._wake_tasks)
+
+    def _wake_tasks(self) -> None:
+        self._tasks.wake()
 
     async def _connected(self) -> None:
+        self._announcer.wake()
         self._reporter.doubt()
         self._twin_applied.clear()
         self._twin_wanted.set()

@@ -216,8 +216,7 @@ class Tasks:
             Busy: too many tasks have not ended yet.
             SFTPError: the journal cannot be written.
         """
-        record = Record(uuid.uuid4().hex, method, dict(request), time_limit, announce=announce)
-        record.details.update(details or {})
+        record = new_record(method, request, time_limit=time_limit, announce=announce, details=details)
         self.accept(record)
         return record.task_id
 
@@ -557,6 +556,19 @@ class Tasks:
             self._take(record, _remaining(record))
         if new:
             _log.info("%d tasks go on that were accepted before the module started", len(new))
+
+
+def new_record(
+    method: str,
+    request: Mapping[str, Any],
+    *,
+    time_limit: float = TIME_LIMIT,
+    announce: bool = True,
+    details: Mapping[str, Any] | None = None,
+) -> Record:
+    """Describe a new task, for `Tasks.accept`; see `Tasks.submit` for the parameters."""
+    task_id = uuid.uuid4().hex
+    return Record(task_id, method, dict(request), time_limit, announce=announce, details=dict(details or {}))
 
 
 def _remaining(record: Record) -> float:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SECTIONS = ("sftp", "transfers", "logLevel")
+SECTIONS = ("sftp", "transfers", "logLevel", "events")
 CONCURRENCY_MAXIMUM = 16
+BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
 SECONDS_MINIMUM, SECONDS_MAXIMUM = 0.001, 86_400  # as the client's `TimeLimits`
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class ServerSection(Document, alias_generator=to_camel):
         used = (("privateKey", self.private_key), ("password", self.password))
         return "+".join(name for name, secret in used if secret is not None)
 
-    def as_settings(self, known_hosts: Path) -> ServerSettings:
+    def as_settings(self, known_hosts: Path, unfinished: Path) -> ServerSettings:
         """Return the client's settings."""
         return ServerSettings(
             host=self.host,
@@ -110,6 +111,7 @@ class ServerSection(Document, alias_generator=to_camel):
             known_hosts=known_hosts,
             root=self.root,
             time_limits=TimeLimits(self.connect_timeout, self.stall_timeout, self.keep_alive),
+            state=unfinished,
         )
 
     def as_properties(self) -> dict[str, Any]:
@@ -121,12 +123,12 @@ class TransfersSection(Document, alias_generator=to_camel):
     """The section `transfers`."""
 
     concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MAXIMUM)] = 2
-    verify: Literal["size"] = "size"
-    bandwidth_limit: None = None
+    verify: Literal["size", "sha256"] = "size"
+    bandwidth_limit: Annotated[int, Field(ge=1, le=BANDWIDTH_MAXIMUM)] | None = None
 
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported."""
-        return {"concurrency": self.concurrency, "verify": self.verify}
+        return self.model_dump(by_alias=True, exclude_none=True)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Desired:
         sftp: the server.
         transfers: how files are moved.
         log_level: `debug`, `info`, `warning` or `error`.
+        events: whether the ends of tasks are told.
         unknown: names of sections that are none.
     """
 
@@ -155,6 +158,7 @@ class Desired:
     sftp: Section[ServerSection]
     transfers: Section[TransfersSection]
     log_level: Section[str]
+    events: Section[bool]
     unknown: tuple[str, ...]
 
 
@@ -168,6 +172,7 @@ def read_desired(document: Mapping[str, Any]) -> Desired:
         sftp=_server(document.get("sftp")),
         transfers=_transfers(document.get("transfers")),
         log_level=_log_level(document.get("logLevel")),
+        events=_events(document.get("events")),
         unknown=tuple(name for name in names if name not in SECTIONS),
     )
 
@@ -193,6 +198,12 @@ def _transfers(content: Any) -> Section[TransfersSection]:
         return Section(TransfersSection.model_validate(content))
     except ValidationError as error:
         return Section(error=explain(error, TransfersSection, whole="transfers"))
+
+
+def _events(content: Any) -> Section[bool]:
+    if content is None or isinstance(content, bool):
+        return Section(content)
+    return Section(error="'events' must be true or false")
 
 
 def _log_level(content: Any) -> Section[str]:

@@ -22,7 +22,6 @@ EXPECTATIONS = {
     "bool_type": "must be true or false",
     "float_type": "must be a number",
     "int_type": "must be a whole number",
-    "none_required": "must be null in this version",
     "tuple_type": "must be a list",
 }
 

@@ -1,0 +1,91 @@
+"""Moving files on the session in force, for calls that wait and for tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from iot.sftp.module._logging import printable, shortened
+from iot.sftp.module._requests import FolderRequest, TransferRequest
+from iot.sftp.module._tasks import Outcome, Progress
+
+if TYPE_CHECKING:
+    from iot.sftp.client import FolderProgress, FolderTransfer, SFTPSession
+    from iot.sftp.module._current_session import CurrentSession
+    from iot.sftp.module._tasks import Job
+
+TEXT_SHOWN = 300  # characters of a path or a message of one of many files
+
+
+class Transfers:
+    """Carries transfers out, as the section `transfers` of the twin wants them."""
+
+    def __init__(self, sessions: CurrentSession) -> None:
+        """Use the session in force."""
+        self._sessions = sessions
+        self.verify: Literal["size", "sha256"] = "size"
+
+    def move(self, method: str, request: TransferRequest, timeout: float) -> None:
+        """Move one file within `timeout` seconds."""
+        with self._sessions.use() as session:
+            transfer = session.download_file if method == "download_file" else session.upload_file
+            transfer(request.source, request.dest, timeout=timeout, verify=self.verify)
+
+    def work(self, job: Job) -> Outcome:
+        """Do one try of a task, without a time limit: the task's own ends it."""
+        with self._sessions.use() as session:
+            if job.method in ("download_files", "upload_files"):
+                return _move_folder(session, job, FolderRequest.model_validate(job.request))
+            return self._move_file(session, job, TransferRequest.model_validate(job.request))
+
+    def _move_file(self, session: SFTPSession, job: Job, request: TransferRequest) -> Outcome:
+        transfer = session.download_file if job.method == "download_file" else session.upload_file
+        done = transfer(
+            request.source,
+            request.dest,
+            progress=lambda done, total: job.report(Progress(done, total)),
+            cancelled=job.cancelled,
+            verify=self.verify,
+        )
+        details = {"verified": done.verified, "atomic": done.atomic}
+        return Outcome(Progress(done.bytes, done.bytes, details))
+
+
+def _move_folder(session: SFTPSession, job: Job, request: FolderRequest) -> Outcome:
+    transfer = session.download_files if job.method == "download_files" else session.upload_files
+    # After an interruption, what has arrived is not moved again
+    again = job.tries > 0 and request.if_exists == "replace"
+    done = transfer(
+        request.source,
+        request.dest,
+        file_pattern=request.file_pattern,
+        recursive=request.recursive,
+        if_exists="skip_same" if again else request.if_exists,
+        then="move" if isinstance(request.then, dict) else request.then,
+        move_to=request.then["move"] if isinstance(request.then, dict) else None,
+        min_age=request.min_age,
+        progress=lambda done: job.report(_folder_progress(done)),
+        cancelled=job.cancelled,
+    )
+    progress = _folder_progress(done)
+    if not done.failed:
+        return Outcome(progress)
+    first = done.failures[0]
+    return Outcome(progress, first.code, f"{done.failed} files failed, the first one '{first.path}': {first.message}")
+
+
+def _folder_progress(done: FolderProgress | FolderTransfer) -> Progress:
+    details: dict[str, Any] = {
+        "files": done.files,
+        "total_files": done.total_files,
+        "skipped": done.skipped,
+        "failed": done.failed,
+        "failures": [
+            {
+                "path": printable(shortened(failure.path, TEXT_SHOWN)),
+                "code": failure.code,
+                "message": printable(shortened(failure.message, TEXT_SHOWN)),
+            }
+            for failure in done.failures
+        ],
+    }
+    return Progress(done.bytes, done.total_bytes, details)
