@@ -97,10 +97,11 @@ class IoTSFTPClient:
                 private_key=_private_key(private_key),
                 passphrase=_secret("passphrase", passphrase),
                 host_keys=_pins(host_keys),
-                known_hosts=_default_known_hosts() if known_hosts is None else _file("known_hosts", known_hosts),
+                known_hosts=_in_state("known_hosts") if known_hosts is None else _file("known_hosts", known_hosts),
                 known_hosts_files=_believed_known_hosts(),
                 root=root,
                 time_limits=TimeLimits(connect_timeout, stall_timeout, keep_alive),
+                state=_in_state("transfers"),
             )
         except ValueError as error:
             raise ValueError(_in_arguments(str(error))) from None
@@ -250,13 +251,13 @@ def _pins(host_keys: Iterable[str]) -> tuple[str, ...]:
         raise ValueError(message) from None
 
 
-def _default_known_hosts() -> Path | None:
-    """Return the file of our own in the user's state directory, or `None` for a user without a home."""
+def _in_state(name: str) -> Path | None:
+    """Return a place of our own in the user's state directory, or `None` for a user without a home."""
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     except RuntimeError:
         return None
-    return Path(state) / "iot-sftp-client" / "known_hosts"
+    return Path(state) / "iot-sftp-client" / name
 
 
 def _believed_known_hosts() -> tuple[Path, ...]:

@@ -17,7 +17,6 @@ and of `Packetizer` the attributes below that begin with `_Packetizer__`. pyproj
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import TYPE_CHECKING, Any, Union
 
@@ -94,7 +93,8 @@ class ChannelData(Message):
         struct.pack_into(">IB", buffer, 0, 1 + size + padding, padding)
         DATA_HEADER.pack_into(buffer, start, MSG_CHANNEL_DATA, self._channel, len(self._data))
         buffer[start + DATA_HEADER.size : start + size] = self._data
-        buffer[start + size : start + size + padding] = os.urandom(padding)
+        # Zeros, as paramiko and OpenSSH do with stream ciphers: what is encrypted and authenticated gains nothing by more.
+        buffer[start + size : start + size + padding] = bytes(padding)
         return buffer[: start + size + padding]
 
 

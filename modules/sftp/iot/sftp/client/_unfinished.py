@@ -58,6 +58,9 @@ class Progress:
     aside: str = ""
 
 
+EMPTY = Progress("", [], "")
+
+
 class Record:
     """The record of one destination, which is ours as long as we hold it."""
 
@@ -140,28 +143,36 @@ class Unfinished:
                 self._held.discard(name)
 
     def abandoned(self, direction: str) -> Iterator[tuple[Record, Progress]]:
-        """Give each record of a direction whose transfer has ended without cleaning up, and will not go on: hold it meanwhile."""
-        for name in self._names():
+        """Give what is known of each transfer that ended without cleaning up and will not go on, and hold it meanwhile."""
+        for name in {*self._names(), *self.remembered}:
             with self._lock:
                 if name in self._held:
                     continue
                 self._held.add(name)
             descriptor = self._lock_file(name)
             try:
-                if descriptor is None or descriptor == BUSY:
-                    continue
-                progress = _read(descriptor)
-                if progress is None:
-                    self.remove(name)
-                elif progress.direction != direction:
-                    continue
-                elif progress.aside or progress.whole < WORTH_KEEPING or _age(descriptor) > KEPT_FOR:
+                progress = self._abandoned(name, descriptor)
+                if progress is not None and progress.direction == direction:
                     yield Record(self, name, descriptor), progress
             finally:
                 if descriptor is not None and descriptor != BUSY:
-                    os.close(descriptor)
+                    self._give_up(name, descriptor)
                 with self._lock:
                     self._held.discard(name)
+
+    def _abandoned(self, name: str, descriptor: int | None) -> Progress | None:
+        if descriptor == BUSY:
+            return None
+        age = 0.0
+        progress = self.remembered.get(name)
+        if descriptor is not None:
+            age = time.time() - os.fstat(descriptor).st_mtime
+            progress = progress or _read(descriptor)
+            if progress is None:
+                self.remove(name)
+        if progress is None or not (progress.aside or progress.whole < WORTH_KEEPING or age > KEPT_FOR):
+            return None
+        return progress
 
     def remove(self, name: str) -> None:
         """Remove a record's file."""
@@ -226,12 +237,5 @@ def _read(descriptor: int) -> Progress | None:
         progress = Progress(**content)
     except (OSError, ValueError, TypeError):
         return None
-    shaped = isinstance(progress.source, list) and isinstance(progress.server, list)
-    texts = (progress.direction, progress.dest, progress.directory, progress.temporary, progress.aside)
-    if not shaped or not all(isinstance(text, str) for text in texts) or not isinstance(progress.whole, int):
-        return None
-    return progress
+    return progress if all(type(value) is type(getattr(EMPTY, name)) for name, value in vars(progress).items()) else None
 
-
-def _age(descriptor: int) -> float:
-    return time.time() - os.fstat(descriptor).st_mtime
