@@ -3,6 +3,8 @@
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
 PYTEST_OPTIONS ?=
+PLATFORM ?= amd64
+IMAGES_OPTIONS ?=
 BENCH_OPTIONS ?= --output benchmarks
 ENVIRONMENT := .venv
 SIBLINGS := .venv-siblings
@@ -10,7 +12,7 @@ BENCH := .venv-bench
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test bench lint format requirements clean
+.PHONY: help demo test bench lint images format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -35,6 +37,10 @@ lint: $(ENVIRONMENT)/.dev ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd64 arm32v7 arm64v8"
+	tools/install-image-tools $(PLATFORM)
+	$(BIN)/python -m images $(IMAGES_OPTIONS) $(PLATFORM)
 
 format: $(ENVIRONMENT)/.dev ## put the code into its style, and mend what can be mended safely
 	$(BIN)/ruff check --fix
