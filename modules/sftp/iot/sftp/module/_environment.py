@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,8 @@ EDGE_VARIABLES = (
     "IOTEDGE_APIVERSION",
 )
 DEVELOPMENT_VARIABLES = ("EdgeHubConnectionString", "EdgeModuleCACertificateFile")
+
+TRIAL_SIZE = 4096  # bytes, a block of usual file systems
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,33 @@ def missing_variables(variables: Mapping[str, str]) -> list[str]:
 
 
 def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:
-    owner = f"{os.geteuid()}:{os.getegid()}"
-    host_side = f"the host's directory that is mounted at {directory}"
-    if not directory.is_dir():
-        _log.warning(
-            "%s: there is no directory %s, so %s. Mount one (createOptions, HostConfig.Binds), "
-            "made on the host with: sudo install -d -o %s -g %s DIRECTORY",
-            variable, directory, consequence, *owner.split(":"),
-        )  # fmt: skip
-    elif not os.access(directory, os.R_OK | os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        _log.warning(
-            "%s: the module (uid:gid %s) may not write in %s, so %s. On %s run: sudo chown -R %s DIRECTORY",
-            variable, owner, directory, consequence, host_side, owner,
-        )  # fmt: skip
+    """Log what is wrong with a directory, if anything is; the module goes on, and each call tries anew."""
+    try:
+        _try_to_write(directory)
+    except OSError as error:
+        owner, group = os.geteuid(), os.getegid()
+        made = f"made on the host with: sudo install -d -o {owner} -g {group} DIRECTORY"
+        host_side = f"On the host's directory that is mounted at {directory} run"
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            fault = f"there is no directory {directory}"
+            remedy = f"Mount one (createOptions, HostConfig.Binds), {made}"
+        elif error.errno == errno.EROFS:
+            fault = f"{directory} is read-only"
+            remedy = f'Mount a directory (createOptions, HostConfig.Binds: "DIRECTORY:{directory}"), {made}'
+        elif error.errno in {errno.EACCES, errno.EPERM}:
+            fault = f"the module (uid:gid {owner}:{group}) may not write in {directory}"
+            remedy = f"{host_side}: sudo chown -R {owner}:{group} DIRECTORY"
+        elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            fault = f"there is no space left in {directory}"
+            remedy = f"{host_side}, and free what it shows: df -h DIRECTORY; df -i DIRECTORY"
+        else:
+            fault = f"nothing can be written in {directory} ({error.strerror})"
+            remedy = f"{host_side}: ls -ld DIRECTORY; df -h DIRECTORY"
+        _log.warning("%s: %s, so %s. %s", variable, fault, consequence, remedy)
+
+
+def _try_to_write(directory: Path) -> None:
+    """Write to a file that is gone at once: modes tell of no full disk and no read-only mount."""
+    with tempfile.TemporaryFile(dir=directory, prefix=".iot-sftp-", buffering=0) as file:
+        os.pwrite(file.fileno(), bytes(TRIAL_SIZE), 0)
+    os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))  # to list it, another permission is needed
