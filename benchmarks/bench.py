@@ -19,7 +19,7 @@ from tests.servers import Server, openssh
 
 from benchmarks import ceiling, proxy
 from benchmarks.peers import PEERS, Job, Peer, Place
-from benchmarks.processes import Run, children, cpu_seconds, run
+from benchmarks.processes import Run, children, cpu_seconds, cpu_seconds_of_adopted, run
 from benchmarks.rows import MIB, Row
 
 CIPHER = "aes128-gcm@openssh.com"
@@ -125,13 +125,14 @@ class _OneRun:
         command = peer.command(self.place, job, home)
         handed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         environment = handed_on | {"HOME": str(home), "LANG": "C.UTF-8"}
+        own = set(children(os.getpid()))
         server_before, proxy_before = self._server_cpu(), self._proxy_cpu()
         result = run(command, environment, home, TIME_LIMIT)
         if result.failure is None:
             result = replace(result, failure=what_is_wrong(job))
         return replace(
             result,
-            server_cpu_seconds=self._server_cpu() - server_before,
+            server_cpu_seconds=self._server_cpu() - server_before + cpu_seconds_of_adopted(own),
             proxy_cpu_seconds=self._proxy_cpu() - proxy_before,
         )
 

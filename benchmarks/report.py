@@ -134,7 +134,8 @@ def _cells(result: dict[str, Any], taken: Figures) -> list[str]:
 def _remarks(result: dict[str, Any]) -> list[str]:
     row, alone = result["row"], result["proxy_alone"]
     counts = f"{row['repeats']} {'run' if row['repeats'] == 1 else 'runs'} of each, in turn: median (least to most)."
-    remarks = [f"{counts} {row['note']}".strip()]
+    once = [PEERS[name].title for name in row["once"]] if row["repeats"] > 1 else []
+    remarks = [" ".join(part for part in (counts, f"Once: {', '.join(once)}." if once else "", row["note"]) if part)]
     if alone is not None:
         remarks.append(
             f"The proxy alone, between a plain sender and a plain receiver: {alone['speed'] / MB:,.2f} MB/s, "

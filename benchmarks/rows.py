@@ -55,7 +55,7 @@ ROWS = {
     row.name: row
     for row in (
         Row("loopback", "256 MiB on loopback", ("get", "put"), 256 * MIB, repeats=5),
-        Row("rtt50", "64 MiB, 50 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.05)),
+        Row("rtt50", "64 MiB, 50 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.05), once=("lftp",)),
         Row(
             "rtt200",
             "64 MiB, 200 ms round trip",
@@ -84,6 +84,7 @@ ROWS = {
             100,
             link=Link(0.02),
             repeats=2,
+            once=("lftp", "pysftp"),
             note="A hundred files rather than a thousand, since most clients need a tenth of a second for each.",
         ),
         Row(
@@ -95,7 +96,6 @@ ROWS = {
             link=Link(0.02),
             clients=("ours", "openssh", "rclone"),
             once=("openssh", "rclone"),
-            note="The peers once only, since they need minutes.",
         ),
         Row("list", "a listing of 50,000 names, loopback", ("list",), 0, 50_000),
         Row(

@@ -98,6 +98,12 @@ def test_a_client_that_fails_is_told_of_and_has_no_figures(
     assert words in report.table(result)
 
 
+def test_clients_that_are_measured_once_are_named(server: Bench) -> None:
+    result = bench.measure(server, replace(TINY, once=("openssh",)), say_nothing)
+
+    assert "2 runs of each, in turn: median (least to most). Once: OpenSSH sftp." in report.table(result)
+
+
 def test_a_wrong_byte_is_noticed(tmp_path: Path) -> None:
     source, dest = tmp_path / "source", tmp_path / "dest"
     source.write_bytes(b"right")
