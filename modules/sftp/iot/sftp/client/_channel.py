@@ -20,7 +20,7 @@ import time
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, Union
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from iot.sftp.client._errors import (
     ConnectionLost,
@@ -129,7 +129,7 @@ class FileWrite(NamedTuple):
         return buffer[:end]
 
 
-Outgoing = Union[bytes, FileWrite]
+Outgoing = bytes | FileWrite
 
 
 class SFTPChannel:
@@ -205,8 +205,12 @@ class SFTPChannel:
     def withdraw_writes(self, handle: bytes) -> None:
         """Take WRITE requests back that were not sent yet: nobody waits for them any more."""
         with self._lock:
-            stay = (item for item in self._to_write if not isinstance(item, FileWrite) or item.handle != handle)
-            self._to_write = deque(stay)
+            items, self._to_write = self._to_write, deque()
+            for item in items:
+                if isinstance(item, FileWrite) and item.handle == handle:
+                    self._replies.pop(item.number, None)
+                else:
+                    self._to_write.append(item)
 
     @property
     def closed(self) -> bool:
@@ -407,8 +411,8 @@ class _Parser:
     def _act(self, start: memoryview) -> None:
         self._begun = True
         if start[4] == Kind.DATA and len(start) == DATA_HEADER.size:
-            _, _, number, size = DATA_HEADER.unpack_from(start)
-            landing = self._landing_of(number)
+            length, _, number, size = DATA_HEADER.unpack_from(start)
+            landing = self._landing_of(number) if 4 + length == len(start) + size else None
             if landing is not None:
                 self._landing, self._number, self._missing = landing, number, size
                 landing.announce(size)

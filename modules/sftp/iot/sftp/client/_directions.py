@@ -128,7 +128,7 @@ class Uploads:
                 self._sent[found.path] = _identity(descriptor)
             self._tree.make_parent(remote, found.path)
             end = posixpath.join(self._dest, found.path)
-            return upload_file(remote, descriptor, None, end, self._terms, no_spare).size
+            return upload_file(remote, descriptor, None, end, terms=self._terms, spare=no_spare).size
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the local file is not there any more."""

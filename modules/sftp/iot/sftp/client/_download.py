@@ -52,7 +52,7 @@ def download_file(remote: RemoteFiles, source: str, local_files: LocalFiles, des
         key = "download", directory.st_dev, directory.st_ino, place.name
         with terms.unfinished.held(key, place.path) as record:
             try:
-                return _Run(remote, source, attributes, place, record, terms).run()
+                return _Run(remote, source, attributes, place, record=record, terms=terms).run()
             except OSError as error:
                 raise from_os_error(error, place.path) from error
 
@@ -66,6 +66,7 @@ class _Run:
         source: str,
         attributes: Attributes,
         place: LocalName,
+        *,
         record: Record,
         terms: Terms,
     ) -> None:
@@ -107,7 +108,9 @@ class _Run:
             if whole >= WORTH_KEEPING and time.monotonic() >= self._next_save:
                 self._save(descriptor, whole)
 
-        download = Download(self._remote, handle, self._source, descriptor, self._terms.limit, on_progress)
+        download = Download(
+            self._remote, handle, self._source, descriptor, limit=self._terms.limit, on_progress=on_progress
+        )
         try:
             size = download.run(start, self._before.size or 0)
         except (ConnectionLost, DeadlineExceeded) as error:

@@ -37,6 +37,10 @@ class Window:
         self._best = 0.0
         self._growing = True
 
+    def grow(self) -> None:
+        """Look again for how much the link carries: there is a further way."""
+        self._growing = True
+
     def arrived(self, count: int) -> None:
         """Take note of bytes that are not on their way any more."""
         now = time.monotonic()
@@ -72,7 +76,7 @@ class Limit:
 
     @bytes_per_second.setter
     def bytes_per_second(self, rate: int | None) -> None:
-        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or rate < 1):
+        if rate is not None and (type(rate) is not int or rate < 1):
             message = f"a limit is a whole number of bytes per second, at least 1, or None, not {rate!r}"
             raise ValueError(message)
         with self._lock:

@@ -18,7 +18,7 @@ and of `Packetizer` the attributes below that begin with `_Packetizer__`. pyproj
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._host_keys import HostKeyPolicy
 
-Data = Union[bytes, memoryview]
+Data = bytes | memoryview
 
 # The server may send as much before we say that we have taken it. What arrives is taken at once, so that this costs no
 # memory: TCP holds a fast server back. So large a window is adjusted so seldom that nobody ever waits for it.
@@ -93,7 +93,7 @@ class ChannelData(Message):
         struct.pack_into(">IB", buffer, 0, 1 + size + padding, padding)
         DATA_HEADER.pack_into(buffer, start, MSG_CHANNEL_DATA, self._channel, len(self._data))
         buffer[start + DATA_HEADER.size : start + size] = self._data
-        # Zeros, as paramiko and OpenSSH do with stream ciphers: what is encrypted and authenticated gains nothing by more.
+        # Zeros, as paramiko and OpenSSH do with stream ciphers: encrypted and authenticated, more gains nothing.
         buffer[start + size : start + size + padding] = bytes(padding)
         return buffer[: start + size + padding]
 
@@ -332,7 +332,7 @@ class Inlet(BufferedPipe):  # type: ignore[type-arg] # generic in its stubs alon
 
 
 def divert(channel: paramiko.Channel, on_data: Callable[[Data], None], on_end: Callable[[], None]) -> None:
-    """Hand what arrives on a channel to `on_data`, in paramiko's own thread; see `Inlet`. To be done before any does."""
+    """Hand what arrives on a channel to `on_data`, in paramiko's own thread, from the beginning on; see `Inlet`."""
     channel.in_buffer = Inlet(on_data, on_end)
 
 
@@ -345,17 +345,17 @@ def send_all(channel: paramiko.Channel, data: memoryview) -> None:
     transport: Any = channel.get_transport()
     while data:
         with channel.lock:
-            size = channel._wait_for_send_window(len(data))  # type: ignore[attr-defined]
+            size = channel._wait_for_send_window(len(data))  # type: ignore[attr-defined]  # noqa: SLF001 - see above
         if size == 0:
             message = "the channel is closed"
             raise OSError(message)
-        transport._send_user_message(ChannelData(channel.remote_chanid, data[:size]))
+        transport._send_user_message(ChannelData(channel.remote_chanid, data[:size]))  # noqa: SLF001 - see above
         data = data[size:]
 
 
 def taken(channel: paramiko.Channel, size: int) -> int:
-    """Take note that so much of what arrived was used; return by how much the window is to be widened now, if at all."""
-    return int(channel._check_add_window(size))  # type: ignore[attr-defined]
+    """Take note that so much of what arrived was used; return by how much the window is to be widened now."""
+    return int(channel._check_add_window(size))  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 
 
 def widen_window(channel: paramiko.Channel, size: int) -> None:
@@ -365,7 +365,7 @@ def widen_window(channel: paramiko.Channel, size: int) -> None:
     message.add_int(channel.remote_chanid)
     message.add_int(size)
     transport: Any = channel.get_transport()
-    transport._send_user_message(message)
+    transport._send_user_message(message)  # noqa: SLF001 - see above
 
 
 def packetizer_class() -> type[Packetizer]:

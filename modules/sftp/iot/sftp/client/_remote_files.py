@@ -74,7 +74,7 @@ class RemoteFiles:
         self._channel.read(handle, offset, length, landing)
 
     def write(self, handle: bytes, offset: int, length: int, source: Source) -> Future[Reply]:
-        """Send a part of a local file to the same place of an open one, without waiting for the answer (section 6.4)."""
+        """Send a part of a local file to the same place of an open one, without waiting for it (section 6.4)."""
         return self._channel.write(handle, offset, length, source)
 
     def withdraw_writes(self, handle: bytes) -> None:
@@ -234,7 +234,7 @@ class RemoteFiles:
 
     @property
     def takes_parts_in_any_order(self) -> bool:
-        """Whether several handles may write one file at once: so with OpenSSH on a file system, not with object stores."""
+        """Whether several handles may write one file at once: with OpenSSH they may, with object stores not."""
         return "OpenSSH" in self._connection.info.server and self.offers(FSYNC)
 
     def run(self, command: str) -> bytes:

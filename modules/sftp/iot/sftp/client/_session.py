@@ -306,7 +306,7 @@ class SFTPSession:
         def work(attempt: _Attempt) -> Outcome:
             with self._local_files.source(source) as descriptor, attempt.transfer() as remote:
                 end, name = self._paths.on_server(dest), posixpath.basename(source)
-                return upload_file(remote, descriptor, name, end, terms, attempt.spare)
+                return upload_file(remote, descriptor, name, end, terms=terms, spare=attempt.spare)
 
         outcome = self._run("upload_file", source, timeout, work, dest, cancelled=cancelled)
         return Transfer.of(outcome, time.monotonic() - started)

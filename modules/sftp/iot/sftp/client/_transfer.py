@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._channel import Reply
     from iot.sftp.client._remote_files import RemoteFiles
 
+# What one of several lanes is given at most: what a channel of OpenSSH carries in one and a half round trips. More
+# would wait there while other lanes have nothing to do.
+OF_A_LANE = 3 * 1024 * 1024
 TICK = 0.1  # seconds between two reports of progress
 
 
@@ -83,7 +86,7 @@ class Work:
             self._in_flight += count
 
     def _answered(self, count: int) -> None:
-        """Take note of an answer (the caller holds the lock), and wake the one who waits if there is something to do."""
+        """Take note of an answer, under the lock, and wake the one who waits if there is something to do."""
         self._in_flight -= count
         self._window.arrived(count)
         if self._in_flight <= self._window.size // 2 or self._failure:
@@ -135,6 +138,7 @@ class Download(Work):
         handle: bytes,
         path: str,
         descriptor: int,
+        *,
         limit: Limit,
         on_progress: Callable[[int], None],
     ) -> None:
@@ -179,9 +183,10 @@ class Download(Work):
             offset, length = piece
             self._limit.wait_for_turn(length, self._remote.deadline)
             self._sent(length)
+            is_last = offset >= self._size
             self._remote.read(self._handle, offset, length, _Piece(self, offset, length))
-            if self._probing and self.after is None:
-                self.after = self._remote.send(Kind.FSTAT, string(self._handle))
+            # What the rest of a short answer is read after is not what it is by then: that is asked anew.
+            self.after = self._remote.send(Kind.FSTAT, string(self._handle)) if is_last else None
 
     def _next_piece(self) -> tuple[int, int] | None:
         """Return offset and length of what to ask for next, if there is room for it in the window."""
@@ -221,7 +226,7 @@ class Download(Work):
                 self._failure = self._failure or error
             elif reply is not None:
                 self._meet_end_or_refusal(piece, reply)
-            else:
+            elif not self._over and self._failure is None:  # otherwise it was not stored
                 self._pieces.add(piece.offset, piece.offset + piece.got)
                 if piece.offset >= self._size:  # the file has grown
                     self._size = self._next = piece.offset + piece.got
@@ -297,6 +302,7 @@ class Upload(Work):
         handle: bytes,
         path: str,
         descriptor: int,
+        *,
         limit: Limit,
         on_progress: Callable[[int], None],
     ) -> None:
@@ -304,12 +310,14 @@ class Upload(Work):
         super().__init__(remote, path, limit, on_progress)
         self._lanes = [Lane(remote, handle)]
         self._source = Source(descriptor)
+        self.several = False  # whether further lanes are there or to come
         self._request_size = remote.request_sizes()[1]
 
     def add_lane(self, lane: Lane) -> None:
         """Use a further way from now on."""
         with self._lock:
             self._lanes.append(lane)
+            self._window.grow()
             self._wake.set()
 
     def send(self, start: int, size: int) -> None:
@@ -348,9 +356,9 @@ class Upload(Work):
 
     def _free_lane(self, length: int) -> Lane | None:
         with self._lock:
-            if not self._has_room(length):
-                return None
             lane = min(self._lanes, key=_in_flight)
+            if not self._has_room(length) or (self.several and lane.in_flight + length > OF_A_LANE):
+                return None
             lane.in_flight += length
             return lane
 
@@ -358,6 +366,8 @@ class Upload(Work):
         error = future.exception()
         with self._lock:
             lane.in_flight -= length
+            if self.several:
+                self._wake.set()  # this lane has room, whatever the others have
             if isinstance(error, SFTPError):
                 self._failure = self._failure or error
             else:

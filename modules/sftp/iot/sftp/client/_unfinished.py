@@ -7,6 +7,7 @@ them are proven to be there. A process that is killed gives up the lock, and lea
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,7 +16,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -79,14 +80,16 @@ class Record:
 
     def save(self, progress: Progress) -> None:
         """Remember how far this transfer is."""
-        self._unfinished.remembered[self._name] = progress
         if self._descriptor is not None:
             try:
-                text = json.dumps(asdict(progress)).encode()
-                os.pwrite(self._descriptor, text, 0)
-                os.ftruncate(self._descriptor, len(text))
+                _write(self._descriptor, progress)
             except OSError as error:
                 logger.debug("The progress of a transfer cannot be written down: %s", error)
+            else:
+                # Another process may go on with it before we do: then what we remember is not true any more.
+                self._unfinished.remembered.pop(self._name, None)
+                return
+        self._unfinished.remembered[self._name] = replace(progress)
 
     def forget(self) -> None:
         """Take note that nothing is left to be done, and nothing to be cleaned up."""
@@ -143,7 +146,7 @@ class Unfinished:
                 self._held.discard(name)
 
     def abandoned(self, direction: str) -> Iterator[tuple[Record, Progress]]:
-        """Give what is known of each transfer that ended without cleaning up and will not go on, and hold it meanwhile."""
+        """Give what is known of each transfer that ended without cleaning up and will not go on; hold it meanwhile."""
         for name in {*self._names(), *self.remembered}:
             with self._lock:
                 if name in self._held:
@@ -181,9 +184,17 @@ class Unfinished:
             (self._directory / name).unlink()
 
     def _give_up(self, name: str, descriptor: int) -> None:
-        if os.fstat(descriptor).st_size == 0:  # nothing is to be remembered
+        if os.fstat(descriptor).st_size == 0 and self._is_at(name, descriptor):  # nothing is to be remembered
             self.remove(name)
         os.close(descriptor)
+
+    def _is_at(self, name: str, descriptor: int) -> bool:
+        """Tell whether a record was not removed yet: by now, the name may be that of somebody else's record."""
+        assert self._directory is not None  # noqa: S101 - there would be no descriptor
+        try:
+            return os.stat(self._directory / name).st_ino == os.fstat(descriptor).st_ino
+        except OSError:
+            return False
 
     def _names(self) -> list[str]:
         if self._directory is None:
@@ -230,12 +241,20 @@ class Unfinished:
         )
 
 
+def _write(descriptor: int, progress: Progress) -> None:
+    """Write a record at one blow: what it is shorter by than the last one is blank, so that it needs no second step."""
+    text = json.dumps(asdict(progress)).encode().ljust(os.fstat(descriptor).st_size)
+    if os.pwrite(descriptor, text, 0) < len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _read(descriptor: int) -> Progress | None:
     """Return what a record says; `None` for one that was not written to its end, or is none."""
     try:
         content = json.loads(os.pread(descriptor, 1 << 20, 0))
         progress = Progress(**content)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return progress if all(type(value) is type(getattr(EMPTY, name)) for name, value in vars(progress).items()) else None
-
+    return (
+        progress if all(type(value) is type(getattr(EMPTY, name)) for name, value in vars(progress).items()) else None
+    )

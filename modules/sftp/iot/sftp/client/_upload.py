@@ -49,12 +49,12 @@ SAVE_EVERY = 1.0  # seconds
 
 # One channel carries its window, 2 MiB with OpenSSH, in one round trip. Where that is slow, more channels are used.
 LANES_MOST = 8
-ROUND_TRIP_OF_A_LANE = 0.0125  # seconds
+ROUND_TRIP_OF_A_LANE = 0.006  # seconds
 BYTES_OF_A_LANE = 4 * 1024 * 1024  # bytes that are worth a further channel
 
 
 def upload_file(
-    remote: RemoteFiles, descriptor: int, name: str | None, dest: str, terms: Terms, spare: Spare
+    remote: RemoteFiles, descriptor: int, name: str | None, dest: str, *, terms: Terms, spare: Spare
 ) -> Outcome:
     """Write a local file's bytes, permissions and modification time to a remote one.
 
@@ -69,12 +69,12 @@ def upload_file(
     path = posixpath.join(dest, name) if name and dest.endswith("/") else dest
     with terms.unfinished.held(remote_key(terms, path), path) as record:
         try:
-            return _Run(remote, descriptor, path, record, terms, spare).run(
+            return _Run(remote, descriptor, path, record=record, terms=terms, spare=spare).run(
                 may_be_directory=name is not None and path == dest
             )
         except _IsDirectory:
             pass
-    return upload_file(remote, descriptor, name, dest + "/", terms, spare)
+    return upload_file(remote, descriptor, name, dest + "/", terms=terms, spare=spare)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ class _Run:
     """One try to upload a file."""
 
     def __init__(
-        self, remote: RemoteFiles, descriptor: int, dest: str, record: Record, terms: Terms, spare: Spare
+        self, remote: RemoteFiles, descriptor: int, dest: str, *, record: Record, terms: Terms, spare: Spare
     ) -> None:
         self._remote = remote
         self._descriptor = descriptor
@@ -114,7 +114,7 @@ class _Run:
             resumed = self._progress.whole
             if asked is not None and self._remote.is_directory(asked, self._dest):
                 self._remote.send(Kind.CLOSE, string(handle))
-                raise _IsDirectory
+                raise _IsDirectory  # noqa: TRY301 - it has to be cleaned up
             self._fill(handle, resumed)
             verified = self._verify()
             atomic = self._replace()
@@ -137,18 +137,18 @@ class _Run:
             return None
         if earlier.aside:
             put_back(self._remote, earlier.aside, self._dest)
-        if earlier.source == self._progress.source and earlier.whole >= WORTH_KEEPING:
+        if earlier.source == self._progress.source and WORTH_KEEPING <= earlier.whole <= self._before.st_size:
             return earlier
         remove_temporary(self._remote, earlier)
         return None
 
     def _open(self, earlier: Progress | None) -> bytes:
         if earlier is not None:
-            self._progress.temporary = earlier.temporary
+            self._progress.temporary, self._progress.whole = earlier.temporary, earlier.whole
             handle = self._go_on(earlier)
             if handle is not None:
-                self._progress.whole = earlier.whole
                 return handle
+            self._progress.whole = 0
             remove_temporary(self._remote, earlier)
         self._progress.temporary = posixpath.join(posixpath.dirname(self._dest), temporary_name())
         self._record.save(self._progress)
@@ -179,12 +179,19 @@ class _Run:
     # --- the bytes ---
 
     def _fill(self, handle: bytes, start: int) -> None:
-        upload = Upload(self._remote, handle, self._temporary, self._descriptor, self._terms.limit, self._on_progress)
+        upload = Upload(
+            self._remote,
+            handle,
+            self._temporary,
+            self._descriptor,
+            limit=self._terms.limit,
+            on_progress=self._on_progress,
+        )
         finished = threading.Event()
         try:
-            several = self._add_lanes(upload, finished)
+            self._add_lanes(upload, finished)
             upload.send(start, self._before.st_size)
-            if several:
+            if upload.several:
                 upload.finish()  # on the other channels, before the last word on this one
             last_words = self._last_words(handle)
             upload.finish()
@@ -202,6 +209,7 @@ class _Run:
         if after.st_mtime_ns != self._before.st_mtime_ns:
             message = "the local file was changed while it was read: try again when it is complete"
             raise TransferIncomplete(message, path=self._dest)
+        self._progress.whole = upload.whole
         self._terms.on_progress(upload.whole, self._before.st_size)
 
     def _last_words(self, handle: bytes) -> Callable[[], int | None]:
@@ -243,7 +251,7 @@ class _Run:
 
     # --- further channels ---
 
-    def _add_lanes(self, upload: Upload, finished: threading.Event) -> bool:
+    def _add_lanes(self, upload: Upload, finished: threading.Event) -> None:
         """Open the file over further channels beside the transfer, if the round trip holds one channel back."""
         wanted = min(
             LANES_MOST,
@@ -251,10 +259,10 @@ class _Run:
             (self._before.st_size - self._progress.whole) // BYTES_OF_A_LANE,
         )
         if wanted < 2 or not self._remote.takes_parts_in_any_order:  # noqa: PLR2004 - one is there already
-            return False
+            return
+        upload.several = True
         for _ in range(wanted - 1):
             threading.Thread(target=self._lend_lane, args=(upload, finished), name="sftp-lane", daemon=True).start()
-        return True
 
     def _lend_lane(self, upload: Upload, finished: threading.Event) -> None:
         with suppress(SFTPError, OSError), ExitStack() as stack:
