@@ -5,6 +5,7 @@ export PIP_ROOT_USER_ACTION = ignore
 PYTEST_OPTIONS ?=
 PLATFORM ?= amd64
 IMAGES_OPTIONS ?=
+TEMPLATES ?= deployment.template.json
 BENCH_OPTIONS ?= --output benchmarks
 ENVIRONMENT := .venv
 SIBLINGS := .venv-siblings
@@ -12,7 +13,7 @@ BENCH := .venv-bench
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test bench lint images format requirements clean
+.PHONY: help demo test bench lint images manifest format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -41,6 +42,9 @@ lint: $(ENVIRONMENT)/.dev ## check style and types
 images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd64 arm32v7 arm64v8"
 	tools/install-image-tools $(PLATFORM)
 	$(BIN)/python -m images $(IMAGES_OPTIONS) $(PLATFORM)
+
+manifest: $(ENVIRONMENT)/.dev ## expand and check the deployments into config/: PLATFORM=arm32v7 TEMPLATES="…"
+	$(BIN)/python -m manifest --platform $(PLATFORM) $(TEMPLATES)
 
 format: $(ENVIRONMENT)/.dev ## put the code into its style, and mend what can be mended safely
 	$(BIN)/ruff check --fix
