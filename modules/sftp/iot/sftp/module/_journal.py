@@ -32,6 +32,11 @@ AGE_KEPT = 7 * 86_400.0  # seconds
 SET_ASIDE_KEPT = 3  # files
 PRUNE_EVERY = 100  # ends
 
+# The last one comes from a message of SQLite's that quotes a damaged table
+FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError)
+# In SQLite's words for what is not the file's own fault (its codes are told from Python 3.11 on)
+SURROUNDINGS = ("full", "readonly", "unable to open", "i/o error", "locked", "out of memory", "permission", "too big")
+
 _TABLES = """
 CREATE TABLE tasks (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -111,6 +116,7 @@ class Request:
 
 
 _COLUMNS = tuple(column.name for column in fields(Record))
+_NUMBERS = ("time_limit", "accepted", "bytes", "total_bytes", "started", "finished")
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608 - the names are ours
 _WRITE = (
     f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - as above
@@ -256,7 +262,7 @@ class Journal:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                     raise
-            except (sqlite3.Error, OSError) as error:
+            except FAILURES as error:
                 raise self._trouble(error) from error
             if self._in_trouble:
                 self._in_trouble = False
@@ -270,7 +276,7 @@ class Journal:
         if self._connection is None:
             try:
                 self._connection = self._open()
-            except sqlite3.DatabaseError as error:
+            except FAILURES as error:
                 if not _is_damage(error):
                     raise
                 self._set_aside(str(error))
@@ -297,9 +303,9 @@ class Journal:
             raise
         return connection
 
-    def _trouble(self, error: sqlite3.Error | OSError) -> SFTPError:
+    def _trouble(self, error: Exception) -> SFTPError:
         """Name what is wrong with the file, tell of it, and make ready for another try."""
-        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+        if _is_damage(error):
             with suppress(OSError):
                 self._set_aside(str(error))
         named = self._named(error)
@@ -309,7 +315,7 @@ class Journal:
         self._tell(named)
         return named
 
-    def _named(self, error: sqlite3.Error | OSError) -> SFTPError:
+    def _named(self, error: Exception) -> SFTPError:
         if isinstance(error, OSError):
             reason, words = type(from_os_error(error)), error.strerror or "no reason given"
         else:
@@ -321,12 +327,13 @@ class Journal:
     def _set_aside(self, why: str) -> None:
         """Give the file another name, and keep only the last ones of those."""
         self.close()
-        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        name = f"{self._path}.set-aside-{moment}-{time.monotonic_ns() % 1_000_000:06}"
+        now = time.time_ns()
+        moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1_000_000_000))
+        name = f"{self._path}.set-aside-{moment}.{now // 1_000 % 1_000_000:06}Z"
         for ending in ("-shm", "-wal", ""):
             with suppress(FileNotFoundError):
                 os.replace(f"{self._path}{ending}", f"{name}{ending}")
-        older = sorted(path for path in glob.glob(f"{glob.escape(str(self._path))}.set-aside-*") if path[-1].isdigit())
+        older = sorted(glob.glob(f"{glob.escape(str(self._path))}.set-aside-*Z"))
         for path in older[:-SET_ASIDE_KEPT]:
             for ending in ("-shm", "-wal", ""):
                 with suppress(OSError):
@@ -337,10 +344,11 @@ class Journal:
         self._tell(PermissionDenied(words))
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    # SQLite's own findings have this very class; those below it are about what was asked for
-    words = ("malformed", "not a database", "no such table", "no such column")
-    return type(error) is sqlite3.DatabaseError or any(text in str(error) for text in words)
+def _is_damage(error: Exception) -> bool:
+    """Tell whether the file is at fault, and not what is around it, or what was asked for."""
+    if isinstance(error, OSError | sqlite3.ProgrammingError | sqlite3.IntegrityError | sqlite3.DataError):
+        return False
+    return not any(text in str(error).lower() for text in SURROUNDINGS)
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -370,7 +378,9 @@ def _row(record: Record) -> list[object]:
 def _record(row: Sequence[Any]) -> Record:
     values = dict(zip(_COLUMNS, row, strict=True))
     try:
-        values["request"], values["details"] = json.loads(values["request"]), json.loads(values["details"])
+        values["request"], values["details"] = dict(json.loads(values["request"])), dict(json.loads(values["details"]))
+        for name in _NUMBERS:
+            values[name] = None if values[name] is None else values[name] + 0
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError(f"malformed: {error}") from None
     values["announce"] = bool(values["announce"])

@@ -191,7 +191,8 @@ class Tasks:
     # --- for everybody
 
     def start(self) -> None:
-        """Go on with what the journal holds, and begin."""
+        """Go on with what the journal holds, and begin; blocks while the journal is read."""
+        self._load()
         threading.Thread(target=self._keep_time, name="tasks", daemon=True).start()
 
     def submit(
@@ -353,9 +354,12 @@ class Tasks:
     def _take_turn(self, turn: Turn) -> None:
         with self._changed:
             self._asked -= 1
-            held_up = self._stopping or time.monotonic() < self._way_again
-            task = self._ready.pop(0) if self._ready and not held_up else None
+            now = time.monotonic()
+            held_up = self._stopping or now < self._way_again
+            # One whose time is over is not begun any more: it is about to be given up
+            task = next((task for task in self._ready if task.ends > now and not held_up), None)
             if task is not None:
+                self._ready.remove(task)
                 task.turn = turn
                 self._running.append(task)
         if task is not None:
