@@ -65,7 +65,7 @@ requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
 	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
 
 clean: ## remove everything that was made here
-	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) build dist demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf modules/sftp/*.egg-info
 
