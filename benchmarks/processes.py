@@ -60,8 +60,9 @@ def run(command: list[str], environment: dict[str, str], directory: Path, time_l
         failure = None
         if process.returncode:
             output.seek(0)
-            words = output.read().decode(errors="replace").strip()
-            failure = f"more than {time_limit:g} s" if watch.timed_out else f"{process.returncode}: {words[-SAID:]}"
+            words = output.read().decode(errors="replace").split("\n")
+            last = next((line.strip() for line in reversed(words) if line.strip()), "")  # of a traceback, its reason
+            failure = f"more than {time_limit:g} s" if watch.timed_out else f"{process.returncode}: {last[:SAID]}"
     return Run(seconds, cpu, watch.peak_bytes, failure=failure)
 
 

@@ -30,7 +30,9 @@ def main(job: dict[str, Any]) -> None:
         "list": lambda source, _: session.list_files(source),
     }[kind]
     for source, dest in pairs:
-        call(source, dest)
+        done = call(source, dest)
+        if getattr(done, "failed", 0):
+            sys.exit(f"{done.failed} of {done.total_files} failed, the first: {done.failures[0]}")
     session.disconnect()
 
 
