@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from localedge._edge import LocalEdge
 from localedge._errors import DeploymentError, HubError, LocalEdgeError, StartError
+from localedge._fleet import LocalFleet
 from localedge._hub import Message
 from localedge._methods import MethodResponse
 from localedge._sftp_server import SftpServer
@@ -20,6 +21,7 @@ __all__ = [
     "HubError",
     "LocalEdge",
     "LocalEdgeError",
+    "LocalFleet",
     "Message",
     "MethodResponse",
     "SftpServer",

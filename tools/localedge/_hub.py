@@ -57,7 +57,8 @@ class Hub:
     ) -> None:
         self._modules = {identity.client_id: identity for identity in modules.values()}
         self._twins = {
-            identity.client_id: Twin(identity.device, name, desired.get(name, {})) for name, identity in modules.items()
+            identity.client_id: Twin(identity.device, identity.module, desired.get(name, {}))
+            for name, identity in modules.items()
         }
         self._broker = ModuleBroker(self)
         self._methods = DirectMethods(self._broker.deliver)
@@ -97,6 +98,10 @@ class Hub:
     def twin(self, client_id: str) -> Twin:
         """Return a module's twin."""
         return self._twins[client_id]
+
+    def twins(self) -> list[Twin]:
+        """Return the twins of all modules."""
+        return list(self._twins.values())
 
     def change_twin(self, client_id: str, request: object, *, etag: str = "*", replace: bool = False) -> Twin:
         """Change a twin's desired properties and tags, and tell the module."""

@@ -1,4 +1,4 @@
-"""The service side: IoT Hub's REST API over HTTPS, as far as a module's twin and its methods go.
+"""The service side: IoT Hub's REST API over HTTPS, as far as twins, methods, queries and jobs of modules go.
 
 It answers azure-iot-hub 2.7.0 as it is. That SDK builds its address as `https://` and the connection string's HostName,
 so that a port may be part of HostName (`HostName=127.0.0.1:8443;…`) and no privileged port is needed; the port
@@ -23,7 +23,9 @@ from aiohttp import web
 
 from localedge._errors import HubError
 from localedge._hub import Hub, Message
+from localedge._jobs import Jobs
 from localedge._methods import MethodResponse, encode_payload
+from localedge._query import parsed
 from localedge._tokens import TokenError, check_token
 
 POLICY = "iothubowner"
@@ -32,6 +34,7 @@ POLICY = "iothubowner"
 _RESPONSE_TIMEOUTS = (5, 300)
 _CONNECT_TIMEOUTS = (0, 300)
 _DEFAULT_RESPONSE_TIMEOUT = 30
+_PAGE = 100  # documents in a page of a query's answer, as IoT Hub by default
 _BODY_LIMIT = 1024 * 1024
 _SHUTDOWN_LIMIT = 1.0
 
@@ -50,7 +53,11 @@ class ServiceApi:
         application.router.add_get(twin, self._get_twin)
         application.router.add_patch(twin, self._change_twin)
         application.router.add_put(twin, self._change_twin)
+        application.router.add_put("/jobs/v2/{job}", self._create_job)
+        application.router.add_get("/jobs/v2/{job}", self._get_job)
+        application.router.add_post("/devices/query", self._query)
         application.router.add_get("/localedge/messages", self._messages)
+        self._jobs = Jobs(self._twins, self._invoke_for_job)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_LIMIT)
 
     @property
@@ -72,7 +79,8 @@ class ServiceApi:
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Listen no more, and close all connections."""
+        """Listen no more, give up the jobs, and close all connections."""
+        await self._jobs.stop()
         connections = self._runner.server.connections if self._runner.server is not None else []
         transports = [connection.transport for connection in connections if connection.transport is not None]
         await self._runner.cleanup()
@@ -106,8 +114,13 @@ class ServiceApi:
         return self._hub.client_id(request.match_info["device"], request.match_info["module"])
 
     async def _invoke(self, request: web.Request) -> web.Response:
-        client_id = self._client_id(request)
-        body = await _json_object(request)
+        return web.json_response(await self._answer(self._client_id(request), await _json_object(request)))
+
+    async def _invoke_for_job(self, device: str, module: str, body: dict[str, Any]) -> dict[str, Any]:
+        return await self._answer(self._hub.client_id(device, module), body)
+
+    async def _answer(self, client_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Call the direct method that the body of a request describes."""
         name = body.get("methodName")
         if not isinstance(name, str):
             raise HubError.invalid("methodName must be a string.")
@@ -118,7 +131,26 @@ class ServiceApi:
             timeout=_seconds(body, "responseTimeoutInSeconds", _RESPONSE_TIMEOUTS, _DEFAULT_RESPONSE_TIMEOUT),
             connect_timeout=_seconds(body, "connectTimeoutInSeconds", _CONNECT_TIMEOUTS, 0),
         )
-        return web.json_response({"status": response.status, "payload": payload_of(response)})
+        return {"status": response.status, "payload": payload_of(response)}
+
+    def _twins(self) -> list[dict[str, Any]]:
+        return [twin.for_service() for twin in self._hub.twins()]
+
+    async def _create_job(self, request: web.Request) -> web.Response:
+        return web.json_response(self._jobs.create(request.match_info["job"], await _json_object(request)))
+
+    async def _get_job(self, request: web.Request) -> web.Response:
+        return web.json_response(self._jobs.get(request.match_info["job"]))
+
+    async def _query(self, request: web.Request) -> web.Response:
+        """Answer a query in pages; the next one begins where the continuation says."""
+        query = parsed(str((await _json_object(request)).get("query")))
+        documents = self._twins() if query.collection == "devices.modules" else self._jobs.outcomes()
+        found = [document for document in documents if query.matches(document)]
+        begin = _whole_number(request, "x-ms-continuation", 0)
+        end = begin + min(_whole_number(request, "x-ms-max-item-count", _PAGE), _PAGE)
+        headers = {"x-ms-item-type": "json"} | ({"x-ms-continuation": str(end)} if end < len(found) else {})
+        return web.json_response(found[begin:end], headers=headers)
 
     async def _get_twin(self, request: web.Request) -> web.Response:
         return _twin_response(self._hub.twin(self._client_id(request)).for_service())
@@ -152,6 +184,13 @@ async def _json_object(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise HubError.invalid(f"The body must be a JSON object, not {type(body).__name__}.")
     return body
+
+
+def _whole_number(request: web.Request, header: str, default: int) -> int:
+    text = request.headers.get(header, str(default))
+    if not text.isdecimal():
+        raise HubError.invalid(f"The header {header} must be a whole number, not {text!r}.")
+    return int(text)
 
 
 def _seconds(body: dict[str, Any], name: str, limits: tuple[int, int], default: int) -> int:

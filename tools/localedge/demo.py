@@ -1,8 +1,9 @@
 """What `make demo` runs: the whole way from a cloud-side call to a file on an SFTP server, on this machine.
 
 It starts the runtime from the deployment template with an SFTP server of its own, calls every method of the module
-through the service API, compares the files byte for byte, and shows each call and its answer. The files stay in
-`demo-files/`. The exit status is 0 only if every answer was the expected one.
+through the service API, compares the files byte for byte, and shows each call and its answer; then it uploads a larger
+file as a task, and shows how far it is. The files stay in `demo-files/`. The exit status is 0 only if every answer was
+the expected one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from localedge._edge import LocalEdge
@@ -25,6 +34,9 @@ from localedge._service_client import ServiceClient
 
 _MODULE = "sftp"
 _REPORT_LINES = 50_000
+_IMAGE_SIZE, _IMAGE_RATE = 32 * 1024 * 1024, 12_000_000  # bytes, bytes per second
+_ACCEPTED = 202
+_FOLDERS = ["upload_files", "download_files"]  # the newest first
 _CONNECT_LIMIT = 30
 _TABLE_WIDTH = 140
 _ANSWER_LENGTH = 160
@@ -67,6 +79,10 @@ def _authenticated(answer: object) -> bool:
     return isinstance(answer, dict) and answer.get("authenticated") is True
 
 
+def _is_task(answer: object) -> bool:
+    return isinstance(answer, dict) and set(answer) == {"task_id"}
+
+
 STEPS = (
     Step("test_connection", None, 200, _authenticated),
     Step("is_connected", None, 200, equals(value=True)),
@@ -90,6 +106,11 @@ STEPS = (
     Step("upload_file", {"source": "../outside.txt", "dest": "x"}, 400, refused("path_not_allowed")),
     Step("delete_file", {"file": "hello.txt"}, 400, refused("invalid_request")),
     Step("copy_file", None, 404, refused("unknown_method")),
+    Step("download_files", {"source": "measurements", "dest": "all", "file_pattern": ".csv"}, 202, _is_task),
+    Step("upload_files", {"source": "downloads", "dest": "copies", "if_exists": "skip_same"}, 202, _is_task),
+    Step("list_tasks", {"limit": 5}, 200, lambda answer: [task["method"] for task in answer] == _FOLDERS),
+    Step("get_task_status", {"task_id": "nothing"}, 200, lambda answer: bool(answer["status"] == "Unknown")),
+    Step("cancel_task", {"task_id": "nothing"}, 200, equals(value=False)),
     Step("disconnect", None, 200, equals(None)),
     Step("is_connected", None, 200, equals(value=False)),
 )
@@ -128,7 +149,7 @@ def demonstrate(console: Console, template: Path, directory: Path, address: str)
         console.print(f"Ready after {time.monotonic() - started:.1f} s.")
         outcomes = [_call(client, step) for step in STEPS]
         console.print(_table(outcomes))
-        differences = _differences(edge)
+        differences = [*_differences(edge), *_upload_in_background(console, edge, client)]
     for difference in differences:
         console.print(f"[red]{escape(difference)}[/red]")
     failed = sum(not outcome.is_expected for outcome in outcomes)
@@ -168,6 +189,40 @@ def _call(client: ServiceClient, step: Step) -> Outcome:
     except HubError as error:
         status, answer = error.status, f"not from the module: {error.message}"
     return Outcome(step, status, answer, 1000 * (time.perf_counter() - started))
+
+
+def _upload_in_background(console: Console, edge: LocalEdge, client: ServiceClient) -> list[str]:
+    """Upload a file as a task, show how far it is until the module tells of its end; return what was not expected."""
+    image = edge.local_root / "image.bin"
+    image.write_bytes(bytes(range(256)) * (_IMAGE_SIZE // 256))
+    edge.patch_desired({"transfers": {"bandwidthLimit": _IMAGE_RATE}})  # for there to be something to see
+    edge.wait_for_reported(lambda reported: bool(reported["transfers"]["value"]["bandwidthLimit"] == _IMAGE_RATE))
+    payload = {"source": "image.bin", "dest": "images/image.bin", "background": True}
+    status, answer = client.invoke(_MODULE, "upload_file", payload)
+    if status != _ACCEPTED:
+        return [f"the upload in the background was answered with {status} {answer}"]
+    console.print(f"upload_file {escape(json.dumps(payload))}: 202 {escape(json.dumps(answer))}; get_task_status says:")
+    ended = _show_progress(console, client, answer["task_id"])
+    message = edge.wait_for_message(lambda message: json.loads(message.body)["task_id"] == answer["task_id"])
+    console.print(f"The module's message on its output {message.output}: {escape(message.body.decode())}")
+    if (
+        ended["status"] != "Completed"
+        or (edge.sftp_server.root / "images/image.bin").read_bytes() != image.read_bytes()
+    ):
+        return [f"the upload in the background ended as {ended}"]
+    return []
+
+
+def _show_progress(console: Console, client: ServiceClient, task_id: str) -> dict[str, Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        bar = progress.add_task("NotStarted", total=None)
+        while True:
+            _, shown = client.invoke(_MODULE, "get_task_status", {"task_id": task_id})
+            progress.update(bar, description=shown["status"], completed=shown["bytes"], total=shown["total_bytes"])
+            if shown["status"] not in {"NotStarted", "Running"}:
+                return dict(shown)
+            time.sleep(0.1)
 
 
 def _differences(edge: LocalEdge) -> list[str]:

@@ -1,0 +1,90 @@
+"""The examples, run as a reader would, against many modules at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.examples.conftest import NORTH, SOUTH
+
+from localedge import LocalFleet
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(fleet: LocalFleet, example: str, *arguments: str) -> tuple[int, str]:
+    environment = {
+        **os.environ,
+        "IOTHUB_CONNECTION_STRING": fleet.connection_string,
+        "REQUESTS_CA_BUNDLE": str(fleet.authority_file),
+    }
+    command = [sys.executable, str(EXAMPLES / example), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_one_device_is_called_and_its_answer_shown(fleet: LocalFleet) -> None:
+    assert run(fleet, "call_one_device.py", "north-0", "exists", '{"path": "hello.txt"}') == (0, "200 true\n")
+
+
+def test_what_one_device_refuses_is_shown_and_no_success(fleet: LocalFleet) -> None:
+    status, said = run(fleet, "call_one_device.py", "north-0", "delete_file", '{"path": "nothing-here.txt"}')
+    assert status == 1
+    assert said.startswith('404 {"result": false, "code": "not_found"')
+
+
+def test_a_device_that_is_not_there_is_told_from_one_that_refuses(fleet: LocalFleet) -> None:
+    status, said = run(fleet, "call_one_device.py", "west-0", "is_connected")
+    assert (status, said.startswith("The hub did not reach west-0")) == (2, True)
+
+
+def test_a_job_reaches_every_module_of_the_fleet_at_once(fleet: LocalFleet) -> None:
+    payload = '{"source": "hello.txt", "dest": "in/"}'
+    status, said = run(fleet, "call_fleet.py", "", "download_file", payload)
+
+    assert (status, said.splitlines()[1:]) == (0, ["12 devices: 12 answered 200"]), said
+    for device in (*NORTH, *SOUTH):
+        file = fleet.local_root(device) / "in/hello.txt"
+        assert file.read_bytes() == (fleet.sftp_root / "hello.txt").read_bytes()
+
+
+def test_a_job_is_for_those_that_the_condition_finds_and_tells_who_refused(fleet: LocalFleet) -> None:
+    (fleet.local_root("south-1") / "report.csv").write_text("only here\n")
+    payload = '{"source": "report.csv", "dest": "reports/south.csv"}'
+    status, said = run(fleet, "call_fleet.py", "tags.site = 'south'", "upload_file", payload)
+
+    assert status == 1
+    assert "4 devices: " in said
+    assert "1 answered 200" in said
+    assert sorted(re.findall(r"^  (\S+): 404 not_found", said, re.MULTILINE)) == ["south-0", "south-2", "south-3"]
+    assert (fleet.sftp_root / "reports/south.csv").read_text() == "only here\n"
+
+
+def test_a_job_can_be_read_again_by_its_name(fleet: LocalFleet) -> None:
+    _, said = run(fleet, "call_fleet.py", "tags.site = 'north'", "is_connected")
+    name = said.split()[1]
+    assert run(fleet, "call_fleet.py", "", "is_connected", "--job", name) == (0, said)
+
+
+def test_who_was_not_reached_is_called_again_and_nobody_else(fleet: LocalFleet) -> None:
+    # The last test of the file: the device does not come back.
+    fleet.stop_module("north-7")
+    status, said = run(
+        fleet, "call_fleet.py", "tags.site = 'north'", "exists", '{"path": "hello.txt"}', "--again", "1", "--pause", "0"
+    )
+
+    assert status == 1
+    assert "8 devices: " in said
+    assert "7 answered 200" in said
+    assert "  north-7: not reached: " in said
+    assert re.search(r"^job \S+, for those that were not reached\n1 devices: 1 not reached$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", ["call_one_device.py", "call_fleet.py"])
+def test_an_example_says_how_it_is_used(fleet: LocalFleet, example: str) -> None:
+    status, said = run(fleet, example, "--help")
+    assert (status, "IOTHUB_CONNECTION_STRING" in said) == (0, True)
