@@ -205,7 +205,7 @@ class _Run:
 def remove_abandoned(progress: Progress) -> None:
     """Remove what a download has left that nobody goes on with."""
     if is_temporary(progress.temporary) and os.path.isabs(progress.directory):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # a record that was tampered with may name what is no path
             os.unlink(os.path.join(progress.directory, progress.temporary))
 
 

@@ -10,10 +10,11 @@ import os
 import posixpath
 import re
 import secrets
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._errors import IsADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
 from iot.sftp.client._remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._unfinished import Progress
@@ -70,8 +71,12 @@ def replace_remote(
     try:
         remote.rename(source, dest)
     except (PermissionDenied, Unsupported):
-        if remote.kind_of(dest) is None:
+        kind = remote.kind_of(dest)
+        if kind is None:
             raise
+        if kind == stat.S_IFDIR:
+            message = "this is a directory on the server: name a file in it"
+            raise IsADirectory(message, path=dest) from None
         _replace_in_steps(remote, source, dest, put_aside)
         logger.warning("%r was replaced in two steps: the server has no atomic replacement", dest)
         return False
@@ -110,6 +115,8 @@ def remote_key(terms: Terms, dest: str) -> tuple[object, ...]:
 
 def put_back(remote: RemoteFiles, aside: str, dest: str) -> None:
     """Finish a replacement in steps that was cut in its middle: there is a file at `dest`, and no other."""
+    if not is_temporary(posixpath.basename(aside)):
+        return
     try:
         remote.rename(aside, dest)
     except NotFound:

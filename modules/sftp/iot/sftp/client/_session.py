@@ -523,9 +523,13 @@ class SFTPSession:
         if broken is not None:
             broken.close()
         started = time.monotonic()
-        clean_up_locally(self._unfinished)
         try:
+            clean_up_locally(self._unfinished)
             connection = self._new_connection(Deadline(None), self._announce)
+            # Before anybody uses it: a destination that is being cleaned up would be busy for its next transfer.
+            limit = Deadline(self.settings.time_limits.connect)
+            with suppress(SFTPError):  # the next connection brings the next chance
+                clean_up_remotely(self._unfinished, RemoteFiles(connection, connection.quick, limit), self._server)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for whoever waits
             now = time.monotonic()
             with self._lock:
@@ -541,9 +545,6 @@ class SFTPSession:
                 self._connecting, self._connection = None, connection
         if wanted:
             attempt.set_result(connection)
-            remote = RemoteFiles(connection, connection.quick, Deadline(None))
-            with suppress(SFTPError):  # the next connection brings the next chance
-                clean_up_remotely(self._unfinished, remote, self._server)
         else:
             ended = ConnectionLost("disconnect was called while the session was being opened")
             connection.close(ended)

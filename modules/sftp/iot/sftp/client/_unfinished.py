@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -167,10 +167,9 @@ class Unfinished:
         if descriptor == BUSY:
             return None
         age = 0.0
-        progress = self.remembered.get(name)
+        progress = Record(self, name, descriptor).load()
         if descriptor is not None:
             age = time.time() - os.fstat(descriptor).st_mtime
-            progress = progress or _read(descriptor)
             if progress is None:
                 self.remove(name)
         if progress is None or not (progress.aside or progress.whole < WORTH_KEEPING or age > KEPT_FOR):
@@ -208,7 +207,7 @@ class Unfinished:
         """Open and lock a record's file; `BUSY` where another process holds it, `None` where there can be none."""
         if self._directory is None:
             return None
-        path = self._directory / name
+        path = os.path.join(self._directory, name)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             while True:
@@ -243,7 +242,7 @@ class Unfinished:
 
 def _write(descriptor: int, progress: Progress) -> None:
     """Write a record at one blow: what it is shorter by than the last one is blank, so that it needs no second step."""
-    text = json.dumps(asdict(progress)).encode().ljust(os.fstat(descriptor).st_size)
+    text = json.dumps(vars(progress)).encode().ljust(os.fstat(descriptor).st_size)
     if os.pwrite(descriptor, text, 0) < len(text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -7,6 +7,7 @@ which has to wait until all of these have gone well.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import threading
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._unfinished import Record
 
     Spare = Callable[[], AbstractContextManager[RemoteFiles | None]]
+
+logger = logging.getLogger(__name__)
 
 PERMISSION_BITS = 0o777
 COMPARED = 32 * 1024  # bytes at the end of what is there, compared before a transfer goes on
@@ -308,16 +311,25 @@ class _Run:
         elif self._temporary:
             self._progress.whole = 0
             self._record.save(self._progress)
-            remove_temporary(self._remote, self._progress)
-            if not lost:
-                self._record.forget()
+            with suppress(ConnectionLost, DeadlineExceeded):  # the reason why we are here is what counts
+                remove_temporary(self._remote, self._progress)
+                if not lost:
+                    self._record.forget()
 
 
 def remove_temporary(remote: RemoteFiles, progress: Progress) -> None:
-    """Remove what an upload has collected, if it is there."""
+    """Remove what an upload has collected, if it is there and the server lets us.
+
+    Raises:
+        ConnectionLost, DeadlineExceeded: it may be there still.
+    """
     if is_temporary(posixpath.basename(progress.temporary)):
-        with suppress(SFTPError):  # the reason why we are here is what counts
+        try:
             remote.remove(progress.temporary)
+        except (ConnectionLost, DeadlineExceeded):
+            raise
+        except SFTPError as error:
+            logger.debug("%r cannot be removed: %s", progress.temporary, error)
 
 
 def remove_abandoned(remote: RemoteFiles, progress: Progress) -> None:
