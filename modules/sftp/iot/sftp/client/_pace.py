@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 START = 1024 * 1024  # bytes on their way at first
 LEAST, MOST = 128 * 1024, 64 * 1024 * 1024  # bytes
-QUEUE = 0.05  # seconds: how long what is on its way may wait at the narrowest place of the link
+QUEUE = 0.1  # seconds: how long what is on its way may wait at the narrowest place of the link
 SHORTEST_ROUND = 0.02  # seconds over which a rate is measured
 STILL_GROWING = 1.25  # by which a round is faster than the best one, while the link is not filled yet
-FORGET = 0.95  # of the best rate that is left of it after each round: a link may become slower
+FORGET = 0.98  # of the best rate that is left of it after each round: a link may become slower
 
 BURST = 0.1  # seconds' worth of bytes that a limited transfer may be ahead of its limit
 
@@ -44,11 +44,12 @@ class Window:
     def arrived(self, count: int) -> None:
         """Take note of bytes that are not on their way any more."""
         now = time.monotonic()
-        if self._since is None:
-            self._since = now  # acknowledgements come in bursts: a round begins with one
-        self._count += count
         if self._growing:
             self.size = min(MOST, self.size + 3 * count)
+        if self._since is None:
+            self._since = now  # answers come in bursts: a round begins behind one
+            return
+        self._count += count
         elapsed = now - self._since
         if elapsed < self._round:
             return

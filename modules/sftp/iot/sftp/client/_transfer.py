@@ -26,6 +26,7 @@ from iot.sftp.client._errors import (
 )
 from iot.sftp.client._pace import Limit, Window
 from iot.sftp.client._packets import Kind, string
+from iot.sftp.client._remote_files import SAFE_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,8 +90,12 @@ class Work:
         """Take note of an answer, under the lock, and wake the one who waits if there is something to do."""
         self._in_flight -= count
         self._window.arrived(count)
-        if self._in_flight <= self._window.size // 2 or self._failure:
+        if self._in_flight <= self._window.size * 3 // 4 or self._failure:
             self._wake.set()
+
+    def _request_length(self, largest: int) -> int:
+        """Return how many bytes to ask for at a time: a small window is filled by several requests too."""
+        return self._limit.largest(min(largest, max(SAFE_REQUEST, self._window.size // 4)))
 
     def _has_room(self, count: int) -> bool:
         return self._in_flight == 0 or self._in_flight + count <= self._window.size
@@ -190,7 +195,7 @@ class Download(Work):
 
     def _next_piece(self) -> tuple[int, int] | None:
         """Return offset and length of what to ask for next, if there is room for it in the window."""
-        largest = self._limit.largest(self._request_size)
+        largest = self._request_length(self._request_size)
         with self._lock:
             if self._again:
                 offset, length = self._again.pop()
@@ -330,7 +335,7 @@ class Upload(Work):
         self._pieces = Pieces(start)
         offset = start
         while offset < size:
-            length = min(self._limit.largest(self._request_size), size - offset)
+            length = min(self._request_length(self._request_size), size - offset)
             lane = self._free_lane(length)
             if lane is None:
                 self._wait()
