@@ -72,7 +72,8 @@ class Environment:
         if level and level.lower() not in LEVELS:
             _log.warning("LOG_LEVEL is %r, which is none of %s: info is used", level[:40], ", ".join(LEVELS))
         _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded or uploaded")
-        _warn_of_directory("SFTP_STATE_DIR", self.state_dir, "the keys of servers are forgotten at every restart")
+        consequence = "no tasks are accepted, and the keys of servers are forgotten at every restart"
+        _warn_of_directory("SFTP_STATE_DIR", self.state_dir, consequence)
 
 
 def missing_variables(variables: Mapping[str, str]) -> list[str]:
