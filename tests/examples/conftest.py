@@ -18,7 +18,7 @@ NORTH = [f"north-{number}" for number in range(8)]
 SOUTH = [f"south-{number}" for number in range(4)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fleet() -> Iterator[LocalFleet]:
     """Twelve devices at two sites, each with the module as it is deployed."""
     tags = {**{name: {"site": "north"} for name in NORTH}, **{name: {"site": "south"} for name in SOUTH}}
