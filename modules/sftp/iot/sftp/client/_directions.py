@@ -15,7 +15,7 @@ from iot.sftp.client._download import download_file
 from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, TransferIncomplete, from_os_error
 from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
 from iot.sftp.client._replace import replace_remote, replacing
-from iot.sftp.client._trees import look_locally, look_on_server
+from iot.sftp.client._trees import below, look_locally, look_on_server
 from iot.sftp.client._upload import no_spare, upload_file
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Downloads:
 
     def look(self, remote: RemoteFiles, directory: str) -> Listing:
         """List a directory on the server; what is to be moved away is not found again."""
-        listing = look_on_server(remote, self._source, directory)
+        listing = look_on_server(remote, self._source, directory, recursive=self._order.recursive)
         return _without(listing, self._source, self._move_to)
 
     def state_of_dest(self, remote: RemoteFiles, found: Found) -> SizeAndTime | None:
@@ -216,7 +216,7 @@ class _LocalTree(LocalFiles):
             if kept is not None:
                 self._open.move_to_end(path)
                 return os.dup(kept)
-        opened = self._local_files.open_directory(posixpath.join(self._root, path), create=create)
+        opened = self._local_files.open_directory(below(self._root, path), create=create)
         with self._lock:
             if path not in self._open:
                 self._open[path] = os.dup(opened)
@@ -247,7 +247,7 @@ class _RemoteTree:
         try:
             # A folder may be written without being looked at: the upload itself tells.
             with suppress(PermissionDenied):
-                remote.make_directories(posixpath.join(self._root, parent) if parent else self._root)
+                remote.make_directories(below(self._root, parent))
         except BaseException as error:
             with self._lock:
                 del self._made[parent]

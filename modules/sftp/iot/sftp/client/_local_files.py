@@ -90,7 +90,11 @@ class LocalFiles:
             SFTPError: as `open_parent`.
         """
         check_text(path)
-        return self.open_parent(path if path.endswith("/") else f"{path}/", create=create).directory
+        try:
+            return self.open_parent(path if path.endswith("/") else f"{path}/", create=create).directory
+        except SFTPError as error:
+            error.path = path
+            raise
 
     def entries(self, path: str) -> Iterator[LocalEntry]:
         """Give the directories, the files and the links to files in a directory, in no order.

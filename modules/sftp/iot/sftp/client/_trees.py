@@ -102,7 +102,12 @@ def walk(
         yield from (Unlisted(path, PathNotAllowed(message, path=path)) for path in level)
 
 
-def look_on_server(remote: RemoteFiles, folder: str, directory: str) -> Listing:
+def below(folder: str, path: str) -> str:
+    """Return a path that is given relative to a folder; `""` is the folder itself."""
+    return posixpath.join(folder, path) if path else folder
+
+
+def look_on_server(remote: RemoteFiles, folder: str, directory: str, *, recursive: bool) -> Listing:
     """List a directory on the server: what is a file, or a link to one, and which directories there are.
 
     A link to a directory is left out: it may lead round in a circle. What the server does not tell the type of counts
@@ -112,26 +117,38 @@ def look_on_server(remote: RemoteFiles, folder: str, directory: str) -> Listing:
         remote: the server's files.
         folder: the server's path of the folder.
         directory: relative to the folder.
+        recursive: whether the directories are wanted.
 
     Raises:
         NotADirectory, NotFound, PermissionDenied: see `RemoteFiles.entries`.
     """
-    place = posixpath.join(folder, directory)
-    listing, unclear = Listing(), list[str]()
-    for entry in _entries(remote, place):
+    listing, links, unclear = Listing(), list[str](), list[str]()
+    for entry in _entries(remote, below(folder, directory)):
         name = decode_path(entry.name)
         if name.startswith(TEMPORARY_PREFIX):
             continue
         kind, path = stat.S_IFMT(entry.attributes.mode or 0), posixpath.join(directory, name)
-        if kind == stat.S_IFDIR:
-            listing.directories.append(path)
-        elif kind == stat.S_IFREG:
+        if kind == stat.S_IFREG:
             listing.files.append(_found(path, entry.attributes))
-        elif kind in {0, stat.S_IFLNK}:
-            unclear.append(path)
-    for start in range(0, len(unclear), LINKS_IN_FLIGHT):
-        _resolve(remote, folder, unclear[start : start + LINKS_IN_FLIGHT], listing)
+        else:
+            {stat.S_IFDIR: listing.directories, stat.S_IFLNK: links, 0: unclear}.get(kind, []).append(path)
+    listing.directories += _resolve(remote, folder, unclear, listing)
+    _resolve(remote, folder, links, listing)
+    listing.directories = list(_not_links(remote, folder, listing.directories)) if recursive else []
     return listing
+
+
+def _batches(paths: list[str]) -> Iterator[list[str]]:
+    return (paths[start : start + LINKS_IN_FLIGHT] for start in range(0, len(paths), LINKS_IN_FLIGHT))
+
+
+def _not_links(remote: RemoteFiles, folder: str, directories: list[str]) -> Iterator[str]:
+    """Leave out links: some servers show in a listing what links lead to."""
+    for some in _batches(directories):
+        places = [below(folder, path) for path in some]
+        for path, own in zip(some, remote.attributes_of(places, follow_links=False), strict=True):
+            if own is None or not stat.S_ISLNK(own.mode or 0):
+                yield path
 
 
 def _entries(remote: RemoteFiles, place: str) -> Iterator[Entry]:
@@ -146,16 +163,17 @@ def _entries(remote: RemoteFiles, place: str) -> Iterator[Entry]:
         raise NotADirectory(message, path=place) from None
 
 
-def _resolve(remote: RemoteFiles, folder: str, paths: list[str], listing: Listing) -> None:
-    """Find out what links, and names of which the type was not told, stand for."""
-    places = [posixpath.join(folder, path) for path in paths]
-    itself, target = remote.attributes_of(places, follow_links=False), remote.attributes_of(places)
-    for path, own, meant in zip(paths, itself, target, strict=True):
-        kind = None if meant is None else stat.S_IFMT(meant.mode or 0)
-        if meant is not None and kind in {0, stat.S_IFREG}:
-            listing.files.append(_found(path, meant))
-        elif kind == stat.S_IFDIR and own is not None and stat.S_ISDIR(own.mode or 0):
-            listing.directories.append(path)
+def _resolve(remote: RemoteFiles, folder: str, paths: list[str], listing: Listing) -> list[str]:
+    """Find out what links, and names of which the type was not told, stand for; return those that are directories."""
+    directories = []
+    for some in _batches(paths):
+        for path, meant in zip(some, remote.attributes_of([below(folder, path) for path in some]), strict=True):
+            kind = None if meant is None else stat.S_IFMT(meant.mode or 0)
+            if meant is not None and kind in {0, stat.S_IFREG}:
+                listing.files.append(_found(path, meant))
+            elif kind == stat.S_IFDIR:
+                directories.append(path)
+    return directories
 
 
 def _found(path: str, attributes: Attributes) -> Found:
@@ -165,7 +183,7 @@ def _found(path: str, attributes: Attributes) -> Found:
 def look_locally(local_files: LocalFiles, folder: str, directory: str) -> Listing:
     """List a local directory: see `look_on_server`."""
     listing = Listing()
-    for entry in local_files.entries(posixpath.join(folder, directory)):
+    for entry in local_files.entries(below(folder, directory)):
         if entry.name.startswith(TEMPORARY_PREFIX):
             continue
         path = posixpath.join(directory, entry.name)
