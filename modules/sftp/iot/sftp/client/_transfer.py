@@ -357,7 +357,7 @@ class Upload(Work):
         """Take back what was not sent yet, and read the local file no more."""
         self._source.end()
         for lane in self._lanes:
-            lane.remote.withdraw_writes(lane.handle)
+            lane.remote.withdraw_writes(self._source)
 
     def _free_lane(self, length: int) -> Lane | None:
         with self._lock:
