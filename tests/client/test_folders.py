@@ -304,9 +304,20 @@ def test_progress_grows_to_the_result_and_is_told_ten_times_a_second_at_most(way
     )
     assert {thread for _, _, thread in told} == {threading.get_ident()}
     steps = [progress for _, progress, _ in told]
-    assert steps == sorted(steps, key=lambda progress: (progress.files, progress.bytes))
+    assert steps == sorted(steps, key=lambda progress: progress.files)
     assert steps[-1] == FolderProgress(**{key: value for key, value in vars(done).items() if key != "seconds"})
     assert len(steps) <= done.seconds / 0.1 + 3
+
+
+def test_a_large_file_among_them_is_told_of_while_it_moves(way: Way) -> None:
+    size = 60_000_000
+    with open(way.source / "large", "wb") as file:
+        file.truncate(size)
+    told: list[int] = []
+    done = way.transfer(progress=lambda now: told.append(now.bytes))
+    assert (done.bytes, done.total_bytes) == (size, size)
+    assert told[-1] == size
+    assert done.seconds < 0.3 or any(0 < count < size for count in told)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "deadline", "the progress function raises"])

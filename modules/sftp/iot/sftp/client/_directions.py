@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._download import download_file
@@ -19,6 +20,8 @@ from iot.sftp.client._trees import below, look_locally, look_on_server
 from iot.sftp.client._upload import no_spare, upload_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from iot.sftp.client._folders import FolderOrder
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._remote_paths import RemotePaths
@@ -60,10 +63,10 @@ class Downloads:
         status = self._dest.stat(found.path)
         return None if status is None else (status.st_size, int(status.st_mtime))
 
-    def transfer(self, remote: RemoteFiles, found: Found) -> int:
+    def transfer(self, remote: RemoteFiles, found: Found, progress: Callable[[int, int | None], None]) -> int:
         """Download a file."""
         source = posixpath.join(self._source, found.path)
-        return download_file(remote, source, self._dest, found.path, self._terms).size
+        return download_file(remote, source, self._dest, found.path, replace(self._terms, on_progress=progress)).size
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the server's file is not there any more."""
@@ -121,14 +124,15 @@ class Uploads:
             return None
         return there.size, there.modification_time
 
-    def transfer(self, remote: RemoteFiles, found: Found) -> int:
+    def transfer(self, remote: RemoteFiles, found: Found, progress: Callable[[int, int | None], None]) -> int:
         """Upload a file."""
         with self._local_files.source(self._path_of(found)) as descriptor:
             if self._order.then != "keep":
                 self._sent[found.path] = _identity(descriptor)
             self._tree.make_parent(remote, found.path)
             end = posixpath.join(self._dest, found.path)
-            return upload_file(remote, descriptor, None, end, terms=self._terms, spare=no_spare).size
+            terms = replace(self._terms, on_progress=progress)
+            return upload_file(remote, descriptor, None, end, terms=terms, spare=no_spare).size
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the local file is not there any more."""

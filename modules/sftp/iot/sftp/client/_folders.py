@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._errors import (
     AuthenticationFailed,
+    Busy,
     Cancelled,
     ConnectionLost,
     DeadlineExceeded,
@@ -75,7 +76,7 @@ class FolderProgress:
     Attributes:
         files: done, with all that was to be done with them.
         total_files: found that are to be looked at; those that vanished meanwhile are taken out again.
-        bytes: transferred, of files that have arrived.
+        bytes: transferred.
         total_bytes: of all files that were found.
         skipped: left alone, because of `if_exists`.
         failed: not transferred, or not deleted or moved afterwards.
@@ -157,7 +158,7 @@ class Direction(Protocol):
     def state_of_dest(self, remote: RemoteFiles, found: Found) -> tuple[int | None, int | None] | None:
         """Return size and time (whole seconds) of what is at a file's destination, `None` where nothing is."""
 
-    def transfer(self, remote: RemoteFiles, found: Found) -> int:
+    def transfer(self, remote: RemoteFiles, found: Found, progress: Callable[[int, int | None], None]) -> int:
         """Transfer a file and return its size."""
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
@@ -187,6 +188,9 @@ class FolderRun:
         self._is_planned = False
         self._small: deque[Found] = deque()
         self._large: deque[Found] = deque()
+        self._busy: list[Found] = []
+        self._is_second_try = False
+        self._under_way: dict[str, int] = {}  # bytes of files that are being transferred
         self._arrived: dict[str, int] = {}  # files of which only `then` is not done yet, and their sizes
         self._files = self._total_files = self._bytes = self._total_bytes = self._skipped = self._failed = 0
         self._failures: list[FileFailure] = []
@@ -203,7 +207,7 @@ class FolderRun:
             return FolderProgress(
                 self._files,
                 self._total_files,
-                self._bytes,
+                self._bytes + sum(self._under_way.values()),
                 self._total_bytes,
                 self._skipped,
                 self._failed,
@@ -224,9 +228,11 @@ class FolderRun:
         try:
             if not self._is_planned:
                 self._together(lender, [self._plan])
-            widths = ((self._small, SMALL_AT_ONCE), (self._large, LARGE_AT_ONCE))
-            queues = [queue for queue, width in widths for _ in range(min(width, len(queue)))]
-            self._together(lender, [partial(self._work_off, queue) for queue in queues])
+            self._work(lender)
+            # What a broken attempt has left may just have been cleaned up, which keeps a destination for a moment.
+            self._small += self._busy
+            self._busy, self._is_second_try = [], True
+            self._work(lender)
         finally:
             self._direction.end()
             self.tell()
@@ -237,6 +243,11 @@ class FolderRun:
         if self._progress is not None and now != self._told:
             self._told = now
             self._progress(now)
+
+    def _work(self, lender: Lender) -> None:
+        widths = ((self._small, SMALL_AT_ONCE), (self._large, LARGE_AT_ONCE))
+        queues = [queue for queue, width in widths for _ in range(min(width, len(queue)))]
+        self._together(lender, [partial(self._work_off, queue) for queue in queues])
 
     def _together(self, lender: Lender, work: list[Callable[[Lender, Deadline], None]]) -> None:
         """Do work in threads, and tell of the progress here; whatever ends one of them ends all of them."""
@@ -312,6 +323,9 @@ class FolderRun:
         except ENDS_ALL:
             raise
         except SFTPError as error:
+            if isinstance(error, Busy) and not self._is_second_try:
+                self._busy.append(found)
+                return
             if not self._vanished(remote, found):
                 self._fail(found.path, error)
                 return
@@ -343,7 +357,15 @@ class FolderRun:
         return True
 
     def _transfer(self, remote: RemoteFiles, found: Found) -> int:
-        size = self._direction.transfer(remote, found)
+        def note(done: int, _total: int | None) -> None:
+            with self._lock:
+                self._under_way[found.path] = done
+
+        try:
+            size = self._direction.transfer(remote, found, note)
+        finally:
+            with self._lock:
+                self._under_way.pop(found.path, None)
         with self._lock:
             self._bytes += size
             self._total_bytes += size - found.size
