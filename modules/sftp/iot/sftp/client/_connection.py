@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ import paramiko
 from iot.sftp.client import _login_pauses as login_pauses
 from iot.sftp.client._channel import Reply, SFTPChannel, wait_for, wait_for_answer
 from iot.sftp.client._credentials import Credentials
-from iot.sftp.client._deadline import Deadline
+from iot.sftp.client._deadline import GLANCE, Deadline
 from iot.sftp.client._dial import dial
 from iot.sftp.client._errors import (
     ConnectionLost,
@@ -250,19 +251,34 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def run(self, command: str, deadline: Deadline) -> bytes:
         """Return what a command says on the server, a few lines at most; nothing where it lets nobody run one."""
+        said: Future[bytes] = Future()
+        ended = threading.Event()
+
+        def run() -> None:
+            try:
+                channel = self._live_transport.open_session(timeout=self._limits.connect)
+                with closing(channel):
+                    threading.Thread(target=_close_when, args=(ended, channel), name="sftp-command-end").start()
+                    said.set_result(_words_of(channel, command))
+            except Exception:  # noqa: BLE001 - it lets nobody run a command, or the connection broke
+                said.set_result(b"")
+            finally:
+                ended.set()
+
+        threading.Thread(target=run, name="sftp-command", daemon=True).start()
         try:
-            channel = self._live_transport.open_session(timeout=max(deadline.wait_at_most(), 0.001))
-            with closing(channel), _at(deadline, channel.close):
-                channel.exec_command(command)
-                channel.shutdown_write()
-                said = b""
-                while len(said) < LONGEST_WORDS and (words := channel.recv(LONGEST_WORDS)):
-                    self._note_activity()
-                    said += words
-                return said
-        except (paramiko.SSHException, OSError, EOFError):
-            deadline.check()
-            return b""
+            asked = time.monotonic()
+            while True:
+                try:
+                    return said.result(deadline.wait_at_most(GLANCE))
+                except (FutureTimeoutError, TimeoutError):
+                    deadline.check()
+                if time.monotonic() - asked >= self._limits.stall / 2:
+                    # A command may take its time, but the server is there.
+                    self.wait(self._quick.request(Kind.REALPATH, string(b".")), deadline)
+                    asked = time.monotonic()
+        finally:
+            ended.set()
 
     def wait(self, future: Future[Reply], deadline: Deadline) -> Reply:
         """Wait for an answer; a server that owes one and is silent for too long loses its connection.
@@ -432,6 +448,21 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         if transport.farewell:
             return ConnectionLost(f"the server ended the connection and said: {transport.farewell}")
         return ConnectionLost("the server closed the connection before it had shown its key: is this an SSH server?")
+
+
+def _words_of(channel: paramiko.Channel, command: str) -> bytes:
+    channel.exec_command(command)
+    channel.shutdown_write()
+    said = b""
+    while len(said) < LONGEST_WORDS and (words := channel.recv(LONGEST_WORDS)):
+        said += words
+    return said
+
+
+def _close_when(ended: threading.Event, channel: paramiko.Channel) -> None:
+    ended.wait()
+    with suppress(OSError, EOFError):
+        channel.close()
 
 
 @contextmanager

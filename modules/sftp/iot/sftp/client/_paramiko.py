@@ -155,6 +155,9 @@ class FastPacketizer(Packetizer):
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
         """Take bytes for paramiko's own way, first those that were received already."""
+        if n > LONGEST_PACKET:
+            message = f"the server announced an SSH packet of more than {LONGEST_PACKET} bytes"
+            raise SSHException(message)
         taken, self._Packetizer__remainder = self._Packetizer__remainder[:n], self._Packetizer__remainder[n:]
         while len(taken) < n:
             self._await(1, check_rekey=check_rekey and not taken)
@@ -285,9 +288,9 @@ class Transport(paramiko.Transport):
             try:
                 authenticate(self, self.credentials)
             except paramiko.SSHException as error:
-                raise self._login_reason(error) from error
+                raise self.login_reason(error) from error
 
-    def _login_reason(self, error: paramiko.SSHException) -> SFTPError:
+    def login_reason(self, error: paramiko.SSHException) -> SFTPError:
         """Name why a login failed: paramiko has one class for a refusal, and for a connection that broke."""
         named = from_lower_layer(error)
         # paramiko forgets the name when the server says that it refuses, and only then
@@ -334,6 +337,7 @@ class Inlet(BufferedPipe):  # type: ignore[type-arg] # generic in its stubs alon
 def divert(channel: paramiko.Channel, on_data: Callable[[Data], None], on_end: Callable[[], None]) -> None:
     """Hand what arrives on a channel to `on_data`, in paramiko's own thread, from the beginning on; see `Inlet`."""
     channel.in_buffer = Inlet(on_data, on_end)
+    channel.in_stderr_buffer = Inlet(_drop, _do_nothing)  # nobody reads it, and the window is large
 
 
 def send_all(channel: paramiko.Channel, data: memoryview) -> None:
@@ -345,7 +349,7 @@ def send_all(channel: paramiko.Channel, data: memoryview) -> None:
     transport: Any = channel.get_transport()
     while data:
         with channel.lock:
-            size = channel._wait_for_send_window(len(data))  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+            size = channel._wait_for_send_window(min(len(data), CHANNEL_PACKET))  # type: ignore[attr-defined]  # noqa: SLF001 - see above
         if size == 0:
             message = "the channel is closed"
             raise OSError(message)
@@ -366,6 +370,14 @@ def widen_window(channel: paramiko.Channel, size: int) -> None:
     message.add_int(size)
     transport: Any = channel.get_transport()
     transport._send_user_message(message)  # noqa: SLF001 - see above
+
+
+def _drop(_: Data) -> None:
+    pass
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def packetizer_class() -> type[Packetizer]:

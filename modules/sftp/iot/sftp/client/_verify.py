@@ -117,6 +117,7 @@ def _of_bytes(remote: RemoteFiles, handle: bytes, path: str) -> bytes:
             raise TransferIncomplete(message, path=path)
         digest.update(data)
         offset += len(data)
+        size = min(size, len(data))  # a server that gives less than it is asked for does so again
 
 
 def _ask(remote: RemoteFiles, handle: bytes, offset: int, length: int) -> Future[Reply]:
