@@ -2,6 +2,8 @@
 
 from iot.sftp.client._client import IoTSFTPClient
 from iot.sftp.client._connection import ServerInfo
+from iot.sftp.client._deadline import Interruption
+from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._errors import (
     AuthenticationFailed,
     Busy,
@@ -26,6 +28,7 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_os_error,
 )
+from iot.sftp.client._file_info import FileInfo
 from iot.sftp.client._folders import FileFailure, FolderProgress, FolderTransfer
 from iot.sftp.client._host_keys import check_pin
 from iot.sftp.client._local_files import LocalEntry, LocalFiles, LocalName
@@ -41,10 +44,12 @@ __all__ = [
     "ConnectionLost",
     "DeadlineExceeded",
     "FileFailure",
+    "FileInfo",
     "FolderProgress",
     "FolderTransfer",
     "HostKeyMismatch",
     "Internal",
+    "Interruption",
     "InvalidRequest",
     "IoTSFTPClient",
     "IsADirectory",
@@ -62,6 +67,7 @@ __all__ = [
     "Secret",
     "ServerInfo",
     "ServerSettings",
+    "Step",
     "TimeLimits",
     "TooLarge",
     "Transfer",
@@ -71,5 +77,6 @@ __all__ = [
     "Unsupported",
     "__version__",
     "check_pin",
+    "diagnose",
     "from_os_error",
 ]

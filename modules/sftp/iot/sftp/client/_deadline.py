@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import Cancelled, DeadlineExceeded
-
-if TYPE_CHECKING:
-    import threading
 
 FOREVER = float("inf")
 LONGEST_WAIT = 1_000_000.0  # seconds; Python's waits take no more than some hundred years
 GLANCE = 0.1  # seconds between two looks at whether the call was cancelled, while it waits for something else
+
+
+class Interruption(threading.Event):
+    """Ends a call when it is set, for good or for now.
+
+    Attributes:
+        goes_on: whether what a transfer has moved so far is kept, for a later one to go on with. `False` removes it.
+    """
+
+    goes_on = False
+
+    def interrupt(self) -> None:
+        """End the call for now."""
+        self.goes_on = True
+        self.set()
 
 
 class Deadline:
@@ -36,6 +48,12 @@ class Deadline:
         if self._cancelled is not None and self._cancelled.is_set():
             return 0.0
         return max(0.0, self._moment - time.monotonic())
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a transfer that ends before its time leaves what it has moved for a later one."""
+        cancelled = self._cancelled
+        return cancelled is None or not cancelled.is_set() or bool(getattr(cancelled, "goes_on", False))
 
     def wait_at_most(self, seconds: float = FOREVER) -> float:
         """Return for how long something else may be waited for before looking at this clock again."""

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import (
-    Cancelled,
     ConnectionLost,
     DeadlineExceeded,
     IsADirectory,
@@ -113,8 +112,8 @@ class _Run:
         )
         try:
             size = download.run(start, self._before.size or 0)
-        except (ConnectionLost, DeadlineExceeded) as error:
-            if download.whole >= WORTH_KEEPING and not isinstance(error, Cancelled):
+        except (ConnectionLost, DeadlineExceeded):
+            if download.whole >= WORTH_KEEPING and self._remote.deadline.keeps:
                 self._save(descriptor, download.whole)
             raise
         after = self._remote.attributes_at_end(download.after, handle, self._source)
@@ -166,7 +165,7 @@ class _Run:
             os.close(descriptor)
 
     def _worth_keeping(self, error: BaseException) -> bool:
-        goes_on = isinstance(error, ConnectionLost | DeadlineExceeded) and not isinstance(error, Cancelled)
+        goes_on = isinstance(error, ConnectionLost | DeadlineExceeded) and self._remote.deadline.keeps
         return goes_on and self._progress.whole >= WORTH_KEEPING
 
     def _open_earlier(self) -> int | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from iot.sftp.client._deadline import Deadline
+from iot.sftp.client._deadline import Deadline, Interruption
 from iot.sftp.client._errors import (
     AuthenticationFailed,
     Busy,
@@ -253,7 +253,7 @@ class FolderRun:
         """Do work in threads, and tell of the progress here; whatever ends one of them ends all of them."""
         if not work:
             return
-        stop = threading.Event()
+        stop = Interruption()
         deadline = Deadline(lender.deadline.remaining() if lender.deadline.limited else None, stop)
         with ThreadPoolExecutor(len(work), thread_name_prefix="sftp-folder") as threads:
             futures = [threads.submit(step, lender, deadline) for step in work]
@@ -264,6 +264,7 @@ class FolderRun:
                     self.tell()
                     lender.deadline.check()
             finally:
+                stop.goes_on = lender.deadline.keeps
                 stop.set()
         lender.deadline.check()
         # What ended the work is told, and not that the other threads were asked to end because of it.

@@ -31,12 +31,14 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_lower_layer,
 )
+from iot.sftp.client._file_info import FileInfo
 from iot.sftp.client._folders import FolderOrder, FolderRun, FolderTransfer
 from iot.sftp.client._host_keys import HostKeyPolicy
 from iot.sftp.client._local_files import LocalFiles
 from iot.sftp.client._pace import Limit
+from iot.sftp.client._packets import decode_path
 from iot.sftp.client._remote_files import RemoteFiles
-from iot.sftp.client._remote_paths import RemotePaths
+from iot.sftp.client._remote_paths import RemotePaths, listed
 from iot.sftp.client._terms import VERIFY, Outcome, Terms, Verify, ignore_progress
 from iot.sftp.client._unfinished import Unfinished
 from iot.sftp.client._upload import upload_file
@@ -44,7 +46,8 @@ from iot.sftp.client._upload import upload_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client._folders import FolderProgress
+    from iot.sftp.client._file_info import FileInfo
+from iot.sftp.client._folders import FolderProgress
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -225,6 +228,33 @@ class SFTPSession:
 
         return self._run("list_files", path, timeout, work)
 
+    def stat(self, path: str, *, timeout: float | None = None) -> FileInfo:
+        """Return what the server tells of a path; a link is followed."""
+
+        def work(attempt: _Attempt) -> FileInfo:
+            return FileInfo.of(path, attempt.remote.stat(self._paths.on_server(path)))
+
+        return self._run("stat", path, timeout, work)
+
+    def scan(self, path: str, *, timeout: float | None = None) -> Iterator[FileInfo]:
+        """Give what is directly in a directory, directories and links too, in the server's order.
+
+        Each is given as it arrives, so that a directory may hold any number of them. A scan that breaks is not
+        repeated, since a part of it was given already. `timeout` counts from the first one.
+        """
+        deadline = Deadline(timeout)
+        try:
+            with self._counted():
+                connection = self._connected(deadline)
+                with connection.in_use():
+                    remote = RemoteFiles(connection, connection.quick, deadline)
+                    for entry in remote.entries(self._paths.on_server(path)):
+                        yield FileInfo.of(listed(path, decode_path(entry.name)), entry.attributes)
+        except Exception as error:
+            named = _named(error, "scan", path)
+            named.path = self._paths.of_caller(named.path or path, path)
+            raise named from error
+
     def delete_file(self, path: str, *, timeout: float | None = None) -> None:
         """Delete a file or a link; a directory is refused."""
 
@@ -267,7 +297,7 @@ class SFTPSession:
             verify: `size`, or `sha256` to compare the hash of all bytes too.
             progress: told the bytes that are there and those that there will be, at most ten times a second, in this
                 thread.
-            cancelled: ends the call with `Cancelled` when it is set.
+            cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
         """
         started = time.monotonic()
         terms = self._terms(verify, progress)
@@ -298,7 +328,7 @@ class SFTPSession:
             verify: `size`, or `sha256` to compare the hash of all bytes too.
             progress: told the bytes that are there and those that there will be, at most ten times a second, in this
                 thread.
-            cancelled: ends the call with `Cancelled` when it is set.
+            cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
         """
         started = time.monotonic()
         terms = self._terms(verify, progress)
@@ -353,7 +383,7 @@ class SFTPSession:
                 time. The server's clock is taken to be right.
             timeout: seconds.
             progress: told how far it is, at most ten times a second, in the caller's thread.
-            cancelled: ends the call with `Cancelled` when it is set.
+            cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
 
         Raises:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.

@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import (
-    Cancelled,
     ConnectionLost,
     DeadlineExceeded,
     NotADirectory,
@@ -305,7 +304,7 @@ class _Run:
     def _clean_up(self, error: BaseException) -> None:
         """Leave what a later try goes on with, remove everything else; what cannot be removed now is remembered."""
         lost = isinstance(error, ConnectionLost | DeadlineExceeded)
-        goes_on = lost and not isinstance(error, Cancelled)
+        goes_on = lost and self._remote.deadline.keeps
         if goes_on and self._progress.whole >= WORTH_KEEPING:
             self._record.save(self._progress)
         elif self._temporary:
