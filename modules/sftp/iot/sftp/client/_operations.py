@@ -4,63 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from collections import deque
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import IsADirectory, NotADirectory, NotFound, PermissionDenied
-from iot.sftp.client._packets import decode_path
-from iot.sftp.client._remote_paths import listed
 from iot.sftp.client._replace import replace_remote, replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from iot.sftp.client._packets import Attributes, Entry
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._terms import Terms
-
-LINKS_IN_FLIGHT = 64
-
-
-def list_files(remote: RemoteFiles, directory: str, path: str, file_pattern: str | None) -> list[str]:
-    """Return the sorted paths, as the caller sees them below `path`, of the files directly in a directory.
-
-    A link to a file is a file. `[]` if nothing is there.
-    """
-    try:
-        entries = list(remote.entries(directory))
-    except (NotFound, NotADirectory, PermissionDenied):
-        # Servers do not say that a path is no directory: it is "no such file" or just a failure.
-        kind = remote.kind_of(directory)
-        if kind is None:
-            return []
-        if kind in {0, stat.S_IFDIR}:
-            raise
-        message = "this is a file on the server, not a directory"
-        raise NotADirectory(message, path=path) from None
-    shown = ((entry, listed(path, decode_path(entry.name))) for entry in entries)
-    wanted = ((entry, name) for entry, name in shown if file_pattern is None or file_pattern in name)
-    return sorted(name for name in _files(remote, directory, wanted))
-
-
-def _files(remote: RemoteFiles, directory: str, entries: Iterable[tuple[Entry, str]]) -> Iterator[str]:
-    """Give the names of what is a file. The server is asked about links, many at once."""
-    unknown: deque[tuple[str, str]] = deque()
-    for entry, name in entries:
-        kind = stat.S_IFMT(entry.attributes.mode or 0)
-        if kind == stat.S_IFREG:
-            yield name
-        elif kind in {0, stat.S_IFLNK}:
-            unknown.append((posixpath.join(directory, decode_path(entry.name)), name))
-    while unknown:
-        batch = [unknown.popleft() for _ in range(min(LINKS_IN_FLIGHT, len(unknown)))]
-        answers = remote.attributes_of([path for path, _ in batch])
-        # A server that never tells types shows everything as a file, rather than nothing.
-        yield from (name for (_, name), told in zip(batch, answers, strict=True) if told is not None and _is_file(told))
-
-
-def _is_file(attributes: Attributes) -> bool:
-    return stat.S_IFMT(attributes.mode or 0) in {0, stat.S_IFREG}
 
 
 def delete_file(remote: RemoteFiles, path: str, *, again: bool) -> None:

@@ -7,9 +7,8 @@ listed, and given back to the server byte by byte.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._errors import ConnectionLost, PathNotAllowed
 
@@ -60,11 +59,14 @@ class OpenFlag(IntEnum):
     EXCLUSIVE = 0x20
 
 
+UINT32 = struct.Struct(">I")
 ATTR_SIZE, ATTR_UIDGID, ATTR_PERMISSIONS, ATTR_ACMODTIME, ATTR_EXTENDED = 0x01, 0x02, 0x04, 0x08, 0x80000000
 
+ATTR_USUAL = ATTR_SIZE | ATTR_UIDGID | ATTR_PERMISSIONS | ATTR_ACMODTIME
+USUAL = struct.Struct(">IQ8xIII")  # the flags ATTR_USUAL and what follows them, without owner and group
 
-@dataclass(frozen=True)
-class Attributes:
+
+class Attributes(NamedTuple):
     """What a server tells of a file (section 5); `None` where it does not.
 
     `mode` holds type and permissions as `st_mode` does, times are seconds since 1970.
@@ -87,8 +89,7 @@ class Attributes:
         return struct.pack(">I", flags) + parts
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One name in a directory, and what the server told of it without following a link."""
 
     name: bytes
@@ -132,8 +133,23 @@ class Reader:
         return Attributes(size, mode, access_time, modification_time)
 
     def entries(self) -> Iterator[Entry]:
-        """Take the names of a NAME packet (section 7); the `ls -l` line between name and attributes is not used."""
+        """Take the names of a NAME packet (section 7); the `ls -l` line between name and attributes is not used.
+
+        A listing may have a hundred thousand: what nearly all servers send is taken at one go, the rest field by field.
+        """
+        data, uint32_at, usual_at = self._data, UINT32.unpack_from, USUAL.unpack_from
         for _ in range(self.uint32()):
+            start = self._position + 4
+            try:
+                end = start + uint32_at(data, start - 4)[0]
+                position = end + 4 + uint32_at(data, end)[0]
+                flags, *fields = usual_at(data, position)
+                if flags == ATTR_USUAL:
+                    self._position = position + USUAL.size
+                    yield Entry(data[start:end], Attributes(*fields))
+                    continue
+            except struct.error:
+                pass  # shorter attributes at the end of the packet; or it ends too early
             name = self.string()
             self.string()
             yield Entry(name, self.attributes())

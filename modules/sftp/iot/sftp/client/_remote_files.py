@@ -44,6 +44,7 @@ STATVFS = "statvfs@openssh.com"
 # What every server of version 3 takes (section 3 demands packets of 34,000 bytes).
 SAFE_REQUEST = 32 * 1024
 LARGEST_REQUEST = 255 * 1024
+NO_FILES = frozenset({b"", b".", b".."})
 LISTING_WINDOW = 8  # READDIR requests in flight: a round trip is not waited for after each hundred names
 
 
@@ -216,7 +217,10 @@ class RemoteFiles:
                 except EndOfFile:
                     names = []
                 more = more and bool(names)  # some servers end with an answer that holds none
-                yield from filter(_usable, names)
+                for entry in names:
+                    name = entry.name
+                    if name not in NO_FILES and b"/" not in name and b"\0" not in name:
+                        yield entry
         finally:
             self.send(Kind.CLOSE, string(handle))
 
@@ -317,7 +321,3 @@ class RemoteFiles:
 
 def _request_size(limit: int) -> int:
     return min(limit, LARGEST_REQUEST) if limit else SAFE_REQUEST
-
-
-def _usable(entry: Entry) -> bool:
-    return entry.name not in {b"", b".", b".."} and b"/" not in entry.name and b"\0" not in entry.name

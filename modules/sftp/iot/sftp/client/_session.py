@@ -34,6 +34,7 @@ from iot.sftp.client._errors import (
 from iot.sftp.client._file_info import FileInfo
 from iot.sftp.client._folders import FolderOrder, FolderRun, FolderTransfer
 from iot.sftp.client._host_keys import HostKeyPolicy
+from iot.sftp.client._listing import list_files
 from iot.sftp.client._local_files import LocalFiles
 from iot.sftp.client._pace import Limit
 from iot.sftp.client._packets import decode_path
@@ -214,17 +215,36 @@ class SFTPSession:
 
         return self._run("exists", path, timeout, work)
 
-    def list_files(self, path: str, file_pattern: str | None = None, *, timeout: float | None = None) -> list[str]:
+    def list_files(
+        self,
+        path: str,
+        file_pattern: str | None = None,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        longest: int | None = None,
+        timeout: float | None = None,
+    ) -> list[str]:
         """Return the sorted paths of the files directly under `path`; `[]` if nothing is there.
+
+        A page of a large directory takes the time of listing it, and the memory of a page.
 
         Parameters:
             path: a remote directory; the paths returned begin with it, except for `.`.
             file_pattern: a substring that a path must hold to be returned.
+            limit: so many paths at most, the first ones.
+            after: only paths that sort after this one: the last of the page before.
+            longest: characters that all paths together may have; if they have more, that is `TooLarge`, told as soon
+                as it is known.
             timeout: seconds.
         """
+        if limit is not None and limit < 1:
+            message = "limit must be 1 or more"
+            raise InvalidRequest(message)
 
         def work(attempt: _Attempt) -> list[str]:
-            return operations.list_files(attempt.remote, self._paths.on_server(path), path, file_pattern)
+            directory = self._paths.on_server(path)
+            return list_files(attempt.remote, directory, path, file_pattern, limit=limit, after=after, longest=longest)
 
         return self._run("list_files", path, timeout, work)
 

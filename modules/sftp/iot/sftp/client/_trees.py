@@ -8,14 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client._errors import (
-    NotADirectory,
-    NotFound,
-    PathNotAllowed,
-    PermissionDenied,
-    SFTPError,
-    TooLarge,
-)
+from iot.sftp.client._errors import PathNotAllowed, SFTPError, TooLarge
+from iot.sftp.client._listing import LINKS_IN_FLIGHT, entries_of
 from iot.sftp.client._packets import Attributes, decode_path
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 
@@ -23,13 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client._local_files import LocalFiles
-    from iot.sftp.client._packets import Entry
     from iot.sftp.client._remote_files import RemoteFiles
 
 DEEPEST = 100  # folders within folders: a server that shows links as folders could lead round and round
 MOST_FILES = 1_000_000  # in one call: what is kept of each takes some 250 bytes
 LISTINGS_AT_ONCE = 16
-LINKS_IN_FLIGHT = 64
 
 
 class Found(NamedTuple):
@@ -120,10 +112,10 @@ def look_on_server(remote: RemoteFiles, folder: str, directory: str, *, recursiv
         recursive: whether the directories are wanted.
 
     Raises:
-        NotADirectory, NotFound, PermissionDenied: see `RemoteFiles.entries`.
+        NotADirectory, NotFound, PermissionDenied: see `entries_of`.
     """
     listing, links, unclear = Listing(), list[str](), list[str]()
-    for entry in _entries(remote, below(folder, directory)):
+    for entry in entries_of(remote, below(folder, directory)):
         name = decode_path(entry.name)
         if name.startswith(TEMPORARY_PREFIX):
             continue
@@ -149,18 +141,6 @@ def _not_links(remote: RemoteFiles, folder: str, directories: list[str]) -> Iter
         for path, own in zip(some, remote.attributes_of(places, follow_links=False), strict=True):
             if own is None or not stat.S_ISLNK(own.mode or 0):
                 yield path
-
-
-def _entries(remote: RemoteFiles, place: str) -> Iterator[Entry]:
-    try:
-        yield from remote.entries(place)
-    except (NotFound, NotADirectory, PermissionDenied):
-        # Servers do not say that a path is no directory: it is "no such file" or just a failure.
-        kind = remote.kind_of(place)
-        if kind in {None, 0, stat.S_IFDIR}:
-            raise
-        message = "this is a file on the server, not a directory"
-        raise NotADirectory(message, path=place) from None
 
 
 def _resolve(remote: RemoteFiles, folder: str, paths: list[str], listing: Listing) -> list[str]:
