@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._transfers import Transfers
 
 RESPONSE_MAXIMUM = 128 * 1024  # bytes, IoT Hub's limit for the payload of a direct method's response
+LISTED_MAXIMUM = RESPONSE_MAXIMUM // len('"a", ') + 1  # paths: so many never fit, however short they are
 MESSAGE_MAXIMUM = 2_000  # characters
 PATH_SHOWN = 200  # characters of a path in a message
 TASKS_SHOWN = 500  # in a listing: as many as may fit
@@ -136,17 +137,17 @@ def _only_as_a_task(_parts: Parts, _request: FolderRequest, _timeout: float) -> 
 
 
 def _list_files(parts: Parts, request: ListRequest, timeout: float) -> list[str]:
-    with parts.sessions.use() as session:
-        paths = session.list_files(request.path, request.file_pattern, timeout=timeout)
-    start = 0 if request.after is None else bisect_right(paths, request.after)
-    page = paths[start:] if request.limit is None else paths[start : start + request.limit]
-    if encoded_size(page) > RESPONSE_MAXIMUM:
-        message = (
-            f"{len(page)} paths are more than a response may hold ({RESPONSE_MAXIMUM} bytes): ask for pages, "
-            'with "limit": n and then "after": the last path of the page before'
-        )
-        raise TooLarge(message, operation="list_files", path=request.path)
-    return page
+    limit = None if request.limit is None else min(request.limit, LISTED_MAXIMUM)
+    options: dict[str, Any] = {"limit": limit, "after": request.after, "longest": RESPONSE_MAXIMUM}
+    with parts.sessions.use() as session, suppress(TooLarge):
+        page = session.list_files(request.path, request.file_pattern, timeout=timeout, **options)
+        if encoded_size(page) <= RESPONSE_MAXIMUM:
+            return page
+    message = (
+        f"these paths are more than a response may hold ({RESPONSE_MAXIMUM} bytes): ask for pages, "
+        'with "limit": n and then "after": the last path of the page before'
+    )
+    raise TooLarge(message, operation="list_files", path=request.path)
 
 
 def _test_connection(parts: Parts, request: TestRequest, timeout: float) -> dict[str, Any]:
