@@ -187,6 +187,7 @@ class Download(Work):
         while (piece := self._next_piece()) is not None:
             offset, length = piece
             self._limit.wait_for_turn(length, self._remote.deadline)
+            self._report()  # under a limit this may be where all the time goes
             self._sent(length)
             is_last = offset >= self._size
             self._remote.read(self._handle, offset, length, _Piece(self, offset, length))
@@ -341,6 +342,7 @@ class Upload(Work):
                 self._wait()
                 continue
             self._limit.wait_for_turn(length, self._remote.deadline)
+            self._report()  # under a limit this may be where all the time goes
             self._sent(length)
             future = lane.remote.write(lane.handle, offset, length, self._source)
             future.add_done_callback(partial(self._acknowledged, lane, offset, length))
