@@ -89,7 +89,7 @@ class IoTSFTPClient:
         self.sftp_pass = sftp_pass
         self._errors = threading.local()
         try:
-            settings = ServerSettings(
+            settings = ServerSettings.for_this_user(
                 host=sftp_host,
                 port=sftp_port,
                 user=sftp_user,
@@ -97,11 +97,9 @@ class IoTSFTPClient:
                 private_key=_private_key(private_key),
                 passphrase=_secret("passphrase", passphrase),
                 host_keys=_pins(host_keys),
-                known_hosts=_in_state("known_hosts") if known_hosts is None else _file("known_hosts", known_hosts),
-                known_hosts_files=_believed_known_hosts(),
+                known_hosts=None if known_hosts is None else _file("known_hosts", known_hosts),
                 root=root,
                 time_limits=TimeLimits(connect_timeout, stall_timeout, keep_alive),
-                state=_in_state("transfers"),
             )
         except ValueError as error:
             raise ValueError(_in_arguments(str(error))) from None
@@ -249,22 +247,6 @@ def _pins(host_keys: Iterable[str]) -> tuple[str, ...]:
     except (TypeError, ValueError) as error:
         message = f"host_keys cannot be used: {error}"
         raise ValueError(message) from None
-
-
-def _in_state(name: str) -> Path | None:
-    """Return a place of our own in the user's state directory, or `None` for a user without a home."""
-    try:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    except RuntimeError:
-        return None
-    return Path(state) / "iot-sftp-client" / name
-
-
-def _believed_known_hosts() -> tuple[Path, ...]:
-    try:
-        return (Path.home() / ".ssh" / "known_hosts",)
-    except RuntimeError:
-        return ()
 
 
 def _text(path: str | os.PathLike[str]) -> str:

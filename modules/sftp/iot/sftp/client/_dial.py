@@ -28,7 +28,7 @@ def dial(host: str, port: int, deadline: Deadline, stall: float) -> socket.socke
         Unreachable: the name is not known, or no address accepts.
         DeadlineExceeded: the time ran out.
     """
-    addresses = _look_up(host, port, deadline)
+    addresses = look_up(host, port, deadline)
     failure: SFTPError = Unreachable(f"{host} has no address")
     for number, (family, kind, protocol, _, address) in enumerate(addresses):
         share = deadline.remaining() / (len(addresses) - number)
@@ -45,8 +45,12 @@ def dial(host: str, port: int, deadline: Deadline, stall: float) -> socket.socke
     raise failure
 
 
-def _look_up(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
-    """Ask the resolver, which has no time limit of its own: in a thread that is left to itself if it takes too long."""
+def look_up(host: str, port: int, deadline: Deadline) -> list[AddressInfo]:
+    """Ask the resolver, which has no time limit of its own: in a thread that is left to itself if it takes too long.
+
+    Raises:
+        Unreachable: the name is not known, or nobody answered.
+    """
     answer: queue.SimpleQueue[list[AddressInfo] | OSError | UnicodeError] = queue.SimpleQueue()
 
     def ask() -> None:

@@ -91,6 +91,13 @@ class HostKeyPolicy:
         passed_over = set(_signatures(self._passed_over))
         return tuple(kind for kind in dict.fromkeys([*_signatures(types), *offered]) if kind not in passed_over)
 
+    @property
+    def basis(self) -> str:
+        """What a key is compared with: `pinned` or `known` ones, or none, of an `unknown` server."""
+        if self._pinned:
+            return "pinned"
+        return "known" if any(entry.marker != REVOKED for entry in self._known()) else "unknown"
+
     def pass_over(self) -> bool:
         """After a mismatch, tell whether a key of another type may be the pinned one: a fingerprint names no type."""
         if self._mismatched is None or not any(pin.startswith("SHA256:") for pin in self._pinned):

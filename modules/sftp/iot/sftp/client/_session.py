@@ -47,8 +47,7 @@ from iot.sftp.client._upload import upload_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client._file_info import FileInfo
-from iot.sftp.client._folders import FolderProgress
+    from iot.sftp.client._folders import FolderProgress
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)

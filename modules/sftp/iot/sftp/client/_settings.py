@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from iot.sftp.client._errors import AuthenticationFailed
 
@@ -170,6 +170,21 @@ class ServerSettings:
     time_limits: TimeLimits = field(default_factory=TimeLimits)
     state: Path | None = None
 
+    @classmethod
+    def for_this_user(cls, *, known_hosts: Path | None = None, **values: Any) -> ServerSettings:
+        """Return settings that remember, and believe, what belongs to the user who runs this program.
+
+        Parameters:
+            known_hosts: default: `iot-sftp-client/known_hosts` in the user's state directory (`XDG_STATE_HOME`).
+            values: the other attributes.
+        """
+        return cls(
+            known_hosts=known_hosts or _in_state("known_hosts"),
+            known_hosts_files=_believed_known_hosts(),
+            state=_in_state("transfers"),
+            **values,
+        )
+
     def __post_init__(self) -> None:
         """Refuse what can never work, naming it."""
         for name in ("host", "user"):
@@ -205,3 +220,19 @@ def can_be_sent(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _in_state(name: str) -> Path | None:
+    """Return a place of our own in the user's state directory, or `None` for a user without a home."""
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
+    return Path(state) / "iot-sftp-client" / name
+
+
+def _believed_known_hosts() -> tuple[Path, ...]:
+    try:
+        return (Path.home() / ".ssh" / "known_hosts",)
+    except RuntimeError:
+        return ()
