@@ -17,6 +17,7 @@ from iot.sftp.client import (
     Cancelled,
     ConnectionLost,
     DeadlineExceeded,
+    Interruption,
     NoSpace,
     NotFound,
     SFTPError,
@@ -392,6 +393,28 @@ def test_a_task_makes_way_for_a_call_and_goes_on_afterwards(device: Device) -> N
     turn.leave()
     assert end_of(tasks, task_id)["status"] == "Completed"
     assert tries == [0, 1]
+
+
+def test_what_makes_way_is_told_to_keep_what_it_has_and_what_is_cancelled_is_not(device: Device) -> None:
+    begun = threading.Semaphore(0)
+    goes_on: list[bool] = []
+
+    def work(job: Job) -> Outcome:
+        begun.release()
+        job.cancelled.wait(SOON)
+        assert isinstance(job.cancelled, Interruption)
+        goes_on.append(job.cancelled.goes_on)
+        raise Cancelled("it was told to end")
+
+    tasks = device.start(work, width=1)
+    task_id = submit(tasks)
+    assert begun.acquire(timeout=SOON)
+    turn, come = take_place(device.slots)
+    assert come.wait(SOON)
+    turn.leave()
+    assert begun.acquire(timeout=SOON)
+    tasks.cancel(task_id, SOON)
+    assert goes_on == [True, False]
 
 
 def test_calls_that_never_end_to_come_do_not_starve_tasks(device: Device) -> None:

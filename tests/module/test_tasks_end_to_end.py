@@ -207,6 +207,45 @@ def test_a_task_is_cancelled_while_it_runs_and_leaves_nothing_at_its_destination
     assert not (hurried.local_root / "cancelled").exists()
 
 
+@pytest.mark.parametrize("direction", ["download_file", "upload_file"])
+def test_a_task_that_makes_way_for_a_call_goes_on_where_it_was(
+    hurried: LocalEdge, remote: Path, direction: str
+) -> None:
+    payload = {"source": f"{remote.name}/way", "dest": "made-way"}
+    source, dest = write(remote / "way", 20_000_000), hurried.local_root / "made-way"
+    if direction == "upload_file":
+        payload = {"source": "way", "dest": f"{remote.name}/made-way"}
+        source, dest = write(hurried.local_root / "way", 20_000_000), remote / "made-way"
+    (remote / "small").write_text("small")
+    with slow(hurried, concurrency=1, bandwidthLimit=5_000_000):
+        task_id = begin(hurried, direction, **payload)
+        wait_for(hurried, task_id, lambda status: status["bytes"] > 4_000_000)
+        call = {"source": f"{remote.name}/small", "dest": "small"}
+        assert hurried.invoke("sftp", "download_file", call) == (200, True)
+        seen: list[int] = []
+        while (status := status_of(hurried, task_id))["status"] not in ENDED:
+            seen.append(status["bytes"])
+        assert min(seen) > 4_000_000
+    assert status["status"] == "Completed"
+    assert same(source, dest)
+
+
+def test_what_the_modules_end_interrupts_goes_on_where_it_was(own_address: str, openssh_server: Server) -> None:
+    source = write(openssh_server.directory / "interrupted", 20_000_000)
+    transfers = {"bandwidthLimit": 5_000_000}
+    with device(another(own_address), openssh_server, transfers=transfers) as edge:
+        task_id = begin(edge, "download_file", source="interrupted", dest="interrupted")
+        wait_for(edge, task_id, lambda status: status["bytes"] > 6_000_000)
+        assert edge.stop_module() == 0
+        assert not (edge.local_root / "interrupted").exists()
+        edge.start_module()
+        edge.wait_until_connected()
+        assert status_of(edge, task_id)["status"] == "Running"
+        assert wait_for(edge, task_id, lambda status: status["bytes"] > 0)["bytes"] > 6_000_000
+        assert end_of(edge, task_id)["status"] == "Completed"
+        assert same(source, edge.local_root / "interrupted")
+
+
 def test_beyond_its_bound_the_queue_is_busy_and_calls_get_their_turn_nevertheless(
     hurried: LocalEdge, remote: Path
 ) -> None:

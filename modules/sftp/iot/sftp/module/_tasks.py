@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import Busy, DeadlineExceeded, Internal, SFTPError, TransferIncomplete
+from iot.sftp.client import Busy, DeadlineExceeded, Internal, Interruption, SFTPError, TransferIncomplete
 from iot.sftp.module._journal import Record
 from iot.sftp.module._logging import printable, shortened
 from iot.sftp.module._slots import Kind
@@ -96,7 +96,7 @@ class Job:
         request: the parameters.
         tries: how often it was tried before.
         report: to be told how far it has come.
-        cancelled: set when it has to end soon.
+        cancelled: set when it has to end soon, for good or to go on later.
     """
 
     method: str
@@ -131,7 +131,7 @@ class _Task:
         self.again = 0.0  # when it is tried again, while it is pausing
         self.turn: Turn | None = None  # while it runs
         self.stopped_for = ""  # why it was told to end: "cancel", "time", "way", "stop"
-        self.cancelled = threading.Event()
+        self.cancelled = Interruption()
         self.ended = threading.Event()
         self.rate = Rate()
 
@@ -139,7 +139,11 @@ class _Task:
         """Tell its work to end soon; a reason that leaves it waiting gives way to one that ends it."""
         if self.stopped_for in {"", "way"}:
             self.stopped_for = why
-        self.cancelled.set()
+        if self.stopped_for in {"way", "stop"}:
+            self.cancelled.interrupt()  # what it has moved is kept: it goes on later
+        else:
+            self.cancelled.goes_on = False
+            self.cancelled.set()
 
 
 class Tasks:
@@ -431,7 +435,7 @@ class Tasks:
     def _wait_for_next_turn(self, task: _Task) -> None:
         """Let a task wait that was interrupted and is to go on."""
         self._running.remove(task)
-        task.turn, task.stopped_for, task.cancelled = None, "", threading.Event()
+        task.turn, task.stopped_for, task.cancelled = None, "", Interruption()
         if not self._stopping:
             insort(self._ready, task, key=lambda waiting: waiting.number)
         self._changed.notify_all()
