@@ -100,6 +100,12 @@ class Work:
     def _has_room(self, count: int) -> bool:
         return self._in_flight == 0 or self._in_flight + count <= self._window.size
 
+    def _take_turn(self, count: int) -> None:
+        """Wait until so many bytes may go. Under a limit this may be where all the time goes."""
+        self._limit.wait_for_turn(count, self._remote.deadline)
+        self._report()
+        self._raise_failure()
+
     def _wait(self) -> None:
         """Wait until there is something to do, and report progress meanwhile."""
         self._remote.wait_until(self._ready)
@@ -186,8 +192,7 @@ class Download(Work):
     def _ask(self) -> None:
         while (piece := self._next_piece()) is not None:
             offset, length = piece
-            self._limit.wait_for_turn(length, self._remote.deadline)
-            self._report()  # under a limit this may be where all the time goes
+            self._take_turn(length)
             self._sent(length)
             is_last = offset >= self._size
             self._remote.read(self._handle, offset, length, _Piece(self, offset, length))
@@ -341,8 +346,7 @@ class Upload(Work):
             if lane is None:
                 self._wait()
                 continue
-            self._limit.wait_for_turn(length, self._remote.deadline)
-            self._report()  # under a limit this may be where all the time goes
+            self._take_turn(length)
             self._sent(length)
             future = lane.remote.write(lane.handle, offset, length, self._source)
             future.add_done_callback(partial(self._acknowledged, lane, offset, length))
