@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from iot.sftp.client import InvalidRequest, NotFound, SFTPError, UnknownMethod
 from iot.sftp.module._methods import METHODS, refused, succeeded, understand
+from iot.sftp.module._requests import FolderRequest
 from iot.sftp.module._sdk import Malformed, parse_payload
 
 WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection")
@@ -106,6 +107,51 @@ def test_options_of_a_listing_may_be_null() -> None:
 @pytest.mark.parametrize("value", [1, "true", None])
 def test_learn_is_true_or_false(value: Any) -> None:
     assert message_of("test_connection", {"learn": value}) == "'learn' must be true or false"
+
+
+@pytest.mark.parametrize("value", [0, "1 day", 2_592_001, True, None, float("nan")])
+def test_a_tasks_time_limit_is_a_number_of_seconds_within_bounds(value: Any) -> None:
+    payload = {"source": "a", "dest": "b", "background": True, "time_limit": value}
+    expected = "'time_limit' must be a number of seconds from 1 to 2592000"
+    assert message_of("upload_file", payload) == expected
+
+
+def test_a_time_limit_is_for_tasks_only() -> None:
+    payload = {"source": "a", "dest": "b", "time_limit": 60}
+    assert message_of("upload_file", payload) == "'time_limit' is for tasks: it needs \"background\": true"
+    request = understand("upload_files", payload).request
+    assert isinstance(request, FolderRequest)
+    assert request.time_limit == 60
+
+
+@pytest.mark.parametrize("value", ["keep", "delete", {"move": "done"}])
+def test_what_follows_for_a_file_of_a_folder_may_be_one_of_three(value: Any) -> None:
+    request = understand("upload_files", {"source": "a", "dest": "b", "then": value}).request
+    assert isinstance(request, FolderRequest)
+    assert request.then == value
+    assert FolderRequest.model_validate(request.parameters()) == request  # as the journal keeps it
+
+
+@pytest.mark.parametrize("value", ["move", {"move": ""}, {"move": 5}, {}, {"move": "a", "x": 1}, True, None, ["keep"]])
+def test_nothing_else_follows(value: Any) -> None:
+    message = message_of("download_files", {"source": "a", "dest": "b", "then": value})
+    assert message == '\'then\' must be "keep", "delete" or {"move": "folder"}'
+
+
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("if_exists", "overwrite", "must be 'replace', 'skip' or 'skip_same'"),
+        ("recursive", 1, "must be true or false"),
+        ("min_age", -1, "must be a number of seconds from 0 to 31622400"),
+        ("min_age", "5", "must be a number of seconds from 0 to 31622400"),
+        ("background", False, "must be true"),
+        ("file_pattern", 5, "must be a string"),
+    ],
+)
+def test_options_of_a_folder_are_checked(key: str, value: Any, expected: str) -> None:
+    message = message_of("upload_files", {"source": "a", "dest": "b", key: value})
+    assert message.casefold() == f"'{key}' {expected}"
 
 
 def test_many_problems_are_not_all_listed() -> None:

@@ -246,6 +246,40 @@ def test_what_the_modules_end_interrupts_goes_on_where_it_was(own_address: str, 
         assert same(source, edge.local_root / "interrupted")
 
 
+def test_without_a_usable_journal_everything_works_but_tasks(own_address: str, openssh_server: Server) -> None:
+    (openssh_server.directory / "there").write_text("there")
+    desired = {"sftp": section_of(openssh_server)}
+    command = (sys.executable, "-c", HURRIED)
+    with LocalEdge(address=another(own_address), desired=desired, command=command, start_module=False) as edge:
+        (edge.state_directory / "tasks.sqlite3").mkdir()
+        edge.start_module()
+        edge.wait_until_connected()
+        reported = edge.wait_for_reported(lambda reported: "journal" in reported)
+        assert reported["journal"]["code"] == "permission_denied"
+        call = {"source": "there", "dest": "there", "request_id": "1"}
+        assert edge.invoke("sftp", "download_file", call) == (200, True)
+        assert edge.invoke("sftp", "download_file", call) == (200, True)
+        assert edge.invoke("sftp", "exists", {"path": "there"}) == (200, True)
+        status, body = edge.invoke("sftp", "download_file", {"source": "there", "dest": "x", "background": True})
+        assert (status, body["code"]) == (403, "permission_denied")
+        assert edge.invoke("sftp", "list_tasks") == (200, [])
+        (edge.state_directory / "tasks.sqlite3").rmdir()
+        assert end_of(edge, begin(edge, "download_file", source="there", dest="x"))["status"] == "Completed"
+        edge.wait_for_reported(lambda reported: "journal" not in reported)
+
+
+def test_a_journal_that_is_not_readable_is_set_aside_and_reported(own_address: str, openssh_server: Server) -> None:
+    desired = {"sftp": section_of(openssh_server)}
+    command = (sys.executable, "-c", HURRIED)
+    with LocalEdge(address=another(own_address), desired=desired, command=command, start_module=False) as edge:
+        (edge.state_directory / "tasks.sqlite3").write_bytes(b"what is this?" * 1_000)
+        edge.start_module()
+        edge.wait_until_connected()
+        reported = edge.wait_for_reported(lambda reported: "journal" in reported)
+        assert "set aside" in reported["journal"]["message"]
+        assert end_of(edge, begin(edge, "download_file", source="no", dest="x"))["code"] == "not_found"
+
+
 def test_beyond_its_bound_the_queue_is_busy_and_calls_get_their_turn_nevertheless(
     hurried: LocalEdge, remote: Path
 ) -> None:
