@@ -175,13 +175,37 @@ def test_the_folder_into_which_files_are_moved_may_lie_in_the_source(way: Way) -
 
 def test_what_was_there_already_and_the_same_is_deleted_at_the_source_too(way: Way) -> None:
     """So a call that ended between a file's arrival and its removal is completed by the next."""
-    fill(way.source, {"same": b"1", "other": b"2"})
+    fill(way.source, {"same": b"1"})
     fill(way.dest, {"same": b"1"})
-    way.transfer(if_exists="skip", then="delete", file_pattern="same")
-    assert (way.source / "same").exists()
+    fill(way.source, {"different": b"3"}, OLD + 1)
+    fill(way.dest, {"different": b"4"})
+    assert way.transfer(if_exists="skip", then="delete", file_pattern="e").skipped == 2
+    assert content_of(way.source) == {"different": b"3"}
+    fill(way.source, {"same": b"1"})
     done = way.transfer(if_exists="skip_same", then="delete")
     assert (done.files, done.skipped) == (1, 1)
     assert content_of(way.source) == {}
+
+
+def test_a_ledger_keeps_what_was_transferred_from_being_transferred_again(way: Way) -> None:
+    class Notes(set[tuple[str, int, float | None]]):
+        def knows(self, path: str, size: int, modified: float | None) -> bool:
+            return (path, size, modified) in self
+
+        def note(self, path: str, size: int, modified: float | None) -> None:
+            self.add((path, size, modified))
+
+    notes = Notes()
+    fill(way.source, {"a": b"1", "b": b"2", "there": b"3"})
+    fill(way.dest, {"there": b"3"})
+    assert way.transfer(ledger=notes, if_exists="skip_same").files == 2
+    assert notes == {("a", 1, OLD), ("b", 1, OLD), ("there", 1, OLD)}
+    assert way.transfer(ledger=notes).total_files == 0
+    fill(way.source, {"a": b"12"})
+    (way.source / "young").write_bytes(b"4")
+    done = way.transfer(ledger=notes, min_age=60)
+    assert (done.total_files, done.young) == (1, 1)
+    assert ("a", 2, OLD) in notes
 
 
 def test_what_changes_while_it_is_sent_is_not_deleted(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:

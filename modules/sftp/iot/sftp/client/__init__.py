@@ -29,7 +29,7 @@ from iot.sftp.client._errors import (
     from_os_error,
 )
 from iot.sftp.client._file_info import FileInfo
-from iot.sftp.client._folders import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._folders import FileFailure, FolderProgress, FolderTransfer, Ledger
 from iot.sftp.client._host_keys import check_pin
 from iot.sftp.client._local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._session import SFTPSession, Transfer
@@ -53,6 +53,7 @@ __all__ = [
     "InvalidRequest",
     "IoTSFTPClient",
     "IsADirectory",
+    "Ledger",
     "LocalEntry",
     "LocalFiles",
     "LocalName",

@@ -81,6 +81,7 @@ class FolderProgress:
         skipped: left alone, because of `if_exists`.
         failed: not transferred, or not deleted or moved afterwards.
         failures: the first 20 of these.
+        young: left for the next time, because of `min_age`.
     """
 
     files: int = 0
@@ -90,6 +91,7 @@ class FolderProgress:
     skipped: int = 0
     failed: int = 0
     failures: tuple[FileFailure, ...] = ()
+    young: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,20 @@ class FolderTransfer(FolderProgress):
     """What the transfer of a folder did: its last progress, and the seconds that it took."""
 
     seconds: float = 0.0
+
+
+class Ledger(Protocol):
+    """Remembers from one call to the next which files of a folder have been transferred.
+
+    A file is given by its path relative to the folder, its size in bytes, and its time in seconds since 1970. Both
+    methods are called from several threads, and may raise an `SFTPError`.
+    """
+
+    def knows(self, path: str, size: int, modified: float | None) -> bool:
+        """Tell whether a file, as it is now, was transferred before; asked once about each one that is found."""
+
+    def note(self, path: str, size: int, modified: float | None) -> None:
+        """Take note that a file, as it was when it was found, has been transferred."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +127,7 @@ class FolderOrder:
     then: str = "keep"
     move_to: str | None = None
     min_age: float = 0.0
+    ledger: Ledger | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -123,15 +140,19 @@ class FolderOrder:
         if not 0 <= self.min_age < float("inf"):
             raise InvalidRequest("min_age must be a number of seconds, 0 or more")
 
-    def wants(self, found: Found, now: float) -> bool:
-        """Tell whether a file is to be transferred, by its path and its age.
+    def wants(self, found: Found) -> bool:
+        """Tell whether a file is to be transferred, by its path, and by what is remembered."""
+        if self.file_pattern is not None and self.file_pattern not in listed(self.source, found.path):
+            return False
+        return self.ledger is None or not self.ledger.knows(*found)
+
+    def is_young(self, found: Found, now: float) -> bool:
+        """Tell whether a file is to be left for the next time.
 
         SFTP does not tell the server's time: its clock is taken to be right to better than `min_age`, as ours is. So a
         file is young if its time is less than `min_age` away from now, either way.
         """
-        if self.file_pattern is not None and self.file_pattern not in listed(self.source, found.path):
-            return False
-        return not self.min_age or found.modified is None or abs(now - found.modified) >= self.min_age
+        return found.modified is not None and abs(now - found.modified) < self.min_age
 
 
 class Lender(Protocol):
@@ -188,6 +209,7 @@ class FolderRun:
         self._is_planned = False
         self._small: deque[Found] = deque()
         self._large: deque[Found] = deque()
+        self._young = 0
         self._busy: list[Found] = []
         self._is_second_try = False
         self._under_way: dict[str, int] = {}  # bytes of files that are being transferred
@@ -212,6 +234,7 @@ class FolderRun:
                 self._skipped,
                 self._failed,
                 tuple(self._failures),
+                self._young,
             )
 
     def result(self, seconds: float) -> FolderTransfer:
@@ -281,17 +304,21 @@ class FolderRun:
                 return self._direction.look(remote, directory)
 
         now = time.time()
-        files: list[Found] = []
+        files, young = list[Found](), 0
         unlisted: list[Unlisted] = []
         for item in walk(look, recursive=self.order.recursive, ends_all=lambda error: isinstance(error, ENDS_ALL)):
             if isinstance(item, Unlisted):
                 unlisted.append(item)
-            elif self.order.wants(item, now):
-                files.append(item)
+            elif self.order.wants(item):
+                if self.order.is_young(item, now):
+                    young += 1
+                else:
+                    files.append(item)
         with self._lock:
             for file in sorted(files, key=lambda file: file.path):
                 (self._small if file.size <= SMALL else self._large).append(file)
             self._total_files, self._total_bytes = len(files), sum(file.size for file in files)
+            self._young = young
             self._is_planned = True
         for path, error in unlisted:
             self._fail(path, error)
@@ -319,8 +346,7 @@ class FolderRun:
                 if self._is_to_be_skipped(remote, found):
                     return
                 size = self._transfer(remote, found)
-            if self.order.then != "keep":
-                self._direction.afterwards(remote, found)
+            self._has_arrived(remote, found)
         except ENDS_ALL:
             raise
         except SFTPError as error:
@@ -346,16 +372,22 @@ class FolderRun:
         there = self._direction.state_of_dest(remote, found)
         if there is None:
             return False
-        if self.order.if_exists == "skip_same":
-            modified = None if found.modified is None else int(found.modified)
-            if modified is None or there != (found.size, modified):
-                return False
-            if self.order.then != "keep":
-                # The same file is there: an earlier call was ended before it came to this.
-                self._direction.afterwards(remote, found)
+        modified = None if found.modified is None else int(found.modified)
+        if modified is not None and there == (found.size, modified):
+            # The same file is there: an earlier call may have ended before it came to the rest.
+            self._has_arrived(remote, found)
+        elif self.order.if_exists == "skip_same":
+            return False
         with self._lock:
             self._skipped += 1
         return True
+
+    def _has_arrived(self, remote: RemoteFiles, found: Found) -> None:
+        """Do what is to be done at the source, and take note."""
+        if self.order.then != "keep":
+            self._direction.afterwards(remote, found)
+        if self.order.ledger is not None:
+            self.order.ledger.note(*found)
 
     def _transfer(self, remote: RemoteFiles, found: Found) -> int:
         def note(done: int, _total: int | None) -> None:

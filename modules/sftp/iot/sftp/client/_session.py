@@ -47,7 +47,7 @@ from iot.sftp.client._upload import upload_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client._folders import FolderProgress
+    from iot.sftp.client._folders import FolderProgress, Ledger
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -382,6 +382,7 @@ class SFTPSession:
         timeout: float | None = None,
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
+        ledger: Ledger | None = None,
     ) -> FolderTransfer:
         """Download the files of a folder, many at a time, each as `download_file` does.
 
@@ -396,18 +397,19 @@ class SFTPSession:
             if_exists: `replace`; `skip` leaves alone what is there under that name; `skip_same` what has the same size
                 and time (whole seconds) too.
             then: `keep`, `delete` or `move` (into `move_to`) the file at the source after its own success, unless it
-                has changed meanwhile. With `skip_same`, also what was there already.
+                has changed meanwhile. Where `if_exists` finds the same size and time, that is a success too.
             move_to: a folder on the source's side; what is in it is not taken.
             min_age: seconds since a file's modification, so that what is still being written is left for the next
                 time. The server's clock is taken to be right.
             timeout: seconds.
             progress: told how far it is, at most ten times a second, in the caller's thread.
             cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
+            ledger: asked which files need not be transferred, and told which ones have been.
 
         Raises:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.
         """
-        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age)
+        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, ledger)
         downloads = Downloads(order, self._local_files, self._paths, self._terms())
         run = FolderRun(order, downloads, progress)
         return self._folder("download_files", run, timeout, cancelled)
@@ -426,9 +428,10 @@ class SFTPSession:
         timeout: float | None = None,
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
+        ledger: Ledger | None = None,
     ) -> FolderTransfer:
         """Upload the files of a local folder, many at a time, each as `upload_file` does: see `download_files`."""
-        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age)
+        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, ledger)
         uploads = Uploads(order, self._local_files, self._paths, self._terms())
         run = FolderRun(order, uploads, progress)
         return self._folder("upload_files", run, timeout, cancelled)
