@@ -58,6 +58,7 @@ def _make(engine: Engine, tag: str, platform: Platform) -> None:
         for leavings in ("var/cache/apt", "var/lib/apt/lists", "var/log"):
             shutil.rmtree(root / leavings)
         (root / "var/log").mkdir()
+        (root / "etc/hosts").touch()  # as in every image: where a container's own is mounted
         engine.add_base(tag, root, platform)
 
 

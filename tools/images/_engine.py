@@ -20,8 +20,8 @@ BUILD_LIMIT = 3600.0
 _PULL_LIMIT = 300.0
 _IMPORT_LIMIT = 300.0
 
-# What a host needs to reach its package indexes is lent to the build, and is no part of the image.
-_LENT = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+# What this host needs to reach its package index is lent to the build, and is no part of the image.
+_LENT = {"pip.conf": "/etc/pip.conf", "authorities": "/etc/ssl/certs/ca-certificates.crt"}
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ class Buildah:
 
     def build(self, build: Build, log: Path) -> None:
         """See `Engine`."""
-        lent = [option for path in _LENT if os.path.exists(path) for option in ("--volume", f"{path}:{path}:ro")]
-        options = ("--isolation", "chroot", "--layers", *lent, *_build_options(build))
+        options = ("--isolation", "chroot", "--layers", *_build_options(build))
         run("buildah", "build", *options, limit=BUILD_LIMIT, log=log, cwd=build.root)
 
     def config(self, tag: str) -> dict[str, Any]:
@@ -166,7 +165,13 @@ def find_engine() -> Engine:
 
 def _build_options(build: Build) -> list[str]:
     arguments = [option for name, value in build.arguments.items() for option in ("--build-arg", f"{name}={value}")]
-    return ["--platform", build.platform.oci, "--file", str(build.dockerfile), "--tag", build.tag, *arguments, "."]
+    lent = [option for name, path in _LENT.items() if os.path.exists(path) for option in _secret(name, path)]
+    named = ["--platform", build.platform.oci, "--file", str(build.dockerfile), "--tag", build.tag]
+    return [*named, *arguments, *lent, "."]
+
+
+def _secret(name: str, path: str) -> tuple[str, str]:
+    return "--secret", f"id={name},src={path}"
 
 
 @contextlib.contextmanager
