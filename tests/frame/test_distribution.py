@@ -21,11 +21,15 @@ def wheel() -> zipfile.ZipFile:
     return zipfile.ZipFile(paths[0])
 
 
-def test_the_wheel_holds_the_two_floors_and_nothing_that_a_sibling_owns(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_its_three_packages_and_nothing_that_a_sibling_owns(wheel: zipfile.ZipFile) -> None:
     files = [name for name in wheel.namelist() if ".dist-info/" not in name]
 
-    assert {"/".join(name.split("/")[:3]) for name in files} == {"iot/sftp/client", "iot/sftp/module"}
-    for floor in ("client", "module"):
+    assert {"/".join(name.split("/")[:3]) for name in files} == {
+        "iot/sftp/client",
+        "iot/sftp/command_line",
+        "iot/sftp/module",
+    }
+    for floor in ("client", "command_line", "module"):
         sources = {path.relative_to(ROOT / "modules/sftp").as_posix() for path in floor_sources(floor)}
         assert sources <= set(files)
         assert f"iot/sftp/{floor}/py.typed" in files

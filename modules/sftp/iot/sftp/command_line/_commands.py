@@ -1,0 +1,132 @@
+"""The commands: each does its work on a session, and shows the result."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client import FileInfo, NotADirectory, NotFound, PermissionDenied, SFTPError
+from iot.sftp.command_line._output import ProgressBar, document, document_of_many, failed, shown, size_in_words
+
+if TYPE_CHECKING:
+    import argparse
+    import threading
+    from collections.abc import Callable, Iterator
+
+    from iot.sftp.client import SFTPSession, Transfer
+
+LETTERS = {"file": "-", "directory": "d", "link": "l"}
+
+
+def ls(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
+    """List a directory, or the one file that is there, as it comes: any number of names takes the same memory."""
+    entries = _entries(session, arguments.path, arguments.timeout)
+    if arguments.json:
+        failure = document_of_many("entries", (asdict(entry) for entry in entries))
+        if failure is not None:
+            raise AlreadyShownError from failure
+        return
+    for entry in entries:
+        print(_line(entry) if arguments.long else shown(entry.path) + ("/" if entry.kind == "directory" else ""))
+
+
+class AlreadyShownError(Exception):
+    """The failure that caused this is in the document that was printed."""
+
+
+def _entries(session: SFTPSession, path: str, timeout: float | None) -> Iterator[FileInfo]:
+    try:
+        yield from session.scan(path, timeout=timeout)
+    except (NotFound, NotADirectory, PermissionDenied):
+        # Servers do not say that a path is no directory: it is "no such file", or just a failure.
+        entry = session.stat(path, timeout=timeout)
+        if entry.kind == "directory":
+            raise
+        yield entry
+
+
+def _line(entry: FileInfo) -> str:
+    permissions = stat.filemode(entry.mode)[1:] if entry.mode is not None else "?" * 9
+    size = "?" if entry.size is None else str(entry.size)
+    moment = "?" if entry.modified is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.modified))
+    return f"{LETTERS.get(entry.kind, '?')}{permissions} {size:>14} {moment:>19} {shown(entry.path)}"
+
+
+def get(session: SFTPSession, arguments: argparse.Namespace, cancelled: threading.Event) -> None:
+    """Download a file."""
+    _transfer(session.download_file, arguments, arguments.dest, cancelled)
+
+
+def put(session: SFTPSession, arguments: argparse.Namespace, cancelled: threading.Event) -> None:
+    """Upload a file."""
+    _transfer(session.upload_file, arguments, arguments.dest or os.path.basename(arguments.source), cancelled)
+
+
+def _transfer(
+    move: Callable[..., Transfer], arguments: argparse.Namespace, dest: str, cancelled: threading.Event
+) -> None:
+    bar = ProgressBar(arguments.source, wanted=not arguments.json)
+    try:
+        transfer = move(
+            arguments.source,
+            dest,
+            timeout=arguments.timeout,
+            verify=arguments.verify,
+            progress=bar.update,
+            cancelled=cancelled,
+        )
+    finally:
+        bar.close()
+    if arguments.json:
+        document(ok=True, source=arguments.source, dest=dest, **asdict(transfer))
+        return
+    rate = size_in_words((transfer.bytes - transfer.resumed) / max(transfer.seconds, 0.001))
+    how = "" if transfer.atomic else "; the server could not replace the old file in one step"
+    print(f"{shown(arguments.source)}: {size_in_words(transfer.bytes)} in {transfer.seconds:.1f} s, {rate}/s{how}")
+
+
+def mv(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
+    """Move a file on the server."""
+    atomic = session.move_file(arguments.source, arguments.dest, timeout=arguments.timeout)
+    _done(arguments, f"{arguments.source} is {arguments.dest} now", atomic=atomic)
+
+
+def rm(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
+    """Delete files on the server, until one cannot be deleted."""
+    deleted: list[str] = []
+    try:
+        for path in arguments.paths:
+            session.delete_file(path, timeout=arguments.timeout)
+            deleted.append(path)
+    except SFTPError as error:
+        if not arguments.json:
+            raise
+        document(deleted=deleted, **failed(error))
+        raise AlreadyShownError from error
+    _done(arguments, f"deleted: {', '.join(deleted)}", deleted=deleted)
+
+
+def tell(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
+    """Tell what is at a path."""
+    entry = session.stat(arguments.path, timeout=arguments.timeout)
+    _done(arguments, _line(entry), **asdict(entry))
+
+
+def _done(arguments: argparse.Namespace, words: str, **content: Any) -> None:
+    if arguments.json:
+        document(ok=True, **content)
+    else:
+        print(shown(words))
+
+
+COMMANDS: dict[str, Callable[[SFTPSession, argparse.Namespace, threading.Event], None]] = {
+    "ls": ls,
+    "get": get,
+    "put": put,
+    "mv": mv,
+    "rm": rm,
+    "stat": tell,
+}

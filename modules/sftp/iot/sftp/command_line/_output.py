@@ -1,0 +1,120 @@
+"""What is shown: text or one JSON document to standard output, a progress bar and messages to standard error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client import SFTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from iot.sftp.client import Step
+
+BAR_WIDTH = 24  # characters
+MANY = 1024
+TITLES = {
+    "dns": "DNS",
+    "tcp": "TCP",
+    "ssh_version": "SSH version",
+    "algorithms": "algorithms",
+    "host_key": "host key",
+    "authentication": "authentication",
+    "extensions": "extensions",
+    "speed": "speed",
+}
+
+
+def shown(text: str) -> str:
+    """Return a text from outside with what could act on a terminal written as an escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def size_in_words(count: float) -> str:
+    """Return a number of bytes as people read it."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < MANY:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= MANY
+    return f"{count:.1f} TiB"
+
+
+def document(**content: Any) -> None:
+    """Print one JSON document, in ASCII: no name in it acts on a terminal."""
+    print(json.dumps(content))
+
+
+def document_of_many(key: str, values: Iterable[dict[str, Any]], **more: Any) -> SFTPError | None:
+    """Print one JSON document that holds a list, each value as it comes; return what ended it too early, if it did."""
+    failure: SFTPError | None = None
+    sys.stdout.write(f"{{{json.dumps(key)}: [")
+    try:
+        for number, value in enumerate(values):
+            sys.stdout.write(f"{',' if number else ''}\n{json.dumps(value)}")
+    except SFTPError as error:
+        failure = error
+    end = more | (failed(failure) if failure is not None else {"ok": True})
+    sys.stdout.write(f"], {json.dumps(end)[1:]}\n")
+    return failure
+
+
+def failed(error: SFTPError) -> dict[str, Any]:
+    """Return what programs are told of a failure."""
+    path = {} if error.path is None else {"path": error.path}
+    return {"ok": False, "code": error.code, "status": error.status, **path, "message": error.message}
+
+
+def say(message: str) -> None:
+    """Tell people something, beside the result."""
+    print(shown(message), file=sys.stderr)
+
+
+def step_in_words(step: Step) -> Iterator[str]:
+    """Give the lines that tell of a step of a diagnosis."""
+    good, bad = ("✓", "✗") if _can_be_written("✓✗") else ("ok", "FAILED")
+    yield f"{good if step.passed else bad} {TITLES.get(step.name, step.name):<14}  {shown(step.found)}"
+    if step.advice:
+        yield f"{'':<18}{'Note' if step.passed else 'What to do'}: {shown(step.advice)}"
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class ProgressBar:
+    """One line on a terminal that tells how far a transfer is; nothing where standard error is none."""
+
+    def __init__(self, name: str, *, wanted: bool) -> None:
+        """Take the file's name, and whether a bar is wanted."""
+        self._name = shown(name)
+        self._wanted = wanted and sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._first: int | None = None  # bytes that were there before this transfer
+
+    def update(self, done: int, total: int | None) -> None:
+        """Show that so many bytes of so many are there."""
+        if self._first is None:
+            self._first = done
+        if not self._wanted:
+            return
+        rate = (done - self._first) / max(time.monotonic() - self._started, 0.001)
+        part = done / total if total else 0.0
+        bar = ("#" * round(part * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
+        figures = f" {part:4.0%} [{bar}] {size_in_words(done)} {size_in_words(rate)}/s"
+        room = max(shutil.get_terminal_size().columns - len(figures) - 1, 0)
+        sys.stderr.write(f"\r{self._name[:room]}{figures}\033[K")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._wanted:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()

@@ -1,0 +1,108 @@
+"""How the program finds the server, and that no secret is ever an argument, an output or a message."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.command_line.conftest import PROGRAM, Terminal, terminal_of
+from tests.servers import PASSWORD, Server
+
+
+@pytest.mark.parametrize("argument", ["--password=hunter2", "--passphrase=hunter2", "--pass=hunter2"])
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(terminal: Terminal, argument: str) -> None:
+    ended = terminal.run("ls", argument)
+
+    assert (ended.status, ended.out) == (2, "")
+    if argument != "--pass=hunter2":
+        assert "hunter2" not in ended.err
+        assert "IOT_SFTP_PASSWORD" in ended.err
+
+
+def test_a_password_may_be_in_a_file(proftpd_server: Server, tmp_path: Path) -> None:
+    terminal = terminal_of(proftpd_server, tmp_path / "here")
+    (tmp_path / "secret").write_text(f"{PASSWORD}\n")
+
+    assert terminal.run("ls", "--password-file", str(tmp_path / "secret"), IOT_SFTP_PASSWORD="").status == 0
+
+
+def test_without_a_terminal_nobody_is_asked_for_a_password(proftpd_server: Server, tmp_path: Path) -> None:
+    ended = terminal_of(proftpd_server, tmp_path / "here").run("ls", IOT_SFTP_PASSWORD="")
+
+    assert ended.status == 2
+    assert "IOT_SFTP_PASSWORD" in ended.err
+
+
+def test_on_a_terminal_the_password_is_asked_for_and_not_shown(proftpd_server: Server, tmp_path: Path) -> None:
+    terminal = terminal_of(proftpd_server, tmp_path / "here")
+    process, main = pty.fork()
+    if process == 0:
+        os.execve(PROGRAM[0], [*PROGRAM, "ls"], os.environ | terminal.variables | {"IOT_SFTP_PASSWORD": ""})  # noqa: S606 - the terminal is what is tested
+    said = b""
+    while b"Password of device" not in said:
+        said += os.read(main, 1000)
+    os.write(main, PASSWORD.encode() + b"\n")
+    try:
+        while part := os.read(main, 1000):
+            said += part
+    except OSError:
+        pass  # so a terminal ends whose program has ended
+    os.close(main)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert PASSWORD.encode() not in said
+
+
+@pytest.mark.parametrize("name", ["HOST", "USER"])
+def test_what_is_missing_is_named_with_its_option_and_its_variable(terminal: Terminal, name: str) -> None:
+    ended = terminal.run("ls", **{f"IOT_SFTP_{name}": ""})
+
+    assert ended.status == 2
+    assert f"--{name.lower()}" in ended.err
+    assert f"IOT_SFTP_{name}" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--port", "0"), ("--port", "x"), ("--host-key", "SHA256:short"), ("--host", "a b"), ("--hos", "a")]
+)
+def test_what_can_never_work_has_status_2(terminal: Terminal, arguments: tuple[str, str]) -> None:
+    ended = terminal.run("ls", *arguments)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("iot-sftp")
+    assert "Traceback" not in ended.err
+
+
+def test_an_argument_comes_before_its_variable(terminal: Terminal) -> None:
+    server = terminal.server
+
+    ended = terminal.run(
+        "ls", "--host", server.host, "--port", str(server.port), IOT_SFTP_HOST="::2", IOT_SFTP_PORT="1"
+    )
+
+    assert ended.status == 0
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_every_command_and_option_is_completed(openssh_terminal: Terminal, shell: str) -> None:
+    script = openssh_terminal.run("completion", shell).out
+
+    for word in ("ls", "get", "put", "mv", "rm", "stat", "check", "completion", "--host-key", "--json", "--verify"):
+        assert word in script
+
+
+@pytest.mark.parametrize(
+    "words, completed",
+    [("iot-sftp ch", ["check"]), ("iot-sftp check --js", ["--json"]), ("iot-sftp get --ver", ["--verify"])],
+)
+def test_bash_completes_a_word(openssh_terminal: Terminal, words: str, completed: list[str]) -> None:
+    script = openssh_terminal.run("completion", "bash").out
+    typed = words.split()
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; _iot_sftp; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+
+    done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == completed
