@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ def main() -> None:
         return
     rows = [_chosen(ROWS[name], options) for name in options.rows]
     results: dict[str, Any] = about(quick=options.quick, directory=options.directory)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # the server and the files go as well
     adopt_orphans()
     with bench.running(options.directory) as running:
         for row in rows:
