@@ -21,7 +21,7 @@ from tests.servers import Server
 
 from localedge import HubError, LocalEdge
 
-KILLS = int(os.environ.get("SFTP_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("SFTP_TEST_KILLS", "5"))
 TASKS_A_LIFE = 25
 HURRIED_AND_PATIENT = HURRIED.replace("maximum=30", "maximum=1_000")
 
@@ -30,7 +30,7 @@ def begin(edge: LocalEdge, name: str, payload: dict[str, Any]) -> str:
     """Begin a task, again with the same request id for as long as there is no answer."""
     while True:
         try:
-            status, answer = edge.invoke("sftp", name, payload, connect_timeout=30)
+            status, answer = edge.invoke("sftp", name, payload)
         except HubError:
             revive(edge)
         else:
