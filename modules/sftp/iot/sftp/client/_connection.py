@@ -36,7 +36,7 @@ from iot.sftp.client._errors import (
     printable,
 )
 from iot.sftp.client._packets import Kind, string
-from iot.sftp.client._paramiko import RefusedKeyError, Transport
+from iot.sftp.client._paramiko import RefusedKeyError, Transport, divert
 from iot.sftp.client._pysftp import pysftp
 
 if TYPE_CHECKING:
@@ -451,12 +451,18 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
 
 def _words_of(channel: paramiko.Channel, command: str) -> bytes:
+    """Return what a command says, from its beginning; what is too long for an answer is dropped as it comes."""
+    said = bytearray()
+    ended = threading.Event()
+
+    def take(data: bytes | memoryview) -> None:
+        said.extend(data[: LONGEST_WORDS - len(said)])
+
+    divert(channel, take, ended.set)
     channel.exec_command(command)
     channel.shutdown_write()
-    said = b""
-    while len(said) < LONGEST_WORDS and (words := channel.recv(LONGEST_WORDS)):
-        said += words
-    return said
+    ended.wait()
+    return bytes(said)
 
 
 def _close_when(ended: threading.Event, channel: paramiko.Channel) -> None:
