@@ -16,7 +16,10 @@ from iot.sftp.module._current_session import CurrentSession
 from iot.sftp.module._environment import Environment
 from iot.sftp.module._events import Announcer
 from iot.sftp.module._journal import Journal
+from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._reported import Reporter
+from iot.sftp.module._rules import Means, Rules
+from iot.sftp.module._sent import Sent
 from iot.sftp.module._slots import Slots
 from iot.sftp.module._transfers import Transfers
 
@@ -30,12 +33,16 @@ class Device:
         environment = Environment(directory / "data", directory / "state", "warning")
         self.announcer = Announcer(Journal(directory / "state"), self._never_told)
         self.slots, self.transfers = Slots(2), Transfers(self.sessions)
+        files = LocalRoot(directory / "data", directory / "state")
+        means = Means(self.sessions, self.transfers, self.slots, Sent(directory / "state"), files)
+        self.rules = Rules(means, lambda: None)
         self.configuration = Configuration(
             environment,
             sessions=self.sessions,
             slots=self.slots,
             transfers=self.transfers,
             announcer=self.announcer,
+            rules=self.rules,
             reporter=self.reporter,
         )
 
@@ -67,6 +74,7 @@ class Device:
 def device(tmp_path: Path) -> Iterator[Device]:
     device = Device(tmp_path)
     yield device
+    device.rules.stop(5)
     device.sessions.close()
     for name in ("iot", "paramiko"):
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -221,3 +229,37 @@ def test_what_is_wrong_is_logged_once_and_without_secrets(
     device.apply(1, sftp=server | {"prot": "hunter2"})
     assert "'prot' is not known here" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+RULE = {"direction": "upload", "source": "out", "dest": "in"}
+
+
+def test_each_rule_is_acknowledged_by_its_name(device: Device) -> None:
+    wrong = {"name": "wrong", **RULE, "direction": "sideways"}
+    device.apply(3, rules=[{"name": "right", **RULE}, wrong, {"name": "right", **RULE}, 5])
+    reported = device.reported["rules"]
+    assert (reported["ac"], reported["av"]) == (400, 3)
+    assert reported["ad"].startswith("rule 3: there is another one of the name 'right'; rule 4: ")
+    assert reported["value"]["right"]["ac"] == 200
+    assert reported["value"]["wrong"] == {"ac": 400, "ad": "'direction' must be 'upload' or 'download'"}
+    device.apply(4, rules=[{"name": "right", **RULE}])
+    assert {key: device.reported["rules"][key] for key in ("ac", "av", "ad")} == {"ac": 200, "av": 4, "ad": "applied"}
+    assert set(device.reported["rules"]["value"]) == {"right"}
+
+
+def test_a_rule_that_is_not_valid_any_more_leaves_in_force_what_was_there(device: Device) -> None:
+    device.apply(1, rules=[{"name": "a", **RULE}, {"name": "b", **RULE}])
+    before = device.rules.in_force
+    device.apply(2, rules=[{"name": "a", **RULE, "every": "often"}])
+    assert device.rules.in_force == {"a": before["a"]}
+    assert device.reported["rules"]["value"]["a"]["ac"] == 400
+    assert "since" in device.reported["rules"]["value"]["a"]
+    many: list[Any] = [{"name": f"{number}", **RULE} for number in range(21)]
+    nonsense: Any
+    for nonsense in ({}, "a", many):
+        device.apply(3, rules=nonsense)
+        assert device.rules.in_force == {"a": before["a"]}
+        assert device.reported["rules"]["ac"] == 400
+    device.apply(4, logLevel="info")
+    assert device.rules.in_force == {}
+    assert "rules" not in device.reported

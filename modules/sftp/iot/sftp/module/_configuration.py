@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._environment import Environment
     from iot.sftp.module._events import Announcer
     from iot.sftp.module._reported import Reporter
+    from iot.sftp.module._rule import RulesSection
+    from iot.sftp.module._rules import Rules
     from iot.sftp.module._slots import Slots
     from iot.sftp.module._transfers import Transfers
 
@@ -41,6 +43,7 @@ class Configuration:
         slots: Slots,
         transfers: Transfers,
         announcer: Announcer,
+        rules: Rules,
         reporter: Reporter,
     ) -> None:
         """Take what a configuration changes."""
@@ -49,6 +52,8 @@ class Configuration:
         self._slots = slots
         self._moves = transfers
         self._announcer = announcer
+        self._rules = rules
+        self._rules_read: tuple[int, RulesSection] | None = None  # and the version of their document
         self._reporter = reporter
         self._version = -1
         self._settings: ServerSettings | None = None
@@ -82,6 +87,7 @@ class Configuration:
         self._apply_events(desired.events)
         self._apply_transfers(desired.transfers)
         self._apply_server(desired.sftp)
+        self._apply_rules(desired.rules)
         self._answer_unknown(desired.unknown)
         if news:
             _log.info("desired properties %d are in force", desired.version)
@@ -134,6 +140,36 @@ class Configuration:
         else:
             words = section.error or "applied"
             self._acknowledge("events", words, self._announcer.enabled, valid=section.error is None)
+
+    def _apply_rules(self, section: RulesSection | None) -> None:
+        if section is None:
+            self._rules_read = None
+            self._rules.apply({})
+        else:
+            self._rules_read = self._version, section
+            before = self._rules.in_force
+            if section.is_list:
+                # As with sections: what is not valid leaves in force what was there before
+                kept = {name: rule for name, rule in before.items() if name in section.errors}
+                self._rules.apply({**section.rules, **kept})
+            for name, words in section.errors.items():
+                _log.warning("desired properties %d, rule %s: %s", self._version, name, words)
+            if section.error is not None:
+                _log.warning("desired properties %d, rules: %s", self._version, section.error)
+        self.report_rules()
+
+    def report_rules(self) -> None:
+        """Report each rule by its name: whether it is valid, and how it does."""
+        if self._rules_read is None:
+            self._reporter.set("rules", None)
+            return
+        version, section = self._rules_read
+        shown: dict[str, Any] = {name: {"ac": 400, "ad": words} for name, words in section.errors.items()}
+        for name, status in self._rules.statuses().items():
+            shown[name] = {"ac": 200, "ad": "applied"} | shown.get(name, {}) | status.as_properties()
+        words = section.error or (f"not valid: {', '.join(section.errors)}" if section.errors else "applied")
+        valid = section.error is None and not section.errors
+        self._reporter.set("rules", {"ac": 200 if valid else 400, "av": version, "ad": words, "value": shown})
 
     def _apply_log_level(self, section: Section[str]) -> None:
         if section.error is None:

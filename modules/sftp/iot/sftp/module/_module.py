@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import exceptions
@@ -15,10 +16,13 @@ from iot.sftp.module._dispatch import Dispatcher
 from iot.sftp.module._events import Announcer
 from iot.sftp.module._hub import Hub, HubLost, in_words, pauses
 from iot.sftp.module._journal import Journal
+from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._logging import log_loop_exception
 from iot.sftp.module._methods import Parts
 from iot.sftp.module._reported import Reporter
 from iot.sftp.module._request_ids import RequestIds
+from iot.sftp.module._rules import Means, Rules
+from iot.sftp.module._sent import Sent
 from iot.sftp.module._slots import Slots
 from iot.sftp.module._tasks import Tasks
 from iot.sftp.module._transfers import Transfers
@@ -54,12 +58,16 @@ class Module:
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
+        local_files = LocalRoot(environment.local_root, environment.state_dir)
+        means = Means(self._sessions, transfers, slots, Sent(environment.state_dir), local_files)
+        self._rules = Rules(means, self._rules_changed)
         self._configuration = Configuration(
             environment,
             sessions=self._sessions,
             slots=slots,
             transfers=transfers,
             announcer=self._announcer,
+            rules=self._rules,
             reporter=self._reporter,
         )
 
@@ -99,6 +107,7 @@ class Module:
         await self._hub.close(CLOSE_LIMIT - 1)
 
     def _end_work(self) -> None:
+        self._rules.stop(0.3)
         self._tasks.stop(1)
         self._sessions.close()
 
@@ -121,6 +130,11 @@ class Module:
 
     def _wake_tasks(self) -> None:
         self._tasks.wake()
+        self._rules.wake()
+
+    def _rules_changed(self) -> None:
+        with suppress(RuntimeError):  # the module has just ended
+            self._loop.call_soon_threadsafe(self._configuration.report_rules)
 
     async def _connected(self) -> None:
         self._announcer.wake()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._current_session import CurrentSession
     from iot.sftp.module._tasks import Job
 
+Verify = Literal["size", "sha256"]
 TEXT_SHOWN = 300  # characters of a path or a message of one of many files
 
 
@@ -22,7 +23,7 @@ class Transfers:
     def __init__(self, sessions: CurrentSession) -> None:
         """Use the session in force."""
         self._sessions = sessions
-        self.verify: Literal["size", "sha256"] = "size"
+        self.verify: Verify = "size"
 
     def move(self, method: str, request: TransferRequest, timeout: float) -> None:
         """Move one file within `timeout` seconds."""
@@ -34,7 +35,7 @@ class Transfers:
         """Do one try of a task, without a time limit: the task's own ends it."""
         with self._sessions.use() as session:
             if job.method in ("download_files", "upload_files"):
-                return _move_folder(session, job, FolderRequest.model_validate(job.request))
+                return _move_folder(session, job, FolderRequest.model_validate(job.request), self.verify)
             return self._move_file(session, job, TransferRequest.model_validate(job.request))
 
     def _move_file(self, session: SFTPSession, job: Job, request: TransferRequest) -> Outcome:
@@ -50,7 +51,7 @@ class Transfers:
         return Outcome(Progress(done.bytes, done.bytes, details))
 
 
-def _move_folder(session: SFTPSession, job: Job, request: FolderRequest) -> Outcome:
+def _move_folder(session: SFTPSession, job: Job, request: FolderRequest, verify: Verify) -> Outcome:
     transfer = session.download_files if job.method == "download_files" else session.upload_files
     # After an interruption, what has arrived is not moved again
     again = job.tries > 0 and request.if_exists == "replace"
@@ -65,6 +66,7 @@ def _move_folder(session: SFTPSession, job: Job, request: FolderRequest) -> Outc
         min_age=request.min_age,
         progress=lambda done: job.report(_folder_progress(done)),
         cancelled=job.cancelled,
+        verify=verify,
     )
     progress = _folder_progress(done)
     if not done.failed:

@@ -11,13 +11,14 @@ from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
 from iot.sftp.module._logging import LEVELS, printable, shortened
+from iot.sftp.module._rule import RulesSection, read_rules
 from iot.sftp.module._validation import Document, Text, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SECTIONS = ("sftp", "transfers", "logLevel", "events")
+SECTIONS = ("sftp", "transfers", "logLevel", "events", "rules")
 CONCURRENCY_MAXIMUM = 16
 BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
 SECONDS_MINIMUM, SECONDS_MAXIMUM = 0.001, 86_400  # as the client's `TimeLimits`
@@ -150,6 +151,7 @@ class Desired:
         transfers: how files are moved.
         log_level: `debug`, `info`, `warning` or `error`.
         events: whether the ends of tasks are told.
+        rules: the standing orders; `None` if the section is not there.
         unknown: names of sections that are none.
     """
 
@@ -159,6 +161,7 @@ class Desired:
     transfers: Section[TransfersSection]
     log_level: Section[str]
     events: Section[bool]
+    rules: RulesSection | None
     unknown: tuple[str, ...]
 
 
@@ -173,6 +176,7 @@ def read_desired(document: Mapping[str, Any]) -> Desired:
         transfers=_transfers(document.get("transfers")),
         log_level=_log_level(document.get("logLevel")),
         events=_events(document.get("events")),
+        rules=read_rules(document.get("rules")),
         unknown=tuple(name for name in names if name not in SECTIONS),
     )
 

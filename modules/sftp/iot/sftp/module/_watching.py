@@ -1,0 +1,106 @@
+"""Noticing that something appears in a local folder, by the file system's own events.
+
+Events are hints, and nothing depends on them: they may be lost when too many come, and a network file system has none.
+A sweep now and then finds what they did not tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+
+from iot.sftp.client import SFTPError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watchdog.observers.api import BaseObserver
+
+    from iot.sftp.client import LocalFiles
+
+# What may mean that there is something to send: not that a file was opened, read or removed, as we do ourselves
+TELLING: list[type[FileSystemEvent]] = [
+    DirCreatedEvent, DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent,
+]  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+class Watch(FileSystemEventHandler):
+    """Watches one folder at a time, which may come and go."""
+
+    def __init__(self, local_files: LocalFiles, folder: str, notice: Callable[[], None], *, recursive: bool) -> None:
+        """Watch nothing yet.
+
+        Parameters:
+            local_files: how the folder is reached.
+            folder: a local path.
+            notice: called for each event, from a thread of its own; must not block.
+            recursive: watch the folders in it too.
+        """
+        super().__init__()
+        self._local_files = local_files
+        self._folder = folder
+        self._notice = notice
+        self._recursive = recursive
+        self._observer: BaseObserver | None = None
+        self._watched: tuple[int, int] | None = None
+        self._told = False
+
+    def renew(self) -> None:
+        """Watch the folder that is there now, if it is another one than before."""
+        try:
+            directory = self._local_files.open_directory(self._folder)
+        except SFTPError:
+            self.stop()
+            return
+        try:
+            status = os.fstat(directory)
+            if (status.st_dev, status.st_ino) == self._watched and self._is_alive():
+                return
+            self.stop()
+            with suppress(FileNotFoundError):
+                self._start(os.readlink(f"/proc/self/fd/{directory}"))
+                self._watched = status.st_dev, status.st_ino
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                _log.warning("%r cannot be watched (%s): it is looked at now and then", self._folder, error)
+        finally:
+            os.close(directory)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        observer, self._observer, self._watched = self._observer, None, None
+        if observer is not None and observer.is_alive():
+            observer.stop()
+            observer.join()
+
+    def on_any_event(self, _event: FileSystemEvent) -> None:
+        """Take an event; called by `watchdog`."""
+        self._notice()
+
+    def _start(self, path: str) -> None:
+        observer = Observer()
+        observer.daemon = True
+        observer.schedule(self, path, recursive=self._recursive, event_filter=TELLING)
+        observer.start()
+        self._observer = observer
+
+    def _is_alive(self) -> bool:
+        observer = self._observer
+        return observer is not None and all(emitter.is_alive() for emitter in observer.emitters)
