@@ -11,11 +11,13 @@ import pytest
 from iot.sftp.client import SFTPError
 from iot.sftp.module._methods import METHODS
 from iot.sftp.module._request_ids import RequestIdConflict
+from iot.sftp.module._rule import Rule, read_rules
 from iot.sftp.module._twin import ServerSection, TransfersSection, read_desired
 
 DOCS = Path(__file__).parents[2] / "docs"
 METHODS_PAGE = (DOCS / "direct-methods.md").read_text()
 TWIN_PAGE = (DOCS / "twin.md").read_text()
+RULES_PAGE = (DOCS / "rules.md").read_text()
 
 
 def test_every_method_has_its_chapter_and_no_other_has() -> None:
@@ -43,6 +45,18 @@ def test_the_example_of_desired_properties_is_valid_but_for_its_placeholders() -
     desired = read_desired(json.loads(example.replace("SHA256:…", "SHA256:" + "A" * 43)))
     assert (desired.sftp.error, desired.transfers.error, desired.log_level.error) == (None, None, None)
     assert desired.unknown == ()
+
+
+def test_every_key_of_a_rule_is_in_its_table_and_the_examples_are_valid() -> None:
+    for name in Rule.model_fields:
+        assert f"| `{name}` |" in RULES_PAGE
+    (example,) = [block for block in re.findall(r"```json\n(.*?)```", RULES_PAGE, re.DOTALL) if "file_pattern" in block]
+    for document in (json.loads(example), json.loads(re.findall(r"```json\n(.*?)```", TWIN_PAGE, re.DOTALL)[0])):
+        section = read_rules(document["rules"])
+        assert section is not None
+        assert section.rules
+        assert not section.errors
+        assert section.error is None
 
 
 def test_every_key_of_the_twin_is_in_its_table() -> None:
