@@ -321,7 +321,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_happens(openssh_server:
 
 
 def test_progress_grows_to_the_result_and_is_told_ten_times_a_second_at_most(way: Way) -> None:
-    fill(way.source, many(700))
+    fill(way.source, many(300))
     told: list[tuple[float, FolderProgress, int]] = []
     done = way.transfer(
         progress=lambda progress: told.append((time.monotonic(), progress, threading.get_ident())),
@@ -346,7 +346,7 @@ def test_a_large_file_among_them_is_told_of_while_it_moves(way: Way) -> None:
 
 @pytest.mark.parametrize("how", ["cancelled", "deadline", "the progress function raises"])
 def test_a_transfer_that_is_ended_leaves_whole_files_only_and_no_thread(way: Way, how: str) -> None:
-    files = many(400, 20_000) | {"large": os.urandom(60_000_000)}
+    files = many(150, 20_000) | {"large": os.urandom(60_000_000)}
     fill(way.source, files)
     stop = threading.Event()
 
@@ -449,7 +449,7 @@ TREES = st.recursive(st.binary(max_size=30), lambda inner: st.dictionaries(NAMES
 def test_any_tree_comes_back_as_it_was(openssh_server: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
     with session_of(openssh_server) as session:
 
-        @settings(max_examples=40, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=25, suppress_health_check=list(HealthCheck))
         @given(tree=st.dictionaries(NAMES, TREES, max_size=6))
         def check(tree: dict[bytes, object]) -> None:
             base = tmp_path_factory.mktemp("tree")
@@ -514,7 +514,7 @@ KINDS = st.sampled_from([0o100644, 0o040755, 0o120777, 0, 0o010644])
 def test_no_name_from_a_server_leads_out_of_the_destination(
     tmp_path_factory: pytest.TempPathFactory, confined: bool
 ) -> None:
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck))
     @given(
         top=st.lists(st.tuples(HOSTILE, KINDS), max_size=8),
         below=st.lists(st.tuples(HOSTILE, KINDS), max_size=4),
