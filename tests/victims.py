@@ -102,7 +102,7 @@ def _run(settings: ServerSettings, operation: str, arguments: list[str], limit: 
         result = getattr(session, operation)(*arguments)
     except SFTPError as error:
         return {"error": error.code}
-    return (asdict(result) if hasattr(result, "bytes") else {}) | {"grown": _peak() - idle}
+    return (asdict(result) if hasattr(result, "bytes") else {}) | {"grown": _peak() - idle, "peak": _peak()}
 
 
 def _peak() -> int:
