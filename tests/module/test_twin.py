@@ -161,7 +161,7 @@ def test_metadata_alone_is_an_empty_document() -> None:
 
 
 def test_sections_that_are_none_are_named() -> None:
-    assert read_desired({"sfpt": {}, "$version": 1, "rules": []}).unknown == ("sfpt", "rules")
+    assert read_desired({"sfpt": {}, "$version": 1, "rulez": []}).unknown == ("sfpt", "rulez")
 
 
 JSON = st.recursive(
