@@ -108,6 +108,25 @@ def test_many_new_keys_under_load_in_both_directions_disturb_nothing(
     assert len(asked) > 3
 
 
+def test_new_keys_are_agreed_on_with_a_server_that_does_one_thing_at_a_time(
+    proftpd_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ProFTPD reads nothing while it sends: whoever waits for its turn to send must not keep us from reading."""
+    monkeypatch.setattr(FastPacketizer, "REKEY_BYTES", 2_000_000)
+    server, content = proftpd_server, NEW * 7
+    (tmp_path / "source").write_bytes(content)
+    (server.directory / "source").write_bytes(content)
+    limits = TimeLimits(stall=5)
+    with session_of(server, time_limits=limits) as session, ThreadPoolExecutor(4) as threads:
+        session.connect()
+        source, here = str(tmp_path / "source"), str(tmp_path / "dest")
+        transfers = [threads.submit(session.upload_file, source, f"busy-{number}") for number in range(2)]
+        transfers += [threads.submit(session.download_file, "source", f"{here}-{number}") for number in range(2)]
+        results = [transfer.result() for transfer in transfers]
+    # None had to be taken up again over another connection.
+    assert [(result.bytes, result.resumed) for result in results] == [(len(content), 0)] * 4
+
+
 def test_new_keys_that_the_server_asks_for_disturb_nothing(tmp_path: Path) -> None:
     with openssh(tmp_path / "sshd", "RekeyLimit 256K") as server, session_of(server) as session:
         both_ways(session, server, tmp_path)

@@ -9,15 +9,17 @@ pipes) and hands each packet from one thread to another. Here, for AES-GCM:
 
 Every other cipher, and every message that is not channel data, takes paramiko's own way.
 
-This file is the only one that reaches into paramiko's private parts: `_verify_key`, `_parse_disconnect` and
-`_send_user_message` of `Transport`, `_wait_for_send_window` and `_check_add_window` of `Channel`, its `in_buffer`,
-and of `Packetizer` the attributes below that begin with `_Packetizer__`. pyproject.toml bounds the versions, and
-`tests/client/test_private_parts.py` fails when the parts move.
+This file is the only one that reaches into paramiko's private parts: `_verify_key`, `_parse_disconnect`,
+`_send_kex_init`, `_send_user_message`, `clear_to_send` and its lock of `Transport`, `_wait_for_send_window` and
+`_check_add_window` of `Channel`, its `in_buffer` and `in_stderr_buffer`, and of `Packetizer` the attributes below that
+begin with `_Packetizer__`. pyproject.toml bounds the versions, and `tests/client/test_private_parts.py` fails when the
+parts move.
 """
 
 from __future__ import annotations
 
 import struct
+import threading
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -43,7 +45,6 @@ from iot.sftp.client._errors import (
 
 if TYPE_CHECKING:
     import socket
-    import threading
     from collections.abc import Callable
 
     from iot.sftp.client._deadline import Deadline
@@ -264,6 +265,8 @@ class Transport(paramiko.Transport):
     policy: HostKeyPolicy
     credentials: Credentials
     deadline: Deadline
+    clear_to_send: threading.Event  # paramiko's own, declared for the type checker
+    clear_to_send_lock: threading.Lock
     farewell: str | None = None
 
     def __init__(self, sock: socket.socket) -> None:
@@ -300,6 +303,19 @@ class Transport(paramiko.Transport):
         if self.farewell:
             return AuthenticationFailed(f"the server refused the login and said: {self.farewell}")
         return ConnectionLost("the connection broke during the login")
+
+    def _send_kex_init(self) -> None:
+        """Ask for new keys, once nobody is in the middle of sending: paramiko's thread calls this again until then.
+
+        Whoever sends may be waiting for a server that reads nothing more before we have read what it says (ProFTPD).
+        If this thread, which reads, waited for the sender, nobody would ever go on.
+        """
+        if self.initial_kex_done and threading.current_thread() is self:
+            self.clear_to_send.clear()  # nobody begins to send
+            if not self.clear_to_send_lock.acquire(blocking=False):
+                return
+            self.clear_to_send_lock.release()
+        super()._send_kex_init()  # type: ignore[misc]
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
