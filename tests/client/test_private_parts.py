@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import socket
 import subprocess
 import sys
 from importlib.metadata import requires, version
 
 import paramiko
 from packaging.requirements import Requirement
+from paramiko.packet import Packetizer
 
+from iot.sftp.client._paramiko import FastPacketizer, packetizer_class
 from iot.sftp.client._pysftp import DSAKeysAreGone, pysftp
 
 
@@ -53,3 +56,52 @@ def test_every_key_exchange_of_paramiko_verifies_the_key() -> None:
     for kex in set(paramiko.Transport._kex_info.values()):  # type: ignore[attr-defined]
         source = "".join(inspect.getsource(cls) for cls in kex.__mro__ if cls is not object)
         assert "transport._verify_key(" in source, f"{kex.__name__} does not verify the host key where we do"
+
+
+def test_the_parts_of_paramiko_that_the_fast_way_uses_are_where_it_reaches_for_them() -> None:
+    """Each of them: what is declared for the type checker, what is overridden, and what is called."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        packetizer = Packetizer(ours)
+        declared = [name for name in FastPacketizer.__annotations__ if name.startswith("_Packetizer__")]
+        assert len(declared) > 15
+        assert [name for name in declared if not hasattr(packetizer, name)] == []
+        packetizer.close()
+    assert list(inspect.signature(Packetizer._inc_iv_counter).parameters) == ["self", "iv"]  # type: ignore[attr-defined]
+    assert list(inspect.signature(Packetizer._trigger_rekey).parameters) == ["self"]  # type: ignore[attr-defined]
+    assert list(inspect.signature(Packetizer.read_all).parameters) == ["self", "n", "check_rekey"]
+    assert list(inspect.signature(Packetizer.send_message).parameters) == ["self", "data"]
+    assert list(inspect.signature(Packetizer.read_message).parameters) == ["self"]
+    for limit in ("REKEY_BYTES", "REKEY_PACKETS", "REKEY_BYTES_OVERFLOW_MAX"):
+        assert isinstance(getattr(Packetizer, limit), int)
+    read, sent = inspect.getsource(Packetizer.read_message), inspect.getsource(Packetizer.send_message)
+    for name in declared:
+        assert name.removeprefix("_Packetizer") in inspect.getsource(Packetizer), name
+    assert "self.read_all(" in read, "other ciphers do not read what was received already"
+    assert "data.asbytes()" in sent, "other ciphers do not put our messages together"
+
+
+def test_the_parts_of_a_channel_that_we_divert_are_where_they_were() -> None:
+    channel = paramiko.Channel
+    assert list(inspect.signature(channel._wait_for_send_window).parameters) == ["self", "size"]  # type: ignore[attr-defined]
+    assert list(inspect.signature(channel._check_add_window).parameters) == ["self", "n"]  # type: ignore[attr-defined]
+    fed, extended = inspect.getsource(channel._feed), inspect.getsource(channel._feed_extended)  # type: ignore[attr-defined]
+    assert "m.get_binary()" in fed
+    assert "self.in_buffer.feed(" in fed
+    assert "self.in_stderr_buffer.feed(" in extended
+    assert "self.in_buffer.close()" in inspect.getsource(channel._set_closed)  # type: ignore[attr-defined]
+
+
+def test_the_turns_of_senders_and_new_keys_are_taken_where_we_step_in() -> None:
+    transport = paramiko.Transport
+    run = inspect.getsource(transport.run)
+    assert "if self.packetizer.need_rekey() and not self.in_kex:\n" in run
+    assert "except NeedRekeyException:\n" in run
+    assert "m.get_int()" in run, "channel data is handed on otherwise"
+    begin = inspect.getsource(transport._send_kex_init)  # type: ignore[attr-defined]
+    assert "self.clear_to_send_lock.acquire()" in begin
+    assert "self.clear_to_send.clear()" in begin
+    send = inspect.getsource(transport._send_user_message)  # type: ignore[attr-defined]
+    assert "self.clear_to_send_lock.acquire()" in send
+    assert "packetizer_class" in inspect.signature(transport.__init__).parameters
+    assert packetizer_class() is FastPacketizer

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from tests.clients import session_of
-from tests.servers import Server
+from tests.faulty_servers import PASSWORD, FaultyServer, ReadsShort
+from tests.servers import Server, openssh
 
-from iot.sftp.client import TimeLimits
+from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits, Transfer, TransferIncomplete
+from iot.sftp.client._packets import Kind, Reader
+from iot.sftp.client._terms import Verify
 
 
 def test_openssh_tells_a_hash_by_its_shell(openssh_server: Server, tmp_path: Path) -> None:
@@ -26,6 +32,97 @@ def test_where_nobody_tells_a_hash_the_file_is_read_back(proftpd_server: Server,
     with session_of(proftpd_server) as session:
         up = session.upload_file(str(tmp_path / "here"), "hashed-by-us", verify="sha256")
     assert up.verified == "read back"
+
+
+def test_proftpd_tells_a_hash_where_it_has_the_extension(proftpd_server: Server, tmp_path: Path) -> None:
+    """And where it has not, the file is read back."""
+    there = proftpd_server.directory / "hashed-there"
+    there.write_bytes(os.urandom(300_000))
+    with session_of(proftpd_server) as session:
+        offered = "check-file" in session.connect().extensions
+        down = session.download_file("hashed-there", str(tmp_path / "here"), verify="sha256")
+    assert down.verified == ("check-file" if offered else "read back")
+
+
+def test_where_no_command_may_be_run_the_file_is_read_back(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", "ForceCommand internal-sftp") as server, session_of(server) as session:
+        (server.directory / "hashed").write_bytes(os.urandom(3_000_000))
+        down = session.download_file(str(server.directory / "hashed"), str(tmp_path / "here"), verify="sha256")
+        up = session.upload_file(str(tmp_path / "here"), str(server.directory / "again"), verify="sha256")
+    assert (down.verified, up.verified) == ("read back", "read back")
+
+
+def test_where_the_shell_sees_other_paths_the_file_is_read_back(openssh_server: Server, tmp_path: Path) -> None:
+    """Relative paths begin elsewhere there: no file of that name is found, or another one."""
+    name = f"hashed-{os.urandom(8).hex()}"
+    (openssh_server.directory / name).write_bytes(b"one")
+    with session_of(openssh_server) as session:
+        assert session.download_file(name, str(tmp_path / "here"), verify="sha256").verified == "read back"
+
+
+class Corrupts(FaultyServer):
+    """Changes a byte of the tenth READ's answer, or of what the tenth WRITE brings."""
+
+    def __init__(self, kind: int) -> None:
+        super().__init__()
+        self._kind = kind
+        self._left = 10
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        if kind != self._kind:
+            return super().truth(kind, fields)
+        self._left -= 1
+        if self._left:
+            return super().truth(kind, fields)
+        answer = bytearray(super().truth(kind, fields))
+        if kind == Kind.READ:
+            answer[1000] ^= 1
+        else:
+            next(content for name, content in self.files.items() if name.startswith("."))[1000] ^= 1
+        return bytes(answer)
+
+
+@pytest.mark.parametrize("kind", [Kind.READ, Kind.WRITE])
+@pytest.mark.parametrize("verify", ["size", "sha256"])
+def test_a_byte_that_a_server_changes_is_found_out_by_the_hash_alone(tmp_path: Path, kind: int, verify: Verify) -> None:
+    server, content = Corrupts(kind), os.urandom(1_500_000)
+    server.files |= {"source": bytearray(content), "dest": bytearray(b"old")}
+    (tmp_path / "source").write_bytes(content)
+    (tmp_path / "dest").write_bytes(b"old")
+    with server.running() as port, session_at(port) as session:
+
+        def move() -> Transfer:
+            if kind == Kind.READ:
+                return session.download_file("source", str(tmp_path / "dest"), verify=verify)
+            return session.upload_file(str(tmp_path / "source"), "dest", verify=verify)
+
+        if verify == "size":
+            assert move().verified == "size"
+            return
+        with pytest.raises(TransferIncomplete, match="SHA-256"):
+            move()
+        assert (tmp_path / "dest").read_bytes() == bytes(server.files["dest"]) == b"old"
+        assert sorted(server.files) == ["dest", "source"]
+        assert sorted(os.listdir(tmp_path)) == ["dest", "home", "source"]
+        assert move().verified == "read back"
+
+
+@pytest.mark.parametrize("part", [1_000, 20_000])
+def test_reading_back_from_a_server_that_answers_short_asks_for_no_byte_many_times(tmp_path: Path, part: int) -> None:
+    server, content = ReadsShort(lambda length: min(length, part)), os.urandom(400_000)
+    (tmp_path / "source").write_bytes(content)
+    with server.running() as port, session_at(port) as session:
+        assert session.upload_file(str(tmp_path / "source"), "dest", verify="sha256").verified == "read back"
+    assert server.requests.count(Kind.READ) < 2 * len(content) / part + 50
+
+
+@contextmanager
+def session_at(port: int) -> Iterator[SFTPSession]:
+    session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+    try:
+        yield session
+    finally:
+        session.disconnect()
 
 
 def test_an_upload_that_ends_takes_back_no_request_of_another_whose_handle_is_the_same(
