@@ -50,7 +50,7 @@ def test_a_limit_is_kept_within_a_twentieth(openssh_server: Server, tmp_path: Pa
             took = session.upload_file(str(tmp_path / "paced"), "dest").seconds
     # A tenth of a second's worth goes at once: of 3 s, that is 3 %.
     assert size / took < rate * 1.05
-    assert size / took > rate * 0.8  # on a busy machine; the limit itself is held below
+    assert size / took > rate * 0.6  # on a busy machine; that the limit itself is exact is held below
 
 
 def test_many_transfers_share_one_limit(openssh_server: Server, tmp_path: Path) -> None:
