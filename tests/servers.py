@@ -151,6 +151,7 @@ def proftpd(base: Path) -> Iterator[Server]:
                     f"Port {port}",
                     "DefaultAddress 127.0.0.1",
                     "UseIPv6 off",
+                    "DelayEngine off",  # logins take longer, by what earlier ones took: on a busy machine, many seconds
                     f"PidFile {base}/pid",
                     f"ScoreboardFile {base}/scoreboard",
                     f"SystemLog {base}/log",

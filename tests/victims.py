@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.servers import Server
 
+ROOT = Path(__file__).parents[1]
+
 
 @dataclass
 class Victims:
@@ -58,7 +60,7 @@ def victims(server: Server, port: int, state: Path, *, save_at_once: bool = True
     """
     options = [server.host, port, server.user, server.password, str(server.key_file or ""), str(state), save_at_once]
     command = [sys.executable, "-m", "tests.victims", json.dumps(options)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Victims(process)
 
 

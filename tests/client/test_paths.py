@@ -109,10 +109,10 @@ def test_a_name_that_leads_elsewhere_is_no_local_name(name: str) -> None:
         check_name(name)
 
 
-def test_any_local_path_is_opened_or_refused_by_name(tmp_path: Path) -> None:
+def test_any_local_path_is_opened_or_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = LocalFiles()
     (tmp_path / "file").touch()
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
 
     @given(PATHS)
     def check(path: str) -> None:

@@ -198,17 +198,19 @@ def test_a_source_that_grows_or_shrinks_during_its_transfer_is_moved_whole_or_re
     writer = threading.Thread(target=change)
     writer.start()
     outcomes = set()
-    with session_of(server) as session:
-        for _ in range(8):
-            try:
-                size = session.download_file("changing", str(tmp_path / "copy")).bytes
-                assert (tmp_path / "copy").stat().st_size == size
-                outcomes.add("whole")
-            except TransferIncomplete:
-                outcomes.add("refused")
-            assert not [name for name in os.listdir(tmp_path) if name.startswith(".iot-sftp")]
-    ended.set()
-    writer.join()
+    try:
+        with session_of(server) as session:
+            for _ in range(8):
+                try:
+                    size = session.download_file("changing", str(tmp_path / "copy")).bytes
+                    assert (tmp_path / "copy").stat().st_size == size
+                    outcomes.add("whole")
+                except TransferIncomplete:
+                    outcomes.add("refused")
+                assert not [name for name in os.listdir(tmp_path) if name.startswith(".iot-sftp")]
+    finally:
+        ended.set()
+        writer.join()
     assert outcomes <= {"whole", "refused"}
 
 

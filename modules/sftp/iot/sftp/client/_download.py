@@ -117,13 +117,17 @@ class _Run:
                 self._save(descriptor, download.whole)
             raise
         after = self._remote.attributes_at_end(download.after, handle, self._source)
-        self._compare(size, after)
+        self._compare(size, after, os.fstat(descriptor).st_size)
         self._terms.on_progress(size, size)
         return size
 
-    def _compare(self, size: int, after: Attributes) -> None:
+    def _compare(self, size: int, after: Attributes, here: int) -> None:
+        """Raise unless the file is as long as what was moved, there and here, and has not changed.
+
+        Of a file that was cut meanwhile there may be more here: what was answered before.
+        """
         times = {attributes.modification_time for attributes in (self._before, after)} - {None}
-        if size != after.size or len(times) > 1:
+        if not size == after.size == here or len(times) > 1:
             message = (
                 f"{size} bytes were moved, but the file has {after.size}: it changed meanwhile, "
                 "or the server cut it short"
