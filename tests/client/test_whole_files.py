@@ -26,6 +26,7 @@ from tests.faulty_servers import (
     FaultyServer,
     GrantsOneChannel,
     ReadsShort,
+    attrs,
     data,
     status,
 )
@@ -311,6 +312,24 @@ def test_a_read_answered_wrongly_ends_the_download_and_keeps_the_old_file(tmp_pa
 
 
 # --- sources that change ---------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_was_short_for_a_moment_is_not_mixed_with_what_it_was_before_and_after(tmp_path: Path) -> None:
+    """One READ meets the end of the file, those behind it do not, and at the end the file is said to end there."""
+    cut = 20 * 32 * 1024  # bytes: where a request begins
+
+    def read(fields: Reader) -> bytes:
+        fields.string()
+        offset, length = fields.uint64(), fields.uint32()
+        content = NEW[offset : offset + length]
+        return status(EOF) if offset == cut or not content else data(content)
+
+    server = FaultyServer({Kind.READ: read, Kind.FSTAT: attrs(cut)})
+    with session_with(server, tmp_path) as session:
+        with pytest.raises(TransferIncomplete):
+            session.download_file("source", str(tmp_path / "dest"))
+        assert (tmp_path / "dest").read_bytes() == OLD
+        nothing_is_beside(server, tmp_path)
 
 
 class ChangesWhileItIsRead(FaultyServer):
