@@ -13,7 +13,7 @@ BENCH := .venv-bench
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test bench lint images manifest format requirements clean
+.PHONY: help demo test bench lint images manifest reference format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -45,6 +45,9 @@ images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd6
 
 manifest: $(ENVIRONMENT)/.dev ## expand and check the deployments into config/: PLATFORM=arm32v7 TEMPLATES="…"
 	$(BIN)/python -m manifest --platform $(PLATFORM) $(TEMPLATES)
+
+reference: $(ENVIRONMENT)/.dev ## make docs/api.md and docs/architecture.svg from the source
+	$(BIN)/python -m reference
 
 format: $(ENVIRONMENT)/.dev ## put the code into its style, and mend what can be mended safely
 	$(BIN)/ruff check --fix
