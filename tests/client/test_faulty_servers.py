@@ -249,6 +249,17 @@ def test_a_server_that_always_hangs_up_is_a_lost_connection(tmp_path: Path, oper
     assert server.files["dest"] == OLD
 
 
+@pytest.mark.usefixtures("short_pauses")
+def test_a_failure_tells_how_often_it_was_tried(tmp_path: Path) -> None:
+    server = faulty.ClosesAfterSomeBytes(1, times=1000)
+    with session_with(server) as session, pytest.raises(SFTPError) as caught:
+        session.download_file("source", str(tmp_path / "dest"))
+    assert (caught.value.code, caught.value.attempts) == ("connection_lost", _session.ATTEMPTS)
+    with session_with(faulty.FaultyServer()) as session, pytest.raises(SFTPError) as caught:
+        session.download_file("none", str(tmp_path / "dest"))
+    assert (caught.value.code, caught.value.attempts) == ("not_found", 1)
+
+
 def test_a_server_that_grants_one_channel_is_asked_for_more_once(tmp_path: Path) -> None:
     server = faulty.GrantsOneChannel()
     prepared(server, tmp_path)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
+import re
 import threading
 import time
 from pathlib import Path
@@ -14,8 +17,9 @@ from hypothesis import strategies as st
 from tests.module.conftest import dispatcher_in
 
 from iot.sftp.client import Busy, DeadlineExceeded, SFTPError
-from iot.sftp.module import _methods
+from iot.sftp.module import _logging, _methods
 from iot.sftp.module._dispatch import GRACE, Queue
+from iot.sftp.module._logging import LineFormatter, LineHandler
 from iot.sftp.module._methods import METHODS, Call, Lane, Method, Parts
 from iot.sftp.module._requests import Request
 from iot.sftp.module._sdk import Malformed
@@ -194,10 +198,34 @@ def test_a_failure_is_logged_in_one_line_with_its_code_and_path(
 ) -> None:
     caplog.set_level("INFO", logger="iot")
     asyncio.run(dispatcher_in(tmp_path).answer("delete_file", {"path": "a\nb" + "x" * 1_000}))
-    (record,) = [record for record in caplog.records if "delete_file" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "bxxx" in record.getMessage()]
     assert "503 not_configured" in record.getMessage()
     assert r"'a\nbxxx" in record.getMessage()
     assert len(record.getMessage()) < 1_000
+
+
+def test_everything_that_is_logged_for_a_call_has_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looks(_parts: Parts, _request: Request, _timeout: float) -> bool:
+        logging.getLogger("iot.sftp.client._session").warning("what the client says")
+        return True
+
+    monkeypatch.setitem(_methods.METHODS, "exists", Method(Request, looks, Lane.QUICK))
+    lines = io.StringIO()
+    handler = LineHandler(lines)
+    handler.addFilter(_logging._add_subject)
+    handler.setFormatter(LineFormatter())
+    log = logging.getLogger("iot")
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel("INFO")
+    try:
+        asyncio.run(dispatcher_in(tmp_path).answer("exists", {}))
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+    found = [re.fullmatch(r".*\] call ([0-9a-f]{6}) exists: (.*)", line) for line in lines.getvalue().splitlines()]
+    assert len({match[1] for match in found if match}) == 1
+    assert [match and match[2].partition(" (")[0] for match in found] == ["what the client says", "200"]
 
 
 def test_an_error_of_the_client_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

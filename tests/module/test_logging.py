@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import warnings
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,15 +18,21 @@ from hypothesis import strategies as st
 
 from iot.sftp.module._logging import (
     LINE_MAXIMUM,
+    REPEATED_KEPT,
     LineFormatter,
+    Repeats,
+    about,
     configure_logging,
     log_loop_exception,
+    quoted,
+    rate,
     set_level,
     shortened,
+    subject,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(DBG|INF|WRN|ERR|FTL)\] .*")
 
@@ -151,3 +158,194 @@ def test_warnings_uncaught_exceptions_and_the_event_loops_complaints_are_lines(l
 def test_a_text_that_was_cut_says_how_much_is_missing() -> None:
     assert shortened("abc", 3) == "abc"
     assert shortened("abcde", 3) == "abc… (2 more)"
+
+
+def test_a_path_is_shown_printable_and_not_too_long() -> None:
+    assert quoted("a\nb\x1b") == r"'a\nb\x1b'"
+    assert len(quoted("x" * 1_000)) < 230
+
+
+@pytest.mark.parametrize(
+    "size, seconds, words",
+    [
+        (0, 0, "0 B/s"),
+        (10, 1, "10 B/s"),
+        (21_800_000, 2, "10.9 MB/s"),
+        (10**13, 1, "1e+04 GB/s"),
+        (1_500, 1, "1.5 kB/s"),
+    ],
+)
+def test_a_rate_has_a_unit_that_fits(size: int, seconds: float, words: str) -> None:
+    assert rate(size, seconds) == words
+
+
+# --- on whose behalf -------------------------------------------------------------------------------------------------
+
+
+def texts(lines: io.StringIO) -> list[str]:
+    return [line.partition("] ")[2] for line in lines.getvalue().splitlines()]
+
+
+def test_what_is_logged_for_a_call_begins_with_its_name_and_nothing_else_does(lines: io.StringIO) -> None:
+    ours, clients = logging.getLogger("iot.test"), logging.getLogger("iot.sftp.client._session")
+    with subject("call 3fa2c1 exists"):
+        ours.info("begun")
+        with subject("task 3f0c8a4b upload_file"):
+            clients.info("trying again")
+        ours.info("ended")
+    ours.info("nobody's")
+    assert texts(lines) == [
+        "call 3fa2c1 exists: begun",
+        "task 3f0c8a4b upload_file: trying again",
+        "call 3fa2c1 exists: ended",
+        "nobody's",
+    ]
+
+
+def test_two_threads_at_once_keep_their_names_apart_and_hand_them_on(lines: io.StringIO) -> None:
+    together = threading.Barrier(2)
+
+    def work(name: str) -> None:
+        with subject(name):
+            together.wait(5)
+            inner = threading.Thread(target=copy_context().run, args=(logging.getLogger("iot.test").info, name))
+            inner.start()
+            inner.join()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("call 1", "call 2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(texts(lines)) == ["call 1: call 1", "call 2: call 2"]
+
+
+def test_another_librarys_line_names_it(lines: io.StringIO) -> None:
+    logging.getLogger("azure.iot.device.x").warning("trouble")
+    assert texts(lines) == ["azure.iot.device.x: trouble"]
+
+
+def test_a_connection_that_the_sdk_saw_breaking_is_one_line_and_no_warning(lines: io.StringIO) -> None:
+    sdk = logging.getLogger("azure.iot.device.common.handle_exceptions")
+    for reason in ("ConnectionDroppedError: Unexpected disconnection\n", "ValueError: a defect\n"):
+        sdk.warning(msg="Exception caught in background thread.  Unable to handle.")
+        sdk.warning([f"azure.{reason}"])
+    found = [line.partition("[")[2] for line in lines.getvalue().splitlines()]
+    assert found == [
+        f"INF] {sdk.name}: azure.ConnectionDroppedError: Unexpected disconnection",
+        f"WRN] {sdk.name}: azure.ValueError: a defect",
+    ]
+    set_level("warning")
+    sdk.warning(["azure.ConnectionDroppedError: Unexpected disconnection\n"])
+    assert len(lines.getvalue().splitlines()) == 2
+
+
+# --- the same failure again ------------------------------------------------------------------------------------------
+
+
+class Minutes:
+    """A log with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.repeats = Repeats(interval=5, clock=lambda: self.now)
+        self.told: list[str] = []
+
+    def log(self, message: str, *args: object, level: int = logging.WARNING, thing: str | None = None) -> Sequence[str]:
+        """Log a record; return what was told because of it."""
+        given = {"name": "iot.test", "msg": message, "args": args, "levelno": level}
+        record = logging.makeLogRecord(given | ({} if thing is None else about(thing)))
+        told = [line.getMessage() for line in self.repeats.take(record)]
+        self.told += told
+        return told
+
+    def fail(self, reason: str = "refused", thing: str = "rule a", pause: float = 1.0) -> Sequence[str]:
+        return self.log("next try in %.1f s: %s", pause, reason, thing=thing)
+
+
+def test_the_same_failure_is_told_once_and_then_how_often_it_came() -> None:
+    log = Minutes()
+    assert log.fail(pause=1) == ["next try in 1.0 s: refused"]
+    for pause in (2, 4, 8):
+        log.now += 60 / 3
+        log.repeats._interval = 300
+        assert log.fail(pause=pause) == []
+    log.now += 300
+    assert log.fail(pause=16) == ["… 3 more times in 6 min: next try in 8.0 s: refused", "next try in 16.0 s: refused"]
+
+
+def test_what_was_counted_is_told_before_whatever_comes_after_its_time() -> None:
+    log = Minutes()
+    log.fail()
+    log.fail()
+    log.now = 4.9
+    assert log.log("something else", level=logging.INFO) == ["something else"]
+    log.now = 5
+    told = log.log("something else", level=logging.INFO)
+    assert told == ["… once more in 5 s: next try in 1.0 s: refused", "something else"]
+    assert log.log("something else", level=logging.INFO) == ["something else"]
+
+
+def test_a_failure_of_another_thing_or_for_another_reason_is_another_failure() -> None:
+    log = Minutes()
+    assert log.fail("refused", "rule a")
+    assert log.fail("refused", "rule b")
+    assert log.fail("no route", "rule a")
+    assert not log.fail("refused", "rule a")
+
+
+def test_the_quantities_in_a_reason_make_no_other_failure_and_names_do() -> None:
+    log = Minutes()
+    assert log.fail("no answer in 3 s, 15 bytes left")
+    assert not log.fail("no answer in 12.5 s, 9 bytes left")
+    assert log.fail("'file1.csv' is not there")
+    assert log.fail("'file2.csv' is not there")
+
+
+def test_recovery_tells_what_was_counted_and_the_next_failure_is_new() -> None:
+    log = Minutes()
+    log.fail(thing="rule a")
+    log.fail(thing="rule a")
+    log.fail(thing="rule b")
+    log.now = 2
+    assert log.log("all is well again", level=logging.INFO, thing="rule a") == [
+        "… once more in 2 s: next try in 1.0 s: refused",
+        "all is well again",
+    ]
+    assert log.fail(thing="rule a")
+    assert not log.fail(thing="rule b")
+
+
+def test_what_is_no_failure_is_never_held_back() -> None:
+    log = Minutes()
+    for _ in range(3):
+        assert log.log("files sent: %s", "a", level=logging.INFO) == ["files sent: a"]
+
+
+def test_any_number_of_different_failures_is_told_in_bounded_memory() -> None:
+    log = Minutes()
+    log.fail("the first")
+    log.fail("the first")
+    for number in range(3 * REPEATED_KEPT):
+        assert f"next try in 1.0 s: '{number}'" in log.fail(f"'{number}'")
+    assert len(log.repeats._told) == REPEATED_KEPT
+    assert len([text for text in log.told if "once more" in text]) == 1
+
+
+def test_a_failure_that_cannot_be_formatted_is_a_line_of_its_own(lines: io.StringIO) -> None:
+    for _ in range(2):
+        logging.getLogger("iot.test").warning("%d", "no number")
+    assert len(lines.getvalue().splitlines()) == 1
+
+
+def test_calls_that_fail_alike_are_told_once_though_each_has_an_id(lines: io.StringIO) -> None:
+    for call_id in ("3fa2c1", "99e0b4", "07c55d"):
+        with subject(f"call {call_id} exists", "exists"):
+            logging.getLogger("iot.test").warning("%s (%.3f s)", "503 unreachable", 0.1, extra=about("exists 'x'"))
+    with subject("call 000000 exists", "exists"):
+        logging.getLogger("iot.test").info("200", extra=about("exists 'x'"))
+    assert texts(lines) == [
+        "call 3fa2c1 exists: 503 unreachable (0.100 s)",
+        "exists 'x': … 2 more times in 0 s: 503 unreachable (0.100 s)",
+        "call 000000 exists: 200",
+    ]

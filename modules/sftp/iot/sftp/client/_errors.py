@@ -65,6 +65,7 @@ class SFTPError(Exception):
         operation: the operation that did not happen (`"download_file"`), or `None`.
         path: the path that it was about, as the caller gave it, or `None`.
         message: what happened and what to do about it, for people. Never holds a secret.
+        attempts: how often it was tried; attempts to connect count too.
     """
 
     code: ClassVar[str] = "internal"
@@ -76,6 +77,7 @@ class SFTPError(Exception):
         self.message = message
         self.operation = operation
         self.path = path
+        self.attempts = 1
 
     def __str__(self) -> str:
         """Operation, path and message in one line."""

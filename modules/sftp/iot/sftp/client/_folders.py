@@ -7,10 +7,12 @@ One file's failure is told and does not stop the others; after a broken connecti
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._trees import Listing
+
+logger = logging.getLogger(__name__)
 
 SMALL = 256 * 1024  # bytes: what is not larger goes in one request or two
 SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4
@@ -279,7 +283,8 @@ class FolderRun:
         stop = Interruption()
         deadline = Deadline(lender.deadline.remaining() if lender.deadline.limited else None, stop)
         with ThreadPoolExecutor(len(work), thread_name_prefix="sftp-folder") as threads:
-            futures = [threads.submit(step, lender, deadline) for step in work]
+            # In the caller's context, so that what is logged can be told to be about its call
+            futures = [threads.submit(copy_context().run, step, lender, deadline) for step in work]
             try:
                 pending = set(futures)
                 while pending and not any(future.exception() for future in futures if future.done()):
@@ -399,6 +404,7 @@ class FolderRun:
         finally:
             with self._lock:
                 self._under_way.pop(found.path, None)
+        logger.debug("%r was transferred: %d bytes", found.path, size)
         with self._lock:
             self._bytes += size
             self._total_bytes += size - found.size
@@ -418,5 +424,9 @@ class FolderRun:
         with self._lock:
             self._arrived.pop(path, None)
             self._failed += 1
-            if len(self._failures) < FAILURES_KEPT:
-                self._failures.append(FileFailure(listed(self.order.source, path), error.code, error.message))
+            told = len(self._failures) < FAILURES_KEPT
+            failure = FileFailure(listed(self.order.source, path), error.code, error.message)
+            if told:
+                self._failures.append(failure)
+        if told:
+            logger.warning("%r was not transferred: %s: %s", failure.path, failure.code, failure.message)

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -69,6 +70,7 @@ class Transfer:
         atomic: whether the destination was replaced in one step. `False` where the server does not offer that.
         verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`.
         resumed: how many of the bytes were there already, from an earlier try.
+        attempts: how often it was tried, the one that succeeded included; attempts to connect count too.
     """
 
     bytes: int
@@ -76,11 +78,19 @@ class Transfer:
     atomic: bool
     verified: str = "size"
     resumed: int = 0
+    attempts: int = 1
 
     @classmethod
-    def of(cls, outcome: Outcome, seconds: float) -> Transfer:
-        """Return what was done in so many seconds."""
-        return cls(outcome.size, seconds, outcome.atomic, outcome.verified, outcome.resumed)
+    def of(cls, outcome: Outcome, seconds: float, attempts: int) -> Transfer:
+        """Return what was done in so many seconds and attempts."""
+        return cls(outcome.size, seconds, outcome.atomic, outcome.verified, outcome.resumed, attempts)
+
+
+@dataclass
+class _Attempts:
+    """Counts the attempts of one call."""
+
+    begun: int = 0
 
 
 @dataclass
@@ -321,12 +331,12 @@ class SFTPSession:
         started = time.monotonic()
         terms = self._terms(verify, progress)
 
-        def work(attempt: _Attempt) -> Outcome:
+        def work(attempt: _Attempt) -> Transfer:
             with attempt.transfer() as remote:
-                return download_file(remote, self._paths.on_server(source), self._local_files, dest, terms)
+                outcome = download_file(remote, self._paths.on_server(source), self._local_files, dest, terms)
+            return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
 
-        outcome = self._run("download_file", source, timeout, work, dest, cancelled=cancelled)
-        return Transfer.of(outcome, time.monotonic() - started)
+        return self._run("download_file", source, timeout, work, dest, cancelled=cancelled)
 
     def upload_file(
         self,
@@ -352,13 +362,13 @@ class SFTPSession:
         started = time.monotonic()
         terms = self._terms(verify, progress)
 
-        def work(attempt: _Attempt) -> Outcome:
+        def work(attempt: _Attempt) -> Transfer:
             with self._local_files.source(source) as descriptor, attempt.transfer() as remote:
                 end, name = self._paths.on_server(dest), posixpath.basename(source)
-                return upload_file(remote, descriptor, name, end, terms=terms, spare=attempt.spare)
+                outcome = upload_file(remote, descriptor, name, end, terms=terms, spare=attempt.spare)
+            return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
 
-        outcome = self._run("upload_file", source, timeout, work, dest, cancelled=cancelled)
-        return Transfer.of(outcome, time.monotonic() - started)
+        return self._run("upload_file", source, timeout, work, dest, cancelled=cancelled)
 
     def limit_bandwidth(self, bytes_per_second: int | None) -> None:
         """Let all transfers together move so many bytes per second at most, from now on; `None` sets no limit.
@@ -490,31 +500,33 @@ class SFTPSession:
         cancelled: threading.Event | None = None,
     ) -> Result:
         """Run an operation under its deadline, again after a break, with every failure named in the caller's terms."""
-        deadline = Deadline(timeout, cancelled)
+        deadline, attempts = Deadline(timeout, cancelled), _Attempts()
         try:
             with self._counted():
-                return self._repeat(work, deadline)
+                return self._repeat(work, deadline, attempts)
         except Exception as error:
             named = _named(error, operation, path)
             named.path = self._paths.of_caller(named.path or path, path, dest)
+            named.attempts = attempts.begun
             if isinstance(named, Internal):
                 logger.exception("A defect in %s", operation)
             raise named from error
 
-    def _repeat(self, work: Callable[[_Attempt], Result], deadline: Deadline) -> Result:
+    def _repeat(self, work: Callable[[_Attempt], Result], deadline: Deadline, attempts: _Attempts) -> Result:
         """Do the work, again after each break, until the deadline; a server that lets nobody in is tried three times.
 
         A deadline that runs out after a break is told as that break, which is what the caller can do something about.
         """
-        disconnects, attempts, was_connected = self._disconnects, 0, False
+        disconnects, was_connected = self._disconnects, False
         lost: ConnectionLost | None = None
         while True:
+            attempts.begun += 1
             try:
                 connection = self._connected(deadline)
                 was_connected = True
                 try:
                     with connection.in_use():
-                        return work(_Attempt(connection, deadline, attempts))
+                        return work(_Attempt(connection, deadline, attempts.begun - 1))
                 except ConnectionLost:
                     self._drop(connection)
                     raise
@@ -523,9 +535,8 @@ class SFTPSession:
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise
-            attempts += 1
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-            exhausted = attempts >= ATTEMPTS and not (was_connected and deadline.limited)
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts.begun) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+            exhausted = attempts.begun >= ATTEMPTS and not (was_connected and deadline.limited)
             if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():
                 raise lost
             logger.info("Trying again in %.1f s: %s", pause, lost.message)
@@ -559,7 +570,9 @@ class SFTPSession:
             attempt = self._connecting
             if attempt is None:
                 attempt = self._connecting = Future()
-                threading.Thread(target=self._open, args=(attempt, broken), name="sftp-opening", daemon=True).start()
+                # In its caller's context, so that what it logs can be told to be about that call
+                args = (self._open, attempt, broken)
+                threading.Thread(target=copy_context().run, args=args, name="sftp-opening", daemon=True).start()
         while True:
             try:
                 return attempt.result(deadline.wait_at_most())

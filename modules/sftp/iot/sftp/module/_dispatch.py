@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
+import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
-from iot.sftp.module._logging import printable, shortened
-from iot.sftp.module._methods import Call, Lane, Parts, Response, accepted, refused, succeeded, understand
+from iot.sftp.module._logging import about, printable, quoted, shortened, subject
+from iot.sftp.module._methods import ACCEPTED, Call, Lane, Parts, Response, accepted, refused, succeeded, understand
 from iot.sftp.module._request_ids import RequestIds, compare
 from iot.sftp.module._requests import ChangeRequest, FolderRequest, TransferRequest
 from iot.sftp.module._slots import Kind, Slots, Turn
+from iot.sftp.module._task_status import short_id
 from iot.sftp.module._tasks import new_record
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ class Queue:
             DeadlineExceeded: the work was not begun, or has not come back.
         """
         turn = await self._turn(deadline)
-        task = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        # In the call's context: what is logged there, also by the client, is logged on its behalf
+        task = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
         task.add_done_callback(lambda task: _leave(turn, task))
         await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()) + GRACE)
         if not task.done():
@@ -92,7 +95,6 @@ class Dispatcher:
         """
         self._parts = parts
         self._request_ids = request_ids
-        self._numbers = itertools.count(1)
         self._queues = {
             Lane.CONTROL: Queue("control", Slots(CONTROL_THREADS)),
             Lane.QUICK: Queue("quick", Slots(QUICK_THREADS)),
@@ -109,19 +111,20 @@ class Dispatcher:
             received: when, in `time.monotonic()`; time limits count from then.
         """
         started = time.monotonic() if received is None else received
-        number = next(self._numbers)
-        subject = ""
-        try:
-            call = understand(name, payload)
-            subject = _subject(call)
-            response = await self._respond(call, started + call.request.timeout)
-        except SFTPError as error:
-            response = refused(name, error)
-        except Exception:  # noqa: BLE001 - every request is answered, whatever fails inside
-            _log.exception("call %d: a defect in %s", number, shortened(name, 100))
-            message = f"a defect of the module, which its log describes at call {number}: please report it"
-            response = refused(name, Internal(message))
-        _log_answer(number, name, subject, response, time.monotonic() - started)
+        call_id, shown = secrets.token_hex(3), shortened(printable(name), 100)
+        paths, attempts = "", 1
+        with subject(f"call {call_id} {shown}", shown):
+            try:
+                call = understand(name, payload)
+                paths = _paths(call)
+                response = await self._respond(call, started + call.request.timeout)
+            except SFTPError as error:
+                response, attempts = refused(name, error), error.attempts
+            except Exception:  # noqa: BLE001 - every request is answered, whatever fails inside
+                _log.exception("a defect")
+                message = f"a defect of the module, which its log describes at call {call_id}: please report it"
+                response = refused(name, Internal(message))
+            _log_answer(f"{shown} {paths}", paths, response, attempts, time.monotonic() - started)
         return response
 
     async def _respond(self, call: Call, deadline: float) -> Response:
@@ -171,14 +174,17 @@ def _leave(turn: Turn, task: asyncio.Future[Any]) -> None:
     turn.leave()
 
 
-def _subject(call: Call) -> str:
+def _paths(call: Call) -> str:
     """Name the paths that a call is about."""
     request = call.request.model_dump(include={"path", "source", "dest", "task_id"})
-    return " -> ".join(repr(shortened(str(value), 200)) for value in request.values())
+    return " -> ".join(quoted(str(value)) for value in request.values())
 
 
-def _log_answer(number: int, name: str, subject: str, response: Response, seconds: float) -> None:
+def _log_answer(thing: str, paths: str, response: Response, attempts: int, seconds: float) -> None:
     level = logging.INFO if response.code is None else logging.WARNING
-    reason = "" if response.code is None else f" {response.code}: {response.payload['message']}"
-    shown = " ".join(part for part in (shortened(printable(name), 100), subject) if part)
-    _log.log(level, "call %d: %s: %d%s (%.3f s)", number, shown, response.status, reason, seconds)
+    place, tried = f"{paths}: " if paths else "", "" if attempts == 1 else f", {attempts} attempts"
+    if response.code is not None:
+        words = f" {response.code}: {response.payload['message']}"
+    else:
+        words = f" task {short_id(response.payload['task_id'])}" if response.status == ACCEPTED else ""
+    _log.log(level, "%s%d%s (%.3f s%s)", place, response.status, words, seconds, tried, extra=about(thing))

@@ -39,6 +39,7 @@ LISTED_MAXIMUM = RESPONSE_MAXIMUM // len('"a", ') + 1  # paths: so many never fi
 MESSAGE_MAXIMUM = 2_000  # characters
 PATH_SHOWN = 200  # characters of a path in a message
 TASKS_SHOWN = 500  # in a listing: as many as may fit
+ACCEPTED = 202  # it became a task (RFC 9110, section 15.3.3)
 
 
 class Lane(Enum):
@@ -230,7 +231,7 @@ def succeeded(result: Any) -> Response:
 
 def accepted(task_id: str) -> Response:
     """Word the answer to a call that became a task."""
-    return Response(202, {"task_id": task_id})
+    return Response(ACCEPTED, {"task_id": task_id})
 
 
 def refused(name: str, error: SFTPError) -> Response:

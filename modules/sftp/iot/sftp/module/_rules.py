@@ -17,9 +17,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, Interruption, NotFound, SFTPError
-from iot.sftp.module._logging import printable, shortened
+from iot.sftp.module._logging import about, printable, shortened, subject
 from iot.sftp.module._slots import Kind
 from iot.sftp.module._tasks import NO_WAY
+from iot.sftp.module._transfers import folder_in_words
 from iot.sftp.module._watching import Watch
 
 if TYPE_CHECKING:
@@ -194,9 +195,10 @@ class _Runner:
             self._before = None
         try:
             while self._wait():
-                if self.rule.direction == "upload":
-                    self._watch.renew()
-                self._once()
+                with subject(_name(self.rule)):
+                    if self.rule.direction == "upload":
+                        self._watch.renew()
+                    self._once()
         finally:
             self._watch.stop()
 
@@ -244,7 +246,7 @@ class _Runner:
         except SFTPError as error:
             self._fail(moved[0], error.code, error.message)
         except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
-            _log.exception("rule %s: a defect", self.rule.name)
+            _log.exception("a defect")
             self._fail(moved[0], Internal.code, "a defect of the module, which its log describes")
         else:
             self._succeed(done, started)
@@ -284,18 +286,20 @@ class _Runner:
 
     def _succeed(self, done: FolderTransfer, started: float) -> None:
         """See to the next run after one that came to its end, though single files may have failed."""
-        name, first = self.rule.name, done.failures[0] if done.failures else None
+        first = done.failures[0] if done.failures else None
         if done.files:
-            _log.info("rule %s: %d files, %d bytes in %.1f s", name, done.files, done.bytes, done.seconds)
+            _log.info("%s", folder_in_words(done, self._means.transfers.verify))
         if first is not None:
             words = f"{done.failed} files failed, the first one '{first.path}': {first.message}"
             self._is_careful = True
             if not done.files:
                 self._fail(done, first.code, words)
                 return
-            _log.warning("rule %s: %s", name, words)
+            _log.warning("%s", words)
             self._settle(done, code=first.code, message=words, due=started + self.rule.every)
             return
+        if self.status.code is not None:
+            _log.info("all is well again", extra=about(_name(self.rule)))
         self._is_careful = False
         now = time.monotonic()
         # A young file has come to its age by then, or has told by a further event that it was changed again
@@ -311,7 +315,7 @@ class _Runner:
         longest = min(PAUSE_LONGEST, self.rule.every) if code == NotFound.code else PAUSE_LONGEST
         pause = min(longest, PAUSE_FIRST * 2 ** min(self._failures - 1, 30))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
-        _log.warning("rule %s is tried again in %.0f s: %s: %s", self.rule.name, pause, code, message)
+        _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
         with self._changed:
             self._not_before = time.monotonic() + pause
             self._has_no_way = code in NO_WAY
@@ -338,6 +342,10 @@ class _Runner:
         if not same or now - self._reported >= NOTHING_NEW:
             self._reported = now
             self._on_change()
+
+
+def _name(rule: Rule) -> str:
+    return f"rule {rule.name}"
 
 
 def _now() -> str:

@@ -56,6 +56,11 @@ def document(record: Record, rate: float | None = None) -> dict[str, Any]:
     }
 
 
+def short_id(task_id: str) -> str:
+    """Return the beginning of a task's id, which is enough to find it in the log."""
+    return task_id[:8]
+
+
 def unknown(task_id: str) -> dict[str, Any]:
     """Return the status document of a task that is not known."""
     fields = ("task_id", "method", "status", "result", "code", "message", "bytes", "total_bytes", "started", "finished")

@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Busy, DeadlineExceeded, Internal, Interruption, SFTPError, TransferIncomplete
 from iot.sftp.module._journal import Record
-from iot.sftp.module._logging import printable, shortened
+from iot.sftp.module._logging import about, printable, shortened, subject
 from iot.sftp.module._slots import Kind
-from iot.sftp.module._task_status import Rate, document, unknown
+from iot.sftp.module._task_status import Rate, document, short_id, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -368,7 +368,8 @@ class Tasks:
                 self._running.append(task)
         if task is not None:
             try:
-                self._try(task)
+                with subject(_name(task)):
+                    self._try(task)
             except Exception:  # noqa: BLE001 - whatever it is, the task is not left without an end
                 _log.exception("task %s: a defect of the queue", task.record.task_id)
                 self._end(task, "Failed", Internal.code, "a defect of the module, which its log describes")
@@ -394,7 +395,7 @@ class Tasks:
         except SFTPError as error:
             code, message = error.code, error.message
         except Exception:  # noqa: BLE001 - whatever it is, the task has an end that is told
-            _log.exception("task %s: a defect in %s", record.task_id, record.method)
+            _log.exception("a defect")
             code, message = Internal.code, f"a defect of the module, which its log describes at task {record.task_id}"
         task.tries += 1
         self._settle(task, code, None if message is None else printable(shortened(message, MESSAGE_MAXIMUM)))
@@ -421,7 +422,7 @@ class Tasks:
                 task.record.code, task.record.message = code, message
                 again = self._wait_and_try_again(task, code)
         if again is not None:
-            _log.info("task %s is tried again in %.1f s: %s: %s", task.record.task_id, again, code, message)
+            _log.warning("it is tried again in %.1f s: %s: %s", again, code, message)
             self._save(task.record)
         elif code is None:
             self._end(task, "Completed", None, None)
@@ -472,7 +473,9 @@ class Tasks:
             self._unsaved[record.task_id] = record
         level = logging.WARNING if status == "Failed" else logging.INFO
         reason = "" if code is None else f": {code}: {message}"
-        _log.log(level, "task %s: %s: %s%s", record.task_id, record.method, status, reason)
+        tries = f"{task.tries} {'try' if task.tries == 1 else 'tries'}"
+        with subject(_name(task)):
+            _log.log(level, "%s%s (%s)", status, reason, tries, extra=about(_name(task)))
         self._save(record, durable=True)
         with self._changed:
             if task in self._running:
@@ -577,6 +580,10 @@ def new_record(
     """Describe a new task, for `Tasks.accept`; see `Tasks.submit` for the parameters."""
     task_id = uuid.uuid4().hex
     return Record(task_id, method, dict(request), time_limit, announce=announce, details=dict(details or {}))
+
+
+def _name(task: _Task) -> str:
+    return f"task {short_id(task.record.task_id)} {task.record.method}"
 
 
 def _remaining(record: Record) -> float:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.module._logging import printable, shortened
+from iot.sftp.module._logging import printable, quoted, rate, shortened
 from iot.sftp.module._requests import FolderRequest, TransferRequest
 from iot.sftp.module._tasks import Outcome, Progress
 
 if TYPE_CHECKING:
-    from iot.sftp.client import FolderProgress, FolderTransfer, SFTPSession
+    from iot.sftp.client import FolderProgress, FolderTransfer, SFTPSession, Transfer
     from iot.sftp.module._current_session import CurrentSession
     from iot.sftp.module._tasks import Job
 
 Verify = Literal["size", "sha256"]
 TEXT_SHOWN = 300  # characters of a path or a message of one of many files
+
+_log = logging.getLogger(__name__)
 
 
 class Transfers:
@@ -29,7 +32,8 @@ class Transfers:
         """Move one file within `timeout` seconds."""
         with self._sessions.use() as session:
             transfer = session.download_file if method == "download_file" else session.upload_file
-            transfer(request.source, request.dest, timeout=timeout, verify=self.verify)
+            done = transfer(request.source, request.dest, timeout=timeout, verify=self.verify)
+        _log_end(request, done)
 
     def work(self, job: Job) -> Outcome:
         """Do one try of a task, without a time limit: the task's own ends it."""
@@ -47,6 +51,7 @@ class Transfers:
             cancelled=job.cancelled,
             verify=self.verify,
         )
+        _log_end(request, done)
         details = {"verified": done.verified, "atomic": done.atomic}
         return Outcome(Progress(done.bytes, done.bytes, details))
 
@@ -68,11 +73,28 @@ def _move_folder(session: SFTPSession, job: Job, request: FolderRequest, verify:
         cancelled=job.cancelled,
         verify=verify,
     )
+    _log.info("%s -> %s: %s", quoted(request.source), quoted(request.dest), folder_in_words(done, verify))
     progress = _folder_progress(done)
     if not done.failed:
         return Outcome(progress)
     first = done.failures[0]
     return Outcome(progress, first.code, f"{done.failed} files failed, the first one '{first.path}': {first.message}")
+
+
+def folder_in_words(done: FolderTransfer, verify: Verify) -> str:
+    """Word what the transfer of a folder did, for a line of the log."""
+    counts = f"{done.files} files, {done.skipped} skipped, {done.failed} failed"
+    pace = f"{done.bytes} bytes in {done.seconds:.3f} s ({rate(done.bytes, done.seconds)})"
+    return f"{counts}, {pace}, verified by {verify}"
+
+
+def _log_end(request: TransferRequest, done: Transfer) -> None:
+    pace = f"{done.bytes} bytes in {done.seconds:.3f} s ({rate(done.bytes - done.resumed, done.seconds)})"
+    before = f", {done.resumed} of them there before" if done.resumed else ""
+    tried = f"{done.attempts} attempt{'' if done.attempts == 1 else 's'}"
+    way = "" if done.atomic else ", replaced in two steps"
+    place = f"{quoted(request.source)} -> {quoted(request.dest)}"
+    _log.info("%s: %s%s, %s, verified by %s%s", place, pace, before, tried, done.verified, way)
 
 
 def _folder_progress(done: FolderProgress | FolderTransfer) -> Progress:
