@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 # The longest packet that is accepted from a server: OpenSSH's own limit is 256 KiB
 # (SFTP_MAX_MSG_LENGTH), and no answer to a request of ours has a reason to be longer.
 LONGEST_PACKET = 256 * 1024 + 1024
+# Answers in a row to requests that nobody made. A server that gives nothing else would keep a call waiting for ever.
+MOST_STRANGERS = 10_000
 # Requests that wait for the writer are joined up to this size: fewer, fuller SSH packets.
 WRITE_SIZE = 32 * 1024
 HEADER = struct.Struct(">IBI")  # a packet's length and type, and the number of its request
@@ -155,6 +157,7 @@ class SFTPChannel:
         self._lock = threading.Lock()
         self._replies: dict[int, tuple[Future[Reply] | Landing, float]] = {}
         self._next_number = 0
+        self._strangers = 0
         self._failure: SFTPError | None = None
         self._to_write: deque[Outgoing] = deque()
         self._widen_by = 0
@@ -342,19 +345,36 @@ class SFTPChannel:
         with self._lock:
             expected, _ = self._replies.pop(number, (None, 0.0))
         if expected is not None:
+            self._strangers = 0
             _complete(expected)
 
     def _take_packet(self, packet: bytes) -> None:
         kind, fields = packet[0], Reader(packet[1:])
         if kind == Kind.VERSION:
+            if self._version.done():
+                self._note_stranger()
             _complete(self._version, Reply(kind, fields))
             return
         number = fields.uint32()
         with self._lock:
             expected, sent = self._replies.pop(number, (None, 0.0))
-        if expected is not None:  # an answer that came twice, or to a number that was never given, harms nobody
-            self.round_trip = min(self.round_trip, time.monotonic() - sent)
-            _complete(expected, Reply(kind, fields))
+        if expected is None:
+            self._note_stranger()
+            return
+        self._strangers = 0
+        self.round_trip = min(self.round_trip, time.monotonic() - sent)
+        _complete(expected, Reply(kind, fields))
+
+    def _note_stranger(self) -> None:
+        """Pass over an answer that came twice, or to a number that was never given: it harms nobody, unless it is all.
+
+        Raises:
+            ConnectionLost: there is nothing else, on and on.
+        """
+        self._strangers += 1
+        if self._strangers > MOST_STRANGERS:
+            message = f"the server's last {MOST_STRANGERS} answers were to requests that nobody made"
+            raise ConnectionLost(message)
 
 
 class _Parser:

@@ -36,7 +36,7 @@ from iot.sftp.client._errors import (
     printable,
 )
 from iot.sftp.client._packets import Kind, string
-from iot.sftp.client._paramiko import RefusedKeyError, Transport, divert
+from iot.sftp.client._paramiko import NoGreetingError, RefusedKeyError, Transport, divert
 from iot.sftp.client._pysftp import pysftp
 
 if TYPE_CHECKING:
@@ -60,11 +60,15 @@ MIXES_UP_CHANNELS = "mod_sftp"
 
 TRANSFER_CHANNELS = 8  # OpenSSH grants ten a connection: one is for quick calls, one for a command
 LONGEST_WORDS = 4096  # bytes of what a command may say
+LONGEST_RECORD = 1000  # characters of what paramiko has to say in a log
 
 
 def _only_for_debugging(record: logging.LogRecord) -> bool:
     record.levelno, record.levelname = logging.DEBUG, "DEBUG"
-    return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+    if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+        return False
+    record.msg, record.args = printable(record.getMessage(), LONGEST_RECORD), ()  # the server's words are in it
+    return True
 
 
 # paramiko tells of each broken connection with a trace at level ERROR. Here that is told once, by the session: what
@@ -428,9 +432,11 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def _reason(self, error: BaseException) -> SFTPError:
         """Name what ended the connection: a key that was refused in paramiko's thread comes before what others saw."""
-        for cause in (error, getattr(self._transport, "saved_exception", None)):
+        for cause in (error, getattr(self._transport, "saved_exception", None), error.__context__):
             if isinstance(cause, RefusedKeyError):
                 return cause.reason
+            if isinstance(cause, NoGreetingError):
+                return Unsupported(str(cause))
         return from_lower_layer(error)
 
     def _connect_reason(self, error: BaseException, deadline: Deadline) -> SFTPError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._download import download_file
 from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, TransferIncomplete, from_os_error
+from iot.sftp.client._listing import Budget
 from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
 from iot.sftp.client._replace import replace_remote, replacing
 from iot.sftp.client._trees import below, look_locally, look_on_server
@@ -44,9 +45,11 @@ class Downloads:
         self._terms = terms
         self._dest = _LocalTree(local_files, order.dest)
         self._moved = _RemoteTree(self._move_to or "")
+        self._budget = Budget()
 
     def begin(self) -> None:
-        """Prepare for an attempt."""
+        """Prepare for an attempt: nothing is kept of what an earlier one has listed."""
+        self._budget = Budget()
 
     def end(self) -> None:
         """Close the directories."""
@@ -54,7 +57,8 @@ class Downloads:
 
     def look(self, remote: RemoteFiles, directory: str) -> Listing:
         """List a directory on the server; what is to be moved away is not found again."""
-        listing = look_on_server(remote, self._source, directory, recursive=self._order.recursive)
+        recursive = self._order.recursive
+        listing = look_on_server(remote, self._source, directory, recursive=recursive, budget=self._budget)
         return _without(listing, self._source, self._move_to)
 
     def state_of_dest(self, remote: RemoteFiles, found: Found) -> SizeAndTime | None:

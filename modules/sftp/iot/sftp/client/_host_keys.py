@@ -88,8 +88,10 @@ class HostKeyPolicy:
             types = [entry.key_type for entry in known if not entry.marker]
             if any(entry.marker == AUTHORITY for entry in known):
                 types = [*HOST_CERTIFICATE_TYPES, *types]
-        passed_over = set(_signatures(self._passed_over))
-        return tuple(kind for kind in dict.fromkeys([*_signatures(types), *offered]) if kind not in passed_over)
+        offered = tuple(offered)
+        # Not all that is known or pinned is spoken: the keys of old servers (ssh-dss), those of hardware (sk-…)
+        spoken = {*offered, *HOST_CERTIFICATE_TYPES} - set(_signatures(self._passed_over))
+        return tuple(kind for kind in dict.fromkeys([*_signatures(types), *offered]) if kind in spoken)
 
     @property
     def basis(self) -> str:
@@ -250,8 +252,10 @@ def _pin_fingerprint(pin: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of a file, such that `_write` gives its bytes back, whatever they are."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+        return lines if lines[-1] else lines[:-1]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -314,7 +318,7 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{line}\n" for line in lines)
             file.flush()
             os.fsync(descriptor)

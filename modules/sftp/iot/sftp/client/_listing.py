@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posixpath
 import stat
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, TooLarge
@@ -11,7 +13,7 @@ from iot.sftp.client._packets import decode_path
 from iot.sftp.client._remote_paths import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from iot.sftp.client._packets import Entry
     from iot.sftp.client._remote_files import RemoteFiles
@@ -19,6 +21,36 @@ if TYPE_CHECKING:
 LINKS_IN_FLIGHT = 64
 LINKS_KEPT = 4096  # that are not asked about yet: more are asked about before the listing goes on
 SLACK = 1000  # paths that are collected beyond a page before they are sorted and cut
+# Bytes of memory that the names of one call may take. A million names fit in, however long they are.
+MOST_KEPT = 512 * 1024 * 1024
+
+
+class Budget:
+    """The memory for the names that one call keeps, in one thread or several: no server can fill all there is."""
+
+    def __init__(self) -> None:
+        """Nothing is kept yet."""
+        self._lock = threading.Lock()
+        self._kept = 0
+
+    def take(self, path: str, more: int = 0) -> None:
+        """Take note that a path is kept, and so many bytes beside it.
+
+        Raises:
+            TooLarge: there is no room for it.
+        """
+        with self._lock:
+            self._kept += sys.getsizeof(path) + more
+            if self._kept > MOST_KEPT:
+                message = (
+                    f"the names that the server gives take more than {MOST_KEPT >> 20} MiB: ask for a part of them"
+                )
+                raise TooLarge(message)
+
+    def give_back(self, paths: Iterable[str]) -> None:
+        """Take note that paths are not kept any more."""
+        with self._lock:
+            self._kept -= sum(map(sys.getsizeof, paths))
 
 
 def list_files(
@@ -45,7 +77,8 @@ def list_files(
         longest: characters that the paths may have together.
 
     Raises:
-        TooLarge: they have more; where there is no limit, the rest of the directory is not waited for.
+        TooLarge: they have more, or take more memory than any listing may; where there is no limit, the rest of the
+            directory is not waited for.
         NotADirectory: there is a file at `path`.
     """
     page = _Page(remote, directory, limit, longest)
@@ -97,8 +130,9 @@ class _Page:
         self._limit = limit
         self._longest = longest
         self._length = 0
+        self._budget = Budget()
         self._files: list[str] = []
-        self._unknown: list[tuple[str, str]] = []
+        self._unknown: list[tuple[str, bytes]] = []
         self._last: str | None = None  # nothing behind this one is on the page
 
     def add(self, path: str, entry: Entry) -> None:
@@ -109,7 +143,8 @@ class _Page:
         if kind == stat.S_IFREG:
             self._take(path)
         elif kind in {0, stat.S_IFLNK}:
-            self._unknown.append((path, posixpath.join(self._directory, decode_path(entry.name))))
+            self._budget.take(path)
+            self._unknown.append((path, entry.name))
             if len(self._unknown) >= LINKS_KEPT:
                 self._resolve()
 
@@ -123,6 +158,7 @@ class _Page:
         return self._files
 
     def _take(self, path: str) -> None:
+        self._budget.take(path)
         self._files.append(path)
         if self._limit is None:
             self._length += len(path)
@@ -134,16 +170,21 @@ class _Page:
     def _cut(self) -> None:
         self._files.sort()
         if self._limit is not None and len(self._files) >= self._limit:
+            last = self._last = self._files[self._limit - 1]
+            self._budget.give_back(self._files[self._limit :])
+            self._budget.give_back(path for path, _ in self._unknown if path >= last)
             del self._files[self._limit :]
-            self._last = self._files[-1]
-            self._unknown = [(path, place) for path, place in self._unknown if path < self._last]
+            self._unknown = [(path, name) for path, name in self._unknown if path < last]
 
     def _resolve(self) -> None:
         """Ask the server about links, many at once."""
         unknown, self._unknown = self._unknown, []
+        self._budget.give_back(path for path, _ in unknown)
         for start in range(0, len(unknown), LINKS_IN_FLIGHT):
             some = unknown[start : start + LINKS_IN_FLIGHT]
-            answers = self._remote.attributes_of([place for _, place in some])
+            answers = self._remote.attributes_of(
+                [posixpath.join(self._directory, decode_path(name)) for _, name in some]
+            )
             for (path, _), told in zip(some, answers, strict=True):
                 # A server that never tells types shows everything as a file, rather than nothing.
                 if told is not None and stat.S_IFMT(told.mode or 0) in {0, stat.S_IFREG}:

@@ -63,6 +63,7 @@ DATA_HEADER = struct.Struct(">BII")  # type, channel, length of the data
 # (RFC 4253, section 6.1).
 LONGEST_PACKET = CHANNEL_PACKET + 64 * 1024
 RECEIVE_SIZE = 2 * LONGEST_PACKET
+LONGEST_LINE = 8192  # bytes, before the first packet: OpenSSH's limit; RFC 4253, section 4.2, allows 255
 
 
 class RefusedKeyError(paramiko.SSHException):
@@ -118,7 +119,36 @@ class ReceivedData(Message):
         return self._payload[:length]
 
 
-class FastPacketizer(Packetizer):
+class NoGreetingError(SSHException):
+    """What the server begins with goes on and on: it is no SSH server."""
+
+
+class BoundedPacketizer(Packetizer):
+    """Takes no more from a server than a line or a packet may have."""
+
+    # paramiko's own, declared for the type checker
+    _read_timeout: Callable[[float], bytes]
+    _Packetizer__remainder: bytes
+
+    def readline(self, timeout: float) -> str:
+        """Return the next line before the first packet."""
+        while b"\n" not in self._Packetizer__remainder:
+            if len(self._Packetizer__remainder) > LONGEST_LINE:
+                message = f"the server began with a line of more than {LONGEST_LINE} bytes: is this an SSH server?"
+                raise NoGreetingError(message)
+            self._Packetizer__remainder += self._read_timeout(timeout)
+        line: str = super().readline(timeout)
+        return line
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
+        """Return so many bytes."""
+        if n > LONGEST_PACKET:
+            message = f"the server announced an SSH packet of more than {LONGEST_PACKET} bytes"
+            raise SSHException(message)
+        return super().read_all(n, check_rekey)
+
+
+class FastPacketizer(BoundedPacketizer):
     """Encrypts and decrypts AES-GCM from buffer to buffer."""
 
     # paramiko's own, declared for the type checker
@@ -136,7 +166,6 @@ class FastPacketizer(Packetizer):
     _Packetizer__need_rekey: bool
     _Packetizer__received_bytes: int
     _Packetizer__received_packets: int
-    _Packetizer__remainder: bytes
     _Packetizer__sent_bytes: int
     _Packetizer__sent_packets: int
     _Packetizer__sequence_number_in: int
@@ -398,4 +427,4 @@ def _do_nothing() -> None:
 
 def packetizer_class() -> type[Packetizer]:
     """Return the fast one, if this version of `cryptography` can work from buffer to buffer."""
-    return FastPacketizer if hasattr(AESGCM, "decrypt_into") and hasattr(AESGCM, "encrypt_into") else Packetizer
+    return FastPacketizer if hasattr(AESGCM, "decrypt_into") and hasattr(AESGCM, "encrypt_into") else BoundedPacketizer

@@ -23,6 +23,7 @@ from iot.sftp.client._errors import (
     PermissionDenied,
     SFTPError,
     StatusReply,
+    TooLarge,
     Unsupported,
     from_status,
 )
@@ -45,6 +46,8 @@ STATVFS = "statvfs@openssh.com"
 SAFE_REQUEST = 32 * 1024
 LARGEST_REQUEST = 255 * 1024
 NO_FILES = frozenset({b"", b".", b".."})
+LONGEST_NAME = 4096  # bytes: the longest path that Linux takes (PATH_MAX); names have 255 there
+MOST_NAMES = 10_000_000  # of one directory: a listing that goes on behind them has no end
 LISTING_WINDOW = 8  # READDIR requests in flight: a round trip is not waited for after each hundred names
 
 
@@ -203,12 +206,15 @@ class RemoteFiles:
     def entries(self, path: str) -> Iterator[Entry]:
         """Give what is in a directory, in the server's order, without `.` and `..` (section 6.7).
 
-        Names that hold a `/` or a NUL, which no file has, are left out.
+        Names that hold a `/` or a NUL, or are longer than 4,096 bytes, which no file has, are left out.
+
+        Raises:
+            TooLarge: the listing goes on and on.
         """
         handle = self._handle(Kind.OPENDIR, path)
         window: deque[Future[Reply]] = deque()
         try:
-            more = True
+            more, count = True, 0
             while more or window:
                 while more and len(window) < LISTING_WINDOW:
                     window.append(self.send(Kind.READDIR, string(handle)))
@@ -217,10 +223,11 @@ class RemoteFiles:
                 except EndOfFile:
                     names = []
                 more = more and bool(names)  # some servers end with an answer that holds none
-                for entry in names:
-                    name = entry.name
-                    if name not in NO_FILES and b"/" not in name and b"\0" not in name:
-                        yield entry
+                count += len(names)
+                if count > MOST_NAMES:
+                    message = f"the server has given more than {MOST_NAMES} names of this directory, and goes on"
+                    raise TooLarge(message, path=path)
+                yield from (entry for entry in names if _may_be_a_file(entry.name))
         finally:
             self.send(Kind.CLOSE, string(handle))
 
@@ -317,6 +324,10 @@ class RemoteFiles:
     def extended(self, name: str, fields: bytes, path: str, due: Kind = Kind.STATUS) -> Reader:
         """Ask for an extension (section 8), and return the fields of the answer."""
         return self.wait(self.send(Kind.EXTENDED, string(name.encode()) + fields), path, due)
+
+
+def _may_be_a_file(name: bytes) -> bool:
+    return name not in NO_FILES and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME
 
 
 def _request_size(limit: int) -> int:

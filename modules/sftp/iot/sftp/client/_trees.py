@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._errors import PathNotAllowed, SFTPError, TooLarge
-from iot.sftp.client._listing import LINKS_IN_FLIGHT, entries_of
+from iot.sftp.client._listing import LINKS_IN_FLIGHT, Budget, entries_of
 from iot.sftp.client._packets import Attributes, decode_path
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DEEPEST = 100  # folders within folders: a server that shows links as folders could lead round and round
 MOST_FILES = 1_000_000  # in one call: what is kept of each takes some 250 bytes
 LISTINGS_AT_ONCE = 16
+FOUND_SIZE = 200  # bytes that a file takes beside its path
 
 
 class Found(NamedTuple):
@@ -99,7 +100,7 @@ def below(folder: str, path: str) -> str:
     return posixpath.join(folder, path) if path else folder
 
 
-def look_on_server(remote: RemoteFiles, folder: str, directory: str, *, recursive: bool) -> Listing:
+def look_on_server(remote: RemoteFiles, folder: str, directory: str, *, recursive: bool, budget: Budget) -> Listing:
     """List a directory on the server: what is a file, or a link to one, and which directories there are.
 
     A link to a directory is left out: it may lead round in a circle. What the server does not tell the type of counts
@@ -110,9 +111,11 @@ def look_on_server(remote: RemoteFiles, folder: str, directory: str, *, recursiv
         folder: the server's path of the folder.
         directory: relative to the folder.
         recursive: whether the directories are wanted.
+        budget: the memory that all names of the folder may take.
 
     Raises:
         NotADirectory, NotFound, PermissionDenied: see `entries_of`.
+        TooLarge: there is no memory for the names.
     """
     listing, links, unclear = Listing(), list[str](), list[str]()
     for entry in entries_of(remote, below(folder, directory)):
@@ -120,6 +123,7 @@ def look_on_server(remote: RemoteFiles, folder: str, directory: str, *, recursiv
         if name.startswith(TEMPORARY_PREFIX):
             continue
         kind, path = stat.S_IFMT(entry.attributes.mode or 0), posixpath.join(directory, name)
+        budget.take(path, FOUND_SIZE)
         if kind == stat.S_IFREG:
             listing.files.append(_found(path, entry.attributes))
         else:

@@ -254,6 +254,20 @@ def _read(descriptor: int) -> Progress | None:
         progress = Progress(**content)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return (
-        progress if all(type(value) is type(getattr(EMPTY, name)) for name, value in vars(progress).items()) else None
-    )
+    return progress if _makes_sense(progress) else None
+
+
+def _makes_sense(progress: Progress) -> bool:
+    """Tell whether a record holds what we write: one that was damaged must not get in the way of later transfers."""
+    fields = vars(progress)
+    if any(type(value) is not type(getattr(EMPTY, name)) for name, value in fields.items()):
+        return False
+    texts = [value for value in fields.values() if isinstance(value, str)]
+    return progress.whole >= 0 and all(map(_may_be_a_path, texts))
+
+
+def _may_be_a_path(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
