@@ -5,6 +5,8 @@ export PIP_ROOT_USER_ACTION = ignore
 PYTEST_OPTIONS ?=
 PLATFORM ?= amd64
 IMAGES_OPTIONS ?=
+MINUTES ?= 60
+SOAK_OPTIONS ?=
 TEMPLATES ?= deployment.template.json
 BENCH_OPTIONS ?= --output benchmarks
 ENVIRONMENT := .venv
@@ -13,12 +15,12 @@ BENCH := .venv-bench
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test bench lint images manifest reference format requirements clean
+.PHONY: help demo test test-faults soak bench lint images manifest reference format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help: ## list the words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(ENVIRONMENT)/.demo ## see every method work, on a local edge runtime and a real SFTP server
 	$(BIN)/python -m localedge.demo
@@ -29,6 +31,14 @@ test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with
 	$(BIN)/coverage run -m pytest --numprocesses logical $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-faults: $(ENVIRONMENT)/.dev ## let every fault strike a running module, with either server: ten minutes
+	tools/install-test-servers
+	$(BIN)/python -m pytest -m "faults or not faults" $(PYTEST_OPTIONS) tests/faults
+
+soak: $(ENVIRONMENT)/.dev ## let faults strike at random for MINUTES=60, and write build/soak/report.md and .json
+	tools/install-test-servers
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK_OPTIONS)
 
 bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; BENCH_OPTIONS=--help tells more
 	tools/install-peers

@@ -1,0 +1,14 @@
+"""Where the scenes of the faults run."""
+
+from __future__ import annotations
+
+import pytest
+
+from localedge.testing import worker_address
+
+
+@pytest.fixture(scope="session")
+def address() -> str:
+    """The hub's address, beside those of the other tests of this worker."""
+    first, second, *rest = worker_address().split(".")
+    return ".".join([first, str(int(second) ^ 32), *rest])
