@@ -12,7 +12,7 @@ from iot.sftp import client
 
 CHAPTERS = {
     "The client": ("IoTSFTPClient",),
-    "Sessions": ("SFTPSession", "Transfer", "Interruption", "FileInfo", "ServerInfo"),
+    "Sessions": ("SFTPSession", "Transfer", "Interruption", "Counts", "FileInfo", "ServerInfo"),
     "Folders": ("FolderTransfer", "FolderProgress", "FileFailure", "Ledger"),
     "Settings": ("ServerSettings", "TimeLimits", "Secret", "check_pin"),
     "Local files": ("LocalFiles", "LocalName", "LocalEntry"),

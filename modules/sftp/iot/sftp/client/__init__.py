@@ -2,6 +2,7 @@
 
 from iot.sftp.client._client import IoTSFTPClient
 from iot.sftp.client._connection import ServerInfo
+from iot.sftp.client._counts import Counts
 from iot.sftp.client._deadline import Interruption
 from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._errors import (
@@ -42,6 +43,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "ConnectionLost",
+    "Counts",
     "DeadlineExceeded",
     "FileFailure",
     "FileInfo",

@@ -108,7 +108,13 @@ class _Run:
                 self._save(descriptor, whole)
 
         download = Download(
-            self._remote, handle, self._source, descriptor, limit=self._terms.limit, on_progress=on_progress
+            self._remote,
+            handle,
+            self._source,
+            descriptor,
+            limit=self._terms.limit,
+            counts=self._terms.counts,
+            on_progress=on_progress,
         )
         try:
             size = download.run(start, self._before.size or 0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from iot.sftp.client import _operations as operations
 from iot.sftp.client._cleaning import clean_up_locally, clean_up_remotely
 from iot.sftp.client._connection import ChannelBudget, Connection, ServerInfo
+from iot.sftp.client._counts import Counts
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._directions import Downloads, Uploads
 from iot.sftp.client._download import download_file
@@ -142,6 +143,7 @@ class SFTPSession:
         self._server = settings.host, settings.port, settings.user
         self._unfinished = Unfinished.of(settings.state)
         self._limit = Limit()
+        self._counts = Counts()
         self._budget = ChannelBudget()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -164,6 +166,11 @@ class SFTPSession:
         """Whether a session is open and has not been seen to break; the server is not asked."""
         connection = self._connection
         return connection is not None and connection.alive
+
+    @property
+    def counts(self) -> Counts:
+        """What the session has done so far: `connections`, `retries`, and the bytes `downloaded` and `uploaded`."""
+        return self._counts
 
     def connect(self, *, timeout: float | None = None) -> ServerInfo:
         """Open the session now, if it is not open, trying once, and return what the server showed of itself."""
@@ -472,7 +479,7 @@ class SFTPSession:
     def _terms(self, verify: Verify = "size", progress: Callable[[int, int | None], object] | None = None) -> Terms:
         if verify not in VERIFY:
             raise InvalidRequest(f"verify must be one of {', '.join(VERIFY)}")
-        return Terms(self._server, verify, self._unfinished, self._limit, progress or ignore_progress)
+        return Terms(self._server, verify, self._unfinished, self._limit, self._counts, progress or ignore_progress)
 
     def _folder(
         self, operation: str, run: FolderRun, timeout: float | None, cancelled: threading.Event | None
@@ -540,6 +547,7 @@ class SFTPSession:
             if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():
                 raise lost
             logger.info("Trying again in %.1f s: %s", pause, lost.message)
+            self._counts.add(retries=1)
             deadline.pause(pause)
 
     @contextmanager
@@ -612,6 +620,7 @@ class SFTPSession:
             if wanted:
                 self._connecting, self._connection = None, connection
         if wanted:
+            self._counts.add(connections=1)
             attempt.set_result(connection)
         else:
             ended = ConnectionLost("disconnect was called while the session was being opened")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from iot.sftp.client._counts import Counts
 from iot.sftp.client._pace import Limit
 from iot.sftp.client._unfinished import Unfinished
 
@@ -29,6 +30,7 @@ class Terms:
         verify: what is compared at the end, besides the size.
         unfinished: where unfinished transfers are remembered.
         limit: the bytes per second that all transfers of the session share.
+        counts: where the bytes that were moved are counted.
         on_progress: called with the bytes that are there and those that there will be.
     """
 
@@ -36,6 +38,7 @@ class Terms:
     verify: Verify = "size"
     unfinished: Unfinished = field(default_factory=lambda: Unfinished(None))
     limit: Limit = field(default_factory=Limit)
+    counts: Counts = field(default_factory=Counts)
     on_progress: Callable[[int, int | None], object] = ignore_progress
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._channel import Source
+from iot.sftp.client._counts import Counts
 from iot.sftp.client._errors import (
     ConnectionLost,
     EndOfFile,
@@ -63,11 +64,14 @@ class Work:
     them.
     """
 
-    def __init__(self, remote: RemoteFiles, path: str, limit: Limit, on_progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, remote: RemoteFiles, path: str, limit: Limit, counts: Counts, on_progress: Callable[[int], None]
+    ) -> None:
         """Move bytes of the remote file `path`, and tell `on_progress` how many are at their place, now and then."""
         self._remote = remote
         self._path = path
         self._limit = limit
+        self._counts = counts
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -151,10 +155,11 @@ class Download(Work):
         descriptor: int,
         *,
         limit: Limit,
+        counts: Counts,
         on_progress: Callable[[int], None],
     ) -> None:
         """Read the open file `handle` (`path` is for messages) into `descriptor`."""
-        super().__init__(remote, path, limit, on_progress)
+        super().__init__(remote, path, limit, counts, on_progress)
         self._handle = handle
         self._descriptor = descriptor
         self._request_size = remote.request_sizes()[0]
@@ -239,6 +244,7 @@ class Download(Work):
                 self._meet_end_or_refusal(piece, reply)
             elif not self._over and self._failure is None:  # otherwise it was not stored
                 self._pieces.add(piece.offset, piece.offset + piece.got)
+                self._counts.add(downloaded=piece.got)
                 if piece.offset >= self._size:  # the file has grown
                     self._size = self._next = piece.offset + piece.got
                     self._probing = False
@@ -315,10 +321,11 @@ class Upload(Work):
         descriptor: int,
         *,
         limit: Limit,
+        counts: Counts,
         on_progress: Callable[[int], None],
     ) -> None:
         """Write `descriptor` into the open file `handle` (`path` is for messages)."""
-        super().__init__(remote, path, limit, on_progress)
+        super().__init__(remote, path, limit, counts, on_progress)
         self._lanes = [Lane(remote, handle)]
         self._source = Source(descriptor)
         self.several = False  # whether further lanes are there or to come
@@ -394,6 +401,7 @@ class Upload(Work):
             self._failure = self._failure or error
         else:
             self._pieces.add(offset, offset + length)
+            self._counts.add(uploaded=length)
 
 
 def _in_flight(lane: Lane) -> int:

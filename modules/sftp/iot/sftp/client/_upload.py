@@ -187,6 +187,7 @@ class _Run:
             self._temporary,
             self._descriptor,
             limit=self._terms.limit,
+            counts=self._terms.counts,
             on_progress=self._on_progress,
         )
         finished = threading.Event()
