@@ -12,10 +12,12 @@ BENCH_OPTIONS ?= --output benchmarks
 ENVIRONMENT := .venv
 SIBLINGS := .venv-siblings
 BENCH := .venv-bench
+FUZZ_OPTIONS ?= --seconds 60
+FUZZ := .venv-fuzz
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test test-faults soak bench lint images manifest reference format requirements clean
+.PHONY: help demo test test-faults soak bench fuzz lint images manifest reference format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -43,6 +45,9 @@ soak: $(ENVIRONMENT)/.dev ## let faults strike at random for MINUTES=60, and wri
 bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; BENCH_OPTIONS=--help tells more
 	tools/install-peers
 	$(BENCH)/bin/python -m benchmarks $(BENCH_OPTIONS)
+
+fuzz: $(FUZZ)/.made ## search for input that breaks us, a minute for each target; FUZZ_OPTIONS=--help tells more
+	$(FUZZ)/bin/python -m fuzzing $(FUZZ_OPTIONS)
 
 lint: $(ENVIRONMENT)/.dev ## check style and types
 	$(BIN)/ruff check
@@ -75,10 +80,11 @@ requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
 	$(PIN) $(AS_TESTED) --output-file requirements/module.txt
 	$(PIN) $(AS_TESTED) --group localedge --output-file requirements/demo.txt
 	$(PIN) --constraint requirements/dev.txt pyproject.toml --group bench --output-file requirements/bench.txt
+	$(PIN) $(AS_TESTED) --group fuzz --output-file requirements/fuzz.txt
 	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
 
 clean: ## remove everything that was made here
-	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf modules/sftp/*.egg-info
 
@@ -106,6 +112,12 @@ endef
 $(BENCH)/.made: requirements/build.txt requirements/bench.txt pyproject.toml tools/make-environment
 	tools/make-environment $(BENCH) requirements/bench.txt
 	$(BENCH)/bin/python -m pip install -qq --no-input --no-index --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# Ours and atheris, where it has a wheel.
+$(FUZZ)/.made: requirements/build.txt requirements/fuzz.txt pyproject.toml tools/make-environment
+	tools/make-environment $(FUZZ) requirements/fuzz.txt
+	$(FUZZ)/bin/python -m pip install -qq --no-input --no-index --no-build-isolation --no-deps --editable .
 	@touch $@
 
 # The wheel that a release publishes and a sibling distribution in one environment: pip's resolver accepts the two

@@ -1,0 +1,49 @@
+"""Whole known_hosts files: what a key is compared with, what is remembered, and what is forgotten again."""
+
+from __future__ import annotations
+
+import atexit
+import tempfile
+from pathlib import Path
+
+from fuzzing.host_keys import KEY, OFFERED, SPOKEN, WORDS
+from iot.sftp.client import HostKeyMismatch
+from iot.sftp.client._host_keys import HostKeyPolicy, _in_memory, _parse
+
+__all__ = ["WORDS", "check"]
+
+_directory = tempfile.TemporaryDirectory(prefix="fuzzing-")
+atexit.register(_directory.cleanup)
+
+
+def check(data: bytes) -> None:
+    """A key is accepted or refused, the same each time; other hosts' lines stay as they are, byte by byte."""
+    path = Path(_directory.name) / "known_hosts"
+    path.write_bytes(data)
+    _in_memory.clear()
+    policy = HostKeyPolicy("host.example", 22, known_hosts=path)
+    assert set(policy.wanted_types(OFFERED)) <= SPOKEN
+    was_known = any(not entry.marker for entry in policy._known())
+    accepted = _accepts(policy)
+    assert accepted == _accepts(policy)
+    assert path.read_bytes().startswith(data)
+    assert was_known or not accepted or policy.basis == "known"
+    _forgets(policy, path, data)
+
+
+def _accepts(policy: HostKeyPolicy) -> bool:
+    try:
+        policy.check(KEY)
+    except HostKeyMismatch as error:
+        assert KEY.fingerprint in error.message
+        return False
+    return True
+
+
+def _forgets(policy: HostKeyPolicy, path: Path, data: bytes) -> None:
+    policy.forget()
+    assert all(entry.marker for entry in policy._known())
+    before, kept = data.split(b"\n"), path.read_bytes().split(b"\n")
+    for line in set(before) - set(kept):
+        assert not line or _parse(line.decode("utf-8", "surrogateescape"), policy.name)
+    assert set(kept) <= {*before, b""}

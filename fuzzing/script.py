@@ -1,0 +1,48 @@
+"""A server that says what it was told to, whatever it is asked."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any, cast
+
+from iot.sftp.client._channel import Reply
+from iot.sftp.client._deadline import Deadline
+from iot.sftp.client._packets import Kind, Reader, string
+from iot.sftp.client._remote_files import RemoteFiles
+
+END = bytes([Kind.STATUS]) + (1).to_bytes(4, "big")  # SSH_FX_EOF, without words
+LENGTH = 2  # bytes of the length before each answer
+
+
+class Script:
+    """Takes the place of a connection and its channel.
+
+    Parameters:
+        answers: each with its length before it: its type, and its fields without the request's number.
+    """
+
+    extensions: dict[str, bytes] = {}  # noqa: RUF012 - the server announces none
+
+    def __init__(self, answers: bytes) -> None:
+        """Begin at the first answer; behind the last there is the end of the file, again and again."""
+        self._answers = answers
+
+    def files(self) -> RemoteFiles:
+        """Return the server's files."""
+        return RemoteFiles(cast("Any", self), cast("Any", self), Deadline(None))
+
+    def request(self, kind: Kind, _fields: bytes) -> Future[Reply]:
+        """Answer a request at once; opening a directory goes well."""
+        answer = bytes([Kind.HANDLE]) + string(b"handle") if kind == Kind.OPENDIR else self._next()
+        future: Future[Reply] = Future()
+        future.set_result(Reply(answer[0], Reader(answer[1:])))
+        return future
+
+    def wait(self, future: Future[Reply], _deadline: Deadline) -> Reply:
+        """Return the answer."""
+        return future.result()
+
+    def _next(self) -> bytes:
+        end = LENGTH + int.from_bytes(self._answers[:LENGTH], "big")
+        answer, self._answers = self._answers[LENGTH:end], self._answers[end:]
+        return answer or END
