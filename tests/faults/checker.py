@@ -86,9 +86,7 @@ class Checker:
             elif call.code == "internal":
                 wrong.append(f"a defect: {what}: {call.answer}")
             wrong += self._leaks(call.answer, "the answer to " + what)
-        deliveries, answers, found = self._scene.tap.take()
-        self.deliveries += deliveries
-        self.answers += answers
+        self.deliveries, self.answers, found = self._scene.tap.take()
         return wrong + found
 
     def quiet(self, fault: Fault) -> list[str]:

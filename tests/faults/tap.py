@@ -26,6 +26,7 @@ class Tap:
         self.lost = 0
         self._deliveries: Counter[str] = Counter()
         self._answers: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._lock = threading.Lock()
         hub: Any = edge._runtime.hub
         self._deliver, self._answered, self._answer_twin = (
@@ -56,16 +57,15 @@ class Tap:
             self._answer_twin(*arguments)
 
     def take(self) -> tuple[int, int, list[str]]:
-        """Return how many requests and answers there were since the last time, and what is wrong with them."""
+        """Return how many deliveries and answers there were so far, and what was not told yet of what is wrong."""
         with self._lock:
-            deliveries, self._deliveries = self._deliveries, Counter()
-            answers, self._answers = self._answers, Counter()
-        wrong = [
-            f"a request that was delivered {deliveries[name]} times was answered {count} times"
-            for name, count in answers.items()
-            if count > deliveries[name]
-        ]
-        return deliveries.total(), answers.total(), wrong
+            wrong = [
+                f"a request that was delivered {self._deliveries[name]} times was answered {count} times"
+                for name, count in self._answers.items()
+                if count > self._deliveries[name] and name not in self._told
+            ]
+            self._told.update(name for name, count in self._answers.items() if count > self._deliveries[name])
+            return self._deliveries.total(), self._answers.total(), wrong
 
 
 def _request_id(topic: str) -> str:
