@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.module.conftest import dispatcher_in
 
-from iot.sftp.client import Busy, DeadlineExceeded, SFTPError
+from iot.sftp.client import Busy, DeadlineExceeded, SFTPError, __version__
 from iot.sftp.module import _logging, _methods
 from iot.sftp.module._dispatch import GRACE, Queue
 from iot.sftp.module._logging import LineFormatter, LineHandler
@@ -134,6 +134,9 @@ def test_any_payload_to_any_method_gets_one_answer_of_the_contracts_form(
             if name == "get_task_status":
                 assert response.payload["status"] == "Unknown"
                 return
+            if name == "get_status":
+                assert response.payload["versions"]["module"] == __version__
+                return
             results: dict[str, Any] = {"is_connected": False, "disconnect": None, "cancel_task": False}
             assert response.payload == results.get(name, [])
             return
@@ -189,6 +192,41 @@ def test_quick_calls_are_answered_while_transfers_hang(tmp_path: Path, monkeypat
         dispatcher._queues[Lane.TRANSFER]._slots.widen(5)
         free.set()
         assert {(await transfer).status for transfer in transfers} == {200}
+
+    asyncio.run(scenario())
+
+
+def test_the_status_is_answered_while_everything_else_is_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+
+    def hangs(_parts: Parts, _request: Request, timeout: float) -> bool:
+        return free.wait(timeout)
+
+    stuck = {"is_connected": 8, "exists": 8, "upload_file": 4, "list_tasks": 8}
+    for name in stuck:
+        monkeypatch.setitem(_methods.METHODS, name, Method(Request, hangs, METHODS[name].lane))
+
+    async def scenario() -> None:
+        dispatcher = dispatcher_in(tmp_path)
+        calls = [asyncio.create_task(dispatcher.answer(name, {})) for name, many in stuck.items() for _ in range(many)]
+        assert (await dispatcher.answer("get_status", {"timeout": 5})).status == 200
+        assert not any(call.done() for call in calls)
+        free.set()
+        assert {(await call).status for call in calls} == {200}
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_failed_is_in_the_status_with_an_advice(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        dispatcher = dispatcher_in(tmp_path)
+        for _ in range(2):
+            await dispatcher.answer("exists", {"path": "a"})
+        await dispatcher.answer("exists", {})
+        last, first = (await dispatcher.answer("get_status", None)).payload["failures"]
+        assert (first["what"], first["code"], first["times"]) == ("exists 'a'", "not_configured", 2)
+        assert (last["what"], last["code"], last["message"]) == ("exists", "invalid_request", "'path' is missing")
+        assert first["advice"].startswith("Set the section sftp")
 
     asyncio.run(scenario())
 

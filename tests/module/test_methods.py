@@ -14,7 +14,7 @@ from iot.sftp.module._methods import METHODS, refused, succeeded, understand
 from iot.sftp.module._requests import FolderRequest
 from iot.sftp.module._sdk import Malformed, parse_payload
 
-WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection")
+WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status")
 ON_A_PATH = ("exists", "delete_file", "list_files")
 FROM_ONE_PATH_TO_ANOTHER = ("download_file", "upload_file", "move_file", "download_files", "upload_files")
 ON_TASKS = ("get_task_status", "cancel_task", "list_tasks")
@@ -26,7 +26,7 @@ def message_of(name: str, payload: Any) -> str:
     return caught.value.message
 
 
-def test_the_table_holds_the_librarys_methods_the_connection_test_and_those_on_tasks() -> None:
+def test_the_table_holds_the_librarys_methods_the_connection_test_the_status_and_those_on_tasks() -> None:
     assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS}
 
 

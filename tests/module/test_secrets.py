@@ -485,6 +485,7 @@ class Talk:
             ("get_password", {}),
             ("sftp", {"sftp": {"password": None}}),
             ("disconnect", None),
+            ("get_status", None),
         ]
         statuses = set()
         for method, payload in calls:

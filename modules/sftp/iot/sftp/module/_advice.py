@@ -32,7 +32,7 @@ ADVICE: Mapping[str, str] = {
     "transfer_incomplete": "The file was changed while it was moved: have it written under another name, then renamed.",
     "unsupported": "Have the server updated: it lacks what was asked for, or speaks only algorithms known to be weak.",
     "not_configured": "Set the section sftp in the desired properties: host, user, and password or privateKey.",
-    "unreachable": "See whether host and port are right, whether the server runs, and whether DNS and firewall let pass.",
+    "unreachable": "See whether host and port are right, whether the server runs, and what DNS and firewalls do.",
     "connection_lost": "Nothing, if it is rare: it is tried again. If not, look at the link, and at the server's log.",
     "deadline_exceeded": 'Give more time ("timeout"), or do it as a task ("background": true), which has a day.',
     "no_space": "Make room on the disk, or raise the quota, on the side that the message names.",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import SFTPSession, __version__
 from iot.sftp.module._local_files import LocalRoot
-from iot.sftp.module._logging import printable, set_level, shortened
+from iot.sftp.module._logging import about, printable, set_level, shortened
 from iot.sftp.module._twin import Section, ServerSection, TransfersSection, read_desired
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from iot.sftp.module._transfers import Transfers
 
 UNKNOWN_MAXIMUM = 10  # unknown sections that are answered; a document may hold thousands
+OWN_SECTIONS = (
+    "connection",
+    "journal",
+    "module",
+)  # of the reported properties: no unknown section may take their place
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +67,19 @@ class Configuration:
         self._transfers = TransfersSection()
         self._unknown: tuple[str, ...] = ()
         reporter.set("module", {"version": __version__})
+
+    @property
+    def in_force(self) -> dict[str, Any]:
+        """What is in force, without anything secret; may be asked from any thread."""
+        settings, rules = self._settings, self._rules.in_force
+        return {
+            "version": self._version,
+            "sftp": None if settings is None else {**self._shown, **_further(settings)},
+            "transfers": self._transfers.as_properties(),
+            "logLevel": logging.getLevelName(logging.getLogger("iot").level).lower(),
+            "events": self._announcer.enabled,
+            "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
+        }
 
     def report_connection(self, state: ConnectionState) -> None:
         """Report what was found about the connection to the server."""
@@ -103,7 +121,8 @@ class Configuration:
     def _use_server(self, section: ServerSection) -> None:
         settings = section.as_settings(self._environment.known_hosts, self._environment.unfinished_transfers)
         if settings != self._settings:
-            _log.info("server: %s port %d, user %s, by %s", settings.host, settings.port, settings.user, section.auth)
+            shown = settings.host, settings.port, settings.user, section.auth
+            _log.info("server: %s port %d, user %s, by %s", *shown, extra=about("server"))
             self._settings, self._shown = settings, section.as_properties()
             local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
             self._session = SFTPSession(settings, local_files=local_files)
@@ -181,7 +200,7 @@ class Configuration:
             self._acknowledge("logLevel", words, section.value, valid=section.error is None)
 
     def _answer_unknown(self, names: tuple[str, ...]) -> None:
-        names = names[:UNKNOWN_MAXIMUM]
+        names = tuple(name for name in names if name not in OWN_SECTIONS)[:UNKNOWN_MAXIMUM]
         for name in set(self._unknown) - set(names):
             self._reporter.set(name, None)
         for name in names:
@@ -193,3 +212,15 @@ class Configuration:
         self._reporter.set(section, answer)
         if not valid:
             _log.warning("desired properties %d, %s: %s", self._version, shortened(printable(section), 60), words)
+
+
+def _further(settings: ServerSettings) -> dict[str, Any]:
+    """Return those settings of a server that are not reported; how many keys are pinned, but none that is secret."""
+    limits = settings.time_limits
+    return {
+        "hostKeys": len(settings.host_keys),
+        "root": settings.root,
+        "connectTimeout": limits.connect,
+        "stallTimeout": limits.stall,
+        "keepAlive": limits.keep_alive,
+    }

@@ -18,6 +18,7 @@ from iot.sftp.client import (
     SFTPError,
     Unreachable,
 )
+from iot.sftp.module._logging import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,7 +163,7 @@ class CurrentSession:
                 try:
                     session.connect()
                 except SFTPError as error:
-                    _log.warning("the session cannot be opened: %s: %s", error.code, error.message)
+                    _log.warning("the session cannot be opened: %s: %s", error.code, error.message, extra=about("server"))
                     self._note_failure(session, error)
         except NotConfigured:
             pass  # it was replaced by nothing meanwhile

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS_MAXIMUM = 16  # of a lane: transfers.concurrency goes so far
-CONTROL_THREADS, QUICK_THREADS, TASKS_THREADS = 8, 8, 8
+CONTROL_THREADS, QUICK_THREADS, TASKS_THREADS, STATUS_THREADS = 8, 8, 8, 2
 GRACE = 0.3  # seconds after its deadline in which a worker may still come back with the better message
 
 _log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Dispatcher:
             Lane.CONTROL: Queue("control", Slots(CONTROL_THREADS)),
             Lane.QUICK: Queue("quick", Slots(QUICK_THREADS)),
             Lane.TASKS: Queue("status", Slots(TASKS_THREADS)),
+            Lane.STATUS: Queue("get_status", Slots(STATUS_THREADS)),
             Lane.TRANSFER: Queue("transfer", slots),
         }
 
@@ -124,7 +125,10 @@ class Dispatcher:
                 _log.exception("a defect")
                 message = f"a defect of the module, which its log describes at call {call_id}: please report it"
                 response = refused(name, Internal(message))
-            _log_answer(f"{shown} {paths}", paths, response, attempts, time.monotonic() - started)
+            thing = f"{shown} {paths}".rstrip()
+            _log_answer(thing, paths, response, attempts, time.monotonic() - started)
+            if response.code is not None:
+                self._parts.status.failures.note(thing, response.code, response.payload["message"])
         return response
 
     async def _respond(self, call: Call, deadline: float) -> Response:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.iot.device import MethodResponse, exceptions
 
+from iot.sftp.module._logging import about
 from iot.sftp.module._sdk import create_client, subscribe_again
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class Hub:
         self._client: IoTHubModuleClient | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._state_changed = asyncio.Event()
+        self.reconnects = 0  # connections after one that broke
+        self.since = time.time()  # when the connection last came or went, in seconds of the epoch
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is there now; may be asked from any thread."""
+        client = self._client
+        return client is not None and bool(client.connected)
 
     async def run(self) -> None:
         """Connect, for as long as it takes, and stay connected.
@@ -89,7 +98,8 @@ class Hub:
             if self._client is not None and not self._client.connected:
                 _log.warning("the connection to the edge hub broke")
             await self._bring_back()
-            _log.info("connected to the edge hub again")
+            self.reconnects += 1
+            _log.info("connected to the edge hub again", extra=about(__name__))
 
     async def get_twin(self) -> dict[str, Any]:
         """Return the whole twin: `{"desired": …, "reported": …}`.
@@ -202,6 +212,7 @@ class Hub:
         self._loop.call_soon_threadsafe(self._on_desired, patch)
 
     async def _handle_state_change(self) -> None:
+        self.since = time.time()
         self._loop.call_soon_threadsafe(self._state_changed.set)
 
     def _begin_answer(self, request: MethodRequest, received: float) -> None:

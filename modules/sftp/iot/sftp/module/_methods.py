@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from iot.sftp.module._requests import (
     TransferRequest,
 )
 from iot.sftp.module._sdk import Malformed
+from iot.sftp.module._status import Status
 from iot.sftp.module._validation import explain
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Lane(Enum):
     QUICK = "quick"
     TRANSFER = "transfer"
     TASKS = "tasks"
+    STATUS = "status"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Parts:
     sessions: CurrentSession
     transfers: Transfers
     tasks: Tasks
+    status: Status = field(default_factory=Status)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,10 @@ def _list_tasks(parts: Parts, request: ListTasksRequest, _timeout: float) -> lis
     return page
 
 
+def _get_status(parts: Parts, _request: Request, _timeout: float) -> dict[str, Any]:
+    return parts.status.document(RESPONSE_MAXIMUM)
+
+
 METHODS: Mapping[str, Method] = {
     "is_connected": Method(Request, _is_connected, Lane.CONTROL),
     "disconnect": Method(Request, _disconnect, Lane.CONTROL),
@@ -196,6 +203,7 @@ METHODS: Mapping[str, Method] = {
     "get_task_status": Method(TaskRequest, _get_task_status, Lane.TASKS, failed=None),
     "cancel_task": Method(TaskRequest, _cancel_task, Lane.TASKS),
     "list_tasks": Method(ListTasksRequest, _list_tasks, Lane.TASKS, failed=None),
+    "get_status": Method(Request, _get_status, Lane.STATUS, failed=None),
 }
 
 

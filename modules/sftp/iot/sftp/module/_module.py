@@ -23,7 +23,8 @@ from iot.sftp.module._reported import Reporter
 from iot.sftp.module._request_ids import RequestIds
 from iot.sftp.module._rules import Means, Rules
 from iot.sftp.module._sent import Sent
-from iot.sftp.module._slots import Slots
+from iot.sftp.module._slots import Kind, Slots
+from iot.sftp.module._status import Status, moment
 from iot.sftp.module._tasks import Tasks
 from iot.sftp.module._transfers import Transfers
 
@@ -53,13 +54,16 @@ class Module:
         self._sessions = CurrentSession(self._show_connection)
         slots, transfers = Slots(TRANSFERS), Transfers(self._sessions)
         journal = Journal(environment.state_dir, self._show_journal)
-        self._tasks = Tasks(journal, slots, transfers.work, on_end=self._task_ended)
-        self._dispatcher = Dispatcher(Parts(self._sessions, transfers, self._tasks), slots, RequestIds(journal))
+        status = Status({"data": environment.local_root, "state": environment.state_dir})
+        self._note_failure = status.failures.note
+        self._tasks = Tasks(journal, slots, transfers.work, on_end=self._task_ended, on_failure=self._note_failure)
+        parts = Parts(self._sessions, transfers, self._tasks, status)
+        self._dispatcher = Dispatcher(parts, slots, RequestIds(journal))
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
         local_files = LocalRoot(environment.local_root, environment.state_dir)
-        means = Means(self._sessions, transfers, slots, Sent(environment.state_dir), local_files)
+        means = Means(self._sessions, transfers, slots, Sent(environment.state_dir), local_files, self._note_failure)
         self._rules = Rules(means, self._rules_changed)
         self._configuration = Configuration(
             environment,
@@ -70,6 +74,25 @@ class Module:
             rules=self._rules,
             reporter=self._reporter,
         )
+        self._describe(status, slots)
+
+    def _describe(self, status: Status, slots: Slots) -> None:
+        """Say what `get_status` tells of the parts; it asks in other threads."""
+
+        def hub() -> dict[str, Any]:
+            state = "connected" if self._hub.is_connected else "disconnected"
+            return {"state": state, "since": moment(self._hub.since)}
+
+        def queue() -> dict[str, Any]:
+            (calls, call_age), (tasks, task_age) = slots.waiting(Kind.CALL), self._tasks.waiting
+            counts = {"places": slots.width, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
+            return {**counts, "oldest": round(max(call_age, task_age), 1)}
+
+        status.add("hub", hub)
+        status.add("reported", lambda: self._reporter.document)
+        status.add("settings", lambda: self._configuration.in_force)
+        status.add("queue", queue)
+        status.add("tasks", lambda: self._tasks.counts)
 
     def stop(self) -> None:
         """Ask the module to end; from any thread."""
@@ -115,12 +138,18 @@ class Module:
         self._announcer.wake()
 
     def _show_journal(self, trouble: SFTPError | None) -> None:
+        if trouble is not None:
+            self._note_failure("journal", trouble.code, trouble.message)
+
         def show() -> None:
             self._configuration.report_journal(trouble)
 
         self._loop.call_soon_threadsafe(show)
 
     def _show_connection(self, state: ConnectionState) -> None:
+        if state.state == "failed":
+            self._note_failure("connection", state.code or "", state.message or "")
+
         def show() -> None:
             self._configuration.report_connection(state)
 

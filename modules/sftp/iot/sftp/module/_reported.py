@@ -1,22 +1,36 @@
-"""Reported properties: only differences, at most one update in five seconds, within the twin's limits."""
+"""Reported properties: only differences, at most one update in five seconds, within the twin's limits.
+
+The limits are IoT Hub's for device and module twins: keys of up to 1 KB without control characters, dots, dollar signs
+and spaces; strings of up to 4 KB; whole numbers that a double holds; a depth of 10; 32 KB in all.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._logging import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
 Properties = dict[str, Any]
 
 INTERVAL = 5.0  # seconds between two updates
 GATHERING = 0.5  # seconds after a change: a configuration and what came of it are sent together
-STRING_MAXIMUM = 4096  # bytes of a string in a twin: IoT Hub's limit
+STRING_MAXIMUM = 4096  # bytes of a string
+SHORTER = (1_000, 300, 100)  # bytes of the strings that are longer, when the whole is too large
+KEY_MAXIMUM = 1024  # bytes of a key
+NUMBER_MAXIMUM = 2**52 - 1
+DEPTH_MAXIMUM = 10  # objects within objects, a section being the first
+TOTAL_MAXIMUM = 31 * 1024  # bytes as JSON, a little under the limit, which counts less than all of these
+
+_NOT_IN_KEYS = re.compile(r"[.$#\s]")
 
 _log = logging.getLogger(__name__)
 
@@ -55,10 +69,15 @@ class Reporter:
     def set(self, section: str, value: Mapping[str, Any] | None) -> None:
         """Have a section reported like this; `None` removes it."""
         if value is None:
-            self._wanted.pop(section, None)
+            self._wanted.pop(_fitting_key(section), None)
         else:
-            self._wanted[section] = _fitting(value)
+            self._wanted[_fitting_key(section)] = _fitting(value, DEPTH_MAXIMUM - 1)
         self._changed.set()
+
+    @property
+    def document(self) -> Properties:
+        """What is to be reported now; may be asked from any thread."""
+        return within_limits(dict(self._wanted))
 
     def rebase(self, reported: Mapping[str, Any]) -> None:
         """Take what the hub has, unless it is known already."""
@@ -78,7 +97,7 @@ class Reporter:
             self._changed.clear()
             if self._known is None:
                 continue  # `rebase` sets the event again
-            patch = difference(self._known, self._wanted)
+            patch = difference(self._known, self.document)
             if patch:
                 started = time.monotonic()
                 await self._update(self._known, patch)
@@ -125,15 +144,49 @@ def merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> Properties:
     return result
 
 
-def _fitting(value: Mapping[str, Any]) -> Properties:
-    """Cut what is longer than a twin takes, and leave out what is not there."""
-    result: Properties = {}
-    for key, inner in value.items():
-        if isinstance(inner, str):
-            encoded = printable(inner).encode("utf-8")
-            result[key] = encoded[:STRING_MAXIMUM].decode("utf-8", "ignore")
-        elif hasattr(inner, "items"):
-            result[key] = _fitting(inner)
-        elif inner is not None:
-            result[key] = inner
-    return result
+def within_limits(sections: Properties) -> Properties:
+    """Cut texts until a twin holds all sections; if that is not enough, leave out the largest ones."""
+    fitting = sections
+    for longest in SHORTER:
+        if _size(fitting) <= TOTAL_MAXIMUM:
+            return fitting
+        fitting = {key: _cut(value, longest) for key, value in sections.items()}
+    while _size(fitting) > TOTAL_MAXIMUM:
+        largest = max(fitting, key=lambda key: _size(fitting[key]))
+        _log.warning("%s is not reported: a twin does not hold so much", largest)
+        fitting = {key: value for key, value in fitting.items() if key != largest}
+    return fitting
+
+
+def _fitting(value: Any, depth: int) -> Any:
+    """Make a value one that a twin takes: cut what is too long, leave out what is not there or too deep."""
+    if isinstance(value, Mapping):
+        if depth == 0:
+            return "…"
+        fitted = ((key, _fitting(inner, depth - 1)) for key, inner in value.items())
+        return {_fitting_key(key): inner for key, inner in fitted if inner is not None}
+    if isinstance(value, list | tuple):
+        return "…" if depth == 0 else [_fitting(inner, depth - 1) for inner in value if inner is not None]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return value if abs(value) <= NUMBER_MAXIMUM else "…"
+    return _cut(printable(str(value)), STRING_MAXIMUM)
+
+
+def _fitting_key(key: object) -> str:
+    return str(_cut(_NOT_IN_KEYS.sub("_", printable(str(key))), KEY_MAXIMUM)) or "_"
+
+
+def _cut(value: Any, longest: int) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8")[:longest].decode("utf-8", "ignore")
+    if isinstance(value, dict):
+        return {key: _cut(inner, longest) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_cut(inner, longest) for inner in value]
+    return value
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8"))

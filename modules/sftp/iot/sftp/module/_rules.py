@@ -79,13 +79,14 @@ class RuleStatus:
 
 @dataclass(frozen=True)
 class Means:
-    """What all rules work with."""
+    """What all rules work with; `on_failure` is told of each failure: what, the code and the message."""
 
     sessions: CurrentSession
     transfers: Transfers
     slots: Slots
     sent: Sent
     local_files: LocalFiles
+    on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
 
 
 class Rules:
@@ -117,7 +118,7 @@ class Rules:
     @property
     def in_force(self) -> dict[str, Rule]:
         """The rules by their names."""
-        return {name: runner.rule for name, runner in self._runners.items()}
+        return {name: runner.rule for name, runner in list(self._runners.items())}
 
     def statuses(self) -> dict[str, RuleStatus]:
         """Return how each rule does, by its name."""
@@ -296,6 +297,7 @@ class _Runner:
                 self._fail(done, first.code, words)
                 return
             _log.warning("%s", words)
+            self._means.on_failure(_name(self.rule), first.code, words)
             self._settle(done, code=first.code, message=words, due=started + self.rule.every)
             return
         if self.status.code is not None:
@@ -316,6 +318,7 @@ class _Runner:
         pause = min(longest, PAUSE_FIRST * 2 ** min(self._failures - 1, 30))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
         _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
+        self._means.on_failure(_name(self.rule), code, message)
         with self._changed:
             self._not_before = time.monotonic() + pause
             self._has_no_way = code in NO_WAY

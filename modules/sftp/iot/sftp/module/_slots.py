@@ -39,6 +39,7 @@ class Turn:
         self.kind = kind
         self.on_turn = on_turn
         self.make_way = make_way
+        self.asked = time.monotonic()
         self.since = 0.0  # when it was taken, in time.monotonic()
         self._slots = slots
 
@@ -81,6 +82,21 @@ class Slots:
         """Have another number of places from now on; who has one keeps it."""
         self._width = width
         self._let_in()
+
+    @property
+    def width(self) -> int:
+        """How many places there are."""
+        return self._width
+
+    @property
+    def running(self) -> int:
+        """How many places are taken."""
+        return sum(len(taken) for taken in self._taken.values())
+
+    def waiting(self, kind: Kind) -> tuple[int, float]:
+        """Return how many wait, and the seconds for which the first of them has; waits for no lock."""
+        waiting = list(self._waiting[kind])
+        return len(waiting), max(0.0, time.monotonic() - waiting[0].asked) if waiting else 0.0
 
     def ask(self, kind: Kind, on_turn: Callable[[Turn], None], make_way: Callable[[Turn], None] | None = None) -> Turn:
         """Wait for a place without blocking.

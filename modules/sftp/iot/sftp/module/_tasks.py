@@ -24,6 +24,7 @@ import threading
 import time
 import uuid
 from bisect import insort
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -156,6 +157,7 @@ class Tasks:
         work: Callable[[Job], Outcome],
         *,
         on_end: Callable[[], None] = lambda: None,
+        on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None,
         pauses: Pauses = Pauses(),
         maximum: int = TASKS_MAXIMUM,
     ) -> None:
@@ -166,6 +168,7 @@ class Tasks:
             slots: where they wait for their turn.
             work: does one try, blocking; returns its outcome or raises an `SFTPError`.
             on_end: told that a task has ended and its end may be told, from any thread; must not block.
+            on_failure: told of each try that failed: what, the code and the message; must not block.
             pauses: between tries.
             maximum: how many tasks may be there that have not ended.
         """
@@ -173,6 +176,7 @@ class Tasks:
         self._slots = slots
         self._work = work
         self._on_end = on_end
+        self._on_failure = on_failure
         self._pauses = pauses
         self._maximum = maximum
         self._changed = threading.Condition()
@@ -185,6 +189,8 @@ class Tasks:
         self._coming: set[str] = set()  # tasks that are being accepted
         self._accepted = 0
         self._asked = 0  # turns that were asked for and have not come
+        self.retries = 0  # tries that failed and are followed by another one
+        self._ended: Counter[str] = Counter()  # by their status, since the process began
         self._way_failures = 0
         self._way_again = 0.0  # when there may be a way to the server again
         self._journal_again = 0.0
@@ -290,6 +296,22 @@ class Tasks:
         if task is not None:
             task.ended.wait(timeout)
         return self.status(task_id)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tasks there are that have not ended, and how many have since the process began, by status."""
+        live = Counter(task.record.status for task in list(self._live.values()))
+        return {**self._ended, **live}
+
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """How many wait for their turn or their next try, and the seconds since the first of them was accepted.
+
+        Like `counts`, it waits for no lock.
+        """
+        now = time.monotonic()
+        ages = [now - task.ends + task.record.time_limit for task in list(self._live.values()) if task.turn is None]
+        return len(ages), max([0.0, *ages])
 
     def wake(self) -> None:
         """There may be a way to the server again: try at once."""
@@ -423,6 +445,7 @@ class Tasks:
                 again = self._wait_and_try_again(task, code)
         if again is not None:
             _log.warning("it is tried again in %.1f s: %s: %s", again, code, message)
+            self._on_failure(_name(task), code or "", message or "")
             self._save(task.record)
         elif code is None:
             self._end(task, "Completed", None, None)
@@ -443,6 +466,7 @@ class Tasks:
 
     def _wait_and_try_again(self, task: _Task, code: str) -> float:
         """Let a task wait whose try failed; return for how many seconds."""
+        self.retries += 1
         now = time.monotonic()
         self._running.remove(task)
         task.turn = None
@@ -471,6 +495,9 @@ class Tasks:
             if record.started is not None:  # a clock that was set meanwhile must not make it end before it began
                 record.finished = max(record.started, record.finished)
             self._unsaved[record.task_id] = record
+            self._ended[status] += 1
+        if status == "Failed":
+            self._on_failure(_name(task), code or "", message or "")
         level = logging.WARNING if status == "Failed" else logging.INFO
         reason = "" if code is None else f": {code}: {message}"
         tries = f"{task.tries} {'try' if task.tries == 1 else 'tries'}"
