@@ -169,7 +169,8 @@ def proftpd(base: Path) -> Iterator[Server]:
             )
         )
         command = [PROFTPD, "-n", "-c", str(configuration)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+        with open(base / "stderr", "wb") as said:  # no pipe: nobody reads it, and a full one stops all logins
+            process = subprocess.Popen(command, stderr=said, text=True, start_new_session=True)
         if _wait_for_port(process, port):
             break
     else:

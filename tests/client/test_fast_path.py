@@ -29,7 +29,7 @@ from tests.victims import victims
 from iot.sftp.client import ConnectionLost, SFTPError, SFTPSession, TimeLimits, _connection, _paramiko, _session
 from iot.sftp.client._channel import LONGEST_PACKET, Landing, Reply, _Parser
 from iot.sftp.client._packets import Kind
-from iot.sftp.client._paramiko import FastPacketizer, packetizer_class
+from iot.sftp.client._paramiko import BoundedPacketizer, FastPacketizer, packetizer_class
 
 NEW = os.urandom(3_000_000)
 
@@ -77,7 +77,7 @@ def test_without_a_cipher_that_works_from_buffer_to_buffer_paramiko_does_it_its_
     for name in {"decrypt_into", "encrypt_into"} - {missing}:
         setattr(Older, name, getattr(AESGCM, name))
     monkeypatch.setattr(_paramiko, "AESGCM", Older)
-    assert packetizer_class() is Packetizer
+    assert packetizer_class() is BoundedPacketizer
     with session_of(openssh_server) as session:
         assert "gcm" in session.connect().cipher
         both_ways(session, openssh_server, tmp_path)
