@@ -23,6 +23,7 @@ class Link:
         self._stalled = False
         self._flows = {True: threading.Event(), False: threading.Event()}  # by "is it to the client"
         self._listener: socket.socket | None = None
+        self._placeholder: socket.socket | None = None  # bound, and not listening: nobody else takes the port
         self._open: list[socket.socket] = []
         self._lock = threading.Lock()
 
@@ -34,6 +35,7 @@ class Link:
             yield self
         finally:
             self.refuse()
+            self._give_up_placeholder()
             for flow in self._flows.values():
                 flow.set()
 
@@ -47,6 +49,7 @@ class Link:
         if self._listener is None:
             self._listener = socket.create_server(self.address)
             self.address = self._listener.getsockname()
+            self._give_up_placeholder()
             threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def cut(self) -> None:
@@ -76,7 +79,15 @@ class Link:
         if listener is not None:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+            self._placeholder = socket.socket()
+            self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._placeholder.bind(self.address)
         self.cut()
+
+    def _give_up_placeholder(self) -> None:
+        placeholder, self._placeholder = self._placeholder, None
+        if placeholder is not None:
+            placeholder.close()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -84,7 +95,11 @@ class Link:
                 client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._relay, args=(client,), daemon=True).start()
+            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client: socket.socket) -> None:
+        with suppress(OSError):  # it was cut
+            self._relay(client)
 
     def _relay(self, client: socket.socket) -> None:
         ends = [client]
