@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.servers import free_port
 
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._configuration import UNKNOWN_MAXIMUM, Configuration
-from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._current_session import ConnectionState, CurrentSession
 from iot.sftp.module._environment import Environment
 from iot.sftp.module._events import Announcer
 from iot.sftp.module._journal import Journal
@@ -263,3 +266,34 @@ def test_a_rule_that_is_not_valid_any_more_leaves_in_force_what_was_there(device
     device.apply(4, logLevel="info")
     assert device.rules.in_force == {}
     assert "rules" not in device.reported
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("漢" * 2_000),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+NAMES = st.sampled_from(["transfers", "events", "rules", "logLevel", "connection", "module", "journal"]) | st.text()
+RULES = st.lists(st.fixed_dictionaries({"name": st.text(), "direction": JSON}) | JSON, max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each document is a newer one for the same
+@given(sections=st.dictionaries(NAMES, JSON, max_size=8), rules=RULES)
+def test_whatever_is_desired_a_twin_holds_what_is_reported(
+    device: Device, sections: dict[str, Any], rules: list[Any]
+) -> None:
+    device.apply(device.configuration._version + 1, **{"rules": rules} | sections)
+    document = device.reporter.document
+    assert len(json.dumps(document, ensure_ascii=False).encode()) <= 32 * 1024
+    assert document["module"] == {"version": __version__}
+    assert "connection" not in document
+    json.dumps(device.configuration.in_force)
+
+
+def test_a_section_of_our_own_name_does_not_take_the_place_of_what_is_reported(device: Device) -> None:
+    device.configuration.report_connection(ConnectionState("failed", "unreachable", "no route"))
+    device.apply(1, connection={"state": "connected"}, module=5)
+    assert device.reported["connection"]["code"] == "unreachable"
+    assert device.reported["module"] == {"version": __version__}
+    device.apply(2, logLevel="info")
+    assert device.reported["connection"]["code"] == "unreachable"
