@@ -19,7 +19,6 @@ from benchmarks.proxy import running as link_of
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
-from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 from tests.clients import session_of
 from tests.faulty_links import Break, BreakingRelay
