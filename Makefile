@@ -3,6 +3,7 @@
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
 PYTEST_OPTIONS ?=
+DEMO_OPTIONS ?=
 PLATFORM ?= amd64
 IMAGES_OPTIONS ?=
 MINUTES ?= 60
@@ -25,7 +26,7 @@ help: ## list the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(ENVIRONMENT)/.demo ## see every method work, on a local edge runtime and a real SFTP server
-	$(BIN)/python -m localedge.demo
+	$(BIN)/python -m localedge.demo $(DEMO_OPTIONS)
 
 test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with its coverage
 	tools/install-test-servers

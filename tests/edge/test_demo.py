@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,9 @@ def run_demo(*arguments: str, directory: Path, address: str) -> subprocess.Compl
 
 
 def test_the_demo_calls_every_method_and_leaves_its_files(tmp_path: Path, address: str) -> None:
+    arguments = ("--template", str(TEMPLATE), "--picture", str(tmp_path / "demo.svg"))
     for _ in range(2):  # the second time it finds what the first has left
-        done = run_demo("--template", str(TEMPLATE), directory=tmp_path / "files", address=address)
+        done = run_demo(*arguments, directory=tmp_path / "files", address=address)
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"All {len(demo.STEPS)} calls were answered as expected" in done.stdout
         assert "The module's message on its output tasks" in done.stdout
@@ -34,6 +36,23 @@ def test_the_demo_calls_every_method_and_leaves_its_files(tmp_path: Path, addres
     assert (files / "sftp/images/image.bin").read_bytes() == (files / "local/image.bin").read_bytes()
     assert (files / "sftp/archive/report.csv").read_bytes() == (files / "local/report.csv").read_bytes()
     assert (files / "module.log").stat().st_size > 0
+    shows_every_method(tmp_path / "demo.svg")
+
+
+def shows_every_method(picture: Path) -> None:
+    text = picture.read_text().replace("&#160;", " ")
+    assert f"All {len(demo.STEPS)} calls were answered as expected" in re.sub(r"<[^>]*>|\n", "", text)
+    for step in demo.STEPS:
+        assert step.method in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "").replace("https://www.textualize.io", "")
+
+
+def test_the_picture_in_the_readme_is_of_this_demo() -> None:
+    picture = ROOT / "docs" / "demo.svg"
+
+    shows_every_method(picture)
+    assert f"({picture.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+    assert "/demo-files/" not in picture.read_text()
 
 
 def test_the_demo_calls_every_method_of_the_module() -> None:

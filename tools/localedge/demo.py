@@ -9,6 +9,7 @@ the expected one.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ _ACCEPTED = 202
 _FOLDERS = ["upload_files", "download_files"]  # the newest first
 _CONNECT_LIMIT = 30
 _TABLE_WIDTH = 140
+_PICTURE_WIDTH = 132
 _ANSWER_LENGTH = 160
 
 
@@ -111,6 +113,7 @@ STEPS = (
     Step("list_tasks", {"limit": 5}, 200, lambda answer: [task["method"] for task in answer] == _FOLDERS),
     Step("get_task_status", {"task_id": "nothing"}, 200, lambda answer: bool(answer["status"] == "Unknown")),
     Step("cancel_task", {"task_id": "nothing"}, 200, equals(value=False)),
+    Step("get_status", None, 200, lambda answer: bool(answer["reported"]["connection"]["state"] == "connected")),
     Step("disconnect", None, 200, equals(None)),
     Step("is_connected", None, 200, equals(value=False)),
 )
@@ -121,16 +124,23 @@ def main(
     template: Annotated[Path, typer.Option(help="The deployment template.")] = Path("deployment.template.json"),
     directory: Annotated[Path, typer.Option(help="Where the files stay; emptied first.")] = Path("demo-files"),
     address: Annotated[str, typer.Option(help="The loopback address to use.")] = "127.0.0.1",
+    picture: Annotated[Path | None, typer.Option(help="An SVG file for a picture of what was shown.")] = None,
 ) -> None:
     """Call every method of the module on real parts, and show the answers."""
     console = Console()
-    if not console.is_terminal:
+    if picture is not None:
+        console = Console(width=_PICTURE_WIDTH, record=True, force_terminal=False)
+    elif not console.is_terminal:
         console = Console(width=_TABLE_WIDTH)
     try:
         succeeded = demonstrate(console, template, directory, address)
     except (LocalEdgeError, TimeoutError) as error:
         console.print(f"[red]The demo could not be run:[/red] {escape(str(error))}")
         succeeded = False
+    if picture is not None:
+        drawn = console.export_svg(title="make demo", unique_id="demo")
+        # A picture in a page loads nothing: its reader's own font has to do
+        picture.write_text(re.sub(r"@font-face {.*?}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
     raise typer.Exit(0 if succeeded else 1)
 
 

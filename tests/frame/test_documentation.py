@@ -1,0 +1,245 @@
+"""Every command that the documentation shows is run by a test, or is listed here with the reason why none can."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from iot.sftp.module._methods import METHODS, understand
+from iot.sftp.module._twin import read_desired
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "tools").glob("*/README.md")),
+]
+
+RUN_BY = {
+    "make demo": "tests/edge/test_demo.py",
+    "make manifest": "tests/frame/test_documentation.py",
+    "make reference": "tests/frame/test_reference.py",
+    "make bench": "tests/benchmarks/test_benchmarks.py",
+    "make requirements": "tests/frame/test_distribution.py",
+    "make": "tests/frame/test_commands.py",
+    "python -m localedge.demo": "tests/edge/test_demo.py",
+    "python -m localedge run": "tests/edge/test_command_line.py",
+    "python -m localedge invoke": "tests/edge/test_command_line.py",
+    "python -m localedge twin": "tests/edge/test_command_line.py",
+    "python -m localedge messages": "tests/edge/test_command_line.py",
+    "python examples/call_one_device.py": "tests/examples/test_calling.py",
+    "python examples/call_fleet.py": "tests/examples/test_calling.py",
+    "iot-sftp": "tests/command_line/test_documentation.py",
+    "eval $(iot-sftp completion": "tests/command_line/test_documentation.py",
+}
+"""Commands, by how they begin, and the test that runs them or what they run."""
+
+NOT_RUN = {
+    "az iot hub invoke-module-method": "needs a hub in Azure; its method and payload are checked below",
+    "az iot hub module-twin": "needs a hub in Azure; what it sets is checked below",
+    "az iot hub query": "needs a hub in Azure",
+    "az iot hub job": "needs a hub in Azure; its payload is checked below",
+    "az iot edge": "needs a hub in Azure; manifests are checked by tests/manifest",
+    "docker": "needs a container engine",
+    "sudo docker": "needs a container engine",
+    "sudo make images": "needs root, and a container engine or a mirror of Debian; minutes",
+    "sudo iotedge": "needs an IoT Edge device",
+    "sudo install": "changes the machine, as root",
+    "sudo ls": "is about a folder of a device",
+    "sudo du": "is about a folder of a device",
+    "df": "is about a folder of a device",
+    "timedatectl": "is about the clock of a device",
+    "ssh-keygen -l -f /etc/ssh": "is about the key of an SFTP server",
+    "make test": "is what runs this",
+    "pip install": "needs a package index",
+    "export": "sets variables for the commands beside it",
+}
+"""Commands, by how they begin, and why no test runs them."""
+
+
+class Command(NamedTuple):
+    """A command of a page, as the shell sees its words."""
+
+    page: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {' '.join(self.words)[:100]}"
+
+
+def commands_of(page: Path) -> Iterator[Command]:
+    """Give the commands of all blocks that are marked as `sh`, each joined from its lines."""
+    for block in re.findall(r"^ *(?:\d+\. )?```sh\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE):
+        text = ""
+        for line in block.splitlines():
+            text += line.strip() if not text else f"\n{line.strip()}"
+            if text.endswith("\\"):
+                text = text[:-1]
+                continue
+            try:
+                words = tuple(shlex.split(text, comments=True))
+            except ValueError:  # a quotation that goes on
+                continue
+            if words:
+                yield Command(page.relative_to(ROOT).as_posix(), words)
+            text = ""
+        assert not text, f"{page}: {text}"
+
+
+COMMANDS = [command for page in PAGES for command in commands_of(page)]
+WITH_AZ = [command for command in COMMANDS if command.words[0] == "az"]
+
+
+def option(command: Command, name: str) -> str | None:
+    """Return the word that follows an option, if it is there."""
+    return command.words[command.words.index(name) + 1] if name in command.words else None
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_every_command_is_run_by_a_test_or_listed_with_the_reason_why_not(command: Command) -> None:
+    line = f"{' '.join(command.words)} "
+    known = [start for start in (*RUN_BY, *NOT_RUN) if line.startswith((f"{start} ", f"{start}/"))]
+
+    assert known, "run it in a test, or say in NOT_RUN why that cannot be"
+
+
+def test_nothing_is_listed_that_no_page_shows() -> None:
+    shown = [" ".join(command.words) for command in COMMANDS]
+
+    for start in (*RUN_BY, *NOT_RUN):
+        assert any(line.startswith(start) for line in shown), start
+
+
+@pytest.mark.parametrize("file", sorted(set(RUN_BY.values())))
+def test_the_tests_that_run_commands_are_there(file: str) -> None:
+    assert (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if "make" in one.words[:2]], ids=str)
+def test_every_word_and_variable_for_make_is_one_of_the_makefile(command: Command) -> None:
+    words = command.words[command.words.index("make") + 1 :]
+    makefile = (ROOT / "Makefile").read_text()
+
+    for word in words:
+        name, is_variable, _ = word.partition("=")
+        known = rf"\$[({{]{name}\b|^{name} \?=" if is_variable else rf"^{name}:"
+        assert re.search(known, makefile, re.MULTILINE), word
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one.words[:2] == ("make", "manifest")], ids=str)
+def test_every_manifest_that_a_page_makes_is_made(command: Command, tmp_path: Path) -> None:
+    variables = dict(word.split("=", 1) for word in command.words[2:])
+    templates = variables.get("TEMPLATES", "deployment.template.json").split()
+    values = {"SFTP_HOST": "sftp.example.com", "SFTP_USER": "device-42", "SFTP_PASSWORD": "secret"}
+    environment = {**os.environ, **values, "CONTAINER_REGISTRY_SERVER": "registry.example.com"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+
+    subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "manifest",
+                "--platform",
+                variables["PLATFORM"],
+                "--output",
+                str(tmp_path / "config"),
+            ),
+            *templates,
+        ],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+    )
+
+    shown = {Path(name).name for one in COMMANDS if (name := option(one, "--content"))}
+    made = {path.name for path in (tmp_path / "config").iterdir()}
+    assert len(made) == len(templates)
+    assert made & shown or len(templates) > 1
+
+
+@pytest.mark.parametrize(
+    "command", [one for one in WITH_AZ if option(one, "--method-name") and "$edgeAgent" not in one.words], ids=str
+)
+def test_every_call_by_az_is_one_that_the_module_takes(command: Command) -> None:
+    method, payload = option(command, "--method-name"), option(command, "--method-payload")
+
+    assert method is not None
+    assert method in METHODS
+    assert understand(method, None if payload is None else json.loads(payload)).name == method
+
+
+@pytest.mark.parametrize("command", [one for one in WITH_AZ if "$edgeAgent" in one.words], ids=str)
+def test_every_call_of_the_edge_agent_has_a_payload_as_it_takes_them(command: Command) -> None:
+    if option(command, "--method-name") is None:
+        assert command.words[:5] == ("az", "iot", "hub", "module-twin", "show")
+        return
+    payload = json.loads(option(command, "--method-payload") or "")
+    assert payload.pop("schemaVersion") == "1.0"
+    if option(command, "--method-name") == "RestartModule":
+        assert payload == {"id": "sftp"}
+        return
+    assert option(command, "--method-name") == "GetModuleLogs"
+    assert set(payload) == {"items", "encoding", "contentType"}
+    for item in payload["items"]:
+        assert re.fullmatch(item["id"], "sftp")
+        assert set(item["filter"]) <= {"tail", "since", "until", "loglevel", "regex"}
+        re.compile(item["filter"].get("regex", ""))
+
+
+@pytest.mark.parametrize("command", [one for one in WITH_AZ if option(one, "--desired")], ids=str)
+def test_every_change_of_the_twin_by_az_is_valid(command: Command) -> None:
+    text = (option(command, "--desired") or "").replace("SHA256:FINGERPRINT", "SHA256:" + "A" * 43)
+    patch = json.loads(text)
+    # A patch changes what is there; a null takes a key away
+    base = {"host": "sftp.example.com", "user": "device-42", "password": "secret"}
+    server = {key: value for key, value in {**base, **patch.get("sftp", {})}.items() if value is not None}
+    desired = read_desired({**{key: value for key, value in patch.items() if value is not None}, "sftp": server})
+
+    assert (desired.sftp.error, desired.transfers.error, desired.log_level.error, desired.unknown) == (
+        None,
+        None,
+        None,
+        (),
+    )
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub makes of a heading."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def anchors_of(page: Path) -> set[str]:
+    text = re.sub(r"^ *(?:\d+\. )?```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^ *(?:\d+\. )?```.*?^ *```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page if not name else (page.parent / name)
+        assert file.exists(), target
+        assert ROOT in (file.resolve(), *file.resolve().parents), target
+        assert not anchor or anchor in anchors_of(file), target
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in text, page.name
