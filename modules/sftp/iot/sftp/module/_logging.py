@@ -193,7 +193,7 @@ class Repeats:
         now = self._clock()
         ended = [key for key, failure in self._told.items() if now - failure.since >= self._interval]
         thing = _thing_of(record)
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING and not hasattr(record, "repeated"):
             if getattr(record, "thing", None) is not None:
                 ended += [key for key, failure in self._told.items() if failure.thing == thing and key not in ended]
             return [*self._end(ended, now), record]
@@ -250,6 +250,7 @@ def _is_news_of_the_sdk(record: logging.LogRecord) -> bool:
     record.msg = "".join(str(part) for part in record.msg).strip()
     if "ConnectionDroppedError" in record.msg or "ConnectionFailedError" in record.msg:
         record.levelno, record.levelname = logging.INFO, "INFO"
+        record.repeated = True  # it comes again with each try to connect
     return _log.isEnabledFor(record.levelno)
 
 
