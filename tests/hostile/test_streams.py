@@ -1,0 +1,147 @@
+"""Bytes that no honest server sends, some of them for ever: each ends with a name, in time and in little memory."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.faulty_servers import ClaimsALength, FaultyServer, names
+from tests.hostile.servers import (
+    MEBIBYTE,
+    STRANGER,
+    AnswersOnlyStrangers,
+    Introduces,
+    Says,
+    growing_by_at_most,
+    session_with,
+)
+
+from iot.sftp.client import ConnectionLost, SFTPError, Unsupported, _session
+from iot.sftp.client._packets import ATTR_EXTENDED, Kind, string
+from iot.sftp.client._paramiko import LONGEST_LINE
+
+GREETING = b"SSH-2.0-hostile\r\n"
+LIES = 2**32 - 1
+
+
+@pytest.fixture(autouse=True)
+def no_repeat(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A call without a deadline is tried once, and takes little memory."""
+    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    with growing_by_at_most(40 * MEBIBYTE):
+        yield
+
+
+def ssh_packet(payload: bytes) -> bytes:
+    """A packet before the key exchange (RFC 4253, section 6)."""
+    padding = 8 - (5 + len(payload)) % 8 + 8
+    return struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
+
+
+IGNORE = ssh_packet(b"\2" + string(b"x" * 30_000))
+DEBUG = ssh_packet(b"\4\1" + string(b"\x1b[2J" * 5000) + string(b"en"))
+UNKNOWN = ssh_packet(bytes([77]) + bytes(100))
+
+
+@pytest.mark.parametrize("endless", [IGNORE, DEBUG], ids=["IGNORE", "DEBUG"])
+def test_messages_without_end_before_the_key_exchange_end_at_the_connect_limit(endless: bytes) -> None:
+    with session_with(Says(GREETING, endless), connect=0.8) as session:
+        started = time.monotonic()
+        with pytest.raises(SFTPError) as failure:
+            session.connect()
+        assert time.monotonic() - started < 3
+    assert failure.value.code in {"unreachable", "connection_lost"}
+
+
+@pytest.mark.parametrize(
+    "first, then",
+    [
+        (GREETING, UNKNOWN),
+        (GREETING + struct.pack(">I", LIES), b"\xff" * 5000),
+        (GREETING + struct.pack(">I", 4), b"\0" * 5000),
+        (b"a line\n", b"x" * 8000 + b"\n"),
+        (b"", b"\n"),
+        (b"SSH-1.5-old\r\n", b""),
+        (b"SSH-\r\n", b""),
+        (b"SSH-2.0-\xff\xfe\0\r\n", b"\0" * 100),
+    ],
+    ids=["no key exchange", "4 GiB", "no length", "lines", "empty lines", "version 1", "no version", "not UTF-8"],
+)
+def test_a_greeting_that_leads_nowhere_is_a_named_failure(first: bytes, then: bytes) -> None:
+    with session_with(Says(first, then), connect=1) as session, pytest.raises(SFTPError) as failure:
+        session.connect()
+    assert failure.value.code in {"connection_lost", "unreachable", "unsupported"}
+    assert failure.value.message.isprintable()
+
+
+@pytest.mark.parametrize("first", [b"", b"SSH-2.0-"], ids=["a banner", "a version"])
+def test_a_line_of_megabytes_before_the_key_exchange_is_no_ssh_server(first: bytes) -> None:
+    with (
+        session_with(Says(first, b"x" * 100_000)) as session,
+        pytest.raises(Unsupported, match="SSH server") as failure,
+    ):
+        session.connect()
+    assert str(LONGEST_LINE) in failure.value.message
+
+
+def test_a_long_version_with_terminal_escapes_is_shown_without_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "iot.sftp")
+    with session_with(Introduces("SSH-2.0-x\x1b[2J" + "y" * 8000)) as session:
+        server = session.connect().server
+    assert server.isprintable()
+    assert len(server) <= 255
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("iot.sftp")]
+    assert any("SSH-2.0-x\N{REPLACEMENT CHARACTER}[2J" in text for text in ours)
+    assert all(text.isprintable() and len(text) < 2000 for text in ours)
+
+
+@pytest.mark.parametrize("size, gets_in", [(1000, True), (200_000, True), (2 * MEBIBYTE, False)])
+def test_a_banner_before_the_login_is_passed_over_and_one_of_megabytes_ends_the_connection(
+    size: int, *, gets_in: bool
+) -> None:
+    with session_with(Introduces("SSH-2.0-x", "\x1b[2J" * (size // 4))) as session:
+        if gets_in:
+            session.connect()
+        else:
+            with pytest.raises(ConnectionLost):
+                session.connect()
+
+
+def test_a_claimed_length_of_4_gib_is_refused_at_once_and_nothing_is_allocated(tmp_path: Path) -> None:
+    with session_with(ClaimsALength(LIES)) as session:
+        for call in (lambda: session.exists("x"), lambda: session.download_file("x", str(tmp_path / "dest"))):
+            with pytest.raises(ConnectionLost, match=str(LIES)):
+                call()
+
+
+@pytest.mark.parametrize("stranger", [STRANGER, b"\0\0\0\5\2\0\0\0\3"], ids=["unknown numbers", "versions"])
+def test_answers_that_nobody_asked_for_keep_no_call_waiting_for_ever(stranger: bytes) -> None:
+    with session_with(AnswersOnlyStrangers(stranger)) as session, pytest.raises(ConnectionLost, match="nobody made"):
+        session.list_files(".")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        struct.pack(">BI", Kind.NAME, LIES),
+        struct.pack(">BI", Kind.NAME, LIES) + names(b"a", b"b")[5:],
+        names(b"a")[:5] + struct.pack(">I", LIES) + b"a",
+        names(b"a")[:-4],
+        names(b"a", mode=None)[:-12] + struct.pack(">II", ATTR_EXTENDED, LIES) + string(b"a@b"),
+    ],
+    ids=["a count", "a count and two names", "a length", "attributes", "extended attributes"],
+)
+def test_a_listing_that_lies_about_how_much_there_is_is_a_lost_connection(answer: bytes) -> None:
+    with session_with(FaultyServer({Kind.READDIR: answer})) as session, pytest.raises(ConnectionLost, match="not SFTP"):
+        session.list_files(".")
+
+
+@pytest.mark.parametrize("count", [1, 1000, LIES])
+def test_attributes_that_lie_about_how_many_they_are_are_a_lost_connection(count: int) -> None:
+    answer = bytes([Kind.ATTRS]) + struct.pack(">II", ATTR_EXTENDED, count) + string(b"a@b")
+    with session_with(FaultyServer({Kind.STAT: answer})) as session, pytest.raises(ConnectionLost, match="not SFTP"):
+        session.stat("x")
