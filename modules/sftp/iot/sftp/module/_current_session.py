@@ -19,11 +19,12 @@ from iot.sftp.client import (
     Unreachable,
 )
 from iot.sftp.module._logging import about
+from iot.sftp.module._tallies import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client import SFTPSession
+    from iot.sftp.client import Counts, SFTPSession
 
 # What an operation may find out about the connection itself
 CONNECTION_REASONS = (AuthenticationFailed, HostKeyMismatch, Unreachable, ConnectionLost)
@@ -58,6 +59,30 @@ class ConnectionState:
         return {key: value for key, value in vars(self).items() if value is not None}
 
 
+@dataclass
+class Totals:
+    """What all sessions have done since the process began.
+
+    Attributes:
+        reconnects: how often a session was opened again, after it broke or was ended.
+        retries: how often an operation was tried again, after a break.
+        downloaded: bytes of files.
+        uploaded: bytes of files.
+    """
+
+    reconnects: int = 0
+    retries: int = 0
+    downloaded: int = 0
+    uploaded: int = 0
+
+    def include(self, counts: Counts) -> None:
+        """Add what one session has done."""
+        self.reconnects += max(0, counts.connections - 1)
+        self.retries += counts.retries
+        self.downloaded += counts.downloaded
+        self.uploaded += counts.uploaded
+
+
 class CurrentSession:
     """Lends the session in force to calls; a session that was replaced ends when the last call gives it back."""
 
@@ -67,6 +92,8 @@ class CurrentSession:
         self._lock = threading.RLock()
         self._session: SFTPSession | None = None
         self._users: dict[SFTPSession, int] = {}
+        self._past = Totals()  # of the sessions that have ended
+        self.failures = Tally(*((reason.code,) for reason in CONNECTION_REASONS))
         self._state = ConnectionState("")
         self._opened = threading.Event()  # unset while a new configuration's session is being opened
         self.replace(None, "the module has not received its desired properties yet")
@@ -75,6 +102,14 @@ class CurrentSession:
     def state(self) -> ConnectionState:
         """What was found last."""
         return self._state
+
+    def totals(self) -> Totals:
+        """Return what all sessions have done; from any thread."""
+        with self._lock:
+            totals = Totals(**vars(self._past))
+            for session in {*self._users, *([self._session] if self._session else [])}:
+                totals.include(session.counts)
+        return totals
 
     def replace(self, session: SFTPSession | None, missing: str = "") -> None:
         """Use another session from the next call on, and open it in the background.
@@ -92,6 +127,8 @@ class CurrentSession:
                 self._set(ConnectionState("connecting"))
                 self._opened.clear()
             unused = old is not None and not self._users.get(old)
+            if old is not None and unused:
+                self._past.include(old.counts)
         if old is not None and unused:
             threading.Thread(target=old.close, name="close", daemon=True).start()
         if session is not None:
@@ -163,7 +200,9 @@ class CurrentSession:
                 try:
                     session.connect()
                 except SFTPError as error:
-                    _log.warning("the session cannot be opened: %s: %s", error.code, error.message, extra=about("server"))
+                    _log.warning(
+                        "the session cannot be opened: %s: %s", error.code, error.message, extra=about("server")
+                    )
                     self._note_failure(session, error)
         except NotConfigured:
             pass  # it was replaced by nothing meanwhile
@@ -184,6 +223,8 @@ class CurrentSession:
             if unused:
                 del self._users[session]
             replaced = session is not self._session
+            if unused and replaced:
+                self._past.include(session.counts)
         if unused and replaced:
             session.close()
 
@@ -199,6 +240,7 @@ class CurrentSession:
     def _note_failure(self, session: SFTPSession, error: SFTPError) -> None:
         if isinstance(error, ConnectionLost) and self._state.state == "disconnected":
             return  # it was ended by `disconnect`, and this call with it
+        self.failures.add(error.code)
         self._note(session, ConnectionState("failed", error.code, error.message))
 
     def _note(self, session: SFTPSession, state: ConnectionState) -> None:

@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
 from iot.sftp.module._logging import about, printable, quoted, shortened, subject
-from iot.sftp.module._methods import ACCEPTED, Call, Lane, Parts, Response, accepted, refused, succeeded, understand
+from iot.sftp.module._methods import (
+    ACCEPTED,
+    METHODS,
+    Call,
+    Lane,
+    Parts,
+    Response,
+    accepted,
+    refused,
+    succeeded,
+    understand,
+)
 from iot.sftp.module._request_ids import RequestIds, compare
 from iot.sftp.module._requests import ChangeRequest, FolderRequest, TransferRequest
 from iot.sftp.module._slots import Kind, Slots, Turn
+from iot.sftp.module._tallies import Calls
 from iot.sftp.module._task_status import short_id
 from iot.sftp.module._tasks import new_record
 
@@ -66,6 +78,11 @@ class Queue:
             raise DeadlineExceeded(message)
         return task.result()
 
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """How many calls wait for their turn, and the seconds for which the first of them has."""
+        return self._slots.waiting(Kind.CALL)
+
     async def _turn(self, deadline: float) -> Turn:
         loop = asyncio.get_running_loop()
         come = loop.create_future()
@@ -93,6 +110,7 @@ class Dispatcher:
             slots: those of transfers, which are shared with tasks.
             request_ids: the calls that may come again.
         """
+        self.calls = Calls()
         self._parts = parts
         self._request_ids = request_ids
         self._queues = {
@@ -102,6 +120,10 @@ class Dispatcher:
             Lane.STATUS: Queue("get_status", Slots(STATUS_THREADS)),
             Lane.TRANSFER: Queue("transfer", slots),
         }
+
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """Return, for each lane, how many calls wait there and the seconds for which the first of them has."""
+        return {lane.value: queue.waiting for lane, queue in self._queues.items()}
 
     async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
         """Carry a request out and word the answer; never raises for anything that is in it or happens to it.
@@ -126,10 +148,16 @@ class Dispatcher:
                 message = f"a defect of the module, which its log describes at call {call_id}: please report it"
                 response = refused(name, Internal(message))
             thing = f"{shown} {paths}".rstrip()
+            self._count(name, response, time.monotonic() - started)
             _log_answer(thing, paths, response, attempts, time.monotonic() - started)
             if response.code is not None:
                 self._parts.status.failures.note(thing, response.code, response.payload["message"])
         return response
+
+    def _count(self, name: str, response: Response, seconds: float) -> None:
+        method = name if name in METHODS else "unknown"  # names are the caller's, and there is no end of them
+        succeeded_as = "accepted" if response.status == ACCEPTED else "ok"
+        self.calls.note(method, response.code or succeeded_as, seconds)
 
     async def _respond(self, call: Call, deadline: float) -> Response:
         request = call.request

@@ -30,6 +30,7 @@ EDGE_VARIABLES = (
 DEVELOPMENT_VARIABLES = ("EdgeHubConnectionString", "EdgeModuleCACertificateFile")
 
 TRIAL_SIZE = 4096  # bytes, a block of usual file systems
+METRICS_PORT, PORT_MAXIMUM = 9600, 65535
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,33 @@ class Environment:
         local_root: `SFTP_LOCAL_ROOT`, the only local tree that methods touch.
         state_dir: `SFTP_STATE_DIR`, for what the module remembers; out of the methods' reach.
         log_level: `LOG_LEVEL`, until the twin says otherwise.
+        metrics_port: `SFTP_METRICS_PORT`; 0 turns the metrics off.
+        hub: `IOTEDGE_IOTHUBHOSTNAME`, empty if it is not set, as the next two.
+        device: `IOTEDGE_DEVICEID`.
+        module: `IOTEDGE_MODULEID`.
     """
 
     local_root: Path
     state_dir: Path
     log_level: str
+    metrics_port: int = METRICS_PORT
+    hub: str = ""
+    device: str = ""
+    module: str = ""
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Environment:
-        """Take the variables, or their defaults; an unknown level counts as `info`."""
+        """Take the variables, or their defaults; an unknown level counts as `info`, what is no port as 9600."""
         level = variables.get("LOG_LEVEL", "").strip().lower()
+        port = _port(variables)
         return cls(
             local_root=Path(variables.get("SFTP_LOCAL_ROOT") or "/data"),
             state_dir=Path(variables.get("SFTP_STATE_DIR") or "/state"),
             log_level=level if level in LEVELS else "info",
+            metrics_port=METRICS_PORT if port is None else port,
+            hub=variables.get("IOTEDGE_IOTHUBHOSTNAME", ""),
+            device=variables.get("IOTEDGE_DEVICEID", ""),
+            module=variables.get("IOTEDGE_MODULEID", ""),
         )
 
     @property
@@ -71,6 +85,9 @@ class Environment:
         level = variables.get("LOG_LEVEL", "").strip()
         if level and level.lower() not in LEVELS:
             _log.warning("LOG_LEVEL is %r, which is none of %s: info is used", level[:40], ", ".join(LEVELS))
+        if _port(variables) is None:
+            text = variables["SFTP_METRICS_PORT"][:40]
+            _log.warning("SFTP_METRICS_PORT is %r, which is no port: %d is used; 0 is for none", text, METRICS_PORT)
         _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded or uploaded")
         consequence = "no tasks are accepted, and the keys of servers are forgotten at every restart"
         _warn_of_directory("SFTP_STATE_DIR", self.state_dir, consequence)
@@ -81,6 +98,13 @@ def missing_variables(variables: Mapping[str, str]) -> list[str]:
     if all(variables.get(name) for name in DEVELOPMENT_VARIABLES):
         return []
     return [name for name in EDGE_VARIABLES if not variables.get(name)]
+
+
+def _port(variables: Mapping[str, str]) -> int | None:
+    """Return the port for the metrics, or `None` if what is set is none."""
+    text = variables.get("SFTP_METRICS_PORT", "").strip() or str(METRICS_PORT)
+    is_port = text.isascii() and text.isdecimal() and len(text) <= len(str(PORT_MAXIMUM)) and int(text) <= PORT_MAXIMUM
+    return int(text) if is_port else None
 
 
 def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:

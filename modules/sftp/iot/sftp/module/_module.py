@@ -19,6 +19,7 @@ from iot.sftp.module._journal import Journal
 from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._logging import log_loop_exception
 from iot.sftp.module._methods import Parts
+from iot.sftp.module._metrics import Metrics, Sources, identity, serve
 from iot.sftp.module._reported import Reporter
 from iot.sftp.module._request_ids import RequestIds
 from iot.sftp.module._rules import Means, Rules
@@ -75,6 +76,8 @@ class Module:
             reporter=self._reporter,
         )
         self._describe(status, slots)
+        sources = Sources(self._hub, self._sessions, self._dispatcher, transfers, self._tasks, self._rules)
+        self._metrics, self._metrics_port = Metrics(sources, identity(environment)), environment.metrics_port
 
     def _describe(self, status: Status, slots: Slots) -> None:
         """Say what `get_status` tells of the parts; it asks in other threads."""
@@ -102,6 +105,7 @@ class Module:
         """Work until `stop`, or until the edge hub is lost; return the exit status."""
         self._loop.set_exception_handler(log_loop_exception)
         _log.info("module sftp %s starts", __version__)
+        serve(self._metrics_port, self._metrics)
         stop = asyncio.create_task(self._stop.wait())
         self._tasks.start()
         parts = (self._hub.run(), self._follow_twin(), self._reporter.run(), self._announcer.run())

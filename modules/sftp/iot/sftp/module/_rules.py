@@ -12,13 +12,15 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, Interruption, NotFound, SFTPError
 from iot.sftp.module._logging import about, printable, shortened, subject
 from iot.sftp.module._slots import Kind
+from iot.sftp.module._tallies import Tally
 from iot.sftp.module._tasks import NO_WAY
 from iot.sftp.module._transfers import folder_in_words
 from iot.sftp.module._watching import Watch
@@ -37,6 +39,7 @@ GATHERING = 0.2  # seconds between an event and what follows: files seldom come 
 PAUSE_FIRST, PAUSE_LONGEST = 2.0, 900.0  # seconds after a run that failed
 NOTHING_NEW = 600.0  # seconds between two reports that only say that a rule has run again
 MESSAGE_MAXIMUM = 300  # characters of a message that is reported
+RUNS = ("completed", "incomplete", "failed", "interrupted")  # how one ends
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +90,7 @@ class Means:
     sent: Sent
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
+    runs: Tally = field(default_factory=lambda: Tally(*((outcome,) for outcome in RUNS)))
 
 
 class Rules:
@@ -123,6 +127,21 @@ class Rules:
     def statuses(self) -> dict[str, RuleStatus]:
         """Return how each rule does, by its name."""
         return {name: runner.status for name, runner in self._runners.items()}
+
+    @property
+    def runs(self) -> Tally:
+        """The runs that have ended, by how they did."""
+        return self._means.runs
+
+    @property
+    def retries(self) -> int:
+        """How many runs failed, which are followed by another try."""
+        return self.runs.counts()["failed",]
+
+    def states(self) -> dict[str, int]:
+        """Return how many rules are `active`, and how many `failing`; from any thread."""
+        states = Counter(runner.status.code is None for runner in list(self._runners.values()))
+        return {"active": states[True], "failing": states[False]}
 
     def wake(self) -> None:
         """There may be a way to the server again: rules that found none try at once."""
@@ -242,6 +261,7 @@ class _Runner:
             done = self._transfer(moved, interruption)
         except Cancelled:
             # It made way for a call that somebody waits for, or is to end
+            self._means.runs.add("interrupted")
             self._is_careful = True
             self._settle(moved[0], code=self.status.code, message=self.status.message, due=0.0)
         except SFTPError as error:
@@ -257,8 +277,9 @@ class _Runner:
 
         def note(progress: FolderProgress) -> None:
             moved[0] = progress
+            move.note(progress)
 
-        with self._means.sessions.use() as session:
+        with self._means.transfers.moves.one(rule.direction) as move, self._means.sessions.use() as session:
             settings = session.settings
             place = [settings.host, settings.port, settings.user, settings.root]
             memory: Memory | None = None
@@ -279,6 +300,7 @@ class _Runner:
                 ledger=memory,
                 verify=self._means.transfers.verify,
             )
+            move.note(done)
         if memory is not None and not done.failed:
             memory.forget_vanished()
         return done
@@ -297,11 +319,13 @@ class _Runner:
                 self._fail(done, first.code, words)
                 return
             _log.warning("%s", words)
+            self._means.runs.add("incomplete")
             self._means.on_failure(_name(self.rule), first.code, words)
             self._settle(done, code=first.code, message=words, due=started + self.rule.every)
             return
         if self.status.code is not None:
             _log.info("all is well again", extra=about(_name(self.rule)))
+        self._means.runs.add("completed")
         self._is_careful = False
         now = time.monotonic()
         # A young file has come to its age by then, or has told by a further event that it was changed again
@@ -311,6 +335,7 @@ class _Runner:
 
     def _fail(self, moved: FolderProgress, code: str, message: str) -> None:
         """Pause after a run that failed, longer each time; other rules are not held up."""
+        self._means.runs.add("failed")
         self._is_careful = True
         self._failures = 1 if moved.files else self._failures + 1
         # A folder that is not there may be made at any time

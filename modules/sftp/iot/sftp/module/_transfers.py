@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.module._logging import printable, quoted, rate, shortened
 from iot.sftp.module._requests import FolderRequest, TransferRequest
+from iot.sftp.module._tallies import Moves
 from iot.sftp.module._tasks import Outcome, Progress
 
 if TYPE_CHECKING:
     from iot.sftp.client import FolderProgress, FolderTransfer, SFTPSession, Transfer
     from iot.sftp.module._current_session import CurrentSession
+    from iot.sftp.module._tallies import Move
     from iot.sftp.module._tasks import Job
 
 Verify = Literal["size", "sha256"]
@@ -27,19 +29,20 @@ class Transfers:
         """Use the session in force."""
         self._sessions = sessions
         self.verify: Verify = "size"
+        self.moves = Moves()
 
     def move(self, method: str, request: TransferRequest, timeout: float) -> None:
         """Move one file within `timeout` seconds."""
-        with self._sessions.use() as session:
+        with self.moves.one(method), self._sessions.use() as session:
             transfer = session.download_file if method == "download_file" else session.upload_file
             done = transfer(request.source, request.dest, timeout=timeout, verify=self.verify)
         _log_end(request, done)
 
     def work(self, job: Job) -> Outcome:
         """Do one try of a task, without a time limit: the task's own ends it."""
-        with self._sessions.use() as session:
+        with self.moves.one(job.method) as move, self._sessions.use() as session:
             if job.method in ("download_files", "upload_files"):
-                return _move_folder(session, job, FolderRequest.model_validate(job.request), self.verify)
+                return _move_folder(session, job, FolderRequest.model_validate(job.request), self.verify, move)
             return self._move_file(session, job, TransferRequest.model_validate(job.request))
 
     def _move_file(self, session: SFTPSession, job: Job, request: TransferRequest) -> Outcome:
@@ -56,7 +59,11 @@ class Transfers:
         return Outcome(Progress(done.bytes, done.bytes, details))
 
 
-def _move_folder(session: SFTPSession, job: Job, request: FolderRequest, verify: Verify) -> Outcome:
+def _move_folder(session: SFTPSession, job: Job, request: FolderRequest, verify: Verify, move: Move) -> Outcome:
+    def note(done: FolderProgress) -> None:
+        move.note(done)
+        job.report(_folder_progress(done))
+
     transfer = session.download_files if job.method == "download_files" else session.upload_files
     # After an interruption, what has arrived is not moved again
     again = job.tries > 0 and request.if_exists == "replace"
@@ -69,11 +76,12 @@ def _move_folder(session: SFTPSession, job: Job, request: FolderRequest, verify:
         then="move" if isinstance(request.then, dict) else request.then,
         move_to=request.then["move"] if isinstance(request.then, dict) else None,
         min_age=request.min_age,
-        progress=lambda done: job.report(_folder_progress(done)),
+        progress=note,
         cancelled=job.cancelled,
         verify=verify,
     )
     _log.info("%s -> %s: %s", quoted(request.source), quoted(request.dest), folder_in_words(done, verify))
+    move.note(done)
     progress = _folder_progress(done)
     if not done.failed:
         return Outcome(progress)
