@@ -78,7 +78,7 @@ class Command(NamedTuple):
 
 def commands_of(page: Path) -> Iterator[Command]:
     """Give the commands of all blocks that are marked as `sh`, each joined from its lines."""
-    for block in re.findall(r"^ *(?:\d+\. )?```sh\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE):
+    for block in re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE):
         text = ""
         for line in block.splitlines():
             text += line.strip() if not text else f"\n{line.strip()}"
@@ -220,13 +220,13 @@ def slug(heading: str) -> str:
 
 
 def anchors_of(page: Path) -> set[str]:
-    text = re.sub(r"^ *(?:\d+\. )?```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     return {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
-    text = re.sub(r"^ *(?:\d+\. )?```.*?^ *```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if target.startswith(("http://", "https://")):
