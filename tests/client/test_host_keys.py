@@ -78,6 +78,33 @@ def test_the_key_type_that_is_known_is_asked_for_first(tmp_path: Path) -> None:
             assert session.connect().host_key == fingerprint
 
 
+def test_known_and_pinned_keys_of_types_that_are_not_spoken_do_not_stand_in_the_way(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    """Old files name DSA keys, new ones keys of hardware: paramiko refuses to be asked for either."""
+    public = (openssh_server.key_file.parent / "host_key.pub").read_text()  # type: ignore[union-attr]
+    known_hosts, name = tmp_path / "known_hosts", f"[127.0.0.1]:{openssh_server.port}"
+    old = "ssh-dss " + base64.b64encode(b"\0\0\0\x07ssh-dss").decode()
+    known_hosts.write_text(f"{name} {old}\n{name} sk-ssh-ed25519@openssh.com AAAA\n{name} {public}")
+    with session_of(openssh_server, known_hosts=known_hosts) as session:
+        assert session.exists(".")
+    with session_of(openssh_server, host_keys=(old, public)) as session:
+        assert session.exists(".")
+    with session_of(openssh_server, host_keys=(old,)) as session, pytest.raises(HostKeyMismatch):
+        session.connect()
+
+
+def test_lines_of_other_hosts_are_kept_byte_by_byte(key: paramiko.PKey, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    others = f"# \u2028 \x0b \x85\r\n\nother {line(key)} caf".encode() + b"\xe9\n"
+    known.write_bytes(others)
+    policy = HostKeyPolicy("host", 22, known_hosts=known)
+    policy.check(key)
+    assert known.read_bytes() == others + f"host {line(key)}\n".encode()
+    policy.forget()
+    assert known.read_bytes() == others
+
+
 def test_the_users_known_hosts_are_believed(openssh_server: Server, own_home: Path, other: paramiko.PKey) -> None:
     ssh = own_home / ".ssh"
     ssh.mkdir()

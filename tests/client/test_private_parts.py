@@ -12,7 +12,7 @@ import paramiko
 from packaging.requirements import Requirement
 from paramiko.packet import Packetizer
 
-from iot.sftp.client._paramiko import FastPacketizer, packetizer_class
+from iot.sftp.client._paramiko import BoundedPacketizer, FastPacketizer, packetizer_class
 from iot.sftp.client._pysftp import DSAKeysAreGone, pysftp
 
 
@@ -63,13 +63,16 @@ def test_the_parts_of_paramiko_that_the_fast_way_uses_are_where_it_reaches_for_t
     ours, theirs = socket.socketpair()
     with ours, theirs:
         packetizer = Packetizer(ours)
-        declared = [name for name in FastPacketizer.__annotations__ if name.startswith("_Packetizer__")]
+        annotated = [*FastPacketizer.__annotations__, *BoundedPacketizer.__annotations__]
+        declared = [name for name in annotated if name.startswith("_Packetizer__")]
         assert len(declared) > 15
         assert [name for name in declared if not hasattr(packetizer, name)] == []
         packetizer.close()
     assert list(inspect.signature(Packetizer._inc_iv_counter).parameters) == ["self", "iv"]  # type: ignore[attr-defined]
     assert list(inspect.signature(Packetizer._trigger_rekey).parameters) == ["self"]  # type: ignore[attr-defined]
     assert list(inspect.signature(Packetizer.read_all).parameters) == ["self", "n", "check_rekey"]
+    assert list(inspect.signature(Packetizer.readline).parameters) == ["self", "timeout"]
+    assert list(inspect.signature(Packetizer._read_timeout).parameters) == ["self", "timeout"]  # type: ignore[attr-defined]
     assert list(inspect.signature(Packetizer.send_message).parameters) == ["self", "data"]
     assert list(inspect.signature(Packetizer.read_message).parameters) == ["self"]
     for limit in ("REKEY_BYTES", "REKEY_PACKETS", "REKEY_BYTES_OVERFLOW_MAX"):

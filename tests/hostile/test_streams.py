@@ -20,7 +20,7 @@ from tests.hostile.servers import (
     session_with,
 )
 
-from iot.sftp.client import ConnectionLost, SFTPError, Unsupported, _session
+from iot.sftp.client import ConnectionLost, SFTPError, Unsupported, _paramiko, _session
 from iot.sftp.client._packets import ATTR_EXTENDED, Kind, string
 from iot.sftp.client._paramiko import LONGEST_LINE
 
@@ -76,6 +76,19 @@ def test_a_greeting_that_leads_nowhere_is_a_named_failure(first: bytes, then: by
         session.connect()
     assert failure.value.code in {"connection_lost", "unreachable", "unsupported"}
     assert failure.value.message.isprintable()
+
+
+@pytest.mark.parametrize("then", [b"\xff" * 5000, b"x" * 8000 + b"\n"], ids=["4 GiB", "lines"])
+def test_the_packetizer_for_an_older_cryptography_has_the_same_bounds(
+    then: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_paramiko, "FastPacketizer", _paramiko.BoundedPacketizer)
+    with session_with(FaultyServer()) as session:
+        assert session.exists(".")
+    for first in (GREETING, b"x" * 9000):
+        with session_with(Says(first, then)) as session, pytest.raises(SFTPError) as failure:
+            session.connect()
+        assert failure.value.code in {"connection_lost", "unsupported"}
 
 
 @pytest.mark.parametrize("first", [b"", b"SSH-2.0-"], ids=["a banner", "a version"])

@@ -174,6 +174,10 @@ class IoTSFTPClient:
     def list_files(self, path: str, file_pattern: str | None = None) -> list[str] | None:
         """Return the sorted paths of the files directly under a directory on the server, without directories.
 
+        Names are the server's own, whatever they hold: bytes that are not UTF-8 are lone surrogates (as
+        `os.fsdecode` has them), and control characters are in there. `repr` is safe to show. What no file is called
+        (`.`, `..`, nothing, more than 4,096 bytes, a `/` or NUL in it) is left out.
+
         Parameters:
             path: the directory; the paths returned are `path` joined with the names, plain names for `.`.
             file_pattern: a substring that a path must hold to be returned.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LINKS_IN_FLIGHT = 64
 LINKS_KEPT = 4096  # that are not asked about yet: more are asked about before the listing goes on
 SLACK = 1000  # paths that are collected beyond a page before they are sorted and cut
-# Bytes of memory that the names of one call may take. A million names fit in, however long they are.
+# Bytes of memory that the names of one call may take. A million names of 255 letters fit in.
 MOST_KEPT = 512 * 1024 * 1024
 
 

@@ -11,9 +11,9 @@ Every other cipher, and every message that is not channel data, takes paramiko's
 
 This file is the only one that reaches into paramiko's private parts: `_verify_key`, `_parse_disconnect`,
 `_send_kex_init`, `_send_user_message`, `clear_to_send` and its lock of `Transport`, `_wait_for_send_window` and
-`_check_add_window` of `Channel`, its `in_buffer` and `in_stderr_buffer`, and of `Packetizer` the attributes below that
-begin with `_Packetizer__`. pyproject.toml bounds the versions, and `tests/client/test_private_parts.py` fails when the
-parts move.
+`_check_add_window` of `Channel`, its `in_buffer` and `in_stderr_buffer`, and of `Packetizer` `_read_timeout` and the
+attributes below that begin with `_Packetizer__`. pyproject.toml bounds the versions, and
+`tests/client/test_private_parts.py` fails when the parts move.
 """
 
 from __future__ import annotations
