@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.module.conftest import dispatcher_in
 
-from iot.sftp.client import Busy, DeadlineExceeded, SFTPError, __version__
+from iot.sftp.client import Busy, ConnectionLost, DeadlineExceeded, SFTPError, __version__
 from iot.sftp.module import _logging, _methods
 from iot.sftp.module._dispatch import GRACE, Queue
 from iot.sftp.module._logging import LineFormatter, LineHandler
 from iot.sftp.module._methods import METHODS, Call, Lane, Method, Parts
-from iot.sftp.module._requests import Request
+from iot.sftp.module._requests import PathRequest, Request
 from iot.sftp.module._sdk import Malformed
 from iot.sftp.module._slots import Slots
 
@@ -240,6 +240,21 @@ def test_a_failure_is_logged_in_one_line_with_its_code_and_path(
     assert "503 not_configured" in record.getMessage()
     assert r"'a\nbxxx" in record.getMessage()
     assert len(record.getMessage()) < 1_000
+
+
+def test_the_line_of_a_call_that_failed_tells_how_often_it_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_parts: Parts, request: PathRequest, _timeout: float) -> None:
+        error = ConnectionLost("the server closed the connection", path=request.path)
+        error.attempts = 3
+        raise error
+
+    monkeypatch.setitem(_methods.METHODS, "exists", Method(PathRequest, fails, Lane.QUICK))
+    asyncio.run(dispatcher_in(tmp_path).answer("exists", {"path": "a"}))
+    (text,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert text.startswith("'a': 503 connection_lost: 'a': the server closed the connection (0.")
+    assert text.endswith(" s, 3 attempts)")
 
 
 def test_everything_that_is_logged_for_a_call_has_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

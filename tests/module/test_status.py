@@ -155,7 +155,9 @@ def test_the_queue_tells_how_many_wait_and_for_how_long() -> None:
     assert slots.waiting(Kind.TASK) == (0, 0.0)
 
 
-def test_tasks_are_counted_by_their_state_while_a_lock_is_held(tmp_path: Path) -> None:
+def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     running, free = threading.Event(), threading.Event()
 
     def work(job: Job) -> Outcome:
@@ -190,6 +192,9 @@ def test_tasks_are_counted_by_their_state_while_a_lock_is_held(tmp_path: Path) -
     (failure,) = failures.newest_first()
     assert failure["code"] == "internal"
     assert failure["what"].startswith("task ")
+    (text,) = [text for text in caplog.messages if text.startswith("Failed")]
+    assert text.startswith("Failed: internal: ")
+    assert text.endswith("(1 try)")
 
 
 # --- the module ------------------------------------------------------------------------------------------------------

@@ -285,8 +285,8 @@ def _identity(record: logging.LogRecord, thing: str) -> tuple[tuple[object, ...]
         words = [str(value) for value in given if not isinstance(value, int | float)]
     except Exception:  # noqa: BLE001 - such a record is still worth a line
         text, words = str(record.msg), []
-    template = _QUANTITY.sub("#", str(record.msg))[:REPEATED_SHOWN]
-    said = tuple(_QUANTITY.sub("#", word)[:REPEATED_SHOWN] for word in words)
+    template = _QUANTITY.sub("#", str(record.msg)[:REPEATED_SHOWN])
+    said = tuple(_QUANTITY.sub("#", word[:REPEATED_SHOWN]) for word in words)
     error = repr(record.exc_info[1])[:REPEATED_SHOWN] if record.exc_info else ""
     return (record.levelno, record.name, thing, template, said, error), shortened(text, REPEATED_SHOWN)
 
