@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +77,7 @@ def _search(target: str, options: argparse.Namespace) -> None:
         "timeout": 10,
         "dict": words,
         "artifact_prefix": f"{found}/broken-",
-        "verbosity": int(os.environ.get("FUZZ_VERBOSITY", "0")),
+        "verbosity": 0,
         "print_final_stats": 1,
     }
     atheris.Setup(
