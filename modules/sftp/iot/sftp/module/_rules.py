@@ -342,11 +342,11 @@ class _Runner:
         longest = min(PAUSE_LONGEST, self.rule.every) if code == NotFound.code else PAUSE_LONGEST
         pause = min(longest, PAUSE_FIRST * 2 ** min(self._failures - 1, 30))
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
-        _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
-        self._means.on_failure(_name(self.rule), code, message)
         with self._changed:
             self._not_before = time.monotonic() + pause
             self._has_no_way = code in NO_WAY
+        _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
+        self._means.on_failure(_name(self.rule), code, message)
         self._settle(moved, code=code, message=message, due=0.0)
 
     def _settle(self, moved: FolderProgress, *, code: str | None, message: str | None, due: float) -> None:
