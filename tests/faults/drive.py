@@ -69,6 +69,7 @@ class Drive:
             return self._scene.revive()
         except NotHealed as error:
             wrong.append(str(error))
+            self._scene.edge.kill_module()  # as an operator would: there is more to be tried
             return None
 
     def _wait_for_deadlines(self, calls: list[Call]) -> None:

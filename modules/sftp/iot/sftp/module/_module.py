@@ -20,6 +20,7 @@ from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._logging import log_loop_exception
 from iot.sftp.module._methods import Parts
 from iot.sftp.module._metrics import Metrics, Sources, identity, serve
+from iot.sftp.module._paho import survive_broken_connections
 from iot.sftp.module._reported import Reporter
 from iot.sftp.module._request_ids import RequestIds
 from iot.sftp.module._rules import Means, Rules
@@ -60,6 +61,7 @@ class Module:
         self._tasks = Tasks(journal, slots, transfers.work, on_end=self._task_ended, on_failure=self._note_failure)
         parts = Parts(self._sessions, transfers, self._tasks, status)
         self._dispatcher = Dispatcher(parts, slots, RequestIds(journal))
+        survive_broken_connections()
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
