@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 
 from iot.sftp.module._logging import (
     LINE_MAXIMUM,
-    REPEATED_KEPT,
     LineFormatter,
-    Repeats,
     about,
     configure_logging,
     log_loop_exception,
@@ -30,6 +28,7 @@ from iot.sftp.module._logging import (
     shortened,
     subject,
 )
+from iot.sftp.module._repeats import REPEATED_KEPT, Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -94,7 +94,7 @@ class Module:
             return {**counts, "oldest": round(max(call_age, task_age), 1)}
 
         status.add("hub", hub)
-        status.add("reported", lambda: self._reporter.document)
+        status.add("reported", lambda: self._reporter.wanted)
         status.add("settings", lambda: self._configuration.in_force)
         status.add("queue", queue)
         status.add("tasks", lambda: self._tasks.counts)

@@ -75,9 +75,14 @@ class Reporter:
         self._changed.set()
 
     @property
+    def wanted(self) -> Properties:
+        """What is to be reported now, all of it; may be asked from any thread."""
+        return dict(self._wanted)
+
+    @property
     def document(self) -> Properties:
-        """What is to be reported now; may be asked from any thread."""
-        return within_limits(dict(self._wanted))
+        """The same, as far as a twin holds it."""
+        return within_limits(self.wanted)
 
     def rebase(self, reported: Mapping[str, Any]) -> None:
         """Take what the hub has, unless it is known already."""
