@@ -35,7 +35,7 @@ test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-faults: $(ENVIRONMENT)/.dev ## let every fault strike a running module, with either server: ten minutes
+test-faults: $(ENVIRONMENT)/.dev ## let every fault strike a running module, with either server: five minutes
 	tools/install-test-servers
 	$(BIN)/python -m pytest -m "faults or not faults" $(PYTEST_OPTIONS) tests/faults
 
