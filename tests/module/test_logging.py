@@ -221,7 +221,9 @@ def test_two_threads_at_once_keep_their_names_apart_and_hand_them_on(lines: io.S
 
 def test_another_librarys_line_names_it(lines: io.StringIO) -> None:
     logging.getLogger("azure.iot.device.x").warning("trouble")
-    assert texts(lines) == ["azure.iot.device.x: trouble"]
+    set_level("debug")
+    logging.getLogger("iot.sftp.client.ssh").debug("userauth is OK")
+    assert texts(lines) == ["azure.iot.device.x: trouble", "paramiko: userauth is OK"]
 
 
 def test_a_connection_that_the_sdk_saw_breaking_is_one_line_and_no_warning(lines: io.StringIO) -> None:

@@ -52,6 +52,9 @@ _SEVERITIES = (
 # Where the SDK tells of each connection that broke, in two records; when that is worth a warning, the module says so
 _SDK_BACKGROUND = "azure.iot.device.common.handle_exceptions"
 
+# Where the client has paramiko log, at level debug only
+_PARAMIKO = "iot.sftp.client.ssh."
+
 _log = logging.getLogger(__name__)
 
 
@@ -204,7 +207,10 @@ def _add_subject(record: logging.LogRecord) -> bool:
 def _origin(record: logging.LogRecord) -> str:
     """Return what a line begins with: on whose behalf it is logged, and by which library if it is none of ours."""
     named = getattr(record, "subject", None)
-    library = "" if (record.name or "root").partition(".")[0] in {"iot", "root"} else f"{record.name}: "
+    if (record.name or "root").partition(".")[0] not in {"iot", "root"}:
+        library = f"{record.name}: "
+    else:
+        library = "paramiko: " if f"{record.name}.".startswith(_PARAMIKO) else ""
     return library if named is None else f"{named.name}: {library}"
 
 
