@@ -52,7 +52,7 @@ class Checker:
     def __init__(self, scene: Scene, work: Work) -> None:
         """Look at nothing yet."""
         self.files = 0
-        self.deliveries = self.answers = self.repeated_messages = 0
+        self.deliveries = self.answers = self.repeated_answers = self.repeated_messages = 0
         self.lives: dict[int, Life] = {}
         self._scene = scene
         self._work = work
@@ -87,6 +87,9 @@ class Checker:
                 wrong.append(f"a defect: {what}: {call.answer}")
             wrong += self._leaks(call.answer, "the answer to " + what)
         self.deliveries, self.answers, found = self._scene.tap.take()
+        if fault.cuts_off:  # at QoS 1 an answer is sent again if the connection broke before it was acknowledged
+            self.repeated_answers += len(found)
+            return wrong
         return wrong + found
 
     def quiet(self, fault: Fault) -> list[str]:

@@ -72,6 +72,7 @@ class Report:
         self.counts["files looked at"] += checker.files
         self.counts["requests delivered to the module"] += checker.deliveries
         self.counts["answers that it sent"] += checker.answers
+        self.counts["answers that were sent again after a drop, unacknowledged"] += checker.repeated_answers
         self.counts["messages sent twice"] += checker.repeated_messages
         self.counts["processes of the module"] += len(checker.lives)
         for life in checker.lives.values():
