@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # Python 3.10 does not take a parameter here
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 LINE_MAXIMUM = 12_000  # characters; container engines cut a line at 16 KiB, and the rest would lose its severity
@@ -157,7 +160,7 @@ class LineFormatter(logging.Formatter):
         return f"<{severity}> {moment}.{int(record.msecs):03d} +00:00 [{name}] {text}"
 
 
-class LineHandler(logging.StreamHandler[TextIO]):
+class LineHandler(_StreamHandler):
     """Writes records to a stream, the same failure not again and again."""
 
     def __init__(self, stream: TextIO) -> None:
