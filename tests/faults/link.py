@@ -41,9 +41,10 @@ class Link:
 
     def mend(self) -> None:
         """Let everything pass; what was held arrives now, and connections that were stalled are ended."""
-        if self._stalled:
+        stalled, self._stalled = self._stalled, False
+        if stalled:  # not earlier: a client that is quick would be stalled again, for good
             self.cut()
-        self.rate, self._left, self._stalled = None, None, False
+        self.rate, self._left = None, None
         for flow in self._flows.values():
             flow.set()
         if self._listener is None:

@@ -220,6 +220,7 @@ class Work:
                 status, said = self._scene.edge.invoke("sftp", call.method, call.payload)
             except HubError as error:
                 said = error
+                self._scene.start_again_if_ended()
             else:
                 if status == 202:
                     self.tasks[said["task_id"]] = call  # type: ignore[index] # a 202 has one
@@ -257,6 +258,7 @@ class Work:
                 status, said = self._scene.edge.invoke("sftp", method, payload, timeout=40)
             except HubError as error:
                 said = error
+                self._scene.start_again_if_ended()
             else:
                 if status == 200:
                     destination.may_hold = {self._versions[payload["source"]]}
