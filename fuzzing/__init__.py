@@ -7,4 +7,4 @@ its `WORDS` help the search. `corpus/<target>/` holds what has been useful or wr
 
 from __future__ import annotations
 
-TARGETS = ("methods", "twins", "replies", "listings", "host_keys", "known_hosts", "records")
+TARGETS = ("methods", "twins", "replies", "listings", "host_keys", "server_keys", "known_hosts", "records")

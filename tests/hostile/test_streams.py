@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 from tests.faulty_servers import ClaimsALength, FaultyServer, names
 from tests.hostile.servers import (
@@ -45,6 +46,7 @@ def ssh_packet(payload: bytes) -> bytes:
 IGNORE = ssh_packet(b"\2" + string(b"x" * 30_000))
 DEBUG = ssh_packet(b"\4\1" + string(b"\x1b[2J" * 5000) + string(b"en"))
 UNKNOWN = ssh_packet(bytes([77]) + bytes(100))
+KEXINIT = ssh_packet(b"\x14" + bytes(16) + string(b"\xff\xfe") * 10 + bytes(5))
 
 
 @pytest.mark.parametrize("endless", [IGNORE, DEBUG], ids=["IGNORE", "DEBUG"])
@@ -61,6 +63,9 @@ def test_messages_without_end_before_the_key_exchange_end_at_the_connect_limit(e
     "first, then",
     [
         (GREETING, UNKNOWN),
+        (GREETING + KEXINIT, b""),
+        (GREETING + ssh_packet(b"\x14" + bytes(3)), b""),
+        (GREETING + ssh_packet(b"\1\0\0\0\1" + string(b"\xff\x1b[2J")), b""),
         (GREETING + struct.pack(">I", LIES), b"\xff" * 5000),
         (GREETING + struct.pack(">I", 4), b"\0" * 5000),
         (b"a line\n", b"x" * 8000 + b"\n"),
@@ -69,13 +74,47 @@ def test_messages_without_end_before_the_key_exchange_end_at_the_connect_limit(e
         (b"SSH-\r\n", b""),
         (b"SSH-2.0-\xff\xfe\0\r\n", b"\0" * 100),
     ],
-    ids=["no key exchange", "4 GiB", "no length", "lines", "empty lines", "version 1", "no version", "not UTF-8"],
+    ids=[
+        "no key exchange",
+        "no names",
+        "a cut list",
+        "a farewell",
+        "4 GiB",
+        "no length",
+        "lines",
+        "empty lines",
+        "version 1",
+        "no version",
+        "not UTF-8",
+    ],
 )
 def test_a_greeting_that_leads_nowhere_is_a_named_failure(first: bytes, then: bytes) -> None:
     with session_with(Says(first, then), connect=1) as session, pytest.raises(SFTPError) as failure:
         session.connect()
     assert failure.value.code in {"connection_lost", "unreachable", "unsupported"}
     assert failure.value.message.isprintable()
+
+
+@pytest.mark.parametrize("key", [b"\xff" * 60, string(b"ssh-rsa") + bytes(8), b"", b"x" * 20_000])
+def test_a_key_that_is_none_is_the_servers_fault_and_not_ours(key: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paramiko.ECDSAKey, "asbytes", lambda _: key)
+    with session_with(FaultyServer()) as session, pytest.raises(SFTPError) as failure:
+        session.connect()
+    assert failure.value.code == "connection_lost"
+    assert failure.value.message.isprintable()
+
+
+def test_a_server_that_says_nothing_of_use_after_the_login_is_given_up_after_the_stall_limit() -> None:
+    class Ignores(FaultyServer):
+        def send(self, channel: paramiko.Channel, answers: list[bytes]) -> None:
+            if answers == [self._version]:
+                super().send(channel, answers)
+                return
+            while not self.stopped.is_set():
+                channel.get_transport().send_ignore(1000)
+
+    with session_with(Ignores(), stall=0.7) as session, pytest.raises(ConnectionLost, match=r"0\.7 s"):
+        session.list_files(".")
 
 
 @pytest.mark.parametrize("then", [b"\xff" * 5000, b"x" * 8000 + b"\n"], ids=["4 GiB", "lines"])

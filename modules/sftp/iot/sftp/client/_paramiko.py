@@ -37,6 +37,7 @@ from iot.sftp.client._errors import (
     AuthenticationFailed,
     ConnectionLost,
     HostKeyMismatch,
+    Internal,
     SFTPError,
     Unreachable,
     from_lower_layer,
@@ -63,6 +64,7 @@ DATA_HEADER = struct.Struct(">BII")  # type, channel, length of the data
 # (RFC 4253, section 6.1).
 LONGEST_PACKET = CHANNEL_PACKET + 64 * 1024
 RECEIVE_SIZE = 2 * LONGEST_PACKET
+LONGEST_KEY = 16 * 1024  # bytes; to compute with one of 300,000 takes seconds
 LONGEST_LINE = 8192  # bytes, before the first packet: OpenSSH's limit; RFC 4253, section 4.2, allows 255
 
 
@@ -121,6 +123,10 @@ class ReceivedData(Message):
 
 class NoGreetingError(SSHException):
     """What the server begins with goes on and on: it is no SSH server."""
+
+
+class UnreadableError(SSHException):
+    """What the server sent is no SSH, in a way that paramiko has no name for."""
 
 
 class BoundedPacketizer(Packetizer):
@@ -297,6 +303,7 @@ class Transport(paramiko.Transport):
     clear_to_send: threading.Event  # paramiko's own, declared for the type checker
     clear_to_send_lock: threading.Lock
     farewell: str | None = None
+    _ended_by: Exception | None = None
 
     def __init__(self, sock: socket.socket) -> None:
         """Speak over a connected socket."""
@@ -321,6 +328,20 @@ class Transport(paramiko.Transport):
                 authenticate(self, self.credentials)
             except paramiko.SSHException as error:
                 raise self.login_reason(error) from error
+
+    @property
+    def saved_exception(self) -> Exception | None:
+        """What ended paramiko's thread, until somebody has asked for it."""
+        return self._ended_by
+
+    @saved_exception.setter
+    def saved_exception(self, error: Exception | None) -> None:
+        """Give a name to what paramiko trips over, such as a text that is not UTF-8: it is the server that sent it."""
+        if error is not None and isinstance(from_lower_layer(error), Internal):
+            unreadable = UnreadableError(f"the server sent something that cannot be read: {type(error).__name__}")
+            unreadable.__cause__ = error
+            error = unreadable
+        self._ended_by = error
 
     def login_reason(self, error: paramiko.SSHException) -> SFTPError:
         """Name why a login failed: paramiko has one class for a refusal, and for a connection that broke."""
@@ -347,6 +368,9 @@ class Transport(paramiko.Transport):
         super()._send_kex_init()  # type: ignore[misc]
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        if len(host_key) > LONGEST_KEY:
+            message = f"the server's key has {len(host_key)} bytes, which no key has"
+            raise SSHException(message)
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
         key = self.host_key
         assert key is not None  # noqa: S101 - set by the line above
