@@ -115,11 +115,14 @@ class Link:
         for end in ends:
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(ends) > 1:
-            threading.Thread(target=self._pump, args=(ends[1], client, True), daemon=True).start()
-            self._pump(client, ends[1], False)  # noqa: FBT003 - a thread's arguments have no names
-            for end in ends:
-                self._forget(end)
+        if len(ends) == 1:
+            if not self._stalled:  # mended meanwhile
+                _end(client)
+            return
+        threading.Thread(target=self._pump, args=(ends[1], client, True), daemon=True).start()
+        self._pump(client, ends[1], False)  # noqa: FBT003 - a thread's arguments have no names
+        for end in ends:
+            self._forget(end)
 
     def _pump(self, source: socket.socket, sink: socket.socket, down: bool) -> None:
         with suppress(OSError):
