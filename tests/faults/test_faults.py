@@ -35,9 +35,9 @@ def test_nothing_goes_wrong_while(drive: Drive, fault: Fault) -> None:
     assert drive.step(fault) == [], f"SFTP_TEST_SEED={SEED}"
 
 
-def test_a_few_faults_do_no_harm(address: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_few_faults_do_no_harm(another_address: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("faults")
-    with driving(directory, address, "OpenSSH", SEED, Report(SEED)) as drive:
+    with driving(directory, another_address, "OpenSSH", SEED, Report(SEED)) as drive:
         for fault in FAULTS:
             if fault.name in SELECTION:
                 assert drive.step(fault) == [], f"{fault.name}, SFTP_TEST_SEED={SEED}"
