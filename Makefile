@@ -18,7 +18,7 @@ FUZZ := .venv-fuzz
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test test-faults soak bench fuzz lint images manifest reference format requirements clean
+.PHONY: help demo test test-faults soak bench fuzz lint images manifest dashboard reference format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -61,6 +61,9 @@ images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd6
 
 manifest: $(ENVIRONMENT)/.dev ## expand and check the deployments into config/: PLATFORM=arm32v7 TEMPLATES="…"
 	$(BIN)/python -m manifest --platform $(PLATFORM) $(TEMPLATES)
+
+dashboard: $(ENVIRONMENT)/.dev ## draw docs/dashboard.svg from what a run of five minutes tells Prometheus
+	$(BIN)/python -m dashboard
 
 reference: $(ENVIRONMENT)/.dev ## make docs/api.md and docs/architecture.svg from the source
 	$(BIN)/python -m reference
