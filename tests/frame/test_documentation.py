@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.servers import Server
 
 from iot.sftp.module._methods import METHODS, understand
 from iot.sftp.module._twin import read_desired
@@ -215,6 +216,29 @@ def test_every_change_of_the_twin_by_az_is_valid(command: Command) -> None:
         None,
         (),
     )
+
+
+def test_the_example_of_the_library_works_as_it_is_written(openssh_server: Server, tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    remote, local = openssh_server.directory / tmp_path.name, tmp_path / "spool"
+    (remote / "orders").mkdir(parents=True)
+    (remote / "orders" / "4711.xml").write_text("<order/>")
+    local.mkdir()
+    (local / "report.csv").write_text("a;b\n")
+    credential = f'None, private_key="{openssh_server.key_file}", root="{tmp_path.name}"'
+    for shown, ours in (
+        ('"sftp.example.com", 22, "device-42"', f'"127.0.0.1", {openssh_server.port}, "{openssh_server.user}"'),
+        ('"the password"', credential),
+        ("/var/spool", str(local)),
+    ):
+        assert shown in example
+        example = example.replace(shown, ours)
+
+    subprocess.run([sys.executable, "-c", example], check=True, timeout=60)
+
+    assert (remote / "reports/2026/report.csv").read_text() == "a;b\n"
+    assert (local / "orders/4711.xml").read_text() == "<order/>"
+    assert (remote / "orders/done/4711.xml").is_file()
 
 
 def slug(heading: str) -> str:

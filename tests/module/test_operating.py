@@ -49,6 +49,9 @@ def texts() -> Iterator[str]:
                 yield re.sub(r"%[\d.]*[a-z]", "…", node.value)
 
 
+TEXTS = frozenset(texts())
+
+
 def test_every_error_has_its_row_and_no_other_has() -> None:
     exported = [getattr(client, name) for name in client.__all__]
     errors = {kind.code for kind in exported if isinstance(kind, type) and issubclass(kind, SFTPError)}
@@ -65,7 +68,7 @@ def test_what_is_tried_again_is_what_tasks_try_again() -> None:
 def test_every_line_of_the_page_is_in_the_source(row: tuple[str, str]) -> None:
     _, text = row
 
-    assert any(text in found for found in texts())
+    assert any(text in found for found in TEXTS)
 
 
 @pytest.mark.parametrize("line", sorted(set(logged())), ids=lambda line: line[1])
