@@ -37,7 +37,7 @@ class Drive:
     def step(self, fault: Fault) -> list[str]:
         """Let a fault strike in the middle of work; return everything that should not have happened."""
         wrong: list[str] = []
-        calls = self.work.begin(self._chance.randint(2, 5))
+        calls = [] if fault.alone else self.work.begin(self._chance.randint(2, 5))
         time.sleep(self._chance.uniform(0, 0.3))
         with fault.strike(Stage(self._scene, self.work, self._chance, wrong)) as lasting:
             calls += self.work.begin(self._chance.randint(2, 4))

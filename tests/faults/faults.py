@@ -54,6 +54,7 @@ class Fault:
         course: what is done.
         cuts_off: whether calls may go unanswered while it lasts, since their way or the module itself is gone.
         endings: the exit statuses that the module may end with because of it.
+        alone: whether nothing may be under way when it strikes: it would reach another server.
     """
 
     part: str
@@ -61,6 +62,7 @@ class Fault:
     course: Course
     cuts_off: bool = False
     endings: frozenset[int] = frozenset()
+    alone: bool = False
 
     @contextmanager
     def strike(self, stage: Stage) -> Iterator[float]:
@@ -74,12 +76,14 @@ class Fault:
 FAULTS: list[Fault] = []
 
 
-def fault(part: str, *, cuts_off: bool = False, endings: tuple[int, ...] = ()) -> Callable[[Course], Course]:
+def fault(
+    part: str, *, cuts_off: bool = False, endings: tuple[int, ...] = (), alone: bool = False
+) -> Callable[[Course], Course]:
     """Put a fault into the table, under its function's name."""
 
     def enter(course: Course) -> Course:
         name = course.__name__.replace("_", " ")
-        FAULTS.append(Fault(part, name, course, cuts_off, frozenset(endings)))
+        FAULTS.append(Fault(part, name, course, cuts_off, frozenset(endings), alone))
         return course
 
     return enter
@@ -240,7 +244,7 @@ def server_accepts_and_says_nothing(stage: Stage) -> Iterator[float]:
     stage.scene.sftp.mend()
 
 
-@fault("server")
+@fault("server", alone=True)
 def server_lies(stage: Stage) -> Iterator[float]:
     scene = stage.scene
     liar: FaultyServer
