@@ -62,7 +62,7 @@ def _run(target: str) -> bool:
 def _search(target: str, options: argparse.Namespace) -> None:
     import atheris  # noqa: PLC0415 - only where there is one
 
-    with atheris.instrument_imports(include=["iot.sftp", "fuzzing"]):
+    with atheris.instrument_imports(include=["iot.sftp", "fuzzing", "paramiko"]):
         module = importlib.import_module(f"fuzzing.{target}")
     found = options.output / target
     found.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from paramiko.common import AUTH_FAILED
 from tests.faulty_servers import ClaimsALength, FaultyServer, names
 from tests.hostile.servers import (
     MEBIBYTE,
@@ -102,6 +103,20 @@ def test_a_key_that_is_none_is_the_servers_fault_and_not_ours(key: bytes, monkey
         session.connect()
     assert failure.value.code == "connection_lost"
     assert failure.value.message.isprintable()
+
+
+def test_a_refusal_that_cannot_be_read_is_the_servers_fault_and_not_ours() -> None:
+    class Mumbles(FaultyServer):
+        def get_allowed_auths(self, username: str) -> str:
+            del username
+            return b"\xff\xfe"  # type: ignore[return-value] # what is sent as a text that is none
+
+        def check_auth_password(self, username: str, password: str) -> int:
+            del username, password
+            return AUTH_FAILED
+
+    with session_with(Mumbles()) as session, pytest.raises(ConnectionLost, match="cannot be read"):
+        session.connect()
 
 
 def test_a_server_that_says_nothing_of_use_after_the_login_is_given_up_after_the_stall_limit() -> None:
