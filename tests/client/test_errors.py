@@ -111,6 +111,60 @@ def test_a_defect_is_told_as_one_and_shows_no_details() -> None:
     assert "secret" not in str(error)
 
 
+# The numbers of draft-ietf-secsh-filexfer-13, section 9.1, by the names that they have there.
+STATUSES = {
+    1: "transfer_incomplete",  # EOF, where a file cannot end
+    2: "not_found",  # NO_SUCH_FILE
+    3: "permission_denied",  # PERMISSION_DENIED
+    4: "permission_denied",  # FAILURE
+    5: "permission_denied",  # BAD_MESSAGE
+    6: "connection_lost",  # NO_CONNECTION
+    7: "connection_lost",  # CONNECTION_LOST
+    8: "unsupported",  # OP_UNSUPPORTED
+    9: "permission_denied",  # INVALID_HANDLE
+    10: "not_found",  # NO_SUCH_PATH
+    11: "permission_denied",  # FILE_ALREADY_EXISTS
+    12: "permission_denied",  # WRITE_PROTECT
+    13: "permission_denied",  # NO_MEDIA
+    14: "no_space",  # NO_SPACE_ON_FILESYSTEM
+    15: "no_space",  # QUOTA_EXCEEDED
+    16: "permission_denied",  # UNKNOWN_PRINCIPAL
+    17: "permission_denied",  # LOCK_CONFLICT
+    18: "permission_denied",  # DIR_NOT_EMPTY
+    19: "not_a_directory",  # NOT_A_DIRECTORY
+    20: "path_not_allowed",  # INVALID_FILENAME
+    21: "permission_denied",  # LINK_LOOP
+    24: "is_a_directory",  # FILE_IS_A_DIRECTORY
+}
+
+
+@pytest.mark.parametrize("status, code", STATUSES.items())
+def test_a_status_has_the_reason_that_its_number_stands_for(status: int, code: str) -> None:
+    assert from_status(StatusReply(status, "")).code == code
+
+
+def test_each_status_of_the_table_has_its_own_words() -> None:
+    """Those that share a reason, too: the operator reads the message."""
+    said = {status: from_status(StatusReply(status, "")).message for status in STATUSES}
+    for status, words in {11: "taken", 12: "protected", 13: "medium", 15: "quota", 17: "lock", 5: "malformed"}.items():
+        assert [other for other, message in said.items() if words in message] == [status]
+
+
+@pytest.mark.parametrize("status, code", [(2, "not_found"), (3, "permission_denied"), (8, "unsupported")])
+def test_the_words_of_a_server_count_only_where_its_status_says_nothing(status: int, code: str) -> None:
+    assert from_status(StatusReply(status, "quota exceeded: no space, not a directory")).code == code
+
+
+def test_a_text_from_outside_is_cut_only_where_it_is_too_long() -> None:
+    assert printable("abcde", 5) == "abcde"
+    assert printable("abcdef", 5) == "abcd…"
+
+
+def test_a_local_failure_tells_why_if_the_system_does() -> None:
+    assert from_os_error(OSError(errno.EREMOTEIO, "Remote I/O error")).message.endswith("Remote I/O error")
+    assert from_os_error(OSError()).message.endswith("no reason given")
+
+
 @given(status=st.integers(0, 2**32 - 1), words=st.text())
 def test_every_status_of_a_server_has_a_name(status: int, words: str) -> None:
     error = from_status(StatusReply(status, words), "x")
