@@ -105,6 +105,21 @@ def test_a_key_that_is_none_is_the_servers_fault_and_not_ours(key: bytes, monkey
     assert failure.value.message.isprintable()
 
 
+@pytest.mark.parametrize("kind", [31, 33])
+def test_a_number_that_claims_a_megabyte_is_refused_before_anything_is_computed(kind: int) -> None:
+    claimed = paramiko.Message((2**20 - 1).to_bytes(4, "big") + b"\1")
+    claimed.seqno = 1
+    started = time.monotonic()
+    with pytest.raises(paramiko.SSHException, match="no key exchange"):
+        _paramiko.bounded(kind, claimed).get_mpint()
+    assert time.monotonic() - started < 1
+    for number in (0, 1, -1, 2**2047, -(2**255)):
+        sent = paramiko.Message()
+        sent.add_mpint(number)
+        sent.seqno = 2
+        assert _paramiko.bounded(kind, sent).get_mpint() == number
+
+
 def test_a_refusal_that_cannot_be_read_is_the_servers_fault_and_not_ours() -> None:
     class Mumbles(FaultyServer):
         def get_allowed_auths(self, username: str) -> str:

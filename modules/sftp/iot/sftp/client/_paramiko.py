@@ -43,6 +43,7 @@ from iot.sftp.client._errors import (
     from_lower_layer,
     printable,
 )
+from iot.sftp.client._packets import Reader
 
 if TYPE_CHECKING:
     import socket
@@ -65,6 +66,8 @@ DATA_HEADER = struct.Struct(">BII")  # type, channel, length of the data
 LONGEST_PACKET = CHANNEL_PACKET + 64 * 1024
 RECEIVE_SIZE = 2 * LONGEST_PACKET
 LONGEST_KEY = 16 * 1024  # bytes; to compute with one of 300,000 takes seconds
+LONGEST_NUMBER = 2050  # bytes, in a key exchange: 16,384 bits and a sign
+KEY_EXCHANGE = range(30, 42)  # types of messages (RFC 4250, section 4.1.2)
 LONGEST_LINE = 8192  # bytes, before the first packet: OpenSSH's limit; RFC 4253, section 4.2, allows 255
 
 
@@ -129,6 +132,50 @@ class UnreadableError(SSHException):
     """What the server sent is no SSH, in a way that paramiko has no name for."""
 
 
+class KeyExchangeMessage(Message):
+    """A message with bounded numbers: paramiko fills up what is missing to a megabyte, and computes for a minute."""
+
+    def get_mpint(self) -> int:
+        """Take a number."""
+        number = self.get_binary()
+        if len(number) > LONGEST_NUMBER:
+            message = f"the server sent a number of {len(number)} bytes, which no key exchange has"
+            raise SSHException(message)
+        return int.from_bytes(number, "big", signed=True)
+
+
+def bounded(kind: int, message: Message) -> Message:
+    """Return a message of this type with its numbers bounded."""
+    if kind not in KEY_EXCHANGE:
+        return message
+    same = KeyExchangeMessage(message.asbytes())
+    same.seqno = message.seqno
+    return same
+
+
+def check_numbers(host_key: bytes, signature: bytes) -> None:
+    """Refuse a key or a signature that is longer than any, or ends before its numbers do: see `KeyExchangeMessage`.
+
+    Raises:
+        SSHException: it is refused.
+    """
+    if max(len(host_key), len(signature)) > LONGEST_KEY:
+        message = f"the server's key or signature has more than {LONGEST_KEY} bytes, which none has"
+        raise SSHException(message)
+    try:
+        key, signed = Reader(host_key), Reader(signature)
+        kind = key.string()
+        if kind.endswith(CERTIFICATE_SUFFIX.encode()):
+            key.string()  # nonce
+        if b"rsa" in kind:
+            key.string(), key.string()
+        if b"ecdsa" in signed.string():
+            numbers = Reader(signed.string())
+            numbers.string(), numbers.string()
+    except ConnectionLost as error:
+        raise SSHException(error.message) from None
+
+
 class BoundedPacketizer(Packetizer):
     """Takes no more from a server than a line or a packet may have."""
 
@@ -145,6 +192,11 @@ class BoundedPacketizer(Packetizer):
             self._Packetizer__remainder += self._read_timeout(timeout)
         line: str = super().readline(timeout)
         return line
+
+    def read_message(self) -> tuple[int, Message]:
+        """Return the next message's type, and its fields."""
+        kind, message = super().read_message()
+        return kind, bounded(kind, message)
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
         """Return so many bytes."""
@@ -221,7 +273,7 @@ class FastPacketizer(BoundedPacketizer):
         fields = ReceivedData(payload[1:]) if payload[0] == MSG_CHANNEL_DATA else Message(bytes(payload[1:]))
         fields.seqno = self._Packetizer__sequence_number_in
         self._count_received(LENGTH + size + TAG)
-        return payload[0], fields
+        return payload[0], bounded(payload[0], fields)
 
     def send_message(self, data: Message) -> None:
         """Send a message."""
@@ -368,9 +420,7 @@ class Transport(paramiko.Transport):
         super()._send_kex_init()  # type: ignore[misc]
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
-        if len(host_key) > LONGEST_KEY:
-            message = f"the server's key has {len(host_key)} bytes, which no key has"
-            raise SSHException(message)
+        check_numbers(host_key, sig)
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
         key = self.host_key
         assert key is not None  # noqa: S101 - set by the line above
