@@ -59,6 +59,16 @@ def session_of(server: Server, **options: object) -> SFTPSession:
     return SFTPSession(settings_of(server, time_limits=SHORT, **options))
 
 
+def test_a_call_that_comes_when_the_module_stops_is_told_so_and_not_that_settings_are_missing(
+    current: CurrentSession, openssh_server: Server, watcher: Watcher
+) -> None:
+    current.replace(session_of(openssh_server))
+    watcher.wait_for_state("connected")
+    current.close()
+    with pytest.raises(ConnectionLost, match="started anew"), current.use():
+        pass
+
+
 def test_without_a_session_there_is_nothing_to_use_and_the_reason_says_what_is_missing(current: CurrentSession) -> None:
     assert current.state.state == "not_configured"
     assert current.is_connected(1) is False

@@ -95,6 +95,7 @@ class CurrentSession:
         self._past = Totals()  # of the sessions that have ended
         self.failures = Tally(*((reason.code,) for reason in CONNECTION_REASONS))
         self._state = ConnectionState("")
+        self._closed = False
         self._opened = threading.Event()  # unset while a new configuration's session is being opened
         self.replace(None, "the module has not received its desired properties yet")
 
@@ -140,8 +141,12 @@ class CurrentSession:
 
         Raises:
             NotConfigured: there is none; the message says what is missing.
+            ConnectionLost: the module ends.
         """
         session = self._take()
+        if self._closed and session is None:
+            message = "the module stops: call again when it has been started anew"
+            raise ConnectionLost(message)
         if session is None:
             raise NotConfigured(self._state.message or "there are no settings yet")
         try:
@@ -190,7 +195,7 @@ class CurrentSession:
         """End the session for good; calls in flight fail."""
         with self._lock:
             sessions = {*self._users, *([self._session] if self._session else [])}
-            self._session = None
+            self._session, self._closed = None, True
         for session in sessions:
             session.close()
 
@@ -204,8 +209,8 @@ class CurrentSession:
                         "the session cannot be opened: %s: %s", error.code, error.message, extra=about("server")
                     )
                     self._note_failure(session, error)
-        except NotConfigured:
-            pass  # it was replaced by nothing meanwhile
+        except (NotConfigured, ConnectionLost):
+            pass  # it was replaced by nothing meanwhile, or the module ends
         finally:
             self._opened.set()
 
