@@ -133,7 +133,7 @@ def test_the_log_level_changes_without_a_restart(fresh: LocalEdge) -> None:
     version = fresh.patch_desired({"logLevel": "debug"})
     fresh.wait_for_reported(acknowledged(version))
     fresh.invoke("sftp", "exists", {"path": "."})
-    assert "exists '.': 200" in fresh.module_log[quiet:]
+    assert "exists: '.': 200" in fresh.module_log[quiet:]
 
 
 def test_a_change_made_while_the_device_was_away_takes_effect_when_it_is_back(fresh: LocalEdge) -> None:
