@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -64,6 +66,28 @@ def test_every_cipher_carries_the_same_files(tmp_path: Path, cipher: str, mac: s
     with openssh(tmp_path / "sshd", *options) as server, session_of(server) as session:
         assert session.connect().cipher == cipher
         both_ways(session, server, tmp_path)
+
+
+def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
+    openssh_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of sending, that thread holds the lock which a farewell to the server would need."""
+    with session_of(openssh_server) as session:
+        session.connect()
+        assert session._connection is not None
+        forgotten: list[object] = [session._connection._live_transport.open_session(timeout=10)]
+        forgotten.append(forgotten)
+        gone = weakref.ref(forgotten[0])
+        write_all = FastPacketizer.write_all
+
+        def collect_and_write(packetizer: FastPacketizer, data: memoryview) -> None:
+            gc.collect()
+            write_all(packetizer, data)
+
+        monkeypatch.setattr(FastPacketizer, "write_all", collect_and_write)
+        del forgotten
+        assert session.exists(".", timeout=10)
+        assert gone() is None
 
 
 @pytest.mark.parametrize("missing", ["decrypt_into", "encrypt_into"])

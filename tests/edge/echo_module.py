@@ -10,6 +10,8 @@ from typing import Any
 from azure.iot.device import Message, MethodRequest, MethodResponse
 from azure.iot.device.aio import IoTHubModuleClient
 
+from iot.sftp.module._paho import survive_broken_connections
+
 EXIT_STATUS_OF_CRASH = 3
 
 
@@ -17,6 +19,7 @@ class EchoModule:
     """Answers `crash`, `silence`, `large`, `send` and `report` as their names say, and echoes all else."""
 
     def __init__(self) -> None:
+        survive_broken_connections()  # else a connection that breaks in the middle of a write is never noticed
         self.client = IoTHubModuleClient.create_from_edge_environment()
 
     async def start(self) -> None:

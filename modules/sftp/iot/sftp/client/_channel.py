@@ -20,7 +20,10 @@ import time
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+import paramiko
 
 from iot.sftp.client._errors import (
     ConnectionLost,
@@ -35,8 +38,6 @@ from iot.sftp.client._paramiko import divert, send_all, taken, widen_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import paramiko
 
     from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._paramiko import Data
@@ -275,6 +276,9 @@ class SFTPChannel:
                     send_all(self._channel, memoryview(item))
         except Exception as error:  # noqa: BLE001 - whatever ends this thread ends the channel, with a name
             self.fail(_lost(error))
+        finally:
+            with suppress(OSError, EOFError, paramiko.SSHException):  # the transport is gone, and the channel with it
+                self._channel.close()
 
     def _write_file(self, item: FileWrite, buffer: memoryview) -> None:
         """Send a part of a file; where it cannot be read, that is the answer to the request."""

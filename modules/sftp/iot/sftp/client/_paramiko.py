@@ -346,6 +346,17 @@ class FastPacketizer(BoundedPacketizer):
             self._trigger_rekey()
 
 
+class Channel(paramiko.Channel):
+    """A channel that sends nothing when it is forgotten.
+
+    The garbage collector comes in any thread, also in one that is in the middle of sending, and holds the lock that
+    paramiko's own `__del__` would wait for.
+    """
+
+    def __del__(self) -> None:
+        """Do nothing."""
+
+
 class Transport(paramiko.Transport):
     """Checks the server's key in every key exchange, the first and all later ones, before it is trusted with more."""
 
@@ -366,6 +377,12 @@ class Transport(paramiko.Transport):
             packetizer_class=packetizer_class(),
         )
         self.set_log_channel("iot.sftp.client.ssh")
+
+    def open_channel(self, *arguments: Any, **options: Any) -> paramiko.Channel:
+        """Open a channel, which is closed by whoever has opened it and never by the garbage collector."""
+        channel: paramiko.Channel = super().open_channel(*arguments, **options)
+        channel.__class__ = Channel
+        return channel
 
     def connect(self, *_: object, **__: object) -> None:
         """Take the place of paramiko's own, which pysftp calls: the same steps, with time limits."""
