@@ -367,6 +367,7 @@ class Transport(paramiko.Transport):
     clear_to_send_lock: threading.Lock
     farewell: str | None = None
     _ended_by: Exception | None = None
+    _answers_kex_init = False
 
     def __init__(self, sock: socket.socket) -> None:
         """Speak over a connected socket."""
@@ -423,13 +424,22 @@ class Transport(paramiko.Transport):
             return AuthenticationFailed(f"the server refused the login and said: {self.farewell}")
         return ConnectionLost("the connection broke during the login")
 
+    def _negotiate_keys(self, m: paramiko.Message) -> None:
+        """Answer a server that asks for new keys; nobody is in the middle of sending by then."""
+        self._answers_kex_init = True
+        try:
+            super()._negotiate_keys(m)  # type: ignore[misc]
+        finally:
+            self._answers_kex_init = False
+
     def _send_kex_init(self) -> None:
         """Ask for new keys, once nobody is in the middle of sending: paramiko's thread calls this again until then.
 
         Whoever sends may be waiting for a server that reads nothing more before we have read what it says (ProFTPD).
-        If this thread, which reads, waited for the sender, nobody would ever go on.
+        If this thread, which reads, waited for the sender, nobody would ever go on. An answer to the server is not
+        put off: the messages of the key exchange follow at once, and must not come before it (RFC 4253, section 7.1).
         """
-        if self.initial_kex_done and threading.current_thread() is self:
+        if self.initial_kex_done and not self._answers_kex_init and threading.current_thread() is self:
             self.clear_to_send.clear()  # nobody begins to send
             if not self.clear_to_send_lock.acquire(blocking=False):
                 return
