@@ -104,6 +104,11 @@ def test_the_turns_of_senders_and_new_keys_are_taken_where_we_step_in() -> None:
     begin = inspect.getsource(transport._send_kex_init)  # type: ignore[attr-defined]
     assert "self.clear_to_send_lock.acquire()" in begin
     assert "self.clear_to_send.clear()" in begin
+    answer = inspect.getsource(transport._negotiate_keys)  # type: ignore[attr-defined]
+    assert answer.index("self.clear_to_send.clear()") < answer.index("self._send_kex_init()")
+    assert answer.index("self._send_kex_init()") < answer.index("self.kex_engine.start_kex()")
+    assert "self._negotiate_keys," in inspect.getsource(transport.__init__), "the server's wish comes another way"
+    assert "self.close()" in inspect.getsource(paramiko.Channel.__del__), "the garbage collector may send nothing"
     send = inspect.getsource(transport._send_user_message)  # type: ignore[attr-defined]
     assert "self.clear_to_send_lock.acquire()" in send
     assert "packetizer_class" in inspect.signature(transport.__init__).parameters

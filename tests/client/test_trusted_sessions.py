@@ -458,6 +458,32 @@ class Asked(HostKeyPolicy):
         super().check(key, certificate)
 
 
+class HeldForAMoment:
+    """A lock that somebody holds whenever it is only tried: as senders do that look whether they may go on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self, blocking: bool = True) -> bool:  # noqa: FBT002 - as that of a lock
+        return blocking and self._lock.acquire()
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def test_a_server_that_asks_for_new_keys_gets_them_whoever_tries_to_send_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(5_000_000))
+    with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
+        session.connect()
+        assert session._connection is not None
+        transport = session._connection._live_transport
+        policy = transport.policy = Asked("127.0.0.1", server.port)
+        transport.clear_to_send_lock = HeldForAMoment()  # type: ignore[assignment]
+        session.upload_file(str(tmp_path / "source"), "there", timeout=30)
+        assert policy.times >= 1
+        assert session.counts.connections == 1
+
+
 def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path: Path) -> None:
     content = os.urandom(30_000_000)
     (tmp_path / "source").write_bytes(content)
