@@ -59,8 +59,8 @@ class Announcer:
         self._loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
-            self._wanted.clear()
             for pause in pauses():
+                self._wanted.clear()  # before each try: one that fails is not tried again for what was wanted before it
                 try:
                     await self._tell_all()
                     break

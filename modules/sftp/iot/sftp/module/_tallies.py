@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from iot.sftp.client import FolderProgress
 
@@ -57,13 +57,15 @@ class Duration:
 class Durations:
     """How long things take, by name; for any number of threads."""
 
-    def __init__(self, window: float = WINDOW) -> None:
+    def __init__(self, window: float = WINDOW, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with nothing.
 
         Parameters:
             window: seconds.
+            clock: tells the seconds.
         """
         self._window = window
+        self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, Duration] = {}
         self._number = self._now()  # of the window that is open
@@ -91,7 +93,7 @@ class Durations:
                 known.longest = 0.0, known.longest[0] if passed == 1 else 0.0
 
     def _now(self) -> int:
-        return int(time.monotonic() // self._window)
+        return int(self._clock() // self._window)
 
 
 class Calls:
