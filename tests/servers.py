@@ -366,6 +366,16 @@ def _wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
     return False
 
 
+def processes_below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
+    """Return the processes of that name that a server has started, the oldest first; others may end meanwhile."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.name() == name:
+                found.append(child)
+    return sorted(found, key=lambda child: child.pid)
+
+
 def _stop(process: subprocess.Popen[str]) -> None:
     """End a server and the processes of its sessions, which are its group."""
     with suppress(psutil.NoSuchProcess):

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-import psutil
 import pytest
 from benchmarks.proxy import Link
 from benchmarks.proxy import running as link_of
@@ -24,7 +23,7 @@ from hypothesis import strategies as st
 from paramiko.ssh_exception import SSHException
 from tests.clients import session_of
 from tests.faulty_links import Break, BreakingRelay
-from tests.servers import Server, openssh
+from tests.servers import Server, openssh, processes_below
 from tests.victims import victims
 
 from iot.sftp.client import ConnectionLost, SFTPError, SFTPSession, TimeLimits, _connection, _paramiko, _session
@@ -416,10 +415,8 @@ def test_a_channel_that_breaks_beside_others_ends_no_upload_badly(tmp_path: Path
 
         def end_one(done: int, _: int | None) -> None:
             if not ended and done > 4_000_000 and server.process is not None:
-                children = psutil.Process(server.process.pid).children(recursive=True)
-                servers = [child for child in children if child.name() == "sftp-server"]
-                ended.append(len(servers))
-                servers[-1].kill()
+                processes_below(server.process, "sftp-server")[-1].kill()
+                ended.append(done)
 
         dest = str(server.directory / "dest")
         (server.directory / "dest").write_bytes(b"old")

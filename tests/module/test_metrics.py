@@ -427,7 +427,8 @@ def test_silent_and_slow_clients_keep_nobody_out_and_are_cut(monkeypatch: pytest
     monkeypatch.setattr(server_module, "ROOM_LIMIT", 10.0)  # this machine may be busy
     with running(limit=3.0) as port, ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(3 * CONNECTIONS)]
-        slow = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.2))
+        slow = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        slow.settimeout(0.2)
         assert asked(port) == (200, b"a 1\n")
         assert answering() <= CONNECTIONS + 1  # the one that has just answered may not have ended yet
         silent[-1].settimeout(20)

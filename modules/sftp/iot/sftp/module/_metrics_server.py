@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PATH = "/metrics"
 CONNECTIONS = 8  # at a time
+WAITING = 128  # connections in the kernel's queue; beyond it a client believes in one that the kernel has dropped
 LIMIT = 5.0  # seconds for one connection, from its first byte to its last
 ROOM_LIMIT = 1.0  # seconds in which the oldest connection has to be gone when there is a new one
 
@@ -32,7 +33,7 @@ class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
-    request_queue_size = CONNECTIONS
+    request_queue_size = WAITING
 
     def __init__(self, address: tuple[str, int], text: Callable[[], bytes], *, limit: float = LIMIT) -> None:
         """Listen; `serve_forever` answers.
