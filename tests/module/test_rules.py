@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,13 @@ def upload(remote: Path, **changes: Any) -> dict[str, Any]:
 
 
 def files_of(directory: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file() and not path.name.startswith(".iot-sftp-")
-    }
+    """Read what is there; a file may go meanwhile."""
+    found = {}
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):
+            if path.is_file() and not path.name.startswith(".iot-sftp-"):
+                found[str(path.relative_to(directory))] = path.read_bytes()
+    return found
 
 
 def put(directory: Path, name: str, content: bytes, when: int = OLD) -> None:
