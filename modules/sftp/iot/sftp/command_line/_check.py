@@ -5,28 +5,46 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import diagnose
-from iot.sftp.command_line._output import document, step_in_words
+from iot.sftp.client import SFTPError, diagnose
+from iot.sftp.command_line._output import document, failed, say, step_in_words
+from iot.sftp.command_line._running_module import steps_of_module, traces_of_module
+from iot.sftp.command_line._server import UsageError, is_named, settings_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from iot.sftp.client import ServerSettings, Step
+    from iot.sftp.client import Step
 
 
-def check(settings: ServerSettings, arguments: argparse.Namespace) -> int:
-    """Diagnose the connection to a server; return the exit status."""
-    return show(diagnose(settings, write_to=arguments.write), json=arguments.json)
+def check(arguments: argparse.Namespace, variables: Mapping[str, str]) -> int:
+    """Diagnose the connection to the server that is named, or else that of the running module; return the exit status.
+
+    Raises:
+        UsageError: no server is named, and no module runs here; or what is said of it is wrong.
+    """
+    owners = {} if is_named(arguments, variables) else traces_of_module(variables)
+    if not owners:
+        return show(diagnose(settings_of(arguments, variables), write_to=arguments.write), json=arguments.json)
+    if arguments.write is not None:
+        message = "--write needs a server that is named, with --host: the running module writes nothing for a check"
+        raise UsageError(message)
+    return show(steps_of_module(owners, arguments.timeout or None), json=arguments.json)
 
 
 def show(steps: Iterable[Step], *, json: bool) -> int:
     """Show the steps; return the exit status: 0 if all were passed."""
     done: list[Step] = []
-    for step in steps:
-        done.append(step)
-        if not json:
-            print(*step_in_words(step), sep="\n", flush=True)
+    try:
+        for step in steps:
+            done.append(step)
+            if not json:
+                print(*step_in_words(step), sep="\n", flush=True)
+    except SFTPError as error:  # the running module did not go on
+        if json:
+            document(**failed(error), steps=[asdict(step) for step in done])
+        say(f"iot-sftp: {error} [{error.code}]")
+        return 1
     failure = next((step for step in done if not step.passed), None)
     if json:
         told = {} if failure is None else {"code": failure.code, "message": failure.found}

@@ -62,10 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, cancelled: threading.Event) -> int:
-    settings = settings_of(arguments, os.environ)
     if arguments.command == "check":
-        return check(settings, arguments)
-    session = SFTPSession(settings)
+        return check(arguments, os.environ)
+    session = SFTPSession(settings_of(arguments, os.environ))
     try:
         COMMANDS[arguments.command](session, arguments, cancelled)
     except AlreadyShownError as error:

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "IOT_SFTP_"
+OPTIONS = ("host", "port", "user", "password_file", "key_file", "passphrase_file", "host_key", "known_hosts", "root")
 
 
 class UsageError(Exception):
     """What was said is not enough, or can never work; the message says what to do."""
+
+
+def is_named(arguments: argparse.Namespace, variables: Mapping[str, str]) -> bool:
+    """Tell whether anything at all is said about a server."""
+    said = any(getattr(arguments, name) for name in OPTIONS)
+    return said or any(value for name, value in variables.items() if name.startswith(PREFIX))
 
 
 def settings_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> ServerSettings:

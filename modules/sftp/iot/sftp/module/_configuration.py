@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import SFTPSession, __version__
+from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._logging import about, printable, set_level, shortened
 from iot.sftp.module._twin import Section, ServerSection, TransfersSection, read_desired
@@ -80,6 +80,18 @@ class Configuration:
             "events": self._announcer.enabled,
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
         }
+
+    @property
+    def server(self) -> ServerSettings:
+        """The server's settings in force, with what is secret; may be asked from any thread.
+
+        Raises:
+            NotConfigured: there are none; the message says what is missing.
+        """
+        settings = self._settings
+        if settings is None:
+            raise NotConfigured(self._sessions.state.message or "there are no settings yet")
+        return settings
 
     def report_connection(self, state: ConnectionState) -> None:
         """Report what was found about the connection to the server."""
