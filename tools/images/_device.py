@@ -96,6 +96,10 @@ class Device:
         """Run a command in the container, as root; return what it writes."""
         return run(RUNTIME, "exec", "--user", "0:0", self.name, *command)
 
+    def run_as_the_module(self, *command: str) -> str:
+        """Run a command in the container, as its user, as `docker exec` does; return what it writes."""
+        return run(RUNTIME, "exec", self.name, *command)
+
     def _bound_folders(self, directory: Path) -> Iterator[tuple[str, Path]]:
         for bind in self._host_config["Binds"]:
             place = bind.split(":")[1]
