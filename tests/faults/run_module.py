@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 CONTROLS = Path(os.environ["SFTP_TEST_CONTROLS"])
-PAUSES = {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.5, "RECONNECT_HEADSTART": 0.1, "GIVE_UP": 15.0}
+PAUSES = {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.5}
+LIMITS = {"headstart": 0.1, "pulse": 6.0, "subscribe": 8.0, "twin": 5.0, "give_up": 30.0, "away": 45.0}
 
 _clock, _clock_ns, _look_up = time.time, time.time_ns, socket.getaddrinfo
 
@@ -41,13 +42,14 @@ def main() -> None:
     time.time = lambda: _clock() + _offset()
     time.time_ns = lambda: _clock_ns() + _offset() * 1_000_000_000
     socket.getaddrinfo = _resolve
-    from iot.sftp.module import _hub  # noqa: PLC0415 - after the clock was replaced
+    from iot.sftp.module import _waiting  # noqa: PLC0415 - after the clock was replaced
+    from iot.sftp.module._hub import HubLimits  # noqa: PLC0415
     from iot.sftp.module._reported import Reporter  # noqa: PLC0415
     from iot.sftp.module._tasks import Pauses, Tasks  # noqa: PLC0415
 
     for name, seconds in PAUSES.items():
-        if hasattr(_hub, name):
-            setattr(_hub, name, seconds)
+        setattr(_waiting, name, seconds)
+    _default(HubLimits.__init__, **LIMITS)
     _default(Reporter.__init__, interval=0.2, gathering=0.05)
     _default(Tasks.__init__, pauses=Pauses(0.05, 0.5))
     runpy.run_module("iot.sftp.module", run_name="__main__")

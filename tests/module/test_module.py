@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from azure.iot.device import exceptions
 
-from iot.sftp.module import _hub
+from iot.sftp.module import _waiting
 from iot.sftp.module._environment import Environment
 from iot.sftp.module._module import STALE_TRIES, Module
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_hub, "PAUSE_FIRST", 0.01)
-    monkeypatch.setattr(_hub, "PAUSE_LONGEST", 0.01)
+    monkeypatch.setattr(_waiting, "PAUSE_FIRST", 0.01)
+    monkeypatch.setattr(_waiting, "PAUSE_LONGEST", 0.01)
 
 
 def twin_of(version: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def follow(directory: Path, answers: Iterator[Any], *, announced: Any = None) ->
     """Let a module fetch its twin, with these answers of a hub; return what it tried to put into force."""
 
     async def scenario() -> tuple[list[Any], Module]:
-        module = Module(Environment(directory, directory, "info"))
+        module = Module(Environment(directory, directory, "info"), lambda: None)
         applied: list[Any] = []
         ended = asyncio.Event()
 

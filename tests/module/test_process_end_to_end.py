@@ -24,8 +24,9 @@ LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(D
 # the module with shorter patience
 IMPATIENT = """
 import runpy
-from iot.sftp.module import _hub
-_hub.GIVE_UP, _hub.RECONNECT_HEADSTART, _hub.PAUSE_LONGEST = 1.5, 0.2, 0.5
+from iot.sftp.module import _hub, _waiting
+_hub.HubLimits.__init__.__kwdefaults__.update(away=1.5, headstart=0.2)
+_waiting.PAUSE_LONGEST = 0.5
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

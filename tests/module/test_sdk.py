@@ -13,7 +13,7 @@ from azure.iot.device.common.pipeline.pipeline_stages_mqtt import MQTTTransportS
 from azure.iot.device.iothub.pipeline.pipeline_stages_iothub_mqtt import IoTHubMQTTTranslationStage
 
 from iot.sftp.module import _sdk
-from iot.sftp.module._sdk import FEATURES, Malformed, find_stage
+from iot.sftp.module._sdk import METHODS, TWIN, Malformed, find_stage
 
 # what the SDK says of itself when it makes a client
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2:DeprecationWarning")
@@ -39,7 +39,7 @@ def test_the_stages_are_found_and_one_that_is_gone_is_named(client: IoTHubModule
 
 
 def test_the_features_are_those_that_the_client_can_enable(client: IoTHubModuleClient) -> None:
-    assert set(FEATURES) <= set(client._mqtt_pipeline.feature_enabled)
+    assert {*METHODS, *TWIN} <= set(client._mqtt_pipeline.feature_enabled)
     assert asyncio.iscoroutinefunction(client._enable_feature)
 
 

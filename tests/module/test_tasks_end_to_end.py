@@ -30,12 +30,13 @@ FIELDS = ["task_id", "method", "status", "result", "code", "message", "bytes", "
 # The module as it is, but for shorter pauses between tries, a shorter queue and more updates of what it reports
 HURRIED = """
 import runpy
-from iot.sftp.module import _hub
+from iot.sftp.module import _hub, _waiting
 from iot.sftp.module._reported import Reporter
 from iot.sftp.module._tasks import Pauses, Tasks
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 Tasks.__init__.__kwdefaults__.update(pauses=Pauses(0.02, 0.2), maximum=30)
-_hub.PAUSE_FIRST, _hub.PAUSE_LONGEST, _hub.RECONNECT_HEADSTART = 0.05, 0.2, 0.1
+_hub.HubLimits.__init__.__kwdefaults__.update(headstart=0.1)
+_waiting.PAUSE_FIRST, _waiting.PAUSE_LONGEST = 0.05, 0.2
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

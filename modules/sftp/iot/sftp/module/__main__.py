@@ -44,7 +44,7 @@ def main() -> int:
 
     async def run() -> int:
         global _module  # noqa: PLW0603 - the signal handler has no other way to it
-        _module = Module(environment)
+        _module = Module(environment, lambda: _leave(1))
         if _stopping.is_set():
             return 0
         return await _module.run()

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from azure.iot.device import Message
 
 from iot.sftp.client import SFTPError
-from iot.sftp.module._hub import in_words, pauses
 from iot.sftp.module._task_status import document
+from iot.sftp.module._waiting import in_words, pauses
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -1,43 +1,86 @@
-"""The connection to the edge hub: made, kept, and given up when it cannot be brought back."""
+"""The connection to the edge hub: made, kept, watched, and given up when it cannot be brought back.
+
+What may be wrong with a connection, how that is noticed, and what then happens:
+
+- it breaks: the SDK says so, and it is connected anew;
+- it is there, and twin calls stay without an answer; or nothing can be subscribed to, or a method does not get through
+  the SDK's threads to us any more (looked at every few minutes); or the SDK could not renew its token: a new client
+  takes the place of the old one;
+- connecting fails: it is tried again, with growing pauses, and with a new client (a new token, the trust bundle of
+  today) unless it is only that nobody listens there.
+
+What does not help within some minutes ends the process, as a new one may be able to do what this one is not. A process
+that never got through to the hub does not end: another one would not get further either.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random
-import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from azure.iot.device import MethodResponse, exceptions
+from azure.iot.device import MethodRequest, MethodResponse, exceptions
 
 from iot.sftp.module._logging import about
-from iot.sftp.module._sdk import create_client, subscribe_again
+from iot.sftp.module._sdk import (
+    METHODS,
+    TWIN,
+    SasTokenError,
+    create_client,
+    deliver,
+    set_handlers,
+    shut_down,
+    subscribe,
+)
+from iot.sftp.module._waiting import in_thread, in_words, pauses, within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
-    from azure.iot.device import Message, MethodRequest
+    from azure.iot.device import Message
     from azure.iot.device.aio import IoTHubModuleClient
 
     from iot.sftp.module._methods import Response
+    from iot.sftp.module._waiting import T
 
-T = TypeVar("T")
-
-# Seconds. The SDK itself has no limit for most of these.
-CREATE_LIMIT = 30.0
-CONNECT_LIMIT = 90.0  # the SDK gives up a connection without CONNACK after 60
-SUBSCRIBE_LIMIT = 60.0
-TWIN_LIMIT = 15.0
-RESPONSE_LIMIT = 30.0
-SEND_LIMIT = 30.0
-SHUTDOWN_LIMIT = 2.0
-PAUSE_FIRST, PAUSE_LONGEST = 1.0, 30.0
-RECONNECT_HEADSTART = 1.0  # the SDK tries by itself after 0.02 s, and then only every 10 s
-GIVE_UP = 300.0  # without a connection, after there was one
+PULSE_TRIES = 2
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubLimits:
+    """How long is waited for what, in seconds; the SDK itself has no limit for most of it.
+
+    Attributes:
+        create: for a client: the workload API is asked for a trust bundle and a signature.
+        connect: for a connection; the SDK gives up one without CONNACK after 60.
+        subscribe: for the acknowledgement of a subscription.
+        twin: for an answer about the twin.
+        response: for the acknowledgement of a method's response.
+        send: for the acknowledgement of a message.
+        shutdown: for the end of a client.
+        headstart: for the SDK's own reconnect, as when it renews its token; after 0.02 it tries only every 10.
+        pulse: between two looks at a connection that seems to be well.
+        unanswered: twin calls in a row, not seconds, after which a connection is not believed any more.
+        give_up: until the process ends, when the hub or the SDK refuse or say nothing.
+        away: the same, when nobody listens where the hub should be. The edge agent forgets restarts after 600.
+    """
+
+    create: float = 90.0
+    connect: float = 90.0
+    subscribe: float = 30.0
+    twin: float = 15.0
+    response: float = 30.0
+    send: float = 30.0
+    shutdown: float = 2.0
+    headstart: float = 1.0
+    pulse: float = 120.0
+    unanswered: int = 3
+    give_up: float = 300.0
+    away: float = 900.0
 
 
 class HubLost(Exception):  # noqa: N818 - the state of the connection, not a failed call
@@ -52,6 +95,9 @@ class Hub:
         on_request: Callable[[str, Any, float], Awaitable[Response]],
         on_connected: Callable[[], Awaitable[None]],
         on_desired: Callable[[Any], None],
+        *,
+        may_end: Callable[[], bool] = lambda: True,
+        limits: HubLimits | None = None,
     ) -> None:
         """Take who is to be told.
 
@@ -59,14 +105,24 @@ class Hub:
             on_request: carries out a direct method: its name, payload and the time of its arrival.
             on_connected: the hub is there, for the first time or again; methods come when it is done.
             on_desired: desired properties have changed; what the hub sent is only a signal to fetch the twin.
+            may_end: says whether the process may be ended now; asked when there is a reason to.
+            limits: how long is waited for what.
         """
         self._on_request = on_request
         self._on_connected = on_connected
         self._on_desired = on_desired
+        self._may_end = may_end
+        self._limits = limits or HubLimits()
         self._loop = asyncio.get_running_loop()
         self._client: IoTHubModuleClient | None = None
         self._answering: set[asyncio.Task[None]] = set()
-        self._state_changed = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._doubt = ""  # why the client is not believed any more
+        self._unanswered = 0  # twin calls in a row
+        self._silent_since: float | None = None  # when the first of them began
+        self._has_answered = False  # whether any was answered in this life
+        self._pulse: MethodRequest | None = None  # the request that is on its way to ourselves
+        self._felt = asyncio.Event()
         self.reconnects = 0  # connections after one that broke
         self.since = time.time()  # when the connection last came or went, in seconds of the epoch
 
@@ -80,23 +136,19 @@ class Hub:
         """Connect, for as long as it takes, and stay connected.
 
         Raises:
-            HubLost: the connection broke and did not come back.
+            HubLost: the connection broke, or is of no use, and could not be mended.
         """
         for pause in pauses():
             try:
-                await self._start()
+                await self._connect()
                 break
             except Exception as error:  # noqa: BLE001 - at the start nothing is given up: the hub may come at any time
-                if not isinstance(error, exceptions.ConnectionFailedError):  # that is: nobody listens there yet
-                    await self._discard_client()
+                self._doubt = "" if _is_away(error) else in_words(error)
                 _log.warning("no connection to the edge hub yet, next try in %.0f s: %s", pause, in_words(error))
             await asyncio.sleep(pause)
         _log.info("connected to the edge hub")
         while True:
-            await self._until(connected=False)
-            await self._until(connected=True, limit=RECONNECT_HEADSTART)  # the SDK's own, as when it renews its token
-            if self._client is not None and not self._client.connected:
-                _log.warning("the connection to the edge hub broke")
+            await self._until_it_fails()
             await self._bring_back()
             self.reconnects += 1
             _log.info("connected to the edge hub again", extra=about(__name__))
@@ -107,7 +159,7 @@ class Hub:
         Raises:
             Exception: the SDK's, or `TimeoutError`.
         """
-        twin: dict[str, Any] = await within(TWIN_LIMIT, self._connected_client().get_twin())
+        twin: dict[str, Any] = await self._ask_twin(self._connected_client().get_twin())
         return twin
 
     async def report(self, patch: dict[str, Any]) -> None:
@@ -116,7 +168,7 @@ class Hub:
         Raises:
             Exception: the SDK's, or `TimeoutError`: it may have arrived nevertheless.
         """
-        await within(TWIN_LIMIT, self._connected_client().patch_twin_reported_properties(patch))
+        await self._ask_twin(self._connected_client().patch_twin_reported_properties(patch))
 
     async def send(self, message: Message, output: str) -> None:
         """Send a message to an output, which the edge hub routes; it keeps it while the cloud is away.
@@ -124,18 +176,56 @@ class Hub:
         Raises:
             Exception: the SDK's, or `TimeoutError`: it may have arrived nevertheless.
         """
-        await within(SEND_LIMIT, self._connected_client().send_message_to_output(message, output))
+        await within(self._limits.send, self._connected_client().send_message_to_output(message, output))
 
     async def close(self, limit: float) -> None:
         """Let the calls in flight be answered, then leave the hub, all within `limit` seconds."""
         end = time.monotonic() + limit
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=max(0.0, limit - SHUTDOWN_LIMIT))
+        await self._until_answered(max(0.0, limit - self._limits.shutdown))
+        await self._shut_down(max(0.1, end - time.monotonic()))
+
+    # --- a connection, made
+
+    async def _connect(self) -> None:
+        """Connect and subscribe; with a new client, if there is none or the one that there is is not believed."""
+        if self._client is None or self._doubt:
+            await self._take_new_client()
+        client, limits = self._client, self._limits
+        assert client is not None  # noqa: S101 - for the type checker
+        await within(limits.connect, client.connect())
+        await within(limits.subscribe, subscribe(client, TWIN))
+        await self._on_connected()
+        await within(limits.subscribe, subscribe(client, METHODS))
+
+    async def _take_new_client(self) -> None:
+        """Make a client, with a new token and the trust bundle of today; the old one stays until there is one."""
+        client = await in_thread(create_client, self._limits.create)
         if self._client is not None:
-            try:
-                await within(max(0.1, end - time.monotonic()), self._client.shutdown())
-            except Exception as error:  # noqa: BLE001 - the process ends anyway
-                _log.debug("the SDK did not shut down in time: %r", error)
+            await self._until_answered(self._limits.response)
+            await self._shut_down(self._limits.shutdown)
+        set_handlers(
+            client,
+            on_request=self._handle_request,
+            on_desired=self._handle_desired,
+            on_state_change=self._handle_state_change,
+            on_background_exception=self._handle_background_exception,
+        )
+        self._client, self._doubt = client, ""
+
+    async def _until_answered(self, limit: float) -> None:
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=limit)
+
+    async def _shut_down(self, limit: float) -> None:
+        client = self._client
+        if client is None:
+            return
+        try:
+            await in_thread(lambda: shut_down(client), limit)
+        except Exception as error:  # noqa: BLE001 - it is not used any more
+            _log.debug("the SDK did not shut down in time: %r", error)
+
+    # --- a connection, watched
 
     def _connected_client(self) -> IoTHubModuleClient:
         if self._client is None or not self._client.connected:
@@ -144,65 +234,103 @@ class Hub:
             raise exceptions.NoConnectionError(message)
         return self._client
 
-    async def _start(self) -> None:
-        """Make the client, connect it and subscribe."""
-        client = self._client
-        if client is None:
-            client = self._client = await in_thread(create_client, CREATE_LIMIT)
-            # the SDK annotates this handler as one that takes an argument, and calls it without
-            client.on_connection_state_change = self._handle_state_change  # type: ignore[assignment]
-        await within(CONNECT_LIMIT, client.connect())
+    async def _until_it_fails(self) -> None:
+        """Wait until the connection breaks, or is not believed any more."""
+        limits = self._limits
+        while True:
+            await self._until(lambda: self._doubt or not self.is_connected, limits.pulse)
+            if not self.is_connected:
+                await self._until(lambda: self.is_connected, limits.headstart)
+                if not self.is_connected:
+                    _log.warning("the connection to the edge hub broke")
+                return
+            if not self._doubt:
+                await self._feel_pulse()
+            if self._doubt:
+                _log.warning("the connection to the edge hub is made anew: %s", self._doubt)
+                return
 
-        # These setters block until the hub has answered
-        def subscribe_to_twin() -> None:
-            client.on_twin_desired_properties_patch_received = self._handle_desired
-
-        def subscribe_to_methods() -> None:
-            client.on_method_request_received = self._handle_request
-
-        await in_thread(subscribe_to_twin, SUBSCRIBE_LIMIT)
-        await self._on_connected()
-        await in_thread(subscribe_to_methods, SUBSCRIBE_LIMIT)
-
-    async def _discard_client(self) -> None:
-        """Forget the client: its token or its trust bundle may be the reason why it cannot connect."""
-        client, self._client = self._client, None
-        if client is not None:
+    async def _feel_pulse(self) -> None:
+        """Subscribe again, which the hub acknowledges and may have forgotten; and send a method through the SDK."""
+        client, reason = self._connected_client(), ""
+        for _ in range(PULSE_TRIES):
             try:
-                await within(SHUTDOWN_LIMIT, client.shutdown())
-            except Exception as error:  # noqa: BLE001 - it is not used any more
-                _log.debug("the SDK did not shut down in time: %r", error)
+                await within(self._limits.subscribe, subscribe(client, (*TWIN, *METHODS)))
+                self._felt.clear()
+                self._pulse = MethodRequest("", "", None)
+                deliver(client, self._pulse)
+                await within(self._limits.subscribe, self._felt.wait())
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no good sign
+                reason = in_words(error)
+            else:
+                return
+            if not self.is_connected:
+                return
+        self._disbelieve(f"nothing gets through it any more: {reason}")
+
+    async def _ask_twin(self, work: Awaitable[T]) -> T:
+        began = time.monotonic()
+        try:
+            result = await within(self._limits.twin, work)
+        except TimeoutError:
+            self._unanswered += 1
+            if self._silent_since is None:
+                self._silent_since = began
+            if self._unanswered >= self._limits.unanswered:
+                self._disbelieve(f"{self._unanswered} twin calls in a row were not answered")
+            raise
+        self._unanswered, self._silent_since, self._has_answered = 0, None, True
+        return result
+
+    def _disbelieve(self, reason: str) -> None:
+        self._doubt = self._doubt or reason
+        self._unanswered = 0
+        self._changed.set()
+
+    # --- a connection, brought back
 
     async def _bring_back(self) -> None:
-        client = self._client
         lost = time.monotonic()
+        self._give_up_on_silence()
         for pause in pauses():
             try:
-                if client is not None:
-                    await within(CONNECT_LIMIT, client.connect())
-                    await within(SUBSCRIBE_LIMIT, subscribe_again(client))
-                    await self._on_connected()
-                    return
-            except Exception as error:  # whatever it is, the process is given up after a while
-                if time.monotonic() - lost > GIVE_UP:
-                    message = f"no connection to the edge hub for {time.monotonic() - lost:.0f} s: {in_words(error)}"
-                    raise HubLost(message) from error
+                await self._connect()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the process is given up after a while
+                self._give_up(time.monotonic() - lost, error)
+                if not _is_away(error):
+                    self._doubt = self._doubt or in_words(error)
                 _log.warning("no connection to the edge hub, next try in %.0f s: %s", pause, in_words(error))
-            await self._until(connected=True, limit=pause)
-
-    async def _until(self, *, connected: bool, limit: float | None = None) -> None:
-        """Wait until the client is connected or not; no longer than `limit`."""
-        end = None if limit is None else time.monotonic() + limit
-        while self._client is not None and self._client.connected != connected:
-            self._state_changed.clear()
-            remaining = None if end is None else end - time.monotonic()
-            if remaining is not None and remaining <= 0:
+            else:
                 return
-            waiting = asyncio.ensure_future(self._state_changed.wait())
+            await self._until(lambda: self.is_connected and not self._doubt, pause)
+
+    def _give_up(self, seconds: float, error: Exception) -> None:
+        """Raise `HubLost`, if it is time to."""
+        patience = self._limits.away if _is_away(error) else self._limits.give_up
+        if seconds > patience and self._may_end():
+            message = f"no connection to the edge hub for {seconds:.0f} s: {in_words(error)}"
+            raise HubLost(message) from error
+
+    def _give_up_on_silence(self) -> None:
+        """Raise `HubLost` if the hub, which had answered, has not for long; new connections have not helped."""
+        seconds = 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
+        if self._has_answered and seconds > self._limits.give_up and self._may_end():
+            message = f"no answer about the twin for {seconds:.0f} s"
+            raise HubLost(message)
+
+    async def _until(self, holds: Callable[[], object], limit: float) -> None:
+        """Wait until something holds, asked after each change of the connection; no longer than `limit`."""
+        end = time.monotonic() + limit
+        while not holds():
+            self._changed.clear()
+            remaining = end - time.monotonic()
+            if remaining <= 0:
+                return
+            waiting = asyncio.ensure_future(self._changed.wait())
             await asyncio.wait({waiting}, timeout=remaining)
             waiting.cancel()
 
-    # The SDK runs these three on a loop of its own, which must not be held up: they only pass on
+    # --- The SDK runs these on a loop of its own, which must not be held up: they only pass on
 
     async def _handle_request(self, request: MethodRequest) -> None:
         received = time.monotonic()
@@ -213,9 +341,17 @@ class Hub:
 
     async def _handle_state_change(self) -> None:
         self.since = time.time()
-        self._loop.call_soon_threadsafe(self._state_changed.set)
+        self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def _handle_background_exception(self, error: Exception) -> None:
+        if isinstance(error, SasTokenError):  # the SDK sets no further alarm, and the token ends in two minutes
+            reason = f"its token could not be renewed: {in_words(error)}"
+            self._loop.call_soon_threadsafe(self._disbelieve, reason)
 
     def _begin_answer(self, request: MethodRequest, received: float) -> None:
+        if request is self._pulse:
+            self._felt.set()
+            return
         task = self._loop.create_task(self._answer(request, received))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
@@ -224,76 +360,11 @@ class Hub:
         response = await self._on_request(request.name, request.payload, received)
         answer = MethodResponse.create_from_method_request(request, response.status, response.payload)
         try:
-            await within(RESPONSE_LIMIT, self._connected_client().send_method_response(answer))
+            await within(self._limits.response, self._connected_client().send_method_response(answer))
         except Exception as error:  # noqa: BLE001 - there is nobody left to tell
             _log.warning("the answer to %s could not be sent: %s", request.name[:100], in_words(error))
 
 
-def pauses() -> Iterator[float]:
-    """Give the seconds to wait between attempts, for ever: growing, and never the same on two devices."""
-    pause = PAUSE_FIRST
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
-        pause = min(pause * 2, PAUSE_LONGEST)
-
-
-async def within(seconds: float, work: Awaitable[T]) -> T:
-    """Wait for the work, for so long.
-
-    It is left alone afterwards, not cancelled: the SDK completes its futures later, and fails on cancelled ones.
-
-    Raises:
-        TimeoutError: it is not done yet.
-    """
-    task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=seconds)
-    if not task.done():
-        task.add_done_callback(_take_note)
-        message = f"no answer within {seconds:.0f} s"
-        raise TimeoutError(message)
-    return task.result()
-
-
-async def in_thread(function: Callable[[], T], seconds: float) -> T:
-    """Call a function that blocks, in a daemon thread of its own: it may never come back.
-
-    Raises:
-        TimeoutError: it has not come back yet.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(error: BaseException | None, result: T | None) -> None:
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type] # there is a result when there is no error
-
-    def call() -> None:
-        error, result = None, None
-        try:
-            result = function()
-        except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
-            loop.call_soon_threadsafe(settle, error, result)
-
-    threading.Thread(target=call, name=function.__name__, daemon=True).start()
-    return await within(seconds, future)
-
-
-def in_words(error: BaseException) -> str:
-    """Word an error of the SDK with its causes, which say more than itself."""
-    words: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(words) < 4:  # noqa: PLR2004 - deeper ones are of no help
-        text = str(cause) or type(cause).__name__
-        if text not in words:
-            words.append(text)
-        cause = cause.__cause__
-    return ": ".join(words)
-
-
-def _take_note(task: asyncio.Future[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+def _is_away(error: Exception) -> bool:
+    """Say whether it is only that nobody listens where the hub should be, which no other client would change."""
+    return isinstance(error, exceptions.ConnectionFailedError)

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.device import exceptions
 
 from iot.sftp.client import __version__
+from iot.sftp.module._check_server import CheckServer
 from iot.sftp.module._configuration import Configuration
 from iot.sftp.module._current_session import CurrentSession
 from iot.sftp.module._dispatch import Dispatcher
+from iot.sftp.module._endings import Endings
 from iot.sftp.module._events import Announcer
-from iot.sftp.module._hub import Hub, HubLost, in_words, pauses
+from iot.sftp.module._hub import Hub, HubLost
 from iot.sftp.module._journal import Journal
 from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._logging import log_loop_exception
+from iot.sftp.module._loop_watch import watch_loop
 from iot.sftp.module._methods import Parts
 from iot.sftp.module._metrics import Metrics, Sources, identity, serve
 from iot.sftp.module._paho import survive_broken_connections
@@ -29,13 +32,17 @@ from iot.sftp.module._slots import Kind, Slots
 from iot.sftp.module._status import Status, moment
 from iot.sftp.module._tasks import Tasks
 from iot.sftp.module._transfers import Transfers
+from iot.sftp.module._waiting import in_thread, in_words, pauses
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from iot.sftp.client import SFTPError
     from iot.sftp.module._current_session import ConnectionState
     from iot.sftp.module._environment import Environment
 
 CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
+END_LIMIT = 1.5  # seconds until what runs in threads has ended
 TWIN_HEADSTART = 5.0  # seconds that methods wait for the first configuration
 TRANSFERS = 2  # at a time, until the twin says otherwise
 STALE_TRIES = 5  # fetches of a twin that is older than the one that was announced
@@ -46,9 +53,15 @@ _log = logging.getLogger(__name__)
 class Module:
     """Everything that lives as long as the process."""
 
-    def __init__(self, environment: Environment) -> None:
-        """Put the parts together, in the running event loop; nothing is started."""
+    def __init__(self, environment: Environment, leave: Callable[[], None]) -> None:
+        """Put the parts together, in the running event loop; nothing is started.
+
+        Parameters:
+            environment: what the module was started with.
+            leave: ends the process at once, from any thread, when the event loop cannot do it any more.
+        """
         self._loop = asyncio.get_running_loop()
+        self._leave = leave
         self._stop = asyncio.Event()
         self._twin_wanted = asyncio.Event()
         self._announced = 0  # the highest $version that the hub has announced
@@ -62,7 +75,8 @@ class Module:
         parts = Parts(self._sessions, transfers, self._tasks, status)
         self._dispatcher = Dispatcher(parts, slots, RequestIds(journal))
         survive_broken_connections()
-        self._hub = Hub(self._dispatcher.answer, self._connected, self._desired)
+        endings = Endings(environment.state_dir)
+        self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=endings.allow)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
         local_files = LocalRoot(environment.local_root, environment.state_dir)
@@ -77,6 +91,7 @@ class Module:
             rules=self._rules,
             reporter=self._reporter,
         )
+        self._checks = CheckServer(environment.state_dir, lambda: self._configuration.server)
         self._describe(status, slots)
         sources = Sources(self._hub, self._sessions, self._dispatcher, transfers, self._tasks, self._rules)
         self._metrics, self._metrics_port = Metrics(sources, identity(environment)), environment.metrics_port
@@ -107,7 +122,9 @@ class Module:
         """Work until `stop`, or until the edge hub is lost; return the exit status."""
         self._loop.set_exception_handler(log_loop_exception)
         _log.info("module sftp %s starts", __version__)
+        watch_loop(self._leave)
         serve(self._metrics_port, self._metrics)
+        self._checks.start()
         stop = asyncio.create_task(self._stop.wait())
         self._tasks.start()
         parts = (self._hub.run(), self._follow_twin(), self._reporter.run(), self._announcer.run())
@@ -131,11 +148,12 @@ class Module:
 
     async def _close(self) -> None:
         # Ends what runs in the threads, so that those calls are answered before the hub is left
-        closing = self._loop.run_in_executor(None, self._end_work)
-        await asyncio.wait({closing}, timeout=1.5)
+        with suppress(TimeoutError):
+            await in_thread(self._end_work, END_LIMIT)
         await self._hub.close(CLOSE_LIMIT - 1)
 
     def _end_work(self) -> None:
+        self._checks.stop()
         self._rules.stop(0.3)
         self._tasks.stop(1)
         self._sessions.close()

@@ -1,12 +1,14 @@
 """The one place that reaches into azure-iot-device's private parts; pyproject.toml bounds its version for that.
 
-Four things that its public interface cannot do:
+Five things that its public interface cannot do:
 
 - A method request whose payload is not JSON fails in the SDK's translation stage, before any handler: the caller
   would wait for a time-out. Here it reaches the handler, with a `Malformed` for a payload.
 - The MQTT socket waits for more to send (Nagle's algorithm), which costs 40 ms a call.
 - After a reconnect nothing is subscribed again, because the broker keeps the session; a hub that lost its sessions
   would never be heard again.
+- Handlers are set and subscribed to in one call, which blocks; and whether they are still called shows only when
+  somebody calls. Here both are apart, and a request can be sent through the SDK's threads as if the hub had sent it.
 - The SDK's own refresh of desired properties after a reconnect is turned off (that one is a public option): it asks
   again at once and for ever when the hub answers with an error. The module fetches the twin itself.
 """
@@ -17,6 +19,7 @@ Four things that its public interface cannot do:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from dataclasses import dataclass
@@ -24,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import MethodRequest
 from azure.iot.device.aio import IoTHubModuleClient
+from azure.iot.device.common.auth.sastoken import SasTokenError
+from azure.iot.device.common.pipeline import pipeline_thread
 from azure.iot.device.common.pipeline.pipeline_events_mqtt import IncomingMQTTMessageEvent
 from azure.iot.device.common.pipeline.pipeline_stages_mqtt import MQTTTransportStage
 from azure.iot.device.iothub.pipeline import constant, mqtt_topic_iothub
@@ -36,9 +41,25 @@ from azure.iot.device.iothub.pipeline.pipeline_stages_iothub_mqtt import IoTHubM
 from iot.sftp.module._logging import shortened
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
     from typing import NoReturn
 
-FEATURES = (constant.METHODS, constant.TWIN, constant.TWIN_PATCHES)
+__all__ = [
+    "METHODS",
+    "TWIN",
+    "Malformed",
+    "SasTokenError",
+    "create_client",
+    "deliver",
+    "find_stage",
+    "parse_payload",
+    "set_handlers",
+    "shut_down",
+    "subscribe",
+]
+
+TWIN = (constant.TWIN, constant.TWIN_PATCHES)
+METHODS = (constant.METHODS,)
 
 
 @dataclass(frozen=True)
@@ -61,12 +82,54 @@ def create_client() -> IoTHubModuleClient:
     return client
 
 
-async def subscribe_again(client: IoTHubModuleClient) -> None:
-    """Subscribe to what the client had subscribed to, in case that the broker forgot it."""
-    enabled = client._mqtt_pipeline.feature_enabled
-    for feature in [name for name in FEATURES if enabled[name]]:
-        enabled[feature] = False
+def set_handlers(
+    client: IoTHubModuleClient,
+    *,
+    on_request: Callable[[MethodRequest], Awaitable[None]],
+    on_desired: Callable[[Any], Awaitable[None]],
+    on_state_change: Callable[[], Awaitable[None]],
+    on_background_exception: Callable[[Exception], Awaitable[None]],
+) -> None:
+    """Say who is called when something comes; what comes from the hub has to be subscribed to as well.
+
+    Parameters:
+        client: that has no handlers yet.
+        on_request: for each direct method.
+        on_desired: for each change of the desired properties.
+        on_state_change: whenever the connection has come or gone.
+        on_background_exception: for what fails where nobody waits for it.
+    """
+    manager: Any = client._handler_manager
+    manager.on_method_request_received = on_request
+    manager.on_twin_desired_properties_patch_received = on_desired
+    manager.on_connection_state_change = on_state_change
+    manager.on_background_exception = on_background_exception
+
+
+async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None:
+    """Subscribe, also to what the client takes for subscribed to: the broker may have forgotten it.
+
+    Raises:
+        Exception: the SDK's.
+    """
+    for feature in features:
+        client._mqtt_pipeline.feature_enabled[feature] = False
         await client._enable_feature(feature)
+
+
+def deliver(client: IoTHubModuleClient, request: MethodRequest) -> None:
+    """Send a method request up through the SDK, as if the hub had sent it."""
+    stage = find_stage(client, IoTHubMQTTTranslationStage)
+    pipeline_thread.invoke_on_pipeline_thread_nowait(stage.send_event_up)(MethodRequestEvent(request))
+
+
+def shut_down(client: IoTHubModuleClient) -> None:
+    """Leave the hub and end the client's threads; blocks, since the SDK's own way to do it waits for its handlers.
+
+    Raises:
+        Exception: the SDK's.
+    """
+    asyncio.run(client.shutdown())
 
 
 def parse_payload(payload: bytes) -> Any:

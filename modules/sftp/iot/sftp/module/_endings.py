@@ -1,0 +1,60 @@
+"""When the module ended itself because of the hub, kept in the state directory: it must not do so too often."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FILE = "endings"
+FEW = 3  # short lives that may follow each other
+RECENT = 3600.0  # seconds; what is older does not count
+LONG_LIFE = 660.0  # seconds: the edge agent forgets a module's restarts once it has run for ten minutes
+
+
+class Endings:
+    """Says whether the module may end itself now.
+
+    The edge agent starts a module that ended again, at most 20 times, and forgets those that lie before ten minutes of
+    running. So a few short lives may follow each other; then each life is longer than that, and the agent never gives
+    up. Where nothing can be remembered, each is.
+    """
+
+    def __init__(self, state_dir: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Begin to count this life.
+
+        Parameters:
+            state_dir: where the endings of earlier lives are kept.
+            clock: gives seconds of the epoch: lives are compared over restarts.
+        """
+        self._file = state_dir / FILE
+        self._clock = clock
+        self._born = time.monotonic()
+
+    def allow(self) -> bool:
+        """Say whether the module may end itself now; if so, that is remembered for its next lives."""
+        now = self._clock()
+        endings = [moment for moment in self._read() if 0 <= now - moment < RECENT]
+        is_short = time.monotonic() - self._born < LONG_LIFE
+        if is_short and len(endings) >= FEW:
+            return False
+        return self._remember([*endings[1 - FEW :], now]) or not is_short
+
+    def _read(self) -> list[float]:
+        try:
+            return [float(line) for line in self._file.read_text(encoding="ascii").split()]
+        except (OSError, ValueError):
+            return []
+
+    def _remember(self, endings: list[float]) -> bool:
+        new = self._file.with_suffix(".new")
+        try:
+            new.write_text("".join(f"{moment:.0f}\n" for moment in endings), encoding="ascii")
+            os.replace(new, self._file)
+        except OSError:
+            return False
+        return True

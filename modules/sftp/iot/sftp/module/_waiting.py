@@ -1,0 +1,86 @@
+"""Waiting with limits of our own: the SDK has none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+T = TypeVar("T")
+
+PAUSE_FIRST, PAUSE_LONGEST = 1.0, 30.0  # seconds
+
+
+def pauses() -> Iterator[float]:
+    """Give the seconds to wait between attempts, for ever: growing, and never the same on two devices."""
+    pause = PAUSE_FIRST
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+        pause = min(pause * 2, PAUSE_LONGEST)
+
+
+async def within(seconds: float, work: Awaitable[T]) -> T:
+    """Wait for the work, for so long.
+
+    It is left alone afterwards, not cancelled: the SDK completes its futures later, and fails on cancelled ones.
+
+    Raises:
+        TimeoutError: it is not done yet.
+    """
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=seconds)
+    if not task.done():
+        task.add_done_callback(_take_note)
+        message = f"no answer within {seconds:.0f} s"
+        raise TimeoutError(message)
+    return task.result()
+
+
+async def in_thread(function: Callable[[], T], seconds: float) -> T:
+    """Call a function that blocks, in a daemon thread of its own: it may never come back.
+
+    Raises:
+        TimeoutError: it has not come back yet.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(error: BaseException | None, result: T | None) -> None:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type] # there is a result when there is no error
+
+    def call() -> None:
+        error, result = None, None
+        try:
+            result = function()
+        except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
+            loop.call_soon_threadsafe(settle, error, result)
+
+    threading.Thread(target=call, name=function.__name__, daemon=True).start()
+    return await within(seconds, future)
+
+
+def in_words(error: BaseException) -> str:
+    """Word an error of the SDK with its causes, which say more than itself."""
+    words: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(words) < 4:  # noqa: PLR2004 - deeper ones are of no help
+        text = str(cause) or type(cause).__name__
+        if text not in words:
+            words.append(text)
+        cause = cause.__cause__
+    return ": ".join(words)
+
+
+def _take_note(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

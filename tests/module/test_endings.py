@@ -1,0 +1,53 @@
+"""The module may end itself, but not so often that the edge agent gives it up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from iot.sftp.module import _endings
+from iot.sftp.module._endings import FEW, RECENT, Endings
+from iot.sftp.module._loop_watch import watch_loop
+
+
+def test_few_short_lives_may_follow_each_other_and_then_each_is_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [Endings(tmp_path, clock=lambda: 1000.0).allow() for _ in range(FEW + 2)] == [True] * FEW + [False] * 2
+    monkeypatch.setattr(_endings, "LONG_LIFE", 0.0)
+    assert Endings(tmp_path, clock=lambda: 1000.0).allow()
+
+
+def test_what_was_long_ago_does_not_count(tmp_path: Path) -> None:
+    for _ in range(FEW):
+        Endings(tmp_path, clock=lambda: 1000.0).allow()
+    assert Endings(tmp_path, clock=lambda: 1000.0 + RECENT).allow()
+
+
+def test_where_nothing_can_be_remembered_each_life_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Endings(tmp_path / "none").allow()
+    monkeypatch.setattr(_endings, "LONG_LIFE", 0.0)
+    assert Endings(tmp_path / "none").allow()
+
+
+def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path) -> None:
+    (tmp_path / _endings.FILE).write_bytes(b"\xff what")
+    assert Endings(tmp_path).allow()
+
+
+def test_an_event_loop_that_stands_still_is_noticed_and_told_where(caplog: pytest.LogCaptureFixture) -> None:
+    ended = threading.Event()
+
+    async def stands_still() -> None:
+        watch_loop(ended.set, seconds=0.1, rounds=3)
+        await asyncio.sleep(1)  # longer than that, and all is well
+        assert not ended.is_set()
+        time.sleep(30) if not ended.wait(20) else None  # noqa: ASYNC251 - it stands still
+
+    asyncio.run(stands_still())
+    assert ended.is_set()
+    assert "stands_still" in caplog.text
