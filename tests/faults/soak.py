@@ -23,8 +23,8 @@ from tests.faults.faults import FAULTS
 from tests.faults.report import Report
 from tests.faults.scene import SERVERS
 
-ROUND = 600.0  # seconds with one server, or half of a shorter run
-RARE = {"module is told to end": 0.2, "module is killed": 0.2, "certificate authority is changed": 0.1}
+ROUND = 1_800.0  # seconds with one server, or half of a shorter run
+RARE = {"module is told to end": 0.1, "module is killed": 0.1, "certificate authority is changed": 0.1}
 """What ends the module strikes less often than the rest, so that there are long lives to look at."""
 
 
