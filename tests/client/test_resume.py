@@ -21,6 +21,7 @@ from tests.servers import Server
 from tests.victims import victims
 
 from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer, TransferIncomplete, _session
+from iot.sftp.client._cleaning import LATE
 from iot.sftp.client._unfinished import KEPT_FOR, WORTH_KEEPING
 
 SIZE = 4 * 1024 * 1024
@@ -102,6 +103,15 @@ class Work:
 
     def records(self) -> list[Path]:
         return sorted(self.state.iterdir()) if self.state.is_dir() else []
+
+    def break_before_it_was_opened(self) -> Path:
+        """Leave what a try leaves whose request to open the temporary file is under way; return that file's path."""
+        self.break_in_the_middle()
+        self.change_record(whole=0, opened=False)
+        self.session.disconnect()
+        (partial,) = self.partials()
+        partial.unlink()
+        return partial
 
     def change_record(self, **fields: object) -> None:
         (path,) = self.records()
@@ -469,6 +479,42 @@ def test_a_break_while_cleaning_up_leaves_the_rest_to_the_next_connection(
         assert transfer.partials() == transfer.records() == []
 
 
+def test_a_temporary_file_that_comes_late_out_of_a_lost_connection_is_removed_by_a_later_session(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    """A slow link may hold the request to open it while the next session cleans up."""
+    with work(openssh_server, tmp_path, "upload") as transfer:
+        late = transfer.break_before_it_was_opened()
+        transfer.session.exists(".")
+        assert len(transfer.records()) == 1
+        late.write_bytes(b"late")
+        transfer.session.disconnect()
+        transfer.session.exists(".")
+        assert transfer.partials() == transfer.records() == []
+
+
+def test_a_temporary_file_that_comes_after_the_next_try_has_succeeded_is_removed_too(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    with work(openssh_server, tmp_path, "upload") as transfer:
+        late = transfer.break_before_it_was_opened()
+        transfer.again()
+        assert transfer.dest.read_bytes() == NEW
+        late.write_bytes(b"late")
+        transfer.session.disconnect()
+        transfer.session.exists(".")
+        assert transfer.partials() == transfer.records() == []
+
+
+def test_a_temporary_file_that_has_not_come_for_long_is_forgotten(openssh_server: Server, tmp_path: Path) -> None:
+    with work(openssh_server, tmp_path, "upload") as transfer:
+        transfer.break_before_it_was_opened()
+        (record,) = transfer.records()
+        os.utime(record, (time.time() - LATE - 10,) * 2)
+        transfer.session.exists(".")
+        assert transfer.records() == []
+
+
 # --- kill -9 ---------------------------------------------------------------------------------------------------------
 
 
@@ -516,6 +562,8 @@ def test_what_a_killed_process_left_of_a_small_file_is_cleaned_up_at_the_next_st
             others.outcome()
             left += len(transfer.partials())
             assert transfer.dest.read_bytes() in (OLD, NEW[:300_000])
+            for record in transfer.records():  # nothing comes late out of a connection of this machine
+                os.utime(record, (time.time() - LATE - 10,) * 2)
             others.start("exists", ".")
             others.outcome()
             assert transfer.partials() == []

@@ -138,6 +138,13 @@ def test_a_move_in_two_steps_that_is_cut_is_put_right_too(tmp_path: Path, number
         assert set(server.files) <= {"source", "dest"}
 
 
+def test_a_move_in_two_steps_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    with session_with(FaultyServer(extensions=()), tmp_path) as session:
+        session.move_file("source", "dest")
+        assert session.list_files(".") == ["dest"]
+    assert os.listdir(tmp_path / "state") == []
+
+
 class RefusesTheSecondStep(FaultyServer):
     """Lets the old file be put aside, and then refuses to put the new one in its place."""
 

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 from tests.faults.faults import Fault
@@ -22,8 +23,10 @@ REPORT_LIMIT = 60.0  # seconds until the last desired properties are acknowledge
 THREADS_MAXIMUM = 110
 DESCRIPTORS_MAXIMUM = 150
 MEMORY_MAXIMUM = 300 * 1024 * 1024  # bytes
-GROWTH_MAXIMUM = 48 * 1024 * 1024  # bytes, in a life that was long enough to have come to rest before; 33 MiB were seen
-SAMPLES_TO_REST = 12
+GROWTH_MAXIMUM = 48 * 1024 * 1024  # bytes, in the second half of a life: what allocators keep is reached in the first
+SHORT_LIFE = 24  # samples
+SAMPLES = 4  # of which the median is taken, as the calls of each step are others
+OPEN_EVERY = 3.0  # seconds
 
 
 @dataclass
@@ -35,13 +38,13 @@ class Life:
     descriptors: list[int] = field(default_factory=list)
 
     def growth(self) -> dict[str, float]:
-        """Return how much more it used in the end than after its first steps; nothing of a short life."""
-        if len(self.memory) < 2 * SAMPLES_TO_REST:
+        """Return how much more it used in the end than after half of its steps; nothing of a short life."""
+        half = len(self.memory) // 2
+        if half < SHORT_LIFE // 2:
             return {}
         samples = {"memory": self.memory, "threads": self.threads, "descriptors": self.descriptors}
-        third = SAMPLES_TO_REST // 3
         return {
-            name: statistics.median(values[-third:]) - statistics.median(values[SAMPLES_TO_REST - third :][:third])
+            name: statistics.median(values[-SAMPLES:]) - statistics.median(values[half - SAMPLES : half])
             for name, values in samples.items()
         }
 
@@ -115,16 +118,16 @@ class Checker:
         roots = scene.local, scene.remote
         records = scene.edge.state_directory / "transfers"
         end = time.monotonic() + CLEAN_LIMIT
-        asked = False
+        again = 0.0
         while left := [
             *(path for root in roots for path in root.rglob(".iot-sftp-*")),
-            *records.glob("*.transfer"),
+            *(record for record in records.glob("*.transfer") if not _looks_again(record)),
         ]:
             if time.monotonic() > end:
                 return [f"left behind: {path}" for path in left]
-            if not asked:
-                asked = True
+            if time.monotonic() >= again:
                 self._open_anew()
+                again = time.monotonic() + OPEN_EVERY
             time.sleep(0.2)
         return []
 
@@ -201,3 +204,12 @@ class Checker:
             "bytes more than before": (life.growth().get("memory", 0), GROWTH_MAXIMUM),
         }
         return [f"the module has {count} {name}" for name, (count, maximum) in used.items() if count > maximum]
+
+
+def _looks_again(record: Path) -> bool:
+    """Tell whether a record is of a temporary file that was not there, and may come out of a lost connection yet."""
+    try:
+        progress = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(progress["direction"] == "upload" and not progress["opened"] and not progress["aside"])

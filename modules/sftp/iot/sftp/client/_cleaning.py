@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._terms import Server
     from iot.sftp.client._unfinished import Unfinished
 
+LATE = 900.0  # seconds that a server may take to carry out what it was asked over a connection that is lost to us
+
 
 def clean_up_locally(unfinished: Unfinished) -> None:
     """Remove what downloads have left that nobody goes on with."""
@@ -23,10 +25,14 @@ def clean_up_locally(unfinished: Unfinished) -> None:
 def clean_up_remotely(unfinished: Unfinished, remote: RemoteFiles, server: Server) -> None:
     """Remove what uploads to a server have left that nobody goes on with, and finish replacements cut in the middle.
 
+    A temporary file that is not there may come yet, out of a connection that was slow and is lost to us but not to the
+    server: the record stays, and later sessions look again.
+
     Raises:
         SFTPError: the connection has broken again.
     """
     for record, progress in unfinished.abandoned("upload"):
         if progress.server == list(server):
-            upload.remove_abandoned(remote, progress)
-            record.forget()
+            gone = upload.remove_abandoned(remote, progress)
+            if gone or record.age > LATE:
+                record.forget()

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import threading
 import time
@@ -45,6 +46,7 @@ class Progress:
         dest: the destination's name or path.
         temporary: the name or path under which the bytes are collected.
         source: what tells this source from another, and from itself when it has changed.
+        opened: whether the server has said that the temporary file is open.
         whole: how many bytes from the beginning on are proven to be there.
         aside: the path under which the old file is kept while it is being replaced in two steps.
     """
@@ -55,6 +57,7 @@ class Progress:
     directory: str = ""
     temporary: str = ""
     source: list[str | int] = field(default_factory=list)
+    opened: bool = False
     whole: int = 0
     aside: str = ""
 
@@ -70,6 +73,13 @@ class Record:
         self._unfinished = unfinished
         self._name = name
         self._descriptor = descriptor
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written; endless for one that is in memory alone, so that these do not pile up."""
+        if self._descriptor is None or self._name in self._unfinished.remembered:
+            return math.inf
+        return time.time() - os.fstat(self._descriptor).st_mtime
 
     def load(self) -> Progress | None:
         """Return how far an earlier transfer to this destination came, if there was one."""

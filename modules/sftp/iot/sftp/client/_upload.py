@@ -13,6 +13,7 @@ import posixpath
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import (
@@ -113,6 +114,7 @@ class _Run:
         earlier = self._earlier()
         try:
             handle = self._open(earlier)
+            self._progress.opened = True
             resumed = self._progress.whole
             if asked is not None and self._remote.is_directory(asked, self._dest):
                 self._remote.send(Kind.CLOSE, string(handle))
@@ -141,8 +143,15 @@ class _Run:
             put_back(self._remote, earlier.aside, self._dest)
         if earlier.source == self._progress.source and WORTH_KEEPING <= earlier.whole <= self._before.st_size:
             return earlier
-        remove_temporary(self._remote, earlier)
+        self._remove(earlier)
         return None
+
+    def _remove(self, earlier: Progress) -> None:
+        """Remove an earlier temporary file; one that may come yet gets a record of its own."""
+        if not remove_temporary(self._remote, earlier):
+            key = remote_key(self._terms, earlier.temporary)
+            with self._terms.unfinished.held(key, earlier.temporary) as record:
+                record.save(replace(earlier, whole=0, aside=""))
 
     def _open(self, earlier: Progress | None) -> bytes:
         if earlier is not None:
@@ -151,7 +160,7 @@ class _Run:
             if handle is not None:
                 return handle
             self._progress.whole = 0
-            remove_temporary(self._remote, earlier)
+            self._remove(earlier)
         self._progress.temporary = posixpath.join(posixpath.dirname(self._dest), temporary_name())
         self._record.save(self._progress)
         try:
@@ -317,8 +326,8 @@ class _Run:
                     self._record.forget()
 
 
-def remove_temporary(remote: RemoteFiles, progress: Progress) -> None:
-    """Remove what an upload has collected, if it is there and the server lets us.
+def remove_temporary(remote: RemoteFiles, progress: Progress) -> bool:
+    """Remove what an upload has collected, if the server lets us; return `False` if it may come yet.
 
     Raises:
         ConnectionLost, DeadlineExceeded: it may be there still.
@@ -328,15 +337,22 @@ def remove_temporary(remote: RemoteFiles, progress: Progress) -> None:
             remote.remove(progress.temporary)
         except (ConnectionLost, DeadlineExceeded):
             raise
+        except NotFound:
+            return progress.opened  # else the server may still be asked for it, by what a lost connection holds
         except SFTPError as error:
             logger.debug("%r cannot be removed: %s", progress.temporary, error)
+    return True
 
 
-def remove_abandoned(remote: RemoteFiles, progress: Progress) -> None:
-    """Remove what an upload has left that nobody goes on with, and finish a replacement that was cut in its middle."""
+def remove_abandoned(remote: RemoteFiles, progress: Progress) -> bool:
+    """Remove what an upload has left that nobody goes on with, and finish a replacement that was cut in its middle.
+
+    Returns:
+        whether nothing can be left; `False` where the temporary file may come yet.
+    """
     if progress.aside:
         put_back(remote, progress.aside, progress.dest)
-    remove_temporary(remote, progress)
+    return remove_temporary(remote, progress)
 
 
 def _compare(moved: int, size: int | None, path: str) -> None:
