@@ -55,9 +55,12 @@ def test_a_session_that_is_kept_alive_stays_open(server: Server) -> None:
 def test_a_session_that_nobody_uses_is_closed_and_opened_again(server: Server) -> None:
     limits = TimeLimits(keep_alive=0, idle=0.3)
     with session_of(server, time_limits=limits) as session:
-        session.connect()
+        shown = session.connect()
+        connection = session._connection
         assert wait_until_closed(session, 5) < 2
         assert not session.is_connected()
+        assert connection is not None
+        assert connection.info == shown  # also where it ended before anybody looked
         assert session.exists(".")
 
 

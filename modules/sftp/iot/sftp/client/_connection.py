@@ -126,9 +126,13 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     One channel is for quick calls. Transfers borrow their own, so that they do not hold quick calls up; where the
     server grants no further channel, they share the first one.
+
+    Attributes:
+        info: what the server showed of itself when the connection was opened; it can be read after the end, too.
     """
 
     _transport: Transport | None
+    info: ServerInfo
 
     def __init__(
         self,
@@ -175,12 +179,14 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                 if MIXES_UP_CHANNELS in self._live_transport.remote_version:
                     budget.most = 0
                 self._quick = self._open_channel(deadline)
+                self.info = self._shown()
         except BaseException as error:
             reason = self._connect_reason(error, deadline)
             self.close(reason)
             if reason is error or not isinstance(error, Exception):
                 raise
             raise reason from error
+        self._last_use = time.monotonic()  # opening it may have taken longer than an idle session lasts
         self._keeper.start()
 
     def __del__(self) -> None:
@@ -196,9 +202,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         """Whether the connection has not been seen to break."""
         return self._failure is None and not self._quick.closed and self._live_transport.is_active()
 
-    @property
-    def info(self) -> ServerInfo:
-        """What the server showed of itself."""
+    def _shown(self) -> ServerInfo:
         transport = self._live_transport
         cipher, _ = self.active_ciphers
         key: paramiko.PKey = transport.get_remote_server_key()
