@@ -137,6 +137,47 @@ def test_a_key_that_cannot_be_written_is_kept_while_the_process_lives(
     again.check(other)
 
 
+def test_a_key_that_could_not_be_written_is_written_as_soon_as_that_works(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    known = tmp_path / "file" / "known_hosts"
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            HostKeyPolicy("host", 22, known_hosts=known).check(key)
+        assert caplog.text.count("kept until this process ends") == 1
+        (tmp_path / "file").unlink()
+        for _ in range(3):
+            HostKeyPolicy("host", 22, known_hosts=known).check(key)
+        assert caplog.text.count("Remembered the key") == 1
+    assert known.read_text() == f"host {line(key)}\n"
+    with pytest.raises(HostKeyMismatch):
+        HostKeyPolicy("host", 22, known_hosts=known).check(other)
+
+
+def test_what_is_written_down_counts_for_more_than_what_was_believed_while_it_could_not_be_read(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
+) -> None:
+    known = tmp_path / "known_hosts"
+    known.symlink_to("/proc/self/mem")  # which is there, and cannot be read, not even by root
+    HostKeyPolicy("host", 22, known_hosts=known).check(other)
+    assert known.is_symlink(), "lines that cannot be read are not lost"
+    known.unlink()
+    known.write_text(f"host {line(key)}\n")
+    with pytest.raises(HostKeyMismatch):
+        HostKeyPolicy("host", 22, known_hosts=known).check(other)
+    HostKeyPolicy("host", 22, known_hosts=known).check(key)
+    assert known.read_text() == f"host {line(key)}\n"
+
+
+def test_a_file_that_cannot_be_read_is_not_emptied_by_forgetting(tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        HostKeyPolicy("host", 22, known_hosts=known).forget()
+    assert known.is_symlink()
+
+
 def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(

@@ -138,10 +138,10 @@ class HostKeyPolicy:
             if certificate is not None and self._is_certified(certificate, known, revoked):
                 return
             valid = [entry for entry in known if not entry.marker]
-            if not valid:
-                self._remember(key)
-            elif not any(entry.text == text for entry in valid):
+            if valid and not any(entry.text == text for entry in valid):
                 raise self._mismatch(key, (fingerprint(entry.text) for entry in valid), "known")
+            if not valid or self._is_in_memory(key):
+                self._remember(key)
 
     def forget(self) -> None:
         """Forget the remembered key, so that the next one seen is remembered; never a pinned one.
@@ -152,7 +152,7 @@ class HostKeyPolicy:
             _in_memory.pop((self._known_hosts, self.name), None)
             if self._known_hosts is None or not self._known_hosts.exists():
                 return
-            lines = _lines(self._known_hosts)
+            lines = _read(self._known_hosts)
             kept = [line for line in lines if not any(not entry.marker for entry in _parse(line, self.name))]
             _write(self._known_hosts, kept)
 
@@ -173,29 +173,44 @@ class HostKeyPolicy:
         return refusal is None
 
     def _known(self) -> list[KnownKey]:
-        with _lock:
-            known = list(_in_memory.get((self._known_hosts, self.name), ()))
+        known: list[KnownKey] = []
         for path in (*self._files, *([self._known_hosts] if self._known_hosts else [])):
             for line in _lines(path):
                 known += _parse(line, self.name)
+        if all(entry.marker for entry in known):  # what is written down, and can be read again, counts for more
+            with _lock:
+                known += _in_memory.get((self._known_hosts, self.name), ())
         return known
 
-    def _remember(self, key: paramiko.PKey) -> None:
-        line = f"{self.name} {key.get_name()} {key.get_base64()}"
-        if self._known_hosts is not None:
-            try:
-                self._known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _write(self._known_hosts, [*_lines(self._known_hosts), line])
-            except OSError as error:
-                logger.warning(
-                    "The key %s of %s cannot be remembered in %s (%s): it is kept until this process ends",
-                    key.fingerprint, self.name, self._known_hosts, error.strerror,
-                )  # fmt: skip
-            else:
-                logger.info("Remembered the key %s of %s, seen for the first time", key.fingerprint, self.name)
-                return
+    def _is_in_memory(self, key: paramiko.PKey) -> bool:
         with _lock:
-            _in_memory[self._known_hosts, self.name].add(KnownKey(key.get_name(), key.get_base64()))
+            return _known_key(key) in _in_memory.get((self._known_hosts, self.name), ())
+
+    def _remember(self, key: paramiko.PKey) -> None:
+        """Write a key down; if that fails, keep it in memory, so that the next connection tries again."""
+        place = self._known_hosts, self.name
+        error = None if self._known_hosts is None else self._write_down(key, self._known_hosts)
+        if self._known_hosts is not None and error is None:
+            logger.info("Remembered the key %s of %s, seen for the first time", key.fingerprint, self.name)
+            with _lock:
+                _in_memory.pop(place, None)
+            return
+        if error is not None and not self._is_in_memory(key):
+            logger.warning(
+                "The key %s of %s cannot be remembered in %s (%s): it is kept until this process ends",
+                key.fingerprint, self.name, self._known_hosts, error.strerror,
+            )  # fmt: skip
+        with _lock:
+            _in_memory[place].add(_known_key(key))
+
+    def _write_down(self, key: paramiko.PKey, path: Path) -> OSError | None:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Lines that cannot be read would be lost in a new file
+            _write(path, [*_read(path), f"{self.name} {key.get_name()} {key.get_base64()}"])
+        except OSError as error:
+            return error
+        return None
 
     def _mismatch(self, key: paramiko.PKey, expected: Iterable[str], how: str) -> HostKeyMismatch:
         return HostKeyMismatch(
@@ -251,13 +266,27 @@ def _pin_fingerprint(pin: str) -> str:
     return pin.rstrip("=") if pin.startswith("SHA256:") else fingerprint(pin.split()[1])
 
 
-def _lines(path: Path) -> list[str]:
-    """Return the lines of a file, such that `_write` gives its bytes back, whatever they are."""
+def _known_key(key: paramiko.PKey) -> KnownKey:
+    return KnownKey(key.get_name(), key.get_base64())
+
+
+def _read(path: Path) -> list[str]:
+    """Return the lines of a file, such that `_write` gives its bytes back, whatever they are; none if it is not there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
         lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
-        return lines if lines[-1] else lines[:-1]
     except FileNotFoundError:
         return []
+    return lines if lines[-1] else lines[:-1]
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file; of one that cannot be read none, after a warning."""
+    try:
+        return _read(path)
     except OSError as error:
         logger.warning("The known hosts in %s cannot be read: %s", path, error.strerror)
         return []
