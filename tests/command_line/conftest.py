@@ -32,17 +32,26 @@ class Outcome:
 
 @dataclass
 class Terminal:
-    """Runs `iot-sftp` in a directory, with the variables that name the server."""
+    """Runs `iot-sftp` in a directory, with the variables that name the server.
+
+    No file that it writes may be larger than so many `blocks` of 512 bytes, as on a disk that is full.
+    """
 
     server: Server
     directory: Path
     variables: dict[str, str]
+    blocks: int | None = None
 
     def run(self, *arguments: str, **variables: str) -> Outcome:
+        limit: list[str] = []
+        environment = os.environ | self.variables | variables
+        if self.blocks:
+            limit = ["sh", "-c", 'ulimit -f "$0"; exec "$@"', str(self.blocks)]
+            environment = {name: value for name, value in environment.items() if "COVERAGE" not in name}  # writes too
         done = subprocess.run(
-            [*PROGRAM, *arguments],
+            [*limit, *PROGRAM, *arguments],
             cwd=self.directory,
-            env=os.environ | self.variables | variables,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -66,7 +66,9 @@ def test_what_is_missing_is_named_with_its_option_and_its_variable(terminal: Ter
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--port", "0"), ("--port", "x"), ("--host-key", "SHA256:short"), ("--host", "a b"), ("--hos", "a")]
+    "arguments",
+    [("--port", "0"), ("--port", "x"), ("--host-key", "SHA256:short"), ("--host", "a b"), ("--hos", "a")]
+    + [("--timeout", seconds) for seconds in ("0", "-1", "nan", "inf", "soon")],
 )
 def test_what_can_never_work_has_status_2(terminal: Terminal, arguments: tuple[str, str]) -> None:
     ended = terminal.run("ls", *arguments)
@@ -74,6 +76,22 @@ def test_what_can_never_work_has_status_2(terminal: Terminal, arguments: tuple[s
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.startswith("iot-sftp")
     assert "Traceback" not in ended.err
+
+
+def test_an_option_before_the_command_is_told_where_it_belongs(terminal: Terminal) -> None:
+    ended = terminal.run("--host", "sftp.example.com", "ls")
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "after" in ended.err
+    assert terminal.run("--version").status == 0
+
+
+def test_a_key_file_that_is_none_is_named_also_by_a_path_without_a_slash(terminal: Terminal) -> None:
+    (terminal.directory / "id").write_text("no key")
+    (terminal.directory / "folder").mkdir(exist_ok=True)
+
+    assert "private key cannot be read" in terminal.run("ls", "--key-file", "id").err
+    assert str(terminal.directory / "folder") in terminal.run("ls", "--key-file", "folder").err
 
 
 def test_an_argument_comes_before_its_variable(terminal: Terminal) -> None:

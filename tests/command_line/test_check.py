@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.command_line.conftest import Terminal, terminal_of
 from tests.servers import closes_at_once, free_port, listening, never_answers, openssh, speaks_http
@@ -57,6 +58,53 @@ def test_the_speed_is_measured_with_a_file_that_is_gone_afterwards(terminal: Ter
 
     assert "upload" in told["steps"][-1]["found"]
     assert list((terminal.server.directory / folder).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "blocks, measured",
+    [
+        (1100, "with 0.5 MB"),  # room for the second of the four files that are tried
+        (100, None),  # for none
+    ],
+)
+def test_the_speed_is_measured_with_as_much_as_there_is_room_for_here(
+    terminal: Terminal, folder: str, blocks: int, measured: str | None
+) -> None:
+    terminal.blocks = blocks
+    ended = terminal.run("check", "--json", "--write", folder)
+
+    speed = ended.document["steps"][-1]
+    assert speed["name"] == "speed"
+    if measured is None:
+        assert (ended.status, speed["code"]) == (1, "no_space")
+        assert "TMPDIR" in speed["found"]
+    else:
+        assert ended.status == 0
+        assert speed["found"].endswith(measured)
+    assert "Traceback" not in ended.err
+    assert list((terminal.server.directory / folder).iterdir()) == []
+
+
+def test_a_server_without_room_for_the_file_fails_at_the_speed(tmp_path: Path) -> None:
+    with openssh(tmp_path / "server") as server:
+        assert server.process is not None
+        psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_FSIZE, (8192, psutil.RLIM_INFINITY))
+
+        assert failed_at(terminal_of(server, tmp_path / "here"), "--write", ".") == ("speed", "permission_denied")
+        assert list(server.directory.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_not_made_to_measure_the_speed(terminal: Terminal, folder: str) -> None:
+    assert failed_at(terminal, "--write", f"{folder}/mistyped") == ("speed", "not_found")
+    assert list((terminal.server.directory / folder).iterdir()) == []
+
+
+def test_the_algorithms_are_told_by_their_names(terminal: Terminal) -> None:
+    exchange, key, cipher = terminal.run("check", "--json").document["steps"][3]["found"].split(", ")
+
+    assert exchange.partition("-")[0] in {"curve25519", "mlkem768x25519", "ecdh", "diffie"}
+    assert key in {"ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"}
+    assert cipher.startswith("aes")
 
 
 def test_without_being_asked_nothing_is_written(terminal: Terminal, folder: str) -> None:

@@ -19,7 +19,15 @@ from iot.sftp.client._connection import CIPHERS, MACS
 from iot.sftp.client._credentials import Credentials, authenticate
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._dial import dial, look_up
-from iot.sftp.client._errors import ConnectionLost, SFTPError, Unreachable, Unsupported, from_lower_layer, printable
+from iot.sftp.client._errors import (
+    ConnectionLost,
+    SFTPError,
+    Unreachable,
+    Unsupported,
+    from_lower_layer,
+    from_os_error,
+    printable,
+)
 from iot.sftp.client._host_keys import HostKeyPolicy
 from iot.sftp.client._paramiko import RefusedKeyError, Transport
 from iot.sftp.client._remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
@@ -58,7 +66,7 @@ ADVICE = {
     "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line",
     "authentication": "Check user, password or key; the server's own log tells the reason that it does not tell us",
     "extensions": "Ask the server's administrator whether SFTP is on for this user, and whether the root exists",
-    "speed": "Check whether this user may write in the folder, and whether its disk has space",
+    "speed": "Check whether the folder is there, whether this user may write in it, and whether its disk has space",
 }
 FIRST_SEEN = "Compare it with what the server's administrator tells you, and pin it"
 
@@ -149,7 +157,11 @@ class _Diagnosis:
     def _dial(self) -> tuple[str, str]:
         started = time.monotonic()
         connection = self._dialled()
-        address, port = connection.getpeername()[:2]
+        try:
+            address, port = connection.getpeername()[:2]
+        except OSError as error:  # it is gone already
+            message = "the server accepts the connection and resets it at once"
+            raise ConnectionLost(message) from error
         return f"{address} port {port} accepts, after {_milliseconds(time.monotonic() - started)}", ""
 
     def _dialled(self) -> socket.socket:
@@ -211,9 +223,8 @@ class _Diagnosis:
         if not transport.initial_kex_done:
             message = "the server began the key exchange and did not end it in time"
             raise Unreachable(message)
-        exchange = getattr(transport.kex_engine, "name", "key exchange")
         cipher = getattr(transport, "remote_cipher", "no cipher")  # not in its stubs
-        return f"{exchange}, {transport.host_key_type}, {cipher}"
+        return f"{transport.key_exchange}, {transport.host_key_type}, {cipher}"
 
     def _check_key(self) -> tuple[str, str]:
         if self._refused is not None:
@@ -260,34 +271,49 @@ class _Diagnosis:
         )
         if self._write_to is None:
             return found, far
-        up, down = self._transfer_rates(self._write_to)
-        return f"{found}; upload {up / 1e6:.1f} MB/s, download {down / 1e6:.1f} MB/s", far
+        return f"{found}; {self._transfer_rates(self._write_to)}", far
 
-    def _transfer_rates(self, folder: str) -> tuple[float, float]:
-        """Return bytes per second up and down, measured with a file that is deleted afterwards."""
+    def _transfer_rates(self, folder: str) -> str:
+        """Tell how fast it goes up and down, measured with a file that is deleted afterwards."""
+        self._session.stat(folder)  # an upload would make it, where the name is mistyped
         remote = f"{folder.rstrip('/') or '/'}/.iot-sftp-check-{secrets.token_hex(4)}"
-        with tempfile.TemporaryDirectory(prefix="iot-sftp-check-") as directory:
-            try:
-                up, size = self._upload_rate(remote, f"{directory}/up")
-                started = time.monotonic()
-                self._session.download_file(remote, f"{directory}/down", timeout=TRIAL_LIMIT)
-                return up, size / (time.monotonic() - started)
-            finally:
-                with suppress(SFTPError):
-                    self._session.delete_file(remote, timeout=self._settings.time_limits.connect)
+        try:
+            with tempfile.TemporaryDirectory(prefix="iot-sftp-check-") as directory:
+                return self._up_and_down(remote, f"{directory}/trial")
+        except OSError as error:
+            reason = from_os_error(error)
+            message = f"no file to measure with can be made on this machine, see TMPDIR: {reason.message}"
+            raise type(reason)(message) from error
+        finally:
+            with suppress(SFTPError):
+                self._session.delete_file(remote, timeout=self._settings.time_limits.connect)
 
-    def _upload_rate(self, remote: str, source: str) -> tuple[float, int]:
-        rate, size = 0.0, 0
+    def _up_and_down(self, remote: str, trial: str) -> str:
+        up, size = self._upload_rate(remote, trial)
+        os.remove(trial)  # what comes back may need its room
+        started = time.monotonic()
+        self._session.download_file(remote, trial, timeout=TRIAL_LIMIT)
+        down = size / (time.monotonic() - started)
+        return f"upload {up / 1e6:.1f} MB/s, download {down / 1e6:.1f} MB/s, with {size / 1e6:.1f} MB"
+
+    def _upload_rate(self, remote: str, trial: str) -> tuple[float, int]:
+        """Upload more and more, up to what takes its time or is all that there is room for on this machine."""
+        rate, uploaded = 0.0, 0
         for size in TRIALS:
-            with open(source, "wb") as file:
-                file.writelines(os.urandom(TRIALS[0]) for _ in range(size // TRIALS[0]))
+            try:
+                with open(trial, "wb") as file:
+                    file.writelines(os.urandom(TRIALS[0]) for _ in range(size // TRIALS[0]))
+            except OSError:
+                if uploaded:
+                    break
+                raise
             started = time.monotonic()
-            self._session.upload_file(source, remote, timeout=TRIAL_LIMIT)
+            self._session.upload_file(trial, remote, timeout=TRIAL_LIMIT)
             seconds = time.monotonic() - started
-            rate = size / seconds
+            rate, uploaded = size / seconds, size
             if seconds > LONG_ENOUGH:
                 break
-        return rate, size
+        return rate, uploaded
 
     def _hang_up(self) -> None:
         transport, self._transport = self._transport, None

@@ -366,6 +366,7 @@ class Transport(paramiko.Transport):
     clear_to_send: threading.Event  # paramiko's own, declared for the type checker
     clear_to_send_lock: threading.Lock
     farewell: str | None = None
+    key_exchange: str = "no key exchange"  # the name of the one that was agreed on
     _ended_by: Exception | None = None
     _answers_kex_init = False
 
@@ -447,6 +448,9 @@ class Transport(paramiko.Transport):
         super()._send_kex_init()  # type: ignore[misc]
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        kinds: dict[str, type] = self._kex_info  # type: ignore[attr-defined] # not in its stubs
+        names = (name for name, kind in kinds.items() if kind is type(self.kex_engine))
+        self.key_exchange = next(names, self.key_exchange)
         check_numbers(host_key, sig)
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
         key = self.host_key

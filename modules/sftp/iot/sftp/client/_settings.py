@@ -55,9 +55,10 @@ class Secret:
     @property
     def _place(self) -> str:
         """Where the secret is, for messages; hidden if it may be the secret itself, put into the wrong place."""
+        like = "a path with '/'" if self._kind == "file" else "a variable's name"
         looks_right = "/" in self._value if self._kind == "file" else self._value.isidentifier()
         is_place = looks_right and self._value.isprintable() and "-----BEGIN" not in self._value
-        return self._value if is_place else "(not shown, since it does not look like the name of one)"
+        return self._value if is_place else f"(not shown, since it does not look like {like})"
 
     def _read_variable(self) -> str:
         if self._kind == "text":

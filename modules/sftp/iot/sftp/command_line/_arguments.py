@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, NoReturn
 
 from iot.sftp.client import __version__
@@ -15,6 +16,7 @@ REFUSAL = (
     "a secret is no argument: every user of this machine can read it. Set IOT_SFTP_PASSWORD or IOT_SFTP_PASSPHRASE, "
     "name a file with --password-file or --passphrase-file, or type the password when it is asked for"
 )
+OF_THE_PROGRAM = ("-h", "--help", "--version")
 EXIT_STATUS = "exit status: 0 done, 1 not done, 2 not understood, 130 ended by Ctrl-C, 143 by SIGTERM"
 
 
@@ -29,6 +31,8 @@ class Parser(argparse.ArgumentParser):
         """Return what was said; leave the program with status 2 where it cannot be understood."""
         if any(argument.partition("=")[0] in SECRETS for argument in arguments):
             self.error(REFUSAL)
+        if arguments and arguments[0].startswith("-") and arguments[0] not in OF_THE_PROGRAM:
+            self.error("a command comes first, and its options after it: iot-sftp ls --host HOST")
         return self.parse_args(arguments)
 
     def error(self, message: str) -> NoReturn:
@@ -86,10 +90,21 @@ def _common() -> Parser:
     server.add_argument("--known-hosts", metavar="FILE", help="in which keys of servers are remembered")
     server.add_argument("--root", metavar="FOLDER", help="of the server, that paths are taken inside of")
     common.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="for each operation, and for each step of check"
+        "--timeout", type=_seconds, metavar="SECONDS", help="for each operation, and for each step of check"
     )
     common.add_argument("--json", action="store_true", help="one JSON document to standard output")
     return common
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        message = f"must be a number of seconds above 0, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
 
 
 def _transfer() -> Parser:

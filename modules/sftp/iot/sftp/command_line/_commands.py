@@ -91,7 +91,7 @@ def _transfer(
 def mv(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
     """Move a file on the server."""
     atomic = session.move_file(arguments.source, arguments.dest, timeout=arguments.timeout)
-    _done(arguments, f"{arguments.source} is {arguments.dest} now", atomic=atomic)
+    _done(arguments, f"moved: {arguments.source} -> {arguments.dest}", atomic=atomic)
 
 
 def rm(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import SFTPError, SFTPSession
@@ -110,6 +111,8 @@ class _Signals:
 
 
 def _show_warnings() -> None:
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # they are for whoever writes programs
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("iot-sftp: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

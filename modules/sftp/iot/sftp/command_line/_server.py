@@ -73,7 +73,7 @@ def _pins(texts: list[str]) -> tuple[str, ...]:
 
 
 def _file(path: str | None) -> Secret | None:
-    return Secret.from_file(Path(path).expanduser()) if path else None
+    return Secret.from_file(Path(path).expanduser().absolute()) if path else None
 
 
 def _secret(name: str, given: Callable[[str], str | None], variables: Mapping[str, str]) -> Secret | None:
