@@ -37,7 +37,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.command_line import _running_module
 from iot.sftp.command_line._running_module import steps_of_module
-from iot.sftp.module import _check_server
+from iot.sftp.module import _check_server, _check_socket
 from iot.sftp.module._check_server import CONNECTIONS, DIAGNOSES, CheckServer
 from iot.sftp.module._check_socket import ANSWER_MAXIMUM, NAME, REQUEST_MAXIMUM, connect, line, places
 
@@ -124,6 +124,13 @@ def check(state: Path, *arguments: str) -> Outcome:
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def until_there(path: Path) -> None:
+    end = time.monotonic() + 20
+    while not path.is_socket():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def left_by_a_killed_process(state: Path) -> None:
@@ -362,6 +369,29 @@ def test_where_no_socket_can_be_made_there_is_one_warning_and_nothing_else(
     assert record.levelname == "WARNING"
     assert str(state / "nowhere") in record.getMessage()
     assert str(temporary) in record.getMessage()
+
+
+def test_a_socket_that_was_taken_away_is_made_again(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_check_socket, "LOOK_EVERY", 1)
+    with serving(state):
+        state.rename(state.with_name("away"))
+        in_state, in_temporary = places(state)
+        until_there(in_temporary / NAME)
+        assert "DNS" in check(state).out
+        in_temporary.rename(in_temporary.with_name("away"))
+        state.mkdir()
+        until_there(in_state / NAME)
+        assert "DNS" in check(state).out
+
+
+def test_a_socket_that_could_not_be_made_is_made_later(
+    state: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_check_server, "LOOK_EVERY", 0.05)
+    temporary.rmdir()
+    with serving(state / "nowhere"):
+        (state / "nowhere").mkdir()
+        until_there(places(state / "nowhere")[0] / NAME)
 
 
 def test_a_server_that_was_never_started_can_be_stopped(state: Path) -> None:

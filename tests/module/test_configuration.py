@@ -57,7 +57,7 @@ class Device:
     async def _never_told(_message: Any, _output: str) -> None:
         raise AssertionError("nothing ends here")
 
-    def apply(self, version: int, **sections: Any) -> None:
+    def apply(self, version: int, /, **sections: Any) -> None:
         self.configuration.apply({"$version": version, "$metadata": {}, **sections})
 
     @property

@@ -248,6 +248,27 @@ def test_a_file_that_is_full_says_so_and_is_well_again_when_there_is_room(tmp_pa
     assert told[-1] is None
 
 
+def test_a_file_that_is_full_can_be_read_and_stays_in_trouble_until_something_was_written(tmp_path: Path) -> None:
+    told: list[SFTPError | None] = []
+    journal = Journal(tmp_path, told.append, size_maximum=100_000)
+    journal.add(record_of(1))
+    with pytest.raises(NoSpace):
+        journal.add(record_of(2, details={"x": "y" * 100_000}))
+    assert journal.get("task-1") is not None
+    assert journal.add(record_of(1)) is None
+    assert [type(trouble) for trouble in told] == [NoSpace, type(None)]
+
+    with pytest.raises(NoSpace):
+        journal.add(record_of(2, details={"x": "y" * 100_000}))
+    journal.unfinished()
+    journal.prune()
+    assert told[-1] is not None
+    journal.try_again()
+    journal.try_again()
+    assert [type(trouble) for trouble in told[2:]] == [NoSpace, type(None)]
+    assert journal.find_request("") is None
+
+
 def test_a_directory_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     journal = Journal(tmp_path / "file" / "state")

@@ -348,6 +348,7 @@ def test_a_folder_that_is_made_later_or_anew_is_watched(
     monkeypatch.setattr(rules_module, "PAUSE_FIRST", 0.1)
     device.have(upload(remote, source="later", every=1))
     device.until(lambda: device.rules.statuses()["up"].code == "not_found")
+    assert str(device.rules.statuses()["up"].message).startswith("'later': ")
     for turn in (1, 2):
         (device.root / "later").mkdir()
         put(device.root / "later", f"{turn}-a", b"1")
@@ -415,6 +416,17 @@ def test_a_state_directory_that_cannot_be_written_is_named_and_nothing_is_sent_u
     device.until(lambda: device.rules.statuses()["up"].code is not None)
     assert files_of(remote) == {}
     assert str(device.state) in (device.rules.statuses()["up"].message or "")
+
+
+def test_a_memory_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
+    sent = Sent(tmp_path / "state")
+    sent.of("a").note("1", 1, None)
+    (tmp_path / "state").rename(tmp_path / "away")
+    memory = sent.of("a")
+    assert not memory.knows("1", 1, None)
+    memory.note("2", 1, None)
+    sent.close()
+    assert Sent(tmp_path / "state").of("a").knows("2", 1, None)
 
 
 def test_the_memory_of_a_rule_holds_no_more_than_the_folder(tmp_path: Path) -> None:

@@ -331,6 +331,15 @@ def test_a_task_that_was_interrupted_lets_the_others_go_on(device: Device) -> No
     assert order == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("a", 2)]
 
 
+@pytest.mark.parametrize("failures, longest", [(1, 2), (2, 4), (3, 8), (4, 16), (7, 100), (1_000, 100)])
+def test_pauses_double_from_the_first_to_the_longest_and_are_not_the_same_everywhere(
+    failures: int, longest: float
+) -> None:
+    pauses = [Pauses(2, 100).after(failures) for _ in range(200)]
+    assert longest / 2 <= min(pauses) < max(pauses) <= longest
+    assert max(pauses) - min(pauses) > longest / 4
+
+
 def test_a_file_that_keeps_changing_is_given_up(device: Device) -> None:
     tries = []
 
@@ -445,6 +454,23 @@ def test_calls_that_never_end_to_come_do_not_starve_tasks(device: Device) -> Non
 
 
 # --- restarts and the journal
+
+
+def test_a_task_that_does_not_let_itself_be_interrupted_does_not_hold_up_the_modules_end(device: Device) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(_: Job) -> Outcome:
+        begun.set()
+        go_on.wait(SOON)
+        return Outcome(Progress(0))
+
+    tasks = device.start(work)
+    submit(tasks)
+    assert begun.wait(SOON)
+    before = time.monotonic()
+    tasks.stop(0.2)
+    assert 0.2 <= time.monotonic() - before < SOON / 2
+    go_on.set()
 
 
 def test_what_was_interrupted_by_the_modules_end_goes_on_in_its_order(device: Device) -> None:

@@ -164,6 +164,7 @@ def test_what_fails_is_told_with_its_reason(hurried: LocalEdge, remote: Path) ->
     task_id = begin(hurried, "download_file", source=f"{remote.name}/none", dest="none")
     status = end_of(hurried, task_id)
     assert (status["status"], status["result"], status["code"]) == ("Failed", False, "not_found")
+    assert status["message"].startswith(f"'{remote.name}/none': ")
     assert message_of(hurried, task_id).properties["$.mid"] == f"{task_id}-Failed"
     outside = begin(hurried, "upload_file", source="../secret", dest=f"{remote.name}/x")
     assert end_of(hurried, outside)["code"] == "path_not_allowed"
@@ -327,6 +328,7 @@ def test_folders_go_both_ways_with_counts_and_failures(hurried: LocalEdge, remot
     assert len(list((remote / "done").iterdir())) == 20
     none = end_of(hurried, begin(hurried, "download_files", source=f"{remote.name}/none", dest="back"))
     assert (none["status"], none["code"]) == ("Failed", "not_found")
+    assert none["message"].startswith(f"'{remote.name}/none': ")
 
 
 def test_a_repeat_gives_the_same_task_and_the_first_outcome(hurried: LocalEdge, remote: Path) -> None:

@@ -27,6 +27,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.module._check_socket import (
     CHECK_LIMIT,
+    LOOK_EVERY,
     REQUEST_MAXIMUM,
     ROOT,
     Listener,
@@ -80,16 +81,14 @@ class CheckServer:
         self._diagnoses = threading.BoundedSemaphore(DIAGNOSES)
         self._stopping = threading.Event()
         self._listener: Listener | None = None
+        self._warned = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to serve. What is in the way is one warning in the log, and nothing else."""
+        """Begin to serve. What is in the way is one warning in the log, and it is tried again until that is gone."""
         self._listener = self._listening()
-        if self._listener is not None:
-            self._thread = threading.Thread(
-                target=self._serve, args=(self._listener,), name="check-server", daemon=True
-            )
-            self._thread.start()
+        self._thread = threading.Thread(target=self._serve, name="check-server", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Serve no more, and take the socket away."""
@@ -99,15 +98,29 @@ class CheckServer:
                 self._listener.socket.shutdown(socket.SHUT_RDWR)  # which ends the waiting for a connection
             self._thread.join(STOP_LIMIT)
 
-    def _serve(self, listener: Listener) -> None:
-        with closing(listener):
-            while not self._stopping.is_set():
-                try:
-                    connection, _ = listener.socket.accept()
-                except OSError:  # the end, or no descriptor is left
-                    self._stopping.wait(ACCEPT_PAUSE)
-                else:
-                    self._begin(connection)
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            if self._listener is None:
+                self._stopping.wait(LOOK_EVERY)
+                self._listener = self._listening()
+            elif self._listener.can_be_reached:
+                self._accept(self._listener.socket)
+            else:  # the directory was taken away, with the socket in it
+                self._listener.close()
+                self._listener = self._listening()
+        if self._listener is not None:
+            self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Wait for a connection, for a while, and see to it."""
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # nobody came
+            pass
+        except OSError:  # the end, or no descriptor is left
+            self._stopping.wait(ACCEPT_PAUSE)
+        else:
+            self._begin(connection)
 
     def _listening(self) -> Listener | None:
         reasons = []
@@ -116,7 +129,9 @@ class CheckServer:
                 return Listener(directory)
             except OSError as error:
                 reasons.append(f"{directory}: {error.strerror or error}")
-        _log.warning("iot-sftp check cannot ask this module, as no socket can be made: %s", "; ".join(reasons))
+        level = logging.DEBUG if self._warned else logging.WARNING
+        self._warned = True
+        _log.log(level, "iot-sftp check cannot ask this module, as no socket can be made: %s", "; ".join(reasons))
         return None
 
     def _begin(self, connection: socket.socket) -> None:

@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import struct
 import tempfile
 from contextlib import suppress
@@ -28,14 +29,21 @@ WAITING = 16  # connections in the kernel's queue
 REQUEST_MAXIMUM = 1024  # bytes of the one line that is asked
 ANSWER_MAXIMUM = 64 * 1024  # bytes of a line that is answered
 CHECK_LIMIT = 120.0  # seconds for all steps
+LOOK_EVERY = 5  # seconds that an accept waits: then it is looked whether the socket is still there
 
 ROOT = 0
+# Seconds and microseconds: socket(7), SO_RCVTIMEO. Who waits with a time limit of Python's is not woken by a shutdown
+_TIME = struct.Struct("@2l")
 _CREDENTIALS = struct.Struct("3i")  # of a peer: process, user, group; see unix(7)
 
 
 def places(state_dir: Path) -> tuple[Path, Path]:
     """Return the directories in which the socket may be: in the state directory, or else in the temporary one."""
-    return state_dir / DIRECTORY, Path(tempfile.gettempdir(), f"iot-sftp-{DIRECTORY}-{os.geteuid()}")
+    try:
+        temporary = tempfile.gettempdir()
+    except FileNotFoundError:  # it looks for one that can be written: on a full disk there is none
+        temporary = "/tmp"  # noqa: S108 - who makes the directory in there, and who owns it, is checked
+    return state_dir / DIRECTORY, Path(temporary, f"iot-sftp-{DIRECTORY}-{os.geteuid()}")
 
 
 class Listener:
@@ -50,6 +58,7 @@ class Listener:
         Raises:
             OSError: nothing can be made there, or the directory is somebody else's.
         """
+        self._path = directory / NAME
         self._place = _made(directory)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -59,12 +68,21 @@ class Listener:
             self.socket.bind(_address(self._place, new))
             os.chmod(new, SOCKET_MODE, dir_fd=self._place)
             self._file = os.stat(new, dir_fd=self._place)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(LOOK_EVERY, 0))
             self.socket.listen(WAITING)
             os.rename(new, NAME, src_dir_fd=self._place, dst_dir_fd=self._place)
         except BaseException:
             self.socket.close()
             os.close(self._place)
             raise
+
+    @property
+    def can_be_reached(self) -> bool:
+        """Whether the socket is still where it was made, or another process's that has taken its place."""
+        try:
+            return stat.S_ISSOCK(os.stat(self._path).st_mode)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Listen no more, and take the socket away, unless another process has put its own in its place."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iot.sftp.module._logging import LEVELS
+from iot.sftp.module._state_directory import try_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,6 @@ EDGE_VARIABLES = (
 )
 DEVELOPMENT_VARIABLES = ("EdgeHubConnectionString", "EdgeModuleCACertificateFile")
 
-TRIAL_SIZE = 4096  # bytes, a block of usual file systems
 METRICS_PORT, PORT_MAXIMUM = 9600, 65535
 
 
@@ -110,7 +109,7 @@ def _port(variables: Mapping[str, str]) -> int | None:
 def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:
     """Log what is wrong with a directory, if anything is; the module goes on, and each call tries anew."""
     try:
-        _try_to_write(directory)
+        try_to_write(directory)
     except OSError as error:
         owner, group = os.geteuid(), os.getegid()
         made = f"made on the host with: sudo install -d -o {owner} -g {group} DIRECTORY"
@@ -131,10 +130,3 @@ def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None
             fault = f"nothing can be written in {directory} ({error.strerror})"
             remedy = f"{host_side}: ls -ld DIRECTORY; df -h DIRECTORY"
         _log.warning("%s: %s, so %s. %s", variable, fault, consequence, remedy)
-
-
-def _try_to_write(directory: Path) -> None:
-    """Write to a file that is gone at once: modes tell of no full disk and no read-only mount."""
-    with tempfile.TemporaryFile(dir=directory, prefix=".iot-sftp-", buffering=0) as file:
-        os.pwrite(file.fileno(), bytes(TRIAL_SIZE), 0)
-    os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))  # to list it, another permission is needed

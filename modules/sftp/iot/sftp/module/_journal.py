@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import NoSpace, PermissionDenied, SFTPError, from_os_error
+from iot.sftp.client import PermissionDenied, SFTPError
+from iot.sftp.module._state_directory import inode, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -213,6 +214,13 @@ class Journal:
 
     # --- the file
 
+    def try_again(self) -> None:
+        """After a trouble with the file, write to it and so find out whether that is over."""
+        if self._in_trouble:
+            with self._transaction(durable=True) as connection:
+                _write_request(connection, "", Request(""))
+                connection.execute("DELETE FROM requests WHERE request_id = ''")
+
     def close(self) -> None:
         """Close the file; a later call opens it again."""
         with self._lock, suppress(sqlite3.Error):
@@ -253,6 +261,7 @@ class Journal:
         with self._lock:
             try:
                 connection = self._opened()
+                changes = connection.total_changes
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -264,13 +273,14 @@ class Journal:
                     raise
             except FAILURES as error:
                 raise self._trouble(error) from error
-            if self._in_trouble:
+            if self._in_trouble and connection.total_changes > changes:  # what is full can be read nevertheless
                 self._in_trouble = False
+                _log.info("the journal can be written again")
                 self._tell(None)
 
     def _opened(self) -> sqlite3.Connection:
         """Return the connection to the file that is there, opening it if need be."""
-        if self._connection is not None and _inode(self._path) != self._inode:
+        if self._connection is not None and inode(self._path) != self._inode:
             _log.error("the journal %s was taken away: a new one is begun", self._path)
             self.close()
         if self._connection is None:
@@ -281,7 +291,7 @@ class Journal:
                     raise
                 self._set_aside(str(error))
                 self._connection = self._open()
-            self._inode = _inode(self._path)
+            self._inode = inode(self._path)
             self.generation += 1
         return self._connection
 
@@ -308,21 +318,13 @@ class Journal:
         if _is_damage(error):
             with suppress(OSError):
                 self._set_aside(str(error))
-        named = self._named(error)
+        named = why_unusable(self._path.parent, "for the journal", error)
+        self.close()  # what was wrong with it may be gone when it is opened again
         if not self._in_trouble:
             _log.error("the journal cannot be used: %s", named.message)
         self._in_trouble = True
         self._tell(named)
         return named
-
-    def _named(self, error: Exception) -> SFTPError:
-        if isinstance(error, OSError):
-            reason, words = type(from_os_error(error)), error.strerror or "no reason given"
-        else:
-            words = str(error)
-            reason = NoSpace if "full" in words else PermissionDenied
-            self.close()  # what was wrong with it may be gone when it is opened again
-        return reason(f"the module's state directory {self._path.parent} cannot be used for the journal: {words}")
 
     def _set_aside(self, why: str) -> None:
         """Give the file another name, and keep only the last ones of those."""
@@ -361,13 +363,6 @@ def _version(connection: sqlite3.Connection) -> int:
     if version > VERSION:
         raise sqlite3.DatabaseError(f"it is of version {version}, and this module knows version {VERSION}")
     return version
-
-
-def _inode(path: Path) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return -1
 
 
 def _row(record: Record) -> list[object]:

@@ -28,12 +28,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from iot.sftp.module._repeats import Repeats
+from iot.sftp.module._waiting import ABANDONED
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
     from types import TracebackType
     from typing import Any
+
+    from iot.sftp.client import SFTPError
 
     ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None]
     _StreamHandler = logging.StreamHandler[TextIO]
@@ -142,6 +145,14 @@ def shortened(text: str, maximum: int) -> str:
     return text if len(text) <= maximum else f"{text[:maximum]}… ({len(text) - maximum} more)"
 
 
+def told(error: SFTPError) -> str:
+    """Return what an error says, with the path that it is about."""
+    if error.path is None:
+        return error.message
+    path = shortened(printable(error.path), PATH_SHOWN)
+    return error.message if f"'{path}'" in error.message else f"'{path}': {error.message}"
+
+
 class LineFormatter(logging.Formatter):
     """Formats a record, its trace included, as one line."""
 
@@ -175,7 +186,11 @@ class LineHandler(_StreamHandler):
 
 
 def log_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what asyncio would print over several lines."""
+    """Log what asyncio would print over several lines, but not that something is gone which was given up before."""
+    task: asyncio.Task[Any] | None = context.get("task")
+    if task is not None and task.get_name() == ABANDONED:
+        _log.debug("in the event loop: %s", context.get("message"))
+        return
     error = context.get("exception")
     trace = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
     _log.error("in the event loop: %s", context.get("message"), exc_info=trace)

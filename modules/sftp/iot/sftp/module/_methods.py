@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from iot.sftp.client import InvalidRequest, SFTPError, TooLarge, UnknownMethod
-from iot.sftp.module._logging import printable, shortened
+from iot.sftp.module._logging import printable, shortened, told
 from iot.sftp.module._requests import (
     CopyRequest,
     DeleteRequest,
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 RESPONSE_MAXIMUM = 128 * 1024  # bytes, IoT Hub's limit for the payload of a direct method's response
 LISTED_MAXIMUM = RESPONSE_MAXIMUM // len('"a", ') + 1  # paths: so many never fit, however short they are
 MESSAGE_MAXIMUM = 2_000  # characters
-PATH_SHOWN = 200  # characters of a path in a message
 TASKS_SHOWN = 500  # in a listing: as many as may fit
 ACCEPTED = 202  # it became a task (RFC 9110, section 15.3.3)
 
@@ -245,14 +244,10 @@ def accepted(task_id: str) -> Response:
 def refused(name: str, error: SFTPError) -> Response:
     """Word the answer to a call that was not carried out."""
     method = METHODS.get(name)
-    message = error.message
-    if error.path is not None:
-        path = shortened(printable(error.path), PATH_SHOWN)
-        message = message if f"'{path}'" in message else f"'{path}': {message}"
     payload = {
         "result": method.failed if method is not None else False,
         "code": error.code,
-        "message": shortened(printable(message), MESSAGE_MAXIMUM),
+        "message": shortened(printable(told(error)), MESSAGE_MAXIMUM),
     }
     return Response(error.status, payload, error.code)
 

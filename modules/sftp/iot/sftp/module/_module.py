@@ -162,7 +162,9 @@ class Module:
         self._announcer.wake()
 
     def _show_journal(self, trouble: SFTPError | None) -> None:
-        if trouble is not None:
+        if trouble is None:
+            self._announcer.wake()  # what could not be noted as told, or not be read, is gone on with
+        else:
             self._note_failure("journal", trouble.code, trouble.message)
 
         def show() -> None:

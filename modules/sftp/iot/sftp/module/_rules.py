@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, Interruption, NotFound, SFTPError
-from iot.sftp.module._logging import about, printable, shortened, subject
+from iot.sftp.module._logging import about, printable, shortened, subject, told
 from iot.sftp.module._slots import Kind
 from iot.sftp.module._tallies import Tally
 from iot.sftp.module._tasks import NO_WAY
@@ -265,7 +265,7 @@ class _Runner:
             self._is_careful = True
             self._settle(moved[0], code=self.status.code, message=self.status.message, due=0.0)
         except SFTPError as error:
-            self._fail(moved[0], error.code, error.message)
+            self._fail(moved[0], error.code, told(error))
         except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
             _log.exception("a defect")
             self._fail(moved[0], Internal.code, "a defect of the module, which its log describes")

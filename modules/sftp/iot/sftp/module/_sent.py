@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import NoSpace, PermissionDenied, SFTPError, from_os_error
+from iot.sftp.module._state_directory import inode, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,7 @@ class Sent:
         self._path = directory / NAME
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
 
     def of(self, *what: object) -> Memory:
         """Return the memory of a rule: `what` tells the server, the direction and the folders from others.
@@ -78,13 +79,16 @@ class Sent:
         """
         with self._lock:
             try:
+                if inode(self._path) != self._inode:  # it was taken away: what is written there is lost
+                    self._close()
                 if self._connection is None:
                     self._connection = self._open()
+                    self._inode = inode(self._path)
                 with self._connection as connection:
                     yield connection
             except (sqlite3.Error, OSError) as error:
                 self._close()
-                raise self._named(error) from error
+                raise why_unusable(self._path.parent, "to remember what was sent", error) from error
 
     def _close(self) -> None:
         with suppress(sqlite3.Error):
@@ -120,13 +124,6 @@ class Sent:
             connection.close()
             raise
         return connection
-
-    def _named(self, error: sqlite3.Error | OSError) -> SFTPError:
-        if isinstance(error, OSError):
-            reason, words = type(from_os_error(error)), error.strerror or "no reason given"
-        else:
-            reason, words = NoSpace if "full" in str(error) else PermissionDenied, str(error)
-        return reason(f"the state directory {self._path.parent} cannot be used to remember what was sent: {words}")
 
 
 class Memory:

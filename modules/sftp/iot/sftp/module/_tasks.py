@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Busy, DeadlineExceeded, Internal, Interruption, SFTPError, TransferIncomplete
 from iot.sftp.module._journal import Record
-from iot.sftp.module._logging import about, printable, shortened, subject
+from iot.sftp.module._logging import about, printable, shortened, subject, told
 from iot.sftp.module._slots import Kind
 from iot.sftp.module._task_status import Rate, document, short_id, unknown
 
@@ -263,9 +263,8 @@ class Tasks:
             return []
         try:
             records = self._journal.newest(limit, after)
-        except SFTPError:  # what has not ended is known nevertheless
-            with self._changed:
-                records = [task.record for task in reversed(self._live.values())][:limit]
+        except SFTPError:
+            records = self._newest_in_memory(limit, after)
         with self._changed:
             return [self._shown(record.task_id) or document(record) for record in records]
 
@@ -330,6 +329,15 @@ class Tasks:
             self._changed.wait_for(lambda: not self._running, max(0.0, end - time.monotonic()))
         self._threads.shutdown(wait=False)
         self._journal.close()
+
+    def _newest_in_memory(self, limit: int, after: str | None) -> list[Record]:
+        """Return those tasks that are known without the journal: what has not ended, or ended without it."""
+        with self._changed:
+            known = self._unsaved | {name: task.record for name, task in self._live.items()}
+        records = sorted(known.values(), key=lambda record: record.accepted, reverse=True)
+        names = [record.task_id for record in records]
+        first = 0 if after is None else names.index(after) + 1 if after in names else len(names)
+        return records[first : first + limit]
 
     def _shown(self, task_id: str) -> dict[str, Any] | None:
         task = self._live.get(task_id)
@@ -415,7 +423,7 @@ class Tasks:
             self._note(task, outcome.progress)
             code, message = outcome.code, outcome.message
         except SFTPError as error:
-            code, message = error.code, error.message
+            code, message = error.code, told(error)
         except Exception:  # noqa: BLE001 - whatever it is, the task has an end that is told
             _log.exception("a defect")
             code, message = Internal.code, f"a defect of the module, which its log describes at task {record.task_id}"
@@ -555,18 +563,21 @@ class Tasks:
 
     def _next_moment(self, now: float) -> float:
         """Return when there is something to do, after what was due at `now`."""
-        moments = [task.again for task in self._pausing]
+        moments = [self._journal_again, *(task.again for task in self._pausing)]
         moments += [task.ends for task in self._live.values() if not task.stopped_for]
         if self._ready:
             moments.append(self._way_again)
-        if self._unsaved or not self._loaded:
-            moments.append(self._journal_again)
         # No later than in a while: other calls may have found that the journal is another one
         return min([now + JOURNAL_PAUSE, *(moment for moment in moments if moment > now)])
 
     def _look_after_journal(self) -> None:
         """Load the journal once it can be read; write down what could not be; fill a file that was begun anew."""
         if time.monotonic() < self._journal_again:
+            return
+        try:
+            self._journal.try_again()
+        except SFTPError:
+            self._journal_again = time.monotonic() + JOURNAL_PAUSE
             return
         if not self._loaded:
             self._load()
