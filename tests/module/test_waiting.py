@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import logging
 import threading
 
 import pytest
 from azure.iot.device import exceptions
 
+from iot.sftp.module._logging import log_loop_exception
 from iot.sftp.module._waiting import PAUSE_LONGEST, in_thread, in_words, pauses, within
 
 
@@ -30,6 +33,25 @@ def test_work_that_takes_too_long_is_left_alone_and_not_cancelled() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(scenario())
+
+
+def test_work_that_was_left_alone_goes_with_its_client_and_alarms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """As with the calls of a client of the SDK that another one takes the place of."""
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(log_loop_exception)
+
+        async def never() -> None:
+            await asyncio.get_running_loop().create_future()
+
+        with pytest.raises(TimeoutError):
+            await within(0.01, never())
+        gc.collect()
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(scenario())
+    (record,) = (record for record in caplog.records if "destroyed" in record.message)
+    assert record.levelno == logging.DEBUG
 
 
 def test_work_in_time_gives_its_result_or_its_error() -> None:

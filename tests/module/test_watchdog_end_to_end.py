@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Iterator
@@ -72,6 +73,24 @@ def test_a_token_that_is_refused_for_good_ends_it(own_address: str) -> None:
         wait_for_end(edge)
 
 
+def test_a_connack_that_never_comes_ends_it(own_address: str) -> None:
+    released = asyncio.Event()
+
+    async def say_nothing(*_arguments: object) -> None:
+        await released.wait()
+
+    async def release() -> None:
+        released.set()
+
+    with device(own_address, connect=2.0) as edge:
+        broker: Any = edge._runtime.hub._broker
+        broker._authenticate = say_nothing
+        edge.disconnect_module()
+        wait_for_log(edge, "the module ends to be started anew: no connection to the edge hub for", 60)
+        wait_for_end(edge)
+        edge._run(release())
+
+
 def test_twin_calls_that_are_never_answered_end_it(own_address: str) -> None:
     with device(own_address) as edge:
         tap = Tap(edge)
@@ -100,5 +119,17 @@ def test_an_sdk_whose_threads_hang_ends_it(own_address: str) -> None:
         ".submit(threading.Event().wait)).start()"
     )
     with device(own_address, prepare, connect=2.0, subscribe=2.0, create=3.0) as edge:
+        wait_for_log(edge, "made anew: nothing gets through it any more", 60)
+        wait_for_end(edge)
+
+
+def test_a_method_handler_that_has_gone_quiet_ends_it(own_address: str) -> None:
+    """The connection is there and the hub acknowledges everything, but the SDK's thread that calls handlers is gone."""
+    prepare = (
+        "import threading; from azure.iot.device.iothub.aio import loop_management as management; "
+        "loop = lambda: management.loops['CLIENT_HANDLER_RUNNER_LOOP']; "
+        "threading.Timer(5, lambda: loop().call_soon_threadsafe(loop().stop)).start()"
+    )
+    with device(own_address, prepare, subscribe=2.0) as edge:
         wait_for_log(edge, "made anew: nothing gets through it any more", 60)
         wait_for_end(edge)

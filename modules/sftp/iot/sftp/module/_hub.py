@@ -121,6 +121,7 @@ class Hub:
         self._unanswered = 0  # twin calls in a row
         self._silent_since: float | None = None  # when the first of them began
         self._has_answered = False  # whether any was answered in this life
+        self._deaf_since: float | None = None  # when the first pulse began that was not felt
         self._pulse: MethodRequest | None = None  # the request that is on its way to ourselves
         self._felt = asyncio.Event()
         self.reconnects = 0  # connections after one that broke
@@ -252,7 +253,7 @@ class Hub:
 
     async def _feel_pulse(self) -> None:
         """Subscribe again, which the hub acknowledges and may have forgotten; and send a method through the SDK."""
-        client, reason = self._connected_client(), ""
+        client, reason, began = self._connected_client(), "", time.monotonic()
         for _ in range(PULSE_TRIES):
             try:
                 await within(self._limits.subscribe, subscribe(client, (*TWIN, *METHODS)))
@@ -263,9 +264,12 @@ class Hub:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is no good sign
                 reason = in_words(error)
             else:
+                self._deaf_since = None
                 return
             if not self.is_connected:
                 return
+        if self._deaf_since is None:
+            self._deaf_since = began
         self._disbelieve(f"nothing gets through it any more: {reason}")
 
     async def _ask_twin(self, work: Awaitable[T]) -> T:
@@ -312,10 +316,18 @@ class Hub:
             raise HubLost(message) from error
 
     def _give_up_on_silence(self) -> None:
-        """Raise `HubLost` if the hub, which had answered, has not for long; new connections have not helped."""
-        seconds = 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
-        if self._has_answered and seconds > self._limits.give_up and self._may_end():
-            message = f"no answer about the twin for {seconds:.0f} s"
+        """Raise `HubLost` if the hub, which had answered, has not for long; or if no method gets through the SDK.
+
+        New clients have not helped: the SDK's threads are the process's, and a new process has new ones.
+        """
+        silent, deaf = (
+            0.0 if since is None else time.monotonic() - since for since in (self._silent_since, self._deaf_since)
+        )
+        if self._has_answered and silent > self._limits.give_up and self._may_end():
+            message = f"no answer about the twin for {silent:.0f} s"
+            raise HubLost(message)
+        if deaf > self._limits.give_up and self._may_end():
+            message = f"no method has got through the SDK for {deaf:.0f} s"
             raise HubLost(message)
 
     async def _until(self, holds: Callable[[], object], limit: float) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSE_FIRST, PAUSE_LONGEST = 1.0, 30.0  # seconds
+ABANDONED = "abandoned"  # the name of a task that nobody waits for any more; it may go with the client that it is of
 
 
 def pauses() -> Iterator[float]:
@@ -36,6 +37,8 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
     await asyncio.wait({task}, timeout=seconds)
     if not task.done():
         task.add_done_callback(_take_note)
+        if isinstance(task, asyncio.Task):
+            task.set_name(ABANDONED)
         message = f"no answer within {seconds:.0f} s"
         raise TimeoutError(message)
     return task.result()
