@@ -11,6 +11,7 @@ import pytest
 
 from iot.sftp import client
 from iot.sftp.client import Cancelled, SFTPError
+from iot.sftp.module._advice import ADVICE
 from iot.sftp.module._request_ids import RequestIdConflict
 from iot.sftp.module._tasks import INTERRUPTED, NO_WAY
 
@@ -27,6 +28,10 @@ ROWS = [
     for severity, cell in re.findall(r"^\| ([234]) \| (`.*?`) \| ", PAGE, re.MULTILINE)
     for text in re.findall(r"`([^`]+)`", cell)
 ]
+RUNBOOKS = {
+    re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-"): text  # as GitHub makes anchors
+    for title, text in re.findall(r"^### ([^\n]*)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
 
 
 def logged() -> Iterator[tuple[str, str]]:
@@ -62,6 +67,16 @@ def test_every_error_has_its_row_and_no_other_has() -> None:
 
 def test_what_is_tried_again_is_what_tasks_try_again() -> None:
     assert {code for code, again in CODES.items() if again == "yes"} == NO_WAY | INTERRUPTED
+
+
+@pytest.mark.parametrize("code", sorted(ADVICE))
+def test_what_an_advice_names_is_named_by_the_row_of_the_page_or_by_the_runbook_that_it_leads_to(code: str) -> None:
+    (row,) = re.findall(rf"^\| `{code}` \| .*$", PAGE, re.MULTILINE)
+    runbooks = [RUNBOOKS[anchor] for anchor in re.findall(r"\]\(#([\w-]+)\)", row)]
+    names = re.findall(r"\b[a-z]+_[a-z_]+\b|(?<=\")\w+(?=\")|(?<=\bsftp\.)\w+|(?<=\btransfers\.)\w+", ADVICE[code])
+
+    for name in names:
+        assert re.search(rf"\b{name}\b", "\n".join([row, *runbooks])), name
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])

@@ -57,6 +57,12 @@ def _then(value: object) -> str | dict[str, str]:
     raise PydanticCustomError("then", 'must be "keep", "delete" or {"move": "folder"}')
 
 
+def _always(value: object) -> bool:
+    if value is not True:
+        raise PydanticCustomError("always", "must be true")
+    return True
+
+
 Id = Annotated[str, PlainValidator(_id)]
 Then = Annotated[str | dict[str, str], PlainValidator(_then)]
 
@@ -114,7 +120,7 @@ class FolderRequest(CopyRequest):
     if_exists: Literal["replace", "skip", "skip_same"] = "replace"
     then: Then = "keep"
     min_age: Annotated[float, PlainValidator(_age)] = 0.0
-    background: Literal[True] = True
+    background: Annotated[bool, PlainValidator(_always)] = True
     time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
 
 
