@@ -15,10 +15,12 @@ SIBLINGS := .venv-siblings
 BENCH := .venv-bench
 FUZZ_OPTIONS ?= --seconds 60
 FUZZ := .venv-fuzz
+MUTANTS_OPTIONS ?=
+MUTANTS := .venv-mutants
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test test-faults soak bench fuzz lint images manifest dashboard reference format requirements clean
+.PHONY: help demo test test-faults soak bench fuzz mutants lint images manifest dashboard reference format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -49,6 +51,10 @@ bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; BE
 
 fuzz: $(FUZZ)/.made ## search for input that breaks us, a minute for each target; FUZZ_OPTIONS=--help tells more
 	$(FUZZ)/bin/python -m fuzzing $(FUZZ_OPTIONS)
+
+mutants: $(MUTANTS)/.made $(ENVIRONMENT)/.dev ## change the core in one place after the other: do its tests notice? MUTANTS_OPTIONS=--help
+	tools/install-test-servers
+	PYTHONPATH=tools $(MUTANTS)/bin/python -m mutants $(MUTANTS_OPTIONS)
 
 lint: $(ENVIRONMENT)/.dev ## check style and types
 	$(BIN)/ruff check
@@ -85,10 +91,11 @@ requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
 	$(PIN) $(AS_TESTED) --group localedge --output-file requirements/demo.txt
 	$(PIN) --constraint requirements/dev.txt pyproject.toml --group bench --output-file requirements/bench.txt
 	$(PIN) $(AS_TESTED) --group fuzz --output-file requirements/fuzz.txt
+	$(PIN) --group mutants --output-file requirements/mutants.txt
 	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
 
 clean: ## remove everything that was made here
-	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) $(MUTANTS) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf modules/sftp/*.egg-info
 
@@ -122,6 +129,10 @@ $(BENCH)/.made: requirements/build.txt requirements/bench.txt pyproject.toml too
 $(FUZZ)/.made: requirements/build.txt requirements/fuzz.txt pyproject.toml tools/make-environment
 	tools/make-environment $(FUZZ) requirements/fuzz.txt
 	$(FUZZ)/bin/python -m pip install -qq --no-input --no-index --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(MUTANTS)/.made: requirements/build.txt requirements/mutants.txt tools/make-environment
+	tools/make-environment $(MUTANTS) requirements/mutants.txt
 	@touch $@
 
 # The wheel that a release publishes and a sibling distribution in one environment: pip's resolver accepts the two

@@ -17,8 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import iot.sftp.client as library
-from iot.sftp.client import Internal, NotFound, SFTPError, from_os_error
-from iot.sftp.client._errors import LOWER_LAYER_REASONS, StatusReply, from_lower_layer, from_status, printable
+from iot.sftp.client import Internal, NoSpace, NotFound, SFTPError, Unreachable, from_os_error
+from iot.sftp.client._errors import (
+    LOWER_LAYER_REASONS,
+    NETWORK_ERRORS,
+    StatusReply,
+    from_lower_layer,
+    from_status,
+    printable,
+)
 from iot.sftp.client._pysftp import pysftp
 
 # The table of the contract.
@@ -156,6 +163,7 @@ def test_the_words_of_a_server_count_only_where_its_status_says_nothing(status: 
 
 
 def test_a_text_from_outside_is_cut_only_where_it_is_too_long() -> None:
+    assert printable("ab", 5) == "ab"
     assert printable("abcde", 5) == "abcde"
     assert printable("abcdef", 5) == "abcd…"
 
@@ -200,3 +208,31 @@ def test_an_error_reads_as_one_line() -> None:
 
 def test_a_local_refusal_that_has_no_number_is_named() -> None:
     assert from_os_error(OSError("odd")).code == "permission_denied"
+
+
+def test_a_servers_own_words_are_told_where_it_has_any() -> None:
+    assert str(from_status(StatusReply(3, "read-only export"))).endswith("(it said 'read-only export')")
+    assert "(" not in from_status(StatusReply(3, "")).message
+
+
+def test_the_lower_layers_own_words_are_told_where_they_say_more_than_the_class() -> None:
+    assert from_lower_layer(paramiko.SSHException("no banner")).message == "the SSH session broke (no banner)"
+    assert from_lower_layer(paramiko.SSHException()).message == "the SSH session broke"
+    assert from_lower_layer(struct.error("unpack requires a buffer")).message == "the server's answer was not SFTP"
+    reset = ConnectionResetError(errno.ECONNRESET, "reset by peer")
+    assert from_lower_layer(reset).message.endswith("(reset by peer)")
+
+
+@pytest.mark.parametrize("number", sorted(NETWORK_ERRORS - {errno.ETIMEDOUT}))
+def test_a_host_that_no_way_leads_to_is_unreachable(number: int) -> None:
+    error = from_lower_layer(OSError(number, os.strerror(number)))
+    assert isinstance(error, Unreachable)
+    assert error.message == f"there is no way to the host ({os.strerror(number)})"
+
+
+def test_an_error_of_the_local_disk_is_not_taken_for_one_of_the_network() -> None:
+    assert isinstance(from_lower_layer(OSError(errno.ENOSPC, "full")), NoSpace)
+
+
+def test_a_failure_that_was_not_tried_again_tells_of_one_attempt() -> None:
+    assert NotFound("there is none").attempts == 1

@@ -33,6 +33,7 @@ RUN_BY = {
     "make test-faults": "tests/faults/test_faults.py",
     "make soak": "tests/faults/test_soak.py",
     "make dashboard": "tests/frame/test_dashboard.py",
+    "make mutants": "tests/frame/test_mutants.py",
     "make requirements": "tests/frame/test_distribution.py",
     "make": "tests/frame/test_commands.py",
     "python -m localedge.demo": "tests/edge/test_demo.py",

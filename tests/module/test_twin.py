@@ -62,7 +62,20 @@ def test_a_secret_may_be_in_a_file() -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["", [], {}, 5, True, ["a", 1], {"file": ""}, {"file": 5}, {"hunter3": "x"}, {"file": "a", "env": "b"}]
+    "secret",
+    [
+        "",
+        [],
+        {},
+        5,
+        True,
+        ["a", 1],
+        {"file": ""},
+        {"file": 5},
+        {"hunter3": "x"},
+        {"file": "a", "env": "b"},
+        {"dir": "x"},
+    ],
 )
 @pytest.mark.parametrize("key", ["password", "privateKey", "passphrase"])
 def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secret: Any) -> None:
@@ -80,6 +93,8 @@ def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secr
         ({"host": "a b"}, "'host' must be a name or an address, without spaces"),
         ({"host": "a\nb"}, "'host' must be a name or an address, without spaces and control characters"),
         ({"user": "a\0"}, "'user' must hold no NUL character, and no space before or after it"),
+        ({"user": " a"}, "'user' must hold no NUL character, and no space before or after it"),
+        ({"user": "a "}, "'user' must hold no NUL character, and no space before or after it"),
         ({"user": "\ud800"}, "'user' must hold no lone surrogates"),
         ({"port": "22"}, "'port' must be a whole number"),
         ({"port": 0}, "'port' must be greater than or equal to 1"),
@@ -119,6 +134,10 @@ def test_the_way_to_log_in_is_told_and_nothing_secret() -> None:
 
 def test_transfers_have_defaults_and_bounds() -> None:
     assert read_desired({"transfers": {}}).transfers.value == TransfersSection()
+    assert TransfersSection().as_properties() == {"concurrency": 2, "verify": "size"}
+    limited = read_desired({"transfers": {"bandwidthLimit": 1000}}).transfers.value
+    assert limited is not None
+    assert limited.as_properties() == {"concurrency": 2, "verify": "size", "bandwidthLimit": 1000}
     assert read_desired({"transfers": {"concurrency": 16, "verify": "size", "bandwidthLimit": None}}).transfers.value
     assert read_desired({"transfers": {"verify": "sha256", "bandwidthLimit": 1}}).transfers.value
     assert (
