@@ -60,6 +60,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     most: dict[str, float] = field(default_factory=dict)
     growth: dict[str, float] = field(default_factory=dict)
+    longest_life: list[float] = field(default_factory=list)  # MiB after each step
 
     def add_step(self, fault: Fault, calls: list[Call], healing: float | None, wrong: list[str]) -> None:
         """Count a fault, the calls around it and what they came to."""
@@ -79,6 +80,7 @@ class Report:
             self._top(self.most, {"steps of one process": len(life.memory)})
             self._top(self.most, {"MiB of memory": max(life.memory) / MIB, "threads": max(life.threads)})
             self._top(self.most, {"descriptors": max(life.descriptors)})
+            self.longest_life = max(self.longest_life, [n / MIB for n in life.memory], key=len)
             growth = life.growth()
             self._top(self.growth, {name: n / MIB if name == "memory" else n for name, n in growth.items()})
 
@@ -100,6 +102,7 @@ class Report:
             "counts": dict(self.counts),
             "most": self.most,
             "growth": self.growth,
+            "MiB of the longest life": self.longest_life,
             "failing connections": self.cycles,
             "wrong": self.wrong,
         }
@@ -123,7 +126,8 @@ class Report:
             "| --- | --- |",
             *(f"| {name} | {count:,} |" for name, count in self.counts.items()),
             *(f"| most {name} | {number:.0f} |" for name, number in self.most.items()),
-            *(f"| {name} more in the end than at rest before, at most | {n:.1f} |" for name, n in self.growth.items()),
+            *(f"| {name} more in the end than in the middle, at most | {n:.1f} |" for name, n in self.growth.items()),
+            f"| MiB of the longest life, from its start, by quarters | {_quarters(self.longest_life)} |",
             *(f"| {line} | |" for line in map(_cycles, self.cycles)),
             "",
             f"**{len(self.wrong)} violations.**",
@@ -150,6 +154,11 @@ def _row(name: str, one: Struck) -> str:
     over = f"{one.most_over:.1f} s" if one.most_over > 0 else "-"
     times = f"{one.longest_answer:.1f} s | {over} | {one.longest_healing:.1f} s"
     return f"| {name} | {one.part} | {one.times} | {one.calls} | {one.unanswered} | {times} |"
+
+
+def _quarters(values: list[float]) -> str:
+    last = len(values) - 1
+    return ", ".join(f"{values[quarter * last // 4]:.0f}" for quarter in range(5)) if values else "-"
 
 
 def _cycles(one: dict[str, Any]) -> str:

@@ -79,3 +79,16 @@ def test_an_end_that_nobody_asked_for_is_found(drive: Drive) -> None:
     (killed,) = (fault for fault in FAULTS if fault.name == "module is killed")
     unexpected = Fault(killed.part, killed.name, killed.course, cuts_off=True)
     assert drive.step(unexpected) == ["the module ended with status -9"]
+
+
+def test_memory_that_is_lost_at_each_step_is_found_and_what_is_kept_for_good_is_not() -> None:
+    lost, kept, short = checking.Life(), checking.Life(), checking.Life()
+    for step in range(80):
+        for life, memory in ((lost, step * 2**21), (kept, min(step, 30) * 2**21)):
+            life.memory.append(memory)
+            life.threads.append(20)
+            life.descriptors.append(20)
+    short.memory += [0] * 10 + [2**30] * 10
+    assert lost.growth()["memory"] > checking.GROWTH_MAXIMUM
+    assert kept.growth() == {"memory": 0, "threads": 0, "descriptors": 0}
+    assert short.growth() == {}
