@@ -139,12 +139,20 @@ def main() -> int:
     return 1 if refused or unreached else 0
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """Read a payload."""
+    payload = json.loads(text)
+    if not isinstance(payload, dict):
+        raise TypeError(text)
+    return payload
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("condition", help="of module twins, such as \"tags.site = 'north'\"; '' for all")
     parser.add_argument("method")
-    parser.add_argument("payload", nargs="?", default={}, type=json.loads, help="a JSON object")
+    parser.add_argument("payload", nargs="?", default={}, type=json_object, help="a JSON object")
     parser.add_argument("--module", default="sftp")
     parser.add_argument("--timeout", type=int, default=25, help="seconds for each module, 5 to 290")
     parser.add_argument("--job", help="read what came of this job, and start none")
@@ -152,6 +160,8 @@ def parse_arguments() -> argparse.Namespace:
         "--again", type=int, default=0, metavar="N", help="up to N further jobs for who was not reached"
     )
     parser.add_argument("--pause", type=float, default=60.0, help="seconds before each of them")
+    if "IOTHUB_CONNECTION_STRING" not in os.environ:
+        parser.error("set IOTHUB_CONNECTION_STRING, as --help shows")
     return parser.parse_args()
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+from typing import Any
 
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod
@@ -41,14 +42,24 @@ def main() -> int:
     return 0 if 200 <= answer.status < 300 else 1  # noqa: PLR2004 - HTTP's successes
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """Read a payload."""
+    payload = json.loads(text)
+    if not isinstance(payload, dict):
+        raise TypeError(text)
+    return payload
+
+
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("device")
     parser.add_argument("method")
-    parser.add_argument("payload", nargs="?", default={}, type=json.loads, help="a JSON object")
+    parser.add_argument("payload", nargs="?", default={}, type=json_object, help="a JSON object")
     parser.add_argument("--module", default="sftp")
     parser.add_argument("--timeout", type=int, default=25, help="seconds for the module, 5 to 290")
+    if "IOTHUB_CONNECTION_STRING" not in os.environ:
+        parser.error("set IOTHUB_CONNECTION_STRING, as --help shows")
     return parser.parse_args()
 
 
