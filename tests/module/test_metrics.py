@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,6 +42,19 @@ PASSWORD = "Tr0ub4dor&3-nobody-may-read-this"
 # A sample as Azure's metrics collector takes it: name, labels with values that are not empty, a finite number, no more
 COLLECTED = re.compile(r'[a-zA-Z_:][\w:]*\{(?:\w+="[^"\\,=]+",?)+\} [\d.eE+-]+')
 SIZE = 250_007
+FEW = 4  # threads that come and go between two looks
+
+# The module as it is, on a device whose file systems do not answer for a directory with a file `answers-not`
+WITH_A_DEAD_DISK = """
+import os, runpy, time
+statvfs = os.statvfs
+def waits_for_the_disk(path):
+    while os.path.exists(f"{path}/answers-not"):
+        time.sleep(0.05)
+    return statvfs(path)
+os.statvfs = waits_for_the_disk
+runpy.run_module("iot.sftp.module", run_name="__main__")
+"""
 
 
 @dataclass
@@ -97,8 +113,16 @@ class Scraped:
 
 
 @contextmanager
-def device(address: str, desired: Mapping[str, Any] | None = None, **environment: str) -> Iterator[LocalEdge]:
-    with LocalEdge(address=address, desired=desired, environment=environment, restart_policy="never") as edge:
+def device(
+    address: str,
+    desired: Mapping[str, Any] | None = None,
+    *,
+    command: Sequence[str] = (sys.executable, "-m", "iot.sftp.module"),
+    **environment: str,
+) -> Iterator[LocalEdge]:
+    with LocalEdge(
+        address=address, desired=desired, environment=environment, command=command, restart_policy="never"
+    ) as edge:
         yield edge
         assert edge.stop_module() == 0
         assert "Traceback" not in edge.module_log
@@ -237,6 +261,70 @@ def test_a_hub_that_is_gone_is_told_while_it_is_and_so_is_its_return(own_address
         assert told.value("sftp_hub_connected") == 1
 
 
+def test_threads_are_told_as_the_operating_system_counts_them(scraped: Scraped) -> None:
+    process = psutil.Process(scraped.edge.module_pid)
+
+    def told_as_counted(told: Scrape) -> bool:
+        return abs(told.value("sftp_process_threads") - process.num_threads()) <= FEW
+
+    before = scrape_until(scraped.port, told_as_counted)
+    with ExitStack() as stack:  # each of these is served by a thread, as long as it is silent
+        for _ in range(CONNECTIONS - 1):
+            stack.enter_context(socket.create_connection(("127.0.0.1", scraped.port)))
+        told = scrape_until(scraped.port, told_as_counted)
+    assert told.value("sftp_process_threads") >= before.value("sftp_process_threads") + CONNECTIONS - 1 - FEW
+
+
+def disks_in(told: Scrape) -> dict[str, tuple[float, float]]:
+    """Return the free bytes and the size of each disk that is told of."""
+    disks = {sample.labels["disk"] for sample in told.families["sftp_disk_free_bytes"].samples}
+    assert disks == {sample.labels["disk"] for sample in told.families["sftp_disk_size_bytes"].samples}
+    names = ("sftp_disk_free_bytes", "sftp_disk_size_bytes")
+    return {disk: (told.value(names[0], disk=disk), told.value(names[1], disk=disk)) for disk in disks}
+
+
+def test_disks_are_told_as_they_are(scraped: Scraped) -> None:
+    directories = {"data": scraped.edge.local_root, "state": scraped.edge.state_directory}
+    told = disks_in(scrape_until(scraped.port, lambda told: disks_in(told).keys() == directories.keys()))
+    for disk, (free, size) in told.items():
+        system = os.statvfs(directories[disk])
+        assert size == system.f_blocks * system.f_frsize
+        assert abs(free - system.f_bavail * system.f_frsize) < size / 100  # others write there as well
+
+
+def test_a_directory_that_is_not_there_has_no_disk_until_it_is_back(own_address: str) -> None:
+    port = free_port()
+    with device(own_address, SFTP_METRICS_PORT=str(port)) as edge:
+        edge.wait_until_connected()
+        scrape_until(port, lambda told: disks_in(told).keys() == {"data", "state"})
+        aside = edge.local_root.rename(edge.local_root.with_name("aside"))
+        scrape_until(port, lambda told: disks_in(told).keys() == {"state"})
+        aside.rename(edge.local_root)
+        scrape_until(port, lambda told: disks_in(told).keys() == {"data", "state"})
+
+
+def test_a_disk_that_does_not_answer_holds_no_scrape_up_and_has_no_value_until_it_does(own_address: str) -> None:
+    port = free_port()
+    command = (sys.executable, "-c", WITH_A_DEAD_DISK)
+    with device(own_address, command=command, SFTP_METRICS_PORT=str(port)) as edge:
+        edge.wait_until_connected()
+        before = scrape_until(port, lambda told: disks_in(told).keys() == {"data", "state"})
+        dead = edge.local_root / "answers-not"
+        dead.touch()
+        for _ in range(3 * FEW):
+            started = time.monotonic()
+            told = scrape(port)
+            assert time.monotonic() - started < 4
+            assert "data" not in disks_in(told)
+            assert told.value("sftp_hub_connected") == 1
+            assert "NaN" not in told.text
+            # One of them waits for the disk, however often somebody scrapes
+            assert told.value("sftp_process_threads") <= before.value("sftp_process_threads") + FEW
+        scrape_until(port, lambda told: disks_in(told).keys() == {"state"})
+        dead.unlink()
+        scrape_until(port, lambda told: disks_in(told).keys() == {"data", "state"})
+
+
 def test_what_a_session_has_done_still_counts_when_another_one_has_replaced_it(
     openssh_server: Server, tmp_path: Path
 ) -> None:
@@ -340,6 +428,22 @@ def test_every_alert_is_in_the_page_with_what_to_do() -> None:
         assert {"expr", "for", "labels", "annotations", "severity", "summary", "description"} <= set(
             re.findall(r"(\w+):", alert)
         )
+
+
+def test_every_metric_that_an_alert_names_is_one_that_the_page_has_azures_collector_take() -> None:
+    (allowed,) = re.findall(r'"AllowedMetrics": \{ "value": "edge\* ([^"]*)" \}', PAGE)
+    assert set(allowed.split()) == set(re.findall(r"\bsftp_\w+", ALERTS))
+
+
+def test_both_disks_are_watched_and_each_leads_to_its_runbook() -> None:
+    (expression,) = re.findall(r"SftpDiskNearlyFull\n\s+expr: (.*)", ALERTS)
+    assert "disk=" not in expression  # so it is about both
+    assert "{{ $labels.disk }}" in ALERTS
+    (row,) = re.findall(r"^\| `SftpDiskNearlyFull` \| .*$", PAGE, re.MULTILINE)
+    assert re.findall(r"`(\w+)`: \[[^]]*\]\(operate\.md#([\w-]+)\)", row) == [
+        ("data", "a-disk-is-full"),
+        ("state", "the-state-directory-is-full-read-only-or-lost"),
+    ]
 
 
 # --- the port

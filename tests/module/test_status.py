@@ -88,6 +88,19 @@ def test_a_file_system_that_does_not_answer_holds_nothing_up_and_is_asked_by_one
     assert disks.free(limit=10)["data"]["free"] > 0
 
 
+def test_a_disk_for_which_no_thread_was_left_is_asked_again_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    disks = Disks({"data": tmp_path})
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert disks.free(limit=10) == {"data": {"path": str(tmp_path), "error": "no thread is left to ask"}}
+    assert disks.free(limit=10)["data"]["free"] > 0
+
+
 # --- the document ----------------------------------------------------------------------------------------------------
 
 

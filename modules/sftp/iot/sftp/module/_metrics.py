@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._environment import Environment
     from iot.sftp.module._hub import Hub
     from iot.sftp.module._rules import Rules
+    from iot.sftp.module._status import Disks
     from iot.sftp.module._tasks import Tasks
     from iot.sftp.module._transfers import Transfers
 
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sources:
-    """The parts that are asked; none of them waits for anything."""
+    """The parts that are asked; none of them waits for anything, but the disks half a second for a file system."""
 
     hub: Hub
     sessions: CurrentSession
@@ -48,6 +49,7 @@ class Sources:
     transfers: Transfers
     tasks: Tasks
     rules: Rules
+    disks: Disks
 
 
 def identity(environment: Environment) -> dict[str, str]:
@@ -111,6 +113,8 @@ class ModuleCollector(Collector):
         yield from self._of_queues()
         yield from self._of_tasks()
         yield from self._of_rules()
+        yield from self._of_process()
+        yield from self._of_disks()
 
     def _of_hub(self) -> Iterator[Metric]:
         hub = self._sources.hub
@@ -172,6 +176,18 @@ class ModuleCollector(Collector):
         states = {(state,): count for state, count in rules.states().items()}
         yield _gauge("sftp_rules", "Rules in force.", states, "state")
         yield _counter("sftp_rule_runs", "Runs of rules that have ended.", rules.runs.counts(), "outcome")
+
+    def _of_process(self) -> Iterator[Metric]:
+        text = "Threads of the process, that of the scrape included."
+        yield _gauge("sftp_process_threads", text, {(): threading.active_count()})
+
+    def _of_disks(self) -> Iterator[Metric]:
+        # An old value would look like a disk that is well: one that does not answer has none
+        told = {(name,): disk for name, disk in self._sources.disks.free().items() if "error" not in disk}
+        text = "What the module may still write on the disk of the files, or of the state directory."
+        yield _gauge("sftp_disk_free_bytes", text, {name: disk["free"] for name, disk in told.items()}, "disk")
+        sizes = {name: disk["total"] for name, disk in told.items()}
+        yield _gauge("sftp_disk_size_bytes", "The size of that disk.", sizes, "disk")
 
 
 def serve(port: int, metrics: Metrics, host: str = "") -> MetricsServer | None:

@@ -99,14 +99,21 @@ class Disks:
         """Return bytes and files that are free, for each directory that answers within `limit` seconds."""
         with self._changed:
             for name in self._directories.keys() - self._asking:
-                self._asking.add(name)
-                self._found.pop(name, None)
-                threading.Thread(target=self._ask, args=(name,), name=f"disk-{name}", daemon=True).start()
+                self._begin_to_ask(name)
             self._changed.wait_for(lambda: self._found.keys() == self._directories.keys(), limit)
             silent = {"error": "the file system does not answer"}
             return {
                 name: {"path": str(path)} | self._found.get(name, silent) for name, path in self._directories.items()
             }
+
+    def _begin_to_ask(self, name: str) -> None:
+        self._found.pop(name, None)
+        try:
+            threading.Thread(target=self._ask, args=(name,), name=f"disk-{name}", daemon=True).start()
+        except RuntimeError:
+            self._found[name] = {"error": "no thread is left to ask"}
+        else:
+            self._asking.add(name)  # the thread takes it out, when we have left the lock
 
     def _ask(self, name: str) -> None:
         found: dict[str, Any]
@@ -132,9 +139,9 @@ class Status:
             directories: whose free space is told, by their names.
         """
         self.failures = Failures()
+        self.disks = Disks(directories or {})
         self._started = time.time()
         self._since = time.monotonic()
-        self._disks = Disks(directories or {})
         self._parts: dict[str, Callable[[], Any]] = {}
 
     def add(self, name: str, tell: Callable[[], Any]) -> None:
@@ -149,7 +156,7 @@ class Status:
             "uptime": round(time.monotonic() - self._since, 1),
             "versions": versions(),
             "process": process(),
-            "disks": self._disks.free(),
+            "disks": self.disks.free(),
         }
         document |= {name: self._told(name) for name in self._parts}
         return _within(document | {"failures": self.failures.newest_first()}, maximum)
