@@ -40,14 +40,15 @@ def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path) -> None:
 
 
 def test_an_event_loop_that_stands_still_is_noticed_and_told_where(caplog: pytest.LogCaptureFixture) -> None:
-    ended = threading.Event()
+    ended, allowed = threading.Event(), iter([False, True])
 
     async def stands_still() -> None:
-        watch_loop(ended.set, seconds=0.1, rounds=3)
+        watch_loop(ended.set, lambda: next(allowed), seconds=0.1, rounds=3)
         await asyncio.sleep(1)  # longer than that, and all is well
         assert not ended.is_set()
         time.sleep(30) if not ended.wait(20) else None  # noqa: ASYNC251 - it stands still
 
     asyncio.run(stands_still())
     assert ended.is_set()
+    assert list(allowed) == []  # it was asked until it might
     assert "stands_still" in caplog.text

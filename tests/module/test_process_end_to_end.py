@@ -17,6 +17,7 @@ import pytest
 from tests.module.conftest import connected, section_of, wait_for_log
 from tests.servers import Relay, Server
 
+from iot.sftp.module._endings import Endings
 from localedge import LocalEdge
 
 LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(DBG|INF|WRN|ERR|FTL)\] .*")
@@ -200,6 +201,21 @@ def test_a_defect_ends_it_with_status_1_and_one_line(own_address: str, part: str
         assert edge.module_exit_statuses == [1]
         (line,) = [line for line in edge.module_log.splitlines() if "what a defect says" in line]
         assert "the module ends to be started anew, after a defect" in line
+
+
+def test_defects_that_follow_each_other_do_not_use_up_the_patience_of_the_edge_agent(
+    own_address: str, tmp_path: Path
+) -> None:
+    endings = Endings(tmp_path)
+    while endings.allow():
+        pass
+    command = (sys.executable, "-c", WITH_A_DEFECT.format(part="Announcer.run").replace("def ", "async def "))
+    with device(own_address, command=command, environment={"SFTP_STATE_DIR": str(tmp_path)}) as edge:
+        wait_for_log(edge, "after a defect")
+        edge.wait_until_connected()
+        assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)  # what still works goes on
+        assert edge.module_exit_statuses == []
+        assert edge.stop_module() == 0
 
 
 def test_a_second_signal_changes_nothing(own_address: str) -> None:

@@ -123,6 +123,25 @@ def test_an_sdk_whose_threads_hang_ends_it(own_address: str) -> None:
         wait_for_end(edge)
 
 
+def test_a_look_that_failed_once_does_not_end_it_later(own_address: str) -> None:
+    """A connection that breaks more often than it is looked at is not the SDK's fault."""
+    prepare = (
+        "import threading, time; from azure.iot.device.iothub.aio import loop_management as management; "
+        "loop = lambda: management.loops['CLIENT_HANDLER_RUNNER_LOOP']; "
+        "threading.Timer(5, lambda: loop().call_soon_threadsafe(time.sleep, 10)).start()"
+    )
+    with device(own_address, prepare, pulse=4.0, subscribe=1.0, give_up=3.0) as edge:
+        wait_for_log(edge, "made anew: nothing gets through it any more", 60)
+        wait_for_log(edge, "connected to the edge hub again", 60)
+        later = time.monotonic() + 5
+        while time.monotonic() < later:
+            edge.wait_until_connected()
+            edge.disconnect_module()
+        assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
+        assert edge.module_exit_statuses == []
+        assert "unknown_method" not in edge.module_log  # a look that comes late is none of the callers' requests
+
+
 def test_a_method_handler_that_has_gone_quiet_ends_it(own_address: str) -> None:
     """The connection is there and the hub acknowledges everything, but the SDK's thread that calls handlers is gone."""
     prepare = (
@@ -132,4 +151,18 @@ def test_a_method_handler_that_has_gone_quiet_ends_it(own_address: str) -> None:
     )
     with device(own_address, prepare, subscribe=2.0) as edge:
         wait_for_log(edge, "made anew: nothing gets through it any more", 60)
+        wait_for_log(edge, "ends to be started anew: no method has got through the SDK at 3 looks in a row", 60)
+        wait_for_end(edge)
+
+
+def test_an_event_loop_that_stands_still_ends_it(own_address: str) -> None:
+    prepare = (
+        "import threading, time; from iot.sftp.module import _loop_watch, _module; "
+        "_loop_watch.watch_loop.__kwdefaults__.update(seconds=0.5, rounds=4); "
+        "stand_still = lambda module: module._loop.call_soon_threadsafe(time.sleep, 60); "
+        "run = _module.Module.run; "
+        "_module.Module.run = lambda module: threading.Timer(5, stand_still, [module]).start() or run(module)"
+    )
+    with device(own_address, prepare) as edge:
+        wait_for_log(edge, "its event loop has stood still for 2 s, here: ", 60)
         wait_for_end(edge)

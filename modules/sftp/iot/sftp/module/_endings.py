@@ -1,4 +1,4 @@
-"""When the module ended itself because of the hub, kept in the state directory: it must not do so too often."""
+"""When the module ended itself, kept in the state directory: it must not do so too often."""
 
 from __future__ import annotations
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._methods import Response
     from iot.sftp.module._waiting import T
 
+PULSE = MethodRequest("", "", None)  # the request that we send through the SDK to ourselves
 PULSE_TRIES = 2
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class HubLimits:
         headstart: for the SDK's own reconnect, as when it renews its token; after 0.02 it tries only every 10.
         pulse: between two looks at a connection that seems to be well.
         unanswered: twin calls in a row, not seconds, after which a connection is not believed any more.
+        unfelt: looks in a row, not seconds, at which no method got through the SDK, until the process ends.
         give_up: until the process ends, when the hub or the SDK refuse or say nothing.
         away: the same, when nobody listens where the hub should be. The edge agent forgets restarts after 600.
     """
@@ -79,6 +81,7 @@ class HubLimits:
     headstart: float = 1.0
     pulse: float = 120.0
     unanswered: int = 3
+    unfelt: int = 3
     give_up: float = 300.0
     away: float = 900.0
 
@@ -121,8 +124,7 @@ class Hub:
         self._unanswered = 0  # twin calls in a row
         self._silent_since: float | None = None  # when the first of them began
         self._has_answered = False  # whether any was answered in this life
-        self._deaf_since: float | None = None  # when the first pulse began that was not felt
-        self._pulse: MethodRequest | None = None  # the request that is on its way to ourselves
+        self._unfelt = 0  # pulses in a row
         self._felt = asyncio.Event()
         self.reconnects = 0  # connections after one that broke
         self.since = time.time()  # when the connection last came or went, in seconds of the epoch
@@ -253,23 +255,21 @@ class Hub:
 
     async def _feel_pulse(self) -> None:
         """Subscribe again, which the hub acknowledges and may have forgotten; and send a method through the SDK."""
-        client, reason, began = self._connected_client(), "", time.monotonic()
+        reason = ""
         for _ in range(PULSE_TRIES):
             try:
+                client = self._connected_client()
                 await within(self._limits.subscribe, subscribe(client, (*TWIN, *METHODS)))
                 self._felt.clear()
-                self._pulse = MethodRequest("", "", None)
-                deliver(client, self._pulse)
+                deliver(client, PULSE)
                 await within(self._limits.subscribe, self._felt.wait())
             except Exception as error:  # noqa: BLE001 - whatever it is, it is no good sign
                 reason = in_words(error)
             else:
-                self._deaf_since = None
                 return
             if not self.is_connected:
                 return
-        if self._deaf_since is None:
-            self._deaf_since = began
+        self._unfelt += 1
         self._disbelieve(f"nothing gets through it any more: {reason}")
 
     async def _ask_twin(self, work: Awaitable[T]) -> T:
@@ -295,7 +295,8 @@ class Hub:
 
     async def _bring_back(self) -> None:
         lost = time.monotonic()
-        self._give_up_on_silence()
+        if self._doubt:  # and not only broken
+            self._give_up_on_silence()
         for pause in pauses():
             try:
                 await self._connect()
@@ -320,14 +321,12 @@ class Hub:
 
         New clients have not helped: the SDK's threads are the process's, and a new process has new ones.
         """
-        silent, deaf = (
-            0.0 if since is None else time.monotonic() - since for since in (self._silent_since, self._deaf_since)
-        )
+        silent = 0.0 if self._silent_since is None else time.monotonic() - self._silent_since
         if self._has_answered and silent > self._limits.give_up and self._may_end():
             message = f"no answer about the twin for {silent:.0f} s"
             raise HubLost(message)
-        if deaf > self._limits.give_up and self._may_end():
-            message = f"no method has got through the SDK for {deaf:.0f} s"
+        if self._unfelt >= self._limits.unfelt and self._may_end():
+            message = f"no method has got through the SDK at {self._unfelt} looks in a row"
             raise HubLost(message)
 
     async def _until(self, holds: Callable[[], object], limit: float) -> None:
@@ -361,7 +360,8 @@ class Hub:
             self._loop.call_soon_threadsafe(self._disbelieve, reason)
 
     def _begin_answer(self, request: MethodRequest, received: float) -> None:
-        if request is self._pulse:
+        self._unfelt = 0
+        if request is PULSE:
             self._felt.set()
             return
         task = self._loop.create_task(self._answer(request, received))

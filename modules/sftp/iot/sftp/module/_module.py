@@ -45,6 +45,7 @@ CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
 END_LIMIT = 1.5  # seconds until what runs in threads has ended
 TWIN_HEADSTART = 5.0  # seconds that methods wait for the first configuration
 TRANSFERS = 2  # at a time, until the twin says otherwise
+END_PAUSE = 10.0  # seconds until it is asked again whether the module may end
 STALE_TRIES = 5  # fetches of a twin that is older than the one that was announced
 
 _log = logging.getLogger(__name__)
@@ -75,8 +76,8 @@ class Module:
         parts = Parts(self._sessions, transfers, self._tasks, status)
         self._dispatcher = Dispatcher(parts, slots, RequestIds(journal))
         survive_broken_connections()
-        endings = Endings(environment.state_dir)
-        self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=endings.allow)
+        self._endings = Endings(environment.state_dir)
+        self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=self._endings.allow)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
         local_files = LocalRoot(environment.local_root, environment.state_dir)
@@ -93,7 +94,9 @@ class Module:
         )
         self._checks = CheckServer(environment.state_dir, lambda: self._configuration.server)
         self._describe(status, slots)
-        sources = Sources(self._hub, self._sessions, self._dispatcher, transfers, self._tasks, self._rules)
+        sources = Sources(
+            self._hub, self._sessions, self._dispatcher, transfers, self._tasks, self._rules, status.disks
+        )
         self._metrics, self._metrics_port = Metrics(sources, identity(environment)), environment.metrics_port
 
     def _describe(self, status: Status, slots: Slots) -> None:
@@ -122,7 +125,7 @@ class Module:
         """Work until `stop`, or until the edge hub is lost; return the exit status."""
         self._loop.set_exception_handler(log_loop_exception)
         _log.info("module sftp %s starts", __version__)
-        watch_loop(self._leave)
+        watch_loop(self._leave, self._endings.allow)
         serve(self._metrics_port, self._metrics)
         self._checks.start()
         stop = asyncio.create_task(self._stop.wait())
@@ -130,21 +133,23 @@ class Module:
         parts = (self._hub.run(), self._follow_twin(), self._reporter.run(), self._announcer.run())
         work = [asyncio.create_task(part) for part in parts]
         await asyncio.wait({stop, *work}, return_when=asyncio.FIRST_COMPLETED)
-        status = 0 if stop.done() else self._explain(work)
+        status = 0 if stop.done() else await self._end(work, stop)
         _log.info("module sftp stops")
         for task in work:
             task.cancel()
         await self._close()
         return status
 
-    def _explain(self, work: list[asyncio.Task[None]]) -> int:
-        for task in work:
-            error = task.exception() if task.done() else None
-            if isinstance(error, HubLost):
-                _log.error("the module ends to be started anew: %s", error)
-            elif error is not None:
-                _log.error("the module ends to be started anew, after a defect: %r", error, exc_info=error)
-        return 1
+    async def _end(self, work: list[asyncio.Task[None]], stop: asyncio.Task[Any]) -> int:
+        """Say why the module ends; return the exit status, after a defect not before the module may end by itself."""
+        (error, *_) = (task.exception() for task in work if task.done())
+        if isinstance(error, HubLost):
+            _log.error("the module ends to be started anew: %s", error)
+            return 1
+        _log.error("the module ends to be started anew, after a defect: %r", error, exc_info=error)
+        while not stop.done() and not self._endings.allow():
+            await asyncio.wait({stop}, timeout=END_PAUSE)  # what still works goes on meanwhile
+        return 0 if stop.done() else 1
 
     async def _close(self) -> None:
         # Ends what runs in the threads, so that those calls are answered before the hub is left
