@@ -202,7 +202,8 @@ def test_a_task_is_cancelled_while_it_runs_and_leaves_nothing_at_its_destination
         assert status["status"] == "Running"
         assert status["started"] is not None
         before = time.monotonic()
-        assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id}) == (200, True)
+        for _ in range(2):  # a repeat of the same call gets the first one's answer
+            assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id, "request_id": task_id}) == (200, True)
         assert time.monotonic() - before < 3
     assert status_of(hurried, task_id)["status"] == "Cancelled"
     assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id}) == (200, False)

@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from iot.sftp.client import InvalidRequest, SFTPError, TooLarge, UnknownMethod
 from iot.sftp.module._logging import printable, shortened, told
 from iot.sftp.module._requests import (
+    CancelRequest,
+    ChangeRequest,
     CopyRequest,
     DeleteRequest,
     FolderRequest,
@@ -169,7 +171,7 @@ def _get_task_status(parts: Parts, request: TaskRequest, _timeout: float) -> dic
     return parts.tasks.status(request.task_id)
 
 
-def _cancel_task(parts: Parts, request: TaskRequest, timeout: float) -> bool:
+def _cancel_task(parts: Parts, request: CancelRequest, timeout: float) -> bool:
     return parts.tasks.cancel(request.task_id, timeout)
 
 
@@ -189,20 +191,20 @@ def _get_status(parts: Parts, _request: Request, _timeout: float) -> dict[str, A
 
 METHODS: Mapping[str, Method] = {
     "is_connected": Method(Request, _is_connected, Lane.CONTROL),
-    "disconnect": Method(Request, _disconnect, Lane.CONTROL),
+    "disconnect": Method(ChangeRequest, _disconnect, Lane.CONTROL, repeatable=True),
     "exists": Method(PathRequest, _exists, Lane.QUICK),
     "download_file": Method(TransferRequest, _download_file, Lane.TRANSFER, repeatable=True),
     "upload_file": Method(TransferRequest, _upload_file, Lane.TRANSFER, repeatable=True),
     "delete_file": Method(DeleteRequest, _delete_file, Lane.QUICK),
     "move_file": Method(CopyRequest, _move_file, Lane.QUICK),
     "list_files": Method(ListRequest, _list_files, Lane.QUICK, failed=None),
-    "test_connection": Method(TestRequest, _test_connection, Lane.QUICK),
+    "test_connection": Method(TestRequest, _test_connection, Lane.QUICK, repeatable=True),
     "download_files": Method(FolderRequest, _only_as_a_task, Lane.TASKS),
     "upload_files": Method(FolderRequest, _only_as_a_task, Lane.TASKS),
-    "get_task_status": Method(TaskRequest, _get_task_status, Lane.TASKS, failed=None),
-    "cancel_task": Method(TaskRequest, _cancel_task, Lane.TASKS),
-    "list_tasks": Method(ListTasksRequest, _list_tasks, Lane.TASKS, failed=None),
-    "get_status": Method(Request, _get_status, Lane.STATUS, failed=None),
+    "get_task_status": Method(TaskRequest, _get_task_status, Lane.TASKS),
+    "cancel_task": Method(CancelRequest, _cancel_task, Lane.TASKS),
+    "list_tasks": Method(ListTasksRequest, _list_tasks, Lane.TASKS),
+    "get_status": Method(Request, _get_status, Lane.STATUS),
 }
 
 

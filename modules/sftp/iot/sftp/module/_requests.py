@@ -138,6 +138,10 @@ class TaskRequest(Request):
     task_id: AnyText
 
 
+class CancelRequest(TaskRequest, ChangeRequest):
+    """An end of a task."""
+
+
 class ListTasksRequest(Request):
     """A listing of tasks, or a page of it: the first `limit` after the task `after`, the newest first."""
 
@@ -145,7 +149,7 @@ class ListTasksRequest(Request):
     after: AnyText | None = None
 
 
-class TestRequest(Request):
+class TestRequest(ChangeRequest):
     """A connection test; `learn` forgets the remembered host key first."""
 
     __test__: ClassVar[bool] = False  # not a test case, in spite of its name
