@@ -186,7 +186,8 @@ def test_a_file_that_is_not_readable_is_set_aside_and_told_about(
 
 
 def test_damage_that_is_found_at_work_is_set_aside_too(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    told: list[SFTPError | None] = []
+    journal = Journal(tmp_path, told.append)
     for number in range(200):
         journal.save(record_of(number))
     with journal._transaction() as connection:
@@ -195,6 +196,7 @@ def test_damage_that_is_found_at_work_is_set_aside_too(tmp_path: Path) -> None:
         journal.get("task-1")
     journal.add(record_of(1))
     assert [record.task_id for record in journal.unfinished()] == ["task-1"]
+    assert ["set aside" in str(trouble) for trouble in told] == [True]  # a loss is not taken back by the next success
 
 
 def test_only_the_last_files_that_were_set_aside_are_kept(tmp_path: Path) -> None:
@@ -258,8 +260,9 @@ def test_a_file_that_is_full_can_be_read_and_stays_in_trouble_until_something_wa
     assert journal.add(record_of(1)) is None
     assert [type(trouble) for trouble in told] == [NoSpace, type(None)]
 
-    with pytest.raises(NoSpace):
-        journal.add(record_of(2, details={"x": "y" * 100_000}))
+    for _ in range(3):  # and is told of once
+        with pytest.raises(NoSpace):
+            journal.add(record_of(2, details={"x": "y" * 100_000}))
     journal.unfinished()
     journal.prune()
     assert told[-1] is not None

@@ -148,8 +148,8 @@ class Journal:
         self._size_maximum = size_maximum
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
-        self._in_trouble = False
+        self._inode: tuple[int, int] | None = None
+        self._trouble_told = ""  # what was told of the file, until something was written to it
         self._ends = 0
         self.generation = 0  # counts the files that were opened: a new one knows nothing of what the last one knew
 
@@ -216,7 +216,7 @@ class Journal:
 
     def try_again(self) -> None:
         """After a trouble with the file, write to it and so find out whether that is over."""
-        if self._in_trouble:
+        if self._trouble_told:
             with self._transaction(durable=True) as connection:
                 _write_request(connection, "", Request(""))
                 connection.execute("DELETE FROM requests WHERE request_id = ''")
@@ -273,8 +273,8 @@ class Journal:
                     raise
             except FAILURES as error:
                 raise self._trouble(error) from error
-            if self._in_trouble and connection.total_changes > changes:  # what is full can be read nevertheless
-                self._in_trouble = False
+            if self._trouble_told and connection.total_changes > changes:  # what is full can be read nevertheless
+                self._trouble_told = ""
                 _log.info("the journal can be written again")
                 self._tell(None)
 
@@ -315,15 +315,16 @@ class Journal:
 
     def _trouble(self, error: Exception) -> SFTPError:
         """Name what is wrong with the file, tell of it, and make ready for another try."""
+        named = why_unusable(self._path.parent, "for the journal", error)
         if _is_damage(error):
             with suppress(OSError):
                 self._set_aside(str(error))
-        named = why_unusable(self._path.parent, "for the journal", error)
+                return named  # the next call begins a new file
         self.close()  # what was wrong with it may be gone when it is opened again
-        if not self._in_trouble:
+        if self._trouble_told != named.message:
             _log.error("the journal cannot be used: %s", named.message)
-        self._in_trouble = True
-        self._tell(named)
+            self._trouble_told = named.message
+            self._tell(named)
         return named
 
     def _set_aside(self, why: str) -> None:
@@ -342,7 +343,7 @@ class Journal:
                     os.unlink(path + ending)
         words = f"the journal is not readable ({why}): it was set aside as {name}, what it held is not known any more"
         _log.error("%s", words)
-        self._in_trouble = False  # so that what follows does not take this back
+        self._trouble_told = ""  # so that what follows does not take this back
         self._tell(PermissionDenied(words))
 
 

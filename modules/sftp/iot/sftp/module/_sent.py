@@ -45,7 +45,7 @@ class Sent:
         self._path = directory / NAME
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._inode = 0
+        self._inode: tuple[int, int] | None = None
 
     def of(self, *what: object) -> Memory:
         """Return the memory of a rule: `what` tells the server, the direction and the folders from others.

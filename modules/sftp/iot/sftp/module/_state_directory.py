@@ -45,12 +45,13 @@ def why_unusable(directory: Path, purpose: str, error: Exception) -> SFTPError:
     return reason(f"the module's state directory {directory} cannot be used {purpose}: {words}")
 
 
-def inode(path: Path) -> int:
-    """Return what tells a file from another one in its place; -1 if there is none."""
+def inode(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one in its place; `None` if there is none."""
     try:
-        return os.stat(path).st_ino
+        status = os.stat(path)
     except OSError:
-        return -1
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _found_by_trial(directory: Path) -> OSError | None:
