@@ -65,7 +65,6 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "tmp"
     directory.mkdir()
     monkeypatch.setenv("TMPDIR", str(directory))
-    monkeypatch.setattr(tempfile, "tempdir", str(directory))
     return directory
 
 
@@ -392,6 +391,17 @@ def test_a_socket_that_could_not_be_made_is_made_later(
     with serving(state / "nowhere"):
         (state / "nowhere").mkdir()
         until_there(places(state / "nowhere")[0] / NAME)
+
+
+def test_a_server_that_waits_for_its_socket_can_be_stopped(state: Path, temporary: Path) -> None:
+    temporary.rmdir()
+    server = CheckServer(state / "nowhere", not_configured)
+    server.start()
+    (state / "nowhere").mkdir()
+    server.stop()
+    assert server._thread is not None
+    assert not server._thread.is_alive()
+    assert list((state / "nowhere").iterdir()) == []
 
 
 def test_a_server_that_was_never_started_can_be_stopped(state: Path) -> None:

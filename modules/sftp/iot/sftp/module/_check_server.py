@@ -93,16 +93,18 @@ class CheckServer:
     def stop(self) -> None:
         """Serve no more, and take the socket away."""
         self._stopping.set()
-        if self._listener is not None and self._thread is not None:
+        listener = self._listener
+        if listener is not None:
             with suppress(OSError):
-                self._listener.socket.shutdown(socket.SHUT_RDWR)  # which ends the waiting for a connection
+                listener.socket.shutdown(socket.SHUT_RDWR)  # which ends the waiting for a connection
+        if self._thread is not None:
             self._thread.join(STOP_LIMIT)
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
             if self._listener is None:
-                self._stopping.wait(LOOK_EVERY)
-                self._listener = self._listening()
+                if not self._stopping.wait(LOOK_EVERY):
+                    self._listener = self._listening()
             elif self._listener.can_be_reached:
                 self._accept(self._listener.socket)
             else:  # the directory was taken away, with the socket in it

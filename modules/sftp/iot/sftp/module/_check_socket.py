@@ -18,7 +18,6 @@ import os
 import socket
 import stat
 import struct
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,16 @@ CHECK_LIMIT = 120.0  # seconds for all steps
 LOOK_EVERY = 5  # seconds that an accept waits: then it is looked whether the socket is still there
 
 ROOT = 0
-# Seconds and microseconds: socket(7), SO_RCVTIMEO. Who waits with a time limit of Python's is not woken by a shutdown
-_TIME = struct.Struct("@2l")
+# Seconds and microseconds: socket(7), SO_RCVTIMEO; another number stands for 64-bit times on 32-bit machines
+# (asm-generic/socket.h). Who waits with a time limit of Python's is not woken by a shutdown.
+_TIME = struct.Struct("@2l" if socket.SO_RCVTIMEO == 20 else "@2q")  # noqa: PLR2004 - see above
 _CREDENTIALS = struct.Struct("3i")  # of a peer: process, user, group; see unix(7)
 
 
 def places(state_dir: Path) -> tuple[Path, Path]:
     """Return the directories in which the socket may be: in the state directory, or else in the temporary one."""
-    try:
-        temporary = tempfile.gettempdir()
-    except FileNotFoundError:  # it looks for one that can be written: on a full disk there is none
-        temporary = "/tmp"  # noqa: S108 - who makes the directory in there, and who owns it, is checked
+    # Not tempfile's: that looks for one that can be written now, as far as to the current directory, which is elsewhere
+    temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - who has made the directory in there is checked
     return state_dir / DIRECTORY, Path(temporary, f"iot-sftp-{DIRECTORY}-{os.geteuid()}")
 
 
