@@ -170,12 +170,25 @@ def test_what_is_written_down_counts_for_more_than_what_was_believed_while_it_co
     assert known.read_text() == f"host {line(key)}\n"
 
 
-def test_a_file_that_cannot_be_read_is_not_emptied_by_forgetting(tmp_path: Path) -> None:
+def test_a_key_that_is_found_written_down_is_not_written_again(key: paramiko.PKey, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     known.symlink_to("/proc/self/mem")
+    HostKeyPolicy("host", 22, known_hosts=known).check(key)
+    known.unlink()
+    known.write_text(f"host {line(key)}\n")
+    HostKeyPolicy("host", 22, known_hosts=known).check(key)
+    assert known.read_text() == f"host {line(key)}\n"
+
+
+def test_forgetting_that_is_refused_forgets_nothing(key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.symlink_to("/proc/self/mem")
+    HostKeyPolicy("host", 22, known_hosts=known).check(key)
     with pytest.raises(OSError, match="Input/output error"):
         HostKeyPolicy("host", 22, known_hosts=known).forget()
     assert known.is_symlink()
+    with pytest.raises(HostKeyMismatch):
+        HostKeyPolicy("host", 22, known_hosts=known).check(other)
 
 
 def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_path: Path) -> None:

@@ -149,12 +149,11 @@ class HostKeyPolicy:
         Files that are only believed are not changed.
         """
         with _locked(self._known_hosts), _lock:
+            if self._known_hosts is not None and self._known_hosts.exists():
+                lines = _read(self._known_hosts)
+                kept = [line for line in lines if not any(not entry.marker for entry in _parse(line, self.name))]
+                _write(self._known_hosts, kept)
             _in_memory.pop((self._known_hosts, self.name), None)
-            if self._known_hosts is None or not self._known_hosts.exists():
-                return
-            lines = _read(self._known_hosts)
-            kept = [line for line in lines if not any(not entry.marker for entry in _parse(line, self.name))]
-            _write(self._known_hosts, kept)
 
     def _is_certified(self, blob: bytes, known: list[KnownKey], revoked: set[str]) -> bool:
         certificate = read_host_certificate(blob)
@@ -177,9 +176,12 @@ class HostKeyPolicy:
         for path in (*self._files, *([self._known_hosts] if self._known_hosts else [])):
             for line in _lines(path):
                 known += _parse(line, self.name)
-        if all(entry.marker for entry in known):  # what is written down, and can be read again, counts for more
-            with _lock:
-                known += _in_memory.get((self._known_hosts, self.name), ())
+        place = self._known_hosts, self.name
+        with _lock:
+            if all(entry.marker for entry in known):
+                known += _in_memory.get(place, ())
+            else:  # what is written down, and can be read again, counts for more
+                _in_memory.pop(place, None)
         return known
 
     def _is_in_memory(self, key: paramiko.PKey) -> bool:
