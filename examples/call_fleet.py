@@ -160,9 +160,10 @@ def parse_arguments() -> argparse.Namespace:
         "--again", type=int, default=0, metavar="N", help="up to N further jobs for who was not reached"
     )
     parser.add_argument("--pause", type=float, default=60.0, help="seconds before each of them")
+    arguments = parser.parse_args()
     if "IOTHUB_CONNECTION_STRING" not in os.environ:
         parser.error("set IOTHUB_CONNECTION_STRING, as --help shows")
-    return parser.parse_args()
+    return arguments
 
 
 if __name__ == "__main__":

@@ -58,9 +58,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("payload", nargs="?", default={}, type=json_object, help="a JSON object")
     parser.add_argument("--module", default="sftp")
     parser.add_argument("--timeout", type=int, default=25, help="seconds for the module, 5 to 290")
+    arguments = parser.parse_args()
     if "IOTHUB_CONNECTION_STRING" not in os.environ:
         parser.error("set IOTHUB_CONNECTION_STRING, as --help shows")
-    return parser.parse_args()
+    return arguments
 
 
 if __name__ == "__main__":

@@ -16,12 +16,10 @@ from localedge import LocalFleet
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(fleet: LocalFleet, example: str, *arguments: str) -> tuple[int, str]:
-    environment = {
-        **os.environ,
-        "IOTHUB_CONNECTION_STRING": fleet.connection_string,
-        "REQUESTS_CA_BUNDLE": str(fleet.authority_file),
-    }
+def run(fleet: LocalFleet, example: str, *arguments: str, has_connection: bool = True) -> tuple[int, str]:
+    environment = {**os.environ, "REQUESTS_CA_BUNDLE": str(fleet.authority_file)}
+    if has_connection:
+        environment["IOTHUB_CONNECTION_STRING"] = fleet.connection_string
     command = [sys.executable, str(EXAMPLES / example), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     return done.returncode, done.stdout + done.stderr
@@ -86,5 +84,7 @@ def test_who_was_not_reached_is_called_again_and_nobody_else(fleet: LocalFleet) 
 
 @pytest.mark.parametrize("example", ["call_one_device.py", "call_fleet.py"])
 def test_an_example_says_how_it_is_used(fleet: LocalFleet, example: str) -> None:
-    status, said = run(fleet, example, "--help")
-    assert (status, "IOTHUB_CONNECTION_STRING" in said) == (0, True)
+    status, said = run(fleet, example, "--help", has_connection=False)
+    assert (status, "export IOTHUB_CONNECTION_STRING" in said) == (0, True)
+    status, said = run(fleet, example, "gateway-7", "is_connected", has_connection=False)
+    assert (status, "set IOTHUB_CONNECTION_STRING" in said) == (2, True)
