@@ -62,6 +62,7 @@ def instance_of(cls: type[BaseException]) -> BaseException:
 
 def test_there_is_one_class_for_each_reason_of_the_contract() -> None:
     assert {cls.code: cls.status for cls in SFTPError.__subclasses__()} == CODES
+    assert (SFTPError.code, SFTPError.status) == ("internal", CODES["internal"])
     assert len(SFTPError.__subclasses__()) == len(CODES)
 
 
