@@ -140,8 +140,9 @@ def test_a_move_in_two_steps_that_is_cut_is_put_right_too(tmp_path: Path, number
 
 def test_a_move_in_two_steps_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
     with session_with(FaultyServer(extensions=()), tmp_path) as session:
-        session.move_file("source", "dest")
+        assert session.move_file("source", "dest") is False
         assert session.list_files(".") == ["dest"]
+        assert session.move_file("dest", "new") is True  # where nothing is replaced, one step does it
     assert os.listdir(tmp_path / "state") == []
 
 
