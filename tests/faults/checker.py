@@ -6,8 +6,11 @@ import json
 import statistics
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import psutil
 from tests.faults.faults import Fault
@@ -109,6 +112,7 @@ class Checker:
         wrong += self._log()
         wrong += self._reported()
         wrong += self._messages()
+        wrong += self._written()
         wrong += self._resources()
         return wrong
 
@@ -147,10 +151,7 @@ class Checker:
             new = log.read()
         self._log_read += len(new)
         text = new.decode(errors="replace")
-        marks = (
-            "Traceback",
-            "a defect",
-        )  # at the level of debugging, paramiko tells of broken connections with a trace
+        marks = "Traceback", "a defect"  # at the level of debugging, paramiko tells of broken connections with a trace
         found = [line for line in text.splitlines() if "[DBG]" not in line and any(mark in line for mark in marks)]
         wrong = [f"in the log: {line}" for line in found]
         return wrong + self._leaks(text, "the log")
@@ -181,8 +182,21 @@ class Checker:
                 )
             except TimeoutError:
                 wrong.append(f"no message told that the task {name} is {status}")
-        names = [message.properties.get("$.mid") for message in self._scene.edge.messages_of("tasks")]
+        messages = self._scene.edge.messages_of("tasks")
+        names = [message.properties.get("$.mid") for message in messages]
         self.repeated_messages = len(names) - len(set(names))
+        seen, self._messages_seen = self._messages_seen, len(messages)
+        return wrong + self._leaks("".join(str(message) for message in messages[seen:]), "a message")
+
+    def _written(self) -> list[str]:
+        """Look at what the module has written down, and at what it tells whoever scrapes it."""
+        wrong = []
+        for path in self._scene.edge.state_directory.rglob("*"):
+            with suppress(OSError):  # it has just gone, or is the socket of iot-sftp check
+                wrong += self._leaks(path.read_bytes().decode(errors="replace"), f"{path}")
+        place = f"http://127.0.0.1:{self._scene.metrics_port}/metrics"
+        with suppress(URLError), urlopen(place, timeout=5) as page:
+            wrong += self._leaks(page.read().decode(), "the metrics")
         return wrong
 
     def _resources(self) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.faults.checker import Checker
 from tests.faults.faults import Fault, Stage
+from tests.faults.outbox import Outbox
 from tests.faults.report import Report
 from tests.faults.scene import NotHealed, Scene
 from tests.faults.work import Call, Work
@@ -29,6 +30,7 @@ class Drive:
             report: counts.
         """
         self.work = Work(scene, chance)
+        self.outbox = Outbox(scene, chance)
         self.checker = Checker(scene, self.work)
         self._scene = scene
         self._chance = chance
@@ -38,6 +40,7 @@ class Drive:
         """Let a fault strike in the middle of work; return everything that should not have happened."""
         wrong: list[str] = []
         calls = [] if fault.alone else self.work.begin(self._chance.randint(2, 5))
+        self.outbox.fill(0 if fault.alone else self._chance.randint(0, 2))
         time.sleep(self._chance.uniform(0, 0.3))
         with fault.strike(Stage(self._scene, self.work, self._chance, wrong)) as lasting:
             calls += self.work.begin(self._chance.randint(2, 4))
@@ -50,6 +53,7 @@ class Drive:
             self._wait_for_deadlines(calls)  # what was not answered may still be carried out until then
         if seconds is not None:
             wrong += self.work.settle()
+            wrong += self.outbox.settle()
             wrong += self.checker.quiet(fault)
         self._report.add_step(fault, calls, seconds, wrong)
         return wrong
@@ -58,7 +62,7 @@ class Drive:
         wrong = []
         end = time.monotonic() + lasting
         while True:
-            wrong += self.checker.glance()
+            wrong += self.checker.glance() + self.outbox.glance()
             remaining = end - time.monotonic()
             if remaining <= 0:
                 return wrong
@@ -84,4 +88,4 @@ def driving(directory: Path, address: str, kind: str, seed: str, report: Report)
     with Scene(directory, address, kind, chance).running() as scene:
         drive = Drive(scene, chance, report)
         yield drive
-        report.add_scene(drive.checker)
+        report.add_scene(drive.checker, drive.outbox.sent)

@@ -68,9 +68,10 @@ class Report:
         self.outcomes.update(call.outcome for call in calls)
         self.wrong += [f"{fault.name}: {sentence}" for sentence in wrong]
 
-    def add_scene(self, checker: Checker) -> None:
-        """Count what a checker has seen."""
+    def add_scene(self, checker: Checker, sent: int) -> None:
+        """Count what a checker has seen, and the files that a rule has sent."""
         self.counts["files looked at"] += checker.files
+        self.counts["files that a rule has sent"] += sent
         self.counts["requests delivered to the module"] += checker.deliveries
         self.counts["answers that it sent"] += checker.answers
         self.counts["answers that were sent again after a drop, unacknowledged"] += checker.repeated_answers

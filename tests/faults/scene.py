@@ -17,12 +17,14 @@ from tests.faults.link import Link
 from tests.faults.tap import Tap
 from tests.faults.versions import SIZES, make
 from tests.module.conftest import section_of
-from tests.servers import Server, openssh, proftpd
+from tests.servers import Server, free_port, openssh, proftpd
 
 from localedge import HubError, LocalEdge
 from localedge._broker import PORT
 
 HOST = "sftp.test"
+OUTBOX, INBOX = "outbox", "inbox"  # of a rule, which sends what appears in the one to the other
+RULE = {"name": "outbox", "direction": "upload", "source": OUTBOX, "dest": INBOX, "every": 1, "min_age": 0}
 SERVERS: dict[str, Callable[[Path], AbstractContextManager[Server]]] = {"OpenSSH": openssh, "ProFTPD": proftpd}
 HEAL_LIMIT = 120.0  # seconds; the SDK's own longest pause
 KINDS_OF_SOURCES = 2  # contents of each size, so that two versions may differ in nothing but their bytes
@@ -40,6 +42,7 @@ class Scene:
         self.kind = kind
         self.directory = directory
         self.controls = directory / "controls"
+        self.metrics_port = free_port()
         self.endings: list[int] = []
         self.sources: dict[str, bytes] = {
             f"source-{size}-{number}": make(size, chance) for size in SIZES for number in range(KINDS_OF_SOURCES)
@@ -68,6 +71,7 @@ class Scene:
             for name, content in self.sources.items():
                 (self.local / name).write_bytes(content)
                 (self.remote / name).write_bytes(content)
+            (self.local / OUTBOX).mkdir()
             self.edge.start_module()
             self.revive()
             yield self
@@ -173,14 +177,18 @@ class Scene:
     def _desired(self) -> dict[str, Any]:
         limits = {"connectTimeout": 4, "stallTimeout": 3, "keepAlive": 2}
         section = section_of(self.server, host=HOST, port=self.sftp.address[1], hostKeys=[self.server.host_key])
-        return {"sftp": section | limits, "transfers": {"concurrency": 4}, "logLevel": "debug"}
+        rules = [RULE | {"then": "delete"}]
+        return {"sftp": section | limits, "transfers": {"concurrency": 4}, "rules": rules, "logLevel": "debug"}
 
     def _device(self) -> LocalEdge:
         return LocalEdge(
             address=self._address,
             directory=self.directory / "device",
             desired=self.desired,
-            environment={"SFTP_TEST_CONTROLS": str(self.controls)},
+            environment={
+                "SFTP_TEST_CONTROLS": str(self.controls),
+                "SFTP_METRICS_PORT": str(self.metrics_port),
+            },
             command=(sys.executable, str(Path(__file__).with_name("run_module.py"))),
             restart_policy="never",
             start_module=False,

@@ -10,6 +10,7 @@ from tests.faults import checker as checking
 from tests.faults.drive import Drive, driving
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.report import Report
+from tests.faults.scene import INBOX
 
 HARMLESS = Fault("nothing", "nothing happens", lambda _: iter([0.0]))
 
@@ -79,6 +80,27 @@ def test_an_end_that_nobody_asked_for_is_found(drive: Drive) -> None:
     (killed,) = (fault for fault in FAULTS if fault.name == "module is killed")
     unexpected = Fault(killed.part, killed.name, killed.course, cuts_off=True)
     assert drive.step(unexpected) == ["the module ended with status -9"]
+
+
+def test_what_a_rule_sends_in_part_or_loses_is_found(drive: Drive) -> None:
+    scene = drive.outbox._scene
+    drive.outbox.fill(1)
+    (name,) = drive.outbox._contents
+    assert drive.outbox.settle() == []
+
+    drive.outbox._contents["lost.csv"] = b"whole"
+    assert drive.outbox.glance() == ["the rule has lost lost.csv"]
+    (scene.remote / INBOX / "lost.csv").write_bytes(b"who")
+    assert drive.outbox.settle() == ["the rule has sent 3 bytes as lost.csv"]
+    assert not (scene.remote / INBOX / name).exists()
+
+
+def test_a_secret_that_is_written_down_is_found(drive: Drive) -> None:
+    scene = drive.checker._scene
+    path = scene.edge.state_directory / "notes"
+    path.write_text(f"it is {scene.secrets[0]}")
+    assert drive.step(HARMLESS) == [f"a secret in {path}"]
+    path.unlink()
 
 
 def test_memory_that_is_lost_at_each_step_is_found_and_what_is_kept_for_good_is_not() -> None:

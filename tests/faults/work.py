@@ -21,6 +21,7 @@ MARGIN = 8.0  # seconds that an answer may take beyond its time limit, on a busy
 TIMEOUTS = (1.5, 6.0)  # seconds that a call gives the module
 DESTINATIONS = 4  # on either side
 TASK_LIMIT = 90.0  # seconds until a task has ended once everything works again
+QUESTIONS = ("is_connected", "list_tasks", "get_status", "test_connection", "no_such_method")
 ENDED = ("Completed", "Failed", "Cancelled")
 
 Versions = set[str | None]
@@ -89,7 +90,7 @@ class Work:
             "delete": self._delete,
             "exists": lambda: self._call("exists", {"path": self._chance.choice(["up/0", "source-0-0"])}),
             "list": lambda: self._call("list_files", {"path": self._chance.choice([".", "up"])}),
-            "ask": lambda: self._call(self._chance.choice(["is_connected", "list_tasks", "no_such_method"]), {}),
+            "ask": lambda: self._call(self._chance.choice(QUESTIONS), {}),
         }
         self._weights = {"download": 6, "upload": 6, "task down": 2, "task up": 2, "move": 1, "delete": 1}
 
