@@ -7,13 +7,17 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+LIMIT = 280  # seconds
 
 
 def run(*command: str, **variables: str) -> tuple[int, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    ours = "MAKE", "MFLAGS", "COVERAGE", "PYTEST"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -55,3 +59,24 @@ def test_a_python_that_is_too_old_is_refused_before_anything_is_made(tmp_path: P
 
 def test_the_servers_that_the_tests_need_are_installed_once_and_then_left_alone() -> None:
     assert run("tools/install-test-servers") == (0, "")
+
+
+@pytest.mark.timeout(300)
+def test_make_mutants_tries_one_change_and_reports_it(tmp_path: Path) -> None:
+    options = f"--modules client/_errors --sample 1 --processes 1 --output {tmp_path}"
+
+    status, text = run("make", "mutants", f"MUTANTS_OPTIONS={options}")
+
+    assert status == 0, text
+    assert re.search(r"^\| `client/_errors` \| \d+ \| 1 \| [01] \| 0 \| [01] \| 0 min \|$", text, re.MULTILINE)
+    assert (tmp_path / "_errors.md").read_text().startswith("| `client/_errors` |")
+
+
+@pytest.mark.timeout(300)
+def test_make_fuzz_searches_or_says_that_it_cannot(tmp_path: Path) -> None:
+    options = f"--seconds 1 --targets host_keys --output {tmp_path}"
+
+    status, text = run("make", "fuzz", f"FUZZ_OPTIONS={options}")
+
+    assert status == 0 or "there is no atheris here" in text, text
+    assert "host_keys" in text

@@ -33,8 +33,7 @@ RUN_BY = {
     "make test-faults": "tests/faults/test_faults.py",
     "make soak": "tests/faults/test_soak.py",
     "make dashboard": "tests/frame/test_dashboard.py",
-    "make mutants": "tests/frame/test_mutants.py",
-    "make requirements": "tests/frame/test_distribution.py",
+    "make mutants": "tests/frame/test_commands.py",
     "make": "tests/frame/test_commands.py",
     "python -m localedge.demo": "tests/edge/test_demo.py",
     "python -m localedge run": "tests/edge/test_command_line.py",
@@ -66,6 +65,7 @@ NOT_RUN = {
     "ssh-keygen -l -f /etc/ssh": "is about the key of an SFTP server",
     "make test": "is what runs this",
     "pip install": "needs a package index",
+    "make requirements": "needs a package index; what it wrote is held by tests/frame/test_distribution.py",
     "export": "sets variables for the commands beside it",
 }
 """Commands, by how they begin, and why no test runs them."""
