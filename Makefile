@@ -20,7 +20,7 @@ MUTANTS := .venv-mutants
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test test-faults soak bench fuzz mutants lint images manifest dashboard reference format requirements clean
+.PHONY: help demo test test-faults soak lost-hub bench fuzz mutants lint images manifest dashboard reference format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,6 +44,9 @@ test-faults: $(ENVIRONMENT)/.dev ## let every fault strike a running module, wit
 soak: $(ENVIRONMENT)/.dev ## let faults strike at random for MINUTES=60, and write build/soak/report.md and .json
 	tools/install-test-servers
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK_OPTIONS)
+
+lost-hub: $(ENVIRONMENT)/.dev ## lose the edge hub for good in every way, and measure what the module takes to end: 20 minutes
+	$(BIN)/python -m tests.faults.lost_hub
 
 bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; BENCH_OPTIONS=--help tells more
 	tools/install-peers
