@@ -104,6 +104,7 @@ def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secr
         ({"hostKeys": [PIN, "md5:00"]}, "'hostKeys.1' cannot be used: a host key is 'SHA256:'"),
         ({"connectTimeout": 0}, "'connectTimeout' must be greater than or equal to 0.001"),
         ({"stallTimeout": 0.0005}, "'stallTimeout' must be greater than or equal to 0.001"),
+        ({"stallTimeout": 86_401}, "'stallTimeout' must be less than or equal to 86400"),
         ({"stallTimeout": "30"}, "'stallTimeout' must be a number"),
         ({"keepAlive": -1}, "'keepAlive' must be greater than or equal to 0"),
         ({"private_key": "x"}, "'private_key' is not known here; known are: connectTimeout, host, hostKeys"),
@@ -113,6 +114,13 @@ def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secr
 )
 def test_what_is_wrong_is_named_as_the_author_wrote_it(content: dict[str, Any], message: str) -> None:
     assert error_of(**content).startswith(message)
+
+
+def test_the_longest_times_and_the_widest_band_are_those_of_the_page() -> None:
+    server_of(connectTimeout=86_400, stallTimeout=0.001, keepAlive=86_400)
+    assert read_desired({"transfers": {"bandwidthLimit": 10**12}}).transfers.value is not None
+    error = read_desired({"transfers": {"bandwidthLimit": 10**12 + 1}}).transfers.error
+    assert error == "'bandwidthLimit' must be less than or equal to 1000000000000"
 
 
 def test_what_is_missing_is_named() -> None:
