@@ -128,6 +128,17 @@ def test_a_long_listing_is_paged(edge: LocalEdge, remote: Path) -> None:
     assert refusal(edge, "list_files", {"path": remote.name, "limit": 1_900})[:2] == (413, "too_large")
 
 
+def test_a_response_holds_128_kib_and_not_a_byte_more(edge: LocalEdge, remote: Path) -> None:
+    """JSON takes four bytes for each path beside its characters, and none for the first comma."""
+    count, length = 1_024, 124 - len(f"{remote.name}/")
+    for number in range(count):
+        (remote / f"{number:04}".ljust(length, "x")).touch()
+    status, paths = edge.invoke("sftp", "list_files", {"path": remote.name})
+    assert (status, len(json.dumps(paths))) == (200, 128 * 1024)
+    (remote / "0000".ljust(length, "x")).rename(remote / "0000".ljust(length + 1, "x"))
+    assert refusal(edge, "list_files", {"path": remote.name})[:2] == (413, "too_large")
+
+
 # --- not carried out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client import InvalidRequest, NotFound, SFTPError, UnknownMethod
-from iot.sftp.module._methods import METHODS, refused, succeeded, understand
-from iot.sftp.module._requests import FolderRequest
+from iot.sftp.module._methods import METHODS, RESPONSE_MAXIMUM, encoded_size, refused, succeeded, understand
+from iot.sftp.module._requests import FolderRequest, ListTasksRequest
 from iot.sftp.module._sdk import Malformed, parse_payload
 
 WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status")
@@ -216,6 +217,14 @@ def test_a_call_that_was_not_carried_out_says_code_and_message_and_no_result(nam
         "code": "not_found",
         "message": "'in/a.txt': it is not there",
     }
+
+
+def test_a_page_of_tasks_is_as_long_as_a_response_allows() -> None:
+    each = {"task_id": "x" * (261 - len('{"task_id": ""}'))}
+    parts: Any = SimpleNamespace(tasks=SimpleNamespace(newest=lambda limit, _after: [each] * limit))
+    page = METHODS["list_tasks"].run(parts, ListTasksRequest(), 1.0)
+    assert len(page) == 498  # of 500
+    assert encoded_size(page) <= RESPONSE_MAXIMUM < encoded_size([*page, each])
 
 
 def every_reason(base: type[SFTPError] = SFTPError) -> list[type[SFTPError]]:
