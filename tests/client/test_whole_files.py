@@ -490,7 +490,7 @@ def test_answers_that_come_after_the_deadline_are_written_nowhere(tmp_path: Path
     with session_with(server, tmp_path) as session:
         session.exists(".")
         with pytest.raises(SFTPError):
-            session.download_file("source", str(tmp_path / "dest"), timeout=0.5)
+            session.download_file("source", str(tmp_path / "dest"), timeout=1.5)
         assert server.withheld
         # These get the descriptors that the download had.
         files = [open(tmp_path / f"next-{number}", "w+b") for number in range(8)]  # noqa: SIM115 - closed below
