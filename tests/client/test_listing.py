@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +30,13 @@ from tests.faulty_servers import (
 )
 from tests.servers import Server
 
-from iot.sftp.client import ConnectionLost, InvalidRequest, Secret, ServerSettings, SFTPSession, TooLarge
+from iot.sftp.client import Busy, ConnectionLost, InvalidRequest, Secret, ServerSettings, SFTPSession, TooLarge
 from iot.sftp.client import _listing as listing
+from iot.sftp.client import _memory as memory
 from iot.sftp.client._packets import Attributes, Entry, Kind, Reader, string
 
 LINK = 0o120777
+MEBIBYTE = 1024 * 1024
 
 
 class Lists(FaultyServer):
@@ -200,3 +205,144 @@ def test_names_with_any_attributes_are_read_and_a_packet_that_ends_early_is_noti
     assert list(Reader(packet + b"more").entries()) == [Entry(name, told) for name, told, _, _ in entries]
     with pytest.raises(ConnectionLost):
         list(Reader(packet[:-cut]).entries())
+
+
+# --- how much memory names may take ---
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be in a control group that these files tell of, on a machine of 1 GiB."""
+    told = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1024 * MEBIBYTE // 4096}
+    monkeypatch.setattr(os, "sysconf", told.__getitem__)
+    monkeypatch.setattr(memory, "CGROUP_FILES", (str(tmp_path / "memory.max"), str(tmp_path / "limit_in_bytes")))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "files, limit",
+    [
+        ({}, 1024),
+        ({"memory.max": f"{256 * MEBIBYTE}\n"}, 256),
+        ({"memory.max": "max\n"}, 1024),
+        ({"limit_in_bytes": f"{128 * MEBIBYTE}\n"}, 128),
+        ({"limit_in_bytes": "9223372036854771712\n"}, 1024),
+        ({"memory.max": "max\n", "limit_in_bytes": f"{64 * MEBIBYTE}\n"}, 64),
+        ({"memory.max": f"{4096 * MEBIBYTE}\n"}, 1024),
+        ({"memory.max": "", "limit_in_bytes": "-1\n"}, 1024),
+        ({"memory.max": "0\n", "limit_in_bytes": "\N{SNOWMAN}"}, 1024),
+    ],
+)
+def test_the_memory_is_that_of_the_control_group_or_the_machine(
+    machine: Path, files: dict[str, str], limit: int
+) -> None:
+    for name, text in files.items():
+        (machine / name).write_text(text, encoding="utf-8")
+    assert memory.memory_limit() == limit * MEBIBYTE
+    assert listing.most_kept() == limit * MEBIBYTE // 4
+
+
+def test_where_the_system_tells_no_limit_there_is_that_of_all_names(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine / "memory.max").mkdir()
+
+    def unknown(_: object) -> int:
+        raise ValueError
+
+    for sysconf in (unknown, {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": -1}.__getitem__):
+        monkeypatch.setattr(os, "sysconf", sysconf)
+        assert memory.memory_limit() is None
+        assert listing.most_kept() == 512 * MEBIBYTE
+    monkeypatch.setattr(memory, "RESOURCES", ("RLIMIT_UNKNOWN",))
+    assert memory.memory_limit() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a limit of the address space may be refused")
+@pytest.mark.parametrize("name", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_the_memory_is_no_more_than_the_process_may_use(name: str) -> None:
+    code = (
+        "import resource\nfrom iot.sftp.client import _listing\n"
+        f"resource.setrlimit(resource.{name}, ({400 * MEBIBYTE}, resource.RLIM_INFINITY))\nprint(_listing.most_kept())"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert int(told.stdout) == 100 * MEBIBYTE
+
+
+def test_calls_share_what_there_is_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    monkeypatch.setattr(listing, "MOST_KEPT", MEBIBYTE)
+    first, second = listing.Budget(), listing.Budget()
+    first.take(MEBIBYTE * 3 // 4)
+    with pytest.raises(Busy, match="other calls keep"):
+        second.take(MEBIBYTE // 2)
+    with pytest.raises(TooLarge, match="more than 1 MiB of memory"):
+        second.take(MEBIBYTE)
+    second.close()
+    second.take(MEBIBYTE // 8)
+    first.give_back(MEBIBYTE // 2)
+    second.take(MEBIBYTE // 2)
+    first.keep_only(1)
+    second.take(MEBIBYTE // 4)
+    first.close()
+    second.take(MEBIBYTE // 8)
+    with pytest.raises(TooLarge):
+        second.take(1)
+
+
+def test_what_nobody_holds_any_more_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    monkeypatch.setattr(listing, "MOST_KEPT", MEBIBYTE)
+    listing.Budget().take(MEBIBYTE)
+    listing.Budget().take(MEBIBYTE)
+    circle: list[object] = [listing.Budget()]
+    circle[0].take(MEBIBYTE)  # type: ignore[attr-defined]
+    circle.append(circle)
+    del circle
+    gc.disable()
+    try:
+        listing.Budget().take(MEBIBYTE)
+    finally:
+        gc.enable()
+
+
+def test_many_threads_are_never_granted_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    monkeypatch.setattr(listing, "MOST_KEPT", MEBIBYTE)
+    monkeypatch.setattr(gc, "collect", int)  # it takes its time
+    together: list[int] = []
+
+    def take() -> None:
+        budget = listing.Budget()
+        for size in range(1, 2000):
+            try:
+                budget.take(size)
+            except (TooLarge, Busy):
+                budget.close()
+            with listing._lock:
+                together.append(sum(budget.granted for budget in listing._budgets))
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert MEBIBYTE // 2 < max(together) <= MEBIBYTE
+
+
+def test_a_page_gives_back_all_it_took_however_it_ends() -> None:
+    server = Lists()
+    server.entries = {b"%04d" % number: (LINK, FILE) if number % 3 else (FILE, FILE) for number in range(3000)}
+    gc.collect()
+    with session_with(server) as session:
+        assert len(session.list_files("in")) == 3000
+        assert len(session.list_files("in", limit=7)) == 7
+        for longest in (100, 20_000):
+            with pytest.raises(TooLarge):
+                session.list_files("in", longest=longest)
+    page = listing._Page(None, "in", limit=10, longest=None)  # type: ignore[arg-type] # there is no link to ask about
+    for number in range(5000):
+        page.add(f"{number:06}", Entry(b"", Attributes(mode=FILE)))
+    assert page._budget._kept == sum(map(listing._size, page._files))
+    page.close()
+    assert sum(budget.granted for budget in listing._budgets) == 0

@@ -192,7 +192,7 @@ def test_a_link_that_freezes_at_any_byte_is_given_up_and_the_next_try_goes_on(
             transfer.is_whole_with_nothing_beside_it()
             assert transfer.relay.passed < SIZE - result.resumed + MOST_OVERHEAD
             resumed += result.resumed > 0
-    assert resumed > 0
+    assert resumed >= 5
 
 
 def test_breaks_in_the_answers_to_an_upload_and_in_the_requests_of_a_download_are_as_harmless(
@@ -479,6 +479,19 @@ def test_a_break_while_cleaning_up_leaves_the_rest_to_the_next_connection(
         assert transfer.partials() == transfer.records() == []
 
 
+def test_a_break_while_an_upload_goes_on_does_not_forget_that_its_file_is_there(
+    openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with work(openssh_server, tmp_path, "upload") as transfer:
+        transfer.break_in_the_middle()
+        monkeypatch.setattr(_session, "ATTEMPTS", 1)
+        assert transfer.break_at(Break(20_000, down=True))
+        (record,) = transfer.records()
+        assert json.loads(record.read_text())["opened"]
+        transfer.again()
+        transfer.is_whole_with_nothing_beside_it()
+
+
 def test_a_temporary_file_that_comes_late_out_of_a_lost_connection_is_removed_by_a_later_session(
     openssh_server: Server, tmp_path: Path
 ) -> None:
@@ -528,10 +541,11 @@ def test_a_process_killed_at_any_byte_leaves_the_old_file_or_the_new_and_the_nex
     ):
         for after in random_points(30):
             transfer.begin_anew()
-            pid = others.start(*transfer.order)
+            pid = others.start(*transfer.order, limit=2 * SIZE)  # so slow that progress is written down
             transfer.relay.break_at(Break(after, transfer.down, partial(os.kill, pid, signal.SIGKILL)))
             died = others.outcome() is None
             assert transfer.dest.read_bytes() in ((OLD, NEW) if died else (NEW,))
+            transfer.relay.cut()  # what it still holds of the one that died does not count
             transfer.relay.break_at(None)
             others.start(*transfer.order)
             outcome = others.outcome()
@@ -542,7 +556,7 @@ def test_a_process_killed_at_any_byte_leaves_the_old_file_or_the_new_and_the_nex
             killed += died
             resumed += outcome["resumed"] > 0
     assert killed >= 10
-    assert resumed > 0
+    assert resumed >= 5
 
 
 def test_what_a_killed_process_left_of_a_small_file_is_cleaned_up_at_the_next_start(

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.faulty_servers import DIRECTORY, names
+from tests.faulty_servers import (
+    DIRECTORY,
+    EOF,
+    PASSWORD,
+    PERMISSION_DENIED,
+    FaultyServer,
+    attrs,
+    names,
+    status,
+    stop,
+)
 from tests.hostile.servers import MEBIBYTE, Lists, growing_by_at_most, list_in_a_process, session_with
 
-from iot.sftp.client import TooLarge
+from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLarge, _session
 from iot.sftp.client import _listing as listing
 from iot.sftp.client import _remote_files as remote_files
-from iot.sftp.client._packets import Kind, Reader
+from iot.sftp.client import _trees as trees
+from iot.sftp.client._packets import Kind, Reader, string
 
 MILLION = 1_000_000
+HANDLE = bytes([Kind.HANDLE]) + string(b"directory")
+
+Call = Callable[[SFTPSession, Path], object]
+CALLS: dict[str, Call] = {
+    "a listing": lambda session, _: session.list_files("in"),
+    "a folder": lambda session, path: session.download_files("in", str(path / "dest"), recursive=True),
+}
+all_calls = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 class NeverEnds(Lists):
@@ -41,9 +66,12 @@ def test_a_million_names_take_no_more_memory_than_they_need_and_a_page_of_them_n
 
 
 def test_a_million_long_names_below_a_long_path_stay_within_the_bounds() -> None:
-    budget = listing.Budget()
+    budget, path = listing.Budget(), "folder/" * 20 + "y" * 255
     for _ in range(1000):
-        budget.take("folder/" * 20 + "y" * 255)
+        budget.take(listing._size(path))
+    assert budget._kept * (MILLION / 1000) < listing.MOST_KEPT
+    for _ in range(1000):
+        budget.take(trees.size_of("y" * 255) - listing._size(path))
     assert budget._kept * (MILLION / 1000) < listing.MOST_KEPT
     assert MILLION <= remote_files.MOST_NAMES
 
@@ -96,3 +124,157 @@ def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatc
 
     with session_with(OnlyFolders([b"x"])) as session, pytest.raises(TooLarge):
         session.download_files("in", str(tmp_path / "dest"), recursive=True, timeout=30)
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession
+
+limit, port, password, call, dest = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(password)))
+for _ in range(2):
+    try:
+        session.list_files("in") if call == "a listing" else session.download_files("in", dest, recursive=True)
+    except SFTPError as error:
+        print(error.code, error.message, sep=": ")
+session.disconnect()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit of the data does not bound all of the memory")
+@pytest.mark.parametrize("call", CALLS)
+def test_what_never_ends_is_too_large_before_a_small_memory_is_full(tmp_path: Path, call: str) -> None:
+    with NeverEnds().running() as port:
+        command = [sys.executable, "-c", LITTLE_MEMORY, str(192 * MEBIBYTE), str(port), PASSWORD, call]
+        command.append(str(tmp_path / "dest"))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = done.stdout.splitlines()
+    assert len(told) == 2
+    assert all(line.startswith("too_large: the names take more than 48 MiB") for line in told), told
+
+
+def kept() -> int:
+    """What all calls keep together."""
+    with listing._lock:
+        return sum(budget.granted for budget in listing._budgets)
+
+
+@pytest.fixture
+def no_garbage() -> Iterator[None]:
+    """Begin with nothing kept, and have garbage collected by nobody but us."""
+    gc.collect()
+    assert kept() == 0
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_several_that_never_end_do_not_take_more_together_than_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MOST_KEPT", 8 * MEBIBYTE)
+    together: list[int] = []
+    failures: list[SFTPError] = []
+    everybody = threading.Barrier(6)
+
+    def grant(budget: listing.Budget, real: Callable[[listing.Budget], bool] = listing.Budget._grant) -> bool:
+        is_granted = real(budget)
+        together.append(kept())
+        return is_granted
+
+    monkeypatch.setattr(listing.Budget, "_grant", grant)
+
+    def fail(call: Call, number: int) -> None:
+        with session_with(NeverEnds()) as session:
+            session.connect()
+            everybody.wait(20)
+            with pytest.raises((TooLarge, Busy)) as failure:
+                call(session, tmp_path / str(number))
+        failures.append(failure.value)
+
+    threads = [threading.Thread(target=fail, args=(call, number)) for number, call in enumerate([*CALLS.values()] * 3)]
+    with growing_by_at_most(80 * MEBIBYTE):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(failures) == 6
+    assert 7 * MEBIBYTE < max(together) <= 8 * MEBIBYTE
+    gc.collect()
+    assert kept() == 0
+
+
+@pytest.mark.usefixtures("no_garbage")
+@all_calls
+def test_nothing_is_kept_of_what_was_too_large_even_by_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    monkeypatch.setattr(listing, "MOST_KEPT", 4 * MEBIBYTE)
+    with session_with(NeverEnds()) as session, pytest.raises(TooLarge) as failure:
+        call(session, tmp_path)
+    assert failure.value.__traceback__ is not None
+    assert kept() == 0
+    left = [thing for thing in gc.get_objects() if isinstance(thing, trees.Found | listing._Page)]
+    assert all(isinstance(thing, listing._Page) and not thing._files for thing in left)
+
+
+class HangsUp(Lists):
+    """Lists, and ends the connection when a file is opened."""
+
+    def __init__(self) -> None:
+        super().__init__([b"%020d" % number for number in range(10_000)])
+        self.kept: list[int] = []
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        if kind == Kind.STAT:
+            return attrs(1)
+        if kind == Kind.OPEN:
+            self.kept.append(kept())
+            stop(self.transports[-1])
+        return super().truth(kind, fields)
+
+
+@pytest.mark.usefixtures("no_garbage")
+def test_the_names_of_a_folder_count_over_all_tries_and_not_when_there_is_none_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MOST_KEPT", 3 * MEBIBYTE)
+    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    server, other = HangsUp(), Lists([b"%020d" % number for number in range(10_000)])
+    with session_with(server) as session, session_with(other) as another:
+        with pytest.raises(ConnectionLost):
+            session.download_files("in", str(tmp_path / "dest"))
+        names_only = 10_000 * trees.size_of(f"{0:020}")
+        assert server.connections > _session.ATTEMPTS
+        assert set(server.kept) == {names_only}
+        assert len(another.list_files("in")) == 10_000, "what is garbage by now is in nobody's way"
+    assert kept() == 0
+
+
+class ShowsFolders(FaultyServer):
+    """Shows folders in which nobody may look."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._listing = iter([names(*(b"%020d" % one for one in range(number)), mode=DIRECTORY)])
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        match kind:
+            case Kind.OPENDIR:
+                return HANDLE if fields.string() == b"in" else status(PERMISSION_DENIED)
+            case Kind.READDIR:
+                return next(self._listing, status(EOF))
+            case Kind.STAT | Kind.LSTAT:
+                return attrs(1, DIRECTORY)
+        return super().truth(kind, fields)
+
+
+def test_folders_in_which_nobody_may_look_take_no_more_memory_than_their_names(tmp_path: Path) -> None:
+    with session_with(ShowsFolders(4000)) as session:
+        session.connect()
+        with growing_by_at_most(12 * MEBIBYTE):
+            done = session.download_files("in", str(tmp_path / "dest"), recursive=True)
+    assert (done.files, done.failed, len(done.failures)) == (0, 4000, 20)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.module.conftest import connected, section_of
+from tests.module.conftest import connected, section_of, wait_for_log
 from tests.servers import Server
 
 from localedge import LocalEdge, Message
@@ -319,6 +319,8 @@ def test_folders_go_both_ways_with_counts_and_failures(hurried: LocalEdge, remot
     )
     assert (up["status"], up["files"], up["total_files"], up["failed"], up["failures"]) == ("Completed", 21, 21, 0, [])
     assert up["bytes"] == up["total_bytes"] > 0
+    wait_for_log(hurried, "21 files, 0 skipped, 0 failed, ")
+    assert ", 1 attempt, verified by size" in hurried.module_log.partition("21 files, 0 skipped, 0 failed, ")[2]
     assert len(list((remote / "in").rglob("*.csv"))) == 21
     down = end_of(
         hurried,

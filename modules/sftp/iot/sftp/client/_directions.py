@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._download import download_file
 from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, TransferIncomplete, from_os_error
-from iot.sftp.client._listing import Budget
 from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
 from iot.sftp.client._replace import replace_remote, replacing
 from iot.sftp.client._trees import below, look_locally, look_on_server
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iot.sftp.client._folders import FolderOrder
+    from iot.sftp.client._listing import Budget
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._remote_paths import RemotePaths
     from iot.sftp.client._terms import Terms
@@ -45,20 +45,18 @@ class Downloads:
         self._terms = terms
         self._dest = _LocalTree(local_files, order.dest)
         self._moved = _RemoteTree(self._move_to or "")
-        self._budget = Budget()
 
     def begin(self) -> None:
-        """Prepare for an attempt: nothing is kept of what an earlier one has listed."""
-        self._budget = Budget()
+        """Prepare for an attempt: nothing has to be."""
 
     def end(self) -> None:
         """Close the directories."""
         self._dest.close()
 
-    def look(self, remote: RemoteFiles, directory: str) -> Listing:
+    def look(self, remote: RemoteFiles, directory: str, budget: Budget) -> Listing:
         """List a directory on the server; what is to be moved away is not found again."""
         recursive = self._order.recursive
-        listing = look_on_server(remote, self._source, directory, recursive=recursive, budget=self._budget)
+        listing = look_on_server(remote, self._source, directory, recursive=recursive, budget=budget)
         return _without(listing, self._source, self._move_to)
 
     def state_of_dest(self, remote: RemoteFiles, found: Found) -> SizeAndTime | None:
@@ -114,10 +112,10 @@ class Uploads:
     def end(self) -> None:
         """Give nothing back: no file is held open."""
 
-    def look(self, remote: RemoteFiles, directory: str) -> Listing:
+    def look(self, remote: RemoteFiles, directory: str, budget: Budget) -> Listing:
         """List a local directory; what is to be moved away is not found again."""
         del remote
-        listing = look_locally(self._local_files, self._order.source, directory)
+        listing = look_locally(self._local_files, self._order.source, directory, budget)
         return _without(listing, self._order.source, self._order.move_to)
 
     def state_of_dest(self, remote: RemoteFiles, found: Found) -> SizeAndTime | None:
@@ -131,12 +129,14 @@ class Uploads:
     def transfer(self, remote: RemoteFiles, found: Found, progress: Callable[[int, int | None], None]) -> int:
         """Upload a file."""
         with self._local_files.source(self._path_of(found)) as descriptor:
-            if self._order.then != "keep":
-                self._sent[found.path] = _identity(descriptor)
+            identity = _identity(descriptor)
             self._tree.make_parent(remote, found.path)
             end = posixpath.join(self._dest, found.path)
             terms = replace(self._terms, on_progress=progress)
-            return upload_file(remote, descriptor, None, end, terms=terms, spare=no_spare).size
+            size = upload_file(remote, descriptor, None, end, terms=terms, spare=no_spare).size
+        if self._order.then != "keep":
+            self._sent[found.path] = identity
+        return size
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the local file is not there any more."""
@@ -233,6 +233,10 @@ class _LocalTree(LocalFiles):
         return opened
 
 
+_MADE: Future[None] = Future()  # what stands for all directories that are there: a future of each would take 2 KB
+_MADE.set_result(None)
+
+
 class _RemoteTree:
     """The directories below one on the server: each is made, if it is missing, by the first who needs it."""
 
@@ -262,6 +266,8 @@ class _RemoteTree:
             made.set_exception(error)
             raise
         made.set_result(None)
+        with self._lock:
+            self._made[parent] = _MADE
 
 
 def _without(listing: Listing, folder: str, excluded: str | None) -> Listing:

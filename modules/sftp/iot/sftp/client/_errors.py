@@ -142,7 +142,7 @@ class TooLarge(SFTPError):
 
 
 class Busy(SFTPError):
-    """The queue is full, or another transfer is writing the same destination: try again later."""
+    """The queue is full, another transfer writes this destination, or other calls take all memory: try again later."""
 
     code, status = "busy", 429
 

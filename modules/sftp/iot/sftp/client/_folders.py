@@ -13,7 +13,7 @@ import time
 from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,8 +32,9 @@ from iot.sftp.client._errors import (
     TooLarge,
     Unreachable,
 )
+from iot.sftp.client._listing import Budget
 from iot.sftp.client._remote_paths import listed
-from iot.sftp.client._trees import Found, Unlisted, walk
+from iot.sftp.client._trees import Found, Unlisted, size_of, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,9 +101,10 @@ class FolderProgress:
 
 @dataclass(frozen=True)
 class FolderTransfer(FolderProgress):
-    """What the transfer of a folder did: its last progress, and the seconds that it took."""
+    """What the transfer of a folder did: its last progress, the seconds that it took, and how often it was tried."""
 
     seconds: float = 0.0
+    attempts: int = 1
 
 
 class Ledger(Protocol):
@@ -171,8 +173,8 @@ class Lender(Protocol):
 class Direction(Protocol):
     """What differs between downloads and uploads."""
 
-    def look(self, remote: RemoteFiles, directory: str) -> Listing:
-        """List a directory of the source, given relative to it."""
+    def look(self, remote: RemoteFiles, directory: str, budget: Budget) -> Listing:
+        """List a directory of the source, given relative to it; its names are kept within a budget."""
 
     def begin(self) -> None:
         """Prepare for an attempt."""
@@ -193,6 +195,21 @@ class Direction(Protocol):
         """Delete or move the source's file, if it still is what was transferred."""
 
 
+@dataclass
+class _Plan:
+    """What was found: the files to transfer, how many are too young, and directories that could not be listed."""
+
+    files: list[Found] = field(default_factory=list)
+    young: int = 0
+    unlisted: int = 0
+    told: list[Unlisted] = field(default_factory=list)
+
+    def add_unlisted(self, directory: Unlisted) -> None:
+        self.unlisted += 1
+        if len(self.told) < FAILURES_KEPT:  # there may be as many as there are names, and each error takes much more
+            self.told.append(directory)
+
+
 class FolderRun:
     """The transfer of one folder, over as many attempts as it takes: what is done stays done."""
 
@@ -210,7 +227,9 @@ class FolderRun:
         self._direction = direction
         self._progress = progress
         self._lock = threading.Lock()
+        self._attempts = 0
         self._is_planned = False
+        self._budget: Budget | None = None  # of the names below, which count as long as it is held
         self._small: deque[Found] = deque()
         self._large: deque[Found] = deque()
         self._young = 0
@@ -243,7 +262,12 @@ class FolderRun:
 
     def result(self, seconds: float) -> FolderTransfer:
         """Return what was done."""
-        return FolderTransfer(**vars(self.snapshot()), seconds=seconds)
+        return FolderTransfer(**vars(self.snapshot()), seconds=seconds, attempts=self._attempts)
+
+    def close(self) -> None:
+        """Keep no names any more: nothing is gone on with."""
+        if self._budget is not None:
+            self._budget.close()
 
     def attempt(self, lender: Lender) -> None:
         """Do all that is not done yet over a connection.
@@ -251,6 +275,7 @@ class FolderRun:
         Raises:
             SFTPError: what ended it for all files: see `ENDS_ALL`, and the folder itself that could not be listed.
         """
+        self._attempts += 1
         self._direction.begin()
         try:
             if not self._is_planned:
@@ -284,7 +309,7 @@ class FolderRun:
         deadline = Deadline(lender.deadline.remaining() if lender.deadline.limited else None, stop)
         with ThreadPoolExecutor(len(work), thread_name_prefix="sftp-folder") as threads:
             # In the caller's context, so that what is logged can be told to be about its call
-            futures = [threads.submit(copy_context().run, step, lender, deadline) for step in work]
+            futures = [threads.submit(copy_context().run, _do_work, step, lender, deadline) for step in work]
             try:
                 pending = set(futures)
                 while pending and not any(future.exception() for future in futures if future.done()):
@@ -302,31 +327,32 @@ class FolderRun:
 
     def _plan(self, lender: Lender, deadline: Deadline) -> None:
         """Find the files. Nothing is kept of an attempt that breaks."""
-
-        def look(directory: str) -> Listing:
-            deadline.check()
-            with lender.transfer(deadline) as remote:
-                return self._direction.look(remote, directory)
-
-        now = time.time()
-        files, young = list[Found](), 0
-        unlisted: list[Unlisted] = []
-        for item in walk(look, recursive=self.order.recursive, ends_all=lambda error: isinstance(error, ENDS_ALL)):
+        plan, budget, now = _Plan(), Budget(), time.time()
+        look = partial(self._look, lender, deadline, budget)
+        for item in walk(look, recursive=self.order.recursive, ends_all=_ends_planning):
             if isinstance(item, Unlisted):
-                unlisted.append(item)
+                plan.add_unlisted(item)
             elif self.order.wants(item):
                 if self.order.is_young(item, now):
-                    young += 1
+                    plan.young += 1
                 else:
-                    files.append(item)
+                    plan.files.append(item)
+        budget.keep_only(sum(size_of(file.path) for file in plan.files))
         with self._lock:
-            for file in sorted(files, key=lambda file: file.path):
+            for file in sorted(plan.files, key=lambda file: file.path):
                 (self._small if file.size <= SMALL else self._large).append(file)
-            self._total_files, self._total_bytes = len(files), sum(file.size for file in files)
-            self._young = young
+            self._total_files, self._total_bytes = len(plan.files), sum(file.size for file in plan.files)
+            self._young = plan.young
+            self._failed += plan.unlisted - len(plan.told)
+            self._budget = budget
             self._is_planned = True
-        for path, error in unlisted:
+        for path, error in plan.told:
             self._fail(path, error)
+
+    def _look(self, lender: Lender, deadline: Deadline, budget: Budget, directory: str) -> Listing:
+        deadline.check()
+        with lender.transfer(deadline) as remote:
+            return self._direction.look(remote, directory, budget)
 
     def _work_off(self, queue: deque[Found], lender: Lender, deadline: Deadline) -> None:
         """Do what one thread does: one file after the other, until there is none left."""
@@ -430,3 +456,19 @@ class FolderRun:
                 self._failures.append(failure)
         if told:
             logger.warning("%r was not transferred: %s: %s", failure.path, failure.code, failure.message)
+
+
+def _do_work(step: Callable[[Lender, Deadline], None], lender: Lender, deadline: Deadline) -> None:
+    """Do one thread's work; whoever holds the error that has ended it does not hold all names that were in its hands.
+
+    A connection holds the error that has ended it, and many of its calls: for as long as nobody connects anew.
+    """
+    try:
+        step(lender, deadline)
+    except SFTPError as error:
+        error.__traceback__ = None
+        raise type(error)(error.message, path=error.path) from None
+
+
+def _ends_planning(error: SFTPError) -> bool:
+    return isinstance(error, (*ENDS_ALL, Busy))

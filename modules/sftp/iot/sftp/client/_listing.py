@@ -2,55 +2,118 @@
 
 from __future__ import annotations
 
+import gc
 import posixpath
 import stat
-import sys
 import threading
+from contextlib import closing
+from sys import getsizeof
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
-from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, TooLarge
+from iot.sftp.client._errors import Busy, NotADirectory, NotFound, PermissionDenied, TooLarge
+from iot.sftp.client._memory import memory_limit
 from iot.sftp.client._packets import decode_path
 from iot.sftp.client._remote_paths import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
+    from iot.sftp.client._errors import SFTPError
     from iot.sftp.client._packets import Entry
     from iot.sftp.client._remote_files import RemoteFiles
 
 LINKS_IN_FLIGHT = 64
 LINKS_KEPT = 4096  # that are not asked about yet: more are asked about before the listing goes on
 SLACK = 1000  # paths that are collected beyond a page before they are sorted and cut
-# Bytes of memory that the names of one call may take. A million names of 255 letters fit in.
+# Bytes that the names of all calls may take together: a million names of 255 letters fit in. Where the memory that this
+# process may use is small, it is only this part of it: there are other things to keep, and answers that are on the way.
 MOST_KEPT = 512 * 1024 * 1024
+PART_KEPT = 4
+STEP = 64 * 1024  # bytes by which a budget grows, so that not each name is settled with all other calls
+# Bytes that they take beside their own: the place in a list, what allocation rounds up to; and what holds both together
+PATH_SIZE, NAME_SIZE = 24, 88
+
+_lock = threading.Lock()
+_budgets: WeakSet[Budget] = WeakSet()
+
+
+def most_kept() -> int:
+    """Return how many bytes the names of all calls of this process may take together."""
+    limit = memory_limit()
+    return MOST_KEPT if limit is None else min(MOST_KEPT, limit // PART_KEPT)
 
 
 class Budget:
-    """The memory for the names that one call keeps, in one thread or several: no server can fill all there is."""
+    """The memory for the names that one call keeps, in one thread or several, out of what there is for all calls.
+
+    So no server can fill all memory, nor can several calls at once. It counts until it is closed, or until nobody holds
+    it any more: it is to be held by what holds the names.
+
+    Attributes:
+        granted: bytes that may be kept without asking. Those of all calls together never are more than `most_kept`.
+    """
 
     def __init__(self) -> None:
         """Nothing is kept yet."""
-        self._lock = threading.Lock()
+        self._most = most_kept()
         self._kept = 0
+        self.granted = 0
+        with _lock:
+            _budgets.add(self)
 
-    def take(self, path: str, more: int = 0) -> None:
-        """Take note that a path is kept, and so many bytes beside it.
+    def take(self, size: int) -> None:
+        """Take note that so many bytes are kept.
 
         Raises:
-            TooLarge: there is no room for it.
+            TooLarge: there never is room for so much.
+            Busy: there is none beside what other calls keep.
         """
-        with self._lock:
-            self._kept += sys.getsizeof(path) + more
-            if self._kept > MOST_KEPT:
-                message = (
-                    f"the names that the server gives take more than {MOST_KEPT >> 20} MiB: ask for a part of them"
-                )
-                raise TooLarge(message)
+        with _lock:
+            self._kept += size
+            if self._kept <= self.granted:
+                return
+        if self._grant():
+            return
+        if self._kept <= self._most:
+            gc.collect()  # the names of a call that broke may be in the way, and only wait to be collected
+            if self._grant():
+                return
+        raise self._refusal()
 
-    def give_back(self, paths: Iterable[str]) -> None:
-        """Take note that paths are not kept any more."""
-        with self._lock:
-            self._kept -= sum(map(sys.getsizeof, paths))
+    def give_back(self, size: int) -> None:
+        """Take note that so many bytes are not kept any more."""
+        with _lock:
+            self._kept -= size
+            self.granted = min(self.granted, self._kept + STEP)
+
+    def keep_only(self, size: int) -> None:
+        """Take note that of all that was taken so many bytes are left."""
+        with _lock:
+            self._kept = self.granted = size
+
+    def close(self) -> None:
+        """Take note that nothing is kept any more."""
+        self.keep_only(0)
+
+    def _grant(self) -> bool:
+        with _lock:
+            room = self._most - sum(budget.granted for budget in _budgets if budget is not self)
+            if self._kept > room:
+                return False
+            self.granted = min(self._kept + STEP, room)
+            return True
+
+    def _refusal(self) -> SFTPError:
+        most = f"{self._most >> 20} MiB of memory"
+        if self._kept > self._most:
+            message = (
+                f"the names take more than {most}: ask for pages of a listing, transfer the parts of a folder one by "
+                "one, or allow this process more memory"
+            )
+            return TooLarge(message)
+        message = f"the names, and those that other calls keep, take more than {most}: try again when others have ended"
+        return Busy(message)
 
 
 def list_files(
@@ -79,21 +142,22 @@ def list_files(
     Raises:
         TooLarge: they have more, or take more memory than any listing may; where there is no limit, the rest of the
             directory is not waited for.
+        Busy: there is no memory for them beside the names that other calls keep.
         NotADirectory: there is a file at `path`.
     """
-    page = _Page(remote, directory, limit, longest)
     prefix = listed(path, "")
-    try:
-        for entry in entries_of(remote, directory):
-            name = prefix + decode_path(entry.name)
-            if (file_pattern is None or file_pattern in name) and (after is None or name > after):
-                page.add(name, entry)
-    except NotADirectory as error:
-        error.path = path
-        raise
-    except NotFound:
-        return []
-    return page.paths()
+    with closing(_Page(remote, directory, limit, longest)) as page:
+        try:
+            for entry in entries_of(remote, directory):
+                name = prefix + decode_path(entry.name)
+                if (file_pattern is None or file_pattern in name) and (after is None or name > after):
+                    page.add(name, entry)
+        except NotADirectory as error:
+            error.path = path
+            raise
+        except NotFound:
+            return []
+        return page.paths()
 
 
 def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
@@ -143,7 +207,7 @@ class _Page:
         if kind == stat.S_IFREG:
             self._take(path)
         elif kind in {0, stat.S_IFLNK}:
-            self._budget.take(path)
+            self._budget.take(_size(path, entry.name))
             self._unknown.append((path, entry.name))
             if len(self._unknown) >= LINKS_KEPT:
                 self._resolve()
@@ -157,8 +221,13 @@ class _Page:
             raise self._too_large()
         return self._files
 
+    def close(self) -> None:
+        """Keep nothing any more: whoever holds the error of a call that failed does not hold its names."""
+        self._files, self._unknown = [], []
+        self._budget.close()
+
     def _take(self, path: str) -> None:
-        self._budget.take(path)
+        self._budget.take(_size(path))
         self._files.append(path)
         if self._limit is None:
             self._length += len(path)
@@ -171,15 +240,15 @@ class _Page:
         self._files.sort()
         if self._limit is not None and len(self._files) >= self._limit:
             last = self._last = self._files[self._limit - 1]
-            self._budget.give_back(self._files[self._limit :])
-            self._budget.give_back(path for path, _ in self._unknown if path >= last)
+            self._budget.give_back(sum(map(_size, self._files[self._limit :])))
+            self._budget.give_back(sum(_size(path, name) for path, name in self._unknown if path >= last))
             del self._files[self._limit :]
             self._unknown = [(path, name) for path, name in self._unknown if path < last]
 
     def _resolve(self) -> None:
         """Ask the server about links, many at once."""
         unknown, self._unknown = self._unknown, []
-        self._budget.give_back(path for path, _ in unknown)
+        self._budget.give_back(sum(_size(path, name) for path, name in unknown))
         for start in range(0, len(unknown), LINKS_IN_FLIGHT):
             some = unknown[start : start + LINKS_IN_FLIGHT]
             answers = self._remote.attributes_of(
@@ -193,3 +262,9 @@ class _Page:
     def _too_large(self) -> TooLarge:
         message = f"the paths have more than {self._longest} characters together: ask for pages"
         return TooLarge(message)
+
+
+def _size(path: str, name: bytes | None = None) -> int:
+    """Return how much memory a path takes, and its name beside it."""
+    size = getsizeof(path) + PATH_SIZE
+    return size if name is None else size + getsizeof(name) + NAME_SIZE

@@ -218,16 +218,16 @@ class RemoteFiles:
             while more or window:
                 while more and len(window) < LISTING_WINDOW:
                     window.append(self.send(Kind.READDIR, string(handle)))
-                try:
-                    names = list(self.wait(window.popleft(), path, Kind.NAME).entries())
-                except EndOfFile:
-                    names = []
-                more = more and bool(names)  # some servers end with an answer that holds none
-                count += len(names)
+                before = count
+                with suppress(EndOfFile):
+                    for entry in self.wait(window.popleft(), path, Kind.NAME).entries():
+                        count += 1
+                        if _may_be_a_file(entry.name):
+                            yield entry
+                more = more and count > before  # some servers end with an answer that holds none
                 if count > MOST_NAMES:
                     message = f"the server has given more than {MOST_NAMES} names of this directory, and goes on"
                     raise TooLarge(message, path=path)
-                yield from (entry for entry in names if _may_be_a_file(entry.name))
         finally:
             self.send(Kind.CLOSE, string(handle))
 

@@ -9,7 +9,7 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -485,16 +485,17 @@ class SFTPSession:
         self, operation: str, run: FolderRun, timeout: float | None, cancelled: threading.Event | None
     ) -> FolderTransfer:
         started, disconnects = time.monotonic(), self._disconnects
-        while True:
-            done = run.done
-            try:
-                self._run(operation, run.order.source, timeout, run.attempt, run.order.dest, cancelled=cancelled)
-            except ConnectionLost:
-                # Without a deadline, a link that breaks now and then is tried again as long as files get through.
-                if timeout is not None or run.done == done or self._disconnects != disconnects:
-                    raise
-            else:
-                return run.result(time.monotonic() - started)
+        with closing(run):
+            while True:
+                done = run.done
+                try:
+                    self._run(operation, run.order.source, timeout, run.attempt, run.order.dest, cancelled=cancelled)
+                except ConnectionLost:
+                    # Without a deadline, a link that breaks now and then is tried again as long as files get through.
+                    if timeout is not None or run.done == done or self._disconnects != disconnects:
+                        raise
+                else:
+                    return run.result(time.monotonic() - started)
 
     def _run(
         self,

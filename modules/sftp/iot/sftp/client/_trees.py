@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import posixpath
 import stat
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client._errors import PathNotAllowed, SFTPError, TooLarge
-from iot.sftp.client._listing import LINKS_IN_FLIGHT, Budget, entries_of
+from iot.sftp.client._errors import PathNotAllowed, SFTPError
+from iot.sftp.client._listing import LINKS_IN_FLIGHT, entries_of
 from iot.sftp.client._packets import Attributes, decode_path
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
+    from concurrent.futures import Executor, Future
 
+    from iot.sftp.client._listing import Budget
     from iot.sftp.client._local_files import LocalFiles
     from iot.sftp.client._remote_files import RemoteFiles
 
 DEEPEST = 100  # folders within folders: a server that shows links as folders could lead round and round
-MOST_FILES = 1_000_000  # in one call: what is kept of each takes some 250 bytes
 LISTINGS_AT_ONCE = 16
+LISTINGS_AHEAD = 64  # that are under way or done before their turn comes
 FOUND_SIZE = 200  # bytes that a file takes beside its path
 
 
@@ -62,37 +67,50 @@ def walk(
         ends_all: tells whether a failure to list a directory is one of the whole walk.
 
     Raises:
-        SFTPError: the folder itself could not be listed; `TooLarge`: it holds more than a call can take.
+        SFTPError: the folder itself could not be listed, or another failure is one of the whole walk.
     """
-    found, level = 0, [""]
+    level = [""]
     with ThreadPoolExecutor(LISTINGS_AT_ONCE, thread_name_prefix="sftp-walk") as threads:
         for depth in range(DEEPEST + 1):
-            pending = [(path, threads.submit(look, path)) for path in level]
-            level = []
-            try:
-                for path, listing in pending:
+            directories = list[str]()
+            with closing(_ahead(threads, look, level)) as listings:
+                for path, listing in listings:
                     try:
-                        result = listing.result()
+                        found = listing.result()
                     except SFTPError as error:
                         if depth == 0 or ends_all(error):
                             raise
                         yield Unlisted(path, error)
-                        continue
-                    found += len(result.files)
-                    if found > MOST_FILES:
-                        message = (
-                            f"there are more than {MOST_FILES} files in this folder: transfer its parts one by one"
-                        )
-                        raise TooLarge(message)
-                    yield from result.files
-                    level += result.directories
-            finally:
-                for _, listing in pending:
-                    listing.cancel()
+                    else:
+                        yield from found.files
+                        directories += found.directories
+            level = directories
             if not recursive or not level:
                 return
         message = f"folders within folders, more than {DEEPEST} deep, are left alone"
         yield from (Unlisted(path, PathNotAllowed(message, path=path)) for path in level)
+
+
+def _ahead(
+    threads: Executor, look: Callable[[str], Listing], paths: list[str]
+) -> Generator[tuple[str, Future[Listing]]]:
+    """Give directories in their order, each with its listing: so many are begun ahead, however many there are."""
+    begun: deque[tuple[str, Future[Listing]]] = deque()
+    try:
+        for path in paths:
+            begun.append((path, threads.submit(look, path)))
+            if len(begun) >= LISTINGS_AHEAD:
+                yield begun.popleft()
+        while begun:
+            yield begun.popleft()
+    finally:
+        for _, listing in begun:
+            listing.cancel()
+
+
+def size_of(path: str) -> int:
+    """Return how much memory what is found under a path takes."""
+    return getsizeof(path) + FOUND_SIZE
 
 
 def below(folder: str, path: str) -> str:
@@ -111,23 +129,25 @@ def look_on_server(remote: RemoteFiles, folder: str, directory: str, *, recursiv
         folder: the server's path of the folder.
         directory: relative to the folder.
         recursive: whether the directories are wanted.
-        budget: the memory that all names of the folder may take.
+        budget: the memory for all names of the folder.
 
     Raises:
         NotADirectory, NotFound, PermissionDenied: see `entries_of`.
-        TooLarge: there is no memory for the names.
+        TooLarge, Busy: there is no memory for the names.
     """
     listing, links, unclear = Listing(), list[str](), list[str]()
+    others = {stat.S_IFLNK: links, 0: unclear} | ({stat.S_IFDIR: listing.directories} if recursive else {})
     for entry in entries_of(remote, below(folder, directory)):
         name = decode_path(entry.name)
         if name.startswith(TEMPORARY_PREFIX):
             continue
         kind, path = stat.S_IFMT(entry.attributes.mode or 0), posixpath.join(directory, name)
-        budget.take(path, FOUND_SIZE)
         if kind == stat.S_IFREG:
+            budget.take(size_of(path))
             listing.files.append(_found(path, entry.attributes))
-        else:
-            {stat.S_IFDIR: listing.directories, stat.S_IFLNK: links, 0: unclear}.get(kind, []).append(path)
+        elif kind in others:
+            budget.take(size_of(path))
+            others[kind].append(path)
     listing.directories += _resolve(remote, folder, unclear, listing)
     _resolve(remote, folder, links, listing)
     listing.directories = list(_not_links(remote, folder, listing.directories)) if recursive else []
@@ -164,13 +184,14 @@ def _found(path: str, attributes: Attributes) -> Found:
     return Found(path, attributes.size or 0, attributes.modification_time)
 
 
-def look_locally(local_files: LocalFiles, folder: str, directory: str) -> Listing:
+def look_locally(local_files: LocalFiles, folder: str, directory: str, budget: Budget) -> Listing:
     """List a local directory: see `look_on_server`."""
     listing = Listing()
     for entry in local_files.entries(below(folder, directory)):
         if entry.name.startswith(TEMPORARY_PREFIX):
             continue
         path = posixpath.join(directory, entry.name)
+        budget.take(size_of(path))
         if entry.is_directory:
             listing.directories.append(path)
         else:

@@ -156,11 +156,13 @@ class _Run:
     def _open(self, earlier: Progress | None) -> bytes:
         if earlier is not None:
             self._progress.temporary, self._progress.whole = earlier.temporary, earlier.whole
+            self._progress.opened = earlier.opened
             handle = self._go_on(earlier)
             if handle is not None:
                 return handle
             self._progress.whole = 0
             self._remove(earlier)
+            self._progress.opened = False
         self._progress.temporary = posixpath.join(posixpath.dirname(self._dest), temporary_name())
         self._record.save(self._progress)
         try:

@@ -93,16 +93,19 @@ def folder_in_words(done: FolderTransfer, verify: Verify) -> str:
     """Word what the transfer of a folder did, for a line of the log."""
     counts = f"{done.files} files, {done.skipped} skipped, {done.failed} failed"
     pace = f"{done.bytes} bytes in {done.seconds:.3f} s ({rate(done.bytes, done.seconds)})"
-    return f"{counts}, {pace}, verified by {verify}"
+    return f"{counts}, {pace}, {_tries(done.attempts)}, verified by {verify}"
 
 
 def _log_end(request: TransferRequest, done: Transfer) -> None:
     pace = f"{done.bytes} bytes in {done.seconds:.3f} s ({rate(done.bytes - done.resumed, done.seconds)})"
     before = f", {done.resumed} of them there before" if done.resumed else ""
-    tried = f"{done.attempts} attempt{'' if done.attempts == 1 else 's'}"
     way = "" if done.atomic else ", replaced in two steps"
     place = f"{quoted(request.source)} -> {quoted(request.dest)}"
-    _log.info("%s: %s%s, %s, verified by %s%s", place, pace, before, tried, done.verified, way)
+    _log.info("%s: %s%s, %s, verified by %s%s", place, pace, before, _tries(done.attempts), done.verified, way)
+
+
+def _tries(count: int) -> str:
+    return f"{count} attempt{'' if count == 1 else 's'}"
 
 
 def _folder_progress(done: FolderProgress | FolderTransfer) -> Progress:
