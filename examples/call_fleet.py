@@ -106,6 +106,8 @@ def run_job(fleet: Fleet, name: str) -> tuple[list[Outcome], list[str]]:
     while len(outcomes) < count:  # the hub's queries lag a little behind its jobs
         time.sleep(PAUSE)
         outcomes = list(fleet.outcomes(name))
+    if not count:
+        sys.exit("no module matches")
     statuses = Counter(status_of(outcome) for outcome in outcomes)
     print(
         f"{count} devices:",

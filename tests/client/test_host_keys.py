@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import stat
 import subprocess
 from pathlib import Path
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from tests.clients import client_of, session_of
 from tests.servers import Server, openssh
 
-from iot.sftp.client import HostKeyMismatch, check_pin
+from iot.sftp.client import HostKeyMismatch, SFTPError, Unreachable, check_pin
 from iot.sftp.client._host_keys import HostKeyPolicy, _names, _parse, known_hosts_name
 
 
@@ -94,15 +93,15 @@ def test_known_and_pinned_keys_of_types_that_are_not_spoken_do_not_stand_in_the_
         session.connect()
 
 
-def test_lines_of_other_hosts_are_kept_byte_by_byte(key: paramiko.PKey, tmp_path: Path) -> None:
+def test_lines_of_other_hosts_are_kept_byte_by_byte(key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     others = f"# \u2028 \x0b \x85\r\n\nother {line(key)} caf".encode() + b"\xe9\n"
     known.write_bytes(others)
     policy = HostKeyPolicy("host", 22, known_hosts=known)
     policy.check(key)
     assert known.read_bytes() == others + f"host {line(key)}\n".encode()
-    policy.forget()
-    assert known.read_bytes() == others
+    policy.learning().check(other)
+    assert known.read_bytes() == others + f"host {line(other)}\n".encode()
 
 
 def test_the_users_known_hosts_are_believed(openssh_server: Server, own_home: Path, other: paramiko.PKey) -> None:
@@ -133,8 +132,10 @@ def test_a_key_that_cannot_be_written_is_kept_while_the_process_lives(
     again.check(key)
     with pytest.raises(HostKeyMismatch):
         again.check(other)
-    again.forget()
+    again.learning().check(other)
     again.check(other)
+    with pytest.raises(HostKeyMismatch):
+        again.check(key)
 
 
 def test_a_key_that_could_not_be_written_is_written_as_soon_as_that_works(
@@ -180,15 +181,52 @@ def test_a_key_that_is_found_written_down_is_not_written_again(key: paramiko.PKe
     assert known.read_text() == f"host {line(key)}\n"
 
 
-def test_forgetting_that_is_refused_forgets_nothing(key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path) -> None:
+def test_learning_that_is_refused_forgets_nothing_and_names_the_file(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
+) -> None:
     known = tmp_path / "known_hosts"
     known.symlink_to("/proc/self/mem")
     HostKeyPolicy("host", 22, known_hosts=known).check(key)
-    with pytest.raises(OSError, match="Input/output error"):
-        HostKeyPolicy("host", 22, known_hosts=known).forget()
+    with pytest.raises(SFTPError) as failure:
+        HostKeyPolicy("host", 22, known_hosts=known).learning().check(other)
+    assert failure.value.path == str(known)
     assert known.is_symlink()
     with pytest.raises(HostKeyMismatch):
         HostKeyPolicy("host", 22, known_hosts=known).check(other)
+
+
+def test_learning_from_a_server_that_shows_no_key_forgets_nothing(tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    with openssh(tmp_path / "first") as first:
+        with session_of(first, known_hosts=known) as session:
+            session.connect()
+        before = known.read_text()
+    with session_of(first, known_hosts=known) as session, pytest.raises(Unreachable):
+        session.test_connection(learn=True)
+    assert known.read_text() == before
+
+
+def test_a_key_that_is_learnt_twice_is_written_once_and_told_of(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = tmp_path / "known_hosts"
+    policy = HostKeyPolicy("host", 22, known_hosts=known)
+    policy.check(key)
+    for _ in range(2):
+        policy.learning().check(other)
+    assert known.read_text() == f"host {line(other)}\n"
+    assert caplog.text.count(f"The key {key.fingerprint} of host is forgotten, as was asked for") == 1
+
+
+def test_a_key_of_a_file_that_is_only_believed_is_not_replaced_by_learning(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").write_text(f"host {line(key)}\n")
+    policy = HostKeyPolicy("host", 22, known_hosts=tmp_path / "ours", known_hosts_files=[tmp_path / "theirs"])
+    with pytest.raises(HostKeyMismatch):
+        policy.learning().check(other)
+    policy.learning().check(key)
+    assert not (tmp_path / "ours").exists()
 
 
 def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_path: Path) -> None:
@@ -200,14 +238,12 @@ def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_pa
         HostKeyPolicy("host", 22, known_hosts_files=[known]).check(key)
 
 
-def test_forgetting_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path) -> None:
+def test_learning_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     HostKeyPolicy("one", 22, known_hosts=known).check(key)
     HostKeyPolicy("two", 2222, known_hosts=known).check(other)
-    HostKeyPolicy("one", 22, known_hosts=known).forget()
-    assert known.read_text() == f"[two]:2222 {line(other)}\n"
-    HostKeyPolicy("nobody", 22, known_hosts=tmp_path / "none").forget()
-    assert sorted(os.listdir(tmp_path)) == ["home", "known_hosts", "known_hosts.lock", "none.lock"]
+    HostKeyPolicy("one", 22, known_hosts=known).learning().check(other)
+    assert known.read_text() == f"[two]:2222 {line(other)}\none {line(other)}\n"
 
 
 @pytest.mark.parametrize(

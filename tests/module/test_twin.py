@@ -73,7 +73,7 @@ def test_a_secret_may_be_in_a_file() -> None:
         {"file": ""},
         {"file": 5},
         {"hunter3": "x"},
-        {"file": "a", "env": "b"},
+        {"file": "relative"},
         {"dir": "x"},
     ],
 )
@@ -82,6 +82,12 @@ def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secr
     message = error_of(**{key: secret})
     assert message.startswith(f"'{key}' must be a string, a list of strings, {{\"file\"")
     assert "hunter" not in message
+
+
+def test_what_a_patch_has_left_of_a_secrets_former_place_is_told() -> None:
+    message = error_of(password={"file": "/run/secrets/hunter2", "env": "HUNTER"})
+    assert message.startswith('\'password\' holds both "file" and "env"')
+    assert "hunter" not in message.lower()
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,8 @@ def test_disconnect_ends_a_transfer_that_hangs(fresh: LocalEdge, openssh_server:
     (remote / "large").write_bytes(bytes(500_000_000))
     relay = Relay((openssh_server.host, openssh_server.port))
     with relay.running() as port:
-        fresh.patch_desired({"sftp": {"port": port}})
+        # So slow that there is not enough for a later try to go on with
+        fresh.patch_desired({"sftp": {"port": port}, "transfers": {"bandwidthLimit": 100_000}})
         fresh.wait_for_reported(lambda found: connected(found) and bool(found["sftp"]["value"]["port"] == port))
         folder = fresh.local_root / remote.name
         download = {"source": f"{remote.name}/large", "dest": f"{remote.name}/never"}

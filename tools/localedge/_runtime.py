@@ -112,9 +112,9 @@ class Runtime:
     def module_environment(self) -> dict[str, str]:
         """The variables that the edge agent sets, those of the deployment, and the module's folders."""
         return {
-            # Metrics off: several runtimes on one machine cannot share the module's usual port.
-            "SFTP_METRICS_PORT": "0",
             **self.deployment.environment,
+            # Metrics off: here they were open to the network, and several runtimes cannot share one port
+            "SFTP_METRICS_PORT": os.environ.get("SFTP_METRICS_PORT", "0"),
             "SFTP_LOCAL_ROOT": str(self.local_root),
             "SFTP_STATE_DIR": str(self.state_directory),
             **self._settings.environment,

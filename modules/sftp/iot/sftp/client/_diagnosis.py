@@ -63,7 +63,8 @@ ADVICE = {
     "ssh_version": "Check that an SSH server listens on this port. One that hangs up at once may have banned this "
     "address after failed logins, or have too many sessions: ask its administrator",
     "algorithms": "Ask the server's administrator to update the server: what it offers is no longer safe",
-    "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line",
+    "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line (a module's "
+    'test_connection does so, with "learn": true)',
     "authentication": "Check user, password or key; the server's own log tells the reason that it does not tell us",
     "extensions": "Ask the server's administrator whether SFTP is on for this user, and whether the root exists",
     "speed": "Check whether the folder is there, whether this user may write in it, and whether its disk has space",

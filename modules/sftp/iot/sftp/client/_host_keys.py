@@ -7,6 +7,7 @@ names, patterns with `*`, `?` and `!`, and the markers `@revoked` and `@cert-aut
 from __future__ import annotations
 
 import base64
+import copy
 import fcntl
 import fnmatch
 import hashlib
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 from paramiko import HostKeys
 
 from iot.sftp.client._certificates import HOST_CERTIFICATE_TYPES, read_host_certificate
-from iot.sftp.client._errors import HostKeyMismatch
+from iot.sftp.client._errors import HostKeyMismatch, from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +56,11 @@ _in_memory: dict[tuple[Path | None, str], set[KnownKey]] = defaultdict(set)
 
 
 class HostKeyPolicy:
-    """What is believed about one server's key."""
+    """What is believed about one server's key.
+
+    Attributes:
+        learns: whether the key that is shown takes the place of the one that is remembered.
+    """
 
     def __init__(
         self,
@@ -74,6 +79,7 @@ class HostKeyPolicy:
         self._files = tuple(known_hosts_files)
         self._mismatched: str | None = None  # the type of the key that was refused last
         self._passed_over: set[str] = set()  # key types whose key was not the pinned one
+        self.learns = False
 
     def wanted_types(self, offered: Iterable[str]) -> tuple[str, ...]:
         """Return the key types to negotiate, best first: those that are pinned or known (RFC 4253, section 7.1).
@@ -122,6 +128,7 @@ class HostKeyPolicy:
 
         Raises:
             HostKeyMismatch: with both fingerprints.
+            SFTPError: it is to take the place of one that is written down, and that cannot be changed.
         """
         if self._pinned:
             if not any(_is_pin_of(pin, key) for pin in self._pinned):
@@ -137,23 +144,25 @@ class HostKeyPolicy:
                 raise HostKeyMismatch(message)
             if certificate is not None and self._is_certified(certificate, known, revoked):
                 return
+            if self.learns:
+                known = self._believed()
             valid = [entry for entry in known if not entry.marker]
             if valid and not any(entry.text == text for entry in valid):
                 raise self._mismatch(key, (fingerprint(entry.text) for entry in valid), "known")
-            if not valid or self._is_in_memory(key):
+            if self.learns:
+                self._forget_others(key)
+            if not self._is_written(key):
                 self._remember(key)
 
-    def forget(self) -> None:
-        """Forget the remembered key, so that the next one seen is remembered; never a pinned one.
+    def learning(self) -> HostKeyPolicy:
+        """Return a policy that believes the key that it is shown in the place of the one that is remembered.
 
-        Files that are only believed are not changed.
+        The one that is remembered stays until then. A pinned key, and one of a file that is only believed, stay as they
+        are: any other is refused.
         """
-        with _locked(self._known_hosts), _lock:
-            if self._known_hosts is not None and self._known_hosts.exists():
-                lines = _read(self._known_hosts)
-                kept = [line for line in lines if not any(not entry.marker for entry in _parse(line, self.name))]
-                _write(self._known_hosts, kept)
-            _in_memory.pop((self._known_hosts, self.name), None)
+        policy = copy.copy(self)
+        policy.learns = True
+        return policy
 
     def _is_certified(self, blob: bytes, known: list[KnownKey], revoked: set[str]) -> bool:
         certificate = read_host_certificate(blob)
@@ -171,11 +180,14 @@ class HostKeyPolicy:
             logger.warning("The certificate of %s does not count: %s", self.name, refusal)
         return refusal is None
 
+    def _believed(self) -> list[KnownKey]:
+        """Return what the files say that are never written."""
+        return [entry for path in self._files for line in _lines(path) for entry in _parse(line, self.name)]
+
     def _known(self) -> list[KnownKey]:
-        known: list[KnownKey] = []
-        for path in (*self._files, *([self._known_hosts] if self._known_hosts else [])):
-            for line in _lines(path):
-                known += _parse(line, self.name)
+        known = self._believed()
+        if self._known_hosts is not None:
+            known += [entry for line in _lines(self._known_hosts) for entry in _parse(line, self.name)]
         place = self._known_hosts, self.name
         with _lock:
             if all(entry.marker for entry in known):
@@ -204,6 +216,26 @@ class HostKeyPolicy:
             )  # fmt: skip
         with _lock:
             _in_memory[place].add(_known_key(key))
+
+    def _is_written(self, key: paramiko.PKey) -> bool:
+        known = {entry.text for entry in self._known() if not entry.marker}
+        return key.get_base64() in known and not self._is_in_memory(key)
+
+    def _forget_others(self, key: paramiko.PKey) -> None:
+        """Forget the keys that were remembered before, but not what marks keys as revoked or as authorities."""
+        path = self._known_hosts
+        before = {fingerprint(entry.text) for entry in self._known() if not entry.marker} - {key.fingerprint}
+        if not before:
+            return
+        if path is not None and path.exists():
+            try:
+                kept = [line for line in _read(path) if all(entry.marker for entry in _parse(line, self.name))]
+                _write(path, kept)
+            except OSError as error:
+                raise from_os_error(error, str(path)) from error
+        with _lock:
+            _in_memory.pop((path, self.name), None)
+        logger.warning("The key %s of %s is forgotten, as was asked for", ", ".join(sorted(before)), self.name)
 
     def _write_down(self, key: paramiko.PKey, path: Path) -> OSError | None:
         try:

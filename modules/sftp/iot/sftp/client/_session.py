@@ -460,14 +460,14 @@ class SFTPSession:
         """Connect anew with these settings, beside the session that may be open, and return what the server showed.
 
         Parameters:
-            learn: forget the remembered key first (never a pinned one).
+            learn: remember the key that the server shows, in the place of the one that is remembered (never in that of
+                a pinned one); that one stays if no key is shown.
             timeout: seconds.
         """
         deadline = Deadline(timeout)
         try:
-            if learn:
-                self._policy.forget()
-            connection = self._new_connection(deadline)
+            policy = self._policy.learning() if learn else self._policy
+            connection = self._new_connection(deadline, policy)
         except Exception as error:
             raise _named(error, "test_connection", None) from error
         info = connection.info
@@ -602,7 +602,7 @@ class SFTPSession:
         started = time.monotonic()
         try:
             clean_up_locally(self._unfinished)
-            connection = self._new_connection(Deadline(None), self._announce)
+            connection = self._new_connection(Deadline(None), self._policy, self._announce)
             # Before anybody uses it: a destination that is being cleaned up would be busy for its next transfer.
             limit = Deadline(self.settings.time_limits.connect)
             with suppress(SFTPError):  # the next connection brings the next chance
@@ -633,11 +633,11 @@ class SFTPSession:
             self._opening = connection
 
     def _new_connection(
-        self, deadline: Deadline, announce: Callable[[Connection], object] = lambda _: None
+        self, deadline: Deadline, policy: HostKeyPolicy, announce: Callable[[Connection], object] = lambda _: None
     ) -> Connection:
         limit = deadline.within(self.settings.time_limits.connect)
         try:
-            connection = self._new_connection_of_any_type(limit, announce)
+            connection = self._new_connection_of_any_type(limit, policy, announce)
         except SFTPError:
             deadline.check()
             raise
@@ -647,18 +647,20 @@ class SFTPSession:
         )
         return connection
 
-    def _new_connection_of_any_type(self, limit: Deadline, announce: Callable[[Connection], object]) -> Connection:
+    def _new_connection_of_any_type(
+        self, limit: Deadline, policy: HostKeyPolicy, announce: Callable[[Connection], object]
+    ) -> Connection:
         """Connect; where a pinned fingerprint is not that of the first key shown, ask for keys of other types."""
         mismatch: HostKeyMismatch | None = None
         while True:
             try:
-                return Connection(self.settings, self._policy, limit, self._budget, announce)
+                return Connection(self.settings, policy, limit, self._budget, announce)
             except HostKeyMismatch as error:
                 mismatch = mismatch or error
-                if not self._policy.pass_over():
+                if not policy.pass_over():
                     raise
             except Unsupported:
-                if not self._policy.start_over():
+                if not policy.start_over():
                     raise
                 if mismatch is not None:
                     raise mismatch from None

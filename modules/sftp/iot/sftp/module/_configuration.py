@@ -120,7 +120,8 @@ class Configuration:
         self._apply_rules(desired.rules)
         self._answer_unknown(desired.unknown)
         if news:
-            _log.info("desired properties %d are in force", desired.version)
+            refused = ", ".join(desired.refused)
+            _log.info("desired properties %d are in force%s", desired.version, refused and f", but for {refused}")
 
     def _apply_server(self, section: Section[ServerSection]) -> None:
         if section.error is not None:
@@ -148,6 +149,8 @@ class Configuration:
         self._acknowledge("sftp", error, self._shown or None, valid=False)
 
     def _forget_server(self) -> None:
+        if self._settings is not None:
+            _log.info("server: none any more, as the section sftp is gone", extra=about("server"))
         self._settings, self._session, self._shown = None, None, {}
         missing = "the desired properties have no section sftp: it needs host, user and password or privateKey"
         self._sessions.replace(None, missing)

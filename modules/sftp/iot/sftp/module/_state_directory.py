@@ -46,10 +46,14 @@ def why_unusable(directory: Path, purpose: str, error: Exception) -> SFTPError:
 
 
 def inode(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one in its place; `None` if there is none."""
+    """Return what tells a file from another one in its place; `None` if there is none.
+
+    Raises:
+        OSError: there may be one.
+    """
     try:
         status = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
 

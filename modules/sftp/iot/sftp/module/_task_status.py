@@ -51,6 +51,7 @@ def document(record: Record, rate: float | None = None) -> dict[str, Any]:
         "total_bytes": record.total_bytes,
         "started": _moment(record.started),
         "finished": _moment(record.finished),
+        **{name: record.request[name] for name in ("source", "dest") if name in record.request},
         **({} if rate is None else {"rate": round(rate)}),
         **record.details,
     }

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Busy, DeadlineExceeded, Internal, Interruption, SFTPError, TransferIncomplete
 from iot.sftp.module._journal import Record
-from iot.sftp.module._logging import about, printable, shortened, subject, told
+from iot.sftp.module._logging import about, printable, quoted, shortened, subject, told
 from iot.sftp.module._slots import Kind
 from iot.sftp.module._task_status import Rate, document, short_id, unknown
 
@@ -258,12 +258,18 @@ class Tasks:
         return shown
 
     def newest(self, limit: int, after: str | None = None) -> list[dict[str, Any]]:
-        """Return the status documents of the newest tasks first, or of those that come after one of them."""
+        """Return the status documents of the newest tasks first, or of those that come after one of them.
+
+        Raises:
+            SFTPError: the journal could not be read yet.
+        """
         if after is not None and not after.isprintable():
             return []
         try:
             records = self._journal.newest(limit, after)
         except SFTPError:
+            if not self._loaded:  # then there may be others than those that are known
+                raise
             records = self._newest_in_memory(limit, after)
         with self._changed:
             return [self._shown(record.task_id) or document(record) for record in records]
@@ -453,7 +459,7 @@ class Tasks:
                 again = self._wait_and_try_again(task, code)
         if again is not None:
             _log.warning("it is tried again in %.1f s: %s: %s", again, code, message)
-            self._on_failure(_name(task), code or "", message or "")
+            self._on_failure(_what(task), code or "", message or "")
             self._save(task.record)
         elif code is None:
             self._end(task, "Completed", None, None)
@@ -505,12 +511,13 @@ class Tasks:
             self._unsaved[record.task_id] = record
             self._ended[status] += 1
         if status == "Failed":
-            self._on_failure(_name(task), code or "", message or "")
+            self._on_failure(_what(task), code or "", message or "")
         level = logging.WARNING if status == "Failed" else logging.INFO
         reason = "" if code is None else f": {code}: {message}"
         tries = f"{task.tries} {'try' if task.tries == 1 else 'tries'}"
         with subject(_name(task)):
-            _log.log(level, "%s%s (%s)", status, reason, tries, extra=about(_name(task)))
+            place = f"{paths}: " if (paths := _paths(record)) else ""
+            _log.log(level, "%s%s%s (%s)", place, status, reason, tries, extra=about(_name(task)))
         self._save(record, durable=True)
         with self._changed:
             if task in self._running:
@@ -622,6 +629,14 @@ def new_record(
 
 def _name(task: _Task) -> str:
     return f"task {short_id(task.record.task_id)} {task.record.method}"
+
+
+def _paths(record: Record) -> str:
+    return " -> ".join(quoted(str(record.request[name])) for name in ("source", "dest") if name in record.request)
+
+
+def _what(task: _Task) -> str:
+    return f"{_name(task)} {_paths(task.record)}".rstrip()
 
 
 def _remaining(record: Record) -> float:

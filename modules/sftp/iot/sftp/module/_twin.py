@@ -32,14 +32,17 @@ def _secret(value: object) -> Secret:
         return Secret(value)
     if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
         return Secret("\n".join(value))
+    if isinstance(value, dict) and {"file", "env"} <= value.keys():
+        message = 'holds both "file" and "env": a patch of a twin takes a key away that is null in it'
+        raise PydanticCustomError("secret", message)
     if isinstance(value, dict) and len(value) == 1:
         ((kind, place),) = value.items()
         if isinstance(place, str) and place and "\0" not in place:
-            if kind == "file":
+            if kind == "file" and place.startswith("/"):
                 return Secret.from_file(place)
             if kind == "env" and "=" not in place:
                 return Secret.from_environment(place)
-    message = 'must be a string, a list of strings, {"file": "…"} or {"env": "…"}, and not empty'
+    message = 'must be a string, a list of strings, {"file": "/…"} or {"env": "…"}, and not empty'
     raise PydanticCustomError("secret", message)
 
 
@@ -163,6 +166,18 @@ class Desired:
     events: Section[bool]
     rules: RulesSection | None
     unknown: tuple[str, ...]
+
+    @property
+    def refused(self) -> list[str]:
+        """The names of the sections that are not valid."""
+        errors = {
+            "sftp": self.sftp.error,
+            "transfers": self.transfers.error,
+            "logLevel": self.log_level.error,
+            "events": self.events.error,
+            "rules": self.rules and (self.rules.error or self.rules.errors),
+        }
+        return [name for name, error in errors.items() if error]
 
 
 def read_desired(document: Mapping[str, Any]) -> Desired:
