@@ -424,6 +424,14 @@ def test_every_alert_is_in_the_page_with_what_to_do() -> None:
     alerts = re.findall(r"^\s+- alert: (\w+)$", ALERTS, re.MULTILINE)
     assert len(alerts) >= 6
     assert re.findall(r"^\| `(Sftp\w+)` \| ", PAGE, re.MULTILINE) == alerts
+
+
+def test_an_alert_names_the_runbook_that_the_page_leads_to() -> None:
+    runbooks = re.findall(r"- alert: (\w+)$.*?^\s+runbook: docs/(\S+)$", ALERTS, re.MULTILINE | re.DOTALL)
+    rows = dict(re.findall(r"^\| `(Sftp\w+)` \| (.*)$", PAGE, re.MULTILINE))
+    assert [name for name, _ in runbooks] == list(rows)
+    for name, runbook in runbooks:
+        assert f"({runbook})" in rows[name]
     for alert in ALERTS.split("- alert: ")[1:]:
         assert {"expr", "for", "labels", "annotations", "severity", "summary", "description"} <= set(
             re.findall(r"(\w+):", alert)

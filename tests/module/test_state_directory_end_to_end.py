@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,12 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psutil
 import pytest
 from tests.command_line.conftest import PROGRAM
 from tests.module.conftest import connected, section_of, wait_for_log
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 from localedge import LocalEdge
 
@@ -53,6 +55,14 @@ class Device:
         self.server = server
         self.state = place / "state"  # a symbolic link
         self.aside = place / "aside"  # where it leads, as long as all is well
+
+    @property
+    def tells_that_tasks_can_be_written_down(self) -> bool:
+        """What the metrics say."""
+        place = f"http://127.0.0.1:{self.edge.module_environment['SFTP_METRICS_PORT']}/metrics"
+        with urlopen(place, timeout=10) as page:
+            found = re.findall(r"^sftp_journal_writable\{.*\} (\S+)$", page.read().decode(), re.MULTILINE)
+        return [float(value) for value in found] == [1.0]
 
     def limit_files(self, size: int) -> None:
         process = psutil.Process(self.edge.module_pid)
@@ -161,7 +171,11 @@ def device_in(
         address=address,
         desired={"sftp": section_of(server), "rules": rules},
         command=(sys.executable, "-c", HURRIED, str(largest)),
-        environment={"SFTP_STATE_DIR": str(place / "state"), "TMPDIR": str(place / "tmp")},
+        environment={
+            "SFTP_STATE_DIR": str(place / "state"),
+            "SFTP_METRICS_PORT": str(free_port()),
+            "TMPDIR": str(place / "tmp"),
+        },
         restart_policy="never",
     ) as edge:
         device = Device(edge, server, place)
@@ -224,6 +238,7 @@ def see_what_is_refused(device: Device, code: str, remote: Path) -> None:
     assert device.edge.invoke("sftp", "list_tasks")[0] in (200, status)  # refused where it was never read
     assert device.edge.invoke("sftp", "get_task_status", {"task_id": "nope"})[0] in (200, status)
     device.edge.wait_for_reported(journal_has(code))
+    assert not device.tells_that_tasks_can_be_written_down
     failures = {failure["what"]: failure["code"] for failure in device.call("get_status")["failures"]}
     assert failures["journal"] == code
     device.until(lambda: device.check().get("ok") is True, "the module can be asked")
@@ -232,6 +247,7 @@ def see_what_is_refused(device: Device, code: str, remote: Path) -> None:
 def see_that_state_is_kept_again(device: Device, remote: Path) -> None:
     """The trouble vanishes without a call; tasks are accepted, and what was only in memory is written down."""
     device.edge.wait_for_reported(lambda reported: "journal" not in reported)
+    assert device.tells_that_tasks_can_be_written_down
     task_id = device.call("download_file", source=f"{remote.name}/source", dest="task", background=True)["task_id"]
     assert device.end_of(task_id)["status"] == "Completed"
     device.call("disconnect")

@@ -61,6 +61,7 @@ class Configuration:
         self._rules_read: tuple[int, RulesSection] | None = None  # and the version of their document
         self._reporter = reporter
         self._version = -1
+        self._level: str | None = None  # that of the twin
         self._settings: ServerSettings | None = None
         self._session: SFTPSession | None = None
         self._shown: Mapping[str, Any] = {}  # of the sftp section in force, for the reported properties
@@ -207,12 +208,13 @@ class Configuration:
 
     def _apply_log_level(self, section: Section[str]) -> None:
         if section.error is None:
+            self._level = section.value
             set_level(section.value or self._environment.log_level)
         if section.error is None and section.value is None:
             self._reporter.set("logLevel", None)
         else:
             words = section.error or "applied"
-            self._acknowledge("logLevel", words, section.value, valid=section.error is None)
+            self._acknowledge("logLevel", words, self._level, valid=section.error is None)
 
     def _answer_unknown(self, names: tuple[str, ...]) -> None:
         names = tuple(name for name in names if name not in OWN_SECTIONS)[:UNKNOWN_MAXIMUM]

@@ -87,7 +87,7 @@ class Environment:
         if _port(variables) is None:
             text = variables["SFTP_METRICS_PORT"][:40]
             _log.warning("SFTP_METRICS_PORT is %r, which is no port: %d is used; 0 is for none", text, METRICS_PORT)
-        _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded or uploaded")
+        _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded")
         consequence = "no tasks are accepted, and the keys of servers are forgotten at every restart"
         _warn_of_directory("SFTP_STATE_DIR", self.state_dir, consequence)
 

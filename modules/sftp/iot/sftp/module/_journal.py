@@ -214,6 +214,11 @@ class Journal:
 
     # --- the file
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is known to be in the way of writing to it."""
+        return not self._trouble_told
+
     def try_again(self) -> None:
         """After a trouble with the file, write to it and so find out whether that is over."""
         if self._trouble_told:

@@ -168,6 +168,8 @@ class ModuleCollector(Collector):
         counts = self._sources.tasks.counts
         live = {(status,): counts.get(status, 0) for status in LIVE}
         yield _gauge("sftp_tasks", "Tasks that have not ended.", live, "status")
+        well = self._sources.tasks.can_be_accepted
+        yield _gauge("sftp_journal_writable", "Whether tasks can be written down, as far as is known.", {(): well})
         ended = {(status,): counts.get(status, 0) for status in ENDED}
         yield _counter("sftp_tasks_ended", "Tasks that have ended.", ended, "status")
 

@@ -274,6 +274,11 @@ class Tasks:
         with self._changed:
             return [self._shown(record.task_id) or document(record) for record in records]
 
+    @property
+    def can_be_accepted(self) -> bool:
+        """Whether nothing is known to be in the way of writing them down."""
+        return self._journal.is_well
+
     def cancel(self, task_id: str, timeout: float) -> bool:
         """End a task; `True` if that stopped it, `False` if it had ended, or is not known.
 
