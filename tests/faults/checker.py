@@ -92,15 +92,18 @@ class Checker:
             elif call.code == "internal":
                 wrong.append(f"a defect: {what}: {call.answer}")
             wrong += self._leaks(call.answer, "the answer to " + what)
+        return wrong + self._answered_again(fault)
+
+    def _answered_again(self, fault: Fault) -> list[str]:
+        """Look for answers that came twice: at QoS 1 they do if the connection broke before the first was acknowledged."""
         self.deliveries, self.answers, found = self._scene.tap.take()
-        if fault.cuts_off:  # at QoS 1 an answer is sent again if the connection broke before it was acknowledged
-            self.repeated_answers += len(found)
-            return wrong
-        return wrong + found
+        self.repeated_answers += len(found) if fault.cuts_off else 0
+        return [] if fault.cuts_off else found
 
     def quiet(self, fault: Fault) -> list[str]:
         """Look at everything, now that nothing goes on any more."""
         wrong = self._left_behind()
+        wrong += self._answered_again(fault)  # when the connection is back
         wrong += self.glance()
         for destination in self._work.destinations:
             try:
