@@ -95,7 +95,7 @@ class Checker:
         return wrong + self._answered_again(fault)
 
     def _answered_again(self, fault: Fault) -> list[str]:
-        """Look for answers that came twice: at QoS 1 they do if the connection broke before the first was acknowledged."""
+        """Look for answers that came twice: at QoS 1 they do, if the connection broke before they were acknowledged."""
         self.deliveries, self.answers, found = self._scene.tap.take()
         self.repeated_answers += len(found) if fault.cuts_off else 0
         return [] if fault.cuts_off else found
