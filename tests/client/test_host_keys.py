@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import logging
 import stat
 import subprocess
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from tests.clients import client_of, session_of
 from tests.servers import Server, openssh
 
-from iot.sftp.client import HostKeyMismatch, SFTPError, Unreachable, check_pin
-from iot.sftp.client._host_keys import HostKeyPolicy, _names, _parse, known_hosts_name
+from iot.sftp.client import HostKeyMismatch, NoSpace, SFTPError, Unreachable, _host_keys, check_pin
+from iot.sftp.client._host_keys import HostKeyPolicy, _names, _parse, _write, known_hosts_name
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +237,56 @@ def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_pa
     )
     with pytest.raises(HostKeyMismatch, match="revoked"):
         HostKeyPolicy("host", 22, known_hosts_files=[known]).check(key)
+
+
+def test_learning_changes_the_file_in_one_step_or_not_at_all(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tmp_path / "known_hosts"
+    HostKeyPolicy("host", 22, known_hosts=known).check(key)
+    written: list[list[str]] = []
+
+    def write(path: Path, lines: list[str]) -> None:
+        written.append(lines)
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        _write(path, lines)
+
+    monkeypatch.setattr(_host_keys, "_write", write)
+    HostKeyPolicy("host", 22, known_hosts=known).learning().check(other)
+    assert known.read_text() == f"host {line(other)}\n"
+    with pytest.raises(NoSpace):
+        HostKeyPolicy("host", 22, known_hosts=known).learning().check(key)
+    assert known.read_text() == f"host {line(other)}\n"
+
+
+def test_learning_needs_no_file_for_a_key_that_is_only_in_memory(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tmp_path / "known_hosts"
+    HostKeyPolicy("somebody", 22, known_hosts=known).check(other)
+
+    def refuse(_path: Path, _lines: list[str]) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(_host_keys, "_write", refuse)
+    policy = HostKeyPolicy("host", 22, known_hosts=known)
+    policy.check(key)
+    policy.learning().check(other)
+    policy.check(other)
+    with pytest.raises(HostKeyMismatch):
+        policy.check(key)
+
+
+def test_learning_does_not_touch_lines_that_are_about_other_hosts_too(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
+) -> None:
+    known = tmp_path / "known_hosts"
+    for names in ("host,another", "*.example,host", "ho?t"):
+        known.write_text(f"{names} {line(key)}\n")
+        with pytest.raises(HostKeyMismatch):
+            HostKeyPolicy("host", 22, known_hosts=known).learning().check(other)
+        assert known.read_text() == f"{names} {line(key)}\n"
 
 
 def test_learning_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path) -> None:

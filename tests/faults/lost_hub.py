@@ -152,7 +152,7 @@ CAUSES = (
     Cause(
         "the SDK's thread that calls handlers is gone",
         Lost.signal_module,
-        "no method has got through the SDK at 3 looks in a row",
+        "nothing has got through the SDK at 3 looks in a row",
         HANDLERS_GONE,
         {"subscribe": 2.0},
     ),

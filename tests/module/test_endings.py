@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from pathlib import Path
@@ -32,6 +33,16 @@ def test_where_nothing_can_be_remembered_each_life_is_long(tmp_path: Path, monke
     assert not Endings(tmp_path / "none").allow()
     monkeypatch.setattr(_endings, "LONG_LIFE", 0.0)
     assert Endings(tmp_path / "none").allow()
+
+
+def test_a_file_system_that_hangs_does_not_hold_up_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_endings, "ANSWER_LIMIT", 0.2)
+    os.mkfifo(tmp_path / _endings.FILE)  # who opens it waits for somebody who writes
+    endings = Endings(tmp_path)
+    assert not endings.allow()
+    monkeypatch.setattr(_endings, "LONG_LIFE", 0.0)
+    assert endings.allow()
+    os.close(os.open(tmp_path / _endings.FILE, os.O_WRONLY))  # lets the threads end
 
 
 def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.module import _tasks
 from iot.sftp.module._journal import NAME, Journal
+from iot.sftp.module._methods import encoded_size
 from iot.sftp.module._slots import Kind, Slots, Turn
 from iot.sftp.module._tasks import INCOMPLETE_TRIES, Job, Outcome, Pauses, Progress, Tasks, new_record
 
@@ -552,6 +554,57 @@ def test_a_journal_that_is_lost_is_written_again_with_what_has_not_ended(
     deadline = time.monotonic() + SOON
     while {record.task_id for record in other.unfinished()} != set(names):
         assert time.monotonic() < deadline
+
+
+def test_what_is_known_without_the_journal_is_listed_in_pages_too(device: Device) -> None:
+    tasks = device.start(until_cancelled, width=1)
+    names = [submit(tasks) for _ in range(5)]
+    names.reverse()
+    device.directory.rename(device.directory.with_name("away"))
+    device.directory.touch()  # in the place of a directory: nothing can be opened there
+    assert tasks.cancel(names[-1], SOON)  # it runs: its end is known in memory only
+
+    def listed(limit: int, after: str | None = None) -> list[str]:
+        return [status["task_id"] for status in tasks.newest(limit, after)]
+
+    assert listed(10) == names
+    assert listed(2) == names[:2]
+    assert listed(2, names[1]) == names[2:4]
+    assert listed(10, names[3]) == names[4:]
+    assert listed(10, names[4]) == listed(10, "not known") == []
+    assert tasks.newest(1, names[3])[0]["status"] == "Cancelled"
+
+
+def test_the_status_of_a_task_fits_into_a_response_whatever_its_paths_are(device: Device) -> None:
+    tasks = device.start()
+    long = "\N{GRINNING FACE}" * 16_000
+    status = end_of(tasks, tasks.submit("download_file", {"source": long, "dest": long}))
+    assert encoded_size(status) < 10_000
+    assert status["source"].endswith("… (15800 more)")
+
+
+def test_the_time_that_a_task_has_had_before_counts() -> None:
+    record = new_record("download_file", {}, time_limit=1000)
+    record.accepted = time.time() - 100
+    assert 890 < _tasks._remaining(record) <= 900
+    record.accepted = time.time() + 100  # the clock was set
+    assert _tasks._remaining(record) == 1000
+    record.accepted = 100.0  # there was no clock
+    assert _tasks._remaining(record) == 1000
+
+
+def test_where_there_is_no_way_it_is_tried_again_after_a_pause_and_no_sooner(device: Device) -> None:
+    tries: list[float] = []
+
+    def work(_: Job) -> Outcome:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise Unreachable("nobody there")
+        return Outcome(Progress(0))
+
+    tasks = device.start(work, pauses=Pauses(0.4, 0.4))
+    assert end_of(tasks, submit(tasks))["status"] == "Completed"
+    assert min(after - before for before, after in itertools.pairwise(tries)) >= 0.2
 
 
 def test_a_journal_that_comes_later_is_gone_on_with(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

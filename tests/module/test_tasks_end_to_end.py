@@ -207,6 +207,8 @@ def test_a_task_is_cancelled_while_it_runs_and_leaves_nothing_at_its_destination
         assert time.monotonic() - before < 3
     assert status_of(hurried, task_id)["status"] == "Cancelled"
     assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id}) == (200, False)
+    # A repeat of a call that was answered before the task had ended
+    assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id, "request_id": f"{task_id}-2"}) == (200, True)
     assert not (hurried.local_root / "cancelled").exists()
 
 

@@ -13,7 +13,7 @@ CORE = {
         "module/test_calls_end_to_end.py",
         "module/test_tasks_end_to_end.py",
     ],
-    "module/_tasks": ["module/test_tasks.py"],
+    "module/_tasks": ["module/test_tasks.py", "module/test_status.py"],
     "module/_twin": ["module/test_twin.py", "module/test_configuration.py", "module/test_status.py"],
 }
 """The modules, and the files of tests that hold them, the fastest first."""

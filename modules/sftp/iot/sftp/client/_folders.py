@@ -265,7 +265,10 @@ class FolderRun:
         return FolderTransfer(**vars(self.snapshot()), seconds=seconds, attempts=self._attempts)
 
     def close(self) -> None:
-        """Keep no names any more: nothing is gone on with."""
+        """Keep no names any more, also where its error is held: nothing is gone on with."""
+        with self._lock:
+            for names in (self._small, self._large, self._busy, self._arrived):
+                names.clear()
         if self._budget is not None:
             self._budget.close()
 

@@ -145,12 +145,12 @@ class HostKeyPolicy:
             if certificate is not None and self._is_certified(certificate, known, revoked):
                 return
             if self.learns:
-                known = self._believed()
+                known = self._believed() + self._shared()
             valid = [entry for entry in known if not entry.marker]
             if valid and not any(entry.text == text for entry in valid):
                 raise self._mismatch(key, (fingerprint(entry.text) for entry in valid), "known")
             if self.learns:
-                self._forget_others(key)
+                self._replace_others(key)
             if not self._is_written(key):
                 self._remember(key)
 
@@ -183,6 +183,11 @@ class HostKeyPolicy:
     def _believed(self) -> list[KnownKey]:
         """Return what the files say that are never written."""
         return [entry for path in self._files for line in _lines(path) for entry in _parse(line, self.name)]
+
+    def _shared(self) -> list[KnownKey]:
+        """Return what our own file says in lines that are about other hosts too: somebody else has put them there."""
+        lines = [] if self._known_hosts is None else _lines(self._known_hosts)
+        return [entry for line in lines if not _is_of_one_host(line) for entry in _parse(line, self.name)]
 
     def _known(self) -> list[KnownKey]:
         known = self._believed()
@@ -221,21 +226,31 @@ class HostKeyPolicy:
         known = {entry.text for entry in self._known() if not entry.marker}
         return key.get_base64() in known and not self._is_in_memory(key)
 
-    def _forget_others(self, key: paramiko.PKey) -> None:
-        """Forget the keys that were remembered before, but not what marks keys as revoked or as authorities."""
-        path = self._known_hosts
-        before = {fingerprint(entry.text) for entry in self._known() if not entry.marker} - {key.fingerprint}
-        if not before:
-            return
+    def _replace_others(self, key: paramiko.PKey) -> None:
+        """Put a key in the place of those that were remembered before; revoked ones and authorities stay."""
+        place, path = (self._known_hosts, self.name), self._known_hosts
+        with _lock:
+            before = {fingerprint(entry.text) for entry in _in_memory.get(place, ())}
         if path is not None and path.exists():
             try:
-                kept = [line for line in _read(path) if all(entry.marker for entry in _parse(line, self.name))]
-                _write(path, kept)
+                before |= self._replace_lines(key, path)
             except OSError as error:
                 raise from_os_error(error, str(path)) from error
         with _lock:
-            _in_memory.pop((path, self.name), None)
-        logger.warning("The key %s of %s is forgotten, as was asked for", ", ".join(sorted(before)), self.name)
+            _in_memory.pop(place, None)
+        before.discard(key.fingerprint)
+        if before:
+            logger.warning("The key %s of %s is forgotten, as was asked for", ", ".join(sorted(before)), self.name)
+
+    def _replace_lines(self, key: paramiko.PKey, path: Path) -> set[str]:
+        """Write a key in the place of the lines that are about this host alone; return the fingerprints of those."""
+        lines = _read(path)
+        ours = [line for line in lines if _is_of_one_host(line) and any(not e.marker for e in _parse(line, self.name))]
+        before = {fingerprint(entry.text) for line in ours for entry in _parse(line, self.name)}
+        if before - {key.fingerprint}:
+            kept = [line for line in lines if line not in ours]
+            _write(path, [*kept, f"{self.name} {key.get_name()} {key.get_base64()}"])
+        return before
 
     def _write_down(self, key: paramiko.PKey, path: Path) -> OSError | None:
         try:
@@ -333,6 +348,10 @@ def _parse(line: str, name: str) -> list[KnownKey]:
     if len(fields) < 3 or fields[0].startswith("#") or marker not in {"", REVOKED, AUTHORITY}:  # noqa: PLR2004 - names type key
         return []
     return [KnownKey(fields[1], fields[2], marker)] if _names(fields[0], name) else []
+
+
+def _is_of_one_host(line: str) -> bool:
+    return not set(",*?!") & set(line.split(maxsplit=1)[0]) if line.split() else False
 
 
 def _names(patterns: str, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 FILE = "endings"
 FEW = 3  # short lives that may follow each other
 RECENT = 3600.0  # seconds; what is older does not count
+ANSWER_LIMIT = 2.0  # seconds for the file system
 LONG_LIFE = 660.0  # seconds: the edge agent forgets a module's restarts once it has run for ten minutes
 
 
@@ -37,12 +39,17 @@ class Endings:
 
     def allow(self) -> bool:
         """Say whether the module may end itself now; if so, that is remembered for its next lives."""
+        is_short, noted = time.monotonic() - self._born < LONG_LIFE, list[bool]()
+        # The file system may be what hangs
+        thread = threading.Thread(target=lambda: noted.append(self._note(is_short=is_short)), daemon=True)
+        thread.start()
+        thread.join(ANSWER_LIMIT)
+        return noted == [True] or not is_short
+
+    def _note(self, *, is_short: bool) -> bool:
         now = self._clock()
         endings = [moment for moment in self._read() if 0 <= now - moment < RECENT]
-        is_short = time.monotonic() - self._born < LONG_LIFE
-        if is_short and len(endings) >= FEW:
-            return False
-        return self._remember([*endings[1 - FEW :], now]) or not is_short
+        return not (is_short and len(endings) >= FEW) and self._remember([*endings[1 - FEW :], now])
 
     def _read(self) -> list[float]:
         try:

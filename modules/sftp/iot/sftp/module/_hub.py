@@ -326,7 +326,7 @@ class Hub:
             message = f"no answer about the twin for {silent:.0f} s"
             raise HubLost(message)
         if self._unfelt >= self._limits.unfelt and self._may_end():
-            message = f"no method has got through the SDK at {self._unfelt} looks in a row"
+            message = f"nothing has got through the SDK at {self._unfelt} looks in a row"
             raise HubLost(message)
 
     async def _until(self, holds: Callable[[], object], limit: float) -> None:

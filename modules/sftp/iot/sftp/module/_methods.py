@@ -172,7 +172,10 @@ def _get_task_status(parts: Parts, request: TaskRequest, _timeout: float) -> dic
 
 
 def _cancel_task(parts: Parts, request: CancelRequest, timeout: float) -> bool:
-    return parts.tasks.cancel(request.task_id, timeout)
+    if parts.tasks.cancel(request.task_id, timeout):
+        return True
+    # A repeat of a call that did not wait for the end
+    return request.request_id is not None and parts.tasks.status(request.task_id)["status"] == "Cancelled"
 
 
 def _list_tasks(parts: Parts, request: ListTasksRequest, _timeout: float) -> list[dict[str, Any]]:
@@ -202,7 +205,7 @@ METHODS: Mapping[str, Method] = {
     "download_files": Method(FolderRequest, _only_as_a_task, Lane.TASKS),
     "upload_files": Method(FolderRequest, _only_as_a_task, Lane.TASKS),
     "get_task_status": Method(TaskRequest, _get_task_status, Lane.TASKS),
-    "cancel_task": Method(CancelRequest, _cancel_task, Lane.TASKS),
+    "cancel_task": Method(CancelRequest, _cancel_task, Lane.TASKS, repeatable=True),
     "list_tasks": Method(ListTasksRequest, _list_tasks, Lane.TASKS),
     "get_status": Method(Request, _get_status, Lane.STATUS),
 }

@@ -150,7 +150,7 @@ class ListTasksRequest(Request):
 
 
 class TestRequest(ChangeRequest):
-    """A connection test; `learn` forgets the remembered host key first."""
+    """A connection test; `learn` puts the key that is shown in the place of the remembered one."""
 
     __test__: ClassVar[bool] = False  # not a test case, in spite of its name
 

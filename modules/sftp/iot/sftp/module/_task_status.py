@@ -6,10 +6,13 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from iot.sftp.module._logging import printable, shortened
+
 if TYPE_CHECKING:
     from iot.sftp.module._journal import Record
 
 RATE_PERIOD = 2.0  # seconds over which a rate is measured
+TEXT_SHOWN = 200  # characters of a path or a message of one of many files: a status always fits into a response
 
 
 class Rate:
@@ -51,7 +54,7 @@ def document(record: Record, rate: float | None = None) -> dict[str, Any]:
         "total_bytes": record.total_bytes,
         "started": _moment(record.started),
         "finished": _moment(record.finished),
-        **{name: record.request[name] for name in ("source", "dest") if name in record.request},
+        **{name: _shown(record.request[name]) for name in ("source", "dest") if name in record.request},
         **({} if rate is None else {"rate": round(rate)}),
         **record.details,
     }
@@ -66,6 +69,10 @@ def unknown(task_id: str) -> dict[str, Any]:
     """Return the status document of a task that is not known."""
     fields = ("task_id", "method", "status", "result", "code", "message", "bytes", "total_bytes", "started", "finished")
     return dict.fromkeys(fields) | {"task_id": task_id, "status": "Unknown"}
+
+
+def _shown(path: object) -> str:
+    return printable(shortened(str(path), TEXT_SHOWN))
 
 
 def _moment(seconds: float | None) -> str | None:

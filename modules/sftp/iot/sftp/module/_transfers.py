@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from iot.sftp.module._logging import printable, quoted, rate, shortened
 from iot.sftp.module._requests import FolderRequest, TransferRequest
 from iot.sftp.module._tallies import Moves
+from iot.sftp.module._task_status import TEXT_SHOWN
 from iot.sftp.module._tasks import Outcome, Progress
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from iot.sftp.module._tasks import Job
 
 Verify = Literal["size", "sha256"]
-TEXT_SHOWN = 300  # characters of a path or a message of one of many files
 
 _log = logging.getLogger(__name__)
 
