@@ -74,9 +74,11 @@ def _run(arguments: argparse.Namespace, cancelled: threading.Event) -> int:
     except SFTPError as error:
         if arguments.json:
             document(**failed(error))
-        say(f"iot-sftp: {error} [{error.code}]")
         if cancelled.is_set():
+            say("iot-sftp: ended by a signal; the file at the destination is what it was")
             _clean_up(session)
+        else:
+            say(f"iot-sftp: {error} [{error.code}]")
         return NOT_DONE
     finally:
         session.disconnect()
