@@ -127,6 +127,7 @@ def test_a_signal_ends_a_transfer_and_nothing_is_left(
     _, said = process.communicate(timeout=30)
 
     assert process.returncode == status, said
+    assert "ended by a signal" in said
     assert list(at.iterdir()) == []
     assert "Traceback" not in said
 
