@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import statistics
 import sys
 import time
@@ -210,6 +211,18 @@ def test_a_task_is_cancelled_while_it_runs_and_leaves_nothing_at_its_destination
     # A repeat of a call that was answered before the task had ended
     assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id, "request_id": f"{task_id}-2"}) == (200, True)
     assert not (hurried.local_root / "cancelled").exists()
+
+
+def test_a_transfer_that_breaks_off_tells_in_the_log_how_far_it_was(hurried: LocalEdge, remote: Path) -> None:
+    write(remote / "long", 20_000_000)
+    with slow(hurried):
+        wanted = {"source": f"{remote.name}/long", "dest": "broken off", "timeout": 2}
+        assert hurried.invoke("sftp", "download_file", wanted)[0] == 504
+    line = r"download_file: '\S+/long' -> 'broken off': it broke off with (\d+) of 20000000 bytes there, after (\S+) s"
+    told = re.search(line, hurried.module_log)
+    assert told is not None
+    assert 0 < int(told[1]) < 20_000_000
+    assert 1.5 < float(told[2]) < 5
 
 
 @pytest.mark.parametrize("direction", ["download_file", "upload_file"])

@@ -41,9 +41,11 @@ def main() -> None:
             limit = executor.submit(_limit, name).result()
             mutants = _mutants(name)
             chosen = random.Random(options.seed).sample(mutants, min(options.sample or len(mutants), len(mutants)))  # noqa: S311 - nothing secret
-            results = list(executor.map(_try, chosen, [name] * len(chosen), [limit] * len(chosen)))
-            report = _report(name, len(mutants), results, time.monotonic() - started)
-            (output / f"{Path(name).name}.md").write_text(report)
+            results, report = [], ""
+            for result in executor.map(_try, chosen, [name] * len(chosen), [limit] * len(chosen)):
+                results.append(result)
+                report = _report(name, len(mutants), results, time.monotonic() - started)
+                (output / f"{Path(name).name}.md").write_text(report)  # as they come: some take hours
             print(report.splitlines()[0], flush=True)
 
 

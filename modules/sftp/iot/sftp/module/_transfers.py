@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
+from iot.sftp.client import SFTPError
 from iot.sftp.module._logging import printable, quoted, rate, shortened
 from iot.sftp.module._requests import FolderRequest, TransferRequest
 from iot.sftp.module._tallies import Moves
@@ -12,6 +14,9 @@ from iot.sftp.module._task_status import TEXT_SHOWN
 from iot.sftp.module._tasks import Outcome, Progress
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
     from iot.sftp.client import FolderProgress, FolderTransfer, SFTPSession, Transfer
     from iot.sftp.module._current_session import CurrentSession
     from iot.sftp.module._tallies import Move
@@ -34,9 +39,7 @@ class Transfers:
     def move(self, method: str, request: TransferRequest, timeout: float) -> None:
         """Move one file within `timeout` seconds."""
         with self.moves.one(method), self._sessions.use() as session:
-            transfer = session.download_file if method == "download_file" else session.upload_file
-            done = transfer(request.source, request.dest, timeout=timeout, verify=self.verify)
-        _log_end(request, done)
+            _move_one(session, method, request, verify=self.verify, timeout=timeout)
 
     def work(self, job: Job) -> Outcome:
         """Do one try of a task, without a time limit: the task's own ends it."""
@@ -46,17 +49,41 @@ class Transfers:
             return self._move_file(session, job, TransferRequest.model_validate(job.request))
 
     def _move_file(self, session: SFTPSession, job: Job, request: TransferRequest) -> Outcome:
-        transfer = session.download_file if job.method == "download_file" else session.upload_file
-        done = transfer(
-            request.source,
-            request.dest,
-            progress=lambda done, total: job.report(Progress(done, total)),
-            cancelled=job.cancelled,
-            verify=self.verify,
-        )
-        _log_end(request, done)
+        done = _move_one(session, job.method, request, verify=self.verify, cancelled=job.cancelled, report=job.report)
         details = {"verified": done.verified, "atomic": done.atomic}
         return Outcome(Progress(done.bytes, done.bytes, details))
+
+
+def _move_one(
+    session: SFTPSession,
+    method: str,
+    request: TransferRequest,
+    *,
+    verify: Verify,
+    timeout: float | None = None,
+    cancelled: threading.Event | None = None,
+    report: Callable[[Progress], object] | None = None,
+) -> Transfer:
+    """Move one file, and log what was moved, also where that is not all."""
+    started, reached = time.monotonic(), None
+
+    def note(count: int, total: int | None) -> None:
+        nonlocal reached
+        reached = Progress(count, total)
+        if report is not None:
+            report(reached)
+
+    transfer = session.download_file if method == "download_file" else session.upload_file
+    try:
+        done = transfer(
+            request.source, request.dest, timeout=timeout, verify=verify, cancelled=cancelled, progress=note
+        )
+    except SFTPError:
+        if reached is not None:
+            _log_break(request, reached, time.monotonic() - started)
+        raise
+    _log_end(request, done)
+    return done
 
 
 def _move_folder(session: SFTPSession, job: Job, request: FolderRequest, verify: Verify, move: Move) -> Outcome:
@@ -102,6 +129,12 @@ def _log_end(request: TransferRequest, done: Transfer) -> None:
     way = "" if done.atomic else ", replaced in two steps"
     place = f"{quoted(request.source)} -> {quoted(request.dest)}"
     _log.info("%s: %s%s, %s, verified by %s%s", place, pace, before, _tries(done.attempts), done.verified, way)
+
+
+def _log_break(request: TransferRequest, reached: Progress, seconds: float) -> None:
+    place = f"{quoted(request.source)} -> {quoted(request.dest)}"
+    line = "%s: it broke off with %d of %d bytes there, after %.3f s"
+    _log.info(line, place, reached.bytes, reached.total_bytes or 0, seconds, extra={"repeated": True})
 
 
 def _tries(count: int) -> str:
