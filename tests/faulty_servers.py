@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import paramiko
 from paramiko.common import (
@@ -172,13 +172,18 @@ class FaultyServer(paramiko.ServerInterface):
                 self.requests.append(request[0])
                 if request[0] == Kind.INIT:
                     answers.append(self._version)
-                elif answer := self.answer(request[0], Reader(request[5:])):
-                    answers.append(packet(int.from_bytes(request[1:5], "big"), answer))
+                elif reply := self.reply(request):
+                    answers.append(reply)
             self.send(channel, answers)
 
     def send(self, channel: paramiko.Channel, answers: list[bytes]) -> None:
         """Send the answers to requests that came together."""
         channel.sendall(b"".join(answers))
+
+    def reply(self, request: bytes) -> bytes:
+        """Return the packet that answers a request; nothing at all is silence."""
+        answer = self.answer(request[0], Reader(request[5:]))
+        return packet(int.from_bytes(request[1:5], "big"), answer) if answer else b""
 
     def answer(self, kind: int, fields: Reader) -> bytes:
         """Return an answer's type and fields; nothing at all is silence."""
@@ -418,6 +423,94 @@ class DropsInTheKeyboardLogin(AsksByKeyboard):
 class AnswersInReverse(FaultyServer):
     def send(self, channel: paramiko.Channel, answers: list[bytes]) -> None:
         super().send(channel, answers[::-1])
+
+
+class Held(NamedTuple):
+    """A READ or WRITE that was not answered yet."""
+
+    offset: int
+    length: int
+    reply: bytes
+
+
+class HoldsAnswers(FaultyServer):
+    """Keeps its answers to requests of one kind, READ or WRITE, until it is told to give them.
+
+    `held` are those that it has, in the order in which they were asked for; `asked` is offset and length of all that
+    were ever asked for.
+    """
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.held: list[Held] = []
+        self.asked: list[tuple[int, int]] = []
+        self._kind = kind
+        self._holding = True
+        self._changed = threading.Condition()
+        self._sending = threading.Lock()  # parts of a long answer must not have others between them
+
+    def send(self, channel: paramiko.Channel, answers: list[bytes]) -> None:
+        with self._sending:
+            super().send(channel, answers)
+
+    def reply(self, request: bytes) -> bytes:
+        reply = super().reply(request)
+        if request[0] != self._kind:
+            return reply
+        fields = Reader(request[5:])
+        fields.string()
+        offset, length = fields.uint64(), fields.uint32()
+        with self._changed:
+            self.asked.append((offset, length))
+            if not self._holding:
+                return reply
+            self.held.append(Held(offset, length, reply))
+            self._changed.notify_all()
+        return b""
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many bytes were asked for whose answers are held."""
+        with self._changed:
+            there = self._changed.wait_for(lambda: sum(held.length for held in self.held) >= count, 10)
+        assert there, self.held
+
+    def give(self, *numbers: int) -> None:
+        """Give the answers with these places in `held`, in this order."""
+        with self._changed:
+            given = [self.held[number] for number in numbers]
+            self.held = [held for held in self.held if held not in given]
+        self.send(self.channels[-1], [held.reply for held in given])
+
+    def give_all(self) -> None:
+        """Give all answers that are held, and hold none any more."""
+        with self._changed:
+            self._holding = False
+        self.give(*range(len(self.held)))
+
+
+class StopsReading(FaultyServer):
+    """Takes the first WRITE and then nothing, until `goes_on` is set; its channels carry little meanwhile.
+
+    `written` is the offset and the content of each WRITE.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.goes_on = threading.Event(), threading.Event()
+        self.written: list[tuple[int, bytes]] = []
+
+    def accepted(self, transport: paramiko.Transport) -> None:
+        transport.default_window_size = 64 * 1024
+        super().accepted(transport)
+
+    def reply(self, request: bytes) -> bytes:
+        if request[0] == Kind.WRITE:
+            self.asked.set()
+            self.goes_on.wait(20)
+            fields = Reader(request[5:])
+            fields.string()
+            self.written.append((fields.uint64(), fields.string()))
+        return super().reply(request)
 
 
 class AnswersTwice(FaultyServer):

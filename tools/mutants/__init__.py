@@ -5,7 +5,14 @@ from __future__ import annotations
 CORE = {
     "client/_errors": ["client/test_errors.py"],
     "client/_replace": ["client/test_transfers.py", "client/test_whole_files.py", "client/test_operations.py"],
-    "client/_transfer": ["client/test_transfers.py", "client/test_fast_path.py", "client/test_resume.py"],
+    "client/_transfer": [
+        "client/test_requests_in_flight.py",
+        "client/test_transfers.py",
+        "client/test_fast_path.py",
+        "client/test_pace.py",
+        "client/test_faulty_servers.py",
+        "client/test_resume.py",
+    ],
     "module/_methods": [
         "module/test_methods.py",
         "module/test_dispatch.py",

@@ -206,19 +206,6 @@ class SFTPChannel:
         self._send(future, lambda number: FileWrite(number, handle, source, offset, length))
         return future
 
-    def withdraw_writes(self, source: Source) -> None:
-        """Take WRITE requests back that were not sent yet: nobody waits for them any more.
-
-        They are told by their source: a server gives the handle of a closed file to the next one.
-        """
-        with self._lock:
-            items, self._to_write = self._to_write, deque()
-            for item in items:
-                if isinstance(item, FileWrite) and item.source is source:
-                    self._replies.pop(item.number, None)
-                else:
-                    self._to_write.append(item)
-
     @property
     def closed(self) -> bool:
         """Whether no request is answered any more."""

@@ -81,10 +81,6 @@ class RemoteFiles:
         """Send a part of a local file to the same place of an open one, without waiting for it (section 6.4)."""
         return self._channel.write(handle, offset, length, source)
 
-    def withdraw_writes(self, source: Source) -> None:
-        """Take back what of `write` was not sent yet."""
-        self._channel.withdraw_writes(source)
-
     def wait_until(self, ready: Callable[[float], bool]) -> None:
         """Wait for what the server owes; `ready` waits for so many seconds at most, and tells whether it is there."""
         self._connection.wait_until(ready, self.deadline)

@@ -102,7 +102,7 @@ class Work:
         return self._limit.largest(min(largest, max(SAFE_REQUEST, self._window.size // 4)))
 
     def _has_room(self, count: int) -> bool:
-        return self._in_flight == 0 or self._in_flight + count <= self._window.size
+        return self._in_flight + count <= self._window.size
 
     def _take_turn(self, count: int) -> None:
         """Wait until so many bytes may go. Under a limit this may be where all the time goes."""
@@ -209,10 +209,7 @@ class Download(Work):
         largest = self._request_length(self._request_size)
         with self._lock:
             if self._again:
-                offset, length = self._again.pop()
-                if length > largest:
-                    self._again.append((offset + largest, length - largest))
-                return offset, min(length, largest)
+                return self._again.pop()
             if self._end is not None or self._probing:
                 return None
             length = min(largest, self._size - self._next) or largest
@@ -367,10 +364,8 @@ class Upload(Work):
         return self.whole
 
     def stop(self) -> None:
-        """Take back what was not sent yet, and read the local file no more."""
+        """Read the local file no more: requests that were not sent yet fail by themselves when their turn comes."""
         self._source.end()
-        for lane in self._lanes:
-            lane.remote.withdraw_writes(self._source)
 
     def _free_lane(self, length: int) -> Lane | None:
         with self._lock:

@@ -1,0 +1,164 @@
+"""A window of requests is in flight: no more than it holds, nothing twice, and nothing of a transfer that is over."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.faulty_servers import PASSWORD, HoldsAnswers, StopsReading
+
+from iot.sftp.client import Cancelled, Secret, ServerSettings, SFTPSession, TimeLimits, Transfer
+from iot.sftp.client._pace import START
+from iot.sftp.client._packets import Kind
+from iot.sftp.client._remote_files import SAFE_REQUEST
+
+CONTENT = os.urandom(3 * START + 1234)  # a size that no request divides
+DIRECTIONS = {"download_file": Kind.READ, "upload_file": Kind.WRITE}
+both_directions = pytest.mark.parametrize("operation", list(DIRECTIONS))
+
+
+@contextmanager
+def session_at(port: int) -> Iterator[SFTPSession]:
+    limits = TimeLimits(stall=20)
+    session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), time_limits=limits))
+    try:
+        yield session
+    finally:
+        session.disconnect()
+
+
+class Moving:
+    """A transfer that runs in a thread, with a server that holds its answers."""
+
+    def __init__(self, operation: str, tmp_path: Path) -> None:
+        self.server = HoldsAnswers(DIRECTIONS[operation])
+        self.server.files["source"] = bytearray(CONTENT)
+        self.cancelled = threading.Event()
+        self.progress: list[int] = []
+        self._more = threading.Condition()
+        self._operation = operation
+        self._local = tmp_path / operation
+        self._local.write_bytes(CONTENT if operation == "upload_file" else b"old")
+
+    @contextmanager
+    def running(self) -> Iterator[Future[Transfer]]:
+        ends = ("source", str(self._local)) if self._operation == "download_file" else (str(self._local), "dest")
+        with self.server.running() as port, session_at(port) as self.session, ThreadPoolExecutor(1) as executor:
+            call: Callable[..., Transfer] = getattr(self.session, self._operation)
+            try:
+                yield executor.submit(call, *ends, cancelled=self.cancelled, progress=self._note)
+            finally:
+                self.cancelled.set()
+
+    def _note(self, done: int, _: int | None) -> None:
+        with self._more:
+            self.progress.append(done)
+            self._more.notify_all()
+
+    def wait_for_progress(self, done: int) -> None:
+        """Wait until so many bytes are told, as the latest."""
+        with self._more:
+            assert self._more.wait_for(lambda: self.progress[-1:] == [done], 10), self.progress
+
+    def moved(self) -> bytes:
+        return self._local.read_bytes() if self._operation == "download_file" else bytes(self.server.files["dest"])
+
+
+@both_directions
+def test_no_more_is_on_its_way_than_the_window_holds_and_nothing_is_asked_for_twice(
+    operation: str, tmp_path: Path
+) -> None:
+    moving = Moving(operation, tmp_path)
+    with moving.running() as transfer:
+        moving.server.wait_for(START)
+        for _ in range(20):
+            assert moving.session.exists("source")  # there is time to ask for more
+        assert sum(held.length for held in moving.server.held) == START
+        assert not transfer.done()
+        moving.server.give_all()
+        assert transfer.result(20).bytes == len(CONTENT)
+    assert moving.moved() == CONTENT
+    pieces = [(offset, min(SAFE_REQUEST, len(CONTENT) - offset)) for offset in range(0, len(CONTENT), SAFE_REQUEST)]
+    past_the_end = [(len(CONTENT), SAFE_REQUEST)] if operation == "download_file" else []
+    assert moving.server.asked == pieces + past_the_end
+
+
+@both_directions
+def test_what_is_behind_a_hole_counts_when_the_hole_is_filled(operation: str, tmp_path: Path) -> None:
+    """Progress is what a later try can build on."""
+    moving = Moving(operation, tmp_path)
+    with moving.running() as transfer:
+        moving.server.wait_for(START)
+        count = len(moving.server.held)
+        moving.server.give(*range(count - 1, 1, -1))  # all but the first two, the last one first
+        assert moving.session.exists("source")  # its answer comes behind the others
+        assert set(moving.progress) == {0}
+        moving.server.give(0)
+        moving.wait_for_progress(SAFE_REQUEST)
+        moving.server.give(0)
+        moving.wait_for_progress(START)
+        moving.server.give_all()
+        assert transfer.result(20).bytes == len(CONTENT)
+    assert moving.moved() == CONTENT
+    assert moving.progress == sorted(moving.progress)
+    assert moving.progress[-1] == len(CONTENT)
+
+
+def test_answers_that_come_when_a_download_is_over_reach_no_file(tmp_path: Path) -> None:
+    """Its descriptor is another file's by then."""
+    moving = Moving("download_file", tmp_path)
+    with moving.running() as transfer:
+        moving.server.wait_for(START)
+        moving.cancelled.set()
+        with pytest.raises(Cancelled):
+            transfer.result(20)
+        others = [tmp_path / f"other {number}" for number in range(8)]
+        files = [other.open("wb") for other in others]
+        moving.server.give_all()
+        assert moving.session.exists("source")  # its answer comes behind the others
+        for file in files:
+            file.close()
+        assert [other.read_bytes() for other in others] == [b""] * len(others)
+        assert moving.session.counts.downloaded == 0
+
+
+def test_an_upload_that_is_over_reads_its_file_no_more(tmp_path: Path) -> None:
+    """What was not sent by then is not sent any more: the descriptor is another file's."""
+    server, cancelled, source = StopsReading(), threading.Event(), tmp_path / "source"
+    server.files["source"] = bytearray()
+    source.write_bytes(CONTENT)
+    with server.running() as port, session_at(port) as session, ThreadPoolExecutor(1) as executor:
+        transfer = executor.submit(session.upload_file, str(source), "dest", cancelled=cancelled)
+        assert server.asked.wait(10)
+        cancelled.set()
+        with pytest.raises(Cancelled):
+            transfer.result(20)
+        others = [(tmp_path / f"other {number}") for number in range(8)]
+        for other in others:
+            other.write_bytes(bytes(len(CONTENT)))
+        files = [other.open("rb") for other in others]
+        server.goes_on.set()
+        assert session.exists("source")  # its answer comes behind the others
+        for file in files:
+            file.close()
+        assert session.counts.uploaded <= sum(len(content) for _, content in server.written) < START
+    assert all(CONTENT[offset : offset + len(content)] == content for offset, content in server.written)
+
+
+def test_a_file_system_that_takes_less_than_it_is_given_gets_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file system can be made to do so on demand, and go on."""
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: pwrite(descriptor, data[:1000], offset))
+    moving = Moving("download_file", tmp_path)
+    with moving.running() as transfer:
+        moving.server.wait_for(START)
+        moving.server.give_all()
+        transfer.result(20)
+    assert moving.moved() == CONTENT
