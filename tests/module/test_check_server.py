@@ -579,12 +579,17 @@ def failure_of(steps: Iterator[Any]) -> SFTPError:
     return raised.value
 
 
-def test_a_module_that_is_silent_is_given_up_in_bounded_time(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_running_module, "FIRST_LIMIT", 0.2)
+@pytest.mark.parametrize("limit, timeout", [(0.2, None), (0.2, 60), (60, 0.2)])
+def test_a_module_that_is_silent_is_given_up_in_bounded_time(
+    state: Path, monkeypatch: pytest.MonkeyPatch, limit: float, timeout: float | None
+) -> None:
+    monkeypatch.setattr(_running_module, "FIRST_LIMIT", limit)
     given_up = threading.Event()
+    started = time.monotonic()
     with answering(state, lambda _: void(given_up.wait(60))) as owners:
-        assert isinstance(failure_of(steps_of_module(owners, None)), DeadlineExceeded)
+        assert isinstance(failure_of(steps_of_module(owners, timeout)), DeadlineExceeded)
         given_up.set()
+    assert time.monotonic() - started < 30
 
 
 def test_a_module_that_hangs_up_is_told(state: Path) -> None:

@@ -41,7 +41,7 @@ def main() -> None:
             limit = executor.submit(_limit, name).result()
             mutants = _mutants(name)
             chosen = random.Random(options.seed).sample(mutants, min(options.sample or len(mutants), len(mutants)))  # noqa: S311 - nothing secret
-            results, report = [], ""
+            results, report = [], _report(name, len(mutants), [], 0.0)
             for result in executor.map(_try, chosen, [name] * len(chosen), [limit] * len(chosen)):
                 results.append(result)
                 report = _report(name, len(mutants), results, time.monotonic() - started)

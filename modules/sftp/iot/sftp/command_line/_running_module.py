@@ -48,7 +48,7 @@ def steps_of_module(owners: Mapping[Path, int | None], timeout: float | None) ->
 
     Parameters:
         owners: in which directories it may listen, and whose they have to be.
-        timeout: seconds for each step, or `None` for the module's own limit.
+        timeout: seconds for each step, and for the module to answer at all; `None` for its own limits.
 
     Raises:
         SFTPError: the module does not answer, or why it does not make a diagnosis.
@@ -56,7 +56,7 @@ def steps_of_module(owners: Mapping[Path, int | None], timeout: float | None) ->
     end = time.monotonic() + LAST_LIMIT
     with _connected(owners) as connection, connection.makefile("rb") as answer:
         with suppress(OSError):  # it may have refused already: that is read below
-            connection.settimeout(FIRST_LIMIT)
+            connection.settimeout(FIRST_LIMIT if timeout is None else min(FIRST_LIMIT, timeout))
             connection.sendall(line(command="check", **({} if timeout is None else {"timeout": timeout})))
         while True:
             content = _next(answer.readline)
