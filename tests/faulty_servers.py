@@ -425,6 +425,20 @@ class AnswersInReverse(FaultyServer):
         super().send(channel, answers[::-1])
 
 
+class RenamesLate(FaultyServer):
+    """Answers a rename when `goes_on` is set, and has done it long before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renamed, self.goes_on = threading.Event(), threading.Event()
+
+    def rename(self, source: str, dest: str) -> bytes:
+        answer = super().rename(source, dest)
+        self.renamed.set()
+        self.goes_on.wait(20)
+        return answer
+
+
 class Held(NamedTuple):
     """A READ or WRITE that was not answered yet."""
 

@@ -196,6 +196,12 @@ def test_learning_that_is_refused_forgets_nothing_and_names_the_file(
         HostKeyPolicy("host", 22, known_hosts=known).check(other)
 
 
+def test_a_place_that_cannot_be_entered_holds_up_no_learning(key: paramiko.PKey, tmp_path: Path) -> None:
+    known = tmp_path / ("x" * 300) / "known_hosts"  # too long: what is not permitted looks the same, but not to root
+    HostKeyPolicy("unreachable.example", 22, known_hosts=known).learning().check(key)
+    HostKeyPolicy("unreachable.example", 22, known_hosts=known).check(key)
+
+
 def test_learning_from_a_server_that_shows_no_key_forgets_nothing(tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     with openssh(tmp_path / "first") as first:

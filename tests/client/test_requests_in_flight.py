@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.faulty_servers import PASSWORD, HoldsAnswers, StopsReading
+from tests.faulty_servers import PASSWORD, HoldsAnswers, RenamesLate, StopsReading
 
 from iot.sftp.client import Cancelled, Secret, ServerSettings, SFTPSession, TimeLimits, Transfer
 from iot.sftp.client._pace import START
@@ -148,6 +148,22 @@ def test_an_upload_that_is_over_reads_its_file_no_more(tmp_path: Path) -> None:
             file.close()
         assert session.counts.uploaded <= sum(len(content) for _, content in server.written) < START
     assert all(CONTENT[offset : offset + len(content)] == content for offset, content in server.written)
+
+
+def test_who_cancels_an_upload_that_gets_its_name_at_that_moment_is_told_that_it_has_it(tmp_path: Path) -> None:
+    """Cancelled means that the destination is what it was."""
+    server, cancelled = RenamesLate(), threading.Event()
+    server.files["dest"] = bytearray(b"old")
+    (tmp_path / "source").write_bytes(CONTENT)
+    with server.running() as port, session_at(port) as session, ThreadPoolExecutor(1) as executor:
+        transfer = executor.submit(session.upload_file, str(tmp_path / "source"), "dest", cancelled=cancelled)
+        assert server.renamed.wait(10)
+        cancelled.set()
+        with pytest.raises(TimeoutError):
+            transfer.result(0.5)
+        server.goes_on.set()
+        assert transfer.result(10).bytes == len(CONTENT)
+    assert server.files == {"dest": CONTENT}
 
 
 def test_a_file_system_that_takes_less_than_it_is_given_gets_the_rest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def test_on_a_terminal_the_password_is_asked_for_and_not_shown(proftpd_server: S
 
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     assert PASSWORD.encode() not in said
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["get", "x"], ["put", "x"]])
+def test_who_is_asked_for_the_password_may_end_it_all(
+    proftpd_server: Server, tmp_path: Path, arguments: list[str]
+) -> None:
+    terminal = terminal_of(proftpd_server, tmp_path / "here")
+    process, main = pty.fork()
+    if process == 0:
+        os.execve(PROGRAM[0], [*PROGRAM, *arguments], os.environ | terminal.variables | {"IOT_SFTP_PASSWORD": ""})  # noqa: S606 - the terminal is what is tested
+    said = b""
+    while b"Password of device" not in said:
+        said += os.read(main, 1000)
+    os.write(main, b"\x03")
+    ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    os.close(main)
+
+    assert ended == 128 + signal.SIGINT
 
 
 @pytest.mark.parametrize("name", ["HOST", "USER"])

@@ -38,11 +38,28 @@ def test_where_nothing_can_be_remembered_each_life_is_long(tmp_path: Path, monke
 def test_a_file_system_that_hangs_does_not_hold_up_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_endings, "ANSWER_LIMIT", 0.2)
     os.mkfifo(tmp_path / _endings.FILE)  # who opens it waits for somebody who writes
-    endings = Endings(tmp_path)
-    assert not endings.allow()
+    endings, threads = Endings(tmp_path), threading.active_count()
+    for _ in range(FEW + 1):
+        assert not endings.allow()
+    assert threading.active_count() == threads + 1  # it is asked once, and does not note what has not happened
+    with monkeypatch.context() as long_ago:
+        long_ago.setattr(_endings, "LONG_LIFE", 0.0)
+        assert endings.allow()
+    os.close(os.open(tmp_path / _endings.FILE, os.O_WRONLY))  # it goes on
+    monkeypatch.setattr(_endings, "ANSWER_LIMIT", 10.0)
+    while not endings.allow():
+        assert threading.active_count() > threads
+    assert len((tmp_path / _endings.FILE).read_text().split()) == 1
+
+
+def test_without_a_thread_to_be_had_a_short_life_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert not Endings(tmp_path).allow()
     monkeypatch.setattr(_endings, "LONG_LIFE", 0.0)
-    assert endings.allow()
-    os.close(os.open(tmp_path / _endings.FILE, os.O_WRONLY))  # lets the threads end
+    assert Endings(tmp_path).allow()
 
 
 def test_what_cannot_be_read_counts_as_nothing(tmp_path: Path) -> None:

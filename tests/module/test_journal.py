@@ -199,6 +199,28 @@ def test_damage_that_is_found_at_work_is_set_aside_too(tmp_path: Path) -> None:
     assert ["set aside" in str(trouble) for trouble in told] == [True]  # a loss is not taken back by the next success
 
 
+@pytest.mark.parametrize("payload", ["{", b"\xff"])
+def test_an_answer_that_is_damaged_is_named_and_the_file_set_aside(tmp_path: Path, payload: object) -> None:
+    journal = Journal(tmp_path)
+    journal.save_request("id", Request("f", status=200, payload=True))
+    with journal._transaction() as connection:
+        connection.execute("UPDATE requests SET payload = ?", (payload,))
+    with pytest.raises(PermissionDenied):
+        journal.find_request("id")
+    assert journal.find_request("id") is None
+
+
+def test_a_size_that_no_file_has_is_written_down_as_the_largest(tmp_path: Path) -> None:
+    """SQLite takes no more than 63 bits; SFTP has 64 for a size, whatever a server says in them."""
+    record = record_of(1)
+    record.bytes, record.total_bytes = 2**64, 2**64 - 1
+    journal = Journal(tmp_path)
+    journal.add(record)
+    read = journal.get("task-1")
+    assert read is not None
+    assert (read.bytes, read.total_bytes) == (2**63 - 1, 2**63 - 1)
+
+
 def test_only_the_last_files_that_were_set_aside_are_kept(tmp_path: Path) -> None:
     for _ in range(SET_ASIDE_KEPT + 2):
         (tmp_path / NAME).write_bytes(b"what is this?" * 1_000)

@@ -420,6 +420,14 @@ def test_every_label_that_an_alert_or_the_dashboard_selects_by_is_one_that_there
             assert (name, label) in labels, (name, label)
 
 
+def test_an_alert_that_looks_at_what_grows_sees_also_what_came_before_the_first_look() -> None:
+    """To `increase()` the first value that is scraped of a process is where it begins, whatever it is."""
+    grows = re.findall(r"increase\((.*?)\[(\w+)\]\)", ALERTS)
+    assert len(grows) == ALERTS.count("increase(sftp") >= 3
+    for name, period in grows:
+        assert f"or ({name} > 0 unless {name} offset {period})" in ALERTS
+
+
 def test_every_alert_is_in_the_page_with_what_to_do() -> None:
     alerts = re.findall(r"^\s+- alert: (\w+)$", ALERTS, re.MULTILINE)
     assert len(alerts) >= 6

@@ -249,6 +249,33 @@ def test_without_a_journal_calls_are_not_held_up_and_ids_are_known_until_the_end
     assert work.times == 2
 
 
+def test_a_journal_that_hangs_holds_no_call_up_beyond_its_time(
+    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def hangs(_journal: Journal, _name: str) -> None:
+        goes_on.wait(SOON)
+
+    monkeypatch.setattr(Journal, "find_request", hangs)
+
+    async def scenario() -> list[Response]:
+        dispatcher, calls = dispatcher_in(tmp_path), range(10)  # more than there are threads for it
+        payloads = [payload_of("delete_file", request_id=str(number), timeout=1) for number in calls]
+        responses = await asyncio.gather(*(dispatcher.answer("delete_file", payload) for payload in payloads))
+        goes_on.set()
+        return [*responses, await dispatcher.answer("delete_file", payloads[0] | {"timeout": SOON})]
+
+    *refused, later = asyncio.run(scenario())
+    assert {response.code for response in refused} == {"deadline_exceeded"}
+    assert (later.payload, work.times) == (True, 1)
+
+
+def test_cancelling_what_has_ended_is_false_also_without_a_journal(tmp_path: Path) -> None:
+    (tmp_path / NAME).mkdir()  # in the place of the file
+    assert call(tmp_path, "cancel_task", {"task_id": "a", "request_id": "1"}).payload is False
+
+
 def test_a_defect_leaves_no_call_waiting(tmp_path: Path, work: Work) -> None:
     def does() -> None:
         raise RuntimeError("a defect")

@@ -575,12 +575,72 @@ def test_what_is_known_without_the_journal_is_listed_in_pages_too(device: Device
     assert tasks.newest(1, names[3])[0]["status"] == "Cancelled"
 
 
+def test_a_size_that_no_file_has_stops_no_other_task(device: Device) -> None:
+    def work(job: Job) -> Outcome:
+        job.report(Progress(2**64, 2**64))
+        return Outcome(Progress(2**64, 2**64))
+
+    tasks = device.start(work, width=1)
+    for task_id in [submit(tasks), submit(tasks)]:
+        assert end_of(tasks, task_id)["status"] == "Completed"
+
+
+def test_a_defect_of_the_journal_leaves_each_task_its_end_and_is_in_the_log(
+    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_tasks, "JOURNAL_PAUSE", 0.05)
+    save, defects = Journal.save, iter(range(4))
+
+    def fails(journal: Journal, record: Any, *, durable: bool = False) -> None:
+        if next(defects, None) is not None:
+            raise OverflowError
+        save(journal, record, durable=durable)
+
+    monkeypatch.setattr(Journal, "save", fails)
+    tasks = device.start(width=1)
+    assert [end_of(tasks, submit(tasks))["status"] for _ in range(3)] == ["Completed"] * 3
+    assert "a defect of the journal" in caplog.text
+
+
+def test_a_defect_of_the_queue_stops_the_time_of_no_task(
+    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_tasks, "JOURNAL_PAUSE", 0.05)
+    look, defects = Tasks._look_after_journal, iter(range(2))
+
+    def fails(tasks: Tasks) -> None:
+        if next(defects, None) is not None:
+            raise OverflowError
+        look(tasks)
+
+    monkeypatch.setattr(Tasks, "_look_after_journal", fails)
+    tasks = device.start(until_cancelled)
+    assert end_of(tasks, submit(tasks, time_limit=0.1))["code"] == "deadline_exceeded"
+    assert "a defect of the queue" in caplog.text
+
+
+def test_the_ends_that_are_counted_never_become_fewer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = device.start()
+    end_of(tasks, submit(tasks))
+    seen: list[dict[str, int]] = []
+    save = Journal.save
+
+    def looked_at(journal: Journal, record: Any, *, durable: bool = False) -> None:
+        seen.append(tasks.counts)
+        save(journal, record, durable=durable)
+
+    monkeypatch.setattr(Journal, "save", looked_at)
+    end_of(tasks, submit(tasks))
+    assert [counts["Completed"] for counts in seen] == [1, 2]  # while it is begun, and while its end is written down
+
+
 def test_the_status_of_a_task_fits_into_a_response_whatever_its_paths_are(device: Device) -> None:
     tasks = device.start()
     long = "\N{GRINNING FACE}" * 16_000
     status = end_of(tasks, tasks.submit("download_file", {"source": long, "dest": long}))
     assert encoded_size(status) < 10_000
     assert status["source"].endswith("… (15800 more)")
+    assert encoded_size(tasks.status(long)) < 10_000
 
 
 def test_the_time_that_a_task_has_had_before_counts() -> None:

@@ -64,6 +64,12 @@ class Deadline:
         """Return a deadline for a part of the call: `seconds` from now, or this one if it is sooner."""
         return Deadline(min(seconds, self.remaining()), self._cancelled)
 
+    def uninterrupted(self) -> Deadline:
+        """Return a deadline of the same moment that nobody can cancel: for what must not be left half done."""
+        deadline = Deadline(self._seconds)
+        deadline._moment = self._moment
+        return deadline
+
     def pause(self, seconds: float) -> None:
         """Do nothing for some seconds, or until the call ends."""
         seconds = min(seconds, self.remaining())

@@ -231,7 +231,7 @@ class HostKeyPolicy:
         place, path = (self._known_hosts, self.name), self._known_hosts
         with _lock:
             before = {fingerprint(entry.text) for entry in _in_memory.get(place, ())}
-        if path is not None and path.exists():
+        if path is not None and os.path.exists(path):
             try:
                 before |= self._replace_lines(key, path)
             except OSError as error:

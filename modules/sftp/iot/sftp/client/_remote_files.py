@@ -60,6 +60,10 @@ class RemoteFiles:
         self._channel = channel
         self.deadline = deadline
 
+    def uninterrupted(self) -> RemoteFiles:
+        """Return the same files for what is not left half done when the caller cancels the call."""
+        return RemoteFiles(self._connection, self._channel, self.deadline.uninterrupted())
+
     def offers(self, extension: str) -> bool:
         """Tell whether the server announced an extension."""
         return extension in self._channel.extensions

@@ -10,7 +10,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import SFTPError, SFTPSession
+from iot.sftp.client import Cancelled, SFTPError, SFTPSession
 from iot.sftp.command_line._arguments import parser
 from iot.sftp.command_line._check import check
 from iot.sftp.command_line._commands import COMMANDS, AlreadyShownError
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if said.command == "completion":
         print(script(top, said.shell), end="")
         return DONE
-    signals = _Signals(said.command)
+    signals = _Signals()
     try:
-        status = _run(said, signals.cancelled)
+        status = _run(said, signals)
         sys.stdout.flush()
     except UsageError as error:
         say(f"iot-sftp: {error}")
@@ -62,19 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _run(arguments: argparse.Namespace, cancelled: threading.Event) -> int:
+def _run(arguments: argparse.Namespace, signals: _Signals) -> int:
     if arguments.command == "check":
         return check(arguments, os.environ)
     session = SFTPSession(settings_of(arguments, os.environ))
+    signals.in_good_order = arguments.command in CANCELLED_BY_ITSELF
     try:
-        COMMANDS[arguments.command](session, arguments, cancelled)
+        COMMANDS[arguments.command](session, arguments, signals.cancelled)
     except AlreadyShownError as error:
         say(f"iot-sftp: {error.__cause__}")
         return NOT_DONE
     except SFTPError as error:
         if arguments.json:
             document(**failed(error))
-        if cancelled.is_set():
+        if isinstance(error, Cancelled):
             say("iot-sftp: ended by a signal; the file at the destination is what it was")
             _clean_up(session)
         else:
@@ -95,17 +96,23 @@ def _clean_up(session: SFTPSession) -> None:
 
 
 class _Signals:
-    """Let Ctrl-C and SIGTERM end a transfer in good order, anything else at once; a second one ends all at once."""
+    """Let Ctrl-C and SIGTERM end a transfer in good order, anything else at once; a second one ends all at once.
 
-    def __init__(self, command: str) -> None:
+    Attributes:
+        cancelled: set by the first one.
+        number: of the last one, or 0.
+        in_good_order: whether what runs looks at `cancelled`.
+    """
+
+    def __init__(self) -> None:
         self.cancelled = threading.Event()
         self.number = 0
-        self._in_good_order = command in CANCELLED_BY_ITSELF
+        self.in_good_order = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._end)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
-        at_once = not self._in_good_order or self.cancelled.is_set()
+        at_once = not self.in_good_order or self.cancelled.is_set()
         self.number = number
         self.cancelled.set()
         if at_once:

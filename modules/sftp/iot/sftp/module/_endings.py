@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +37,31 @@ class Endings:
         self._file = state_dir / FILE
         self._clock = clock
         self._born = time.monotonic()
+        self._lock = threading.Lock()
+        self._noted: Future[bool] | None = None  # of the ending that is being written down
 
     def allow(self) -> bool:
         """Say whether the module may end itself now; if so, that is remembered for its next lives."""
-        is_short, noted = time.monotonic() - self._born < LONG_LIFE, list[bool]()
-        # The file system may be what hangs
-        thread = threading.Thread(target=lambda: noted.append(self._note(is_short=is_short)), daemon=True)
-        thread.start()
-        thread.join(ANSWER_LIMIT)
-        return noted == [True] or not is_short
+        is_short = time.monotonic() - self._born < LONG_LIFE
+        with self._lock:
+            return self._is_noted(is_short=is_short) or not is_short
+
+    def _is_noted(self, *, is_short: bool) -> bool:
+        """Write an ending down in a thread, as the file system may be what hangs; it is waited for once."""
+        limit = 0.0
+        if self._noted is None:
+            noted: Future[bool] = Future()
+            write = threading.Thread(target=lambda: noted.set_result(self._note(is_short=is_short)), daemon=True)
+            try:
+                write.start()
+            except RuntimeError:  # there are no threads left
+                return False
+            self._noted, limit = noted, ANSWER_LIMIT
+        wait({self._noted}, limit)
+        if not self._noted.done():
+            return False
+        answer, self._noted = self._noted.result(), None
+        return answer
 
     def _note(self, *, is_short: bool) -> bool:
         now = self._clock()

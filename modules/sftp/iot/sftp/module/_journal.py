@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import PermissionDenied, SFTPError
-from iot.sftp.module._state_directory import inode, why_unusable
+from iot.sftp.module._state_directory import INTEGER_MAXIMUM, inode, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -373,6 +373,8 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def _row(record: Record) -> list[object]:
     values = vars(record) | {"request": json.dumps(record.request), "details": json.dumps(record.details)}
+    values["bytes"] = min(record.bytes, INTEGER_MAXIMUM)
+    values["total_bytes"] = None if record.total_bytes is None else min(record.total_bytes, INTEGER_MAXIMUM)
     return [values[name] for name in _COLUMNS]
 
 
@@ -396,7 +398,11 @@ def _request(connection: sqlite3.Connection, request_id: str) -> Request | None:
     if row is None:
         return None
     fingerprint, begun, task_id, status, payload = row
-    return Request(fingerprint, bool(begun), task_id, status, None if payload is None else json.loads(payload))
+    try:
+        answer = None if payload is None else json.loads(payload)
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError(f"malformed: {error}") from None
+    return Request(fingerprint, bool(begun), task_id, status, answer)
 
 
 def _write_request(connection: sqlite3.Connection, request_id: str, request: Request) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 RESPONSE_MAXIMUM = 128 * 1024  # bytes, IoT Hub's limit for the payload of a direct method's response
 LISTED_MAXIMUM = RESPONSE_MAXIMUM // len('"a", ') + 1  # paths: so many never fit, however short they are
 MESSAGE_MAXIMUM = 2_000  # characters
+EXTENSIONS_SHOWN, EXTENSION_SHOWN = 100, 100  # of a server, and characters of each: some have thirty
 TASKS_SHOWN = 500  # in a listing: as many as may fit
 ACCEPTED = 202  # it became a task (RFC 9110, section 15.3.3)
 
@@ -163,7 +164,7 @@ def _test_connection(parts: Parts, request: TestRequest, timeout: float) -> dict
         "host_key": server.host_key,
         "server": server.server,
         "cipher": server.cipher,
-        "extensions": list(server.extensions),
+        "extensions": [shortened(name, EXTENSION_SHOWN) for name in server.extensions[:EXTENSIONS_SHOWN]],
     }
 
 
@@ -174,8 +175,12 @@ def _get_task_status(parts: Parts, request: TaskRequest, _timeout: float) -> dic
 def _cancel_task(parts: Parts, request: CancelRequest, timeout: float) -> bool:
     if parts.tasks.cancel(request.task_id, timeout):
         return True
-    # A repeat of a call that did not wait for the end
-    return request.request_id is not None and parts.tasks.status(request.task_id)["status"] == "Cancelled"
+    if request.request_id is None:
+        return False
+    with suppress(SFTPError):  # where the journal cannot be read, nothing else is known than that it does not run
+        # A repeat of a call that did not wait for the end
+        return bool(parts.tasks.status(request.task_id)["status"] == "Cancelled")
+    return False
 
 
 def _list_tasks(parts: Parts, request: ListTasksRequest, _timeout: float) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ class RequestIds:
         first = self._here[name] = _First(fingerprint)
         response: Response | None = None
         try:
-            known = await asyncio.get_running_loop().run_in_executor(self._threads, self._find, name)
+            known = await self._known(name, deadline)
             response = _recalled(call, fingerprint, known)
             if response is None:
                 response = await carry_out(lambda work: lambda: self._do(call, first, work))
@@ -104,6 +104,16 @@ class RequestIds:
                 given_up = refused(call.name, ConnectionLost("the call was given up"))
                 first.response.set_result(given_up if response is None else response)
         return response
+
+    async def _known(self, name: str, deadline: float) -> Request | None:
+        """Look an id up; a journal whose file system hangs holds the call up until its deadline, and no longer."""
+        looking = asyncio.get_running_loop().run_in_executor(self._threads, self._find, name)
+        await asyncio.wait({looking}, timeout=max(0.0, deadline - time.monotonic()))
+        if not looking.done():
+            looking.cancel()
+            message = "the journal, where request ids are looked up, did not answer in time: nothing was done"
+            raise DeadlineExceeded(message)
+        return looking.result()
 
     # --- in the thread that does the work
 

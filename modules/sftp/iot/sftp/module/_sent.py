@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.module._state_directory import inode, why_unusable
+from iot.sftp.module._state_directory import INTEGER_MAXIMUM, inode, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +143,7 @@ class Memory:
             row = connection.execute(
                 "SELECT size, modified FROM sent WHERE rule = ? AND path = ?", (self._rule, name)
             ).fetchone()
-        return row is not None and tuple(row) == (size, modified)
+        return row is not None and tuple(row) == (min(size, INTEGER_MAXIMUM), modified)
 
     def note(self, path: str, size: int, modified: float | None) -> None:
         """Write down that a file was transferred."""
@@ -151,7 +151,7 @@ class Memory:
             connection.execute(
                 "INSERT INTO sent VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (rule, path) DO UPDATE SET size = excluded.size, modified = excluded.modified",
-                (self._rule, os.fsencode(path), size, modified),
+                (self._rule, os.fsencode(path), min(size, INTEGER_MAXIMUM), modified),
             )
 
     def forget_vanished(self) -> None:

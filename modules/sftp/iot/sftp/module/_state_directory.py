@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRIAL_SIZE = 4096  # bytes, a block of usual file systems
+INTEGER_MAXIMUM = 2**63 - 1  # what SQLite takes; a server may claim more bytes than that
 
 
 def try_to_write(directory: Path) -> None:

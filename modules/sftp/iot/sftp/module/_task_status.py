@@ -68,7 +68,7 @@ def short_id(task_id: str) -> str:
 def unknown(task_id: str) -> dict[str, Any]:
     """Return the status document of a task that is not known."""
     fields = ("task_id", "method", "status", "result", "code", "message", "bytes", "total_bytes", "started", "finished")
-    return dict.fromkeys(fields) | {"task_id": task_id, "status": "Unknown"}
+    return dict.fromkeys(fields) | {"task_id": shortened(task_id, TEXT_SHOWN), "status": "Unknown"}
 
 
 def _shown(path: object) -> str:

@@ -311,7 +311,7 @@ class Tasks:
     def counts(self) -> dict[str, int]:
         """How many tasks there are that have not ended, and how many have since the process began, by status."""
         live = Counter(task.record.status for task in list(self._live.values()))
-        return {**self._ended, **live}
+        return {**live, **self._ended}  # one whose end is being written down is among both
 
     @property
     def waiting(self) -> tuple[int, float]:
@@ -414,7 +414,10 @@ class Tasks:
             except Exception:  # noqa: BLE001 - whatever it is, the task is not left without an end
                 _log.exception("task %s: a defect of the queue", task.record.task_id)
                 self._end(task, "Failed", Internal.code, "a defect of the module, which its log describes")
-        turn.leave()
+            finally:
+                turn.leave()
+        else:
+            turn.leave()
         with self._changed:
             self._ask_for_turns()
             self._changed.notify_all()
@@ -535,7 +538,9 @@ class Tasks:
         """Write a task down; if that fails, it is kept in memory and written down later."""
         try:
             self._journal.save(record, durable=durable)
-        except SFTPError:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the task goes on and has an end
+            if not isinstance(error, SFTPError):
+                _log.exception("a defect of the journal")
             self._journal_again = time.monotonic() + JOURNAL_PAUSE
             return
         if record.finished is not None:
@@ -547,23 +552,28 @@ class Tasks:
 
     def _keep_time(self) -> None:
         """Do what is due, and wait for what is next, until the end."""
-        while True:
-            with self._changed:
-                if self._stopping:
-                    return
-            self._look_after_journal()
-            now = time.monotonic()
-            with self._changed:
-                overdue = self._find_overdue(now)
-                for task in [task for task in self._pausing if task.again <= now]:
-                    self._pausing.remove(task)
-                    self._make_ready(task)
-                self._ask_for_turns()
-            for task in overdue:
-                self._give_up(task)
-            with self._changed:
-                if not overdue and not self._stopping:
-                    self._changed.wait(max(0.0, self._next_moment(now) - time.monotonic()))
+        while not self._stopping:
+            try:
+                self._do_what_is_due()
+            except Exception:  # noqa: BLE001 - whatever it is, the time of the other tasks goes on
+                _log.exception("a defect of the queue")
+                with self._changed:
+                    self._changed.wait(JOURNAL_PAUSE)
+
+    def _do_what_is_due(self) -> None:
+        self._look_after_journal()
+        now = time.monotonic()
+        with self._changed:
+            overdue = self._find_overdue(now)
+            for task in [task for task in self._pausing if task.again <= now]:
+                self._pausing.remove(task)
+                self._make_ready(task)
+            self._ask_for_turns()
+        for task in overdue:
+            self._give_up(task)
+        with self._changed:
+            if not overdue and not self._stopping:
+                self._changed.wait(max(0.0, self._next_moment(now) - time.monotonic()))
 
     def _find_overdue(self, now: float) -> list[_Task]:
         """Stop the tasks whose time has run out; return those that are to be ended here, since they do not run."""
