@@ -454,8 +454,10 @@ class HoldsAnswers(FaultyServer):
     were ever asked for.
     """
 
-    def __init__(self, kind: Kind) -> None:
-        super().__init__()
+    def __init__(self, kind: Kind, limits: tuple[int, int] | None = None) -> None:
+        """Hold answers to `kind`; `limits` are the longest READ and WRITE that it announces."""
+        announced = b"" if limits is None else bytes([Kind.EXTENDED_REPLY]) + struct.pack(">QQQQ", 0, *limits, 0)
+        super().__init__({LIMITS: announced}, extensions=(POSIX_RENAME, LIMITS) if limits else (POSIX_RENAME,))
         self.held: list[Held] = []
         self.asked: list[tuple[int, int]] = []
         self._kind = kind

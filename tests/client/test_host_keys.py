@@ -364,7 +364,7 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
 
         def call_again_and_again() -> None:
             for _ in range(50):
-                session.exists(".", timeout=5)
+                session.exists(".", timeout=60)
 
         with pytest.raises(HostKeyMismatch, match="at a rekey"):
             call_again_and_again()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.faulty_servers import PASSWORD, HoldsAnswers, RenamesLate, StopsReading
 
-from iot.sftp.client import Cancelled, Secret, ServerSettings, SFTPSession, TimeLimits, Transfer
+from iot.sftp.client import Cancelled, DeadlineExceeded, Secret, ServerSettings, SFTPSession, TimeLimits, Transfer
 from iot.sftp.client._pace import START
 from iot.sftp.client._packets import Kind
 from iot.sftp.client._remote_files import SAFE_REQUEST
@@ -35,8 +37,8 @@ def session_at(port: int) -> Iterator[SFTPSession]:
 class Moving:
     """A transfer that runs in a thread, with a server that holds its answers."""
 
-    def __init__(self, operation: str, tmp_path: Path) -> None:
-        self.server = HoldsAnswers(DIRECTIONS[operation])
+    def __init__(self, operation: str, tmp_path: Path, limits: tuple[int, int] | None = None) -> None:
+        self.server = HoldsAnswers(DIRECTIONS[operation], limits)
         self.server.files["source"] = bytearray(CONTENT)
         self.cancelled = threading.Event()
         self.progress: list[int] = []
@@ -46,14 +48,22 @@ class Moving:
         self._local.write_bytes(CONTENT if operation == "upload_file" else b"old")
 
     @contextmanager
-    def running(self) -> Iterator[Future[Transfer]]:
+    def running(self, timeout: float | None = None) -> Iterator[Future[Transfer]]:
         ends = ("source", str(self._local)) if self._operation == "download_file" else (str(self._local), "dest")
         with self.server.running() as port, session_at(port) as self.session, ThreadPoolExecutor(1) as executor:
             call: Callable[..., Transfer] = getattr(self.session, self._operation)
+            options = {"timeout": timeout, "cancelled": None if timeout else self.cancelled, "progress": self._note}
             try:
-                yield executor.submit(call, *ends, cancelled=self.cancelled, progress=self._note)
+                yield executor.submit(self._measured, call, *ends, **options)
             finally:
                 self.cancelled.set()
+
+    def _measured(self, call: Callable[..., Transfer], *ends: str, **options: Any) -> Transfer:
+        before = time.thread_time()
+        try:
+            return call(*ends, **options)
+        finally:
+            self.processor_seconds = time.thread_time() - before
 
     def _note(self, done: int, _: int | None) -> None:
         with self._more:
@@ -70,21 +80,24 @@ class Moving:
 
 
 @both_directions
+@pytest.mark.parametrize("limits", [None, (100_000, 40_000)])
 def test_no_more_is_on_its_way_than_the_window_holds_and_nothing_is_asked_for_twice(
-    operation: str, tmp_path: Path
+    operation: str, limits: tuple[int, int] | None, tmp_path: Path
 ) -> None:
-    moving = Moving(operation, tmp_path)
+    moving = Moving(operation, tmp_path, limits)
+    length = SAFE_REQUEST if limits is None else limits[operation == "upload_file"]
+    full = START - START % length
     with moving.running() as transfer:
-        moving.server.wait_for(START)
+        moving.server.wait_for(full)
         for _ in range(20):
             assert moving.session.exists("source")  # there is time to ask for more
-        assert sum(held.length for held in moving.server.held) == START
+        assert sum(held.length for held in moving.server.held) == full
         assert not transfer.done()
         moving.server.give_all()
         assert transfer.result(20).bytes == len(CONTENT)
     assert moving.moved() == CONTENT
-    pieces = [(offset, min(SAFE_REQUEST, len(CONTENT) - offset)) for offset in range(0, len(CONTENT), SAFE_REQUEST)]
-    past_the_end = [(len(CONTENT), SAFE_REQUEST)] if operation == "download_file" else []
+    pieces = [(offset, min(length, len(CONTENT) - offset)) for offset in range(0, len(CONTENT), length)]
+    past_the_end = [(len(CONTENT), length)] if operation == "download_file" else []
     assert moving.server.asked == pieces + past_the_end
 
 
@@ -96,7 +109,7 @@ def test_what_is_behind_a_hole_counts_when_the_hole_is_filled(operation: str, tm
         moving.server.wait_for(START)
         count = len(moving.server.held)
         moving.server.give(*range(count - 1, 1, -1))  # all but the first two, the last one first
-        assert moving.session.exists("source")  # its answer comes behind the others
+        moving.server.wait_for(3 * SAFE_REQUEST)  # more is asked for before everything is answered
         assert set(moving.progress) == {0}
         moving.server.give(0)
         moving.wait_for_progress(SAFE_REQUEST)
@@ -125,6 +138,19 @@ def test_answers_that_come_when_a_download_is_over_reach_no_file(tmp_path: Path)
             file.close()
         assert [other.read_bytes() for other in others] == [b""] * len(others)
         assert moving.session.counts.downloaded == 0
+        moving.session.download_file("source", str(tmp_path / "again"))
+    assert (tmp_path / "again").read_bytes() == CONTENT
+
+
+@both_directions
+def test_waiting_ends_at_the_deadline_and_takes_no_processor(operation: str, tmp_path: Path) -> None:
+    moving = Moving(operation, tmp_path)
+    started = time.monotonic()
+    with moving.running(timeout=2) as transfer:
+        with pytest.raises(DeadlineExceeded):
+            transfer.result(15)
+        assert 2 <= time.monotonic() - started < 10
+    assert moving.processor_seconds < 0.5
 
 
 def test_an_upload_that_is_over_reads_its_file_no_more(tmp_path: Path) -> None:

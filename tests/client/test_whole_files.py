@@ -470,40 +470,6 @@ def test_under_a_bandwidth_limit_a_refused_write_ends_the_upload_at_once(tmp_pat
 # --- late answers ----------------------------------------------------------------------------------------------------
 
 
-class AnswersReadsLate(FaultyServer):
-    """Keeps the answers to READ requests, or all but one of them, until it is told to give them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.withheld: list[bytes] = []
-        self.holds = True
-
-    def send(self, channel: object, answers: list[bytes]) -> None:
-        if self.holds:
-            self.withheld += [answer for answer in answers if answer[4] == Kind.DATA]
-            answers = [answer for answer in answers if answer[4] != Kind.DATA]
-        super().send(channel, answers)  # type: ignore[arg-type]
-
-
-def test_answers_that_come_after_the_deadline_are_written_nowhere(tmp_path: Path) -> None:
-    server = AnswersReadsLate()
-    with session_with(server, tmp_path) as session:
-        session.exists(".")
-        with pytest.raises(SFTPError):
-            session.download_file("source", str(tmp_path / "dest"), timeout=1.5)
-        assert server.withheld
-        # These get the descriptors that the download had.
-        files = [open(tmp_path / f"next-{number}", "w+b") for number in range(8)]  # noqa: SIM115 - closed below
-        server.holds = False
-        server.channels[-1].sendall(b"".join(server.withheld))
-        session.download_file("source", str(tmp_path / "after"), timeout=10)  # behind them, on the same channel
-        for file in files:
-            assert os.fstat(file.fileno()).st_size == 0
-            file.close()
-        assert (tmp_path / "dest").read_bytes() == OLD
-        assert (tmp_path / "after").read_bytes() == NEW
-
-
 class WithholdsThePieceInTheMiddle(FaultyServer):
     """Answers all READs but the second, and that one only when it is asked for again."""
 

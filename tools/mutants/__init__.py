@@ -9,6 +9,7 @@ CORE = {
         "client/test_requests_in_flight.py",
         "client/test_transfers.py",
         "client/test_fast_path.py",
+        "client/test_whole_files.py",
         "client/test_pace.py",
         "client/test_faulty_servers.py",
         "client/test_resume.py",
