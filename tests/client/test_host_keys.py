@@ -7,6 +7,7 @@ import errno
 import logging
 import stat
 import subprocess
+from contextvars import ContextVar
 from pathlib import Path
 
 import paramiko
@@ -211,6 +212,25 @@ def test_learning_from_a_server_that_shows_no_key_forgets_nothing(tmp_path: Path
     with session_of(first, known_hosts=known) as session, pytest.raises(Unreachable):
         session.test_connection(learn=True)
     assert known.read_text() == before
+
+
+def test_what_is_logged_about_a_key_is_logged_on_behalf_of_whoever_connects(
+    openssh_server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = ContextVar("caller", default="nobody")
+    told: dict[str, str] = {}
+
+    def note(record: logging.LogRecord) -> bool:
+        told[record.getMessage()] = caller.get()
+        return True
+
+    caller.set("a call")
+    caplog.set_level(logging.INFO, "iot.sftp.client")
+    caplog.handler.addFilter(note)
+    with session_of(openssh_server, known_hosts=tmp_path / "known_hosts") as session:
+        session.connect()
+    caplog.handler.removeFilter(note)
+    assert [who for text, who in told.items() if "Remembered the key" in text] == ["a call"]
 
 
 def test_a_key_that_is_learnt_twice_is_written_once_and_told_of(

@@ -13,6 +13,15 @@ from tests.command_line.conftest import PROGRAM, Terminal, terminal_of
 from tests.servers import PASSWORD, Server
 
 
+@pytest.mark.parametrize("arguments", [["--pass=hunter2"], ["--pass", "hunter2"], ["x", "hunter2"]])
+def test_what_is_not_known_is_not_repeated_with_its_value(terminal: Terminal, arguments: list[str]) -> None:
+    ended = terminal.run("ls", *arguments)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "hunter2" not in ended.err
+    assert "--pass" in ended.err or "1 too many" in ended.err
+
+
 @pytest.mark.parametrize("argument", ["--password=hunter2", "--passphrase=hunter2", "--pass=hunter2"])
 def test_a_secret_on_the_command_line_is_refused_and_not_repeated(terminal: Terminal, argument: str) -> None:
     ended = terminal.run("ls", argument)
@@ -75,6 +84,25 @@ def test_who_is_asked_for_the_password_may_end_it_all(
     assert ended == 128 + signal.SIGINT
 
 
+@pytest.mark.parametrize("output, status", [("> /dev/full", 1), (">&-", 0)])
+def test_an_output_that_takes_nothing_is_told_in_a_line(openssh_terminal: Terminal, output: str, status: int) -> None:
+    terminal = openssh_terminal
+
+    ended = subprocess.run(
+        ["sh", "-c", f'"$@" {output}', "sh", *PROGRAM, "ls", "--json"],
+        cwd=terminal.directory,
+        env=os.environ | terminal.variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == status
+    assert "Traceback" not in ended.stderr
+    assert status == 0 or "cannot be written: No space left on device" in ended.stderr
+
+
 @pytest.mark.parametrize("name", ["HOST", "USER"])
 def test_what_is_missing_is_named_with_its_option_and_its_variable(terminal: Terminal, name: str) -> None:
     ended = terminal.run("ls", **{f"IOT_SFTP_{name}": ""})
@@ -133,7 +161,17 @@ def test_every_command_and_option_is_completed(openssh_terminal: Terminal, shell
 
 @pytest.mark.parametrize(
     "words, completed",
-    [("iot-sftp ch", ["check"]), ("iot-sftp check --js", ["--json"]), ("iot-sftp get --ver", ["--verify"])],
+    [
+        ("iot-sftp ch", ["check"]),
+        ("iot-sftp check --js", ["--json"]),
+        ("iot-sftp get --ver", ["--verify"]),
+        ("iot-sftp get --verify ''", ["size", "sha256"]),
+        ("iot-sftp get --verify sh", ["sha256"]),
+        ("iot-sftp completion ''", ["bash", "zsh"]),
+        ("iot-sftp put ''", []),  # files, which bash knows by itself
+        ("iot-sftp put --password-file ''", []),
+        ("iot-sftp put --host -", []),
+    ],
 )
 def test_bash_completes_a_word(openssh_terminal: Terminal, words: str, completed: list[str]) -> None:
     script = openssh_terminal.run("completion", "bash").out

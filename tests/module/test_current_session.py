@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from tests.clients import SHORT, settings_of
+from tests.faulty_servers import PASSWORD as FAULTY_PASSWORD
+from tests.faulty_servers import FaultyServer
 from tests.servers import Server, free_port, listening, never_answers
 
 from iot.sftp.client import (
@@ -16,8 +18,10 @@ from iot.sftp.client import (
     NotConfigured,
     NotFound,
     Secret,
+    ServerSettings,
     SFTPSession,
     Unreachable,
+    Unsupported,
 )
 from iot.sftp.module._current_session import ConnectionState, CurrentSession
 
@@ -140,6 +144,36 @@ def test_a_server_that_went_away_is_found_by_the_question(
     assert current.is_connected(2) is False
     state = watcher.wait_for_state("disconnected")
     assert state.code == "connection_lost"
+
+
+def test_a_server_that_comes_back_without_sftp_is_no_connection(current: CurrentSession, watcher: Watcher) -> None:
+    server = FaultyServer()
+    with server.running() as port:
+        settings = ServerSettings("127.0.0.1", port, "device", Secret(FAULTY_PASSWORD), time_limits=SHORT)
+        current.replace(SFTPSession(settings))
+        watcher.wait_for_state("connected")
+        server.speak(2)
+        server.hang_up()
+        with pytest.raises(Unsupported), current.use() as session:
+            session.exists(".", timeout=5)
+        assert watcher.wait_for_state("failed").code == "unsupported"
+        assert current.failures.counts()[("unsupported",)] == 1
+
+
+def test_what_a_server_cannot_do_says_nothing_about_the_connection(
+    current: CurrentSession, watcher: Watcher, openssh_server: Server
+) -> None:
+    current.replace(session_of(openssh_server))
+    watcher.wait_for_state("connected")
+
+    def call() -> None:
+        with current.use() as session:
+            session.exists(".")
+            raise Unsupported("it has no such thing")
+
+    with pytest.raises(Unsupported):
+        call()
+    assert current.state.state == "connected"
 
 
 def test_calls_that_disconnect_ends_do_not_turn_the_state_into_a_failure(

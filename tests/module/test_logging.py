@@ -40,14 +40,14 @@ LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(D
 def lines() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    hooks = sys.excepthook, threading.excepthook
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     stream = io.StringIO()
     try:
         configure_logging("info", stream)
         yield stream
     finally:
         root.handlers[:], root.level = handlers, level
-        sys.excepthook, threading.excepthook = hooks
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
         logging.captureWarnings(capture=False)
         logging.raiseExceptions = True
         for name in ("iot", "paramiko"):
@@ -93,11 +93,11 @@ def test_a_trace_is_folded_into_its_line(lines: io.StringIO) -> None:
 
 
 def test_a_line_is_shorter_than_what_container_engines_cut(lines: io.StringIO) -> None:
-    for character in ("x", "\n", "é"):
+    for character in ("x", "\n", "é", "漢", "\N{GRINNING FACE}"):
         logging.getLogger("iot.test").info(character * 200_000)
     for line in lines.getvalue().splitlines():
-        assert len(line) < LINE_MAXIMUM + 100
-        assert "more)" in line
+        assert LINE_MAXIMUM < len(line.encode()) < LINE_MAXIMUM + 100
+        assert "more)" in line or "... (cut)" in line
 
 
 def test_a_record_that_cannot_be_formatted_is_still_a_line(lines: io.StringIO) -> None:
@@ -121,6 +121,9 @@ def test_the_level_changes_at_once_and_only_for_our_own_records(lines: io.String
     logging.getLogger("paho").debug("hidden")
     logging.getLogger("urllib3").debug("hidden")
     assert [line.rpartition(" ")[2] for line in lines.getvalue().splitlines()] == ["shown"]
+    set_level("error")
+    logging.getLogger("azure.iot.device").warning("hidden")
+    assert len(lines.getvalue().splitlines()) == 1
 
 
 def test_paramikos_traces_do_not_appear_because_the_failure_is_reported_by_its_name(lines: io.StringIO) -> None:
@@ -145,12 +148,18 @@ def test_warnings_uncaught_exceptions_and_the_event_loops_complaints_are_lines(l
     thread = threading.Thread(target=fail)
     thread.start()
     thread.join()
+
+    class Fails:
+        def __del__(self) -> None:
+            raise RuntimeError("when it was collected")
+
+    Fails()
     loop = asyncio.new_event_loop()
     log_loop_exception(loop, {"message": "task failed", "exception": error})
     log_loop_exception(loop, {"message": "no exception at all"})
     loop.close()
     found = lines.getvalue().splitlines()
-    assert len(found) == 5
+    assert len(found) == 6
     assert all(LINE.fullmatch(line) for line in found)
 
 
@@ -317,6 +326,14 @@ def test_recovery_tells_what_was_counted_and_the_next_failure_is_new() -> None:
     ]
     assert log.fail(thing="rule a")
     assert not log.fail(thing="rule b")
+
+
+def test_at_the_end_what_was_counted_is_told() -> None:
+    log = Minutes()
+    for _ in range(3):
+        log.fail()
+    assert [line.getMessage() for line in log.repeats.rest()] == ["… 2 more times in 0 s: next try in 1.0 s: refused"]
+    assert log.repeats.rest() == []
 
 
 def test_what_is_no_failure_is_never_held_back() -> None:

@@ -89,6 +89,16 @@ def test_sigterm_ends_it_with_status_0(own_address: str, openssh_server: Server)
         assert edge.module_log.rstrip().endswith("module sftp stops")
 
 
+def test_what_was_counted_and_not_told_yet_is_told_at_the_end(own_address: str, openssh_server: Server) -> None:
+    with device(own_address, desired={"sftp": section_of(openssh_server)}) as edge:
+        edge.wait_for_reported(connected)
+        for _ in range(3):
+            assert edge.invoke("sftp", "delete_file", {"path": "none"})[0] == 404
+        assert "more times" not in edge.module_log
+        end(edge)
+        assert "delete_file 'none': … 2 more times in " in edge.module_log
+
+
 def test_sigterm_ends_a_transfer_that_hangs_and_answers_its_caller(
     own_address: str, openssh_server: Server, remote: Path
 ) -> None:

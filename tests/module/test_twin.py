@@ -105,6 +105,7 @@ def test_what_a_patch_has_left_of_a_secrets_former_place_is_told() -> None:
         ({"user": " a"}, "'user' must hold no NUL character, and no space before or after it"),
         ({"user": "a "}, "'user' must hold no NUL character, and no space before or after it"),
         ({"user": "\ud800"}, "'user' must hold no lone surrogates"),
+        ({"root": "/\ud800"}, "'root' must hold no lone surrogates"),
         ({"port": "22"}, "'port' must be a whole number"),
         ({"port": 0}, "'port' must be greater than or equal to 1"),
         ({"port": 65536}, "'port' must be less than or equal to 65535"),

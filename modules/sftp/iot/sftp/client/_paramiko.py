@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -372,6 +373,7 @@ class Transport(paramiko.Transport):
 
     def __init__(self, sock: socket.socket) -> None:
         """Speak over a connected socket."""
+        self._context = copy_context()  # whoever connects, for what is logged in our own thread about the key
         super().__init__(
             sock,
             default_window_size=CHANNEL_WINDOW,
@@ -456,7 +458,8 @@ class Transport(paramiko.Transport):
         key = self.host_key
         assert key is not None  # noqa: S101 - set by the line above
         try:
-            self.policy.check(key, host_key if CERTIFICATE_SUFFIX in (self.host_key_type or "") else None)
+            certificate = host_key if CERTIFICATE_SUFFIX in (self.host_key_type or "") else None
+            self._context.run(self.policy.check, key, certificate)
         except HostKeyMismatch as reason:
             raise RefusedKeyError(reason) from None
 

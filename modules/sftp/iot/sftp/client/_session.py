@@ -206,6 +206,9 @@ class SFTPSession:
 
         Safe to repeat. A later call opens a new session.
         """
+        self._end("disconnect was called while this was under way")
+
+    def _end(self, reason: str) -> None:
         with self._lock:
             self._disconnects += 1
             self._connecting = None  # whoever is opening a session will find that nobody wants it any more
@@ -213,7 +216,7 @@ class SFTPSession:
             opening, self._opening = self._opening, None
         for ended in (connection, opening):
             if ended is not None:
-                ended.close(ConnectionLost("disconnect was called while this was under way"))
+                ended.close(ConnectionLost(reason))
 
     def close(self, *, when_idle: bool = False) -> None:
         """End the session, at once or as soon as no call is in flight."""
@@ -221,7 +224,7 @@ class SFTPSession:
             self._close_when_idle = when_idle
             wait = when_idle and self._in_flight > 0
         if not wait:
-            self.disconnect()
+            self._end("the session was closed while this was under way")
 
     def exists(self, path: str, *, timeout: float | None = None) -> bool:
         """Tell whether a file or a directory is there. `False` only when the server says that it is not."""

@@ -33,7 +33,11 @@ class Parser(argparse.ArgumentParser):
             self.error(REFUSAL)
         if arguments and arguments[0].startswith("-") and arguments[0] not in OF_THE_PROGRAM:
             self.error("a command comes first, and its options after it: iot-sftp ls --host HOST")
-        return self.parse_args(arguments)
+        said, unknown = self.parse_known_args(arguments)
+        if unknown:
+            names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+            self.error(f"unrecognized arguments: {' '.join(names) or f'there are {len(unknown)} too many'}")
+        return said
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave the program."""

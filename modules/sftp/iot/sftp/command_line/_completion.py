@@ -6,19 +6,22 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 SCRIPT = """\
 # iot-sftp completion: {how}
 _iot_sftp() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} words=""
+    local word=${{COMP_WORDS[COMP_CWORD]}} words="" options="" choices=""
     if [ "$COMP_CWORD" -eq 1 ]; then
         words="{commands} --help --version"
     else
         case "${{COMP_WORDS[1]}}" in
 {cases}
         esac
-        case "$word" in -*|"") ;; *) [ "${{COMP_WORDS[1]}}" = completion ] || words="" ;; esac
+        case "$word" in -*) words=$options ;; *) words=$choices ;; esac
+        case "${{COMP_WORDS[COMP_CWORD-1]}}" in
+{values}
+        esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }}
@@ -30,9 +33,11 @@ ZSH = "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && ba
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
     """Return the script for a shell; zsh takes that of bash, once it was told to."""
-    words = {name: _words(command) for name, command in _commands(parser).items()}
-    cases = "\n".join(f'            {name}) words="{" ".join(found)}" ;;' for name, found in words.items())
-    text = SCRIPT.format(how=HOW[shell], commands=" ".join(words), cases=cases)
+    commands = _commands(parser)
+    cases = [_case(name, *_words(command)) for name, command in commands.items()]
+    values = {option: words for command in commands.values() for option, words in _values(command)}
+    given = [f'            {option}) words="{" ".join(words)}" ;;' for option, words in values.items()]
+    text = SCRIPT.format(how=HOW[shell], commands=" ".join(commands), cases="\n".join(cases), values="\n".join(given))
     return ZSH + text if shell == "zsh" else text
 
 
@@ -41,9 +46,21 @@ def _commands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Argument
     return commands.choices
 
 
-def _words(command: argparse.ArgumentParser) -> list[str]:
-    found: list[str] = []
+def _case(name: str, options: list[str], choices: list[str]) -> str:
+    return f'            {name}) options="{" ".join(options)}" choices="{" ".join(choices)}" ;;'
+
+
+def _words(command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Return the options of a command, and the words that its arguments may be."""
+    actions = command._actions  # noqa: SLF001 - see above
+    options = [option for action in actions for option in action.option_strings if option.startswith("--")]
+    choices = [str(choice) for action in actions if not action.option_strings for choice in action.choices or ()]
+    return options, choices
+
+
+def _values(command: argparse.ArgumentParser) -> Iterator[tuple[str, list[str]]]:
+    """Give each option that has a value, and the words that this may be: none are files, which the shell knows."""
     for action in command._actions:  # noqa: SLF001 - see above
-        found += [option for option in action.option_strings if option.startswith("--")]
-        found += [str(choice) for choice in action.choices or ()] if not action.option_strings else []
-    return found
+        if action.nargs != 0:
+            for option in action.option_strings:
+                yield option, [str(choice) for choice in action.choices or ()]

@@ -35,6 +35,8 @@ class Interrupted(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that is named; return the exit status."""
+    if sys.stdout is None or sys.stderr is None:  # it was closed by whoever has started the program
+        sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -54,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted:
         status = NOT_DONE
     except BrokenPipeError:
-        # Whoever reads has enough, as `head` does; Python would complain when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()  # whoever reads has enough, as `head` does
         return SIGNAL_BASE + signal.SIGPIPE
+    except OSError as error:  # those of files have become an `SFTPError`
+        say(f"iot-sftp: what there is to say cannot be written: {error.strerror}")
+        _close_output()
+        return NOT_DONE
     if signals.number and status != DONE:
         return SIGNAL_BASE + signals.number
     return status
@@ -77,7 +82,8 @@ def _run(arguments: argparse.Namespace, signals: _Signals) -> int:
             document(**failed(error))
         if isinstance(error, Cancelled):
             say("iot-sftp: ended by a signal; the file at the destination is what it was")
-            _clean_up(session)
+            if arguments.command == "put" and session.counts.connections:
+                _clean_up(session)
         else:
             say(f"iot-sftp: {error} [{error.code}]")
         return NOT_DONE
@@ -93,6 +99,11 @@ def _clean_up(session: SFTPSession) -> None:
         session.connect(timeout=CLEANING_LIMIT)
     except SFTPError:
         say("iot-sftp: what is left on the server begins with .iot-sftp-, and is removed by the next command")
+
+
+def _close_output() -> None:
+    """Have Python not complain once more when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Signals:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
+A_DAY = 86400.0  # seconds: the longest time limit
 PREFIX = "IOT_SFTP_"
 OPTIONS = ("host", "port", "user", "password_file", "key_file", "passphrase_file", "host_key", "known_hosts", "root")
 
@@ -55,7 +56,7 @@ def settings_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> 
             host_keys=_pins(arguments.host_key or variables.get(f"{PREFIX}HOST_KEY", "").split(",")),
             known_hosts=Path(known_hosts).expanduser() if known_hosts else None,
             root=given("root"),
-            time_limits=TimeLimits(connect=min(TimeLimits.connect, arguments.timeout or TimeLimits.connect)),
+            time_limits=TimeLimits(connect=min(A_DAY, arguments.timeout or TimeLimits.connect)),
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

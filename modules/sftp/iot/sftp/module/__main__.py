@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def main() -> int:
     import logging  # noqa: PLC0415
 
     from iot.sftp.module._environment import Environment, missing_variables  # noqa: PLC0415
-    from iot.sftp.module._logging import configure_logging  # noqa: PLC0415
+    from iot.sftp.module._logging import configure_logging, log_what_was_counted  # noqa: PLC0415
 
     environment = Environment.read(os.environ)
     configure_logging(environment.log_level)
@@ -50,7 +51,9 @@ def main() -> int:
         return await _module.run()
 
     # Not asyncio.run: at its end that waits for every thread, and the SDK's may never come back
-    return asyncio.new_event_loop().run_until_complete(run())
+    status = asyncio.new_event_loop().run_until_complete(run())
+    log_what_was_counted()
+    return status
 
 
 def _main_in_words() -> int:
@@ -79,8 +82,9 @@ def _end_in_time() -> None:
 
 def _leave(status: int) -> None:
     # Neither the SDK's threads nor a transfer that hangs are waited for: what had to be said is said
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # it is closed, or whoever read it is gone
+            stream.flush()
     os._exit(status)
 
 

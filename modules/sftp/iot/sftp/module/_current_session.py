@@ -17,6 +17,7 @@ from iot.sftp.client import (
     NotConfigured,
     SFTPError,
     Unreachable,
+    Unsupported,
 )
 from iot.sftp.module._logging import about
 from iot.sftp.module._tallies import Tally
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import Counts, SFTPSession
 
-# What an operation may find out about the connection itself
-CONNECTION_REASONS = (AuthenticationFailed, HostKeyMismatch, Unreachable, ConnectionLost)
+# What an operation may find out about the connection itself; `Unsupported` where no session could be opened for it
+CONNECTION_REASONS = (AuthenticationFailed, HostKeyMismatch, Unreachable, ConnectionLost, Unsupported)
 
 OPENING_WAIT = 5.0  # seconds
 
@@ -152,7 +153,8 @@ class CurrentSession:
         try:
             yield session
         except CONNECTION_REASONS as error:
-            self._note_failure(session, error)
+            if not isinstance(error, Unsupported) or not session.is_open:
+                self._note_failure(session, error)
             raise
         else:
             self._note_success(session)

@@ -40,6 +40,7 @@ T = TypeVar("T")
 
 THREADS_MAXIMUM = 16  # of a lane: transfers.concurrency goes so far
 CONTROL_THREADS, QUICK_THREADS, TASKS_THREADS, STATUS_THREADS = 8, 8, 8, 2
+LEAST_TIME = 0.05  # seconds that must be left when a call's turn comes: with less it could only say that it had none
 GRACE = 0.3  # seconds after its deadline in which a worker may still come back with the better message
 
 _log = logging.getLogger(__name__)
@@ -174,7 +175,7 @@ class Dispatcher:
         do = wrap(lambda: call.method.run(self._parts, call.request, remaining()))
 
         def work() -> Response:
-            if remaining() <= 0:
+            if remaining() <= LEAST_TIME:
                 message = "the time ran out before the call's turn came: nothing was done"
                 raise DeadlineExceeded(message)
             return do()

@@ -22,7 +22,7 @@ import logging
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -44,7 +44,7 @@ else:
     _StreamHandler = logging.StreamHandler  # Python 3.10 does not take a parameter here
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-LINE_MAXIMUM = 12_000  # characters; container engines cut a line at 16 KiB, and the rest would lose its severity
+LINE_MAXIMUM = 12_000  # bytes; container engines cut a line at 16 KiB, and the rest would lose its severity
 PATH_SHOWN = 200  # characters
 
 _SEVERITIES = (
@@ -84,18 +84,26 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
     handler.addFilter(_add_subject)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Lower than this, the SDK logs whole twins, with the passwords in them: its level is not open to configuration.
-    root.setLevel(logging.WARNING)
     set_level(level)
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
 
 
 def set_level(level: str) -> None:
     """Take another level at once: `debug`, `info`, `warning` or `error`."""
+    # Lower than WARNING, the SDK logs whole twins, with the passwords in them: that is not open to configuration.
+    logging.getLogger().setLevel(max(logging.WARNING, LEVELS[level]))
     logging.getLogger("iot").setLevel(LEVELS[level])
     logging.getLogger("paramiko").setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
+
+
+def log_what_was_counted() -> None:
+    """Tell of the failures that came again and were not told yet: there may be no later moment."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineHandler):
+            handler.emit_rest()
 
 
 @contextmanager
@@ -167,7 +175,7 @@ class LineFormatter(logging.Formatter):
         text = f"{_origin(record)}{text}"
         text = printable(shortened(printable(shortened(text, LINE_MAXIMUM)), LINE_MAXIMUM))
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        text = _within(text.encode(encoding, "backslashreplace"), LINE_MAXIMUM).decode(encoding, "ignore")
         return f"<{severity}> {moment}.{int(record.msecs):03d} +00:00 [{name}] {text}"
 
 
@@ -184,6 +192,12 @@ class LineHandler(_StreamHandler):
         for line in self._repeats.take(record):
             super().emit(line)
 
+    def emit_rest(self) -> None:
+        """Write what was counted and not told yet."""
+        with self.lock or nullcontext():
+            for line in self._repeats.rest():
+                super().emit(line)
+
 
 def log_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what asyncio would print over several lines, but not that something is gone which was given up before."""
@@ -194,6 +208,10 @@ def log_loop_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]
     error = context.get("exception")
     trace = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else None
     _log.error("in the event loop: %s", context.get("message"), exc_info=trace)
+
+
+def _within(text: bytes, maximum: int) -> bytes:
+    return text if len(text) <= maximum else text[:maximum] + b"... (cut)"
 
 
 def _is_for_people(record: logging.LogRecord) -> bool:
@@ -234,6 +252,12 @@ def _origin(record: logging.LogRecord) -> str:
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     _log.critical("uncaught: %r", error, exc_info=(kind, error, trace))
+
+
+def _log_unraisable(arguments: sys.UnraisableHookArgs) -> None:
+    error = arguments.exc_value or arguments.exc_type()
+    trace = (arguments.exc_type, error, arguments.exc_traceback)
+    _log.error("uncaught where nobody can catch it, in %r: %r", arguments.object, error, exc_info=trace)
 
 
 def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:

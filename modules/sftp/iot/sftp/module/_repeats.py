@@ -70,6 +70,10 @@ class Repeats:
         self._told[key] = _Repeated(record.levelno, thing, _prefix_of(record), now)
         return [*counted, record]
 
+    def rest(self) -> list[logging.LogRecord]:
+        """Return what was counted and not told yet."""
+        return self._end(list(self._told), self._clock())
+
     def _end(self, keys: list[tuple[object, ...]], now: float) -> list[logging.LogRecord]:
         ended = [self._told.pop(key) for key in keys]
         return [_summary(failure, now) for failure in ended if failure.times]

@@ -52,11 +52,11 @@ def _name(value: str) -> str:
     return value
 
 
-def _user(value: str) -> str:
+def _encodable(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError("user", "must hold no lone surrogates") from None
+        raise PydanticCustomError("encodable", "must hold no lone surrogates") from None
     return value
 
 
@@ -86,12 +86,12 @@ class ServerSection(Document, alias_generator=to_camel):
 
     host: Host
     port: Annotated[int, Field(ge=1, le=65535)] = 22
-    user: Annotated[Name, AfterValidator(_user)]
+    user: Annotated[Name, AfterValidator(_encodable)]
     password: SecretText | None = None
     private_key: SecretText | None = None
     passphrase: SecretText | None = None
     host_keys: Annotated[tuple[HostKey, ...], Field(strict=False)] = ()
-    root: Name | None = None
+    root: Annotated[Name, AfterValidator(_encodable)] | None = None
     connect_timeout: Seconds = 15.0
     stall_timeout: Seconds = 30.0
     keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = 30.0
