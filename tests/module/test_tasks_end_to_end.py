@@ -225,6 +225,21 @@ def test_a_transfer_that_breaks_off_tells_in_the_log_how_far_it_was(hurried: Loc
     assert 1.5 < float(told[2]) < 5
 
 
+def test_a_folder_that_breaks_off_tells_in_the_log_how_far_it_was(hurried: LocalEdge, remote: Path) -> None:
+    (remote / "folder").mkdir()
+    for number in range(50):
+        write(remote / "folder" / f"{number}", 200_000)
+    with slow(hurried):
+        task_id = begin(hurried, "download_files", source=f"{remote.name}/folder", dest="folder")
+        wait_for(hurried, task_id, lambda status: status.get("files", 0) > 1)
+        assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id}) == (200, True)
+    line = rf"{task_id[:8]} download_files: .*: it broke off with (\d+) of 50 files there, (\d+) bytes, after \S+ s"
+    told = re.search(line, hurried.module_log)
+    assert told is not None
+    assert 1 < int(told[1]) < 50
+    assert int(told[2]) >= 200_000
+
+
 @pytest.mark.parametrize("direction", ["download_file", "upload_file"])
 def test_a_task_that_makes_way_for_a_call_goes_on_where_it_was(
     hurried: LocalEdge, remote: Path, direction: str

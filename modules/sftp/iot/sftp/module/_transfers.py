@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import SFTPError
+from iot.sftp.client import FolderProgress, SFTPError
 from iot.sftp.module._logging import printable, quoted, rate, shortened
 from iot.sftp.module._requests import FolderRequest, TransferRequest
 from iot.sftp.module._tallies import Moves
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from iot.sftp.client import FolderProgress, FolderTransfer, SFTPSession, Transfer
+    from iot.sftp.client import FolderTransfer, SFTPSession, Transfer
     from iot.sftp.module._current_session import CurrentSession
     from iot.sftp.module._tallies import Move
     from iot.sftp.module._tasks import Job
@@ -87,26 +87,36 @@ def _move_one(
 
 
 def _move_folder(session: SFTPSession, job: Job, request: FolderRequest, verify: Verify, move: Move) -> Outcome:
+    started, reached = time.monotonic(), FolderProgress()
+
     def note(done: FolderProgress) -> None:
+        nonlocal reached
+        reached = done
         move.note(done)
         job.report(_folder_progress(done))
 
     transfer = session.download_files if job.method == "download_files" else session.upload_files
     # After an interruption, what has arrived is not moved again
     again = job.tries > 0 and request.if_exists == "replace"
-    done = transfer(
-        request.source,
-        request.dest,
-        file_pattern=request.file_pattern,
-        recursive=request.recursive,
-        if_exists="skip_same" if again else request.if_exists,
-        then="move" if isinstance(request.then, dict) else request.then,
-        move_to=request.then["move"] if isinstance(request.then, dict) else None,
-        min_age=request.min_age,
-        progress=note,
-        cancelled=job.cancelled,
-        verify=verify,
-    )
+    try:
+        done = transfer(
+            request.source,
+            request.dest,
+            file_pattern=request.file_pattern,
+            recursive=request.recursive,
+            if_exists="skip_same" if again else request.if_exists,
+            then="move" if isinstance(request.then, dict) else request.then,
+            move_to=request.then["move"] if isinstance(request.then, dict) else None,
+            min_age=request.min_age,
+            progress=note,
+            cancelled=job.cancelled,
+            verify=verify,
+        )
+    except SFTPError:
+        counts = reached.files, reached.total_files, reached.bytes, time.monotonic() - started
+        line = "%s -> %s: it broke off with %d of %d files there, %d bytes, after %.3f s"
+        _log.info(line, quoted(request.source), quoted(request.dest), *counts, extra={"repeated": True})
+        raise
     _log.info("%s -> %s: %s", quoted(request.source), quoted(request.dest), folder_in_words(done, verify))
     move.note(done)
     progress = _folder_progress(done)
