@@ -554,6 +554,7 @@ def test_odd_answers_that_the_protocol_allows_or_that_harm_nobody_change_nothing
         assert session.list_files(".") == ["dest", "source"]
         assert session.download_file("source", str(tmp_path / "dest")).bytes == len(NEW)
         assert session.upload_file(str(tmp_path / "source"), "dest").bytes == len(NEW)
+        assert (session.counts.downloaded, session.counts.uploaded) == (len(NEW), len(NEW))  # nothing twice
     local_is(tmp_path, NEW)
     remote_is(running, NEW)
 

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 from tests.faulty_servers import PASSWORD, HoldsAnswers, RenamesLate, StopsReading
 
-from iot.sftp.client import Cancelled, DeadlineExceeded, Secret, ServerSettings, SFTPSession, TimeLimits, Transfer
+from iot.sftp.client import (
+    Cancelled,
+    DeadlineExceeded,
+    Secret,
+    ServerSettings,
+    SFTPSession,
+    TimeLimits,
+    Transfer,
+    _deadline,
+)
 from iot.sftp.client._pace import START
 from iot.sftp.client._packets import Kind
 from iot.sftp.client._remote_files import SAFE_REQUEST
@@ -99,6 +108,7 @@ def test_no_more_is_on_its_way_than_the_window_holds_and_nothing_is_asked_for_tw
     pieces = [(offset, min(length, len(CONTENT) - offset)) for offset in range(0, len(CONTENT), length)]
     past_the_end = [(len(CONTENT), length)] if operation == "download_file" else []
     assert moving.server.asked == pieces + past_the_end
+    assert moving.server.requests.count(Kind.FSTAT) <= 2  # before and after, and not with each request
 
 
 @both_directions
@@ -190,6 +200,21 @@ def test_who_cancels_an_upload_that_gets_its_name_at_that_moment_is_told_that_it
         server.goes_on.set()
         assert transfer.result(10).bytes == len(CONTENT)
     assert server.files == {"dest": CONTENT}
+
+
+def test_who_cancels_while_the_server_never_says_whether_it_has_renamed_is_told_so_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_deadline, "PATIENCE", 0.5)
+    server, cancelled = RenamesLate(), threading.Event()
+    (tmp_path / "source").write_bytes(CONTENT)
+    with server.running() as port, session_at(port) as session, ThreadPoolExecutor(1) as executor:
+        transfer = executor.submit(session.upload_file, str(tmp_path / "source"), "dest", cancelled=cancelled)
+        assert server.renamed.wait(10)
+        cancelled.set()
+        with pytest.raises(Cancelled, match="is not known"):
+            transfer.result(10)
+        server.goes_on.set()
 
 
 def test_a_file_system_that_takes_less_than_it_is_given_gets_the_rest(

@@ -153,6 +153,9 @@ def test_warnings_uncaught_exceptions_and_the_event_loops_complaints_are_lines(l
         def __del__(self) -> None:
             raise RuntimeError("when it was collected")
 
+        def __repr__(self) -> str:
+            raise RuntimeError("half gone")
+
     Fails()
     loop = asyncio.new_event_loop()
     log_loop_exception(loop, {"message": "task failed", "exception": error})

@@ -425,7 +425,7 @@ def test_an_alert_that_looks_at_what_grows_sees_also_what_came_before_the_first_
     grows = re.findall(r"increase\((.*?)\[(\w+)\]\)", ALERTS)
     assert len(grows) == ALERTS.count("increase(sftp") >= 3
     for name, period in grows:
-        assert f"or ({name} > 0 unless {name} offset {period})" in ALERTS
+        assert f"or ({name} > 0 unless max_over_time({name}[1d] offset {period}))" in ALERTS
 
 
 def test_every_alert_is_in_the_page_with_what_to_do() -> None:

@@ -9,6 +9,7 @@ from iot.sftp.client._errors import Cancelled, DeadlineExceeded
 
 FOREVER = float("inf")
 LONGEST_WAIT = 1_000_000.0  # seconds; Python's waits take no more than some hundred years
+PATIENCE = 5.0  # seconds that are given to the last step of a call that was cancelled
 GLANCE = 0.1  # seconds between two looks at whether the call was cancelled, while it waits for something else
 
 
@@ -64,11 +65,9 @@ class Deadline:
         """Return a deadline for a part of the call: `seconds` from now, or this one if it is sooner."""
         return Deadline(min(seconds, self.remaining()), self._cancelled)
 
-    def uninterrupted(self) -> Deadline:
-        """Return a deadline of the same moment that nobody can cancel: for what must not be left half done."""
-        deadline = Deadline(self._seconds)
-        deadline._moment = self._moment
-        return deadline
+    def patient(self) -> Deadline:
+        """Return a deadline of the same moment that is cancelled a while later: what is as good as done may end."""
+        return _PatientDeadline(self._seconds, self._cancelled, self._moment)
 
     def pause(self, seconds: float) -> None:
         """Do nothing for some seconds, or until the call ends."""
@@ -88,3 +87,25 @@ class Deadline:
         if self._cancelled is not None and self._cancelled.is_set():
             return Cancelled("this was cancelled by its caller")
         return DeadlineExceeded(f"this did not end within {self._seconds:.3g} s: give a longer timeout, or try again")
+
+
+class _PatientDeadline(Deadline):
+    """One that goes on for `PATIENCE` seconds after it was cancelled."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self, seconds: float, cancelled: threading.Event | None, moment: float) -> None:
+        super().__init__(seconds, cancelled)
+        self._moment = moment
+        self._end: float | None = None  # once it was seen to be cancelled
+
+    def remaining(self) -> float:
+        now = time.monotonic()
+        if self._end is None and self._cancelled is not None and self._cancelled.is_set():
+            self._end = now + PATIENCE
+        return max(0.0, min(self._moment, FOREVER if self._end is None else self._end) - now)
+
+    def exceeded(self) -> DeadlineExceeded:
+        if self._end is not None:
+            return Cancelled("this was cancelled while the server did its last step, and whether it has is not known")
+        return super().exceeded()

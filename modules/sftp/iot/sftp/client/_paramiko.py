@@ -373,7 +373,7 @@ class Transport(paramiko.Transport):
 
     def __init__(self, sock: socket.socket) -> None:
         """Speak over a connected socket."""
-        self._context = copy_context()  # whoever connects, for what is logged in our own thread about the key
+        self._caller = copy_context()  # of whoever connects, for what is logged in our own thread about the key
         super().__init__(
             sock,
             default_window_size=CHANNEL_WINDOW,
@@ -459,7 +459,7 @@ class Transport(paramiko.Transport):
         assert key is not None  # noqa: S101 - set by the line above
         try:
             certificate = host_key if CERTIFICATE_SUFFIX in (self.host_key_type or "") else None
-            self._context.run(self.policy.check, key, certificate)
+            self._caller.run(self.policy.check, key, certificate)
         except HostKeyMismatch as reason:
             raise RefusedKeyError(reason) from None
 

@@ -60,9 +60,9 @@ class RemoteFiles:
         self._channel = channel
         self.deadline = deadline
 
-    def uninterrupted(self) -> RemoteFiles:
-        """Return the same files for what is not left half done when the caller cancels the call."""
-        return RemoteFiles(self._connection, self._channel, self.deadline.uninterrupted())
+    def patient(self) -> RemoteFiles:
+        """Return the same files for the last step, which may end when the caller cancels the call meanwhile."""
+        return RemoteFiles(self._connection, self._channel, self.deadline.patient())
 
     def offers(self, extension: str) -> bool:
         """Tell whether the server announced an extension."""

@@ -62,7 +62,7 @@ def replace_remote(
         put_aside: told the other name before the old file gets it.
     """
     remote.deadline.check()
-    remote = remote.uninterrupted()  # who cancels from here on would not know which of the two files is there
+    remote = remote.patient()  # who cancels from here on would not know which of the two files is there
     if remote.offers(POSIX_RENAME):
         try:
             remote.posix_rename(source, dest)

@@ -35,12 +35,15 @@ class Parser(argparse.ArgumentParser):
             self.error("a command comes first, and its options after it: iot-sftp ls --host HOST")
         said, unknown = self.parse_known_args(arguments)
         if unknown:
-            names = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+            names = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+            names += [word[:2] for word in unknown if word.startswith("-") and not word.startswith("--")]
             self.error(f"unrecognized arguments: {' '.join(names) or f'there are {len(unknown)} too many'}")
         return said
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and leave the program."""
+        if "ignored explicit argument" in message:  # argparse's words; what follows may be a password
+            message = "an option that takes no value was given one"
         self.exit(2, f"{self.prog}: {message}. `{self.prog} --help` tells more\n")
 
 

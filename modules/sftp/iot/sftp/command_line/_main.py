@@ -43,12 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _show_warnings()
     top = parser()
     said = top.parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    if said.command == "completion":
-        print(script(top, said.shell), end="")
-        return DONE
     signals = _Signals()
     try:
-        status = _run(said, signals)
+        if said.command == "completion":
+            print(script(top, said.shell), end="")
+            status = DONE
+        else:
+            status = _run(said, signals)
         sys.stdout.flush()
     except UsageError as error:
         say(f"iot-sftp: {error}")
@@ -81,7 +82,7 @@ def _run(arguments: argparse.Namespace, signals: _Signals) -> int:
         if arguments.json:
             document(**failed(error))
         if isinstance(error, Cancelled):
-            say("iot-sftp: ended by a signal; the file at the destination is what it was")
+            say("iot-sftp: ended by a signal; at the destination is the old file or the new one, whole")
             if arguments.command == "put" and session.counts.connections:
                 _clean_up(session)
         else:

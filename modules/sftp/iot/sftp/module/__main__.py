@@ -51,9 +51,10 @@ def main() -> int:
         return await _module.run()
 
     # Not asyncio.run: at its end that waits for every thread, and the SDK's may never come back
-    status = asyncio.new_event_loop().run_until_complete(run())
-    log_what_was_counted()
-    return status
+    try:
+        return asyncio.new_event_loop().run_until_complete(run())
+    finally:
+        log_what_was_counted()
 
 
 def _main_in_words() -> int:

@@ -257,7 +257,11 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 def _log_unraisable(arguments: sys.UnraisableHookArgs) -> None:
     error = arguments.exc_value or arguments.exc_type()
     trace = (arguments.exc_type, error, arguments.exc_traceback)
-    _log.error("uncaught where nobody can catch it, in %r: %r", arguments.object, error, exc_info=trace)
+    try:
+        thing = repr(arguments.object)
+    except Exception:  # noqa: BLE001 - it is half gone
+        thing = type(arguments.object).__name__
+    _log.error("uncaught where nobody can catch it, in %s: %r", thing, error, exc_info=trace)
 
 
 def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
