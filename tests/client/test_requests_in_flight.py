@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from tests.faulty_servers import PASSWORD, HoldsAnswers, RenamesLate, StopsReadi
 from iot.sftp.client import (
     Cancelled,
     DeadlineExceeded,
+    NoSpace,
     Secret,
     ServerSettings,
     SFTPSession,
@@ -27,6 +29,7 @@ from iot.sftp.client import (
 from iot.sftp.client._pace import START
 from iot.sftp.client._packets import Kind
 from iot.sftp.client._remote_files import SAFE_REQUEST
+from iot.sftp.client._transfer import Download
 
 CONTENT = os.urandom(3 * START + 1234)  # a size that no request divides
 DIRECTIONS = {"download_file": Kind.READ, "upload_file": Kind.WRITE}
@@ -215,6 +218,31 @@ def test_who_cancels_while_the_server_never_says_whether_it_has_renamed_is_told_
         with pytest.raises(Cancelled, match="is not known"):
             transfer.result(10)
         server.goes_on.set()
+
+
+def test_a_disk_that_is_full_at_the_last_answers_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may all come between two looks of the one who waits for them."""
+    moving, done = Moving("download_file", tmp_path), Download._done
+    moving.server.files["source"] = bytearray(CONTENT[: 10 * SAFE_REQUEST])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def looks_late(download: Download) -> bool:
+        if moving.server.held:
+            monkeypatch.setattr(os, "pwrite", full)
+            moving.server.give_all()
+            end = time.monotonic() + 20
+            while download._in_flight and time.monotonic() < end:
+                time.sleep(0.001)
+        return done(download)
+
+    monkeypatch.setattr(Download, "_done", looks_late)
+    with moving.running() as transfer:
+        moving.server.wait_for(11 * SAFE_REQUEST)  # and the one past the end
+        moving.server.give(*range(9))
+        with pytest.raises(NoSpace):
+            transfer.result(30)
 
 
 def test_a_file_system_that_takes_less_than_it_is_given_gets_the_rest(

@@ -185,6 +185,7 @@ class Download(Work):
             while not self._done():
                 self._ask()
                 self._wait()
+            self._raise_failure()  # of the last answers
         finally:
             with self._lock:
                 self._over = True  # late answers are not written: the descriptor is not ours any more
