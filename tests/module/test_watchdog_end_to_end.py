@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -26,9 +28,19 @@ def device(address: str, prepare: str = "", **limits: float) -> Iterator[LocalEd
         yield edge
 
 
-def test_a_connection_that_is_well_is_left_alone(own_address: str) -> None:
+def test_a_connection_that_is_well_is_left_alone(own_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with device(own_address) as edge:
-        time.sleep(4)  # some looks at it
+        hub: Any = edge._runtime.hub
+        may_subscribe, asked = hub.may_subscribe, Queue[str]()
+
+        def noted(client_id: str, topic: str) -> bool:
+            asked.put(topic)
+            return bool(may_subscribe(client_id, topic))
+
+        monkeypatch.setattr(hub, "may_subscribe", noted)
+        looks: Counter[str] = Counter()
+        while max(looks.values(), default=0) < 4:  # each subscribes anew
+            looks[asked.get(timeout=30)] += 1
         assert edge.invoke("sftp", "is_connected") == (200, False)
         assert "made anew" not in edge.module_log
         assert "broke" not in edge.module_log

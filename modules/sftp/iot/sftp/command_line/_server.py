@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
 
-A_DAY = 86400.0  # seconds: the longest time limit
+A_DAY = 86400.0  # seconds: the longest time limit, as the client's `TimeLimits` have it
 PREFIX = "IOT_SFTP_"
 OPTIONS = ("host", "port", "user", "password_file", "key_file", "passphrase_file", "host_key", "known_hosts", "root")
 
