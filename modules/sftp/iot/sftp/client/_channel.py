@@ -27,24 +27,32 @@ import paramiko
 
 from iot.sftp.client._errors import (
     ConnectionLost,
+    HandleInUse,
+    NotSFTP,
     SFTPError,
+    TooLarge,
     TransferIncomplete,
     Unsupported,
     from_os_error,
     printable,
 )
-from iot.sftp.client._packets import VERSION, Kind, Reader, string
+from iot.sftp.client._listing import Budget, most_kept
+from iot.sftp.client._open_files import OpenFiles
+from iot.sftp.client._packets import UINT32, VERSION, Kind, Reader, string
 from iot.sftp.client._paramiko import divert, send_all, taken, widen_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iot.sftp.client._deadline import Deadline
+    from iot.sftp.client._open_files import Place
     from iot.sftp.client._paramiko import Data
 
-# The longest packet that is accepted from a server: OpenSSH's own limit is 256 KiB
-# (SFTP_MAX_MSG_LENGTH), and no answer to a request of ours has a reason to be longer.
+# The longest packet that is accepted from a server: OpenSSH's own limit is 256 KiB (SFTP_MAX_MSG_LENGTH), and no answer
+# to a request of ours has a reason to be longer, but for names: wolfSSH and Erlang send a directory as one packet.
+# Those are bounded by the memory for names.
 LONGEST_PACKET = 256 * 1024 + 1024
+NAMES_PART = 4  # of the memory for names, what is to be kept of one packet: it is there twice until it is whole
 # Answers in a row to requests that nobody made. A server that gives nothing else would keep a call waiting for ever.
 MOST_STRANGERS = 10_000
 # Requests that wait for the writer are joined up to this size: fewer, fuller SSH packets.
@@ -59,6 +67,28 @@ class Reply(NamedTuple):
 
     kind: int
     fields: Reader
+
+
+# Requests that may take a server long: an object store copies in a RENAME, and writes in a CLOSE.
+SLOW_KINDS = frozenset(
+    {Kind.CLOSE, Kind.SETSTAT, Kind.FSETSTAT, Kind.REMOVE, Kind.MKDIR, Kind.RMDIR, Kind.RENAME, Kind.EXTENDED}
+)
+QUICK_EXTENSIONS = (string(b"limits@openssh.com"), string(b"statvfs@openssh.com"))
+
+
+class Answer(Future[Reply]):
+    """The answer to a request.
+
+    Attributes:
+        is_slow: whether the request may take the server long.
+    """
+
+    def __init__(self, kind: Kind, fields: bytes, place: Place | None = None) -> None:
+        """Take what was asked for."""
+        super().__init__()
+        self.is_slow = kind in SLOW_KINDS and not fields.startswith(QUICK_EXTENSIONS)
+        self.place = place
+        self.closes = fields[UINT32.size :] if kind == Kind.CLOSE else None
 
 
 class Landing(Protocol):
@@ -143,18 +173,22 @@ class SFTPChannel:
     seconds in which it answered a request.
     """
 
-    def __init__(self, channel: paramiko.Channel, on_activity: Callable[[], None]) -> None:
+    def __init__(
+        self, channel: paramiko.Channel, on_activity: Callable[[], None], open_files: OpenFiles | None = None
+    ) -> None:
         """Take over a channel, before its subsystem is started.
 
         Parameters:
             channel: nobody else may read or write it.
             on_activity: called for whatever arrives: the peer is alive.
+            open_files: told of all that is opened and closed.
         """
         self.extensions: dict[str, bytes] = {}
         self.request_sizes: tuple[int, int] | None = None
         self.round_trip = float("inf")
         self._channel = channel
         self._on_activity = on_activity
+        self._open_files = open_files or OpenFiles()
         self._lock = threading.Lock()
         self._replies: dict[int, tuple[Future[Reply] | Landing, float]] = {}
         self._next_number = 0
@@ -174,24 +208,39 @@ class SFTPChannel:
         """Agree on the version and learn the server's extensions (section 4).
 
         Raises:
-            Unsupported: the server speaks another version, or something that is not SFTP.
+            Unsupported: the server speaks a later version, or something that is not SFTP. What an earlier one lacks
+                (LSTAT, links) is done without.
         """
         with self._lock:
             self._to_write.append(HEADER.pack(5, Kind.INIT, VERSION))
             self._something_to_write.notify()
         reply = wait(self._version)
         version = reply.fields.uint32()
-        if version != VERSION:
+        if version > VERSION:
             message = f"the server speaks version {version} of SFTP, this client version {VERSION}"
             raise Unsupported(message)
         self.extensions = dict(reply.fields.extensions())
 
-    def request(self, kind: Kind, fields: bytes) -> Future[Reply]:
+    @property
+    def in_flight(self) -> int:
+        """How many requests were not answered yet."""
+        return len(self._replies)
+
+    def request(self, kind: Kind, fields: bytes, place: Place | None = None) -> Future[Reply]:
         """Send a request and return the future of its answer.
 
         The future fails with `ConnectionLost` where the server does not answer any more.
+
+        Parameters:
+            kind: of the request.
+            fields: behind its number.
+            place: of what is to be opened, if it was waited for.
         """
-        future: Future[Reply] = Future()
+        if place is None and kind in {Kind.OPEN, Kind.OPENDIR}:
+            place = self._open_files.ask(self, is_directory=kind == Kind.OPENDIR)
+        future = Answer(kind, fields, place)
+        if future.closes is not None:
+            self._open_files.closing(self, future.closes)
         self._send(future, lambda number: HEADER.pack(5 + len(fields), kind, number) + fields)
         return future
 
@@ -221,6 +270,7 @@ class SFTPChannel:
             self._replies.clear()
             self._to_write.clear()
             self._something_to_write.notify()
+        self._open_files.ended(self)
         for expected in unanswered:
             _complete(expected, error=error)
 
@@ -249,6 +299,7 @@ class SFTPChannel:
                 self._to_write.append(packet(number))
                 self._something_to_write.notify()
         if failure is not None:
+            self._open_files.ended(self)
             _complete(expected, error=failure)
 
     def _write_requests(self) -> None:
@@ -339,8 +390,8 @@ class SFTPChannel:
             self._strangers = 0
             _complete(expected)
 
-    def _take_packet(self, packet: bytes) -> None:
-        kind, fields = packet[0], Reader(packet[1:])
+    def _take_packet(self, packet: bytes, held: object = None) -> None:
+        kind, fields = packet[0], Reader(packet, 1, held)
         if kind == Kind.VERSION:
             if self._version.done():
                 self._note_stranger()
@@ -354,7 +405,34 @@ class SFTPChannel:
             return
         self._strangers = 0
         self.round_trip = min(self.round_trip, time.monotonic() - sent)
+        try:
+            self._note_handle(expected, packet)
+        except HandleInUse as error:
+            _complete(expected, error=error)
+            raise
         _complete(expected, Reply(kind, fields))
+
+    def _note_handle(self, expected: Future[Reply] | Landing, packet: bytes) -> None:
+        """Take note of what is open, before anything that comes behind this answer.
+
+        Raises:
+            HandleInUse: nothing on this channel proves anything any more.
+        """
+        if not isinstance(expected, Answer):
+            return
+        if expected.closes is not None:
+            self._open_files.closed(self, expected.closes)
+        if expected.place is None:
+            return
+        if packet[0] != Kind.HANDLE:
+            self._open_files.refused(expected.place)
+            return
+        try:
+            handle = Reader(packet, HEADER.size - UINT32.size).string()
+        except NotSFTP:
+            self._open_files.refused(expected.place)
+        else:
+            self._open_files.granted(expected.place, handle)
 
     def _note_stranger(self) -> None:
         """Pass over an answer that came twice, or to a number that was never given: it harms nobody, unless it is all.
@@ -375,14 +453,15 @@ class _Parser:
         self,
         landing: Callable[[int], Landing | None],
         landed: Callable[[int], None],
-        on_packet: Callable[[bytes], None],
+        on_packet: Callable[..., None],
     ) -> None:
         """Ask `landing` who awaits the data of a READ and tell `landed` when it is there; `on_packet` gets the rest."""
         self._landing_of = landing
         self._landed = landed
         self._on_packet = on_packet
         self._begun = False
-        self._partial = b""  # a packet that is cut
+        self._partial = bytearray()  # a packet that is cut
+        self._budget: Budget | None = None  # for a long one
         self._landing: Landing | None = None
         self._number = self._missing = 0  # of the data that is passing by
 
@@ -398,22 +477,27 @@ class _Parser:
                 data = data[due:]
                 continue
             wanted = max(0, due - len(self._partial))
+            if self._budget is not None:
+                self._budget.take(2 * min(wanted, len(data)))
             self._partial += data[:wanted]
             data = data[wanted:]
             if self._due(self._partial) == len(self._partial):
-                start, self._partial = self._partial, b""
+                start, self._partial = self._partial, bytearray()
                 self._act(memoryview(start))
 
-    def _due(self, start: Data) -> int:
+    def _due(self, start: Data | bytearray) -> int:
         """Tell how much of a packet must be there to go on: its header if it holds awaited data, else all of it."""
         if len(start) < 5:  # noqa: PLR2004 - length and type
             return 5
         length, kind = struct.unpack_from(">IB", start)
         if not self._begun and kind != Kind.VERSION:
             raise _not_sftp(bytes(start))
-        if not 5 <= length <= LONGEST_PACKET:  # noqa: PLR2004 - type and number
+        if kind == Kind.NAME and length > LONGEST_PACKET:
+            if self._budget is None:
+                self._expect_many_names(length)
+        elif not 5 <= length <= LONGEST_PACKET:  # noqa: PLR2004 - type and number
             message = f"the server announced a packet of {length} bytes, which no SFTP answer has"
-            raise ConnectionLost(message)
+            raise NotSFTP(message)
         if kind != Kind.DATA:
             return int(4 + length)
         if len(start) < DATA_HEADER.size:
@@ -421,6 +505,20 @@ class _Parser:
         _, _, number, size = DATA_HEADER.unpack_from(start)
         awaited = 4 + length == DATA_HEADER.size + size and self._landing_of(number) is not None
         return DATA_HEADER.size if awaited else int(4 + length)
+
+    def _expect_many_names(self, length: int) -> None:
+        """Let a packet of names take its part of the memory for names, as it comes.
+
+        Raises:
+            TooLarge: it is longer than that.
+        """
+        longest = most_kept() // NAMES_PART
+        if length > longest:
+            message = (
+                f"the server sends names in a packet of {length} bytes: more than {longest} are not kept at a time"
+            )
+            raise TooLarge(message)
+        self._budget = Budget()
 
     def _act(self, start: memoryview) -> None:
         self._begun = True
@@ -432,7 +530,12 @@ class _Parser:
                 landing.announce(size)
                 self._pass_on(landing, start[:0])  # there may be nothing to come
                 return
-        self._on_packet(bytes(start[4:]))
+        if self._budget is None:
+            self._on_packet(bytes(start[4:]))
+            return
+        budget, self._budget = self._budget, None
+        self._on_packet(bytes(start[4:]), budget)
+        budget.keep_only(len(start))
 
     def _pass_on(self, landing: Landing, data: memoryview) -> memoryview:
         piece = data[: self._missing]
@@ -445,8 +548,16 @@ class _Parser:
         return data[len(piece) :]
 
 
+def _nobody_is_excused() -> bool:
+    return False
+
+
 def wait_for(
-    ready: Callable[[float], bool], deadline: Deadline, silence: Callable[[], float], longest_silence: float
+    ready: Callable[[float], bool],
+    deadline: Deadline,
+    silence: Callable[[], float],
+    longest_silence: float,
+    is_excused: Callable[[], bool] = _nobody_is_excused,
 ) -> None:
     """Wait for what the server owes, and give the wait a name where it is in vain.
 
@@ -454,7 +565,8 @@ def wait_for(
         ready: waits for so many seconds at most, and tells whether it is there.
         deadline: of the call.
         silence: seconds since anything came from the server.
-        longest_silence: seconds; a server that is silent for longer while it owes an answer is taken for dead.
+        longest_silence: seconds; a server that is silent for longer while it owes an answer is taken for dead,
+        is_excused: unless there is a reason for the silence. It may take its time to find out.
 
     Raises:
         DeadlineExceeded: the call's time has run out.
@@ -467,12 +579,20 @@ def wait_for(
             return
         deadline.check()
         if min(silence(), time.monotonic() - asked) >= longest_silence:
+            if is_excused():
+                asked = time.monotonic()
+                continue
+            deadline.check()
             message = f"the server has answered nothing for {longest_silence:g} s"
             raise ConnectionLost(message) from None
 
 
 def wait_for_answer(
-    future: Future[Result], deadline: Deadline, silence: Callable[[], float], longest_silence: float
+    future: Future[Result],
+    deadline: Deadline,
+    silence: Callable[[], float],
+    longest_silence: float,
+    is_excused: Callable[[], bool] = _nobody_is_excused,
 ) -> Result:
     """Wait for an answer; see `wait_for`."""
 
@@ -483,7 +603,7 @@ def wait_for_answer(
             return False
         return True
 
-    wait_for(ready, deadline, silence, longest_silence)
+    wait_for(ready, deadline, silence, longest_silence, is_excused)
     return future.result()
 
 

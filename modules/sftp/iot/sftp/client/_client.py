@@ -108,15 +108,13 @@ class IoTSFTPClient:
 
     @property
     def last_error(self) -> SFTPError | None:
-        """Why this thread's last call failed; `None` after a success."""
+        """Why this thread's last call failed; `None` after a success. `is_connected` leaves it as it is."""
         error: SFTPError | None = getattr(self._errors, "last", None)
         return error
 
     def is_connected(self) -> bool:
         """Ask the live session whether the server is there; a peer that is gone gives `False`, within the timeout."""
-        connected = self._session.is_connected()
-        self._errors.last = None
-        return connected
+        return self._session.is_connected()
 
     def disconnect(self) -> None:
         """End the session, its threads and its socket. Safe to repeat; a later operation opens a new session."""
@@ -182,7 +180,8 @@ class IoTSFTPClient:
             path: the directory; the paths returned are `path` joined with the names, plain names for `.`.
             file_pattern: a substring that a path must hold to be returned.
 
-        Returns `[]` if nothing is there or nothing matches, `None` if it could not be listed.
+        Returns `[]` if there are none, or none that match; `None` if it could not be listed, which includes a path
+        that does not exist.
         """
         if file_pattern is not None:
             file_pattern = _text(file_pattern)

@@ -14,14 +14,14 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
 from iot.sftp.client import _login_pauses as login_pauses
-from iot.sftp.client._channel import Reply, SFTPChannel, wait_for, wait_for_answer
+from iot.sftp.client._channel import Answer, Reply, SFTPChannel, wait_for, wait_for_answer
 from iot.sftp.client._credentials import Credentials
 from iot.sftp.client._deadline import GLANCE, Deadline
 from iot.sftp.client._dial import dial
@@ -35,6 +35,7 @@ from iot.sftp.client._errors import (
     from_lower_layer,
     printable,
 )
+from iot.sftp.client._open_files import OpenFiles
 from iot.sftp.client._packets import Kind, string
 from iot.sftp.client._paramiko import NoGreetingError, RefusedKeyError, Transport, divert
 from iot.sftp.client._pysftp import pysftp
@@ -59,6 +60,9 @@ MACS = (
 MIXES_UP_CHANNELS = "mod_sftp"
 
 TRANSFER_CHANNELS = 8  # OpenSSH grants ten a connection: one is for quick calls, one for a command
+# A server that is doing something slow (a RENAME of an object store copies) is waited for as long as it answers other
+# questions, but not for ever: so many stall limits, and at least so many seconds.
+SLOW_STALLS, SLOW_SECONDS = 10, 300.0
 LONGEST_WORDS = 4096  # bytes of what a command may say
 LONGEST_RECORD = 1000  # characters of what paramiko has to say in a log
 
@@ -95,7 +99,7 @@ class ServerInfo:
 
 @dataclass
 class ChannelBudget:
-    """How many channels for transfers a server grants: learned once, kept from one connection to the next.
+    """What a server grants: channels for transfers, and open files; learned once, kept between connections.
 
     Some servers do not refuse a channel too many, but end the connection. Twice in a row is taken for that, once for
     a link that broke at this moment.
@@ -103,6 +107,8 @@ class ChannelBudget:
 
     most: int = TRANSFER_CHANNELS
     breaks: int = 0
+    files: OpenFiles = field(default_factory=OpenFiles)
+    lacks: set[Kind] = field(default_factory=set)  # requests that it was found not to carry out
 
     def learn(self, granted: int, *, broke: bool) -> None:
         """Take note that no more than `granted` were to be had, or that the connection broke when one was opened."""
@@ -169,6 +175,8 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._users = 0
         self._last_use = time.monotonic()
         self._ended = threading.Event()
+        self._slow: dict[object, float] = {}  # who waits for a slow request, and since when
+        self._prober: threading.Thread | None = None
         self._keeper = threading.Thread(target=self._keep, name="sftp-keeper", daemon=True)
         announce(self)
         try:
@@ -196,6 +204,16 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def quick(self) -> SFTPChannel:
         """The channel for calls that are answered at once."""
         return self._quick
+
+    @property
+    def open_files(self) -> OpenFiles:
+        """The places for files that are open on the server at a time."""
+        return self._budget.files
+
+    @property
+    def lacks(self) -> set[Kind]:
+        """Requests that the server was found not to carry out."""
+        return self._budget.lacks
 
     @property
     def alive(self) -> bool:
@@ -294,8 +312,12 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         Raises:
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
+        is_slow = isinstance(future, Answer) and future.is_slow
         try:
-            return wait_for_answer(future, deadline, self._silence, self._limits.stall)
+            with self._waiting_for_something_slow() if is_slow else nullcontext():
+                return wait_for_answer(
+                    future, deadline, self._silence, self._limits.stall, lambda: self._is_only_slow(deadline)
+                )
         except ConnectionLost as error:
             raise self.lost(error) from None
 
@@ -306,13 +328,50 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
         try:
-            wait_for(ready, deadline, self._silence, self._limits.stall)
+            wait_for(ready, deadline, self._silence, self._limits.stall, lambda: self._is_only_slow(deadline))
         except ConnectionLost as error:
             raise self.lost(error) from None
 
+    @contextmanager
+    def _waiting_for_something_slow(self) -> Iterator[None]:
+        waiting = object()
+        with self._lock:
+            self._slow[waiting] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._slow[waiting]
+
+    def _is_only_slow(self, deadline: Deadline) -> bool:
+        """Tell whether a server that is silent is there, and busy with something that may take long.
+
+        What it owes others meanwhile may have to wait behind that: many servers do one thing after the other.
+        """
+        with self._lock:
+            since = min(self._slow.values(), default=None)
+        longest = max(SLOW_STALLS * self._limits.stall, SLOW_SECONDS)
+        return since is not None and time.monotonic() - since < longest and self._answers_at_all(deadline)
+
+    def _answers_at_all(self, deadline: Deadline) -> bool:
+        """Ask the SSH server itself, below SFTP: it has to answer this question too (RFC 4254, section 4)."""
+        with self._lock:
+            prober = self._prober
+            if prober is None or not prober.is_alive():
+                prober = self._prober = threading.Thread(target=self._probe, name="sftp-prober", daemon=True)
+                prober.start()
+        limit = deadline.within(self._limits.stall)
+        while prober.is_alive() and limit.remaining():
+            prober.join(limit.wait_at_most())
+        return not prober.is_alive() and self._live_transport.is_active()
+
+    def _probe(self) -> None:
+        with suppress(Exception):  # a connection that has ended answers nothing, and is seen to have ended
+            self._live_transport.global_request("keepalive@openssh.com", wait=True)
+
     def lost(self, error: ConnectionLost) -> SFTPError:
-        """End the connection, and return why it broke."""
-        self.close(error)
+        """End the connection, and return why it broke. Whoever else uses it may repeat what it does."""
+        self.close(error if error.is_repeated else ConnectionLost(error.message))
         return self._reason(error)
 
     def close(self, error: SFTPError | None = None) -> None:
@@ -335,8 +394,9 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             transport.join()
         for channel in channels:
             channel.join()
-        if self._keeper.ident is not None and self._keeper is not threading.current_thread():
-            self._keeper.join()
+        for thread in (self._keeper, self._prober):
+            if thread is not None and thread.ident is not None and thread is not threading.current_thread():
+                thread.join()
 
     def _keep(self) -> None:
         """Ask for a sign of life now and then: a peer that is gone is noticed while nobody calls. End an idle session.
@@ -379,7 +439,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _open_channel(self, deadline: Deadline) -> SFTPChannel:
         transport = self._live_transport
         raw = transport.open_session(timeout=max(deadline.remaining(), 0.001))
-        channel = SFTPChannel(raw, self._note_activity)
+        channel = SFTPChannel(raw, self._note_activity, self._budget.files)
         with self._lock:
             self._channels = [*(other for other in self._channels if not other.closed), channel]
         try:

@@ -11,6 +11,7 @@
      ├─ NotADirectory         409  not_a_directory
      ├─ TooLarge              413  too_large
      ├─ Busy                  429  busy
+     │   └─ HandleInUse       (never reaches a caller: what was open is opened again, one file at a time)
      ├─ Internal              500  internal
      ├─ HostKeyMismatch       502  host_key_mismatch
      ├─ TransferIncomplete    502  transfer_incomplete
@@ -19,6 +20,8 @@
      ├─ NotConfigured         503  not_configured
      ├─ Unreachable           503  unreachable
      ├─ ConnectionLost        503  connection_lost
+     │   ├─ NotSFTP           (an answer that breaks the protocol: the same request would have the same answer)
+     │   └─ OutcomeUnknown    (a lost answer, and nothing that tells whether the request was carried out)
      ├─ DeadlineExceeded      504  deadline_exceeded
      │   └─ Cancelled         (the caller itself ended the call)
      └─ NoSpace               507  no_space
@@ -70,6 +73,8 @@ class SFTPError(Exception):
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
+
+    reply: StatusReply | None = None  # the server's refusal that it was made of, where it is fresh
 
     def __init__(self, message: str, *, operation: str | None = None, path: str | None = None) -> None:
         """Take the message for people, and the operation and path that it is about where they are known."""
@@ -147,6 +152,10 @@ class Busy(SFTPError):
     code, status = "busy", 429
 
 
+class HandleInUse(Busy):
+    """The server gave out a handle that is in use: what was moved over either of the two files proves nothing."""
+
+
 class Internal(SFTPError):
     """A defect of this software; the log has the trace."""
 
@@ -188,9 +197,26 @@ class Unreachable(SFTPError):
 
 
 class ConnectionLost(SFTPError):
-    """The session broke during the operation, and retries did not help within the deadline."""
+    """The session broke during the operation, and retries did not help within the deadline.
+
+    Attributes:
+        is_repeated: whether the operation is tried again, over a new connection.
+    """
 
     code, status = "connection_lost", 503
+    is_repeated: ClassVar[bool] = True
+
+
+class NotSFTP(ConnectionLost):
+    """The server's answer breaks the protocol. It would do so again: the operation is not repeated."""
+
+    is_repeated = False
+
+
+class OutcomeUnknown(ConnectionLost):
+    """An answer was lost, and what is there now does not tell whether the request was carried out."""
+
+    is_repeated = False
 
 
 class DeadlineExceeded(SFTPError):
@@ -263,13 +289,62 @@ STATUS_REASONS: dict[int, tuple[type[SFTPError], str]] = {
     24: (IsADirectory, "this is a directory on the server: name a file in it"),
 }
 
-# What servers say with FAILURE, the only status of version 3 for all of these.
-WORDS_REASONS: tuple[tuple[str, type[SFTPError], str], ...] = (
-    ("no space", NoSpace, "the server's disk is full"),
-    ("disk full", NoSpace, "the server's disk is full"),
-    ("quota", NoSpace, "the quota on the server is used up"),
-    ("not a directory", NotADirectory, "a part of this path is a file on the server, not a directory"),
-    ("is a directory", IsADirectory, "this is a directory on the server: name a file in it"),
+_NOT_THERE = (NotFound, "there is no such file or directory on the server")
+_NO_DIRECTORY = (NotADirectory, "a part of this path is a file on the server, not a directory")
+_A_DIRECTORY = (IsADirectory, "this is a directory on the server: name a file in it")
+_DISK_FULL = (NoSpace, "the server's disk is full")
+_QUOTA = (NoSpace, "the quota on the server is used up")
+
+# What servers say with FAILURE, the only status of version 3 for all of these: POSIX's texts (strerror) and names
+# (errno.h), Windows' texts, and those of object stores. The first that fits counts.
+WORDS_REASONS: tuple[tuple[str, tuple[type[SFTPError], str]], ...] = (
+    ("no space", _DISK_FULL),
+    ("disk full", _DISK_FULL),
+    ("disk is full", _DISK_FULL),
+    ("enough space", _DISK_FULL),  # "There is not enough space on the disk", ERROR_DISK_FULL
+    ("insufficient space", _DISK_FULL),
+    ("insufficient storage", _DISK_FULL),
+    ("enospc", _DISK_FULL),
+    ("quota", _QUOTA),
+    ("edquot", _QUOTA),
+    ("not a directory", _NO_DIRECTORY),
+    ("enotdir", _NO_DIRECTORY),
+    ("directory name is invalid", _NO_DIRECTORY),  # ERROR_DIRECTORY
+    ("is a directory", _A_DIRECTORY),
+    ("eisdir", _A_DIRECTORY),
+    ("no such file", _NOT_THERE),
+    ("no such dir", _NOT_THERE),
+    ("no such path", _NOT_THERE),
+    ("no such object", _NOT_THERE),
+    ("no such key", _NOT_THERE),
+    ("nosuch", _NOT_THERE),
+    ("enoent", _NOT_THERE),
+    ("errno 2]", _NOT_THERE),
+    ("cannot find the", _NOT_THERE),  # "The system cannot find the file specified", ERROR_FILE_NOT_FOUND
+    ("could not find", _NOT_THERE),
+    ("not found", _NOT_THERE),
+    ("notfound", _NOT_THERE),
+    ("not exist", _NOT_THERE),
+    ("doesn't exist", _NOT_THERE),
+    ("nonexistent", _NOT_THERE),
+)
+# Statuses that say nothing beside their words; and words that are believed with a status that says something else:
+# some object stores refuse what is not there as if it were secret, and servers refuse to STAT it as unsupported.
+VAGUE_STATUSES = frozenset({SSH_FX_FAILURE, 5})
+CONTRADICTED_STATUSES = frozenset({SSH_FX_PERMISSION_DENIED, SSH_FX_OP_UNSUPPORTED})
+PLAIN_WORDS = frozenset({"no such file", "enoent", "cannot find the"})
+
+# What servers say to an OPEN when too many files are open already.
+LIMIT_WORDS = (
+    "too many",
+    "maximum",
+    "limit",
+    "exceed",
+    "concurrent",
+    "emfile",
+    "enfile",
+    "no more handles",
+    "resource",
 )
 
 
@@ -284,14 +359,32 @@ class StatusReply(Exception):
 
 
 def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:
-    """Give a server's refusal its name."""
+    """Give a server's refusal its name: by its status, or by its words where the status says little."""
     reason, message = STATUS_REASONS.get(reply.status, STATUS_REASONS[SSH_FX_FAILURE])
-    if reply.status == SSH_FX_FAILURE:
-        words = reply.words.casefold()
-        known = ((named, says) for text, named, says in WORDS_REASONS if text in words)
+    words = reply.words.casefold()
+    is_vague = reply.status in VAGUE_STATUSES or reply.status not in STATUS_REASONS
+    if is_vague or reply.status in CONTRADICTED_STATUSES:
+        known = (named for text, named in WORDS_REASONS if text in words and (is_vague or text in PLAIN_WORDS))
         reason, message = next(known, (reason, message))
     said = printable(reply.words, 200)
-    return reason(f"{message} (it said {said!r})" if said else message, path=path)
+    error = reason(f"{message} (it said {said!r})" if said else message, path=path)
+    error.reply = reply
+    return error
+
+
+def is_plain_refusal(error: SFTPError) -> bool:
+    """Tell whether a server has refused in clear words, so that there is nothing to find out."""
+    reply = error.reply
+    if reply is None or reply.status != SSH_FX_PERMISSION_DENIED:
+        return False
+    words = reply.words.casefold()
+    return any(text in words for text in ("denied", "permission", "permitted", "forbidden", "eacces", "eperm"))
+
+
+def is_of_a_limit(error: SFTPError) -> bool:
+    """Tell whether a refusal to open a file says that too many are open."""
+    words = "" if error.reply is None else error.reply.words.casefold()
+    return any(text in words for text in LIMIT_WORDS)
 
 
 def printable(text: str, longest: int) -> str:

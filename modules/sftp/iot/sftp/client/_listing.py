@@ -11,7 +11,7 @@ from sys import getsizeof
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from iot.sftp.client._errors import Busy, NotADirectory, NotFound, PermissionDenied, TooLarge
+from iot.sftp.client._errors import Busy, NotADirectory, NotFound, PermissionDenied, TooLarge, Unsupported
 from iot.sftp.client._memory import memory_limit
 from iot.sftp.client._packets import decode_path
 from iot.sftp.client._remote_paths import listed
@@ -128,7 +128,7 @@ def list_files(
 ) -> list[str]:
     """Return the sorted paths, as the caller sees them below `path`, of the files directly in a directory.
 
-    A link to a file is a file. `[]` if nothing is there.
+    A link to a file is a file.
 
     Parameters:
         remote: the server's files.
@@ -144,6 +144,7 @@ def list_files(
             directory is not waited for.
         Busy: there is no memory for them beside the names that other calls keep.
         NotADirectory: there is a file at `path`.
+        NotFound: nothing is there.
     """
     prefix = listed(path, "")
     with closing(_Page(remote, directory, limit, longest)) as page:
@@ -152,11 +153,9 @@ def list_files(
                 name = prefix + decode_path(entry.name)
                 if (file_pattern is None or file_pattern in name) and (after is None or name > after):
                     page.add(name, entry)
-        except NotADirectory as error:
+        except (NotADirectory, NotFound) as error:
             error.path = path
             raise
-        except NotFound:
-            return []
         return page.paths()
 
 
@@ -169,9 +168,13 @@ def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
     """
     try:
         yield from remote.entries(directory)
-    except (NotFound, NotADirectory, PermissionDenied):
-        # Servers do not say that a path is no directory: it is "no such file" or just a failure.
-        kind = remote.kind_of(directory)
+    except (NotFound, NotADirectory, PermissionDenied) as refusal:
+        # Servers do not say that a path is no directory: it is "no such file" or just a failure. Others (Erlang's) say
+        # that it is none of what is not there.
+        try:
+            kind = remote.kind_of(directory)
+        except (PermissionDenied, Unsupported):
+            raise refusal from None
         if kind in {0, stat.S_IFDIR}:
             raise
         if kind is None:

@@ -6,11 +6,14 @@ listed, and given back to the server byte by byte.
 
 from __future__ import annotations
 
+import re
+import stat
 import struct
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client._errors import ConnectionLost, PathNotAllowed
+from iot.sftp.client._errors import NotSFTP, PathNotAllowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +68,19 @@ ATTR_SIZE, ATTR_UIDGID, ATTR_PERMISSIONS, ATTR_ACMODTIME, ATTR_EXTENDED = 0x01, 
 ATTR_USUAL = ATTR_SIZE | ATTR_UIDGID | ATTR_PERMISSIONS | ATTR_ACMODTIME
 USUAL = struct.Struct(">IQ8xIII")  # the flags ATTR_USUAL and what follows them, without owner and group
 
+# The beginning of a line of `ls -l`. Version 3 lets a server write there what it likes (section 7); all of them write
+# this, and it is the only word on a file's type from those that send no permissions, or none with a type in them.
+LONG_NAME = re.compile(rb"[-dlbcps](?:[-r][-w][-xsStT]){3}")
+TYPES = {
+    b"-": stat.S_IFREG,
+    b"d": stat.S_IFDIR,
+    b"l": stat.S_IFLNK,
+    b"b": stat.S_IFBLK,
+    b"c": stat.S_IFCHR,
+    b"p": stat.S_IFIFO,
+    b"s": stat.S_IFSOCK,
+}
+
 
 class Attributes(NamedTuple):
     """What a server tells of a file (section 5); `None` where it does not.
@@ -97,14 +113,15 @@ class Entry(NamedTuple):
 
 
 class Reader:
-    """Takes the fields of a packet from its bytes, in their order. Raises `ConnectionLost` where they end too early."""
+    """Takes the fields of a packet from its bytes, in their order. Raises `NotSFTP` where they end too early."""
 
-    __slots__ = ("_data", "_position")
+    __slots__ = ("_data", "_held", "_position")
 
-    def __init__(self, data: bytes) -> None:
-        """Start at the first field."""
+    def __init__(self, data: bytes, position: int = 0, held: object = None) -> None:
+        """Start at the first field, which is at `position`; `held` lives as long as the bytes do."""
         self._data = data
-        self._position = 0
+        self._position = position
+        self._held = held
 
     def uint32(self) -> int:
         """Take a 32-bit number."""
@@ -133,8 +150,9 @@ class Reader:
         return Attributes(size, mode, access_time, modification_time)
 
     def entries(self) -> Iterator[Entry]:
-        """Take the names of a NAME packet (section 7); the `ls -l` line between name and attributes is not used.
+        """Take the names of a NAME packet (section 7).
 
+        The `ls -l` line between name and attributes is used for the type, where the attributes do not tell it.
         A listing may have a hundred thousand: what nearly all servers send is taken at one go, the rest field by field.
         """
         data, uint32_at, usual_at = self._data, UINT32.unpack_from, USUAL.unpack_from
@@ -144,15 +162,14 @@ class Reader:
                 end = start + uint32_at(data, start - 4)[0]
                 position = end + 4 + uint32_at(data, end)[0]
                 flags, *fields = usual_at(data, position)
-                if flags == ATTR_USUAL:
+                if flags == ATTR_USUAL and fields[1] & 0o170000:
                     self._position = position + USUAL.size
                     yield Entry(data[start:end], Attributes(*fields))
                     continue
             except struct.error:
                 pass  # shorter attributes at the end of the packet; or it ends too early
-            name = self.string()
-            self.string()
-            yield Entry(name, self.attributes())
+            name, long_name = self.string(), self.string()
+            yield Entry(name, _with_type(self.attributes(), long_name))
 
     def rest(self) -> bytes:
         """Take everything that is left."""
@@ -163,18 +180,28 @@ class Reader:
         return self._position >= len(self._data)
 
     def extensions(self) -> Iterator[tuple[str, bytes]]:
-        """Take the pairs at the end of a VERSION packet (section 4)."""
-        while not self.at_end():
-            name = self.string().decode("utf-8", "replace")
-            yield name, self.string()
+        """Take the pairs at the end of a VERSION packet (section 4); what is no pair is nothing that we could use."""
+        with suppress(NotSFTP):
+            while not self.at_end():
+                name = self.string().decode("utf-8", "replace")
+                yield name, self.string()
 
     def _take(self, length: int) -> bytes:
         start, end = self._position, self._position + length
         if end > len(self._data):
             message = f"the server's answer is not SFTP: it ends {end - len(self._data)} bytes too early"
-            raise ConnectionLost(message)
+            raise NotSFTP(message)
         self._position = end
         return self._data[start:end]
+
+
+def _with_type(attributes: Attributes, long_name: bytes) -> Attributes:
+    mode = attributes.mode
+    if stat.S_IFMT(mode or 0) or not LONG_NAME.match(long_name):
+        return attributes
+    if mode is None:
+        mode = sum(1 << 8 - place for place, letter in enumerate(long_name[1:10]) if letter not in b"-ST")
+    return attributes._replace(mode=TYPES[long_name[:1]] | mode)
 
 
 def string(value: bytes) -> bytes:

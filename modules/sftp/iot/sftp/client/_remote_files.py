@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import (
     SSH_FX_OK,
+    Busy,
     ConnectionLost,
     DeadlineExceeded,
     EndOfFile,
+    IsADirectory,
+    NoSpace,
     NotADirectory,
     NotFound,
+    NotSFTP,
     PathNotAllowed,
     PermissionDenied,
     SFTPError,
@@ -26,8 +30,10 @@ from iot.sftp.client._errors import (
     TooLarge,
     Unsupported,
     from_status,
+    is_of_a_limit,
+    is_plain_refusal,
 )
-from iot.sftp.client._packets import Attributes, Entry, Kind, Reader, decode_path, encode_path, string
+from iot.sftp.client._packets import Attributes, Entry, Kind, OpenFlag, Reader, decode_path, encode_path, string
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,19 +42,27 @@ if TYPE_CHECKING:
     from iot.sftp.client._channel import Landing, Reply, SFTPChannel, Source
     from iot.sftp.client._connection import Connection
     from iot.sftp.client._deadline import Deadline
+    from iot.sftp.client._open_files import Place
 
 POSIX_RENAME = "posix-rename@openssh.com"
 FSYNC = "fsync@openssh.com"
 LIMITS = "limits@openssh.com"
 STATVFS = "statvfs@openssh.com"
 
-# What every server of version 3 takes (section 3 demands packets of 34,000 bytes).
+# What every server of version 3 takes (section 3 demands packets of 34,000 bytes), and the least that is asked for: a
+# server that announces less would have a file moved in millions of requests.
 SAFE_REQUEST = 32 * 1024
 LARGEST_REQUEST = 255 * 1024
 NO_FILES = frozenset({b"", b".", b".."})
 LONGEST_NAME = 4096  # bytes: the longest path that Linux takes (PATH_MAX); names have 255 there
 MOST_NAMES = 10_000_000  # of one directory: a listing that goes on behind them has no end
 LISTING_WINDOW = 8  # READDIR requests in flight: a round trip is not waited for after each hundred names
+MOST_IN_FLIGHT = 1024  # requests on a channel: OpenSSH's client has 64 by default, and 1,024 at most
+NAMES_LOOKED_THROUGH = 10_000  # of a directory, to find out whether there is one that the server says nothing about
+# Seconds for which an OPEN that was refused waits to be tried without any other file open: of a quick call, a transfer
+ALONE_WITHIN = 3.0, 30.0
+# Pauses in seconds after which a place is asked for that others, who are not of this session, have
+LIMIT_PAUSES = (0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0)
 
 
 class RemoteFiles:
@@ -108,42 +122,116 @@ class RemoteFiles:
                 raise from_status(StatusReply(status, words), path)
         if kind != due:
             message = f"the server's answer is not SFTP: packet type {kind} where {due.name} was due"
-            raise ConnectionLost(message)
+            raise NotSFTP(message)
         return fields
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a further request may be sent for the sake of speed: no server keeps any number of them."""
+        return self._channel.in_flight < MOST_IN_FLIGHT
+
     def stat(self, path: str) -> Attributes:
-        """Return what the server tells of a path, links followed (section 6.8)."""
-        return self._attributes(Kind.STAT, path)
+        """Return what the server tells of a path, links followed (section 6.8); of a link itself, if it refuses STAT.
+
+        Raises:
+            NotFound: the server says that nothing is there; or shows a directory that does not hold it, after it has
+                refused the question without a word on why.
+        """
+        try:
+            return self._attributes(Kind.STAT, path)
+        except (PermissionDenied, Unsupported) as refusal:
+            return self._attributes_otherwise(Kind.LSTAT, path, refusal)
 
     def lstat(self, path: str) -> Attributes:
-        """Return what the server tells of a path, links not followed (section 6.8)."""
-        return self._attributes(Kind.LSTAT, path)
+        """Return what the server tells of a path (section 6.8), links not followed unless it refuses LSTAT."""
+        lacks = self._connection.lacks
+        if Kind.LSTAT in lacks:
+            return self.stat(path)
+        try:
+            return self._attributes(Kind.LSTAT, path)
+        except (PermissionDenied, Unsupported) as refusal:
+            told = self._attributes_otherwise(Kind.STAT, path, refusal)
+            if told.mode is not None:
+                lacks.add(Kind.LSTAT)  # whoever may follow a link may look at it
+            return told
+
+    def _attributes_otherwise(self, kind: Kind, path: str, refusal: SFTPError) -> Attributes:
+        """Find out about a path in other ways than the one that was refused; raise that refusal where none tells."""
+        with suppress(PermissionDenied, Unsupported):
+            return self._attributes(kind, path)
+        if is_plain_refusal(refusal):
+            raise refusal
+        try:
+            self.send(Kind.CLOSE, string(self._handle(Kind.OPENDIR, path, looks_further=False)))
+        except NotADirectory:
+            return Attributes()  # so there is something else
+        except (PermissionDenied, Unsupported):
+            return self._attributes_in_listing(path, refusal)
+        return Attributes(mode=stat.S_IFDIR)
+
+    def _attributes_in_listing(self, path: str, refusal: SFTPError) -> Attributes:
+        """Look a path up in the listing of its directory."""
+        directory, name = posixpath.split(path.rstrip("/"))
+        if name in {"", ".", ".."}:
+            raise refusal
+        try:
+            for count, entry in enumerate(self.entries(directory or ".")):
+                if entry.name == encode_path(name):
+                    return entry.attributes
+                if count >= NAMES_LOOKED_THROUGH:
+                    raise refusal
+        except (PermissionDenied, Unsupported, TooLarge):
+            raise refusal from None
+        message = "there is no such file or directory on the server"
+        raise NotFound(message, path=path)
 
     def kind_of(self, path: str) -> int | None:
         """Return the type bits of what is at `path`, 0 if the server does not tell, `None` if nothing is there."""
         try:
-            return stat.S_IFMT(self.stat(path).mode or 0)
+            kind = stat.S_IFMT(self.stat(path).mode or 0)
+            return kind or self._is_listable(path) * stat.S_IFDIR
         except (NotFound, NotADirectory):
             return None
 
+    def _is_listable(self, path: str) -> bool:
+        """Tell whether a path is that of a directory by listing it, where the server tells no types."""
+        try:
+            self.send(Kind.CLOSE, string(self._handle(Kind.OPENDIR, path, looks_further=False)))
+        except (NotFound, NotADirectory, PermissionDenied, Unsupported):
+            return False
+        return True
+
+    def is_missing(self, path: str) -> bool:
+        """Tell whether the server says, in one way or another, that nothing is at a path; a refusal does not."""
+        try:
+            return self.kind_of(path) is None
+        except (PermissionDenied, Unsupported):
+            return False
+
     def attributes_of(self, paths: list[str], *, follow_links: bool = True) -> list[Attributes | None]:
         """Return the attributes of each path, asking for all before the first answer; `None` where that is refused."""
-        kind = Kind.STAT if follow_links else Kind.LSTAT
+        kind = Kind.STAT if follow_links or Kind.LSTAT in self._connection.lacks else Kind.LSTAT
         futures = [self.send(kind, string(encode_path(path))) for path in paths]
         answers: list[Attributes | None] = []
         for future, path in zip(futures, paths, strict=True):
             try:
                 answers.append(self.wait(future, path, Kind.ATTRS).attributes())
-            except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied):
+            except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory):
                 answers.append(None)
+            except Unsupported:
+                answers.append(self._attributes_or_none(path))
         return answers
+
+    def _attributes_or_none(self, path: str) -> Attributes | None:
+        with suppress(NotFound, NotADirectory, PermissionDenied, Unsupported):
+            return self.stat(path)
+        return None
 
     def real_path(self, path: str) -> str:
         """Return the server's own form of a path (section 6.11); the cheapest question that there is."""
         for entry in self._ask(Kind.REALPATH, path, due=Kind.NAME).entries():
             return decode_path(entry.name)
-        message = "the server's answer holds no name"
-        raise ConnectionLost(message)
+        return path  # an answer without a name is an answer
 
     @contextmanager
     def opened(self, path: str, flags: int, *, wait_for_close: bool = True) -> Iterator[bytes]:
@@ -159,8 +247,10 @@ class RemoteFiles:
             self.wait(closed, path)
 
     def open(self, path: str, flags: int, attributes: Attributes | None = None) -> bytes:
-        """Open a file and return its handle (section 6.3)."""
-        return self._handle(Kind.OPEN, path, struct.pack(">I", flags) + (attributes or Attributes()).pack())
+        """Open a file and return its handle (section 6.3), once the server has a place for one more."""
+        creates = bool(flags & OpenFlag.CREATE)
+        fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
+        return self._handle(Kind.OPEN, path, fields, needs=posixpath.dirname(path) or "." if creates else path)
 
     def attributes_at_end(self, asked: Future[Reply] | None, handle: bytes, path: str) -> Attributes:
         """Return what the server tells of an open file (section 6.8), or of its path where it does not tell the size.
@@ -233,15 +323,34 @@ class RemoteFiles:
 
     def remove(self, path: str) -> None:
         """Remove a file (section 6.5)."""
-        self._ask(Kind.REMOVE, path)
+        with self._clearer_refusal(path):
+            self._ask(Kind.REMOVE, path)
 
     def rename(self, source: str, dest: str) -> None:
         """Rename a file; most servers refuse if `dest` exists (section 6.5)."""
-        self.wait(self.send(Kind.RENAME, string(encode_path(source)) + string(encode_path(dest))), dest)
+        with self._clearer_refusal(posixpath.dirname(dest) or ".", source):
+            self.wait(self.send(Kind.RENAME, string(encode_path(source)) + string(encode_path(dest))), dest)
 
     def posix_rename(self, source: str, dest: str) -> None:
         """Rename a file, replacing `dest` at one blow (OpenSSH PROTOCOL, section 4.3)."""
-        self.extended(POSIX_RENAME, string(encode_path(source)) + string(encode_path(dest)), dest)
+        with self._clearer_refusal(posixpath.dirname(dest) or ".", source):
+            self.extended(POSIX_RENAME, string(encode_path(source)) + string(encode_path(dest)), dest)
+
+    @contextmanager
+    def _clearer_refusal(self, *needed: str) -> Iterator[None]:
+        """Look, where the server refuses without a reason, whether what the request needs is there.
+
+        Version 3 has FAILURE for nearly everything (section 7), and servers say it, or PERMISSION_DENIED, of what is
+        missing too. A few more questions, of which none is asked after a success, find out.
+        """
+        try:
+            yield
+        except PermissionDenied as refusal:
+            for path in needed:
+                if self.is_missing(path):
+                    message = "there is no such file or directory on the server"
+                    raise NotFound(message, path=path) from refusal
+            raise
 
     @property
     def takes_parts_in_any_order(self) -> bool:
@@ -259,8 +368,12 @@ class RemoteFiles:
         if self._channel.request_sizes is None:
             try:
                 fields = self.extended(LIMITS, b"", "", Kind.EXTENDED_REPLY)
-                fields.uint64()
-                self._channel.request_sizes = _request_size(fields.uint64()), _request_size(fields.uint64())
+                packet, read, write = fields.uint64(), fields.uint64(), fields.uint64()
+                # Behind the header of a WRITE: its kind, number, handle (256 bytes at most), offset and length
+                longest = packet - 1024 if packet else LARGEST_REQUEST
+                self._channel.request_sizes = _request_size(read, longest), _request_size(write, longest)
+                if not fields.at_end():
+                    self._connection.open_files.announce(fields.uint64())
             except DeadlineExceeded:
                 raise
             except SFTPError:  # this is about speed only: whatever else is wrong, the next request meets too
@@ -297,9 +410,15 @@ class RemoteFiles:
     def _make_directory(self, path: str) -> None:
         try:
             self._ask(Kind.MKDIR, path, Attributes().pack())
-        except (PermissionDenied, NotFound):
-            if self.kind_of(path) != stat.S_IFDIR:  # somebody else may have made it meanwhile
+        except SFTPError as refusal:
+            if isinstance(refusal, ConnectionLost | DeadlineExceeded):
                 raise
+            if self.kind_of(path) == stat.S_IFDIR:
+                return  # somebody else has made it meanwhile
+            if isinstance(refusal, PermissionDenied) and self.is_full(posixpath.dirname(path) or "."):
+                message = "the server's disk is full"
+                raise NoSpace(message, path=path) from refusal
+            raise
 
     def _attributes(self, kind: Kind, path: str) -> Attributes:
         return self._ask(kind, path, due=Kind.ATTRS).attributes()
@@ -307,8 +426,70 @@ class RemoteFiles:
     def _ask(self, kind: Kind, path: str, more: bytes = b"", due: Kind = Kind.STATUS) -> Reader:
         return self.wait(self.send(kind, string(encode_path(path)) + more), path, due)
 
-    def _handle(self, kind: Kind, path: str, more: bytes = b"") -> bytes:
-        future = self.send(kind, string(encode_path(path)) + more)
+    def _handle(
+        self, kind: Kind, path: str, more: bytes = b"", *, needs: str = "", looks_further: bool = True
+    ) -> bytes:
+        """Open what is at a path; where the server has no place for it, wait until it has.
+
+        Parameters:
+            kind: OPEN or OPENDIR.
+            path: of what is opened.
+            more: fields behind the path.
+            needs: what has to be there; the path itself if it is empty.
+            looks_further: find out whether a refusal stands for `NotFound`.
+        """
+        files, fields = self._connection.open_files, string(encode_path(path)) + more
+        pauses, crowd = iter(LIMIT_PAUSES), 0
+        place = self._take_place(is_directory=kind == Kind.OPENDIR)
+        while True:
+            try:
+                handle = self._open_in(place, kind, fields, path)
+            except PermissionDenied as refusal:
+                if not files.may_be_of_limit(place, refusal):
+                    if not looks_further:
+                        raise
+                    with self._clearer_refusal(needs or path):
+                        raise
+                crowd = place.others or crowd
+                place = self._take_another_place(place, refusal, pauses)
+            else:
+                if place.is_alone:
+                    files.learn(crowd)
+                return handle
+
+    def _take_place(self, *, is_directory: bool) -> Place:
+        is_quick = self._channel is self._connection.quick
+        files = self._connection.open_files
+        return files.take_place(self._channel, self.deadline, is_directory=is_directory, is_quick=is_quick)
+
+    def _take_another_place(self, refused: Place, refusal: SFTPError, pauses: Iterator[float]) -> Place:
+        """Take the place that is needed to open a file, after the server has refused it beside others, as it seems.
+
+        Raises:
+            Busy: there is none to be had.
+        """
+        files = self._connection.open_files
+        if not refused.others:  # others than this session have what there is
+            seconds = next(pauses, None)
+            if seconds is None:
+                message = f"others have as many files open as the server allows: {refusal.message}"
+                raise Busy(message, path=refusal.path) from refusal
+            self.deadline.pause(seconds)
+            self.deadline.check()
+        elif refused.is_own_crowd:
+            message = f"the server does not let a further file be open beside this one: {refusal.message}"
+            raise Busy(message, path=refusal.path) from refusal
+        elif is_of_a_limit(refusal):
+            files.learn(refused.others)
+        else:
+            seconds = ALONE_WITHIN[self._channel is not self._connection.quick]
+            place = files.take_place_alone(refused, self.deadline, seconds)
+            if place is not None:
+                return place
+        return self._take_place(is_directory=refused.is_directory)
+
+    def _open_in(self, place: Place, kind: Kind, fields: bytes, path: str) -> bytes:
+        future = self._channel.request(kind, fields, place)
         try:
             return self.wait(future, path, Kind.HANDLE).string()
         except BaseException:
@@ -330,5 +511,5 @@ def _may_be_a_file(name: bytes) -> bool:
     return name not in NO_FILES and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME
 
 
-def _request_size(limit: int) -> int:
-    return min(limit, LARGEST_REQUEST) if limit else SAFE_REQUEST
+def _request_size(limit: int, longest: int) -> int:
+    return max(SAFE_REQUEST, min(limit, longest, LARGEST_REQUEST)) if limit else SAFE_REQUEST

@@ -25,6 +25,7 @@ from iot.sftp.client._errors import (
     Cancelled,
     ConnectionLost,
     DeadlineExceeded,
+    HandleInUse,
     HostKeyMismatch,
     Internal,
     InvalidRequest,
@@ -36,7 +37,7 @@ from iot.sftp.client._errors import (
 from iot.sftp.client._file_info import FileInfo
 from iot.sftp.client._folders import FolderOrder, FolderRun, FolderTransfer
 from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._listing import list_files
+from iot.sftp.client._listing import entries_of, list_files
 from iot.sftp.client._local_files import LocalFiles
 from iot.sftp.client._pace import Limit
 from iot.sftp.client._packets import decode_path
@@ -244,7 +245,7 @@ class SFTPSession:
         longest: int | None = None,
         timeout: float | None = None,
     ) -> list[str]:
-        """Return the sorted paths of the files directly under `path`; `[]` if nothing is there.
+        """Return the sorted paths of the files directly under `path`, `[]` if there are none.
 
         A page of a large directory takes the time of listing it, and the memory of a page.
 
@@ -287,7 +288,7 @@ class SFTPSession:
                 connection = self._connected(deadline)
                 with connection.in_use():
                     remote = RemoteFiles(connection, connection.quick, deadline)
-                    for entry in remote.entries(self._paths.on_server(path)):
+                    for entry in entries_of(remote, self._paths.on_server(path)):
                         yield FileInfo.of(listed(path, decode_path(entry.name)), entry.attributes)
         except Exception as error:
             named = _named(error, "scan", path)
@@ -296,9 +297,10 @@ class SFTPSession:
 
     def delete_file(self, path: str, *, timeout: float | None = None) -> None:
         """Delete a file or a link; a directory is refused."""
+        sent = operations.Sent()
 
         def work(attempt: _Attempt) -> None:
-            operations.delete_file(attempt.remote, self._paths.on_server(path), again=attempt.number > 0)
+            operations.delete_file(attempt.remote, self._paths.on_server(path), sent)
 
         self._run("delete_file", path, timeout, work)
 
@@ -307,10 +309,11 @@ class SFTPSession:
 
         Returns whether the destination was replaced in one atomic step.
         """
+        sent = operations.Sent()
 
         def work(attempt: _Attempt) -> bool:
             start, end = self._paths.on_server(source), self._paths.on_server(dest)
-            return operations.move_file(attempt.remote, start, end, self._terms(), again=attempt.number > 0)
+            return operations.move_file(attempt.remote, start, end, self._terms(), sent)
 
         return self._run("move_file", source, timeout, work, dest)
 
@@ -542,7 +545,14 @@ class SFTPSession:
                     self._drop(connection)
                     raise
             except ConnectionLost as error:
+                if not error.is_repeated:
+                    raise
                 lost = error
+            except HandleInUse:
+                if attempts.begun >= ATTEMPTS:
+                    message = "the server gives out handles that are in use, also with one file at a time"
+                    raise Unsupported(message) from None
+                continue
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise

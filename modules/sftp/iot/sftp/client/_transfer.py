@@ -102,7 +102,12 @@ class Work:
         return self._limit.largest(min(largest, max(SAFE_REQUEST, self._window.size // 4)))
 
     def _has_room(self, count: int) -> bool:
-        return self._in_flight + count <= self._window.size
+        """Tell whether so many bytes may go: within the window, and within the number of requests of a channel.
+
+        One request is always in flight, whatever others do on the channel: its answer brings the next look.
+        """
+        fits = self._in_flight + count <= self._window.size
+        return fits and (self._in_flight == 0 or self._remote.has_room)
 
     def _take_turn(self, count: int) -> None:
         """Wait until so many bytes may go. Under a limit this may be where all the time goes."""
