@@ -18,7 +18,7 @@ from paramiko.common import (
 from paramiko.server import InteractiveQuery
 from tests.servers import listening
 
-from iot.sftp.client._packets import ATTR_PERMISSIONS, ATTR_SIZE, Kind, OpenFlag, Reader, string
+from iot.sftp.client._packets import ATTR_ACMODTIME, ATTR_PERMISSIONS, ATTR_SIZE, Kind, OpenFlag, Reader, string
 
 if TYPE_CHECKING:
     import socket
@@ -37,14 +37,17 @@ def status(code: int, words: str = "") -> bytes:
     return struct.pack(">BI", Kind.STATUS, code) + string(words.encode()) + string(b"en")
 
 
-def attributes(size: int | None, mode: int | None = FILE) -> bytes:
+def attributes(size: int | None, mode: int | None = FILE, modified: int | None = None) -> bytes:
     flags = (ATTR_SIZE if size is not None else 0) | (ATTR_PERMISSIONS if mode is not None else 0)
     fields = b"" if size is None else struct.pack(">Q", size)
-    return struct.pack(">I", flags) + fields + (b"" if mode is None else struct.pack(">I", mode))
+    fields += b"" if mode is None else struct.pack(">I", mode)
+    if modified is not None:
+        flags, fields = flags | ATTR_ACMODTIME, fields + struct.pack(">II", modified, modified)
+    return struct.pack(">I", flags) + fields
 
 
-def attrs(size: int | None, mode: int | None = FILE) -> bytes:
-    return bytes([Kind.ATTRS]) + attributes(size, mode)
+def attrs(size: int | None, mode: int | None = FILE, modified: int | None = None) -> bytes:
+    return bytes([Kind.ATTRS]) + attributes(size, mode, modified)
 
 
 def names(*entries: bytes, mode: int | None = FILE) -> bytes:
@@ -73,7 +76,14 @@ class FaultyServer(paramiko.ServerInterface):
             without the request's number, or a function of the request's fields that gives it.
         extensions: the names that it announces.
         version: its first packet.
+
+    Attributes:
+        modified: the time that it tells of each file, in seconds since 1970; it tells none by default.
+        answers_at_once: whether each request is answered before the next one is looked at.
     """
+
+    modified: int | None = None
+    answers_at_once = False
 
     def __init__(
         self,
@@ -178,6 +188,9 @@ class FaultyServer(paramiko.ServerInterface):
                     answers.append(self._version)
                 elif reply := self.reply(request):
                     answers.append(reply)
+                if self.answers_at_once:
+                    self.send(channel, answers)
+                    answers = []
             self.send(channel, answers)
 
     def send(self, channel: paramiko.Channel, answers: list[bytes]) -> None:
@@ -253,7 +266,7 @@ class FaultyServer(paramiko.ServerInterface):
     def _attributes(self, path: str) -> bytes:
         if path in {".", "/"}:
             return attrs(None, DIRECTORY)
-        return attrs(len(self.files[path])) if path in self.files else status(NO_SUCH_FILE)
+        return attrs(len(self.files[path]), FILE, self.modified) if path in self.files else status(NO_SUCH_FILE)
 
     def _handle(self, path: str) -> bytes:
         handle = b"handle %d" % len(self.requests)

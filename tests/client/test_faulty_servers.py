@@ -52,6 +52,7 @@ from iot.sftp.client._packets import Kind, string
 OLD, NEW = b"old" * 100, bytes(range(256)) * 700
 HANDLE = bytes([Kind.HANDLE]) + string(b"h")
 EXTENDED_REPLY = bytes([Kind.EXTENDED_REPLY])
+LONG_AGO = 1_600_000_000  # seconds since 1970
 MARGIN = 0.5  # seconds on a busy machine
 
 
@@ -231,6 +232,7 @@ def test_a_connection_that_ends_anywhere_among_the_answers_is_replaced_and_the_c
 ) -> None:
     for after in [1, 4, 5, 9, 12, *range(20, 300, 29), 50_000, 170_000]:
         server = faulty.ClosesAfterSomeBytes(after, times=1)
+        server.modified = LONG_AGO
         prepared(server, tmp_path)
         with session_with(server) as session:
             calls(session, tmp_path)[operation](None)
@@ -398,8 +400,28 @@ def version_packet(fields: bytes) -> bytes:
     return struct.pack(">IB", 1 + len(fields), Kind.VERSION) + fields
 
 
-@pytest.mark.parametrize("number", [0, 2, 4, 6, 2**32 - 1])
-def test_another_version_of_sftp_is_unsupported(number: int) -> None:
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_server_of_an_earlier_version_of_sftp_is_used_without_what_it_lacks(number: int, tmp_path: Path) -> None:
+    """OpenSSH's client talks to these, too; LSTAT came with version 1, RENAME with version 2, links with version 3."""
+    lacking: dict[int | str, bytes | Callable[..., bytes]] = {Kind.LSTAT: status(UNSUPPORTED)}
+    server = FaultyServer(lacking, version=version_packet(struct.pack(">I", number)))
+    prepared(server, tmp_path)
+    with session_with(server) as session:
+        session.download_file("source", str(tmp_path / "dest"))
+        session.delete_file("source")
+    local_is(tmp_path, NEW)
+    assert server.files == {"dest": OLD}
+
+
+@pytest.mark.parametrize("rest", [b"\0\0\0\7posix", string(b"name without data"), b"\xff\xff\xff\xff", b"\0"])
+def test_a_version_with_something_behind_it_that_is_no_extension_is_taken_without(rest: bytes) -> None:
+    extension = string(POSIX_RENAME.encode()) + string(b"1")
+    with session_with(FaultyServer(version=version_packet(struct.pack(">I", 3) + extension + rest))) as session:
+        assert session.connect().extensions == (POSIX_RENAME,)
+
+
+@pytest.mark.parametrize("number", [4, 6, 2**32 - 1])
+def test_a_later_version_of_sftp_is_unsupported(number: int) -> None:
     server = FaultyServer(version=version_packet(struct.pack(">I", number)))
     with session_with(server) as session:
         error = failure_of(lambda: session.exists("x"), 1)
@@ -412,9 +434,6 @@ def test_another_version_of_sftp_is_unsupported(number: int) -> None:
     [
         version_packet(b""),
         version_packet(b"\0\0"),
-        version_packet(struct.pack(">I", 3) + b"\0\0\0\7posix"),
-        version_packet(struct.pack(">I", 3) + string(b"name without data")),
-        version_packet(struct.pack(">I", 3) + b"\xff\xff\xff\xff"),
         struct.pack(">IB", 2**32 - 1, Kind.VERSION),
         struct.pack(">IB", 0, Kind.VERSION),
     ],
@@ -528,7 +547,8 @@ def test_a_handle_that_comes_after_its_caller_has_gone_and_is_none_disturbs_nobo
 
 def test_a_status_without_words_has_its_name() -> None:
     for code, name in [(PERMISSION_DENIED, "permission_denied"), (FAILURE, "permission_denied"), (14, "no_space")]:
-        server = FaultyServer({Kind.STAT: struct.pack(">BI", Kind.STATUS, code)})
+        refusal = struct.pack(">BI", Kind.STATUS, code)
+        server = FaultyServer(dict.fromkeys((Kind.STAT, Kind.LSTAT, Kind.OPENDIR), refusal))
         with session_with(server) as session:
             assert failure_of(lambda: session.exists("x"), 1).code == name
 

@@ -30,7 +30,17 @@ from tests.faulty_servers import (
 )
 from tests.servers import Server
 
-from iot.sftp.client import Busy, ConnectionLost, InvalidRequest, Secret, ServerSettings, SFTPSession, TooLarge
+from iot.sftp.client import (
+    Busy,
+    ConnectionLost,
+    InvalidRequest,
+    NotADirectory,
+    NotFound,
+    Secret,
+    ServerSettings,
+    SFTPSession,
+    TooLarge,
+)
 from iot.sftp.client import _listing as listing
 from iot.sftp.client import _memory as memory
 from iot.sftp.client._packets import Attributes, Entry, Kind, Reader, string
@@ -174,7 +184,12 @@ def test_pages_of_a_real_directory_follow_each_other(server: Server, folder: str
             paths += page
         assert paths == session.list_files(folder)
         assert len(paths) == 1_235
-        assert session.list_files(f"{folder}/none", limit=5) == []
+        with pytest.raises(NotFound):
+            session.list_files(f"{folder}/none", limit=5)
+        with pytest.raises(NotFound):
+            list(session.scan(f"{folder}/none"))
+        with pytest.raises(NotADirectory):
+            list(session.scan(f"{folder}/0007"))
 
 
 ATTRIBUTES = st.builds(
@@ -200,11 +215,30 @@ def test_names_with_any_attributes_are_read_and_a_packet_that_ends_early_is_noti
             flags, rest = flags | 0x02, rest[:split] + bytes(8) + rest[split:]
         if extended:
             flags, rest = flags | 0x80000000, rest + struct.pack(">I", 1) + string(b"a@b") + string(b"")
-        packet += string(name) + string(b"-rw-r--r--") + struct.pack(">I", flags) + rest
+        packet += string(name) + string(b"what ls says") + struct.pack(">I", flags) + rest
     assert list(Reader(packet).entries()) == [Entry(name, told) for name, told, _, _ in entries]
     assert list(Reader(packet + b"more").entries()) == [Entry(name, told) for name, told, _, _ in entries]
     with pytest.raises(ConnectionLost):
         list(Reader(packet[:-cut]).entries())
+
+
+@pytest.mark.parametrize(
+    "told, long_name, mode",
+    [
+        (None, b"drwxr-x--T 2 device users 0 Jan 1 1970 name", 0o040750),
+        (0o600, b"-rw------- 1 device users", 0o100600),
+        (0o777, b"lrwxrwxrwx", 0o120777),
+        (0o100644, b"drwxr-xr-x", 0o100644),
+        (None, b"name", None),
+        (0o644, b"drwx", 0o644),
+        (None, b"", None),
+    ],
+)
+def test_the_type_of_a_name_is_that_of_its_line_where_its_attributes_tell_none(
+    told: int | None, long_name: bytes, mode: int | None
+) -> None:
+    packet = struct.pack(">I", 1) + string(b"name") + string(long_name) + attributes(5, told)
+    assert list(Reader(packet).entries()) == [Entry(b"name", Attributes(size=5, mode=mode))]
 
 
 # --- how much memory names may take ---

@@ -146,10 +146,12 @@ def test_a_listing_of_the_start_directory_holds_plain_names(client: IoTSFTPClien
     assert client.list_files("./", "plain.txt") == ["./plain.txt"]
 
 
-def test_a_listing_of_nothing_is_empty_and_of_a_file_is_refused(client: IoTSFTPClient, folder: str, at: Path) -> None:
-    (at / "file").touch()
-    assert client.list_files(f"{folder}/missing") == []
+def test_an_empty_folder_is_listed_and_what_is_none_is_refused(client: IoTSFTPClient, folder: str, at: Path) -> None:
+    assert client.list_files(folder) == []
     assert client.last_error is None
+    (at / "file").touch()
+    assert client.list_files(f"{folder}/missing") is None
+    assert code(client) == "not_found", "a misspelt folder does not look like an empty one"
     assert client.list_files(f"{folder}/file") is None
     assert code(client) == "not_a_directory"
 
@@ -280,6 +282,12 @@ def test_a_name_that_no_file_system_takes_is_refused_by_name(
         assert code(client) == "path_not_allowed"
         assert not client.download_file(f"{folder}/a", path)
         assert code(client) == "path_not_allowed"
+
+
+def test_whether_a_client_is_connected_leaves_the_reason_of_the_last_call(client: IoTSFTPClient, folder: str) -> None:
+    assert not client.delete_file(f"{folder}/missing")
+    assert client.is_connected()
+    assert code(client) == "not_found"
 
 
 def test_an_answer_to_one_call_clears_the_reason_of_the_last(client: IoTSFTPClient, folder: str) -> None:

@@ -152,7 +152,7 @@ def test_a_server_that_comes_back_without_sftp_is_no_connection(current: Current
         settings = ServerSettings("127.0.0.1", port, "device", Secret(FAULTY_PASSWORD), time_limits=SHORT)
         current.replace(SFTPSession(settings))
         watcher.wait_for_state("connected")
-        server.speak(2)
+        server.speak(6)
         server.hang_up()
         with pytest.raises(Unsupported), current.use() as session:
             session.exists(".", timeout=5)

@@ -32,7 +32,8 @@ class Place:
         owner: the thread that opens it.
         is_alone: whether nobody else has or gets a place, as long as it is being opened.
         others: how many were open beside it when the server refused it.
-        is_crowded: whether never more were open than then.
+        unclear: how many others were being opened then: the answer may have been on its way, over another channel.
+        is_crowded: whether never more were open than there may have been then.
         is_own_crowd: whether all of these are of the same thread, and stay open: there is nothing to wait for.
         is_closing: whether CLOSE was sent, and not answered yet.
     """
@@ -42,6 +43,7 @@ class Place:
     owner: int = field(default_factory=threading.get_ident)
     is_alone: bool = False
     others: int = 0
+    unclear: int = 0
     is_crowded: bool = False
     is_own_crowd: bool = False
     is_closing: bool = False
@@ -111,7 +113,8 @@ class OpenFiles:
 
     def may_be_of_limit(self, place: Place, error: SFTPError) -> bool:
         """Tell whether a refusal may be because of the other files that were open, and not because of this one."""
-        return is_of_a_limit(error) or (place.is_crowded and not place.is_alone)
+        is_crowded = place.is_crowded and not place.is_own_crowd
+        return is_of_a_limit(error) or (is_crowded and not place.is_alone)
 
     # --- what is learned ---
 
@@ -170,18 +173,16 @@ class OpenFiles:
         with self._changed:
             self._asked.discard(place)
             files, directories = self._count_open()
-            place.others = files + directories
-            place.is_own_crowd = all(
-                other.owner == place.owner and not other.is_closing
-                for others in self._open.values()
-                for other in others.values()
+            place.others, place.unclear = files + directories, len(self._asked)
+            place.is_own_crowd = not self._asked and all(
+                other.owner == place.owner and not other.is_closing for other in self._all()
             )
             of_its_kind, most = (
                 (directories, self._granted_directories) if place.is_directory else (files, self._granted_files)
             )
-            slack = self.most != UNLIMITED  # a server may have answered CLOSE before it has a place again
-            crowded = place.others + slack >= self._granted or (of_its_kind and of_its_kind + slack >= most)
-            place.is_crowded = place.others > 0 and bool(crowded)
+            slack = place.unclear + (self.most != UNLIMITED)  # CLOSE may be answered before there is a place again
+            crowded = place.others + slack >= self._granted or of_its_kind + slack >= most
+            place.is_crowded = crowded and place.others + place.unclear > 0
             self._changed.notify_all()
 
     def closing(self, channel: object, handle: bytes) -> None:

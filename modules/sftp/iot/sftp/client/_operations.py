@@ -6,7 +6,8 @@ import posixpath
 import stat
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import IsADirectory, NotADirectory, NotFound, OutcomeUnknown, PermissionDenied
+from iot.sftp.client._errors import IsADirectory, NotADirectory, NotFound, OutcomeUnknown
+from iot.sftp.client._packets import Kind, encode_path, string
 from iot.sftp.client._replace import replace_remote, replacing
 from iot.sftp.client._versions import FileVersion
 
@@ -118,12 +119,8 @@ def _check_arrival(remote: RemoteFiles, target: str, version: FileVersion) -> No
 
 def into_directory(remote: RemoteFiles, dest: str, source: str) -> str:
     """Return where a file goes: into `dest` under its own name where that is a directory or ends with `/`."""
-    if not dest.endswith("/"):
-        try:
-            if remote.kind_of(dest) != stat.S_IFDIR:
-                return dest
-        except PermissionDenied:
-            return dest  # a folder may be written without being looked at
+    if not dest.endswith("/") and not remote.is_directory(remote.send(Kind.STAT, string(encode_path(dest))), dest):
+        return dest
     return posixpath.join(dest, posixpath.basename(source))
 
 

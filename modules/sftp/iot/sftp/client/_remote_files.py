@@ -275,11 +275,17 @@ class RemoteFiles:
         return attributes
 
     def is_directory(self, asked: Future[Reply], path: str) -> bool:
-        """Tell whether the answer to STAT is that of a directory. A folder may be written without being looked at."""
+        """Tell whether the answer to STAT is that of a directory, or a path can be listed, where there is none.
+
+        A folder may be written without being looked at.
+        """
         try:
-            return stat.S_ISDIR(self.wait(asked, path, Kind.ATTRS).attributes().mode or 0)
-        except (NotFound, NotADirectory, PermissionDenied):
+            kind = stat.S_IFMT(self.wait(asked, path, Kind.ATTRS).attributes().mode or 0)
+        except (NotFound, NotADirectory):
             return False
+        except (PermissionDenied, Unsupported) as refusal:
+            kind = stat.S_IFREG if is_plain_refusal(refusal) else 0
+        return stat.S_ISDIR(kind) if kind else self._is_listable(path)
 
     def read_exactly(self, handle: bytes, offset: int, length: int, path: str) -> bytes:
         """Return a part of an open file, shorter only at its end (section 6.4)."""
@@ -436,7 +442,7 @@ class RemoteFiles:
             path: of what is opened.
             more: fields behind the path.
             needs: what has to be there; the path itself if it is empty.
-            looks_further: find out whether a refusal stands for `NotFound`.
+            looks_further: find out what a refusal stands for.
         """
         files, fields = self._connection.open_files, string(encode_path(path)) + more
         pauses, crowd = iter(LIMIT_PAUSES), 0
@@ -445,9 +451,9 @@ class RemoteFiles:
             try:
                 handle = self._open_in(place, kind, fields, path)
             except PermissionDenied as refusal:
+                if not looks_further:
+                    raise
                 if not files.may_be_of_limit(place, refusal):
-                    if not looks_further:
-                        raise
                     with self._clearer_refusal(needs or path):
                         raise
                 crowd = place.others or crowd
@@ -469,7 +475,7 @@ class RemoteFiles:
             Busy: there is none to be had.
         """
         files = self._connection.open_files
-        if not refused.others:  # others than this session have what there is
+        if not refused.others + refused.unclear:  # others than this session have what there is
             seconds = next(pauses, None)
             if seconds is None:
                 message = f"others have as many files open as the server allows: {refusal.message}"
@@ -479,7 +485,7 @@ class RemoteFiles:
         elif refused.is_own_crowd:
             message = f"the server does not let a further file be open beside this one: {refusal.message}"
             raise Busy(message, path=refusal.path) from refusal
-        elif is_of_a_limit(refusal):
+        elif is_of_a_limit(refusal) and refused.others:
             files.learn(refused.others)
         else:
             seconds = ALONE_WITHIN[self._channel is not self._connection.quick]
