@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from iot.sftp.client._channel import Reply
 from iot.sftp.client._deadline import Deadline
+from iot.sftp.client._open_files import OpenFiles
 from iot.sftp.client._packets import Kind, Reader, string
 from iot.sftp.client._remote_files import RemoteFiles
+
+if TYPE_CHECKING:
+    from iot.sftp.client._open_files import Place
 
 END = bytes([Kind.STATUS]) + (1).to_bytes(4, "big")  # SSH_FX_EOF, without words
 LENGTH = 2  # bytes of the length before each answer
@@ -26,13 +30,18 @@ class Script:
     def __init__(self, answers: bytes) -> None:
         """Begin at the first answer; behind the last there is the end of the file, again and again."""
         self._answers = answers
+        self.open_files = OpenFiles()
+        self.lacks: set[Kind] = set()
+        self.quick = self
 
     def files(self) -> RemoteFiles:
         """Return the server's files."""
         return RemoteFiles(cast("Any", self), cast("Any", self), Deadline(None))
 
-    def request(self, kind: Kind, _fields: bytes) -> Future[Reply]:
+    def request(self, kind: Kind, _fields: bytes, place: Place | None = None) -> Future[Reply]:
         """Answer a request at once; opening a directory goes well."""
+        if place is not None:
+            self.open_files.refused(place)  # nothing that is open counts
         answer = bytes([Kind.HANDLE]) + string(b"handle") if kind == Kind.OPENDIR else self._next()
         future: Future[Reply] = Future()
         future.set_result(Reply(answer[0], Reader(answer[1:])))

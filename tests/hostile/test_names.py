@@ -61,7 +61,8 @@ def test_a_failure_with_an_odd_name_is_logged_without_acting_on_the_log(
     name: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = (b"no \x1b[2J" + REVERSED).decode()
-    server = FaultyServer({Kind.STAT: status(FAILURE, words), Kind.OPEN: status(FAILURE, words)})
+    kinds = Kind.STAT, Kind.LSTAT, Kind.OPEN, Kind.OPENDIR
+    server = FaultyServer(dict.fromkeys(kinds, status(FAILURE, words)))
     path = name.decode("utf-8", "surrogateescape")
     with server.running() as port, IoTSFTPClient("127.0.0.1", port, "device", PASSWORD) as client:
         assert not client.exists(path)

@@ -168,9 +168,12 @@ Outgoing = bytes | FileWrite
 class SFTPChannel:
     """A channel on which the SFTP subsystem answers.
 
-    `extensions` maps the names that the server announced in its VERSION packet to their data; `request_sizes` is
-    what it said of the sizes of READ and WRITE requests, once it was asked; `round_trip` is the shortest time in
-    seconds in which it answered a request.
+    Attributes:
+        extensions: the names that the server announced in its VERSION packet, and their data.
+        request_sizes: what it said of the sizes of READ and WRITE requests, once it was asked.
+        round_trip: the shortest time in seconds in which it answered a request.
+        joins_requests: whether several requests may go in one message of the channel. RFC 4254 makes a stream of
+            them, but libssh's server answers only the first one in each.
     """
 
     def __init__(
@@ -186,6 +189,7 @@ class SFTPChannel:
         self.extensions: dict[str, bytes] = {}
         self.request_sizes: tuple[int, int] | None = None
         self.round_trip = float("inf")
+        self.joins_requests = False
         self._channel = channel
         self._on_activity = on_activity
         self._open_files = open_files or OpenFiles()
@@ -352,7 +356,7 @@ class SFTPChannel:
             item = self._to_write[0]
             if isinstance(item, FileWrite):
                 return b"".join(packets) if packets else self._to_write.popleft()
-            if packets and size + len(item) > WRITE_SIZE:
+            if packets and (not self.joins_requests or size + len(item) > WRITE_SIZE):
                 break
             packets.append(item)
             size += len(item)

@@ -59,6 +59,9 @@ MACS = (
 # beside any other call then fail or hang. On one channel all goes well.
 MIXES_UP_CHANNELS = "mod_sftp"
 
+# Servers that take a channel for the stream that it is (RFC 4254, section 5.2): sshd hands it on through a pipe.
+TAKES_A_STREAM = "OpenSSH", MIXES_UP_CHANNELS
+
 TRANSFER_CHANNELS = 8  # OpenSSH grants ten a connection: one is for quick calls, one for a command
 # A server that is doing something slow (a RENAME of an object store copies) is waited for as long as it answers other
 # questions, but not for ever: so many stall limits, and at least so many seconds.
@@ -440,6 +443,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         transport = self._live_transport
         raw = transport.open_session(timeout=max(deadline.remaining(), 0.001))
         channel = SFTPChannel(raw, self._note_activity, self._budget.files)
+        channel.joins_requests = any(name in transport.remote_version for name in TAKES_A_STREAM)
         with self._lock:
             self._channels = [*(other for other in self._channels if not other.closed), channel]
         try:

@@ -138,9 +138,14 @@ class RemoteFiles:
                 refused the question without a word on why.
         """
         try:
-            return self._attributes(Kind.STAT, path)
+            told = self._attributes(Kind.STAT, path)
         except (PermissionDenied, Unsupported) as refusal:
             return self._attributes_otherwise(Kind.LSTAT, path, refusal)
+        if told == Attributes():
+            # Apache MINA answers so for what cannot be there, since a part of the path is a file.
+            with suppress(PermissionDenied, Unsupported):
+                return self._attributes_in_listing(path, Unsupported("the server tells nothing of it", path=path))
+        return told
 
     def lstat(self, path: str) -> Attributes:
         """Return what the server tells of a path (section 6.8), links not followed unless it refuses LSTAT."""
