@@ -158,6 +158,35 @@ def test_each_status_of_the_table_has_its_own_words() -> None:
         assert [other for other, message in said.items() if words in message] == [status]
 
 
+@pytest.mark.parametrize(
+    "words, code",
+    [
+        ("No such file or directory", "not_found"),
+        ("ENOENT: no such file or directory, lstat '/a'", "not_found"),
+        ("[Errno 2] a.csv", "not_found"),
+        ("The system cannot find the file specified.", "not_found"),
+        ("The specified key does not exist.", "not_found"),
+        ("NoSuchKey", "not_found"),
+        ("File not found", "not_found"),
+        ("There is not enough space on the disk.", "no_space"),
+        ("ENOSPC", "no_space"),
+        ("EISDIR: illegal operation on a directory", "is_a_directory"),
+        ("No such device", "permission_denied"),
+        ("Failure", "permission_denied"),
+        ("", "permission_denied"),
+    ],
+)
+def test_the_words_of_a_failure_are_understood_in_several_languages(words: str, code: str) -> None:
+    for status in (4, 5, 77):
+        assert from_status(StatusReply(status, words)).code == code
+
+
+@pytest.mark.parametrize("status", [3, 8])
+def test_nothing_but_no_such_file_overrules_a_status_that_says_something(status: int) -> None:
+    assert from_status(StatusReply(status, "No such file or directory")).code == "not_found"
+    assert from_status(StatusReply(status, "not found, does not exist")).code != "not_found"
+
+
 @pytest.mark.parametrize("status, code", [(2, "not_found"), (3, "permission_denied"), (8, "unsupported")])
 def test_the_words_of_a_server_count_only_where_its_status_says_nothing(status: int, code: str) -> None:
     assert from_status(StatusReply(status, "quota exceeded: no space, not a directory")).code == code

@@ -11,7 +11,7 @@ from pathlib import Path
 import paramiko
 import pytest
 from paramiko.common import AUTH_FAILED
-from tests.faulty_servers import ClaimsALength, FaultyServer, names
+from tests.faulty_servers import EOF, ClaimsALength, FaultyServer, names, status
 from tests.hostile.servers import (
     MEBIBYTE,
     STRANGER,
@@ -22,7 +22,7 @@ from tests.hostile.servers import (
     session_with,
 )
 
-from iot.sftp.client import ConnectionLost, SFTPError, Unsupported, _paramiko, _session
+from iot.sftp.client import ConnectionLost, SFTPError, TooLarge, Unsupported, _listing, _paramiko, _session
 from iot.sftp.client._packets import ATTR_EXTENDED, Kind, string
 from iot.sftp.client._paramiko import LONGEST_LINE
 
@@ -227,3 +227,50 @@ def test_attributes_that_lie_about_how_many_they_are_are_a_lost_connection(count
     answer = bytes([Kind.ATTRS]) + struct.pack(">II", ATTR_EXTENDED, count) + string(b"a@b")
     with session_with(FaultyServer({Kind.STAT: answer})) as session, pytest.raises(ConnectionLost, match="not SFTP"):
         session.stat("x")
+
+
+def listing_of(count: int) -> bytes:
+    """All names in one packet, as wolfSSH and Erlang's server send them."""
+    return names(*(b"a file with a name of some length %06d" % number for number in range(count)))
+
+
+@pytest.mark.parametrize("count", [3_000, 6_000, 40_000])
+def test_a_folder_that_comes_as_one_packet_is_listed(count: int) -> None:
+    listing = [listing_of(count)]
+    server = FaultyServer({Kind.READDIR: lambda _: listing.pop() if listing else status(EOF)})
+    with session_with(server) as session:
+        assert len(session.list_files("in", timeout=20)) == count
+        assert session.exists(".")
+    assert server.connections == 1
+
+
+def test_a_packet_of_names_that_is_larger_than_the_memory_for_them_is_too_large_and_asked_for_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_listing, "MOST_KEPT", 4 * MEBIBYTE)
+    server = FaultyServer({Kind.READDIR: listing_of(30_000)})
+    with session_with(server) as session:
+        with pytest.raises(TooLarge):
+            session.list_files("in", timeout=20)
+        assert server.requests.count(Kind.OPENDIR) == 1
+        assert session.exists(".")
+
+
+@pytest.mark.parametrize("length", [300_000, 100 * MEBIBYTE, LIES])
+@pytest.mark.parametrize("kind", [Kind.NAME, Kind.DATA, Kind.ATTRS])
+def test_a_long_packet_that_never_comes_is_not_waited_for_and_not_asked_for_again(
+    length: int, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_listing, "MOST_KEPT", MEBIBYTE)
+    monkeypatch.setattr(_session, "ATTEMPTS", 3)
+
+    class Announces(FaultyServer):
+        def reply(self, request: bytes) -> bytes:
+            return (
+                struct.pack(">IB", length, kind) + request[1:5] if request[0] == Kind.STAT else super().reply(request)
+            )
+
+    server = Announces()
+    with session_with(server) as session, pytest.raises((ConnectionLost, TooLarge)):
+        session.stat("x", timeout=20)
+    assert server.requests.count(Kind.STAT) == 1

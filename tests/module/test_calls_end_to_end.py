@@ -77,7 +77,8 @@ def test_a_listing_holds_the_sorted_paths_of_files(edge: LocalEdge, remote: Path
     )
     only = {"path": remote.name, "file_pattern": "b.c"}
     assert edge.invoke("sftp", "list_files", only) == (200, [f"{remote.name}/b.csv"])
-    assert edge.invoke("sftp", "list_files", {"path": f"{remote.name}/nothing"}) == (200, [])
+    assert edge.invoke("sftp", "list_files", {"path": f"{remote.name}/folder"}) == (200, [])
+    assert refusal(edge, "list_files", {"path": f"{remote.name}/nothing"})[:2] == (404, "not_found")
 
 
 def test_a_file_is_moved_over_another_and_deleted(edge: LocalEdge, remote: Path) -> None:
