@@ -119,6 +119,10 @@ class FaultyServer(paramiko.ServerInterface):
             for thread in self._threads:
                 thread.join()
 
+    def be_honest(self) -> None:
+        """Answer with the truth from now on."""
+        self._answers = {}
+
     def speak(self, version: int) -> None:
         """Be a server of another version of SFTP from now on."""
         self._version = struct.pack(">IBI", 5, Kind.VERSION, version)
@@ -221,7 +225,9 @@ class FaultyServer(paramiko.ServerInterface):
                 flags = fields.uint32()
                 if not flags & OpenFlag.CREATE and path not in self.files:
                     return status(NO_SUCH_FILE)
-                if flags & OpenFlag.TRUNCATE:
+                if flags & OpenFlag.EXCLUSIVE and path in self.files:
+                    return status(FAILURE)
+                if flags & OpenFlag.TRUNCATE or (flags & OpenFlag.CREATE and path not in self.files):
                     self.files[path] = bytearray()
                 return self._handle(path)
             case Kind.OPENDIR:

@@ -274,7 +274,7 @@ def test_the_client_shows_no_password(
         with server.running() as port:
             for password in (PASSWORD, wrong):
                 use(search, type(server).__name__, ServerSettings("127.0.0.1", port, "d", Secret(password)), tmp_path)
-    assert codes["right"] == codes["file"] == codes["variable"] == ["not_found"] * 3
+    assert codes["right"] == codes["file"] == codes["variable"] == ["not_found"] * 4
     assert set(codes["wrong"]) == {"authentication_failed"}
     assert set(codes["dead"]) == {"unreachable"}
     assert set(codes["mismatch"]) == {"host_key_mismatch"}
@@ -303,8 +303,8 @@ def test_the_client_shows_no_private_key_and_no_passphrase(
         return use(search, place, settings_of(key_server, private_key=key, passphrase=secret), tmp_path)
 
     for name, text in (("plain", plain), ("pem", pem)):
-        assert codes_of(name, Secret(text)) == codes_of(name, Secret.from_file(keys / name)) == ["not_found"] * 3
-    assert codes_of("encrypted", Secret(encrypted), passphrase) == ["not_found"] * 3
+        assert codes_of(name, Secret(text)) == codes_of(name, Secret.from_file(keys / name)) == ["not_found"] * 4
+    assert codes_of("encrypted", Secret(encrypted), passphrase) == ["not_found"] * 4
     refused = {
         "wrong passphrase": codes_of("wrong passphrase", Secret(encrypted), wrong),
         "no passphrase": codes_of("no passphrase", Secret(encrypted)),

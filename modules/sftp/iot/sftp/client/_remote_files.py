@@ -5,6 +5,7 @@ Section numbers are those of draft-ietf-secsh-filexfer-02.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import stat
 import struct
@@ -18,6 +19,7 @@ from iot.sftp.client._errors import (
     ConnectionLost,
     DeadlineExceeded,
     EndOfFile,
+    HandleInUse,
     IsADirectory,
     NoSpace,
     NotADirectory,
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._connection import Connection
     from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._open_files import Place
+    from iot.sftp.client._server_traits import ServerTraits
+
+logger = logging.getLogger(__name__)
 
 POSIX_RENAME = "posix-rename@openssh.com"
 FSYNC = "fsync@openssh.com"
@@ -77,6 +82,10 @@ class RemoteFiles:
     def patient(self) -> RemoteFiles:
         """Return the same files for the last step, which may end when the caller cancels the call meanwhile."""
         return RemoteFiles(self._connection, self._channel, self.deadline.patient())
+
+    def within(self, seconds: float) -> RemoteFiles:
+        """Return the same files for a part of the call, which may take so many seconds at most."""
+        return RemoteFiles(self._connection, self._channel, self.deadline.within(seconds))
 
     def offers(self, extension: str) -> bool:
         """Tell whether the server announced an extension."""
@@ -257,27 +266,15 @@ class RemoteFiles:
         fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
         return self._handle(Kind.OPEN, path, fields, needs=posixpath.dirname(path) or "." if creates else path)
 
-    def attributes_at_end(self, asked: Future[Reply] | None, handle: bytes, path: str) -> Attributes:
-        """Return what the server tells of an open file (section 6.8), or of its path where it does not tell the size.
-
-        Parameters:
-            asked: the answer to FSTAT, if that was asked already.
-            handle: of the file.
-            path: of the file.
-
-        Raises:
-            Unsupported: it tells the size of neither, so that no transfer can be checked.
-        """
-        asked = asked or self.send(Kind.FSTAT, string(handle))
-        with suppress(Unsupported):
-            attributes = self.wait(asked, path, Kind.ATTRS).attributes()
-            if attributes.size is not None:
-                return attributes
-        attributes = self.stat(path)
-        if attributes.size is None:
-            message = "the server does not tell the size of the file, so that the transfer cannot be checked"
-            raise Unsupported(message, path=path)
-        return attributes
+    def told(self, asked: Future[Reply], path: str) -> Attributes | None:
+        """Return the attributes in an answer; `None` where the server refuses them, with whatever status."""
+        try:
+            return self.wait(asked, path, Kind.ATTRS).attributes()
+        except (ConnectionLost, DeadlineExceeded, HandleInUse):
+            raise
+        except SFTPError as error:
+            logger.debug("The server does not tell of %r: %s", path, error.message)
+            return None
 
     def is_directory(self, asked: Future[Reply], path: str) -> bool:
         """Tell whether the answer to STAT is that of a directory, or a path can be listed, where there is none.
@@ -364,9 +361,9 @@ class RemoteFiles:
             raise
 
     @property
-    def takes_parts_in_any_order(self) -> bool:
-        """Whether several handles may write one file at once: with OpenSSH they may, with object stores not."""
-        return "OpenSSH" in self._connection.info.server and self.offers(FSYNC)
+    def traits(self) -> ServerTraits:
+        """What is known of the server beyond what its protocol promises."""
+        return self._connection.traits
 
     def run(self, command: str) -> bytes:
         """Return what a command says on the server; nothing where it lets nobody run one."""
