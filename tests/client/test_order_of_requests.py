@@ -247,17 +247,89 @@ def test_a_time_that_an_open_file_and_its_path_have_in_different_ways_is_no_chan
     assert (tmp_path / "dest").stat().st_mtime == 1_700_000_000
 
 
-def test_a_time_that_changes_while_a_file_is_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1000, len(NEW)])
+def test_a_file_of_which_only_the_time_changes_while_it_is_read_is_read_again_and_compared(
+    tmp_path: Path, size: int
+) -> None:
+    """rclone's cache writes a file back some seconds after its upload, and its time settles then."""
     times = iter(range(1_700_000_000, 1_700_000_100))
 
     def later(_: Reader) -> bytes:
-        return timed(len(NEW), next(times))
+        return timed(size, next(times))
 
     server = FaultyServer({Kind.STAT: later, Kind.FSTAT: later})
-    server.files["source"] = bytearray(NEW)
-    with session_at(server) as session, pytest.raises(TransferIncomplete, match="time has changed"):
+    server.files["source"] = bytearray(NEW[:size])
+    with session_at(server) as session:
+        session.download_file("source", str(tmp_path / "dest"), timeout=20)
+    assert (tmp_path / "dest").read_bytes() == NEW[:size]
+    assert (tmp_path / "dest").stat().st_mtime == 1_700_000_000
+
+
+@pytest.mark.parametrize("size", [1000, len(NEW)])
+def test_a_file_that_is_written_all_the_time_while_it_is_read_is_incomplete(tmp_path: Path, size: int) -> None:
+    times = iter(range(1_700_000_000, 1_700_000_100))
+
+    def written(_: Reader) -> bytes:
+        content = server.files["source"]
+        content[size // 2] = (content[size // 2] + 1) % 256
+        return timed(size, next(times))
+
+    server = FaultyServer({Kind.STAT: written, Kind.FSTAT: written})
+    server.files["source"] = bytearray(NEW[:size])
+    with session_at(server) as session, pytest.raises(TransferIncomplete, match="written while it was read"):
         session.download_file("source", str(tmp_path / "dest"), timeout=20)
     assert not (tmp_path / "dest").exists()
+
+
+@pytest.mark.parametrize("by_path", [True, False])
+def test_times_are_set_by_path_where_they_cannot_be_set_of_an_open_file(tmp_path: Path, by_path: bool) -> None:
+    said: list[str] = []
+
+    def set_by_path(fields: Reader) -> bytes:
+        said.append(fields.string().decode())
+        return status(0 if by_path else FAILURE)
+
+    server = FaultyServer({Kind.FSETSTAT: status(2), Kind.SETSTAT: set_by_path})
+    (tmp_path / "source").write_bytes(b"x")
+    with session_at(server) as session:
+        for _ in range(2):
+            session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+    assert len(said) == (2 if by_path else 1)
+    assert all(path.startswith(".iot-sftp-") for path in said)
+
+
+class LetsNobodyReadBack(FaultyServer):
+    """Answers a READ of a file that is open for both with OK, as rclone does; breaks the first upload in its middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broke = False
+        self._both: set[bytes] = set()
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        packet = fields.rest()
+        request = Reader(packet)
+        first = request.string() if packet else b""
+        if kind == Kind.READ and first in self._both:
+            return status(0)
+        if kind == Kind.WRITE and request.uint64() > 200_000 and not self.broke:
+            self.broke = True
+            self.transports[-1].close()
+            raise EOFError
+        answer = super().truth(kind, Reader(packet))
+        if kind == Kind.OPEN and request.uint32() & 3 == 3:
+            self._both.add(Reader(answer[1:]).string())
+        return answer
+
+
+def test_a_server_that_lets_nobody_read_back_gets_the_whole_file_anew(tmp_path: Path) -> None:
+    server = LetsNobodyReadBack()
+    (tmp_path / "source").write_bytes(NEW)
+    with session_at(server, tmp_path / "state") as session:
+        result = session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+    assert (result.attempts, result.resumed) == (2, 0)
+    assert bytes(server.files["dest"]) == NEW
+    assert list(server.files) == ["dest"]
 
 
 def test_a_file_that_changes_once_while_it_is_read_is_read_again(tmp_path: Path) -> None:
