@@ -29,6 +29,7 @@ from iot.sftp.client._errors import (
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
+    ServerBusy,
     SFTPError,
     Unreachable,
     Unsupported,
@@ -36,7 +37,7 @@ from iot.sftp.client._errors import (
     printable,
 )
 from iot.sftp.client._packets import Kind, string
-from iot.sftp.client._paramiko import NoGreetingError, RefusedKeyError, Transport, divert
+from iot.sftp.client._paramiko import ReasonError, Transport, divert
 from iot.sftp.client._pysftp import pysftp
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # AES-GCM first: fastest, and authenticated in one pass. CBC, 3DES and MACs on MD5 or cut short are not offered.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+CIPHERS = (
+    "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com",
+    "aes128-ctr", "aes192-ctr", "aes256-ctr",
+)  # fmt: skip
 MACS = (
     "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512", "hmac-sha1",
 )  # fmt: skip
@@ -369,9 +373,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         transport = Transport(sock)
         self._transport = transport
         transport.policy, transport.credentials, transport.deadline = self._policy, self._credentials, self._deadline
-        options = transport.get_security_options()
-        options.ciphers, options.digests = CIPHERS, MACS
-        options.key_types = self._policy.wanted_types(options.key_types)
+        transport.offer(CIPHERS, MACS)
 
     def _set_authentication(self, *_: Any) -> None:
         """Take the place of pysftp's: `Transport.connect` logs in."""
@@ -437,10 +439,8 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _reason(self, error: BaseException) -> SFTPError:
         """Name what ended the connection: a key that was refused in paramiko's thread comes before what others saw."""
         for cause in (error, getattr(self._transport, "saved_exception", None), error.__context__):
-            if isinstance(cause, RefusedKeyError):
+            if isinstance(cause, ReasonError):
                 return cause.reason
-            if isinstance(cause, NoGreetingError):
-                return Unsupported(str(cause))
         return from_lower_layer(error)
 
     def _connect_reason(self, error: BaseException, deadline: Deadline) -> SFTPError:
@@ -449,15 +449,16 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             return self._failure  # somebody has closed it meanwhile
         named, transport = self._reason(error), self._transport
         ours = isinstance(error, SFTPError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
-        if transport is None or ours or isinstance(named, HostKeyMismatch):
+        clear = isinstance(named, HostKeyMismatch | ServerBusy) or isinstance(error, ReasonError)
+        if transport is None or ours or clear:
             return named
         if deadline.remaining() == 0.0:
             return Unreachable(f"the server did not let us in within {self._limits.connect:g} s")
         if transport.initial_kex_done or isinstance(named, Unsupported):
             return named
-        if transport.farewell:
-            return ConnectionLost(f"the server ended the connection and said: {transport.farewell}")
-        return ConnectionLost("the server closed the connection before it had shown its key: is this an SSH server?")
+        return transport.parting() or ConnectionLost(
+            "the server closed the connection before it had shown its key: is this an SSH server?"
+        )
 
 
 def _words_of(channel: paramiko.Channel, command: str) -> bytes:

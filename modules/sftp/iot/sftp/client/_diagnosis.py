@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import paramiko
-from paramiko.ssh_exception import IncompatiblePeer
 
 from iot.sftp.client import _login_pauses as login_pauses
 from iot.sftp.client._connection import CIPHERS, MACS
-from iot.sftp.client._credentials import Credentials, authenticate
+from iot.sftp.client._credentials import Credentials
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._dial import dial, look_up
 from iot.sftp.client._errors import (
@@ -29,7 +28,7 @@ from iot.sftp.client._errors import (
     printable,
 )
 from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._paramiko import RefusedKeyError, Transport
+from iot.sftp.client._paramiko import ReasonError, RefusedKeyError, Transport
 from iot.sftp.client._remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
 
@@ -62,7 +61,8 @@ ADVICE = {
     "tcp": "Check host and port, that the SSH server runs, and that no firewall on the way blocks the port",
     "ssh_version": "Check that an SSH server listens on this port. One that hangs up at once may have banned this "
     "address after failed logins, or have too many sessions: ask its administrator",
-    "algorithms": "Ask the server's administrator to update the server: what it offers is no longer safe",
+    "algorithms": "Ask the server's administrator to allow one of the algorithms that this client has. A server that "
+    "offers only old ones needs an update",
     "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line (a module's "
     'test_connection does so, with "learn": true)',
     "authentication": "Check user, password or key; the server's own log tells the reason that it does not tell us",
@@ -199,9 +199,9 @@ class _Diagnosis:
                 self._refused = self._refused or error.reason
                 if not self._policy.pass_over():
                     return "both sides have algorithms in common", ""
-            except IncompatiblePeer as error:
-                if self._refused is None:
-                    raise from_lower_layer(error) from error
+            except ReasonError as error:
+                if self._refused is None or not isinstance(error.reason, Unsupported):
+                    raise error.reason from error
                 return "both sides have algorithms in common", ""
             except (paramiko.SSHException, OSError, EOFError) as error:
                 said = self._transport.farewell if self._transport is not None else None
@@ -216,9 +216,7 @@ class _Diagnosis:
         limit = self._limit()
         transport = self._transport = Transport(self._socket or self._dialled())
         transport.policy, transport.deadline = self._policy, limit
-        options = transport.get_security_options()
-        options.ciphers, options.digests = CIPHERS, MACS
-        options.key_types = self._policy.wanted_types(options.key_types)
+        transport.offer(CIPHERS, MACS)
         transport.banner_timeout = transport.handshake_timeout = limit.remaining()
         transport.start_client(timeout=limit.remaining())
         if not transport.initial_kex_done:
@@ -241,12 +239,8 @@ class _Diagnosis:
         assert transport is not None  # noqa: S101 - a step before has set it
         credentials = Credentials.read(self._settings)
         login_pauses.check(credentials.identity)
-        with login_pauses.login(credentials.identity, limit):
-            transport.auth_timeout = limit.remaining()
-            try:
-                authenticate(transport, credentials)
-            except paramiko.SSHException as error:
-                raise transport.login_reason(error) from error
+        transport.deadline = limit
+        transport.log_in(credentials)
         self._hang_up()  # some servers let a user in once at a time
         used = [name for name, secret in (("a key", credentials.keys), ("a password", credentials.password)) if secret]
         return f"{self._settings.user} is let in with {' or '.join(used)}", ""

@@ -19,6 +19,7 @@
      ├─ NotConfigured         503  not_configured
      ├─ Unreachable           503  unreachable
      ├─ ConnectionLost        503  connection_lost
+     │   └─ ServerBusy        (the server turns connections away for now)
      ├─ DeadlineExceeded      504  deadline_exceeded
      │   └─ Cancelled         (the caller itself ended the call)
      └─ NoSpace               507  no_space
@@ -193,6 +194,10 @@ class ConnectionLost(SFTPError):
     code, status = "connection_lost", 503
 
 
+class ServerBusy(ConnectionLost):
+    """The server turns new connections away for now, and says so: it is asked again, within the deadline."""
+
+
 class DeadlineExceeded(SFTPError):
     """The time that the caller gave ran out."""
 
@@ -309,11 +314,11 @@ LOWER_LAYER_REASONS: tuple[tuple[type[BaseException], type[SFTPError], str], ...
     (PartialAuthentication, AuthenticationFailed, "the server wants a further credential after this one"),
     (UnableToAuthenticate, AuthenticationFailed, "the server refused the credential"),
     (paramiko.AuthenticationException, AuthenticationFailed, "the server refused the credential"),
-    (UnknownKeyType, AuthenticationFailed, "the private key is of a type that is not accepted any more"),
+    (UnknownKeyType, AuthenticationFailed, "the private key is of a type that cannot be used"),
     (BadHostKeyException, HostKeyMismatch, "the server's key is not the known one"),
     (BERException, AuthenticationFailed, "the private key is not readable"),
     (InvalidHostKey, HostKeyMismatch, "a host key is not readable"),
-    (IncompatiblePeer, Unsupported, "the server offers only algorithms that are no longer accepted"),
+    (IncompatiblePeer, Unsupported, "the server and this client have no algorithm in common"),
     (paramiko.ChannelException, Unsupported, "the server refused to open a channel for SFTP"),
     (MessageOrderError, ConnectionLost, "the server broke the order of the key exchange"),
     (paramiko.ProxyCommandFailure, Unreachable, "the proxy command failed"),
