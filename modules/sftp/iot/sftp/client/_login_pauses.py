@@ -4,8 +4,8 @@ The same credentials wait for a pause that doubles with each refusal, in this pr
 uses them. Until they have been accepted once, they are tried by one session at a time. Other credentials, a rotated
 secret for instance, are tried at once. Credentials are kept as keyed hashes only.
 
-Some servers hang up on a wrong password without a word. A link that breaks at that moment looks the same, so that only
-several such ends in a row are taken for a refusal; more of them where the credentials are known to be right.
+Some servers hang up without a word where a password is wrong. A link that breaks at that moment looks the same, so
+that only several such ends in a row are taken for a refusal; more where the credentials are known to be right.
 """
 
 from __future__ import annotations
