@@ -272,9 +272,11 @@ def test_an_authority_of_a_host_is_one_on_every_port_of_it(
     believed = tmp_path / "believed"
     pattern = str(paramiko.HostKeys.hash_host("127.0.0.1")) if name == "hashed" else name
     believed.write_text(f"@cert-authority {pattern} {public(authority)}\n")
-    with openssh(plain_base, certified(plain_base, authority, "-n", "127.0.0.1")) as server:
-        with session_of(server, known_hosts_files=(believed,)) as session:
-            assert session.exists(".")
+    with (
+        openssh(plain_base, certified(plain_base, authority, "-n", "127.0.0.1")) as server,
+        session_of(server, known_hosts_files=(believed,)) as session,
+    ):
+        assert session.exists(".")
     with (
         openssh(plain_base, port=server.port),
         session_of(server, known_hosts_files=(believed,)) as session,
@@ -373,7 +375,6 @@ def test_a_certificate_is_checked_again_at_a_rekey(tmp_path: Path, authority: Pa
                 believed.write_text(later)
                 with pytest.raises(HostKeyMismatch):
                     session.download_file("large", str(tmp_path / "never"))
-            (tmp_path / "new").unlink()
             assert not known.exists()
         assert not (tmp_path / "never").exists()
 

@@ -178,8 +178,8 @@ class HostKeyPolicy:
             return False
         expected = ", ".join(fingerprint(text) for text in sorted(authorities))
         message = (
-            f"{self.name} shows the key {key.fingerprint} {refusal}. Nothing was sent to it: where an authority is known "
-            f"({expected}), no key is trusted on first use. Ask the server's administrator for a valid host "
+            f"{self.name} shows the key {key.fingerprint} {refusal}. Nothing was sent to it: where an authority is "
+            f"known ({expected}), no key is trusted on first use. Ask the server's administrator for a valid host "
             "certificate; or list the key in known_hosts, once it is confirmed"
         )
         raise HostKeyMismatch(message)
