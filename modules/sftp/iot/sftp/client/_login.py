@@ -93,12 +93,19 @@ class _Login:
         self._password = credentials.password or ""
         self._prompt = ""  # what the password was the answer to
         self._password_is_sent = self._password_is_accepted = False
-        self._ways = [way for key in credentials.keys for way in self._ways_of(key)]
+        self._ways: list[_Way] = []
+        last: list[_Way] = []
+        for key in credentials.keys:
+            best, *others = self._ways_of(key)
+            self._ways.append(best)
+            # OpenSSH before 9.6 says that it takes what its configuration forbids: the other kind comes last then.
+            (self._ways if exchange.signature_algorithms is None else last).extend(others)
         if credentials.password is not None:
             self._ways += [
                 _Way(PASSWORD, "the password", self._send_password, "password"),
                 _Way(KEYBOARD, "the password", self._answer_prompts, "password"),
             ]
+        self._ways += last
 
     def run(self) -> None:
         """Offer one after the other until the server lets us in; see `authenticate`."""
@@ -139,11 +146,9 @@ class _Login:
             blob, kind = key.public_blob.key_blob, key.public_blob.key_type
         suffix = CERTIFICATE_SUFFIX if kind.endswith(CERTIFICATE_SUFFIX) else ""
         shown = "the certificate" if suffix else "the private key"
-        # A server that does not say what it takes may know either of RSA's; one that says so is offered the best.
         told = self._exchange.signature_algorithms
-        known = [name for name in RSA_SIGNATURES if told is None or name in told]
-        algorithms = [name + suffix for name in known[: None if told is None else 1]] if "rsa" in kind else [kind]
-        for algorithm in algorithms or [RSA_SIGNATURES[0] + suffix]:
+        known = [name for name in RSA_SIGNATURES if told is None or name in told] or RSA_SIGNATURES
+        for algorithm in [name + suffix for name in known] if "rsa" in kind else [kind]:
             yield _Way(PUBLIC_KEY, shown, lambda algorithm=algorithm: self._sign(key, blob, algorithm), algorithm)  # type: ignore[misc] # what the loop has now
 
     def _sign(self, key: paramiko.PKey, blob: bytes, algorithm: str) -> Answer:
