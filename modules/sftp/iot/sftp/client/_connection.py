@@ -453,7 +453,8 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         if transport is None or ours or clear:
             return named
         if deadline.remaining() == 0.0:
-            return Unreachable(f"the server did not let us in within {self._limits.connect:g} s")
+            said = f" (it said {transport.words!r})" if transport.words else ""
+            return Unreachable(f"the server did not let us in within {self._limits.connect:g} s{said}")
         if transport.initial_kex_done or isinstance(named, Unsupported):
             return named
         return transport.parting() or ConnectionLost(

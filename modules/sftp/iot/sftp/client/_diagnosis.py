@@ -28,7 +28,7 @@ from iot.sftp.client._errors import (
     printable,
 )
 from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._paramiko import ReasonError, RefusedKeyError, Transport
+from iot.sftp.client._paramiko import ReasonError, RefusedKeyError, Transport, no_greeting
 from iot.sftp.client._remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
 
@@ -60,7 +60,7 @@ ADVICE = {
     "dns": "Check the name for a mistyped letter, and the DNS servers of this machine: getent hosts NAME",
     "tcp": "Check host and port, that the SSH server runs, and that no firewall on the way blocks the port",
     "ssh_version": "Check that an SSH server listens on this port. One that hangs up at once may have banned this "
-    "address after failed logins, or have too many sessions: ask its administrator",
+    "address after failed logins, or have too many sessions: wait some minutes, or ask its administrator",
     "algorithms": "Ask the server's administrator to allow one of the algorithms that this client has. A server that "
     "offers only old ones needs an update",
     "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line (a module's "
@@ -188,7 +188,7 @@ class _Diagnosis:
             if not peeked or time.monotonic() - started > LATE:
                 break
             time.sleep(GLANCE)
-        raise _no_ssh(said)
+        raise no_greeting(said.splitlines(), _why_no_more(connection, len(said)))
 
     def _exchange_keys(self) -> tuple[str, str]:
         """Agree on algorithms and see the key; where a pinned fingerprint is not its, ask for keys of other types."""
@@ -204,9 +204,8 @@ class _Diagnosis:
                     raise error.reason from error
                 return "both sides have algorithms in common", ""
             except (paramiko.SSHException, OSError, EOFError) as error:
-                said = self._transport.farewell if self._transport is not None else None
-                message = f"the server ended the key exchange{f' and said: {said}' if said else ''}"
-                raise ConnectionLost(message) from error
+                parting = self._transport.parting() if self._transport is not None else None
+                raise parting or ConnectionLost("the server ended the key exchange") from error
             else:
                 self._refused = None
                 return found, ""
@@ -330,10 +329,14 @@ def _version(line: bytes) -> tuple[str, str]:
     return shown, ""
 
 
-def _no_ssh(said: bytes) -> SFTPError:
-    if said:
-        return Unsupported(f"this is no SSH server, it says {printable(said.decode('utf-8', 'replace'), 60)!r}")
-    return ConnectionLost("the server accepts the connection and says nothing, or hangs up at once")
+def _why_no_more(connection: socket.socket, said: int) -> Exception:
+    """Take what was said, and return whether the server has hung up after it or is silent."""
+    try:
+        connection.settimeout(GLANCE)
+        connection.recv(said, socket.MSG_WAITALL)
+        return EOFError() if not connection.recv(1) else TimeoutError()
+    except OSError as error:
+        return error
 
 
 def _milliseconds(seconds: float) -> str:

@@ -582,6 +582,7 @@ class Transport(paramiko.Transport):
             packetizer_class=packetizer_class(),
         )
         self.set_log_channel("iot.sftp.client.ssh")
+        self._words: list[bytes] = []  # what the server has said before its greeting
         self._offered: dict[str, list[str]] = {}  # the server's algorithms
         self.login = LoginAnswers(self)
         self.auth_handler = self.login  # type: ignore[assignment] # what paramiko asks of it, it has
@@ -633,6 +634,11 @@ class Transport(paramiko.Transport):
             error = unreadable
         self._ended_by = error
 
+    @property
+    def words(self) -> str:
+        """What the server has said before its greeting, as far as it is text."""
+        return readable(self._words)
+
     def parting(self) -> ConnectionLost | None:
         """Return what a server said that has ended the connection, if it did."""
         if self.farewell is None:
@@ -643,13 +649,13 @@ class Transport(paramiko.Transport):
 
     def _check_banner(self) -> None:
         """Read lines up to the greeting (RFC 4253, section 4.2). A server that is busy says so there, and hangs up."""
-        words: list[bytes] = []
+        words = self._words
         packetizer: BoundedPacketizer = self.packetizer  # type: ignore[assignment] # the constructor has chosen it
         while len(words) < MOST_LINES:
             try:
                 line = packetizer.greeting_line(self.banner_timeout)
             except (EOFError, OSError) as error:
-                raise ReasonError(no_greeting(words, error)) from error
+                raise ReasonError(no_greeting(words, TimeoutError() if packetizer.closed else error)) from error
             if line.startswith(b"SSH-"):
                 self.remote_version = line.decode()
                 if line.startswith((b"SSH-2.0-", b"SSH-1.99-")):
@@ -726,10 +732,8 @@ class Transport(paramiko.Transport):
 
 def no_greeting(words: Sequence[bytes], error: Exception) -> SFTPError:
     """Name why there is no greeting, with what the server said in its place. What is no text is left out."""
-    texts = (word.decode("utf-8", "replace").replace("\t", " ").strip() for word in words)
-    said = " ".join(text for text in texts if text and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text)
-    shown = printable(said, LONGEST_WORDS)
-    other = next((kind for start, kind in ON_OTHER_PORTS.items() if said.startswith(start)), None)
+    shown = readable(words)
+    other = next((kind for start, kind in ON_OTHER_PORTS.items() if shown.startswith(start)), None)
     if other is not None:
         return ConnectionLost(f"this is {other}, not an SSH server (it said {shown!r}): check host and port")
     if isinstance(error, TimeoutError):
@@ -740,6 +744,13 @@ def no_greeting(words: Sequence[bytes], error: Exception) -> SFTPError:
     if words:
         return ConnectionLost("what the server sent in place of an SSH greeting is no text: is this an SSH server?")
     return ConnectionLost("the server hung up before its SSH greeting: is this an SSH server, and does it let us in?")
+
+
+def readable(words: Sequence[bytes]) -> str:
+    """Return the lines that are text, cut to what a message may hold."""
+    texts = (word.decode("utf-8", "replace").replace("\t", " ").strip() for word in words)
+    said = (text for text in texts if text and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text)
+    return printable(" ".join(said), LONGEST_WORDS)
 
 
 def incompatible(what: str, offered: Iterable[str], spoken: Iterable[str]) -> str:
