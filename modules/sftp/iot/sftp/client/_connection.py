@@ -64,6 +64,7 @@ MIXES_UP_CHANNELS = "mod_sftp"
 
 TRANSFER_CHANNELS = 8  # OpenSSH grants ten a connection: one is for quick calls, one for a command
 LONGEST_WORDS = 4096  # bytes of what a command may say
+COMMAND_STALLS = 4  # times the stall limit that a command may take; half of a call's time at most
 LONGEST_RECORD = 1000  # characters of what paramiko has to say in a log
 
 
@@ -167,6 +168,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._channels: list[SFTPChannel] = []
         self._transfers: dict[SFTPChannel, int] = {}  # transfers on each channel that is for them
         self._openings = 0
+        self._command_hung = False
         self._last_activity = time.monotonic()
         self._failure: SFTPError | None = None
         self._transport = None
@@ -262,7 +264,14 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             yield None if channel in used or channel is self._quick else channel
 
     def run(self, command: str, deadline: Deadline) -> bytes:
-        """Return what a command says on the server, a few lines at most; nothing where it lets nobody run one."""
+        """Return what a command says on the server, a few lines at most.
+
+        Nothing where the server lets nobody run one, or where a command has not ended in time: whoever asks has
+        another way.
+        """
+        if self._command_hung:
+            return b""
+        end = time.monotonic() + min(COMMAND_STALLS * self._limits.stall, deadline.remaining() / 2)
         said: Future[bytes] = Future()
         ended = threading.Event()
 
@@ -282,9 +291,13 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             asked = time.monotonic()
             while True:
                 try:
-                    return said.result(deadline.wait_at_most(GLANCE))
+                    return said.result(deadline.wait_at_most(min(GLANCE, max(end - time.monotonic(), 0.0))))
                 except (FutureTimeoutError, TimeoutError):
                     deadline.check()
+                if time.monotonic() >= end:
+                    logger.info("A command on the server does not end: it is given up, and no other one is run")
+                    self._command_hung = True
+                    return b""
                 if time.monotonic() - asked >= self._limits.stall / 2:
                     # A command may take its time, but the server is there.
                     self.wait(self._quick.request(Kind.REALPATH, string(b".")), deadline)
@@ -463,12 +476,14 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
 
 def _words_of(channel: paramiko.Channel, command: str) -> bytes:
-    """Return what a command says, from its beginning; what is too long for an answer is dropped as it comes."""
+    """Return what a command says, until it ends or has said too much for an answer."""
     said = bytearray()
     ended = threading.Event()
 
     def take(data: bytes | memoryview) -> None:
         said.extend(data[: LONGEST_WORDS - len(said)])
+        if len(said) >= LONGEST_WORDS:
+            ended.set()
 
     divert(channel, take, ended.set)
     channel.exec_command(command)
