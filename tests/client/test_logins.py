@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -433,6 +434,31 @@ def test_messages_that_come_between_do_not_disturb_a_login(extra: bytes) -> None
     """EXT_INFO may come just before the success (RFC 8308, section 2.4); 192 is OpenSSH's ping."""
     with Answers(extra).running() as port, session_with(port) as session:
         assert not session.exists("x")
+
+
+@pytest.mark.parametrize("count", [2, 2**32 - 1])
+def test_extensions_that_are_fewer_than_the_server_says_end_the_connection(count: int) -> None:
+    with Answers(b"\7" + struct.pack(">I", count) + string(b"a") * 2).running() as port, session_with(port) as session:
+        started = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            session.connect()
+        assert time.monotonic() - started < 3
+
+
+def test_a_server_that_hangs_up_when_it_refuses_the_first_credential_is_not_asked_again(tmp_path: Path) -> None:
+    class RefusesKeysAndHangsUp(FaultyServer):
+        def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+            del username, key
+            transport: Any = self.transports[-1]
+            transport.active = False
+            return AUTH_FAILED
+
+        def get_allowed_auths(self, username: str) -> str:
+            del username
+            return "publickey,password"
+
+    key = private_key(paramiko.ECDSAKey.generate(), tmp_path / "key")
+    assert "refused the private key" in refusal_of(RefusesKeysAndHangsUp(), private_key=key)
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------

@@ -58,6 +58,9 @@ def test_the_parts_of_paramiko_are_where_we_override_them() -> None:
     transport = paramiko.Transport
     assert list(inspect.signature(transport._verify_key).parameters) == ["self", "host_key", "sig"]  # type: ignore[attr-defined]
     assert list(inspect.signature(transport._parse_disconnect).parameters) == ["self", "m"]  # type: ignore[attr-defined]
+    assert list(inspect.signature(transport._parse_ext_info).parameters) == ["self", "msg"]  # type: ignore[attr-defined]
+    assert "self.server_extensions = extensions" in inspect.getsource(transport._parse_ext_info)  # type: ignore[attr-defined]
+    assert "MSG_EXT_INFO: self._parse_ext_info" in inspect.getsource(transport.__init__)
     assert "self.saved_exception" in inspect.getsource(transport)
     assert "self._verify_key" not in inspect.getsource(transport), "who calls it now?"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
-from iot.sftp.client._errors import AuthenticationFailed, ConnectionLost, printable
+from iot.sftp.client._errors import AuthenticationFailed, ConnectionLost, ServerBusy, printable
 from iot.sftp.client._packets import Reader, string
 
 if TYPE_CHECKING:
@@ -115,7 +115,13 @@ class _Login:
         refused: list[str] = []
         while way := self._next(methods):
             self._ways.remove(way)
-            kind, fields = way.try_it()
+            try:
+                kind, fields = way.try_it()
+            except ConnectionLost as error:
+                if not refused or isinstance(error, ServerBusy):
+                    raise
+                # Some hang up with a refusal, before the next credential is there
+                raise self._refusal(methods or [], accepted, refused) from error
             if kind == USERAUTH_SUCCESS:
                 return
             methods, partial = _failure(kind, fields)

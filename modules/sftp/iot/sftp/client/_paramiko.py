@@ -7,10 +7,10 @@ pipes) and hands each packet from one thread to another. Here, for AES-GCM and C
   diverted the channel, in paramiko's own thread.
 - What is sent is put together in one buffer, encrypted into another, and goes to the socket from there.
 
-Every other cipher, and every message that is not channel data, takes paramiko's own way.
+Every other cipher, and with AES-GCM every message that is not channel data, takes paramiko's own way.
 
 This file is the only one that reaches into paramiko's private parts: `_check_banner`, `_verify_key`,
-`_parse_disconnect`, `_parse_kex_init`, `_really_parse_kex_init`, `_send_kex_init`, `_send_message`,
+`_parse_disconnect`, `_parse_ext_info`, `_parse_kex_init`, `_really_parse_kex_init`, `_send_kex_init`, `_send_message`,
 `_send_user_message`, `_cipher_info`, `_kex_info`, `_preferred_kex`, `auth_handler` with its `_handler_table`,
 `clear_to_send` and its lock of `Transport`, `_wait_for_send_window` and `_check_add_window` of `Channel`, its
 `in_buffer` and `in_stderr_buffer`, and of `Packetizer` `_read_timeout` and the attributes below that begin with
@@ -724,6 +724,17 @@ class Transport(paramiko.Transport):
             self._caller.run(self.policy.check, key, certificate)
         except HostKeyMismatch as reason:
             raise RefusedKeyError(reason) from None
+
+    def _parse_ext_info(self, msg: paramiko.Message) -> None:
+        """Take the server's extensions (RFC 8308); paramiko would count up to what it says that there are."""
+        fields, told = Reader(msg.asbytes()), {}
+        try:
+            for _ in range(fields.uint32()):
+                name = fields.string().decode("utf-8", "replace")
+                told[name] = fields.string()
+        except ConnectionLost as error:
+            raise SSHException(error.message) from None
+        self.server_extensions = told
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()
