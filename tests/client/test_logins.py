@@ -14,6 +14,8 @@ from typing import Any
 import asyncssh
 import paramiko
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from paramiko.common import AUTH_FAILED, AUTH_PARTIALLY_SUCCESSFUL, AUTH_SUCCESSFUL
 from paramiko.server import InteractiveQuery
 from tests.clients import session_of
@@ -25,12 +27,17 @@ from iot.sftp.client import (
     ConnectionLost,
     Secret,
     ServerSettings,
+    SFTPError,
     SFTPSession,
     TimeLimits,
     _login_pauses,
     diagnose,
 )
+from iot.sftp.client._credentials import Credentials
+from iot.sftp.client._login import authenticate
 from iot.sftp.client._packets import string
+
+KEY = paramiko.ECDSAKey.generate()
 
 
 @contextmanager
@@ -459,6 +466,64 @@ def test_a_server_that_hangs_up_when_it_refuses_the_first_credential_is_not_aske
 
     key = private_key(paramiko.ECDSAKey.generate(), tmp_path / "key")
     assert "refused the private key" in refusal_of(RefusesKeysAndHangsUp(), private_key=key)
+
+
+class Script:
+    """The server's side of a login, as messages: what it answers, one after the other, and then the end."""
+
+    session_id = b"session"
+    signature_algorithms: tuple[str, ...] | None = None
+    banner = ""
+
+    def __init__(self, answers: list[tuple[int, bytes]]) -> None:
+        self._answers = iter(answers)
+        self.passwords = 0
+
+    def request_service(self) -> None:
+        """Let everybody begin."""
+
+    def ask(self, message: bytes, *, gives: bool) -> tuple[int, bytes]:
+        self.passwords += message.count(PASSWORD.encode())
+        assert gives or PASSWORD.encode() not in message
+        try:
+            return next(self._answers)
+        except StopIteration:
+            raise ConnectionLost("the end") from None
+
+
+METHODS = st.lists(st.sampled_from(["publickey", "password", "keyboard-interactive", "hostbased", ""]), max_size=4)
+
+
+def asking(*prompts: bytes) -> tuple[int, bytes]:
+    """A round of keyboard-interactive."""
+    packed = b"".join(string(prompt) + b"\0" for prompt in prompts)
+    return 60, string(b"") * 3 + struct.pack(">I", len(prompts)) + packed
+
+
+ANSWERS = st.one_of(
+    st.builds(lambda names, more: (51, string(",".join(names).encode()) + bytes([more])), METHODS, st.booleans()),
+    st.lists(st.binary(max_size=12), max_size=2).map(lambda prompts: asking(*prompts)),
+    st.tuples(st.integers(51, 79), st.binary(max_size=40)),
+)
+
+
+@given(answers=st.lists(ANSWERS, max_size=12), with_key=st.booleans())
+def test_whatever_a_server_answers_the_password_is_sent_once_and_the_end_has_a_name(
+    answers: list[tuple[int, bytes]], *, with_key: bool
+) -> None:
+    script = Script(answers)
+    credentials = Credentials("device", PASSWORD, (KEY,) if with_key else (), b"")
+    error: SFTPError | None = None
+    try:
+        authenticate(script, credentials)
+    except (AuthenticationFailed, ConnectionLost) as failure:
+        error = failure
+    assert script.passwords <= 1
+    if error is None:
+        assert any(kind == 52 for kind, _ in answers)
+    else:
+        assert PASSWORD not in error.message
+        assert error.message.isprintable()
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
