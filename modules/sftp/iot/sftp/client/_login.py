@@ -1,7 +1,7 @@
 """Logging in (RFC 4252): what the settings hold, offered one by one in the order that a server likes best.
 
 There is one SERVICE_REQUEST for a connection: asyncssh, MikroTik, Cisco, Nokia and Tectia end a connection that sends a
-second one. A secret is sent once for a connection, whatever the server answers.
+second one. A secret that was refused is not offered again, whatever the server answers.
 """
 
 from __future__ import annotations
