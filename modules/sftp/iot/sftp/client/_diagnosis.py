@@ -27,8 +27,9 @@ from iot.sftp.client._errors import (
     from_os_error,
     printable,
 )
+from iot.sftp.client._handshake_failures import no_greeting
 from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._paramiko import ReasonError, RefusedKeyError, Transport, no_greeting
+from iot.sftp.client._paramiko import ReasonError, RefusedKeyError, Transport
 from iot.sftp.client._remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
 

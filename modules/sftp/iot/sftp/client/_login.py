@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
 from iot.sftp.client._errors import AuthenticationFailed, ConnectionLost, ServerBusy, printable
+from iot.sftp.client._handshake_failures import LONGEST_WORDS
 from iot.sftp.client._packets import Reader, string
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ INFO_RESPONSE = 61
 
 PUBLIC_KEY, PASSWORD, KEYBOARD = "publickey", "password", "keyboard-interactive"
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # RFC 8332, best first; the SHA-1 of `ssh-rsa` is not sent
-LONGEST_WORDS = 200  # characters of what the server says
 
 Answer = tuple[int, Reader]
 

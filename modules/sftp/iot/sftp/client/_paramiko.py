@@ -63,13 +63,14 @@ from iot.sftp.client._errors import (
     from_lower_layer,
     printable,
 )
+from iot.sftp.client._handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable
 from iot.sftp.client._login import authenticate
 from iot.sftp.client._login_pauses import UnansweredLogin
 from iot.sftp.client._packets import Reader, string
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from iot.sftp.client._credentials import Credentials
     from iot.sftp.client._deadline import Deadline
@@ -93,15 +94,10 @@ LONGEST_NUMBER = 2050  # bytes, in a key exchange: 16,384 bits and a sign
 KEY_EXCHANGE = range(30, 42)  # types of messages (RFC 4250, section 4.1.2)
 LONGEST_LINE = 8192  # bytes, before the first packet: OpenSSH's limit; RFC 4253, section 4.2, allows 255
 MOST_LINES = 1024  # before the greeting: OpenSSH's limit
-LONGEST_WORDS = 200  # characters of what a server says that reach a message
 
 LOGIN_ANSWERS = (MSG_UNIMPLEMENTED, MSG_SERVICE_ACCEPT, *range(51, 80))  # RFC 4250, section 4.1.2
 TOO_MANY_CONNECTIONS = 12  # why a server disconnects (RFC 4253, section 11.1)
 
-# Algorithms that are not spoken for their age; whatever else we lack is no less safe than what we have.
-OLD_ALGORITHMS = (
-    "cbc", "3des", "arcfour", "blowfish", "cast128", "ssh-rsa", "ssh-dss", "-sha1", "-md5", "hmac-ripemd", "umac-64",
-)  # fmt: skip
 ALGORITHM_LISTS = (
     ("key exchange", "kex_algo_list", "preferred_kex"),
     ("type of host key", "server_key_algo_list", "preferred_keys"),
@@ -113,7 +109,6 @@ ALGORITHM_LISTS = (
     ("compression", "server_compress_algo_list", "preferred_compression"),
 )
 MACS_OF = {"client_mac_algo_list": "client_encrypt_algo_list", "server_mac_algo_list": "server_encrypt_algo_list"}
-ON_OTHER_PORTS = {"HTTP/": "a web server", "220 ": "a mail or FTP server", "RFB ": "a VNC server"}
 
 
 class ReasonError(SSHException):
@@ -739,40 +734,6 @@ class Transport(paramiko.Transport):
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()
         self.farewell = printable(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)
-
-
-def no_greeting(words: Sequence[bytes], error: Exception) -> SFTPError:
-    """Name why there is no greeting, with what the server said in its place. What is no text is left out."""
-    shown = readable(words)
-    other = next((kind for start, kind in ON_OTHER_PORTS.items() if shown.startswith(start)), None)
-    if other is not None:
-        return ConnectionLost(f"this is {other}, not an SSH server (it said {shown!r}): check host and port")
-    if isinstance(error, TimeoutError):
-        message = "the server sent no SSH greeting in time"
-        return Unreachable(f"{message} (it said {shown!r})" if shown else message)
-    if shown:
-        return ServerBusy(f"the server hung up before its SSH greeting and said: {shown}")
-    if words:
-        return ConnectionLost("what the server sent in place of an SSH greeting is no text: is this an SSH server?")
-    return ConnectionLost("the server hung up before its SSH greeting: is this an SSH server, and does it let us in?")
-
-
-def readable(words: Sequence[bytes]) -> str:
-    """Return the lines that are text, cut to what a message may hold."""
-    texts = (word.decode("utf-8", "replace").replace("\t", " ").strip() for word in words)
-    said = (text for text in texts if text and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text)
-    return printable(" ".join(said), LONGEST_WORDS)
-
-
-def incompatible(what: str, offered: Iterable[str], spoken: Iterable[str]) -> str:
-    """Say that nothing is in common: old algorithms are called so, those of servers that are newer than we are not."""
-    theirs = [name for name in offered if name and not name.startswith(("ext-info-", "kex-strict-"))]
-    old = bool(theirs) and all(any(part in name for part in OLD_ALGORITHMS) for name in theirs)
-    only = f"the server offers only {'old ones, which are no longer accepted' if old else 'others'}"
-    return (
-        f"no {what} in common: {only}: {printable(', '.join(theirs), 2 * LONGEST_WORDS) or 'none'}. "
-        f"This client has {', '.join(spoken)}"
-    )
 
 
 class Inlet(BufferedPipe):  # type: ignore[type-arg] # generic in its stubs alone
