@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
 from iot.sftp.client._errors import AuthenticationFailed
@@ -67,7 +67,10 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
     try:
         loaded = _load(load, text.encode(), passphrase)
     except UnsupportedAlgorithm:
-        message = "the private key, or the way in which it is encrypted, is of a kind that is not accepted any more"
+        message = (
+            "the private key, or the way in which it is encrypted, is of a kind that cannot be used here: make an "
+            "ed25519, ECDSA or RSA key"
+        )
         raise AuthenticationFailed(message) from None
     except TypeError:
         message = "the private key is encrypted: give its passphrase"
@@ -88,7 +91,8 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
             if not certificate:
                 return (plain,)
             return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate), plain
-    message = "a private key of this type is not accepted any more: make an ed25519, ECDSA or RSA key"
+    why = "is not accepted any more" if isinstance(loaded, dsa.DSAPrivateKey) else "cannot be used here"
+    message = f"a private key of this type {why}: make an ed25519, ECDSA or RSA key"
     raise AuthenticationFailed(message)
 
 

@@ -171,7 +171,7 @@ class EndOfFile(TransferIncomplete):
 
 
 class Unsupported(SFTPError):
-    """The server does not offer what was asked for, or speaks only algorithms that are no longer accepted."""
+    """The server does not offer what was asked for, or no algorithm that this client has."""
 
     code, status = "unsupported", 502
 

@@ -137,7 +137,7 @@ class HostKeyPolicy:
             HostKeyMismatch: with both fingerprints.
             SFTPError: it is to take the place of one that is written down, and that cannot be changed.
         """
-        with _locked(self._known_hosts):
+        with _locked(None if self._pinned else self._known_hosts):
             known = self._known()
             self._refuse_revoked(key, certificate, known)
             if self._pinned:
