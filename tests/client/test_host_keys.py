@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import logging
+import re
 import stat
 import subprocess
 import time
@@ -373,6 +374,15 @@ def test_learning_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko.P
     HostKeyPolicy("two", 2222, known_hosts=known).check(other)
     HostKeyPolicy("one", 22, known_hosts=known).learning().check(other)
     assert known.read_text() == f"[two]:2222 {line(other)}\none {line(other)}\n"
+
+
+def test_every_test_that_the_table_of_who_is_believed_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "security.md").read_text()
+    named = set(re.findall(r"`(test_\w{20,})`", page))
+    written = "".join(path.read_text() for path in (root / "tests" / "client").glob("test_*.py"))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if f"def {name}(" not in written] == []
 
 
 @pytest.mark.parametrize(
