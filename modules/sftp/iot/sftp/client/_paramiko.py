@@ -502,8 +502,9 @@ class LoginAnswers:
         packet.add_bytes(message)
         self._is_given, self._is_asked = self._is_given or gives, True
         try:
-            transport._send_message(packet)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-        except (OSError, EOFError, ValueError) as error:
+            # Not between the messages of a key exchange, which a server may begin at any time
+            transport._send_user_message(packet)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+        except (OSError, EOFError, ValueError, SSHException) as error:
             raise self._ended() from error
         while True:
             try:
