@@ -189,7 +189,9 @@ class _Diagnosis:
             if not peeked or time.monotonic() - started > LATE:
                 break
             time.sleep(GLANCE)
-        raise no_greeting(said.splitlines(), _why_no_more(connection, len(said)))
+        # A server of another kind is not asked again by whoever reads this code
+        reason = no_greeting(said.splitlines(), _why_no_more(connection, len(said)))
+        raise Unsupported(reason.message) if said and type(reason) is ConnectionLost else reason
 
     def _exchange_keys(self) -> tuple[str, str]:
         """Agree on algorithms and see the key; where a pinned fingerprint is not its, ask for keys of other types."""
