@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iot.sftp.client import HostKeyMismatch
 from iot.sftp.client._certificates import read_host_certificate
+from iot.sftp.client._host_keys import HostKeyPolicy
 
 
 def make_key(path: Path, kind: str = "ed25519") -> Path:
@@ -58,6 +60,31 @@ def test_a_condition_that_is_not_known_is_a_refusal(tmp_path: Path) -> None:
 
 def test_a_certificate_for_users_is_none_for_hosts(tmp_path: Path) -> None:
     assert read_host_certificate(sign(make_key(tmp_path / "authority"), make_key(tmp_path / "key"))) is None
+
+
+def test_a_certificate_for_users_or_one_that_was_changed_is_no_way_past_an_authority(tmp_path: Path) -> None:
+    authority, key = make_key(tmp_path / "authority"), make_key(tmp_path / "key")
+    known = tmp_path / "known"
+    known.write_text(f"@cert-authority *.example {Path(f'{authority}.pub').read_text()}")
+    loaded = paramiko.PKey.from_path(key)
+    policy = HostKeyPolicy("a.example", 22, known_hosts=known)
+    for options in ((), ("-n", "a.example")):
+        with pytest.raises(HostKeyMismatch, match="not one for hosts, or was changed"):
+            policy.check(loaded, sign(authority, key, *options))
+    blob = bytearray(sign(authority, key, "-h", "-n", "a.example"))
+    policy.check(loaded, bytes(blob))
+    blob[-1] ^= 1
+    with pytest.raises(HostKeyMismatch, match="not one for hosts, or was changed"):
+        policy.check(loaded, bytes(blob))
+    assert "a.example ssh-ed25519" not in known.read_text()
+
+
+def test_brackets_in_a_name_of_a_certificate_are_no_pattern(tmp_path: Path) -> None:
+    blob = sign(make_key(tmp_path / "authority"), make_key(tmp_path / "key"), "-h", "-n", "[ab].example,c?.example")
+    certificate = read_host_certificate(blob)
+    assert certificate is not None
+    assert certificate.refusal("a.example") is not None
+    assert certificate.refusal("cd.example") is None
 
 
 @given(data=st.data())

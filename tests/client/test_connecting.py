@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import paramiko
@@ -39,6 +41,7 @@ from iot.sftp.client import (
     TimeLimits,
     Unreachable,
     Unsupported,
+    diagnose,
 )
 
 
@@ -392,3 +395,174 @@ def test_test_connection_shows_the_server_beside_the_open_session(server: Server
 def test_settings_reach_a_session_as_they_are(server: Server) -> None:
     settings = settings_of(server)
     assert SFTPSession(settings).settings is settings
+
+
+# --- words before the greeting ---------------------------------------------------------------------------------------
+
+
+def hangs_up(connection: socket.socket) -> None:
+    """Hang up such that what the client sends meanwhile becomes no reset, which could take words away."""
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(1000):
+        pass
+    connection.close()
+
+
+def says(*parts: bytes, then: Callable[[socket.socket], None] = hangs_up) -> Callable[[socket.socket], None]:
+    """Say something in place of a greeting, and hang up."""
+
+    def answer(connection: socket.socket) -> None:
+        for part in parts:
+            connection.sendall(part)
+        then(connection)
+
+    return answer
+
+
+WORDS = {
+    b"Exceeded MaxStartups\r\n": "Exceeded MaxStartups",
+    b"Not allowed at this time\r\n": "Not allowed at this time",
+    b"Too many connections": "Too many connections",
+    b"All lines are busy.\n\tTry again later.\n": "All lines are busy. Try again later.",
+    b"Exceeded MaxStartups\r\n\xff\xfe\0\x01": "Exceeded MaxStartups",
+    "Trop de connexions, réessayez\n".encode(): "Trop de connexions, réessayez",
+    b"x" * 300: "x" * 199 + "…",
+}
+
+
+@pytest.mark.parametrize("said", WORDS)
+def test_what_a_server_says_before_it_hangs_up_is_told_as_it_is(said: bytes) -> None:
+    with leaving_nothing(), listening(says(said)) as port:
+        error, _ = failure_of(port, timeout=1)
+        assert isinstance(error, ConnectionLost)
+        assert error.message.endswith(f"and said: {WORDS[said]}")
+        *_, last = diagnose(settings_for(port))
+        assert (last.name, last.code, last.found) == ("ssh_version", "connection_lost", error.message)
+
+
+@pytest.mark.parametrize("said", [b"\x15\x03\x01\x00\x02\x02\x0a", b"\xff" * 100, b"\0\0\r\n\x1b[2J\r\n"])
+def test_what_is_no_text_is_not_told(said: bytes) -> None:
+    with listening(says(said)) as port:
+        error, _ = failure_of(port, timeout=1)
+        assert error.code == "connection_lost"
+        assert "is no text: is this an SSH server?" in error.message
+
+
+def test_a_server_that_speaks_another_protocol_is_called_so() -> None:
+    with listening(says(b"220 mail.example ESMTP\r\n")) as port:
+        error, _ = failure_of(port, timeout=1)
+        assert "this is a mail or FTP server" in error.message
+
+
+def test_words_of_a_server_that_then_is_silent_are_told_at_the_connect_limit() -> None:
+    with listening(says(b"Please wait\r\n", then=never_answers)) as port:
+        error, _ = failure_of(port, time_limits=TimeLimits(connect=0.5))
+        assert error.code == "unreachable"
+        assert "Please wait" in error.message
+
+
+def test_lines_before_a_greeting_that_comes_are_passed_over(openssh_server: Server) -> None:
+    def greets_first(client: socket.socket) -> None:
+        client.sendall(b"\xe9 Authorized use only\r\n" + b"line\n" * 500)
+        with socket.create_connection((openssh_server.host, openssh_server.port)) as server:
+            to_server = threading.Thread(target=_pump, args=(client, server), daemon=True)
+            to_server.start()
+            _pump(server, client)
+
+    with listening(greets_first) as port, session_of(openssh_server, port=port) as session:
+        assert session.exists(".")
+        assert [step.passed for step in diagnose(session.settings)] == [True] * 8
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+
+
+def test_lines_without_end_are_no_ssh_server() -> None:
+    def goes_on(connection: socket.socket) -> None:
+        while True:
+            connection.sendall(b"a line\n" * 100)
+
+    with listening(goes_on) as port:
+        error, seconds = failure_of(port)
+        assert isinstance(error, Unsupported)
+        assert seconds < 2
+
+
+@pytest.mark.parametrize("timeout", [20, None])
+def test_a_server_that_is_too_busy_for_a_while_is_asked_again(openssh_server: Server, timeout: float | None) -> None:
+    """OpenSSH turns connections away with these words (MaxStartups, PerSourcePenalties)."""
+    turned_away: list[socket.socket] = []
+
+    def busy(client: socket.socket) -> None:
+        if len(turned_away) < 4:
+            turned_away.append(client)
+            says(b"Exceeded MaxStartups\r\n")(client)
+            return
+        with socket.create_connection((openssh_server.host, openssh_server.port)) as server:
+            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+            _pump(server, client)
+
+    with listening(busy) as port, session_of(openssh_server, port=port) as session:
+        assert session.exists(".", timeout=timeout)
+    assert len(turned_away) == 4
+
+
+def test_more_logins_at_a_time_than_openssh_takes_all_come_in(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", "MaxStartups 2") as server, ThreadPoolExecutor(8) as pool:
+
+        def call(_: int) -> bool:
+            with session_of(server) as session:
+                return session.exists(".", timeout=40)
+
+        assert all(pool.map(call, range(8)))
+
+
+# --- algorithms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option, offered, ours",
+    [
+        ("KexAlgorithms sntrup761x25519-sha512@openssh.com", "sntrup761x25519-sha512@openssh.com", "curve25519-sha256"),
+        ("Ciphers 3des-cbc", "3des-cbc", "aes128-gcm@openssh.com"),
+    ],
+)
+def test_what_both_sides_have_is_told_where_nothing_is_in_common(
+    tmp_path: Path, option: str, offered: str, ours: str
+) -> None:
+    with openssh(tmp_path / "sshd", option) as server, session_of(server, time_limits=SHORT) as session:
+        with pytest.raises(Unsupported) as failure:
+            session.exists("x")
+        *_, last = diagnose(session.settings)
+    for told in (failure.value.message, last.found):
+        assert f": {offered}. This client has " in told
+        assert ours in told
+        assert ("old" in told) == (offered == "3des-cbc")
+    assert (last.name, last.code) == ("algorithms", "unsupported")
+    assert "safe" not in last.advice
+
+
+def test_a_host_key_with_sha1_only_is_called_old(tmp_path: Path) -> None:
+    rsa = tmp_path / "rsa"
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(rsa))
+    options = [f"HostKey {rsa}", "HostKeyAlgorithms ssh-rsa"]
+    with (
+        openssh(tmp_path / "sshd", *options) as server,
+        session_of(server, time_limits=SHORT) as session,
+        pytest.raises(Unsupported, match=r"no type of host key in common.*old ones.*: ssh-rsa"),
+    ):
+        session.exists("x")
+
+
+@pytest.mark.parametrize("signature", ["rsa-sha2-256", "rsa-sha2-512"])
+def test_an_rsa_host_key_is_taken_with_sha2(tmp_path: Path, signature: str) -> None:
+    rsa = tmp_path / "rsa"
+    paramiko.RSAKey.generate(2048).write_private_key_file(str(rsa))
+    options = [f"HostKey {rsa}", f"HostKeyAlgorithms {signature}"]
+    with openssh(tmp_path / "sshd", *options) as server, session_of(server) as session:
+        assert session.exists(".")
+        found = {step.name: step.found for step in diagnose(session.settings)}
+    assert f", {signature}, " in found["algorithms"]

@@ -79,6 +79,14 @@ def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
         load_private_keys(settings((tmp_path / "key").read_text()))
 
 
+@pytest.mark.parametrize("kind", ["ed448", "x25519"])
+def test_a_key_of_another_type_is_not_called_old(tmp_path: Path, kind: str) -> None:
+    subprocess.run(["openssl", "genpkey", "-algorithm", kind, "-out", tmp_path / "key"], check=True)
+    with pytest.raises(AuthenticationFailed, match="of this type cannot be used here") as failure:
+        load_private_keys(settings((tmp_path / "key").read_text()))
+    assert "any more" not in failure.value.message
+
+
 def test_a_key_with_a_passphrase_logs_in(tmp_path: Path) -> None:
     with openssh(tmp_path / "sshd") as server:
         text = make(tmp_path / "key", "ecdsa", "256", passphrase="a passphrase")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import logging
+import re
 import stat
 import subprocess
 import time
@@ -267,6 +268,56 @@ def test_a_revoked_key_is_refused_even_if_it_is_known(key: paramiko.PKey, tmp_pa
         HostKeyPolicy("host", 22, known_hosts_files=[known]).check(key)
 
 
+def test_a_pinned_key_that_is_revoked_in_any_file_is_refused(key: paramiko.PKey, tmp_path: Path) -> None:
+    files = [tmp_path / "ours", tmp_path / "theirs"]
+    for file in files:
+        for name in ("host", "*", "[host]:2222", str(paramiko.HostKeys.hash_host("[host]:2222"))):
+            file.write_text(f"@revoked {name} {line(key)}\n")
+            policy = HostKeyPolicy(
+                "host", 2222, pinned=[key.fingerprint], known_hosts=files[0], known_hosts_files=files[1:]
+            )
+            with pytest.raises(HostKeyMismatch, match="revoked"):
+                policy.check(key)
+        file.unlink()
+
+
+def test_a_key_of_the_host_on_its_usual_port_is_believed_on_others_and_not_remembered_again(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
+) -> None:
+    """As with OpenSSH, where nothing is known of the other port."""
+    known, theirs = tmp_path / "known", tmp_path / "theirs"
+    theirs.write_text(f"host {line(key)}\n")
+    policy = HostKeyPolicy("host", 2222, known_hosts=known, known_hosts_files=[theirs])
+    policy.check(key)
+    assert not known.exists()
+    policy.check(other)
+    assert known.read_text() == f"[host]:2222 {line(other)}\n"
+    with pytest.raises(HostKeyMismatch):
+        policy.check(key)
+
+
+def test_a_key_that_was_kept_in_memory_is_not_believed_beside_an_authority(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    HostKeyPolicy("host", 22, known_hosts_files=[theirs]).check(key)
+    theirs.write_text(f"@cert-authority host {line(other)}\n")
+    with pytest.raises(HostKeyMismatch, match="first use"):
+        HostKeyPolicy("host", 22, known_hosts_files=[theirs]).check(key)
+
+
+def test_one_key_is_learnt_and_no_other_one_at_a_rekey(
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
+) -> None:
+    known = tmp_path / "known"
+    learning = HostKeyPolicy("host", 22, known_hosts=known).learning()
+    learning.check(key)
+    learning.check(key)
+    with pytest.raises(HostKeyMismatch):
+        learning.check(other)
+    assert known.read_text() == f"host {line(key)}\n"
+
+
 def test_learning_changes_the_file_in_one_step_or_not_at_all(
     key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +374,15 @@ def test_learning_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko.P
     HostKeyPolicy("two", 2222, known_hosts=known).check(other)
     HostKeyPolicy("one", 22, known_hosts=known).learning().check(other)
     assert known.read_text() == f"[two]:2222 {line(other)}\none {line(other)}\n"
+
+
+def test_every_test_that_the_table_of_who_is_believed_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "security.md").read_text()
+    named = set(re.findall(r"`(test_\w{20,})`", page))
+    written = "".join(path.read_text() for path in (root / "tests" / "client").glob("test_*.py"))
+    assert len(named) > 15
+    assert [name for name in sorted(named) if f"def {name}(" not in written] == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import socket
 import subprocess
 import sys
@@ -12,7 +13,16 @@ import paramiko
 from packaging.requirements import Requirement
 from paramiko.packet import Packetizer
 
-from iot.sftp.client._paramiko import BoundedPacketizer, FastPacketizer, packetizer_class
+from iot.sftp.client import _chacha as chacha
+from iot.sftp.client._paramiko import (
+    ALGORITHM_LISTS,
+    MACS_OF,
+    BoundedPacketizer,
+    FastPacketizer,
+    LoginAnswers,
+    Transport,
+    packetizer_class,
+)
 from iot.sftp.client._pysftp import DSAKeysAreGone, pysftp
 
 
@@ -48,8 +58,73 @@ def test_the_parts_of_paramiko_are_where_we_override_them() -> None:
     transport = paramiko.Transport
     assert list(inspect.signature(transport._verify_key).parameters) == ["self", "host_key", "sig"]  # type: ignore[attr-defined]
     assert list(inspect.signature(transport._parse_disconnect).parameters) == ["self", "m"]  # type: ignore[attr-defined]
+    assert list(inspect.signature(transport._parse_ext_info).parameters) == ["self", "msg"]  # type: ignore[attr-defined]
+    assert "self.server_extensions = extensions" in inspect.getsource(transport._parse_ext_info)  # type: ignore[attr-defined]
+    assert "MSG_EXT_INFO: self._parse_ext_info" in inspect.getsource(transport.__init__)
     assert "self.saved_exception" in inspect.getsource(transport)
     assert "self._verify_key" not in inspect.getsource(transport), "who calls it now?"
+
+
+def test_a_login_is_handled_where_paramiko_has_its_own_handler() -> None:
+    """All that paramiko asks of it, beside the calls that log in its own way, which nobody makes."""
+    source = inspect.getsource(paramiko.Transport)
+    asked = set(re.findall(r"self\.auth_handler\.(\w+)", source))
+    logins = {name for name in asked if name.startswith("auth_")} | {"wait_for_response"}
+    assert asked - logins == {"_handler_table", "abort", "is_authenticated", "get_username", "banner"}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        transport = Transport(ours)
+        handler: object = transport.auth_handler
+        assert isinstance(handler, LoginAnswers)
+        assert [name for name in asked - logins if not hasattr(handler, name)] == []
+        transport.packetizer.close()
+    run = inspect.getsource(paramiko.Transport.run)
+    assert "and ptype in self.auth_handler._handler_table" in run
+    assert "name = MSG_NAMES[ptype]" in run, "types of messages without a name need no answer of ours any more"
+
+
+def test_the_greeting_is_read_where_we_read_it() -> None:
+    assert "self._check_banner()\n" in inspect.getsource(paramiko.Transport.run)
+    banner = inspect.getsource(paramiko.Transport._check_banner)  # type: ignore[attr-defined]
+    assert "self.remote_version = buf" in banner
+    assert set(re.findall(r"self\.(\w+) =", banner)) == {"remote_version"}
+    assert "self.__closed" in inspect.getsource(Packetizer.closed.fget)  # type: ignore[attr-defined]
+
+
+def test_algorithms_are_agreed_on_where_we_look() -> None:
+    transport = paramiko.Transport
+    parameters = inspect.signature(transport._really_parse_kex_init).parameters  # type: ignore[attr-defined]
+    assert list(parameters) == ["self", "m", "ignore_first_byte"]
+    agree = inspect.getsource(transport._parse_kex_init)  # type: ignore[attr-defined]
+    assert "parsed = self._really_parse_kex_init(m)" in agree
+    for _, theirs, ours in ALGORITHM_LISTS:
+        assert f'{theirs} = parsed["{theirs}"]' in agree
+        assert f"self.{ours}" in agree
+    assert {*MACS_OF, *MACS_OF.values()} <= {theirs for _, theirs, _ in ALGORITHM_LISTS}
+    assert "filter(kex_algo_list.__contains__, self.preferred_kex)" in agree, "who decides on the key exchange now?"
+
+
+def test_a_cipher_is_made_from_the_table_that_ours_is_in() -> None:
+    transport = paramiko.Transport
+    gcm = transport._cipher_info["aes128-gcm@openssh.com"]  # type: ignore[attr-defined]
+    ours = Transport._cipher_info[chacha.NAME]
+    assert set(ours) == set(gcm)
+    assert chacha.NAME not in transport._cipher_info, "paramiko has this cipher itself"  # type: ignore[attr-defined]
+    assert "        if aead:\n            return algorithm\n" in inspect.getsource(transport._get_engine)  # type: ignore[attr-defined]
+    for activate in (transport._activate_inbound, transport._activate_outbound):  # type: ignore[attr-defined]
+        source = inspect.getsource(activate)
+        assert 'iv_size = info.get("iv-size", block_size)' in source
+        assert "block_engine=engine," in source
+    for reset in (Packetizer.reset_seqno_in, Packetizer.reset_seqno_out):
+        assert "self.__sequence_number_" in inspect.getsource(reset)
+
+
+def test_the_names_of_a_key_exchange_are_those_that_paramiko_lacks() -> None:
+    """When this fails: paramiko has learnt RFC 8731's name, and `with_curve25519` can go."""
+    assert "curve25519-sha256" not in paramiko.Transport._kex_info  # type: ignore[attr-defined]
+    names = Transport._preferred_kex
+    assert names[:3] == ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
+    assert set(names) <= set(Transport._kex_info)
 
 
 def test_every_key_exchange_of_paramiko_verifies_the_key() -> None:

@@ -25,6 +25,7 @@ from iot.sftp.client import (
     TimeLimits,
     Unreachable,
     Unsupported,
+    diagnose,
 )
 from iot.sftp.client._host_keys import HostKeyPolicy
 
@@ -186,11 +187,14 @@ def test_a_certificate_by_a_known_authority_is_enough_and_nothing_is_remembered(
         with session_of(server, known_hosts=known, known_hosts_files=(believed,)) as session:
             assert session.exists(".")
             assert not known.exists() or known.read_text() == ""
-        # the plain key stays unknown: a server that shows only that is none that was known before
-    with openssh(certified_base, port=server.port) as server:
-        with session_of(server, known_hosts=known, known_hosts_files=(believed,)) as session:
-            session.connect()
-        assert known.read_text().split()[0] == f"[127.0.0.1]:{server.port}"
+        # the plain key stays unknown: beside an authority it is not trusted on first use
+    with (
+        openssh(certified_base, port=server.port),
+        session_of(server, known_hosts=known, known_hosts_files=(believed,)) as session,
+        pytest.raises(HostKeyMismatch, match="without a certificate"),
+    ):
+        session.connect()
+    assert not known.exists()
 
 
 @pytest.mark.parametrize("pattern", ["*", "[127.0.0.*]:*", "hashed"])
@@ -207,29 +211,106 @@ def test_an_authority_is_found_by_a_pattern_and_by_a_hashed_name(
     assert not known.exists() or known.read_text() == ""
 
 
-@pytest.mark.parametrize("certificate", [("-n", "other.example"), ("-n", "127.0.0.1", "-V", "20200101:20200102"), None])
-def test_a_certificate_that_does_not_hold_leaves_the_rules_for_plain_keys(
-    tmp_path: Path, authority: Path, plain_base: Path, certificate: tuple[str, ...] | None
+FOREIGN = {
+    "for another host": ("-h", "-n", "other.example"),
+    "expired": ("-h", "-n", "127.0.0.1", "-V", "20200101:20200102"),
+    "not valid yet": ("-h", "-n", "127.0.0.1", "-V", "20990101:20990102"),
+    "with a condition": ("-h", "-n", "127.0.0.1", "-O", "critical:new@example=1"),
+    "by another authority": ("-h", "-n", "127.0.0.1"),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_beside_an_authority_a_server_without_a_valid_certificate_is_refused_and_gets_nothing(
+    tmp_path: Path, authority: Path, plain_base: Path, what: str
 ) -> None:
-    """For another host, for another time, or by another authority: as if the server had shown its key alone."""
     known, believed = tmp_path / "known", tmp_path / "believed"
-    stranger = make_key(tmp_path / "stranger")
-    signer = stranger if certificate is None else authority
-    with openssh(plain_base, certified(plain_base, signer, *(certificate or ("-n", "127.0.0.1")))) as server:
-        name = f"[127.0.0.1]:{server.port}"
-        believed.write_text(f"@cert-authority {name} {public(authority)}\n")
-        options = {"known_hosts": known, "known_hosts_files": (believed,)}
-        with session_of(server, **options) as session:
-            assert session.exists(".")
-            assert known.read_text() == f"{name} {public(plain_base / 'host_key')}\n"
-            assert session.test_connection().host_key == server.host_key
-        known.write_text(f"{name} {public(stranger)}\n")
-        with session_of(server, **options) as session, pytest.raises(HostKeyMismatch) as failure:
-            session.exists(".")
-        assert server.host_key in failure.value.message
-        assert fingerprint(stranger) in failure.value.message
+    stranger, options = make_key(tmp_path / "stranger"), FOREIGN[what]
+    signer = stranger if what == "by another authority" else authority
+    shown = [f"HostCertificate {sign(signer, plain_base / 'host_key', *options)}"] if options else []
+    with openssh(plain_base, *shown) as server:
+        believed.write_text(f"@cert-authority [127.0.0.1]:{server.port} {public(authority)}\n")
+        trust: dict[str, Any] = {"known_hosts": known, "known_hosts_files": (believed,)}
+        with session_of(server, **trust) as session:
+            for call in (session.connect, lambda: session.exists("."), lambda: session.test_connection(learn=True)):
+                with pytest.raises(HostKeyMismatch) as failure:
+                    call()
+                assert server.host_key in failure.value.message
+                assert fingerprint(authority) in failure.value.message
+            *_, last = diagnose(session.settings)
+            assert (last.name, last.code) == ("host_key", "host_key_mismatch")
+        assert not known.exists()
         wait_for_line(server, "[preauth]")
+        assert "Accepted" not in "".join(server.log)
         assert "Failed" not in "".join(server.log)
+        # Listed as it is, the key is believed beside an authority, as with OpenSSH.
+        known.write_text(f"[127.0.0.1]:{server.port} {public(plain_base / 'host_key')}\n")
+        with session_of(server, **trust) as session:
+            assert session.exists(".")
+
+
+def test_an_authority_in_our_own_file_counts_as_one_in_a_file_that_is_only_believed(
+    tmp_path: Path, authority: Path, plain_base: Path
+) -> None:
+    known = tmp_path / "known"
+    with openssh(plain_base) as server:
+        line = f"@cert-authority [127.0.0.1]:{server.port} {public(authority)}\n"
+        known.write_text(line)
+        with session_of(server, known_hosts=known) as session:
+            for learn in (False, True):
+                with pytest.raises(HostKeyMismatch, match="first use"):
+                    session.test_connection(learn=learn)
+        assert known.read_text() == line
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "127.0.0.*", "hashed"])
+def test_an_authority_of_a_host_is_one_on_every_port_of_it(
+    tmp_path: Path, authority: Path, plain_base: Path, name: str
+) -> None:
+    """OpenSSH looks for a server on another port under the host's name, too."""
+    believed = tmp_path / "believed"
+    pattern = str(paramiko.HostKeys.hash_host("127.0.0.1")) if name == "hashed" else name
+    believed.write_text(f"@cert-authority {pattern} {public(authority)}\n")
+    with (
+        openssh(plain_base, certified(plain_base, authority, "-n", "127.0.0.1")) as server,
+        session_of(server, known_hosts_files=(believed,)) as session,
+    ):
+        assert session.exists(".")
+    with (
+        openssh(plain_base, port=server.port),
+        session_of(server, known_hosts_files=(believed,)) as session,
+        pytest.raises(HostKeyMismatch, match="without a certificate"),
+    ):
+        session.connect()
+
+
+@pytest.mark.parametrize("pattern", ["*,![127.0.0.1]:*,!127.0.0.1", "other.example", "[127.0.0.1]:1"])
+def test_an_authority_of_other_hosts_says_nothing_about_this_one(
+    tmp_path: Path, authority: Path, plain_base: Path, pattern: str
+) -> None:
+    known, believed = tmp_path / "known", tmp_path / "believed"
+    believed.write_text(f"@cert-authority {pattern} {public(authority)}\n")
+    with openssh(plain_base) as server, session_of(server, known_hosts=known, known_hosts_files=(believed,)) as session:
+        assert session.exists(".")
+    assert known.read_text().startswith(f"[127.0.0.1]:{server.port} ")
+
+
+def test_a_pinned_key_that_is_revoked_is_refused(tmp_path: Path, authority: Path, plain_base: Path) -> None:
+    believed = tmp_path / "believed"
+    with openssh(plain_base, certified(plain_base, authority, "-n", "127.0.0.1")) as server:
+        key = public(plain_base / "host_key")
+        for revoked in (key, public(authority)):
+            # The pins have the server show its certificate, or its key alone
+            for pin in (server.host_key, key):
+                believed.write_text(f"@cert-authority * {public(authority)}\n@revoked * {revoked}\n")
+                options: dict[str, Any] = {"known_hosts_files": (believed,), "host_keys": (pin,)}
+                with session_of(server, **options) as session:
+                    if revoked == key:
+                        with pytest.raises(HostKeyMismatch, match="revoked"):
+                            session.connect()
+                    else:
+                        assert session.connect().host_key == server.host_key
 
 
 def test_a_certificate_by_a_revoked_authority_is_refused(tmp_path: Path, authority: Path, plain_base: Path) -> None:
@@ -285,14 +366,16 @@ def test_a_server_without_a_certificate_is_known_by_its_key_beside_an_authority(
 def test_a_certificate_is_checked_again_at_a_rekey(tmp_path: Path, authority: Path, plain_base: Path) -> None:
     believed = tmp_path / "believed"
     with openssh(plain_base, certified(plain_base, authority, "-n", "127.0.0.1"), "RekeyLimit 1M") as server:
-        believed.write_text(f"@cert-authority * {public(authority)}\n")
         known = tmp_path / "known"
         (server.directory / "large").write_bytes(bytes(5_000_000))
-        with session_of(server, known_hosts=known, known_hosts_files=(believed,)) as session:
-            session.download_file("large", str(tmp_path / "large"))
-            believed.write_text(f"@revoked * {public(authority)}\n")
-            with pytest.raises(HostKeyMismatch):
-                session.download_file("large", str(tmp_path / "never"))
+        for later in (f"@revoked * {public(authority)}\n", f"@cert-authority * {public(make_key(tmp_path / 'new'))}\n"):
+            believed.write_text(f"@cert-authority * {public(authority)}\n")
+            with session_of(server, known_hosts=known, known_hosts_files=(believed,)) as session:
+                session.download_file("large", str(tmp_path / "large"))
+                believed.write_text(later)
+                with pytest.raises(HostKeyMismatch):
+                    session.download_file("large", str(tmp_path / "never"))
+            assert not known.exists()
         assert not (tmp_path / "never").exists()
 
 

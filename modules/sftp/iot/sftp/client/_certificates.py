@@ -50,7 +50,8 @@ class HostCertificate:
         """Say why this certificate does not hold for `host`, or return `None` if it does."""
         if not self.valid_after <= now() < self.valid_before:
             return "it is not valid at this time: is the clock right?"
-        names = (pattern.lower() for pattern in self.principals)
+        # OpenSSH's patterns know `*` and `?`, and no brackets
+        names = (pattern.lower().replace("[", "[[]") for pattern in self.principals)
         if self.principals and not any(fnmatch.fnmatchcase(host.lower(), name) for name in names):
             return f"it is not for {host}"
         if self.critical_options:

@@ -29,6 +29,7 @@ from iot.sftp.client._errors import (
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
+    ServerBusy,
     SFTPError,
     Unreachable,
     Unsupported,
@@ -37,7 +38,7 @@ from iot.sftp.client._errors import (
 )
 from iot.sftp.client._open_files import OpenFiles
 from iot.sftp.client._packets import Kind, string
-from iot.sftp.client._paramiko import NoGreetingError, RefusedKeyError, Transport, divert
+from iot.sftp.client._paramiko import ReasonError, Transport, divert
 from iot.sftp.client._pysftp import pysftp
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # AES-GCM first: fastest, and authenticated in one pass. CBC, 3DES and MACs on MD5 or cut short are not offered.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+CIPHERS = (
+    "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com",
+    "aes128-ctr", "aes192-ctr", "aes256-ctr",
+)  # fmt: skip
 MACS = (
     "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512", "hmac-sha1",
 )  # fmt: skip
@@ -68,6 +72,7 @@ TRANSFER_CHANNELS = 8  # OpenSSH grants ten a connection: one is for quick calls
 # questions, but not for ever: so many stall limits, and at least so many seconds.
 SLOW_STALLS, SLOW_SECONDS = 10, 300.0
 LONGEST_WORDS = 4096  # bytes of what a command may say
+COMMAND_STALLS = 4  # times the stall limit that a command may take; half of a call's time at most
 LONGEST_RECORD = 1000  # characters of what paramiko has to say in a log
 
 
@@ -178,6 +183,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._channels: list[SFTPChannel] = []
         self._transfers: dict[SFTPChannel, int] = {}  # transfers on each channel that is for them
         self._openings = 0
+        self._command_hung = False
         self._last_activity = time.monotonic()
         self._failure: SFTPError | None = None
         self._transport = None
@@ -286,7 +292,14 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             yield None if channel in used or channel is self._quick else channel
 
     def run(self, command: str, deadline: Deadline) -> bytes:
-        """Return what a command says on the server, a few lines at most; nothing where it lets nobody run one."""
+        """Return what a command says on the server, a few lines at most.
+
+        Nothing where the server lets nobody run one, or where a command has not ended in time: whoever asks has
+        another way.
+        """
+        if self._command_hung:
+            return b""
+        end = time.monotonic() + min(COMMAND_STALLS * self._limits.stall, deadline.remaining() / 2)
         said: Future[bytes] = Future()
         ended = threading.Event()
 
@@ -306,9 +319,13 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             asked = time.monotonic()
             while True:
                 try:
-                    return said.result(deadline.wait_at_most(GLANCE))
+                    return said.result(deadline.wait_at_most(min(GLANCE, max(end - time.monotonic(), 0.0))))
                 except (FutureTimeoutError, TimeoutError):
                     deadline.check()
+                if time.monotonic() >= end:
+                    logger.info("A command on the server does not end: it is given up, and no other one is run")
+                    self._command_hung = True
+                    return b""
                 if time.monotonic() - asked >= self._limits.stall / 2:
                     # A command may take its time, but the server is there.
                     self.wait(self._quick.request(Kind.REALPATH, string(b".")), deadline)
@@ -439,9 +456,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         transport = Transport(sock)
         self._transport = transport
         transport.policy, transport.credentials, transport.deadline = self._policy, self._credentials, self._deadline
-        options = transport.get_security_options()
-        options.ciphers, options.digests = CIPHERS, MACS
-        options.key_types = self._policy.wanted_types(options.key_types)
+        transport.offer(CIPHERS, MACS)
 
     def _set_authentication(self, *_: Any) -> None:
         """Take the place of pysftp's: `Transport.connect` logs in."""
@@ -508,10 +523,8 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _reason(self, error: BaseException) -> SFTPError:
         """Name what ended the connection: a key that was refused in paramiko's thread comes before what others saw."""
         for cause in (error, getattr(self._transport, "saved_exception", None), error.__context__):
-            if isinstance(cause, RefusedKeyError):
+            if isinstance(cause, ReasonError):
                 return cause.reason
-            if isinstance(cause, NoGreetingError):
-                return Unsupported(str(cause))
         return from_lower_layer(error)
 
     def _connect_reason(self, error: BaseException, deadline: Deadline) -> SFTPError:
@@ -520,24 +533,28 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             return self._failure  # somebody has closed it meanwhile
         named, transport = self._reason(error), self._transport
         ours = isinstance(error, SFTPError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
-        if transport is None or ours or isinstance(named, HostKeyMismatch):
+        clear = isinstance(named, HostKeyMismatch | ServerBusy) or isinstance(error, ReasonError)
+        if transport is None or ours or clear:
             return named
         if deadline.remaining() == 0.0:
-            return Unreachable(f"the server did not let us in within {self._limits.connect:g} s")
+            said = f" (it said {transport.words!r})" if transport.words else ""
+            return Unreachable(f"the server did not let us in within {self._limits.connect:g} s{said}")
         if transport.initial_kex_done or isinstance(named, Unsupported):
             return named
-        if transport.farewell:
-            return ConnectionLost(f"the server ended the connection and said: {transport.farewell}")
-        return ConnectionLost("the server closed the connection before it had shown its key: is this an SSH server?")
+        return transport.parting() or ConnectionLost(
+            "the server closed the connection before it had shown its key: is this an SSH server?"
+        )
 
 
 def _words_of(channel: paramiko.Channel, command: str) -> bytes:
-    """Return what a command says, from its beginning; what is too long for an answer is dropped as it comes."""
+    """Return what a command says, until it ends or has said too much for an answer."""
     said = bytearray()
     ended = threading.Event()
 
     def take(data: bytes | memoryview) -> None:
         said.extend(data[: LONGEST_WORDS - len(said)])
+        if len(said) >= LONGEST_WORDS:
+            ended.set()
 
     divert(channel, take, ended.set)
     channel.exec_command(command)

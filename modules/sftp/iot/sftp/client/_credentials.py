@@ -1,4 +1,4 @@
-"""Logging in: what the settings hold, tried in the order that a server likes best."""
+"""Credentials: what the settings hold, read anew for each login."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
-from iot.sftp.client._errors import AuthenticationFailed, printable
+from iot.sftp.client._errors import AuthenticationFailed
 from iot.sftp.client._login_pauses import identity
 
 if TYPE_CHECKING:
@@ -51,51 +51,6 @@ class Credentials:
         return cls(settings.user, password, keys, identity(server, settings.user, password, public))
 
 
-def authenticate(transport: paramiko.Transport, credentials: Credentials) -> None:
-    """Log in with the private key, then with the password if the server wants that (too).
-
-    Raises:
-        AuthenticationFailed: the server wants something that is not there.
-        paramiko.SSHException: the server refused, or the connection broke; `_connection.py` tells which.
-    """
-    user, password = credentials.user, credentials.password
-    others = [*credentials.keys[1:], *([password] if password is not None else [])]
-    for number, key in enumerate(credentials.keys):
-        try:
-            wanted = transport.auth_publickey(user, key)
-        except paramiko.AuthenticationException:
-            if not others[number:] or not transport.is_active():
-                raise
-        else:
-            if not wanted or password is None:
-                _refuse_partial(wanted)
-                return
-            break
-    if password is not None:
-        _refuse_partial(_log_in(transport, user, password))
-
-
-def _log_in(transport: paramiko.Transport, user: str, password: str) -> list[str]:
-    """Give the password, as an answer to a prompt where the server offers only that, as many appliances do.
-
-    paramiko has this fallback too, but takes a connection that broke in it for a refusal.
-    """
-
-    def answer(_title: str, _instructions: str, prompts: list[tuple[str, bool]]) -> list[str]:
-        if len(prompts) > 1:
-            asked = printable(" ".join(prompt for prompt, _ in prompts), 200)
-            message = f"the server asks for more than a password: {asked}"
-            raise AuthenticationFailed(message)
-        return [password] * len(prompts)
-
-    try:
-        return transport.auth_password(user, password, fallback=False)
-    except paramiko.BadAuthenticationType as refusal:
-        if "keyboard-interactive" not in refusal.allowed_types:
-            raise
-    return transport.auth_interactive(user, answer)
-
-
 def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
     """Read the private key, in OpenSSH or PEM form, with its passphrase where there is one.
 
@@ -112,7 +67,10 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
     try:
         loaded = _load(load, text.encode(), passphrase)
     except UnsupportedAlgorithm:
-        message = "the private key, or the way in which it is encrypted, is of a kind that is not accepted any more"
+        message = (
+            "the private key, or the way in which it is encrypted, is of a kind that cannot be used here: make an "
+            "ed25519, ECDSA or RSA key"
+        )
         raise AuthenticationFailed(message) from None
     except TypeError:
         message = "the private key is encrypted: give its passphrase"
@@ -133,7 +91,8 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
             if not certificate:
                 return (plain,)
             return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate), plain
-    message = "a private key of this type is not accepted any more: make an ed25519, ECDSA or RSA key"
+    why = "is not accepted any more" if isinstance(loaded, dsa.DSAPrivateKey) else "cannot be used here"
+    message = f"a private key of this type {why}: make an ed25519, ECDSA or RSA key"
     raise AuthenticationFailed(message)
 
 
@@ -166,9 +125,3 @@ def _load(load: object, text: bytes, passphrase: bytes | None) -> object:
         if passphrase is None:
             raise
         return load(text, None)  # type: ignore[operator] # a passphrase for a key that needs none does no harm
-
-
-def _refuse_partial(wanted: list[str]) -> None:
-    if wanted:
-        message = f"the server accepted this credential and wants another one too: {', '.join(wanted)}"
-        raise AuthenticationFailed(message)

@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import paramiko
-from paramiko.ssh_exception import IncompatiblePeer
 
 from iot.sftp.client import _login_pauses as login_pauses
 from iot.sftp.client._connection import CIPHERS, MACS
-from iot.sftp.client._credentials import Credentials, authenticate
+from iot.sftp.client._credentials import Credentials
 from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._dial import dial, look_up
 from iot.sftp.client._errors import (
@@ -28,8 +27,9 @@ from iot.sftp.client._errors import (
     from_os_error,
     printable,
 )
+from iot.sftp.client._handshake_failures import no_greeting
 from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._paramiko import RefusedKeyError, Transport
+from iot.sftp.client._paramiko import ReasonError, RefusedKeyError, Transport
 from iot.sftp.client._remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
 
@@ -61,8 +61,9 @@ ADVICE = {
     "dns": "Check the name for a mistyped letter, and the DNS servers of this machine: getent hosts NAME",
     "tcp": "Check host and port, that the SSH server runs, and that no firewall on the way blocks the port",
     "ssh_version": "Check that an SSH server listens on this port. One that hangs up at once may have banned this "
-    "address after failed logins, or have too many sessions: ask its administrator",
-    "algorithms": "Ask the server's administrator to update the server: what it offers is no longer safe",
+    "address after failed logins, or have too many sessions: wait some minutes, or ask its administrator",
+    "algorithms": "Ask the server's administrator to allow one of the algorithms that this client has. A server that "
+    "offers only old ones needs an update",
     "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line (a module's "
     'test_connection does so, with "learn": true)',
     "authentication": "Check user, password or key; the server's own log tells the reason that it does not tell us",
@@ -188,7 +189,9 @@ class _Diagnosis:
             if not peeked or time.monotonic() - started > LATE:
                 break
             time.sleep(GLANCE)
-        raise _no_ssh(said)
+        # A server of another kind is not asked again by whoever reads this code
+        reason = no_greeting(said.splitlines(), _why_no_more(connection, len(said)))
+        raise Unsupported(reason.message) if said and type(reason) is ConnectionLost else reason
 
     def _exchange_keys(self) -> tuple[str, str]:
         """Agree on algorithms and see the key; where a pinned fingerprint is not its, ask for keys of other types."""
@@ -199,14 +202,13 @@ class _Diagnosis:
                 self._refused = self._refused or error.reason
                 if not self._policy.pass_over():
                     return "both sides have algorithms in common", ""
-            except IncompatiblePeer as error:
-                if self._refused is None:
-                    raise from_lower_layer(error) from error
+            except ReasonError as error:
+                if self._refused is None or not isinstance(error.reason, Unsupported):
+                    raise error.reason from error
                 return "both sides have algorithms in common", ""
             except (paramiko.SSHException, OSError, EOFError) as error:
-                said = self._transport.farewell if self._transport is not None else None
-                message = f"the server ended the key exchange{f' and said: {said}' if said else ''}"
-                raise ConnectionLost(message) from error
+                parting = self._transport.parting() if self._transport is not None else None
+                raise parting or ConnectionLost("the server ended the key exchange") from error
             else:
                 self._refused = None
                 return found, ""
@@ -216,9 +218,7 @@ class _Diagnosis:
         limit = self._limit()
         transport = self._transport = Transport(self._socket or self._dialled())
         transport.policy, transport.deadline = self._policy, limit
-        options = transport.get_security_options()
-        options.ciphers, options.digests = CIPHERS, MACS
-        options.key_types = self._policy.wanted_types(options.key_types)
+        transport.offer(CIPHERS, MACS)
         transport.banner_timeout = transport.handshake_timeout = limit.remaining()
         transport.start_client(timeout=limit.remaining())
         if not transport.initial_kex_done:
@@ -241,12 +241,8 @@ class _Diagnosis:
         assert transport is not None  # noqa: S101 - a step before has set it
         credentials = Credentials.read(self._settings)
         login_pauses.check(credentials.identity)
-        with login_pauses.login(credentials.identity, limit):
-            transport.auth_timeout = limit.remaining()
-            try:
-                authenticate(transport, credentials)
-            except paramiko.SSHException as error:
-                raise transport.login_reason(error) from error
+        transport.deadline = limit
+        transport.log_in(credentials)
         self._hang_up()  # some servers let a user in once at a time
         used = [name for name, secret in (("a key", credentials.keys), ("a password", credentials.password)) if secret]
         return f"{self._settings.user} is let in with {' or '.join(used)}", ""
@@ -336,10 +332,14 @@ def _version(line: bytes) -> tuple[str, str]:
     return shown, ""
 
 
-def _no_ssh(said: bytes) -> SFTPError:
-    if said:
-        return Unsupported(f"this is no SSH server, it says {printable(said.decode('utf-8', 'replace'), 60)!r}")
-    return ConnectionLost("the server accepts the connection and says nothing, or hangs up at once")
+def _why_no_more(connection: socket.socket, said: int) -> Exception:
+    """Take what was said, and return whether the server has hung up after it or is silent."""
+    try:
+        connection.settimeout(GLANCE)
+        connection.recv(said, socket.MSG_WAITALL)
+        return EOFError() if not connection.recv(1) else TimeoutError()
+    except OSError as error:
+        return error
 
 
 def _milliseconds(seconds: float) -> str:

@@ -21,7 +21,8 @@
      ├─ Unreachable           503  unreachable
      ├─ ConnectionLost        503  connection_lost
      │   ├─ NotSFTP           (an answer that breaks the protocol: the same request would have the same answer)
-     │   └─ OutcomeUnknown    (a lost answer, and nothing that tells whether the request was carried out)
+     │   ├─ OutcomeUnknown    (a lost answer, and nothing that tells whether the request was carried out)
+     │   └─ ServerBusy        (the server turns connections away for now)
      ├─ DeadlineExceeded      504  deadline_exceeded
      │   └─ Cancelled         (the caller itself ended the call)
      └─ NoSpace               507  no_space
@@ -179,7 +180,7 @@ class EndOfFile(TransferIncomplete):
 
 
 class Unsupported(SFTPError):
-    """The server does not offer what was asked for, or speaks only algorithms that are no longer accepted."""
+    """The server does not offer what was asked for, or no algorithm that this client has."""
 
     code, status = "unsupported", 502
 
@@ -217,6 +218,10 @@ class OutcomeUnknown(ConnectionLost):
     """An answer was lost, and what is there now does not tell whether the request was carried out."""
 
     is_repeated = False
+
+
+class ServerBusy(ConnectionLost):
+    """The server turns new connections away for now, and says so: it is asked again, within the deadline."""
 
 
 class DeadlineExceeded(SFTPError):
@@ -402,11 +407,11 @@ LOWER_LAYER_REASONS: tuple[tuple[type[BaseException], type[SFTPError], str], ...
     (PartialAuthentication, AuthenticationFailed, "the server wants a further credential after this one"),
     (UnableToAuthenticate, AuthenticationFailed, "the server refused the credential"),
     (paramiko.AuthenticationException, AuthenticationFailed, "the server refused the credential"),
-    (UnknownKeyType, AuthenticationFailed, "the private key is of a type that is not accepted any more"),
+    (UnknownKeyType, AuthenticationFailed, "the private key is of a type that cannot be used"),
     (BadHostKeyException, HostKeyMismatch, "the server's key is not the known one"),
     (BERException, AuthenticationFailed, "the private key is not readable"),
     (InvalidHostKey, HostKeyMismatch, "a host key is not readable"),
-    (IncompatiblePeer, Unsupported, "the server offers only algorithms that are no longer accepted"),
+    (IncompatiblePeer, Unsupported, "the server and this client have no algorithm in common"),
     (paramiko.ChannelException, Unsupported, "the server refused to open a channel for SFTP"),
     (MessageOrderError, ConnectionLost, "the server broke the order of the key exchange"),
     (paramiko.ProxyCommandFailure, Unreachable, "the proxy command failed"),

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from paramiko import HostKeys
@@ -44,11 +44,15 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class KnownKey:
-    """A key that a line gives to a host: its type, its base64 text, and the line's marker."""
+    """A key that a line gives to a host: its type, its base64 text, and the line's marker.
+
+    `elsewhere` is whether the line is about the host without the server's port.
+    """
 
     key_type: str
     text: str
     marker: str = ""
+    elsewhere: bool = False
 
 
 # Keys that could not be written, kept for the life of this process: the file that they belong to, the server's name.
@@ -92,7 +96,7 @@ class HostKeyPolicy:
         else:
             known = self._known()
             types = [entry.key_type for entry in known if not entry.marker]
-            if any(entry.marker == AUTHORITY for entry in known):
+            if _authorities(known):
                 types = [*HOST_CERTIFICATE_TYPES, *types]
         offered = tuple(offered)
         # Not all that is known or pinned is spoken: the keys of old servers (ssh-dss), those of hardware (sk-…)
@@ -104,7 +108,8 @@ class HostKeyPolicy:
         """What a key is compared with: `pinned` or `known` ones, or none, of an `unknown` server."""
         if self._pinned:
             return "pinned"
-        return "known" if any(entry.marker != REVOKED for entry in self._known()) else "unknown"
+        known = self._known()
+        return "known" if any(entry.marker != REVOKED and not entry.elsewhere for entry in known) else "unknown"
 
     def pass_over(self) -> bool:
         """After a mismatch, tell whether a key of another type may be the pinned one: a fingerprint names no type."""
@@ -122,6 +127,8 @@ class HostKeyPolicy:
     def check(self, key: paramiko.PKey, certificate: bytes | None = None) -> None:
         """Accept a key that is pinned, certified or known, remember the first one, refuse any other.
 
+        What is marked as revoked is refused, pinned or not. Asked in every key exchange, the first and all later ones.
+
         Parameters:
             key: the server's.
             certificate: in whose form the server showed it, if it was one.
@@ -130,29 +137,79 @@ class HostKeyPolicy:
             HostKeyMismatch: with both fingerprints.
             SFTPError: it is to take the place of one that is written down, and that cannot be changed.
         """
-        if self._pinned:
-            if not any(_is_pin_of(pin, key) for pin in self._pinned):
-                self._mismatched = key.get_name()
-                raise self._mismatch(key, (_pin_fingerprint(pin) for pin in self._pinned), "pinned")
-            return
-        with _locked(self._known_hosts):
+        with _locked(None if self._pinned else self._known_hosts):
             known = self._known()
-            text = key.get_base64()
-            revoked = {entry.text for entry in known if entry.marker == REVOKED}
-            if text in revoked:
-                message = f"the key {key.fingerprint} of {self.name} is marked as revoked"
-                raise HostKeyMismatch(message)
-            if certificate is not None and self._is_certified(certificate, known, revoked):
-                return
-            if self.learns:
-                known = self._believed() + self._shared()
-            valid = [entry for entry in known if not entry.marker]
-            if valid and not any(entry.text == text for entry in valid):
-                raise self._mismatch(key, (fingerprint(entry.text) for entry in valid), "known")
-            if self.learns:
-                self._replace_others(key)
-            if not self._is_written(key):
-                self._remember(key)
+            self._refuse_revoked(key, certificate, known)
+            if self._pinned:
+                self._check_pins(key)
+            elif self._vouched_for(key, certificate, known):
+                self.learns = False
+            else:
+                self._check_known(key, known)
+                self.learns = False  # one key: a rekey does not bring another one
+
+    def _refuse_revoked(self, key: paramiko.PKey, certificate: bytes | None, known: list[KnownKey]) -> None:
+        """Refuse a key that is marked as revoked, or whose certificate is by an authority that is."""
+        revoked = {entry.text for entry in known if entry.marker == REVOKED}
+        if key.get_base64() in revoked:
+            message = f"the key {key.fingerprint} of {self.name} is marked as revoked"
+            raise HostKeyMismatch(message)
+        claimed = read_host_certificate(certificate) if certificate is not None else None
+        if claimed is not None and claimed.authority in revoked:
+            message = f"the authority {fingerprint(claimed.authority)} that certified {self.name} is marked as revoked"
+            raise HostKeyMismatch(message)
+
+    def _check_pins(self, key: paramiko.PKey) -> None:
+        if not any(_is_pin_of(pin, key) for pin in self._pinned):
+            self._mismatched = key.get_name()
+            raise self._mismatch(key, (_pin_fingerprint(pin) for pin in self._pinned), "pinned")
+
+    def _vouched_for(self, key: paramiko.PKey, certificate: bytes | None, known: list[KnownKey]) -> bool:
+        """Tell whether a certificate makes a key believed. Where there is an authority, nothing is on first use.
+
+        A key that is listed as it is stays believed beside an authority, as with OpenSSH.
+        """
+        authorities = _authorities(known)
+        refusal = self._refusal_of(certificate, authorities)
+        if not authorities or refusal is None:
+            return bool(authorities)
+        listed = self._believed() + self._shared() if self.learns else known
+        if any(entry.text == key.get_base64() for entry in listed if not entry.marker):
+            return False
+        expected = ", ".join(fingerprint(text) for text in sorted(authorities))
+        message = (
+            f"{self.name} shows the key {key.fingerprint} {refusal}. Nothing was sent to it: where an authority is "
+            f"known ({expected}), no key is trusted on first use. Ask the server's administrator for a valid host "
+            "certificate; or list the key in known_hosts, once it is confirmed"
+        )
+        raise HostKeyMismatch(message)
+
+    def _refusal_of(self, blob: bytes | None, authorities: set[str]) -> str | None:
+        """Say what is wrong with a certificate, or return `None` if it counts."""
+        if blob is None:
+            return "without a certificate"
+        certificate = read_host_certificate(blob)
+        if certificate is None:
+            return "with a certificate that is not one for hosts, or was changed"
+        if certificate.authority not in authorities:
+            return f"with a certificate by the unknown authority {fingerprint(certificate.authority)}"
+        refusal = certificate.refusal(self._host)
+        return refusal and f"with a certificate that does not count ({refusal})"
+
+    def _check_known(self, key: paramiko.PKey, known: list[KnownKey]) -> None:
+        """Compare a key with those that are known; remember the first one."""
+        if self.learns:
+            known = self._believed() + self._shared()
+        valid = [entry for entry in known if not entry.marker and not entry.elsewhere]
+        text = key.get_base64()
+        if not valid and any(entry.text == text for entry in known if not entry.marker):
+            return  # the host's key on its usual port, as OpenSSH does
+        if valid and not any(entry.text == text for entry in valid):
+            raise self._mismatch(key, (fingerprint(entry.text) for entry in valid), "known")
+        if self.learns:
+            self._replace_others(key)
+        if not self._is_written(key):
+            self._remember(key)
 
     def learning(self) -> HostKeyPolicy:
         """Return a policy that believes the key that it is shown in the place of the one that is remembered.
@@ -164,42 +221,34 @@ class HostKeyPolicy:
         policy.learns = True
         return policy
 
-    def _is_certified(self, blob: bytes, known: list[KnownKey], revoked: set[str]) -> bool:
-        certificate = read_host_certificate(blob)
-        if certificate is None:
-            return False
-        if certificate.authority in revoked:
-            message = (
-                f"the authority {fingerprint(certificate.authority)} that certified {self.name} is marked as revoked"
-            )
-            raise HostKeyMismatch(message)
-        if not any(entry.marker == AUTHORITY and entry.text == certificate.authority for entry in known):
-            return False
-        refusal = certificate.refusal(self._host)
-        if refusal is not None:
-            logger.warning("The certificate of %s does not count: %s", self.name, refusal)
-        return refusal is None
-
     def _believed(self) -> list[KnownKey]:
         """Return what the files say that are never written."""
-        return [entry for path in self._files for line in _lines(path) for entry in _parse(line, self.name)]
+        return [entry for path in self._files for line in _lines(path) for entry in self._entries(line)]
 
     def _shared(self) -> list[KnownKey]:
         """Return what our own file says in lines that are about other hosts too: somebody else has put them there."""
         lines = [] if self._known_hosts is None else _lines(self._known_hosts)
-        return [entry for line in lines if not _is_of_one_host(line) for entry in _parse(line, self.name)]
+        return [entry for line in lines if not _is_of_one_host(line) for entry in self._entries(line)]
 
     def _known(self) -> list[KnownKey]:
         known = self._believed()
         if self._known_hosts is not None:
-            known += [entry for line in _lines(self._known_hosts) for entry in _parse(line, self.name)]
+            known += [entry for line in _lines(self._known_hosts) for entry in self._entries(line)]
         place = self._known_hosts, self.name
         with _lock:
-            if all(entry.marker for entry in known):
-                known += _in_memory.get(place, ())
+            if all(entry.marker or entry.elsewhere for entry in known):
+                # Beside an authority only what is written down is believed
+                known += () if _authorities(known) else _in_memory.get(place, ())
             else:  # what is written down, and can be read again, counts for more
                 _in_memory.pop(place, None)
         return known
+
+    def _entries(self, line: str) -> list[KnownKey]:
+        """Return the key that a line gives to the server: by its name and port, or by the host's name alone.
+
+        OpenSSH looks for a server on another port under the host's name, too, where it finds nothing else.
+        """
+        return _parse(line, self.name) or [replace(entry, elsewhere=True) for entry in _parse(line, self._host.lower())]
 
     def _is_in_memory(self, key: paramiko.PKey) -> bool:
         with _lock:
@@ -223,7 +272,7 @@ class HostKeyPolicy:
             _in_memory[place].add(_known_key(key))
 
     def _is_written(self, key: paramiko.PKey) -> bool:
-        known = {entry.text for entry in self._known() if not entry.marker}
+        known = {entry.text for entry in self._known() if not entry.marker and not entry.elsewhere}
         return key.get_base64() in known and not self._is_in_memory(key)
 
     def _replace_others(self, key: paramiko.PKey) -> None:
@@ -266,6 +315,11 @@ class HostKeyPolicy:
             f"{self.name} has the key {key.fingerprint}, but {how} is {' or '.join(expected)}. Nothing was sent to it. "
             "Ask the server's administrator whether its key was changed, before you accept the new one",
         )
+
+
+def _authorities(known: Iterable[KnownKey]) -> set[str]:
+    """Return the texts of the authorities' keys."""
+    return {entry.text for entry in known if entry.marker == AUTHORITY}
 
 
 def _signatures(key_types: Iterable[str]) -> list[str]:

@@ -131,6 +131,10 @@ class Reader:
         """Take a 64-bit number."""
         return int.from_bytes(self._take(8), "big")
 
+    def boolean(self) -> bool:
+        """Take a byte that is 0 for no (RFC 4251, section 5)."""
+        return self._take(1) != b"\0"
+
     def string(self) -> bytes:
         """Take a string: its length and its bytes."""
         return self._take(self.uint32())

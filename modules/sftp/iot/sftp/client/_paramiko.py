@@ -1,55 +1,78 @@
 """paramiko's transport with the key checked in every key exchange, and with most of its copies taken out.
 
 paramiko touches each byte about eight times on its way (it joins what it receives, slices messages, keeps arrays in
-pipes) and hands each packet from one thread to another. Here, for AES-GCM:
+pipes) and hands each packet from one thread to another. Here, for AES-GCM and ChaCha20-Poly1305:
 
 - What arrives is received into one buffer, decrypted into another, and handed as a view of it to whoever has
   diverted the channel, in paramiko's own thread.
 - What is sent is put together in one buffer, encrypted into another, and goes to the socket from there.
 
-Every other cipher, and every message that is not channel data, takes paramiko's own way.
+Every other cipher, and with AES-GCM every message that is not channel data, takes paramiko's own way.
 
-This file is the only one that reaches into paramiko's private parts: `_verify_key`, `_parse_disconnect`,
-`_send_kex_init`, `_send_user_message`, `clear_to_send` and its lock of `Transport`, `_wait_for_send_window` and
-`_check_add_window` of `Channel`, its `in_buffer` and `in_stderr_buffer`, and of `Packetizer` `_read_timeout` and the
-attributes below that begin with `_Packetizer__`. pyproject.toml bounds the versions, and
-`tests/client/test_private_parts.py` fails when the parts move.
+This file is the only one that reaches into paramiko's private parts: `_check_banner`, `_verify_key`,
+`_parse_disconnect`, `_parse_ext_info`, `_parse_kex_init`, `_really_parse_kex_init`, `_send_kex_init`, `_send_message`,
+`_send_user_message`, `_cipher_info`, `_kex_info`, `_preferred_kex`, `auth_handler` with its `_handler_table`,
+`clear_to_send` and its lock of `Transport`, `_wait_for_send_window` and `_check_add_window` of `Channel`, its
+`in_buffer` and `in_stderr_buffer`, and of `Packetizer` `_read_timeout` and the attributes below that begin with
+`_Packetizer__`. pyproject.toml bounds the versions, and `tests/client/test_private_parts.py` fails when the parts move.
 """
 
 from __future__ import annotations
 
+import queue
 import struct
 import threading
+import weakref
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import paramiko
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from paramiko.buffered_pipe import BufferedPipe
-from paramiko.common import MSG_CHANNEL_DATA, cMSG_CHANNEL_WINDOW_ADJUST
+from paramiko.common import (
+    MSG_CHANNEL_DATA,
+    MSG_NAMES,
+    MSG_SERVICE_ACCEPT,
+    MSG_UNIMPLEMENTED,
+    MSG_USERAUTH_BANNER,
+    MSG_USERAUTH_SUCCESS,
+    cMSG_CHANNEL_WINDOW_ADJUST,
+    cMSG_SERVICE_REQUEST,
+    cMSG_UNIMPLEMENTED,
+)
+from paramiko.kex_curve25519 import KexCurve25519
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
-from paramiko.ssh_exception import SSHException
+from paramiko.ssh_exception import IncompatiblePeer, SSHException
 
+from iot.sftp.client import _chacha as chacha
 from iot.sftp.client import _login_pauses as login_pauses
 from iot.sftp.client._certificates import CERTIFICATE_SUFFIX
-from iot.sftp.client._credentials import Credentials, authenticate
+from iot.sftp.client._chacha import ChaChaPoly
+from iot.sftp.client._deadline import GLANCE
 from iot.sftp.client._errors import (
     AuthenticationFailed,
     ConnectionLost,
     HostKeyMismatch,
     Internal,
+    ServerBusy,
     SFTPError,
     Unreachable,
+    Unsupported,
     from_lower_layer,
     printable,
 )
-from iot.sftp.client._packets import Reader
+from iot.sftp.client._handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable
+from iot.sftp.client._login import authenticate
+from iot.sftp.client._login_pauses import UnansweredLogin
+from iot.sftp.client._packets import Reader, string
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from iot.sftp.client._credentials import Credentials
     from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._host_keys import HostKeyPolicy
 
@@ -70,14 +93,36 @@ LONGEST_KEY = 16 * 1024  # bytes; to compute with one of 300,000 takes seconds
 LONGEST_NUMBER = 2050  # bytes, in a key exchange: 16,384 bits and a sign
 KEY_EXCHANGE = range(30, 42)  # types of messages (RFC 4250, section 4.1.2)
 LONGEST_LINE = 8192  # bytes, before the first packet: OpenSSH's limit; RFC 4253, section 4.2, allows 255
+MOST_LINES = 1024  # before the greeting: OpenSSH's limit
+
+LOGIN_ANSWERS = (MSG_UNIMPLEMENTED, MSG_SERVICE_ACCEPT, *range(51, 80))  # RFC 4250, section 4.1.2
+TOO_MANY_CONNECTIONS = 12  # why a server disconnects (RFC 4253, section 11.1)
+
+ALGORITHM_LISTS = (
+    ("key exchange", "kex_algo_list", "preferred_kex"),
+    ("type of host key", "server_key_algo_list", "preferred_keys"),
+    ("cipher", "client_encrypt_algo_list", "preferred_ciphers"),
+    ("cipher", "server_encrypt_algo_list", "preferred_ciphers"),
+    ("MAC", "client_mac_algo_list", "preferred_macs"),
+    ("MAC", "server_mac_algo_list", "preferred_macs"),
+    ("compression", "client_compress_algo_list", "preferred_compression"),
+    ("compression", "server_compress_algo_list", "preferred_compression"),
+)
+MACS_OF = {"client_mac_algo_list": "client_encrypt_algo_list", "server_mac_algo_list": "server_encrypt_algo_list"}
 
 
-class RefusedKeyError(paramiko.SSHException):
+class ReasonError(SSHException):
     """Carries our reason through paramiko's thread, which tells expected from unexpected by this class."""
 
-    def __init__(self, reason: HostKeyMismatch) -> None:
+    def __init__(self, reason: SFTPError) -> None:
         super().__init__(reason.message)
         self.reason = reason
+
+
+class RefusedKeyError(ReasonError):
+    """The server's key is not believed."""
+
+    reason: HostKeyMismatch
 
 
 class ChannelData(Message):
@@ -93,17 +138,23 @@ class ChannelData(Message):
         return DATA_HEADER.pack(MSG_CHANNEL_DATA, self._channel, len(self._data)) + self._data
 
     def packet_into(self, buffer: memoryview) -> memoryview:
-        """Put the whole packet together in `buffer` (RFC 4253, section 6; RFC 5647, section 7.2), and return it."""
-        size = DATA_HEADER.size + len(self._data)
-        padding = BLOCK - (1 + size) % BLOCK
-        padding += BLOCK if padding < LEAST_PADDING else 0
-        start = LENGTH + 1
-        struct.pack_into(">IB", buffer, 0, 1 + size + padding, padding)
-        DATA_HEADER.pack_into(buffer, start, MSG_CHANNEL_DATA, self._channel, len(self._data))
-        buffer[start + DATA_HEADER.size : start + size] = self._data
-        # Zeros, as paramiko and OpenSSH do with stream ciphers: encrypted and authenticated, more gains nothing.
-        buffer[start + size : start + size + padding] = bytes(padding)
-        return buffer[: start + size + padding]
+        """Put the whole packet together in `buffer`, and return it."""
+        return packet_into(buffer, DATA_HEADER.pack(MSG_CHANNEL_DATA, self._channel, len(self._data)), self._data)
+
+
+def packet_into(buffer: memoryview, *parts: Data) -> memoryview:
+    """Put a packet together from the parts of its payload (RFC 4253, section 6; RFC 5647, section 7.2)."""
+    size = sum(map(len, parts))
+    padding = BLOCK - (1 + size) % BLOCK
+    padding += BLOCK if padding < LEAST_PADDING else 0
+    struct.pack_into(">IB", buffer, 0, 1 + size + padding, padding)
+    end = LENGTH + 1
+    for part in parts:
+        start, end = end, end + len(part)
+        buffer[start:end] = part
+    # Zeros, as paramiko and OpenSSH do with stream ciphers: encrypted and authenticated, more gains nothing.
+    buffer[end : end + padding] = bytes(padding)
+    return buffer[: end + padding]
 
 
 class ReceivedData(Message):
@@ -123,10 +174,6 @@ class ReceivedData(Message):
         """Take the data."""
         length = self.get_int()
         return self._payload[:length]
-
-
-class NoGreetingError(SSHException):
-    """What the server begins with goes on and on: it is no SSH server."""
 
 
 class UnreadableError(SSHException):
@@ -184,15 +231,25 @@ class BoundedPacketizer(Packetizer):
     _read_timeout: Callable[[float], bytes]
     _Packetizer__remainder: bytes
 
-    def readline(self, timeout: float) -> str:
-        """Return the next line before the first packet."""
+    def greeting_line(self, timeout: float) -> bytes:
+        """Return the next line before the first packet; what came of it before the end of the connection, if any.
+
+        Raises:
+            ReasonError: it is longer than any.
+            EOFError, OSError: the connection ended, or nothing came in time.
+        """
         while b"\n" not in self._Packetizer__remainder:
             if len(self._Packetizer__remainder) > LONGEST_LINE:
                 message = f"the server began with a line of more than {LONGEST_LINE} bytes: is this an SSH server?"
-                raise NoGreetingError(message)
-            self._Packetizer__remainder += self._read_timeout(timeout)
-        line: str = super().readline(timeout)
-        return line
+                raise ReasonError(Unsupported(message))
+            try:
+                self._Packetizer__remainder += self._read_timeout(timeout)
+            except (EOFError, OSError):
+                if not self._Packetizer__remainder:
+                    raise
+                self._Packetizer__remainder += b"\n"
+        line, _, self._Packetizer__remainder = self._Packetizer__remainder.partition(b"\n")
+        return line.removesuffix(b"\r")
 
     def read_message(self) -> tuple[int, Message]:
         """Return the next message's type, and its fields."""
@@ -208,15 +265,15 @@ class BoundedPacketizer(Packetizer):
 
 
 class FastPacketizer(BoundedPacketizer):
-    """Encrypts and decrypts AES-GCM from buffer to buffer."""
+    """Encrypts and decrypts AES-GCM and ChaCha20-Poly1305 from buffer to buffer."""
 
     # paramiko's own, declared for the type checker
     _inc_iv_counter: Callable[[bytes], bytes]
     _trigger_rekey: Callable[[], None]
     _Packetizer__aead_in: bool
     _Packetizer__aead_out: bool
-    _Packetizer__block_engine_in: AESGCM
-    _Packetizer__block_engine_out: AESGCM
+    _Packetizer__block_engine_in: AESGCM | ChaChaPoly
+    _Packetizer__block_engine_out: AESGCM | ChaChaPoly
     _Packetizer__closed: bool
     _Packetizer__compress_engine_in: object
     _Packetizer__compress_engine_out: object
@@ -260,16 +317,14 @@ class FastPacketizer(BoundedPacketizer):
         if not self._Packetizer__aead_in or self._Packetizer__compress_engine_in is not None:
             return super().read_message()
         self._await(LENGTH, check_rekey=True)
-        size = int.from_bytes(self._received[self._start : self._start + LENGTH], "big")
+        size = self._length_in(self._received[self._start : self._start + LENGTH])
         if not LENGTH < size <= LONGEST_PACKET:
             message = f"the server announced an SSH packet of {size} bytes"
             raise SSHException(message)
         self._await(LENGTH + size + TAG)
-        body, end = self._start + LENGTH, self._start + LENGTH + size + TAG
-        length, plain = self._received[self._start : body], self._plain[:size]
-        self._Packetizer__block_engine_in.decrypt_into(self._Packetizer__iv_in, self._received[body:end], length, plain)
-        self._Packetizer__iv_in = self._inc_iv_counter(self._Packetizer__iv_in)
-        self._start = end
+        start, self._start = self._start, self._start + LENGTH + size + TAG
+        plain = self._plain[:size]
+        self._decrypt(self._received[start : self._start], plain)
         payload = plain[1 : max(2, size - plain[0])]
         fields = ReceivedData(payload[1:]) if payload[0] == MSG_CHANNEL_DATA else Message(bytes(payload[1:]))
         fields.seqno = self._Packetizer__sequence_number_in
@@ -278,24 +333,41 @@ class FastPacketizer(BoundedPacketizer):
 
     def send_message(self, data: Message) -> None:
         """Send a message."""
-        if (
-            not isinstance(data, ChannelData)
-            or not self._Packetizer__aead_out
-            or self._Packetizer__compress_engine_out is not None
-        ):
+        engine, ours = self._Packetizer__block_engine_out, isinstance(data, ChannelData)
+        fast = isinstance(engine, ChaChaPoly) or (ours and self._Packetizer__aead_out)
+        if not fast or self._Packetizer__compress_engine_out is not None:
             super().send_message(data)
             return
         with self._Packetizer__write_lock:
-            packet = data.packet_into(self._to_encrypt)
+            packet = data.packet_into(self._to_encrypt) if ours else packet_into(self._to_encrypt, data.asbytes())  # type: ignore[attr-defined] # it is a ChannelData
             encrypted = self._encrypted[: len(packet) + TAG]
-            encrypted[:LENGTH] = packet[:LENGTH]
-            self._Packetizer__block_engine_out.encrypt_into(
-                self._Packetizer__iv_out, packet[LENGTH:], packet[:LENGTH], encrypted[LENGTH:]
-            )
-            self._Packetizer__iv_out = self._inc_iv_counter(self._Packetizer__iv_out)
+            self._encrypt(packet, encrypted)
             self._Packetizer__sequence_number_out = (self._Packetizer__sequence_number_out + 1) & 0xFFFFFFFF
             self.write_all(encrypted)
             self._count_sent(len(encrypted))
+
+    def _length_in(self, header: memoryview) -> int:
+        engine = self._Packetizer__block_engine_in
+        if isinstance(engine, ChaChaPoly):
+            return engine.length(self._Packetizer__sequence_number_in, header)
+        return int.from_bytes(header, "big")
+
+    def _decrypt(self, packet: memoryview, plain: memoryview) -> None:
+        engine = self._Packetizer__block_engine_in
+        if isinstance(engine, ChaChaPoly):
+            engine.open_into(self._Packetizer__sequence_number_in, packet, plain)
+            return
+        engine.decrypt_into(self._Packetizer__iv_in, packet[LENGTH:], packet[:LENGTH], plain)
+        self._Packetizer__iv_in = self._inc_iv_counter(self._Packetizer__iv_in)
+
+    def _encrypt(self, packet: memoryview, encrypted: memoryview) -> None:
+        engine = self._Packetizer__block_engine_out
+        if isinstance(engine, ChaChaPoly):
+            engine.seal_into(self._Packetizer__sequence_number_out, packet, encrypted)
+            return
+        encrypted[:LENGTH] = packet[:LENGTH]
+        engine.encrypt_into(self._Packetizer__iv_out, packet[LENGTH:], packet[:LENGTH], encrypted[LENGTH:])
+        self._Packetizer__iv_out = self._inc_iv_counter(self._Packetizer__iv_out)
 
     def _await(self, wanted: int, *, check_rekey: bool = False) -> None:
         """Receive until there are so many bytes that were not taken yet."""
@@ -358,6 +430,121 @@ class Channel(paramiko.Channel):
         """Do nothing."""
 
 
+def with_curve25519(kex: tuple[str, ...]) -> tuple[str, ...]:
+    """Put RFC 8731's name before the one that paramiko has for the same."""
+    older = "curve25519-sha256@libssh.org"
+    return tuple(new for name in kex for new in (["curve25519-sha256", name] if name == older else [name]))
+
+
+class LoginAnswers:
+    """Takes the place of paramiko's AuthHandler: hands what the server says of a login to whoever has asked.
+
+    paramiko's own sends a SERVICE_REQUEST with each method, and takes answers that it does not know for the end of the
+    connection. Messages of types that paramiko does not know are answered here too (RFC 4253, section 11.4).
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        """Take the connection."""
+        self._transport: Transport = weakref.proxy(transport)
+        self._answers: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
+        self._is_asked = self._is_given = self._is_authenticated = False
+        self.banner = ""  # what the server has said since a credential was sent
+        unknown = {kind: partial(self._refuse, kind) for kind in range(256) if kind not in MSG_NAMES}
+        self._handler_table = unknown | {kind: partial(self._take, kind) for kind in LOGIN_ANSWERS}
+
+    @property
+    def session_id(self) -> bytes:
+        """What every signature is bound to."""
+        return bytes(self._transport.session_id or b"")
+
+    @property
+    def signature_algorithms(self) -> tuple[str, ...] | None:
+        """What the server says that users' keys may sign with (`server-sig-algs`, RFC 8308), if it says so."""
+        told: bytes | None = self._transport.server_extensions.get("server-sig-algs")
+        return None if told is None else tuple(told.decode("utf-8", "replace").split(","))
+
+    def is_authenticated(self) -> bool:
+        """Tell whether the server has let us in."""
+        return self._is_authenticated
+
+    def get_username(self) -> str | None:
+        """Return nothing; paramiko asks for it."""
+        return None
+
+    def abort(self) -> None:
+        """Do nothing: whoever waits looks whether the connection is there."""
+
+    def request_service(self) -> None:
+        """Ask to be logged in (RFC 4253, section 10), once.
+
+        Raises:
+            ConnectionLost: the connection ended.
+            Unsupported: the server logs nobody in.
+        """
+        kind, _ = self.ask(cMSG_SERVICE_REQUEST + string(b"ssh-userauth"), gives=False)
+        if kind != MSG_SERVICE_ACCEPT:
+            message = f"the server answered the request to log in with a message (type {kind}) that is no answer to it"
+            raise Unsupported(message)
+
+    def ask(self, message: bytes, *, gives: bool) -> tuple[int, bytes]:
+        """Send a message, and return the type and the fields of the answer.
+
+        Parameters:
+            message: its type and its fields.
+            gives: whether there is a credential in it.
+
+        Raises:
+            ConnectionLost: the connection ended. `UnansweredLogin` if the server may have refused a credential so.
+            AuthenticationFailed: the server has refused, and ended the connection.
+            Unreachable: it did not answer in time.
+        """
+        transport, packet = self._transport, Message()
+        packet.add_bytes(message)
+        self._is_given, self._is_asked = self._is_given or gives, True
+        try:
+            # Not between the messages of a key exchange, which a server may begin at any time
+            transport._send_user_message(packet)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+        except (OSError, EOFError, ValueError, SSHException) as error:
+            raise self._ended() from error
+        while True:
+            try:
+                return self._answers.get(timeout=transport.deadline.wait_at_most(GLANCE))
+            except queue.Empty:
+                if not transport.is_active() and self._answers.empty():
+                    raise self._ended() from None
+                if not transport.deadline.remaining():
+                    raise self._unanswered("the server did not answer the login in time") from None
+
+    def _take(self, kind: int, message: Message) -> None:
+        """Take a message, in paramiko's thread."""
+        fields = message.asbytes()
+        if kind == MSG_USERAUTH_BANNER and self._is_given:
+            self.banner = printable(Message(fields).get_binary().decode("utf-8", "replace"), LONGEST_WORDS)
+        if kind == MSG_USERAUTH_BANNER or not self._is_asked or self._is_authenticated:
+            return
+        self._is_asked = False
+        self._is_authenticated = kind == MSG_USERAUTH_SUCCESS
+        self._answers.put((kind, fields))
+
+    def _refuse(self, kind: int, message: Message) -> None:
+        self._transport.logger.debug("the server sent a message of the unknown type %d", kind)
+        reply = Message()
+        reply.add_byte(cMSG_UNIMPLEMENTED)
+        reply.add_int(message.seqno)
+        self._transport._send_message(reply)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+
+    def _ended(self) -> SFTPError:
+        parting = self._transport.parting()
+        if parting is None:
+            return self._unanswered("the connection broke during the login")
+        if self._is_given and not isinstance(parting, ServerBusy):
+            return AuthenticationFailed(f"the server refused the login and said: {self._transport.farewell}")
+        return parting
+
+    def _unanswered(self, message: str) -> ConnectionLost:
+        return UnansweredLogin(message) if self._is_given else ConnectionLost(message)
+
+
 class Transport(paramiko.Transport):
     """Checks the server's key in every key exchange, the first and all later ones, before it is trusted with more."""
 
@@ -366,10 +553,20 @@ class Transport(paramiko.Transport):
     deadline: Deadline
     clear_to_send: threading.Event  # paramiko's own, declared for the type checker
     clear_to_send_lock: threading.Lock
-    farewell: str | None = None
+    server_extensions: dict[str, bytes]
+    login: LoginAnswers
+    farewell: str | None = None  # what the server said when it ended the connection, and its reason's number
+    _farewell_reason: int | None = None
     key_exchange: str = "no key exchange"  # the name of the one that was agreed on
     _ended_by: Exception | None = None
     _answers_kex_init = False
+
+    # RFC 8731's name of what paramiko knows by the older one only; some servers offer just that.
+    _kex_info: ClassVar[dict[str, type]] = paramiko.Transport._kex_info | {"curve25519-sha256": KexCurve25519}  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    _preferred_kex: ClassVar[tuple[str, ...]] = with_curve25519(paramiko.Transport._preferred_kex)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    _cipher_info: ClassVar[dict[str, dict[str, Any]]] = paramiko.Transport._cipher_info | {  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+        chacha.NAME: {"class": ChaChaPoly, "block-size": 8, "iv-size": 0, "key-size": chacha.KEY, "is_aead": True},
+    }
 
     def __init__(self, sock: socket.socket) -> None:
         """Speak over a connected socket."""
@@ -381,6 +578,18 @@ class Transport(paramiko.Transport):
             packetizer_class=packetizer_class(),
         )
         self.set_log_channel("iot.sftp.client.ssh")
+        self._words: list[bytes] = []  # what the server has said before its greeting
+        self._offered: dict[str, list[str]] = {}  # the server's algorithms
+        self.login = LoginAnswers(self)
+        self.auth_handler = self.login  # type: ignore[assignment] # what paramiko asks of it, it has
+
+    def offer(self, ciphers: Sequence[str], macs: Sequence[str]) -> None:
+        """Offer these algorithms, as far as they can be spoken, and the types of keys that the policy wants."""
+        options = self.get_security_options()
+        fast = isinstance(self.packetizer, FastPacketizer) and ChaChaPoly.is_available()
+        options.ciphers = tuple(name for name in ciphers if name != chacha.NAME or fast)
+        options.digests = tuple(macs)
+        options.key_types = self.policy.wanted_types(options.key_types)
 
     def open_channel(self, *arguments: Any, **options: Any) -> paramiko.Channel:
         """Open a channel, which is closed by whoever has opened it and never by the garbage collector."""
@@ -395,12 +604,17 @@ class Transport(paramiko.Transport):
         if not self.initial_kex_done:
             message = "the server began the key exchange and did not end it in time"
             raise Unreachable(message)
-        with login_pauses.login(self.credentials.identity, self.deadline):
-            self.auth_timeout = self.deadline.remaining()
-            try:
-                authenticate(self, self.credentials)
-            except paramiko.SSHException as error:
-                raise self.login_reason(error) from error
+        self.log_in(self.credentials)
+
+    def log_in(self, credentials: Credentials) -> None:
+        """Log in, unless these credentials have to wait.
+
+        Raises:
+            AuthenticationFailed: the server refused, or they have to wait.
+            ConnectionLost: the connection ended.
+        """
+        with login_pauses.login(credentials.identity, self.deadline):
+            authenticate(self.login, credentials)
 
     @property
     def saved_exception(self) -> Exception | None:
@@ -416,16 +630,63 @@ class Transport(paramiko.Transport):
             error = unreadable
         self._ended_by = error
 
-    def login_reason(self, error: paramiko.SSHException) -> SFTPError:
-        """Name why a login failed: paramiko has one class for a refusal, and for a connection that broke."""
-        named = from_lower_layer(error)
-        # paramiko forgets the name when the server says that it refuses, and only then
-        refused = self.auth_handler is not None and self.auth_handler.get_username() is None
-        if not isinstance(named, AuthenticationFailed) or refused:
-            return named
-        if self.farewell:
-            return AuthenticationFailed(f"the server refused the login and said: {self.farewell}")
-        return ConnectionLost("the connection broke during the login")
+    @property
+    def words(self) -> str:
+        """What the server has said before its greeting, as far as it is text."""
+        return readable(self._words)
+
+    def parting(self) -> ConnectionLost | None:
+        """Return what a server said that has ended the connection, if it did."""
+        if self.farewell is None:
+            return None
+        if self._farewell_reason == TOO_MANY_CONNECTIONS:
+            return ServerBusy(f"the server takes no more connections for now and said: {self.farewell}")
+        return ConnectionLost(f"the server ended the connection and said: {self.farewell}")
+
+    def _check_banner(self) -> None:
+        """Read lines up to the greeting (RFC 4253, section 4.2). A server that is busy says so there, and hangs up."""
+        words = self._words
+        packetizer: BoundedPacketizer = self.packetizer  # type: ignore[assignment] # the constructor has chosen it
+        while len(words) < MOST_LINES:
+            try:
+                line = packetizer.greeting_line(self.banner_timeout)
+            except (EOFError, OSError) as error:
+                raise ReasonError(no_greeting(words, TimeoutError() if packetizer.closed else error)) from error
+            if line.startswith(b"SSH-"):
+                self.remote_version = line.decode()
+                if line.startswith((b"SSH-2.0-", b"SSH-1.99-")):
+                    return
+                message = f"the server speaks an SSH that is too old: {printable(self.remote_version, LONGEST_WORDS)}"
+                raise ReasonError(Unsupported(message))
+            words.append(line)
+        message = f"the server began with more than {MOST_LINES} lines and no greeting: is this an SSH server?"
+        raise ReasonError(Unsupported(message))
+
+    def _really_parse_kex_init(self, m: paramiko.Message, *, ignore_first_byte: bool = False) -> dict[str, Any]:
+        """Note what the server offers. MACs do not count beside a cipher that needs none (RFC 5647, section 5.1)."""
+        offered: dict[str, Any] = super()._really_parse_kex_init(m, ignore_first_byte=ignore_first_byte)  # type: ignore[misc]
+        self._offered = {name: list(names) for name, names in offered.items() if isinstance(names, list)}
+        for macs, ciphers in MACS_OF.items():
+            agreed = next((name for name in self.preferred_ciphers if name in offered[ciphers]), "")
+            if self._cipher_info.get(agreed, {}).get("is_aead"):
+                offered[macs] = list(self.preferred_macs)
+        return offered
+
+    def _parse_kex_init(self, m: paramiko.Message) -> None:
+        try:
+            super()._parse_kex_init(m)  # type: ignore[misc]
+        except IncompatiblePeer as error:
+            raise ReasonError(self._nothing_in_common(error)) from error
+        offered = self._offered["kex_algo_list"]
+        self.key_exchange = next((name for name in self.preferred_kex if name in offered), self.key_exchange)
+
+    def _nothing_in_common(self, error: IncompatiblePeer) -> SFTPError:
+        """Say what both sides offer of what they do not have in common."""
+        for what, theirs, ours in ALGORITHM_LISTS:
+            offered, spoken = self._offered.get(theirs, []), getattr(self, ours)
+            if not set(offered) & set(spoken):
+                return Unsupported(incompatible(what, offered, spoken))
+        return from_lower_layer(error)
 
     def _negotiate_keys(self, m: paramiko.Message) -> None:
         """Answer a server that asks for new keys; nobody is in the middle of sending by then."""
@@ -450,9 +711,6 @@ class Transport(paramiko.Transport):
         super()._send_kex_init()  # type: ignore[misc]
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
-        kinds: dict[str, type] = self._kex_info  # type: ignore[attr-defined] # not in its stubs
-        names = (name for name, kind in kinds.items() if kind is type(self.kex_engine))
-        self.key_exchange = next(names, self.key_exchange)
         check_numbers(host_key, sig)
         super()._verify_key(host_key, sig)  # type: ignore[misc] # the signature, by which the server proves the key
         key = self.host_key
@@ -463,9 +721,20 @@ class Transport(paramiko.Transport):
         except HostKeyMismatch as reason:
             raise RefusedKeyError(reason) from None
 
+    def _parse_ext_info(self, msg: paramiko.Message) -> None:
+        """Take the server's extensions (RFC 8308); paramiko would count up to what it says that there are."""
+        fields, told = Reader(msg.asbytes()), {}
+        try:
+            for _ in range(fields.uint32()):
+                name = fields.string().decode("utf-8", "replace")
+                told[name] = fields.string()
+        except ConnectionLost as error:
+            raise SSHException(error.message) from None
+        self.server_extensions = told
+
     def _parse_disconnect(self, m: paramiko.Message) -> None:
-        m.get_int()
-        self.farewell = printable(m.get_string().decode("utf-8", "replace"), 200)
+        self._farewell_reason = m.get_int()
+        self.farewell = printable(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)
 
 
 class Inlet(BufferedPipe):  # type: ignore[type-arg] # generic in its stubs alone

@@ -29,6 +29,7 @@ from iot.sftp.client._errors import (
     HostKeyMismatch,
     Internal,
     InvalidRequest,
+    ServerBusy,
     SFTPError,
     Unreachable,
     Unsupported,
@@ -59,6 +60,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 ATTEMPTS = 3  # to be let in at all; and to do an operation that has no deadline
+BUSY_ATTEMPTS = 6  # where the server says that it is too busy, and the call has no deadline
 SLOW, SHARED_FOR = 1.0, 0.5  # seconds after which an attempt to connect is slow; for which its failure is shared
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds
 
@@ -560,7 +562,9 @@ class SFTPSession:
                 if lost is None or isinstance(error, Cancelled):
                     raise
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts.begun) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-            exhausted = attempts.begun >= ATTEMPTS and not (was_connected and deadline.limited)
+            busy = isinstance(lost, ServerBusy)
+            most = BUSY_ATTEMPTS if busy else ATTEMPTS
+            exhausted = attempts.begun >= most and not ((was_connected or busy) and deadline.limited)
             if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():
                 raise lost
             logger.info("Trying again in %.1f s: %s", pause, lost.message)

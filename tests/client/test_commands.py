@@ -1,0 +1,60 @@
+"""Commands on the server, which are run for a hash: they may hang or flood, and nothing waits for them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import paramiko
+import pytest
+from tests.faulty_servers import PASSWORD, FaultyServer
+
+from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits
+
+
+class RunsCommands(FaultyServer):
+    """Lets commands be run that say `words` for ever and never end."""
+
+    def __init__(self, words: bytes) -> None:
+        super().__init__()
+        self._words = words
+        self.commands: list[bytes] = []
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.commands.append(command)
+        threading.Thread(target=self._say, args=(channel,), daemon=True).start()
+        return True
+
+    def _say(self, channel: paramiko.Channel) -> None:
+        try:
+            while self._words and not self.stopped.is_set():
+                channel.sendall(self._words)
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize(
+    "words", [b"", b"x" * 30_000, b"\n"], ids=["says nothing", "floods", "says one line after the other"]
+)
+@pytest.mark.parametrize("timeout", [4, None])
+def test_a_command_that_never_ends_is_given_up_and_the_file_is_read_back(
+    tmp_path: Path, words: bytes, timeout: float | None
+) -> None:
+    server, content = RunsCommands(words), os.urandom(50_000)
+    with server.running() as port:
+        session = SFTPSession(
+            ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), time_limits=TimeLimits(stall=0.4))
+        )
+        for number in range(3):
+            server.files[f"there-{number}"] = bytearray(content)
+            started = time.monotonic()
+            here = tmp_path / f"here-{number}"
+            done = session.download_file(f"there-{number}", str(here), verify="sha256", timeout=timeout)
+            assert done.verified == "read back"
+            assert here.read_bytes() == content
+            assert time.monotonic() - started < 3.5
+        assert len(server.commands) <= (3 if words else 1), "what hung once is not waited for again"
+        assert session.counts.connections == 1
+        session.disconnect()
