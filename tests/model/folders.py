@@ -1,0 +1,341 @@
+"""Rules on folders, upwards and down, among producers, partners, faults and clocks: each version arrives once, whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from tests.model.books import Books, Violation
+from tests.model.clock import Clock
+from tests.model.device import Device, Place
+from tests.model.figures import Figures
+from tests.model.people import Partner, Producer
+from tests.model.server import Cut, Moment, Scene
+from tests.model.strategies import AGE, Event, Made, events, first, made, moments, names, seconds, small
+
+import asyncssh
+
+if TYPE_CHECKING:
+    from tests.model.device import Victims
+    from tests.model.server import ModelServer
+
+ROUNDS = 8  # of all rules, until all has to be quiet
+AFTER_ALL = 1_000.0  # seconds
+
+
+class Broken(AssertionError):  # noqa: N818 - a promise is
+    """Raised where a promise was broken; its words are those of the violations."""
+
+
+class FolderMachine(RuleBasedStateMachine):
+    """One folder on each side, and one rule or two between them.
+
+    Attributes:
+        server: running, shared by all machines.
+        victims: the process whose children may be killed; without it nobody is.
+        figures: the counts.
+        goes_on: whether violations are written down only; else they end the machine.
+    """
+
+    direction: ClassVar[str] = "upload"
+    server: ClassVar[ModelServer]
+    victims: ClassVar[Victims | None] = None
+    figures: ClassVar[Figures] = Figures()
+    goes_on: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._base = Path(tempfile.mkdtemp(prefix="model-"))
+        self._clock = Clock()
+        self._in_force = self._clock.in_force()
+        self._in_force.__enter__()
+        self._script: list[str] = []
+        self._told = 0
+        self._latest = self._clock.time()
+
+    @initialize(
+        then=st.sampled_from(("keep", "delete", "move")), rules=st.sampled_from((1, 2)), aged=st.booleans()
+    )
+    def begin(self, then: str, rules: int, aged: bool) -> None:  # noqa: FBT001 - hypothesis gives it by name
+        """Build everything."""
+        self._note("begin", then=then, rules=rules, aged=aged)
+        self._is_aged = aged
+        served, local = self._base / "server", self._base / "data"
+        upwards = self.direction == "upload"
+        source, dest = (local, served) if upwards else (served, local)
+        for folder in (source / "out", dest / "in", self._base / "archive"):
+            folder.mkdir(parents=True)
+        self.books = Books(
+            source / "out", dest / "in", source / "done", self._base / "archive", then, times_are_whole=not upwards
+        )
+        self._scene = Scene(served, self.books.look)
+        self.server.scene = self._scene
+        place = Place(os.fspath(self._base), self.server.port, self.server.host_key)
+        self._device = Device(place)
+        self._producer = Producer(self.books, self._clock, self._base / "of the producer")
+        self._partner = Partner(self.books)
+        common = {
+            "direction": self.direction,
+            "source": "out",
+            "dest": "in",
+            "recursive": True,
+            "every": 3600,
+            "min_age": AGE if aged else 0,
+            "then": {"move": "done"} if then == "move" else then,
+        }
+        patterns = (".csv", ".json") if rules == 2 else (None,)
+        self._rules = [common | {"name": f"r{n}", "file_pattern": pattern} for n, pattern in enumerate(patterns)]
+
+    # --- producers and partners
+
+    @precondition(lambda self: self.books.is_mounted)
+    @rule(made=made)
+    def make(self, made: Made) -> None:
+        """A producer leaves a new version."""
+        self._note("make", made=made)
+        self._producer.make(*made)
+        self._check()
+
+    @precondition(lambda self: self.books.is_mounted and self._is_aged)
+    @rule(name=names, size=small)
+    def write_slowly(self, name: str, size: int) -> None:
+        """A producer begins to write, or comes to the end of what it has begun."""
+        self._note("write_slowly", name=name, size=size)
+        if name in self._producer.writing:
+            self._producer.end(name)
+        else:
+            self._producer.begin(name, size)
+        self._check()
+
+    @rule(name=names, what=st.sampled_from(("take", "leave", "remove")))
+    def lose(self, name: str, what: str) -> None:
+        """The partner takes what has arrived, or leaves its own instead; or the producer takes its file back."""
+        self._note("lose", name=name, what=what)
+        if what == "take":
+            self._partner.take(name)
+        elif what == "leave":
+            self._partner.leave(name)
+        elif self.books.is_mounted:
+            self._producer.remove(name)
+        self._check()
+
+    # --- what is around
+
+    @rule(seconds=seconds)
+    def time(self, seconds: float) -> None:
+        """Time passes, or somebody sets the clock."""
+        self._note("time", seconds=seconds)
+        self.figures.faults["clock stepped"] += abs(seconds) > AGE + 40
+        self._clock.ahead += seconds
+        self._latest = max(self._latest, self._clock.time())
+        self._producer.go_on()
+
+    @rule(what=st.sampled_from(("mount", "block", "refuse remove", "refuse rename", "restart")))
+    def change(self, what: str) -> None:
+        """Something around is not as it should be, or is again."""
+        self._note("change", what=what)
+        if what == "mount":
+            self._mount() if not self.books.is_mounted else self._unmount()
+        elif what == "block":
+            self._block(wanted=not self._is_blocked and self.books.then == "move")
+        elif what == "restart":
+            self._device.close()
+        elif self.direction == "download":  # else nothing could arrive
+            self._scene.refused ^= {what.removeprefix("refuse ")}
+        self._check()
+
+    # --- the device
+
+    @rule(number=st.integers(0, 1), first=first, happens=events)
+    def run(self, number: int, first: list[Made], happens: list[Event]) -> None:
+        """A rule runs, after a producer has worked, and something may happen meanwhile."""
+        self._note("run", number=number, first=first, happens=happens)
+        self._make(first)
+        self._run(number, happens)
+        self._check()
+
+    @precondition(lambda self: self.victims is not None)
+    @rule(number=st.integers(0, 1), first=first, moment=moments)
+    def kill(self, number: int, first: list[Made], moment: Moment) -> None:
+        """A rule runs in a process that is killed at a moment; the module is started anew."""
+        self._note("kill", number=number, first=first, moment=moment)
+        self._make(first)
+        self._kill(number, moment)
+        self._check()
+
+    def teardown(self) -> None:
+        """Mend everything, let all rules run until all is quiet, and look."""
+        try:
+            if hasattr(self, "books"):
+                self._note("finish")
+                self._finish()
+                self._check()
+        finally:
+            self._in_force.__exit__(None, None, None)
+            if hasattr(self, "books"):
+                self._device.close()
+            shutil.rmtree(self._base, ignore_errors=True)
+
+    # --- how it is done
+
+    def _make(self, first: list[Made]) -> None:
+        if self.books.is_mounted:
+            for one in first:
+                self._producer.make(*one)
+
+    def _run(self, number: int, happens: list[Event]) -> str:
+        self._scene.arm({event.moment: self._act(event) for event in happens if self._may(event)})
+        struck = self._scene.struck["cut"]
+        self.books.begin_run()
+        code = self._device.run_rule(self._rules[number % len(self._rules)])
+        self._scene.arm({})
+        self._scene.is_full = False
+        self.books.end_run(unsure=self._scene.struck["cut"] > struck)
+        self.figures.counts["runs"] += 1
+        return code
+
+    def _kill(self, number: int, moment: Moment) -> None:
+        assert self.victims is not None
+        self._device.close()
+        work = ["run_rule", self._rules[number % len(self._rules)]]
+        victim = 0
+
+        def strike(_path: str) -> None:
+            os.kill(victim, signal.SIGKILL)
+
+        self.books.begin_run()
+        with self._scene.lock:
+            self._scene.arm({moment: strike})
+            victim = self.victims.start(self._device.place, self._clock.ahead, work)
+        was_killed = self.victims.outcome() is None
+        self._scene.arm({})
+        self.figures.faults["killed"] += was_killed
+        self.figures.counts["runs"] += 1
+        self.books.end_run(killed=was_killed)
+
+    def _may(self, event: Event) -> bool:
+        """Tell whether something may happen: what no client could see between two of its requests may not."""
+        if event.what == "begin" and not self._is_aged:
+            return False
+        if event.what in ("make", "begin", "remove"):
+            if not self.books.is_mounted:
+                return False
+            if self.direction == "download":
+                # STAT and REMOVE are two requests: who writes between them cannot be seen. Nor can who keeps times.
+                return event.moment.kind in ("open", "read", "list") and not event.way.endswith("and time")
+        return True
+
+    def _act(self, event: Event) -> Any:
+        def act(path: str) -> None:
+            name = event.name
+            if self.direction == "download" and event.what in ("make", "begin", "remove"):
+                name = os.path.relpath(path.lstrip("/"), "out")
+                if name not in self.books.expected:
+                    return  # a folder's request, or one for a temporary file
+            self.figures.faults[f"during a run: {event.what}"] += 1
+            match event.what:
+                case "cut":
+                    raise Cut
+                case "full":
+                    self._scene.is_full = True
+                case "refuse":
+                    raise asyncssh.SFTPFailure("Failure")
+                case "make":
+                    self._producer.make(name, event.way, 4_000, False)
+                case "begin":
+                    self._producer.begin(name, 4_000)
+                case "remove":
+                    self._producer.remove(name)
+                case "take":
+                    self._partner.take(name)
+                case "leave":
+                    self._partner.leave(name)
+
+        return act
+
+    @property
+    def _is_blocked(self) -> bool:
+        return self.books.done.is_file()
+
+    def _block(self, *, wanted: bool) -> None:
+        self.books.settle()
+        done, aside = self.books.done, self._base / "done aside"
+        if wanted and not self._is_blocked:
+            self.figures.faults["folder to move to is blocked"] += 1
+            if done.exists():
+                done.rename(aside)
+            done.write_bytes(b"in the way")
+        elif not wanted and self._is_blocked:
+            done.unlink()
+            if aside.exists():
+                aside.rename(done)
+
+    def _unmount(self) -> None:
+        """Let the mount point be an empty folder."""
+        self.figures.faults["mount gone"] += 1
+        self.books.settle()
+        self.books.is_mounted = False
+        self.books.source.rename(self._base / "unmounted")
+        self.books.source.mkdir()
+
+    def _mount(self) -> None:
+        if not self.books.is_mounted:
+            shutil.rmtree(self.books.source)
+            (self._base / "unmounted").rename(self.books.source)
+            self.books.is_mounted = True
+            self.books.settle()
+
+    def _finish(self) -> None:
+        self._mount()
+        self._block(wanted=False)
+        self._scene.refused.clear()
+        self._clock.set_to(self._latest + AFTER_ALL)
+        for name in self._producer.writing:
+            self._producer.end(name)
+        self._clock.ahead += AFTER_ALL
+        codes: list[str] = []
+        for _ in range(ROUNDS):
+            codes = [self._run(number, []) for number in range(len(self._rules))]
+            if not any(codes) and self.books.is_quiet():
+                break
+        self.books.finish()
+        if any(codes):
+            self.books.report("fails", f"with every fault mended, rules fail: {codes}")
+        self.figures.counts["machines"] += 1
+        self.figures.counts["files"] += len({path for path, _ in self.books.delivered})
+        self.figures.counts["versions"] += len(self.books.versions)
+        self.figures.counts["deliveries"] += sum(self.books.delivered.values())
+        self.figures.faults.update({f"server: {kind}": count for kind, count in self._scene.struck.items()})
+
+    def _note(self, step: str, **arguments: object) -> None:
+        self.figures.steps[step] += 1
+        words = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        self._script.append(f"model.{step}({words})")
+
+    def _check(self) -> None:
+        new = self.books.violations[self._told :]
+        self._told = len(self.books.violations)
+        if new:
+            script = "\n".join(self._script)
+            self.figures.violations += [(violation, script) for violation in new]
+            if not self.goes_on:
+                raise Broken("; ".join(map(str, new)) + "\n" + script)
+
+
+class Outbox(FolderMachine):
+    """Uploads."""
+
+
+class Inbox(FolderMachine):
+    """Downloads."""
+
+    direction = "download"
+
+
+__all__ = ["Broken", "FolderMachine", "Inbox", "Outbox", "Violation"]

@@ -1,0 +1,51 @@
+"""What the machines choose from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+from tests.model.contents import LARGE, SIZES
+from tests.model.people import NAMES, WAYS
+from tests.model.server import Moment
+
+KINDS = ("open", "read", "write", "close", "fstat", "setstat", "stat", "list", "remove", "rename", "mkdir")
+AGE = 60.0  # seconds, where files are left alone until they are complete
+DAYS = 86_400.0  # seconds of one
+
+
+class Event(NamedTuple):
+    """Something that happens during a run, at a moment of the server's.
+
+    Attributes:
+        moment: when.
+        what: `cut`, `full`, `refuse`, `make`, `begin`, `remove`, `take` or `leave`.
+        name: of the file that it happens to, where it happens to one.
+        way: how a producer makes a new version.
+    """
+
+    moment: Moment
+    what: str = "cut"
+    name: str = NAMES[0]
+    way: str = WAYS[0]
+
+
+class Made(NamedTuple):
+    """What a producer makes: see `Producer.make`."""
+
+    name: str = NAMES[0]
+    way: str = WAYS[0]
+    size: int = SIZES[1]
+    quiet: bool = True
+
+
+names = st.sampled_from((NAMES[0], *NAMES))
+ways = st.sampled_from(WAYS)
+sizes = st.sampled_from((*SIZES, SIZES[1], LARGE))
+small = st.sampled_from(SIZES)
+moments = st.builds(Moment, st.sampled_from((*KINDS, "rename", "write", "read")), st.integers(1, 3), st.booleans())
+what = st.sampled_from(("cut", "cut", "cut", "full", "refuse", "make", "make", "begin", "remove", "take", "leave"))
+events = st.lists(st.builds(Event, moments, what, names, ways), max_size=3, unique_by=lambda event: event.moment)
+made = st.builds(Made, names, ways, sizes, st.booleans())
+first = st.lists(made, max_size=3)
+seconds = st.sampled_from((1.0, AGE + 40, AGE + 40, 40 * DAYS, -40 * DAYS, -3_600.0))
