@@ -8,6 +8,7 @@ from dataclasses import dataclass
 BLOCK = 16  # bytes
 SIZES = (BLOCK, 4_000, 40_000)
 LARGE = 1_400_000  # more than is worth to be resumed
+_TEMPLATE = b"".join(b"......:%08x\n" % block for block in range(-(-LARGE // BLOCK)))
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,7 @@ class Versions:
 
     def draw(self, size: int) -> bytes:
         """Return a content that nobody has had before."""
-        number = next(self._numbers)
-        blocks = (f"{number:06x}:{block:08x}\n".encode() for block in range(-(-size // BLOCK)))
-        return b"".join(blocks)[:size]
+        return _TEMPLATE[:size].replace(b"......", f"{next(self._numbers):06x}".encode())
 
     def draft(self, path: str, content: bytes) -> None:
         """Take note of what will be complete at a path later, to know its parts when they are seen."""

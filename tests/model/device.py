@@ -119,10 +119,18 @@ class Device:
         self._parts, self._runners = None, {}
 
 
-def hurry() -> None:
-    """Let this process wait for milliseconds where it waits for seconds between two tries."""
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Let this process wait for milliseconds where it waits for seconds between two tries, and log nothing."""
+    logger = logging.getLogger("iot.sftp")
+    level, first, longest = logger.level, _session.FIRST_PAUSE, _session.LONGEST_PAUSE
+    logger.setLevel(logging.CRITICAL + 1)
     _session.FIRST_PAUSE, _session.LONGEST_PAUSE = PAUSE, 4 * PAUSE
-    logging.getLogger("iot.sftp").setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        _session.FIRST_PAUSE, _session.LONGEST_PAUSE = first, longest
 
 
 # --- a process of its own ---------------------------------------------------------------------------------------------
@@ -168,7 +176,11 @@ def victims() -> Iterator[Victims]:
 
 def main() -> None:
     """Do one piece of work after the other, each in a child."""
-    hurry()
+    with hurried():
+        _work_off()
+
+
+def _work_off() -> None:
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()

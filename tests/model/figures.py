@@ -49,7 +49,10 @@ class Figures:
             "",
             f"**{len(self.violations)} violations.**",
             *(f"- {kind}: {count}" for kind, count in sorted(kinds.items())),
-            "",
-            *(f"{violation}\n\n```python\n{script}\n```\n" for violation, script in self.violations[:50]),
         ]
         return "\n".join(lines) + "\n"
+
+    def scripts(self) -> str:
+        """Return the scripts that led to violations, the shortest first."""
+        shortest = sorted(self.violations, key=lambda one: len(one[1]))
+        return "\n".join(f"{violation}\n\n```python\n{script}\n```\n" for violation, script in shortest)

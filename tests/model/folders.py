@@ -4,60 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from tests.model.books import Books, Violation
-from tests.model.clock import Clock
-from tests.model.device import Device, Place
-from tests.model.figures import Figures
+from hypothesis.stateful import initialize, precondition, rule
+from tests.model.books import Books
+from tests.model.machine import AFTER_ALL, Machine
 from tests.model.people import Partner, Producer
-from tests.model.server import Cut, Moment, Scene
 from tests.model.strategies import AGE, Event, Made, events, first, made, moments, names, seconds, small
 
-import asyncssh
-
 if TYPE_CHECKING:
-    from tests.model.device import Victims
-    from tests.model.server import ModelServer
+    from tests.model.server import Moment
 
 ROUNDS = 8  # of all rules, until all has to be quiet
-AFTER_ALL = 1_000.0  # seconds
 
 
-class Broken(AssertionError):  # noqa: N818 - a promise is
-    """Raised where a promise was broken; its words are those of the violations."""
-
-
-class FolderMachine(RuleBasedStateMachine):
-    """One folder on each side, and one rule or two between them.
-
-    Attributes:
-        server: running, shared by all machines.
-        victims: the process whose children may be killed; without it nobody is.
-        figures: the counts.
-        goes_on: whether violations are written down only; else they end the machine.
-    """
+class FolderMachine(Machine):
+    """One folder on each side, and one rule or two between them."""
 
     direction: ClassVar[str] = "upload"
-    server: ClassVar[ModelServer]
-    victims: ClassVar[Victims | None] = None
-    figures: ClassVar[Figures] = Figures()
-    goes_on: ClassVar[bool] = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._base = Path(tempfile.mkdtemp(prefix="model-"))
-        self._clock = Clock()
-        self._in_force = self._clock.in_force()
-        self._in_force.__enter__()
-        self._script: list[str] = []
-        self._told = 0
-        self._latest = self._clock.time()
 
     @initialize(
         then=st.sampled_from(("keep", "delete", "move")), rules=st.sampled_from((1, 2)), aged=st.booleans()
@@ -66,18 +31,16 @@ class FolderMachine(RuleBasedStateMachine):
         """Build everything."""
         self._note("begin", then=then, rules=rules, aged=aged)
         self._is_aged = aged
+        self._build()
         served, local = self._base / "server", self._base / "data"
         upwards = self.direction == "upload"
         source, dest = (local, served) if upwards else (served, local)
-        for folder in (source / "out", dest / "in", self._base / "archive"):
-            folder.mkdir(parents=True)
+        for folder in (source / "out", dest / "in"):
+            folder.mkdir()
         self.books = Books(
             source / "out", dest / "in", source / "done", self._base / "archive", then, times_are_whole=not upwards
         )
-        self._scene = Scene(served, self.books.look)
-        self.server.scene = self._scene
-        place = Place(os.fspath(self._base), self.server.port, self.server.host_key)
-        self._device = Device(place)
+        self._all_books = [self.books]
         self._producer = Producer(self.books, self._clock, self._base / "of the producer")
         self._partner = Partner(self.books)
         common = {
@@ -132,8 +95,7 @@ class FolderMachine(RuleBasedStateMachine):
         """Time passes, or somebody sets the clock."""
         self._note("time", seconds=seconds)
         self.figures.faults["clock stepped"] += abs(seconds) > AGE + 40
-        self._clock.ahead += seconds
-        self._latest = max(self._latest, self._clock.time())
+        self._set_clock(seconds)
         self._producer.go_on()
 
     @rule(what=st.sampled_from(("mount", "block", "refuse remove", "refuse rename", "restart")))
@@ -166,21 +128,8 @@ class FolderMachine(RuleBasedStateMachine):
         """A rule runs in a process that is killed at a moment; the module is started anew."""
         self._note("kill", number=number, first=first, moment=moment)
         self._make(first)
-        self._kill(number, moment)
+        self._and_kill(moment, ["run_rule", self._rules[number % len(self._rules)]])
         self._check()
-
-    def teardown(self) -> None:
-        """Mend everything, let all rules run until all is quiet, and look."""
-        try:
-            if hasattr(self, "books"):
-                self._note("finish")
-                self._finish()
-                self._check()
-        finally:
-            self._in_force.__exit__(None, None, None)
-            if hasattr(self, "books"):
-                self._device.close()
-            shutil.rmtree(self._base, ignore_errors=True)
 
     # --- how it is done
 
@@ -190,34 +139,8 @@ class FolderMachine(RuleBasedStateMachine):
                 self._producer.make(*one)
 
     def _run(self, number: int, happens: list[Event]) -> str:
-        self._scene.arm({event.moment: self._act(event) for event in happens if self._may(event)})
-        struck = self._scene.struck["cut"]
-        self.books.begin_run()
-        code = self._device.run_rule(self._rules[number % len(self._rules)])
-        self._scene.arm({})
-        self._scene.is_full = False
-        self.books.end_run(unsure=self._scene.struck["cut"] > struck)
-        self.figures.counts["runs"] += 1
-        return code
-
-    def _kill(self, number: int, moment: Moment) -> None:
-        assert self.victims is not None
-        self._device.close()
-        work = ["run_rule", self._rules[number % len(self._rules)]]
-        victim = 0
-
-        def strike(_path: str) -> None:
-            os.kill(victim, signal.SIGKILL)
-
-        self.books.begin_run()
-        with self._scene.lock:
-            self._scene.arm({moment: strike})
-            victim = self.victims.start(self._device.place, self._clock.ahead, work)
-        was_killed = self.victims.outcome() is None
-        self._scene.arm({})
-        self.figures.faults["killed"] += was_killed
-        self.figures.counts["runs"] += 1
-        self.books.end_run(killed=was_killed)
+        rule = self._rules[number % len(self._rules)]
+        return self._with_faults(happens, lambda: self._device.run_rule(rule))
 
     def _may(self, event: Event) -> bool:
         """Tell whether something may happen: what no client could see between two of its requests may not."""
@@ -231,33 +154,24 @@ class FolderMachine(RuleBasedStateMachine):
                 return event.moment.kind in ("open", "read", "list") and not event.way.endswith("and time")
         return True
 
-    def _act(self, event: Event) -> Any:
-        def act(path: str) -> None:
-            name = event.name
-            if self.direction == "download" and event.what in ("make", "begin", "remove"):
-                name = os.path.relpath(path.lstrip("/"), "out")
-                if name not in self.books.expected:
-                    return  # a folder's request, or one for a temporary file
-            self.figures.faults[f"during a run: {event.what}"] += 1
-            match event.what:
-                case "cut":
-                    raise Cut
-                case "full":
-                    self._scene.is_full = True
-                case "refuse":
-                    raise asyncssh.SFTPFailure("Failure")
-                case "make":
-                    self._producer.make(name, event.way, 4_000, False)
-                case "begin":
-                    self._producer.begin(name, 4_000)
-                case "remove":
-                    self._producer.remove(name)
-                case "take":
-                    self._partner.take(name)
-                case "leave":
-                    self._partner.leave(name)
-
-        return act
+    def _happen(self, event: Event, path: str) -> None:
+        name = event.name
+        if self.direction == "download" and event.what in ("make", "begin", "remove"):
+            name = os.path.relpath(path.lstrip("/"), "out")
+            if name not in self.books.expected:
+                return  # a folder's request, or one for a temporary file
+        self.figures.faults[f"during it: {event.what}"] += 1
+        match event.what:
+            case "make":
+                self._producer.make(name, event.way, 4_000, quiet=False)
+            case "begin":
+                self._producer.begin(name, 4_000)
+            case "remove":
+                self._producer.remove(name)
+            case "take":
+                self._partner.take(name)
+            case "leave":
+                self._partner.leave(name)
 
     @property
     def _is_blocked(self) -> bool:
@@ -307,25 +221,6 @@ class FolderMachine(RuleBasedStateMachine):
         self.books.finish()
         if any(codes):
             self.books.report("fails", f"with every fault mended, rules fail: {codes}")
-        self.figures.counts["machines"] += 1
-        self.figures.counts["files"] += len({path for path, _ in self.books.delivered})
-        self.figures.counts["versions"] += len(self.books.versions)
-        self.figures.counts["deliveries"] += sum(self.books.delivered.values())
-        self.figures.faults.update({f"server: {kind}": count for kind, count in self._scene.struck.items()})
-
-    def _note(self, step: str, **arguments: object) -> None:
-        self.figures.steps[step] += 1
-        words = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        self._script.append(f"model.{step}({words})")
-
-    def _check(self) -> None:
-        new = self.books.violations[self._told :]
-        self._told = len(self.books.violations)
-        if new:
-            script = "\n".join(self._script)
-            self.figures.violations += [(violation, script) for violation in new]
-            if not self.goes_on:
-                raise Broken("; ".join(map(str, new)) + "\n" + script)
 
 
 class Outbox(FolderMachine):
@@ -336,6 +231,3 @@ class Inbox(FolderMachine):
     """Downloads."""
 
     direction = "download"
-
-
-__all__ = ["Broken", "FolderMachine", "Inbox", "Outbox", "Violation"]

@@ -54,6 +54,7 @@ class Scene:
         root: the directory that it serves.
         refused: kinds of requests that are refused, for as long as they are in here.
         is_full: there is no space for any byte more.
+        before: called before each request is carried out, with its kind and paths (of a rename: the new one, the old one).
         look: called after each request that may have changed what others see.
         struck: how often each kind of fault has struck.
     """
@@ -63,6 +64,7 @@ class Scene:
         self.refused: set[str] = set()
         self.is_full = False
         self.look = look
+        self.before: Callable[[str, str, str], None] = lambda _kind, _path, _other: None
         self.struck: Counter[str] = Counter()
         self.done: list[tuple[str, str]] = []  # kind and path of each deed, in their order
         self._moments: dict[Moment, Act] = {}
@@ -79,7 +81,7 @@ class Scene:
         """What has not happened yet."""
         return list(self._moments)
 
-    def carry_out(self, kind: str, path: str, deed: Callable[[], Result]) -> Result:
+    def carry_out(self, kind: str, path: str, deed: Callable[[], Result], other: str = "") -> Result:
         """Do what a request asks for, and what happens before and after it."""
         with self.lock:
             self._seen[kind] += 1
@@ -92,6 +94,7 @@ class Scene:
             if kind in self.refused:
                 self.struck[f"{kind} refused"] += 1
                 raise asyncssh.SFTPPermissionDenied("Permission denied")
+            self.before(kind, path, other)
             result = deed()
             self.done.append((kind, path))
             if kind in CHANGING:
@@ -114,10 +117,9 @@ class _Files(asyncssh.SFTPServer):
         self._scene = scene
         self._paths: dict[object, str] = {}
 
-    def _do(self, kind: str, path: bytes | str, deed: Callable[[], Result]) -> Result:
-        name = os.fsdecode(path)
+    def _do(self, kind: str, path: bytes | str, deed: Callable[[], Result], other: bytes = b"") -> Result:
         try:
-            return self._scene.carry_out(kind, name, deed)
+            return self._scene.carry_out(kind, os.fsdecode(path), deed, os.fsdecode(other))
         except Cut:
             self._scene.struck["cut"] += 1
             self.connection.abort()
@@ -162,10 +164,10 @@ class _Files(asyncssh.SFTPServer):
         return self._do("mkdir", path, lambda: super(_Files, self).mkdir(path, attrs))
 
     def rename(self, oldpath: bytes, newpath: bytes) -> object:
-        return self._do("rename", newpath, lambda: super(_Files, self).rename(oldpath, newpath))
+        return self._do("rename", newpath, lambda: super(_Files, self).rename(oldpath, newpath), oldpath)
 
     def posix_rename(self, oldpath: bytes, newpath: bytes) -> object:
-        return self._do("rename", newpath, lambda: super(_Files, self).posix_rename(oldpath, newpath))
+        return self._do("rename", newpath, lambda: super(_Files, self).posix_rename(oldpath, newpath), oldpath)
 
     async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
         self._do("list", path, lambda: None)

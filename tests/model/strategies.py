@@ -48,4 +48,26 @@ what = st.sampled_from(("cut", "cut", "cut", "full", "refuse", "make", "make", "
 events = st.lists(st.builds(Event, moments, what, names, ways), max_size=3, unique_by=lambda event: event.moment)
 made = st.builds(Made, names, ways, sizes, st.booleans())
 first = st.lists(made, max_size=3)
+orders = st.builds(
+    Made,
+    st.sampled_from(NAMES[:2]),
+    st.sampled_from(("replaced", "replaced, same size", "replaced, same size and time")),
+    small,
+    st.booleans(),
+)
+order_moments = st.sampled_from(
+    [Moment(kind, 1, after=True) for kind in ("remove", "rename")] * 2
+    + [Moment("stat", number, after) for number in (1, 2, 3) for after in (True, False)]
+)
+order_events = st.lists(
+    st.builds(
+        Event,
+        order_moments,
+        st.sampled_from(("cut", "cut, order", "cut, order", "order", "refuse")),
+        st.sampled_from(NAMES[:2]),
+        st.sampled_from(("replaced", "replaced, same size")),
+    ),
+    max_size=2,
+    unique_by=lambda event: event.moment,
+)
 seconds = st.sampled_from((1.0, AGE + 40, AGE + 40, 40 * DAYS, -40 * DAYS, -3_600.0))
