@@ -214,9 +214,11 @@ class FolderMachine(Machine):
             self._producer.end(name)
         self._clock.ahead += AFTER_ALL
         codes: list[str] = []
+        quiet = 0
         for _ in range(ROUNDS):
             codes = [self._run(number, []) for number in range(len(self._rules))]
-            if not any(codes) and self.books.is_quiet():
+            quiet += not any(codes) and self.books.is_quiet()
+            if quiet > 1:  # once more: nothing is to happen then
                 break
         self.books.finish()
         if any(codes):

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncssh
+from asyncssh import sftp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+PIECE = 256 * 1024  # bytes of one READ or WRITE, as OpenSSH has it, so that large files take several
 USER, PASSWORD = "device", "a password of the model"
 TEMPORARY = ".iot-sftp-"  # what names of temporary files begin with
 CHANGING = frozenset({"open", "close", "remove", "rename", "setstat"})  # what may change what a partner sees
@@ -208,6 +210,8 @@ class ModelServer:
         levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)  # each cut would be a trace
+        pieces = sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN
+        sftp.MAX_SFTP_READ_LEN = sftp.MAX_SFTP_WRITE_LEN = PIECE
         started = threading.Event()
         thread = threading.Thread(target=self._serve, args=(started,), name="model-server", daemon=True)
         thread.start()
@@ -217,6 +221,7 @@ class ModelServer:
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join(10)
+            sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN = pieces
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
