@@ -23,9 +23,13 @@ from iot.sftp.module._current_session import CurrentSession
 from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._rule import read_rules
 from iot.sftp.module._rules import Means
-from iot.sftp.module._sent import Sent
 from iot.sftp.module._slots import Slots
 from iot.sftp.module._transfers import Transfers
+
+try:
+    from iot.sftp.module._delivery_ledger import DeliveryLedgers as Memory
+except ImportError:
+    from iot.sftp.module._sent import Sent as Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +92,7 @@ class Device:
             sessions = CurrentSession(lambda _state: None)
             sessions.replace(self.place.session())
             files = LocalRoot(self.place.root, self.place.state)
-            self._parts = Means(sessions, Transfers(sessions), Slots(2), Sent(self.place.state), files)
+            self._parts = Means(sessions, Transfers(sessions), Slots(2), Memory(self.place.state), files)
         return self._parts
 
     def run_rule(self, document: dict[str, Any]) -> str:
@@ -114,7 +118,7 @@ class Device:
     def close(self) -> None:
         """End, as the module does when it is told to."""
         if self._parts is not None:
-            self._parts.sent.close()
+            (getattr(self._parts, 'ledgers', None) or self._parts.sent).close()
             self._parts.sessions.close()
         self._parts, self._runners = None, {}
 
