@@ -21,8 +21,8 @@ from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, Time
 from iot.sftp.module import _rules
 from iot.sftp.module._current_session import CurrentSession
 from iot.sftp.module._local_files import LocalRoot
-from iot.sftp.module._rule import read_rules
-from iot.sftp.module._rules import Means
+from iot.sftp.module._rule import Rule, read_rules
+from iot.sftp.module._rules import Means, Rules
 from iot.sftp.module._slots import Slots
 from iot.sftp.module._transfers import Transfers
 
@@ -32,7 +32,7 @@ except ImportError:
     from iot.sftp.module._sent import Sent as Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 HANGS = 40.0  # seconds after which a process of its own says where it stands
@@ -72,13 +72,25 @@ class Place:
         return SFTPSession(settings, local_files=LocalRoot(self.root, self.state))
 
 
+class _RulesOnDemand(Rules):
+    """The rules, whose threads are not started: each runs when it is told to."""
+
+    def apply(self, rules: Mapping[str, Rule]) -> None:
+        start = _rules._Runner.start
+        _rules._Runner.start = lambda _self, **_: None  # type: ignore[assignment, method-assign]
+        try:
+            super().apply(rules)
+        finally:
+            _rules._Runner.start = start  # type: ignore[method-assign]
+
+
 @dataclass
 class Device:
     """The module's parts, made when they are needed; the rules run when they are told to."""
 
     place: Place
     _parts: Means | None = None
-    _runners: dict[str, Any] = field(default_factory=dict)
+    _rules: Rules | None = None
 
     def __post_init__(self) -> None:
         """Make the directories."""
@@ -98,13 +110,15 @@ class Device:
     def run_rule(self, document: dict[str, Any]) -> str:
         """Let a rule run once, and return the code of its failure, or nothing."""
         name = document["name"]
-        if name not in self._runners:
-            section = read_rules([document])
-            assert section is not None
-            assert (section.error, section.errors) == (None, {}), section
-            self._runners[name] = _rules._Runner(section.rules[name], self.parts, lambda: None)
-        self._runners[name]._once()
-        return self._runners[name].status.code or ""
+        if self._rules is None:
+            self._rules = _RulesOnDemand(self.parts, lambda: None)
+        section = read_rules([document])
+        assert section is not None
+        assert (section.error, section.errors) == (None, {}), section
+        self._rules.apply({**self._rules.in_force, **section.rules})
+        runner = self._rules._runners[name]
+        runner._once()
+        return runner.status.code or ""
 
     def call(self, method: str, *arguments: str) -> str:
         """Call a method of the session in force, and return the code of its failure, or nothing."""
@@ -120,7 +134,7 @@ class Device:
         if self._parts is not None:
             (getattr(self._parts, 'ledgers', None) or self._parts.sent).close()
             self._parts.sessions.close()
-        self._parts, self._runners = None, {}
+        self._parts = self._rules = None
 
 
 @contextmanager
@@ -192,10 +206,12 @@ def _work_off() -> None:
             os.close(reader)
             place, ahead, (method, *arguments) = json.loads(line)
             faulthandler.dump_traceback_later(HANGS)
-            with Clock(ahead).in_force():
-                said = getattr(Device(Place(**place)), method)(*arguments)
-            os.write(writer, json.dumps(said).encode())
-            os.kill(os.getpid(), signal.SIGKILL)  # its threads are not worth waiting for
+            try:
+                with Clock(ahead).in_force():
+                    said = getattr(Device(Place(**place)), method)(*arguments)
+                os.write(writer, json.dumps(said).encode())
+            finally:
+                os.kill(os.getpid(), signal.SIGKILL)  # its threads are not worth waiting for
         os.close(writer)
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
