@@ -237,7 +237,9 @@ class Books:
     def is_quiet(self) -> bool:
         """Tell whether all has been done that is to be done."""
         return all(
-            entry.version is None or entry.looks_old or (self.then == "keep" and self._is_delivered(path, entry.version))
+            entry.version is None
+            or entry.looks_old
+            or (self.then == "keep" and self._is_delivered(path, entry.version))
             for path, entry in self.expected.items()
         )
 

@@ -51,7 +51,8 @@ class Calls(Machine):
         self._books = {"upload_file": up, "download_file": down}
         self._all_books = [up, down]
         self._producers = {
-            method: Producer(books, self._clock, self._base / "of the producer") for method, books in self._books.items()
+            method: Producer(books, self._clock, self._base / "of the producer")
+            for method, books in self._books.items()
         }
         self._partners = {method: Partner(books) for method, books in self._books.items()}
         self._orders = served / "orders"

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,7 @@ class Device:
     def close(self) -> None:
         """End, as the module does when it is told to."""
         if self._parts is not None:
-            (getattr(self._parts, 'ledgers', None) or self._parts.sent).close()
+            (getattr(self._parts, "ledgers", None) or self._parts.sent).close()
             self._parts.sessions.close()
         self._parts = self._rules = None
 

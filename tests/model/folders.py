@@ -24,10 +24,8 @@ class FolderMachine(Machine):
 
     direction: ClassVar[str] = "upload"
 
-    @initialize(
-        then=st.sampled_from(("keep", "delete", "move")), rules=st.sampled_from((1, 2)), aged=st.booleans()
-    )
-    def begin(self, then: str, rules: int, aged: bool) -> None:  # noqa: FBT001 - hypothesis gives it by name
+    @initialize(then=st.sampled_from(("keep", "delete", "move")), rules=st.sampled_from((1, 2)), aged=st.booleans())
+    def begin(self, then: str, rules: int, aged: bool) -> None:
         """Build everything."""
         self._note("begin", then=then, rules=rules, aged=aged)
         self._is_aged = aged

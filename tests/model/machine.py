@@ -9,14 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import asyncssh
 from hypothesis.stateful import RuleBasedStateMachine
 from tests.model.books import Books
 from tests.model.clock import Clock
 from tests.model.device import Device, Place
 from tests.model.figures import Figures
 from tests.model.server import Cut, Scene
-
-import asyncssh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
