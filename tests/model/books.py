@@ -1,6 +1,7 @@
 """The books of the model: what was published, what arrived, and what must never be seen.
 
-Both sides are folders that can be looked at: the producer's, and the partner's. Nothing of the code under test is asked.
+Both sides are folders that can be looked at: the producer's, and the partner's. Nothing of the code under test
+is asked.
 """
 
 from __future__ import annotations
@@ -231,8 +232,8 @@ class Books:
             elif self.then != "keep":
                 self.report("stays", f"{version} has arrived, and is still at its source")
         for folder in (self.source, self.dest, self.done):
-            for path in folder.rglob(f"{TEMPORARY}*"):
-                self.report("left over", f"{path.name} in {path.parent.name}")
+            for place in folder.rglob(f"{TEMPORARY}*"):
+                self.report("left over", f"{place.name} in {place.parent.name}")
 
     def is_quiet(self) -> bool:
         """Tell whether all has been done that is to be done."""

@@ -77,7 +77,7 @@ class _RulesOnDemand(Rules):
 
     def apply(self, rules: Mapping[str, Rule]) -> None:
         start = _rules._Runner.start
-        _rules._Runner.start = lambda _self, **_: None  # type: ignore[assignment, method-assign]
+        _rules._Runner.start = lambda _self, **_: None  # type: ignore[method-assign]
         try:
             super().apply(rules)
         finally:

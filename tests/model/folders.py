@@ -1,4 +1,4 @@
-"""Rules on folders, upwards and down, among producers, partners, faults and clocks: each version arrives once, whole."""
+"""Rules on folders, both ways, among producers, partners, faults and clocks: each version arrives once, and whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all machines share: a place, a clock, a server, a script of what was done, and what happens when it was wrong."""
+"""What all machines share: a place, a clock, a server, a script of what was done, and what to do when it was wrong."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def run(
     Raises:
         Broken: a promise was broken; its words are a script that leads there.
     """
-    machine._hypothesis_internal_use_seed = seed  # type: ignore[attr-defined]  # what `hypothesis.seed` sets
+    machine._hypothesis_internal_use_seed = seed  # what `hypothesis.seed` sets
     chosen = settings(
         max_examples=examples,
         stateful_step_count=steps,

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -30,6 +30,8 @@ TEMPORARY = ".iot-sftp-"  # what names of temporary files begin with
 CHANGING = frozenset({"open", "close", "remove", "rename", "setstat"})  # what may change what a partner sees
 
 Result = TypeVar("Result")
+MaybeNone = Awaitable[None] | None
+Told = os.stat_result | asyncssh.SFTPAttrs | Awaitable[os.stat_result | asyncssh.SFTPAttrs]
 Act = Callable[[str], None]  # what happens; it is told the path of the request
 
 
@@ -56,7 +58,7 @@ class Scene:
         root: the directory that it serves.
         refused: kinds of requests that are refused, for as long as they are in here.
         is_full: there is no space for any byte more.
-        before: called before each request is carried out, with its kind and paths (of a rename: the new one, the old one).
+        before: called before each request is carried out, with its kind and paths (of a rename: first the new one).
         look: called after each request that may have changed what others see.
         struck: how often each kind of fault has struck.
     """
@@ -132,43 +134,43 @@ class _Files(asyncssh.SFTPServer):
         self._paths[opened] = os.fsdecode(path)
         return opened
 
-    def close(self, file_obj: object) -> object:
+    def close(self, file_obj: object) -> MaybeNone:
         return self._do("close", self._paths.pop(file_obj, ""), lambda: super(_Files, self).close(file_obj))
 
-    def read(self, file_obj: object, offset: int, size: int) -> object:
+    def read(self, file_obj: object, offset: int, size: int) -> bytes | Awaitable[bytes]:
         path = self._paths.get(file_obj, "")
         return self._do("read", path, lambda: super(_Files, self).read(file_obj, offset, size))
 
-    def write(self, file_obj: object, offset: int, data: bytes) -> object:
+    def write(self, file_obj: object, offset: int, data: bytes) -> int | Awaitable[int]:
         path = self._paths.get(file_obj, "")
         return self._do("write", path, lambda: super(_Files, self).write(file_obj, offset, data))
 
-    def stat(self, path: bytes) -> object:
+    def stat(self, path: bytes) -> Told:
         return self._do("stat", path, lambda: super(_Files, self).stat(path))
 
-    def lstat(self, path: bytes) -> object:
+    def lstat(self, path: bytes) -> Told:
         return self._do("stat", path, lambda: super(_Files, self).lstat(path))
 
-    def fstat(self, file_obj: object) -> object:
+    def fstat(self, file_obj: object) -> Told:
         return self._do("fstat", self._paths.get(file_obj, ""), lambda: super(_Files, self).fstat(file_obj))
 
-    def fsetstat(self, file_obj: object, attrs: asyncssh.SFTPAttrs) -> object:
+    def fsetstat(self, file_obj: object, attrs: asyncssh.SFTPAttrs) -> MaybeNone:
         path = self._paths.get(file_obj, "")
         return self._do("setstat", path, lambda: super(_Files, self).fsetstat(file_obj, attrs))
 
-    def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> object:
+    def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> MaybeNone:
         return self._do("setstat", path, lambda: super(_Files, self).setstat(path, attrs))
 
-    def remove(self, path: bytes) -> object:
+    def remove(self, path: bytes) -> MaybeNone:
         return self._do("remove", path, lambda: super(_Files, self).remove(path))
 
-    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> object:
+    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> MaybeNone:
         return self._do("mkdir", path, lambda: super(_Files, self).mkdir(path, attrs))
 
-    def rename(self, oldpath: bytes, newpath: bytes) -> object:
+    def rename(self, oldpath: bytes, newpath: bytes) -> MaybeNone:
         return self._do("rename", newpath, lambda: super(_Files, self).rename(oldpath, newpath), oldpath)
 
-    def posix_rename(self, oldpath: bytes, newpath: bytes) -> object:
+    def posix_rename(self, oldpath: bytes, newpath: bytes) -> MaybeNone:
         return self._do("rename", newpath, lambda: super(_Files, self).posix_rename(oldpath, newpath), oldpath)
 
     async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:

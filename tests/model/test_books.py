@@ -18,8 +18,8 @@ class Plant:
     def __init__(self, base: Path, then: str, *, times_are_whole: bool = False) -> None:
         for name in ("source", "dest", "archive"):
             (base / name).mkdir()
-        places = [base / name for name in ("source", "dest", "done", "archive")]
-        self.books = Books(*places, then, times_are_whole)
+        done, archive = base / "done", base / "archive"
+        self.books = Books(base / "source", base / "dest", done, archive, then, times_are_whole)
         self.producer = Producer(self.books, Clock(), base / "of the producer")
         self.partner = Partner(self.books)
 
