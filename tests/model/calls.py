@@ -28,9 +28,9 @@ class Seen(NamedTuple):
     second: int
     content: bytes
 
-    def looks_like(self, other: Seen) -> bool:
-        """Tell whether no client could tell the two apart."""
-        return (self.size, self.second) == (other.size, other.second)
+    def may_be(self, other: Seen) -> bool:
+        """Tell whether it is the same one, or no client could tell the two apart."""
+        return self.content == other.content or (self.size, self.second) == (other.size, other.second)
 
 
 class Calls(Machine):
@@ -177,7 +177,7 @@ class Calls(Machine):
             self._looked = there
         if kind in ("remove", "rename") and there is not None:
             looked = self._looked or there
-            if there.content != looked.content and not there.looks_like(looked):
+            if not there.may_be(looked):
                 self._report("repeated", f"{kind} of {name!r} struck an order that had come after the first look")
             self._looked = looked
 
