@@ -16,7 +16,7 @@ from tests.model.figures import Figures
 from tests.model.machine import Broken
 from tests.model.running import MACHINES, parts, run
 
-ROUND = 20  # examples of one machine, before it is the next one's turn
+ROUND = 6  # examples of one machine, before it is the next one's turn
 
 
 def main() -> int:
