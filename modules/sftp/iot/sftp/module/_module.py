@@ -13,6 +13,7 @@ from iot.sftp.client import __version__
 from iot.sftp.module._check_server import CheckServer
 from iot.sftp.module._configuration import Configuration
 from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._delivery_ledger import DeliveryLedgers
 from iot.sftp.module._dispatch import Dispatcher
 from iot.sftp.module._endings import Endings
 from iot.sftp.module._events import Announcer
@@ -27,7 +28,6 @@ from iot.sftp.module._paho import survive_broken_connections
 from iot.sftp.module._reported import Reporter
 from iot.sftp.module._request_ids import RequestIds
 from iot.sftp.module._rules import Means, Rules
-from iot.sftp.module._sent import Sent
 from iot.sftp.module._slots import Kind, Slots
 from iot.sftp.module._status import Status, moment
 from iot.sftp.module._tasks import Tasks
@@ -68,11 +68,20 @@ class Module:
         self._announced = 0  # the highest $version that the hub has announced
         self._twin_applied = asyncio.Event()
         self._sessions = CurrentSession(self._show_connection)
-        slots, transfers = Slots(TRANSFERS), Transfers(self._sessions)
+        local_files = LocalRoot(environment.local_root, environment.state_dir)
+        ledgers = DeliveryLedgers(environment.state_dir)
+        slots, transfers = Slots(TRANSFERS), Transfers(self._sessions, ledgers, local_files)
         journal = Journal(environment.state_dir, self._show_journal)
         status = Status({"data": environment.local_root, "state": environment.state_dir})
         self._note_failure = status.failures.note
-        self._tasks = Tasks(journal, slots, transfers.work, on_end=self._task_ended, on_failure=self._note_failure)
+        self._tasks = Tasks(
+            journal,
+            slots,
+            transfers.work,
+            on_end=self._task_ended,
+            on_failure=self._note_failure,
+            forget=transfers.forget,
+        )
         parts = Parts(self._sessions, transfers, self._tasks, status)
         self._dispatcher = Dispatcher(parts, slots, RequestIds(journal))
         survive_broken_connections()
@@ -80,8 +89,7 @@ class Module:
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=self._endings.allow)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
-        local_files = LocalRoot(environment.local_root, environment.state_dir)
-        means = Means(self._sessions, transfers, slots, Sent(environment.state_dir), local_files, self._note_failure)
+        means = Means(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
         self._rules = Rules(means, self._rules_changed)
         self._configuration = Configuration(
             environment,
