@@ -36,7 +36,6 @@ from iot.sftp.client._local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._session import SFTPSession, Transfer
 from iot.sftp.client._settings import Secret, ServerSettings, TimeLimits
 from iot.sftp.client._version import VERSION, __version__
-from iot.sftp.client._versions import FileVersion
 
 __all__ = [
     "VERSION",
@@ -48,7 +47,6 @@ __all__ = [
     "DeadlineExceeded",
     "FileFailure",
     "FileInfo",
-    "FileVersion",
     "FolderProgress",
     "FolderTransfer",
     "HostKeyMismatch",

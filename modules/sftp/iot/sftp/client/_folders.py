@@ -35,7 +35,6 @@ from iot.sftp.client._errors import (
 from iot.sftp.client._listing import Budget
 from iot.sftp.client._remote_paths import listed
 from iot.sftp.client._trees import Found, Unlisted, size_of, walk
-from iot.sftp.client._versions import FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +87,6 @@ class FolderProgress:
         failed: not transferred, or not deleted or moved afterwards.
         failures: the first 20 of these.
         young: left for the next time, because of `min_age`.
-        delivered: of those that failed: they have arrived, and could not be deleted or moved at the source.
     """
 
     files: int = 0
@@ -99,7 +97,6 @@ class FolderProgress:
     failed: int = 0
     failures: tuple[FileFailure, ...] = ()
     young: int = 0
-    delivered: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,20 +108,17 @@ class FolderTransfer(FolderProgress):
 
 
 class Ledger(Protocol):
-    """Remembers from one call to the next which versions of the files of a folder have arrived.
+    """Remembers from one call to the next which files of a folder have been transferred.
 
-    A file is given by its path relative to the folder. All methods are called from several threads, and may raise an
-    `SFTPError`.
+    A file is given by its path relative to the folder, its size in bytes, and its time in seconds since 1970. Both
+    methods are called from several threads, and may raise an `SFTPError`.
     """
 
-    def knows(self, path: str, version: FileVersion) -> bool:
-        """Tell whether this very version of a file has arrived before."""
+    def knows(self, path: str, size: int, modified: float | None) -> bool:
+        """Tell whether a file, as it is now, was transferred before; asked once about each one that is found."""
 
-    def note(self, path: str, version: FileVersion) -> None:
-        """Take note that a version has arrived; called right after the arrival, before the source is touched."""
-
-    def settle(self, path: str) -> None:
-        """Take note that the last step, the source's deletion or move, is done too."""
+    def note(self, path: str, size: int, modified: float | None) -> None:
+        """Take note that a file, as it was when it was found, has been transferred."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +147,10 @@ class FolderOrder:
             raise InvalidRequest("min_age must be a number of seconds, 0 or more")
 
     def wants(self, found: Found) -> bool:
-        """Tell whether a file is to be transferred, by its path."""
-        return self.file_pattern is None or self.file_pattern in listed(self.source, found.path)
-
-    def knows(self, found: Found) -> bool:
-        """Tell whether a file, as it was found, has arrived before."""
-        return self.ledger is not None and self.ledger.knows(found.path, _version(found))
+        """Tell whether a file is to be transferred, by its path, and by what is remembered."""
+        if self.file_pattern is not None and self.file_pattern not in listed(self.source, found.path):
+            return False
+        return self.ledger is None or not self.ledger.knows(*found)
 
     def is_young(self, found: Found, now: float) -> bool:
         """Tell whether a file is to be left for the next time.
@@ -246,7 +238,6 @@ class FolderRun:
         self._under_way: dict[str, int] = {}  # bytes of files that are being transferred
         self._arrived: dict[str, int] = {}  # files of which only `then` is not done yet, and their sizes
         self._files = self._total_files = self._bytes = self._total_bytes = self._skipped = self._failed = 0
-        self._delivered = 0
         self._failures: list[FileFailure] = []
         self._told = FolderProgress()
 
@@ -267,7 +258,6 @@ class FolderRun:
                 self._failed,
                 tuple(self._failures),
                 self._young,
-                self._delivered,
             )
 
     def result(self, seconds: float) -> FolderTransfer:
@@ -346,11 +336,7 @@ class FolderRun:
             if isinstance(item, Unlisted):
                 plan.add_unlisted(item)
             elif self.order.wants(item):
-                if self.order.knows(item):
-                    if self.order.then != "keep":
-                        plan.files.append(item)
-                        self._arrived[item.path] = item.size
-                elif self.order.is_young(item, now):
+                if self.order.is_young(item, now):
                     plan.young += 1
                 else:
                     plan.files.append(item)
@@ -431,16 +417,11 @@ class FolderRun:
         return True
 
     def _has_arrived(self, remote: RemoteFiles, found: Found) -> None:
-        """Take note, and do what is to be done at the source."""
-        ledger = self.order.ledger
-        if ledger is not None:
-            ledger.note(found.path, _version(found))
+        """Do what is to be done at the source, and take note."""
         if self.order.then != "keep":
-            with self._lock:
-                self._arrived.setdefault(found.path, found.size)
             self._direction.afterwards(remote, found)
-            if ledger is not None:
-                ledger.settle(found.path)
+        if self.order.ledger is not None:
+            self.order.ledger.note(*found)
 
     def _transfer(self, remote: RemoteFiles, found: Found) -> int:
         def note(done: int, _total: int | None) -> None:
@@ -470,7 +451,7 @@ class FolderRun:
 
     def _fail(self, path: str, error: SFTPError) -> None:
         with self._lock:
-            self._delivered += self._arrived.pop(path, None) is not None
+            self._arrived.pop(path, None)
             self._failed += 1
             told = len(self._failures) < FAILURES_KEPT
             failure = FileFailure(listed(self.order.source, path), error.code, error.message)
@@ -478,10 +459,6 @@ class FolderRun:
                 self._failures.append(failure)
         if told:
             logger.warning("%r was not transferred: %s: %s", failure.path, failure.code, failure.message)
-
-
-def _version(found: Found) -> FileVersion:
-    return FileVersion(found.size, None if found.modified is None else round(found.modified * 1e9))
 
 
 def _do_work(step: Callable[[Lender, Deadline], None], lender: Lender, deadline: Deadline) -> None:

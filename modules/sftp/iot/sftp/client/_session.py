@@ -403,7 +403,6 @@ class SFTPSession:
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
-        verify_existing: bool = False,
         verify: Verify = "size",
     ) -> FolderTransfer:
         """Download the files of a folder, many at a time, each as `download_file` does.
@@ -427,14 +426,11 @@ class SFTPSession:
             progress: told how far it is, at most ten times a second, in the caller's thread.
             cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
             ledger: asked which files need not be transferred, and told which ones have been.
-            verify_existing: skip what is proven the same at the destination.
             verify: as for `download_file`.
 
         Raises:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.
         """
-        if verify_existing and if_exists == "replace":
-            if_exists = "skip_same"
         order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, ledger)
         downloads = Downloads(order, self._local_files, self._paths, self._terms(verify))
         run = FolderRun(order, downloads, progress)
@@ -455,12 +451,9 @@ class SFTPSession:
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
-        verify_existing: bool = False,
         verify: Verify = "size",
     ) -> FolderTransfer:
         """Upload the files of a local folder, many at a time, each as `upload_file` does: see `download_files`."""
-        if verify_existing and if_exists == "replace":
-            if_exists = "skip_same"
         order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, ledger)
         uploads = Uploads(order, self._local_files, self._paths, self._terms(verify))
         run = FolderRun(order, uploads, progress)
