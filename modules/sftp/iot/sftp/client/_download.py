@@ -29,7 +29,7 @@ from iot.sftp.client._unfinished import WORTH_KEEPING, Progress
 from iot.sftp.client._verify import compare_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from iot.sftp.client._local_files import LocalFiles, LocalName
     from iot.sftp.client._packets import Attributes
@@ -42,9 +42,27 @@ COMPARED = 32 * 1024  # bytes at the end of what is there, compared before a tra
 SAVE_EVERY = 1.0  # seconds; more on a disk that takes its time
 
 
-def download_file(remote: RemoteFiles, source: str, local_files: LocalFiles, dest: str, terms: Terms) -> Outcome:
-    """Write a remote file's bytes, permissions and modification time to a local one."""
+def download_file(
+    remote: RemoteFiles,
+    source: str,
+    local_files: LocalFiles,
+    dest: str,
+    terms: Terms,
+    *,
+    accept: Callable[[Attributes], object] = lambda _: None,
+) -> Outcome:
+    """Write a remote file's bytes, permissions and modification time to a local one.
+
+    Parameters:
+        remote: the server's files.
+        source: the remote file.
+        local_files: how local paths are reached.
+        dest: the local file.
+        terms: how to do it.
+        accept: told what the server tells of the file, before anything is done; ends it by raising.
+    """
     attributes = remote.stat(source)
+    accept(attributes)
     _refuse_irregular(attributes, source)
     with local_files.destination(dest, posixpath.basename(source)) as place:
         directory = os.fstat(place.directory)
