@@ -216,7 +216,7 @@ class DeliveryLedgers:
 class DeliveryLedger:
     """One ledger during one look at its source: the `Ledger` of the client's call; thread-safe.
 
-    A version counts as the one that has arrived if size, times and inode are the same, as far as both are known. The
+    A version counts as the one that has arrived if size, times and inode are the same, as far as both are told. The
     device is kept, and not compared: its number may change whenever a file system is mounted or the machine boots,
     with nothing else changed, while another file system with the same inode, size and times to the nanosecond is a
     copy of this one, block by block.
@@ -359,13 +359,15 @@ class DeliveryLedger:
 
 def _is_same(kept: FileVersion, now: FileVersion) -> bool:
     """Compare what was delivered with what is there; see `DeliveryLedger`."""
-    if kept.size is None or kept.size != now.size or (kept.modified is None) != (now.modified is None):
+    if kept.size is None:
         return False
-    exactly = 0 if kept.inode is not None else ROUGHLY
-    if kept.modified is not None and now.modified is not None and abs(kept.modified - now.modified) > exactly:
-        return False
-    pairs = ((kept.inode, now.inode), (kept.changed, now.changed))
-    return all(mine is None or theirs is None or mine == theirs for mine, theirs in pairs)
+    if kept.inode is None and None not in (kept.modified, now.modified) and not _differ_roughly(kept, now):
+        now = now._replace(modified=kept.modified)
+    return kept._replace(device=None).is_same_as(now)
+
+
+def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
+    return abs((kept.modified or 0) - (now.modified or 0)) > ROUGHLY
 
 
 def _folded(version: FileVersion) -> FileVersion:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Properties = dict[str, Any]
 
 INTERVAL = 5.0  # seconds between two updates
-AT_ONCE, IN_THE_LONG_RUN = 60, 60.0  # updates that may follow each other so, and seconds between all further ones
+AT_ONCE, IN_THE_LONG_RUN = 100, 60.0  # updates that may follow each other so, and seconds between all further ones
 GATHERING = 0.5  # seconds after a change: a configuration and what came of it are sent together
 STRING_MAXIMUM = 4096  # bytes of a string
 SHORTER = (1_000, 300, 100)  # bytes of the strings that are longer, when the whole is too large

@@ -328,7 +328,7 @@ class _Runner:
     def _see_to_failures(self, done: FolderTransfer, started: float) -> None:
         """See to the next run after one in which single files failed."""
         words, code = failures_in_words(done, self.rule.then), done.failures[0].code
-        undelivered = done.failed > done.delivered
+        undelivered = done.failed > done.not_removed
         self._is_careful = undelivered
         if undelivered and not done.files:
             self._fail(done, code, words)
@@ -336,7 +336,7 @@ class _Runner:
         self._means.runs.add("incomplete")
         self._failures = 0
         # What is delivered and cannot be deleted holds up nothing, and is told once, not at each run
-        if undelivered or (code, done.delivered) != (self.status.code, self.status.delivered):
+        if undelivered or (code, done.not_removed) != (self.status.code, self.status.delivered):
             _log.warning("%s", words)
             self._means.on_failure(_name(self.rule), code, words)
         with self._changed:
@@ -368,7 +368,7 @@ class _Runner:
             before.files + moved.files,
             before.bytes + moved.bytes,
             moved.failed,
-            moved.delivered,
+            moved.not_removed,
             code,
             None if message is None else printable(shortened(message, MESSAGE_MAXIMUM)),
         )

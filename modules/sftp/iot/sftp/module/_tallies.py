@@ -126,7 +126,7 @@ class Move:
     def note(self, progress: FolderProgress) -> None:
         """Take note of how far a folder is."""
         self.files = progress.files
-        self.failed = progress.failed - progress.delivered  # what has arrived has not failed to
+        self.failed = progress.failed - progress.not_removed  # what has arrived has not failed to
 
 
 class Moves:

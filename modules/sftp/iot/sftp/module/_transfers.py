@@ -274,9 +274,9 @@ def failures_in_words(done: FolderProgress, then: object) -> str:
     """
     first = done.failures[0]
     step = f"delivered, cannot be {'deleted' if then == 'delete' else 'moved'}"
-    if done.delivered == done.failed:
-        return f"{step}: {done.delivered} files, the first one '{first.path}': {first.message}"
-    some = f" ({done.delivered} of them {step})" if done.delivered else ""
+    if done.not_removed == done.failed:
+        return f"{step}: {done.not_removed} files, the first one '{first.path}': {first.message}"
+    some = f" ({done.not_removed} of them {step})" if done.not_removed else ""
     return f"{done.failed} files failed{some}, the first one '{first.path}': {first.message}"
 
 
@@ -316,7 +316,7 @@ def _folder_progress(done: FolderProgress | FolderTransfer) -> Progress:
         "total_files": done.total_files,
         "skipped": done.skipped,
         "failed": done.failed,
-        "delivered": done.delivered,
+        "delivered": done.not_removed,
         "failures": [
             {
                 "path": printable(shortened(failure.path, TEXT_SHOWN)),
