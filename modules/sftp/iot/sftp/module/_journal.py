@@ -135,6 +135,7 @@ class Journal:
         tell: Callable[[SFTPError | None], None] = lambda _trouble: None,
         *,
         size_maximum: int = SIZE_MAXIMUM,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         """Take the directory; it is made, and the file opened, when it is first needed.
 
@@ -142,10 +143,12 @@ class Journal:
             directory: the module's state directory.
             tell: told of each trouble with the file, and `None` when it is well again.
             size_maximum: bytes of the file; beyond that it is full.
+            guard: raises an `SFTPError` while the directory is not ours to use.
         """
         self._path = directory / NAME
         self._tell = tell
         self._size_maximum = size_maximum
+        self._guard = guard
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
@@ -264,6 +267,7 @@ class Journal:
     @contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            self._guard()
             try:
                 connection = self._opened()
                 changes = connection.total_changes

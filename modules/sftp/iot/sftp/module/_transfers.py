@@ -80,16 +80,22 @@ class FolderMove:
         own = self.task if self.keeps else None
         if own is not None:
             way.append(own)
-        ledger = self.ledgers.of(
-            *way,
-            task=own,
-            covers=self.covers,
-            home=self._home(),
-            is_strict=not self.keeps,
-            verifies=self.is_careful,
-        )
-        # Where something waits for its deletion, whoever mends that (chmod, chown) changes the file, and not its bytes
-        return ledger, self.is_careful or (not self.keeps and ledger.holds_any())
+        try:
+            ledger = self.ledgers.of(
+                *way,
+                task=own,
+                covers=self.covers,
+                home=self._home(),
+                is_strict=not self.keeps,
+                verifies=self.is_careful,
+            )
+            # Where something waits for its deletion, whoever mends that (chmod, chown) changes the file, not its bytes
+            return ledger, self.is_careful or (not self.keeps and ledger.holds_any())
+        except SFTPError as error:
+            if self.keeps and self.task is None:  # it would send everything again, run after run
+                raise
+            _log.warning("what arrives is known until the module ends only, and then compared again: %s", error.message)
+            return None, True
 
     def _home(self) -> int | None:
         """Return the inode of a local source; `None` if it is remote, or not there."""
@@ -272,12 +278,13 @@ def failures_in_words(done: FolderProgress, then: object) -> str:
         done: with a failure at least.
         then: what was to become of the files at their source.
     """
-    first = done.failures[0]
+    first, cause = done.failures[0], done.failures[0].message
     step = f"delivered, cannot be {'deleted' if then == 'delete' else 'moved'}"
     if done.not_removed == done.failed:
-        return f"{step}: {done.not_removed} files, the first one '{first.path}': {first.message}"
+        cause = cause.removeprefix(f"it was {step.replace(',', ', and')} at its source: ")
+        return f"{step}: {done.not_removed} files, the first one '{first.path}': {cause}"
     some = f" ({done.not_removed} of them {step})" if done.not_removed else ""
-    return f"{done.failed} files failed{some}, the first one '{first.path}': {first.message}"
+    return f"{done.failed} files failed{some}, the first one '{first.path}': {cause}"
 
 
 def _log_end(request: TransferRequest, done: Transfer) -> None:
