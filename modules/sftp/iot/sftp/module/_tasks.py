@@ -47,7 +47,7 @@ THREADS_MAXIMUM = 16  # transfers.concurrency goes so far
 TIME_LIMIT = 86_400.0  # seconds
 PAUSE_FIRST, PAUSE_LONGEST = 1.0, 60.0  # seconds between two tries
 JOURNAL_PAUSE = 10.0  # seconds between two tries to write what could not be written
-CLOCK_IS_SET = 1_767_225_600.0  # 2026-01-01: an earlier time comes from a device that does not know it yet
+USE_EVERY = 60.0  # seconds after which it is written down how long unfinished tasks have had
 INCOMPLETE_TRIES = 5  # of a file that changes while it is moved
 MESSAGE_MAXIMUM = 2_000  # characters
 
@@ -201,6 +201,7 @@ class Tasks:
         self._way_failures = 0
         self._way_again = 0.0  # when there may be a way to the server again
         self._journal_again = 0.0
+        self._use_again = 0.0
         self._loaded = False
         self._generation = 0
         self._stopping = False
@@ -226,7 +227,7 @@ class Tasks:
         Parameters:
             method: what is to be done.
             request: its parameters, as JSON has them; never anything secret.
-            time_limit: seconds after which it is given up.
+            time_limit: seconds of the module's running after which it is given up.
             announce: whether its end is told on the output `tasks`.
             details: further fields of its status.
 
@@ -615,6 +616,10 @@ class Tasks:
             return
         if not self._loaded:
             self._load()
+        if self._live and time.monotonic() >= self._use_again:
+            self._use_again = time.monotonic() + USE_EVERY
+            with suppress(SFTPError):  # told by the journal
+                self._journal.count_use()
         with self._changed:
             unsaved = list(self._unsaved.values())
             renewed = self._journal.generation != self._generation
@@ -627,6 +632,7 @@ class Tasks:
     def _load(self) -> None:
         try:
             self._journal.prune()
+            use = self._journal.count_use()
             records = self._journal.unfinished()
         except SFTPError:
             self._journal_again = time.monotonic() + JOURNAL_PAUSE
@@ -636,7 +642,7 @@ class Tasks:
             new = [record for record in records if record.task_id not in known]
             self._loaded, self._generation = True, self._journal.generation
         for record in new:
-            self._take(record, _remaining(record))
+            self._take(record, _remaining(record, use))
         if new:
             _log.info("%d tasks go on that were accepted before the module started", len(new))
 
@@ -666,7 +672,6 @@ def _what(task: _Task) -> str:
     return f"{_name(task)} {_paths(task.record)}".rstrip()
 
 
-def _remaining(record: Record) -> float:
-    """Return the seconds that a task of an earlier process still has; a clock that was wrong takes nothing away."""
-    elapsed = time.time() - record.accepted
-    return record.time_limit - elapsed if record.accepted >= CLOCK_IS_SET and elapsed > 0 else record.time_limit
+def _remaining(record: Record, use: float) -> float:
+    """Return the seconds that a task of an earlier process still has; no clock that was set takes any of them away."""
+    return record.time_limit if record.used is None else record.time_limit - max(0.0, use - record.used)
