@@ -28,6 +28,7 @@ from iot.sftp.client._versions import FileVersion
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._folders import FolderOrder
     from iot.sftp.client._packets import Attributes
     from iot.sftp.client._remote_files import RemoteFiles
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SETTLING_PAUSE, SETTLING_TRIES = 0.025, 4  # seconds: a little more than a tick of the clock for files
 DIRECTORIES_OPEN = 32  # descriptors that are kept for the next file in the same directory
 
 
@@ -158,8 +160,7 @@ class Uploads:
 
     def look(self, remote: RemoteFiles, directory: str, page: Page) -> None:
         """List a local directory."""
-        del remote
-        look_locally(self._local_files, self._order.source, directory, page)
+        look_locally(self._local_files, self._order.source, directory, page, remote.deadline.check)
 
     def version_at_source(self, remote: RemoteFiles, found: Found) -> FileVersion:
         """Return the version of the local file that is there now."""
@@ -178,8 +179,8 @@ class Uploads:
         """Return the version of the local file whose bytes the server's has, by a hash; `None` if it has others."""
         end = self._end_of(found)
         with self._local_files.source(self._path_of(found)) as descriptor:
-            before = FileVersion.of_local(os.fstat(descriptor))
-            if before.is_racy():
+            before = _settled_version(descriptor, remote.deadline)
+            if before is None:
                 return None
             with remote.opened(end, OpenFlag.READ, wait_for_close=False) as handle:
                 compare_hashes(remote, handle, end, descriptor)
@@ -330,6 +331,17 @@ class _RemoteTree:
         made.set_result(None)
         with self._lock:
             self._made[parent] = _MADE
+
+
+def _settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
+    """Return a file's version when a further write would show in it; `None` if that is not so within a moment."""
+    for _ in range(SETTLING_TRIES):
+        version = FileVersion.of_local(os.fstat(descriptor))
+        if not version.is_racy():
+            return version
+        deadline.pause(SETTLING_PAUSE)
+        deadline.check()
+    return None
 
 
 def _inside(folder: str, place: str | None) -> str | None:

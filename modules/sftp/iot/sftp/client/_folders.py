@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from iot.sftp.client._ledgers import Ledger
+    from iot.sftp.client._ledgers import SessionLedger
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._versions import FileVersion
 
@@ -141,7 +141,7 @@ class FolderOrder:
     then: str = "keep"
     move_to: str | None = None
     min_age: float = 0.0
-    ledger: Ledger | None = None
+    ledger: SessionLedger | None = None
     verify_existing: bool = False
 
     def __post_init__(self) -> None:
@@ -478,7 +478,7 @@ class FolderRun:
             self._total_bytes -= _size_to_move(found)
 
     def _finish_delivered(self, remote: RemoteFiles, found: Found) -> bool:
-        """Do the last step for what a ledger knows to have arrived; `False` if that is not known of what is there now."""
+        """Do the last step for what a ledger knows to have arrived; `False` if it does not know what is there now."""
         version = found.version
         if version.modified is None:  # by the listing; the server may tell more of a single file
             version = self._direction.version_at_source(remote, found)
@@ -503,6 +503,8 @@ class FolderRun:
         resembles = there.resembles(found.version)
         if order.then == "keep" and not order.verify_existing:
             is_to_be_skipped = order.if_exists == "skip" or (order.if_exists == "skip_same" and resembles)
+            if resembles and is_to_be_skipped and order.ledger is not None:
+                order.ledger.suppose(found.path, found.version)
         else:
             # Where a side does not tell the time, its size has to be enough of a reason to compare the bytes
             times = (there.modified, found.version.modified)

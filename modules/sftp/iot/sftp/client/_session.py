@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client._folders import FolderProgress
-    from iot.sftp.client._ledgers import Ledger
+    from iot.sftp.client._ledgers import Ledger, SessionLedger
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -500,7 +500,7 @@ class SFTPSession:
             raise InvalidRequest(f"verify must be one of {', '.join(VERIFY)}")
         return Terms(self._server, verify, self._unfinished, self._limit, self._counts, progress or ignore_progress)
 
-    def _ledger(self, ledger: Ledger | None, *place: str) -> Ledger | None:
+    def _ledger(self, ledger: Ledger | None, *place: str) -> SessionLedger | None:
         """Return the ledger of a folder's call: without one, what is kept at the source is moved each time."""
         return None if ledger is None and place[-1] == "keep" else self._recent.of(place, ledger)
 

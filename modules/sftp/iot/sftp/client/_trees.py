@@ -356,10 +356,12 @@ class _Look:
                 self._page.add_directory(path)
 
 
-def look_locally(local_files: LocalFiles, folder: str, directory: str, page: Page) -> None:
-    """List a local directory: see `look_on_server`."""
+def look_locally(
+    local_files: LocalFiles, folder: str, directory: str, page: Page, proceed: Callable[[], object] = lambda: None
+) -> None:
+    """List a local directory: see `look_on_server`. `proceed` is called for each name, and ends it by raising."""
     seen = time.monotonic()
-    for entry in local_files.entries(below(folder, directory)):
+    for entry in local_files.entries(below(folder, directory), proceed):
         if entry.name.startswith(TEMPORARY_PREFIX):
             continue
         path = posixpath.join(directory, entry.name)
