@@ -267,7 +267,7 @@ class FolderRun:
         self._attempts = 0
         self._start: str | None = ""  # where the next page of the folder begins; `None` behind the last one
         self._is_planned = False
-        self._pages = 0
+        self._pages = self._found = 0
         self._ledger_failure: SFTPError | None = None
         self._budget: Budget | None = None  # of the names below, which count as long as it is held
         self._small: deque[Found] = deque()
@@ -376,7 +376,7 @@ class FolderRun:
         if self._budget is not None:
             self._budget.close()
         budget, unlisted, told = Budget(), 0, list[Unlisted]()
-        page = Page(budget, self._start or "", self._choose, self._direction.excluded)
+        page = Page(budget, self._start or "", self._choose, self._direction.excluded, self._found)
         look = partial(self._look, lender, deadline, page)
         for directory in walk(look, page, recursive=self.order.recursive, ends_all=self._ends_planning):
             unlisted += 1
@@ -397,6 +397,7 @@ class FolderRun:
             self._young += young
             self._failed += unlisted - len(told)
             self._budget, self._start, self._is_planned = budget, page.bound, True
+            self._found = page.count
             self._pages += 1
         for path, error in told:
             self._fail(path, error)
