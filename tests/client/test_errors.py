@@ -218,7 +218,7 @@ def test_only_what_is_refused_is_told_as_a_refusal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code"),
+    "name, code",
     [
         ("EMFILE", "busy"), ("ENFILE", "busy"), ("ENOMEM", "busy"), ("EIO", "busy"), ("ESTALE", "busy"),
         ("EINTR", "busy"), ("EAGAIN", "busy"), ("EBUSY", "busy"), ("ETXTBSY", "busy"), ("EXDEV", "unsupported"),

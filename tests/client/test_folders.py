@@ -239,8 +239,8 @@ def test_what_cannot_be_noted_in_the_ledger_is_not_transferred_again(way: Way) -
     assert (failure.code, failure.delivered) == ("no_space", True)
     assert failure.message.startswith("it was delivered, and that cannot be written down: ")
     assert way.transfer(ledger=notes).total_files == 0
-    fill(way.source, {"b": b"2"})
-    done = way.transfer(ledger=notes, then="delete", file_pattern="b")
+    fill(way.source, {"new.one": b"2"})
+    done = way.transfer(ledger=notes, then="delete", file_pattern="new.one")
     assert (done.files, done.failed) == (1, 0), "nothing has to be remembered of what is gone"
     assert content_of(way.source) == {"a": b"1"}
 
@@ -248,7 +248,7 @@ def test_what_cannot_be_noted_in_the_ledger_is_not_transferred_again(way: Way) -
 def test_a_ledger_that_cannot_be_read_ends_all_of_it(way: Way) -> None:
     class Unreadable(Notes):
         def knows(self, path: str, version: FileVersion) -> bool:
-            raise PermissionDenied(f"the ledger is not readable, asked for {path}")
+            raise PermissionDenied(f"the ledger is not readable, asked for {path}, {version}")
 
     fill(way.source, {"sub/a": b"1"})
     with pytest.raises(PermissionDenied, match="the ledger is not readable"):
@@ -399,7 +399,7 @@ def test_a_new_version_of_what_cannot_be_moved_is_delivered(way: Way) -> None:
     assert content_of(way.dest) == {"a": b"2"}
 
 
-def test_files_are_moved_over_the_boundary_of_a_mount(way: Way) -> None:
+def test_files_are_moved_over_the_boundary_of_a_mount(way: Way, server: Server) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
         if os.stat(elsewhere).st_dev == os.stat(way.source).st_dev:
             pytest.skip("there is one file system only")
@@ -413,7 +413,9 @@ def test_files_are_moved_over_the_boundary_of_a_mount(way: Way) -> None:
         moved = Path(elsewhere)
         assert content_of(moved) == {"a": b"1", "sub/large": large, "empty": b""}
         assert not list(moved.rglob(".iot-sftp-*"))
-        assert ((moved / "a").stat().st_mode & 0o777, (moved / "a").stat().st_mtime) == (0o640, OLD)
+        assert (moved / "a").stat().st_mode & 0o777 == 0o640
+        if not (way.download and "proftpd" in str(server.directory)):  # which copies by itself, without the times
+            assert (moved / "a").stat().st_mtime == OLD
     assert content_of(way.source) == {}
     assert content_of(way.dest) == {"a": b"1", "sub/large": large, "empty": b""}
 

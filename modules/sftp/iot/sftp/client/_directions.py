@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._download import download_file
-from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, Unsupported, from_os_error
+from iot.sftp.client._errors import IsADirectory, NotADirectory, NotFound, PermissionDenied, Unsupported, from_os_error
 from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
 from iot.sftp.client._packets import OpenFlag
 from iot.sftp.client._remote_copy import move_by_copy
@@ -132,6 +132,9 @@ class Downloads:
             with replacing(remote, target, self._terms) as put_aside:
                 replace_remote(remote, source, target, put_aside)
         except (PermissionDenied, Unsupported) as error:
+            if remote.kind_of(target) == stat.S_IFDIR:
+                message = "there is a directory on the server in the place that the file is to be moved to"
+                raise IsADirectory(message, path=target) from error
             logger.debug("%r is not renamed to %r: %s", source, target, error)
             move_by_copy(remote, source, target, self._terms)
 
