@@ -43,6 +43,7 @@ from iot.sftp.client._pace import Limit
 from iot.sftp.client._packets import decode_path
 from iot.sftp.client._remote_files import RemoteFiles
 from iot.sftp.client._remote_paths import RemotePaths, listed
+from iot.sftp.client._server_traits import ServerTraits
 from iot.sftp.client._terms import VERIFY, Outcome, Terms, Verify, ignore_progress
 from iot.sftp.client._unfinished import Unfinished
 from iot.sftp.client._upload import upload_file
@@ -71,7 +72,8 @@ class Transfer:
         bytes: the size of the file, compared between source and destination.
         seconds: from the call to the end.
         atomic: whether the destination was replaced in one step. `False` where the server does not offer that.
-        verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`.
+        verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`; or
+            `acknowledged`: the server tells no size, and has confirmed each WRITE, or the end of the file.
         resumed: how many of the bytes were there already, from an earlier try.
         attempts: how often it was tried, the one that succeeded included; attempts to connect count too.
     """
@@ -148,6 +150,7 @@ class SFTPSession:
         self._recent = Recent()
         self._counts = Counts()
         self._budget = ChannelBudget()
+        self._traits = ServerTraits()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._connecting: Future[Connection] | None = None
@@ -677,7 +680,7 @@ class SFTPSession:
         mismatch: HostKeyMismatch | None = None
         while True:
             try:
-                return Connection(self.settings, policy, limit, self._budget, announce)
+                return Connection(self.settings, policy, limit, self._budget, announce, traits=self._traits)
             except HostKeyMismatch as error:
                 mismatch = mismatch or error
                 if not policy.pass_over():

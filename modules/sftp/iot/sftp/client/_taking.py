@@ -124,6 +124,8 @@ class Taken:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         copy = os.open(temporary, flags, 0o600, dir_fd=directory)
         try:
+            with suppress(OSError):  # so that nobody takes it for a leftover
+                fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _copy_bytes(self._source.file, copy, proceed)
             status = os.fstat(self._source.file)
             _keep_attributes(copy, status)
