@@ -65,8 +65,11 @@ def test_the_shell_is_asked_for_the_path_that_the_sftp_server_means(openssh_serv
 def test_where_the_shell_sees_another_file_of_that_name_the_file_is_read_back(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"two")
-    force = f"""ForceCommand case "$SSH_ORIGINAL_COMMAND" in sha256sum*) sha256sum -b {other};; *) {SFTP_SERVER};; esac"""
-    with openssh(tmp_path / "sshd", force, subsystem=SFTP_SERVER) as server, session_of(server) as session:
+    instead = f'case "$SSH_ORIGINAL_COMMAND" in sha256sum*) sha256sum -b {other};; *) {SFTP_SERVER};; esac'
+    with (
+        openssh(tmp_path / "sshd", f"ForceCommand {instead}", subsystem=SFTP_SERVER) as server,
+        session_of(server) as session,
+    ):
         (server.directory / "one").write_bytes(b"one")
         path = str(server.directory / "one")
         assert session.download_file(path, str(tmp_path / "here"), verify="sha256").verified == "read back"

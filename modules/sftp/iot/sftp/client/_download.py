@@ -37,7 +37,7 @@ from iot.sftp.client._replace import (
 from iot.sftp.client._terms import Outcome
 from iot.sftp.client._transfer import Download, SourceChanged
 from iot.sftp.client._unfinished import WORTH_KEEPING, Progress
-from iot.sftp.client._verify import READ_AT_ONCE, all_parts, beginning_is_same, compare_hashes, parts_are_same
+from iot.sftp.client._verify import all_parts, beginning_is_same, compare_hashes, parts_are_same
 from iot.sftp.client._versions import FileVersion, Observed
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ OWNED = 0o600  # what is written here can be read and written by its owner, what
 SAVE_EVERY = 1.0  # seconds; more on a disk that takes its time
 TRIES = 3  # to have a source whole that is written while it is read
 TRIED_AGAIN = 32 * 1024 * 1024  # bytes: more are not moved again at once
+READ_TWICE = 256 * 1024  # bytes that are sooner read again than waited for
 LOOKS = 2  # at a source that is being written, before it is read as it is
 
 
@@ -156,7 +157,7 @@ class _Run:
                 if not self._is_settled:
                     self._read_again(handle, descriptor, size)
                 if self._terms.verify == "sha256":
-                    verified = compare_hashes(self._remote, handle, self._source, descriptor)
+                    verified = self._compare_hashes(handle, descriptor, resumed)
                 if self._before.access_time is not None and self._before.modification_time is not None:
                     accessed, modified = self._before.access_time, self._before.modification_time
                     keep_times(descriptor, accessed, modified, self._place.path)
@@ -180,7 +181,7 @@ class _Run:
             pause = self._observed.version.settles_in(time.monotonic() - self._observed.since)
             if not pause:
                 return True
-            if self._before.size is not None and self._before.size <= READ_AT_ONCE:
+            if self._before.size is not None and self._before.size <= READ_TWICE:
                 return False
             logger.debug("%r may still be written: waiting %.2f s until a change would show", self._source, pause)
             self._remote.deadline.pause(pause)
@@ -207,11 +208,19 @@ class _Run:
         What was there twice, once during the first reading and once during the second, was there in between, and that
         is true of all bytes. It is for a source whose time would not show another write.
         """
-        if size > READ_AT_ONCE:
+        if size > READ_TWICE:
             compare_hashes(self._remote, handle, self._source, descriptor)
         elif not parts_are_same(self._remote, handle, self._source, descriptor, all_parts(size)):
             message = "the file was written while it was read: try again when it is complete"
             raise SourceChanged(message, path=self._source)
+
+    def _compare_hashes(self, handle: bytes, descriptor: int, resumed: int) -> str:
+        try:
+            return compare_hashes(self._remote, handle, self._source, descriptor)
+        except TransferIncomplete as error:
+            if not resumed:
+                raise
+            raise SourceChanged(error.message, path=error.path) from error  # or what was there was damaged
 
     def _compare(self, moved: int, asked: Future[Reply] | None, handle: bytes, here: int) -> str:
         """Raise unless the file is what it was before and as long as what was moved; return how that is known.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import struct
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,13 +31,13 @@ from iot.sftp.client._errors import (
     Unsupported,
 )
 from iot.sftp.client._packets import Attributes, Kind, OpenFlag, encode_path, string
-from iot.sftp.client._remote_files import FSYNC, SAFE_REQUEST
+from iot.sftp.client._remote_files import FSYNC
 from iot.sftp.client._replace import RenameRefused, is_temporary, put_back, remote_key, temporary_name, try_to_replace
 from iot.sftp.client._server_traits import RENAME, TEMPORARY_NAME
 from iot.sftp.client._terms import Outcome
 from iot.sftp.client._transfer import Lane, SourceChanged, Upload
 from iot.sftp.client._unfinished import WORTH_KEEPING, Progress
-from iot.sftp.client._verify import beginning_is_same, compare_hashes, parts_are_same, spread
+from iot.sftp.client._verify import PART, beginning_is_same, compare_hashes, parts_are_same, spread
 from iot.sftp.client._versions import SECOND, FileVersion
 
 if TYPE_CHECKING:
@@ -283,12 +284,13 @@ class _Run:
             Unsupported: something is there, and is not overwritten in place.
         """
         if not is_ours or not self._may_overwrite():
+            is_there = self._is_there()
+            if is_there:
+                raise Unsupported(reason.message, path=self._dest)
             try:
                 return self._open_dest(OpenFlag.CREATE | OpenFlag.EXCLUSIVE)
-            except (ConnectionLost, DeadlineExceeded, NoSpace, NotFound, NotADirectory):
-                raise
-            except SFTPError as error:
-                if self._is_there() is not False:
+            except (PermissionDenied, Unsupported) as error:
+                if is_there is None:
                     raise Unsupported(reason.message, path=self._dest) from error
         try:
             return self._open_dest(OpenFlag.CREATE | OpenFlag.TRUNCATE)  # not every server knows EXCLUSIVE
@@ -308,14 +310,24 @@ class _Run:
         return handle
 
     def _is_there(self) -> bool | None:
-        asked = self._remote.send(Kind.STAT, string(encode_path(self._dest)))
-        try:
-            self._remote.wait(asked, self._dest, Kind.ATTRS)
-        except (NotFound, NotADirectory):
-            return False
-        except (PermissionDenied, Unsupported):
-            return None
-        return True
+        """Tell whether something has the destination's name; `None` where the server lets nobody know."""
+        path = string(encode_path(self._dest))
+        reading = path + struct.pack(">I", OpenFlag.READ) + Attributes().pack()
+        for kind, fields, due in (
+            (Kind.STAT, path, Kind.ATTRS),
+            (Kind.LSTAT, path, Kind.ATTRS),
+            (Kind.OPEN, reading, Kind.HANDLE),
+        ):
+            try:
+                answer = self._remote.wait(self._remote.send(kind, fields), self._dest, due)
+            except (NotFound, NotADirectory):
+                return False
+            except (PermissionDenied, Unsupported):
+                continue
+            if due is Kind.HANDLE:
+                self._close(answer.string())
+            return True
+        return None
 
     def _may_overwrite(self) -> bool:
         """Tell whether what an earlier try has left at the destination still is that: no longer than the source."""
@@ -444,8 +456,7 @@ class _Run:
 
     def _check_seam(self, start: int) -> None:
         """Raise unless a resumed file has the local one's bytes where both parts meet, and in places all over it."""
-        before = max(0, start - SAFE_REQUEST)
-        after = min(self._before.st_size, start + SAFE_REQUEST)
+        before, after = max(0, start - PART), min(self._before.st_size, start + PART)
         parts = [(before, start - before), (start, after - start), *spread(self._before.st_size)]
         with self._remote.opened(self._temporary, OpenFlag.READ, wait_for_close=False) as handle:
             places = [part for part in parts if part[1]]

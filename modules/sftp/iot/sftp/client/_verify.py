@@ -34,10 +34,9 @@ CHECK_FILE = "check-file"
 CHECK_FILE_HANDLE = "check-file-handle"
 BLOCK = 1024 * 1024  # bytes of a local file that are hashed at a time
 READS_IN_FLIGHT = 16
-PART = 4 * 1024  # bytes that are compared at one place
-PARTS_LEAST, PARTS_MOST = 16, 64  # places that are compared, one for each 128 KiB
-BYTES_OF_A_PART = 128 * 1024
-READ_AT_ONCE = 256 * 1024  # bytes that are compared as a whole
+PART = 4 * 1024  # bytes that are compared in one place
+PARTS_LEAST, PARTS_MOST = 16, 64  # places that are compared, one for each 512 KiB
+BYTES_OF_A_PART = 512 * 1024
 HASH_AT_MOST = 20.0  # seconds that a hash may take which is not asked for, and a third of the call's time at most
 
 Part = tuple[int, int]  # offset and length
@@ -102,9 +101,9 @@ def beginning_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor:
     """Tell whether both files begin with the same `length` bytes: by the server's hash, or by parts of them.
 
     Parts that are spread over all of them, first and last ones among them, prove nothing about the rest; where a
-    server tells no hash, that is what can be known without moving all bytes again. Few bytes are compared as a whole.
+    server tells no hash, that is what can be known without moving all bytes again.
     """
-    if length <= READ_AT_ONCE:
+    if length <= PARTS_LEAST * PART:
         return parts_are_same(remote, handle, path, descriptor, all_parts(length))
     told = _told(remote, handle, path, length)
     if told is None:
