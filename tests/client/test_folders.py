@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import struct
 import tempfile
 import threading
@@ -506,6 +507,51 @@ def test_what_cannot_be_meant_is_refused_before_anything_happens(openssh_server:
             with pytest.raises(InvalidRequest):
                 call(".", ".", **options)  # type: ignore[arg-type]
         assert not session.is_open
+
+
+def test_what_a_killed_process_had_taken_and_delivered_is_not_delivered_again(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    source, notes = tmp_path / "in", Notes()
+    fill(source, {"a": b"1", "b": b"2"})
+    notes.note("a", FileVersion.of_local((source / "a").stat()))
+    holder = source / ".iot-sftp-taken-0123456789abcdef"
+    holder.mkdir()
+    for name in ("a", "b"):
+        os.replace(source / name, holder / name)
+    with session_of(openssh_server) as session:
+        done = session.upload_files(str(source), "killed", then="delete", ledger=notes)
+    assert (done.files, done.skipped, done.failed) == (1, 1, 0)
+    assert content_of(openssh_server.directory / "killed") == {"b": b"2"}
+    assert os.listdir(source) == []
+
+
+def test_times_of_any_year_are_no_reason_to_fail_or_to_send_again(way: Way) -> None:
+    years = {"before 1970": -5, "after 2038": 3_000_000_000, "after 2106": 5_000_000_000}
+    for name, when in years.items():
+        fill(way.source, {name: b"1"}, when)
+    notes = Notes()
+    done = way.transfer(ledger=notes)
+    assert (done.files, done.failed) == (3, 0)
+    assert way.transfer(ledger=notes).total_files == 0
+    done = way.transfer(ledger=notes, then="delete")
+    assert (done.files, done.skipped, done.failed) == (0, 3, 0)
+    assert content_of(way.source) == {}
+
+
+def test_a_process_with_few_open_files_is_slower_and_loses_nothing(way: Way) -> None:
+    files = many(150)
+    fill(way.source, files)
+    way.session.connect()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 40, limits[1]))
+    try:
+        done = way.transfer(then="delete", timeout=100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (done.files, done.failed) == (150, 0)
+    assert content_of(way.dest) == files
+    assert content_of(way.source) == {}
 
 
 # --- progress, and the end before the end ----------------------------------------------------------------------------

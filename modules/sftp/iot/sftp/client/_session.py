@@ -28,6 +28,7 @@ from iot.sftp.client._errors import (
     HostKeyMismatch,
     Internal,
     InvalidRequest,
+    LocalBusy,
     SFTPError,
     Unreachable,
     Unsupported,
@@ -549,10 +550,12 @@ class SFTPSession:
     def _repeat(self, work: Callable[[_Attempt], Result], deadline: Deadline, attempts: _Attempts) -> Result:
         """Do the work, again after each break, until the deadline; a server that lets nobody in is tried three times.
 
+        So is what the local system cannot do at the moment.
+
         A deadline that runs out after a break is told as that break, which is what the caller can do something about.
         """
         disconnects, was_connected = self._disconnects, False
-        lost: ConnectionLost | None = None
+        lost: ConnectionLost | LocalBusy | None = None
         while True:
             attempts.begun += 1
             try:
@@ -566,6 +569,10 @@ class SFTPSession:
                     raise
             except ConnectionLost as error:
                 lost = error
+            except LocalBusy as error:  # of this machine: the connection is as good as before
+                lost = error
+                if attempts.begun >= ATTEMPTS:
+                    raise
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise
