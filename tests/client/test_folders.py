@@ -534,6 +534,7 @@ def test_times_of_any_year_are_no_reason_to_fail_or_to_send_again(way: Way) -> N
     done = way.transfer(ledger=notes)
     assert (done.files, done.failed) == (3, 0)
     assert way.transfer(ledger=notes).total_files == 0
+    assert way.transfer(if_exists="skip_same").skipped == 3
     done = way.transfer(ledger=notes, then="delete")
     assert (done.files, done.skipped, done.failed) == (0, 3, 0)
     assert content_of(way.source) == {}

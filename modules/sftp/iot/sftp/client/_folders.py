@@ -63,6 +63,7 @@ FAILURES_KEPT = 20
 PROGRESS_INTERVAL = 0.1  # seconds
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds, before what often passes is tried again: see `LocalBusy`
 NANOSECONDS = 1_000_000_000
+LATEST = 0xFFFFFFFF * NANOSECONDS  # since 1970
 
 EXISTING = ("replace", "skip", "skip_same")
 AFTERWARDS = ("keep", "delete", "move")
@@ -501,7 +502,7 @@ class FolderRun:
         there = self._direction.version_at_dest(remote, found)
         if there is None:
             return False
-        resembles = there.resembles(found.version)
+        resembles = _as_sftp_tells(there).resembles(_as_sftp_tells(found.version))
         if order.then == "keep" and not order.verify_existing:
             is_to_be_skipped = order.if_exists == "skip" or (order.if_exists == "skip_same" and resembles)
             if resembles and is_to_be_skipped and order.ledger is not None:
@@ -637,6 +638,13 @@ class FolderRun:
 def _is_busy(error: SFTPError) -> bool:
     """Tell whether another transfer or call is in the way."""
     return isinstance(error, Busy) and not isinstance(error, LocalBusy)
+
+
+def _as_sftp_tells(version: FileVersion) -> FileVersion:
+    """Return a version with the nearest time that SFTP version 3 can tell: 1970 to 2106, in whole seconds."""
+    if version.modified is None:
+        return version
+    return version._replace(modified=max(0, min(LATEST, version.modified)))
 
 
 def _size_to_move(found: Found) -> int:

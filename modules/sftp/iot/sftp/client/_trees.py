@@ -36,7 +36,7 @@ DEEPEST = 100  # folders within folders: a server that shows links as folders co
 MOST_FOUND = 10_000_000  # files and directories of a folder: one that goes on behind them has no end
 LISTINGS_AT_ONCE = 16
 LISTINGS_AHEAD = 64  # that are under way or done before their turn comes
-FOUND_SIZE = 500  # bytes that a file takes beside its path, most of them for its version
+FOUND_SIZE = 400  # bytes that a file takes beside its path, most of them for its version
 
 
 class Found(NamedTuple):
