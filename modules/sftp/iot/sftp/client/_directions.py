@@ -7,6 +7,7 @@ import os
 import posixpath
 import stat
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import suppress
@@ -14,7 +15,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._download import download_file
-from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, Unsupported, from_os_error
+from iot.sftp.client._errors import (
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PermissionDenied,
+    TransferIncomplete,
+    Unsupported,
+    from_os_error,
+)
 from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
 from iot.sftp.client._packets import OpenFlag
 from iot.sftp.client._remote_copy import move_by_copy
@@ -23,11 +32,12 @@ from iot.sftp.client._taking import VersionChanged
 from iot.sftp.client._trees import below, look_locally, look_on_server
 from iot.sftp.client._upload import no_spare, upload_file
 from iot.sftp.client._verify import compare_hashes
-from iot.sftp.client._versions import FileVersion
+from iot.sftp.client._versions import FileVersion, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._folders import FolderOrder
     from iot.sftp.client._packets import Attributes
     from iot.sftp.client._remote_files import RemoteFiles
@@ -37,6 +47,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOOKS = 5  # at a file on the server that is being written, before it is left for the next time
+SETTLING_PAUSE, SETTLING_TRIES = 0.025, 4  # seconds: a little more than a tick of the clock for files
 DIRECTORIES_OPEN = 32  # descriptors that are kept for the next file in the same directory
 
 
@@ -78,7 +90,7 @@ class Downloads:
         """Return the version of the server's file whose bytes the local one has, by a hash; `None` if it has others."""
         source = self._path_of(found)
         before = FileVersion.of_remote(remote.stat(source))
-        if before.is_racy():
+        if not before.tells_time or before.is_racy():
             return None
         with (
             self._dest.source(found.path) as descriptor,
@@ -95,15 +107,34 @@ class Downloads:
         progress: Callable[[int, int | None], None],
     ) -> tuple[int, FileVersion]:
         """Download a file."""
-        versions: list[FileVersion] = []
-
-        def note(attributes: Attributes) -> None:
-            versions[:] = [FileVersion.of_remote(attributes)]
-            accept(versions[0])
-
+        observed, source = Observed(found.version, found.seen), self._path_of(found)
         terms = replace(self._terms, on_progress=progress)
-        outcome = download_file(remote, self._path_of(found), self._dest, found.path, terms, accept=note)
-        return outcome.size, versions[0]
+
+        def look(attributes: Attributes) -> None:
+            nonlocal observed
+            version = FileVersion.of_remote(attributes)
+            accept(version)
+            if version != observed.version:
+                observed = Observed(version, time.monotonic())
+            if self._order.ledger is not None and _settles_in(observed):
+                raise _Unsettled
+
+        for _ in range(LOOKS):
+            self._settle(remote, observed)
+            with suppress(_Unsettled):
+                outcome = download_file(remote, source, self._dest, found.path, terms, observed=observed, accept=look)
+                return outcome.size, observed.version
+        message = "it is being written all the time: it is for the next time"
+        raise TransferIncomplete(message, path=source)
+
+    def _settle(self, remote: RemoteFiles, observed: Observed) -> None:
+        """Wait until the version's time would show a further write, if that version is to be remembered.
+
+        Else one that is written in the same second, and as long, would be taken for it, and be lost.
+        """
+        if self._order.ledger is not None and (pause := _settles_in(observed)):
+            remote.deadline.pause(pause)
+            remote.deadline.check()
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the server's file is not there any more."""
@@ -130,6 +161,9 @@ class Downloads:
             with replacing(remote, target, self._terms) as put_aside:
                 replace_remote(remote, source, target, put_aside)
         except (PermissionDenied, Unsupported) as error:
+            if remote.kind_of(target) == stat.S_IFDIR:
+                message = "there is a directory on the server in the place that the file is to be moved to"
+                raise IsADirectory(message, path=target) from error
             logger.debug("%r is not renamed to %r: %s", source, target, error)
             move_by_copy(remote, source, target, self._terms)
 
@@ -158,8 +192,7 @@ class Uploads:
 
     def look(self, remote: RemoteFiles, directory: str, page: Page) -> None:
         """List a local directory."""
-        del remote
-        look_locally(self._local_files, self._order.source, directory, page)
+        look_locally(self._local_files, self._order.source, directory, page, remote.deadline.check)
 
     def version_at_source(self, remote: RemoteFiles, found: Found) -> FileVersion:
         """Return the version of the local file that is there now."""
@@ -178,8 +211,8 @@ class Uploads:
         """Return the version of the local file whose bytes the server's has, by a hash; `None` if it has others."""
         end = self._end_of(found)
         with self._local_files.source(self._path_of(found)) as descriptor:
-            before = FileVersion.of_local(os.fstat(descriptor))
-            if before.is_racy():
+            before = _settled_version(descriptor, remote.deadline)
+            if before is None:
                 return None
             with remote.opened(end, OpenFlag.READ, wait_for_close=False) as handle:
                 compare_hashes(remote, handle, end, descriptor)
@@ -194,7 +227,8 @@ class Uploads:
     ) -> tuple[int, FileVersion]:
         """Upload a file."""
         with self._local_files.source(self._path_of(found)) as descriptor:
-            version = FileVersion.of_local(os.fstat(descriptor))
+            settled = _settled_version(descriptor, remote.deadline) if self._order.ledger is not None else None
+            version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
             self._tree.make_parent(remote, found.path)
             terms = replace(self._terms, on_progress=progress)
@@ -330,6 +364,26 @@ class _RemoteTree:
         made.set_result(None)
         with self._lock:
             self._made[parent] = _MADE
+
+
+def _settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
+    """Return a file's version when a further write would show in it; `None` if that is not so within a moment."""
+    for _ in range(SETTLING_TRIES):
+        version = FileVersion.of_local(os.fstat(descriptor))
+        if not version._replace(modified=None).is_racy():  # the change time tells of any write, and nobody can set it
+            return version
+        deadline.pause(SETTLING_PAUSE)
+        deadline.check()
+    return None
+
+
+def _settles_in(observed: Observed) -> float:
+    """Return the seconds after which a version would show a further write; 0 if it does."""
+    return observed.version.settles_in(time.monotonic() - observed.since)
+
+
+class _Unsettled(Exception):  # noqa: N818 - it is no error: the file is looked at again in a moment
+    pass
 
 
 def _inside(folder: str, place: str | None) -> str | None:

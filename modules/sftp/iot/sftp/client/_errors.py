@@ -222,7 +222,6 @@ _BAD_NAME = (PathNotAllowed, "the local file system does not take a name like th
 _NOT_OFFERED = (Unsupported, "the local file system does not offer this operation")
 _TOO_FEW = (LocalBusy, "this process or the system has too few resources free at the moment")
 _NETWORK_MOUNT = (LocalBusy, "the local path is on a network mount that does not answer: check its server")
-_MISUSED = (Internal, "a defect in this software: please report it with the log")
 
 # By the words of errno(3); `errno` lacks some names on some systems. `tests/client/test_errors.py` goes through all
 # numbers that the system knows. What is `LocalBusy` often passes by itself, and is tried again before it is told.
@@ -285,9 +284,6 @@ _LOCAL_REASONS_BY_NAME: dict[str, tuple[type[SFTPError], str]] = {
     "EKEYEXPIRED": (Unsupported, "the local directory is encrypted, and its key has expired"),
     "EKEYREVOKED": (Unsupported, "the local directory is encrypted, and its key was revoked"),
     "EKEYREJECTED": (Unsupported, "the local directory is encrypted, and its key was refused"),
-    "EBADF": _MISUSED,
-    "EFAULT": _MISUSED,
-    "ESPIPE": _MISUSED,
 }
 LOCAL_REASONS: dict[int, tuple[type[SFTPError], str]] = {
     getattr(errno, name): reason for name, reason in _LOCAL_REASONS_BY_NAME.items() if hasattr(errno, name)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from iot.sftp.client._ledgers import Ledger
+    from iot.sftp.client._ledgers import SessionLedger
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._versions import FileVersion
 
@@ -63,6 +63,7 @@ FAILURES_KEPT = 20
 PROGRESS_INTERVAL = 0.1  # seconds
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds, before what often passes is tried again: see `LocalBusy`
 NANOSECONDS = 1_000_000_000
+LATEST = 0xFFFFFFFF * NANOSECONDS  # since 1970
 
 EXISTING = ("replace", "skip", "skip_same")
 AFTERWARDS = ("keep", "delete", "move")
@@ -141,7 +142,7 @@ class FolderOrder:
     then: str = "keep"
     move_to: str | None = None
     min_age: float = 0.0
-    ledger: Ledger | None = None
+    ledger: SessionLedger | None = None
     verify_existing: bool = False
 
     def __post_init__(self) -> None:
@@ -267,7 +268,7 @@ class FolderRun:
         self._attempts = 0
         self._start: str | None = ""  # where the next page of the folder begins; `None` behind the last one
         self._is_planned = False
-        self._pages = 0
+        self._pages = self._found = 0
         self._ledger_failure: SFTPError | None = None
         self._budget: Budget | None = None  # of the names below, which count as long as it is held
         self._small: deque[Found] = deque()
@@ -376,7 +377,7 @@ class FolderRun:
         if self._budget is not None:
             self._budget.close()
         budget, unlisted, told = Budget(), 0, list[Unlisted]()
-        page = Page(budget, self._start or "", self._choose, self._direction.excluded)
+        page = Page(budget, self._start or "", self._choose, self._direction.excluded, self._found)
         look = partial(self._look, lender, deadline, page)
         for directory in walk(look, page, recursive=self.order.recursive, ends_all=self._ends_planning):
             unlisted += 1
@@ -397,6 +398,7 @@ class FolderRun:
             self._young += young
             self._failed += unlisted - len(told)
             self._budget, self._start, self._is_planned = budget, page.bound, True
+            self._found = page.count
             self._pages += 1
         for path, error in told:
             self._fail(path, error)
@@ -478,7 +480,7 @@ class FolderRun:
             self._total_bytes -= _size_to_move(found)
 
     def _finish_delivered(self, remote: RemoteFiles, found: Found) -> bool:
-        """Do the last step for what a ledger knows to have arrived; `False` if that is not known of what is there now."""
+        """Do the last step for what a ledger knows to have arrived; `False` if it does not know what is there now."""
         version = found.version
         if version.modified is None:  # by the listing; the server may tell more of a single file
             version = self._direction.version_at_source(remote, found)
@@ -500,9 +502,11 @@ class FolderRun:
         there = self._direction.version_at_dest(remote, found)
         if there is None:
             return False
-        resembles = there.resembles(found.version)
+        resembles = _as_sftp_tells(there).resembles(_as_sftp_tells(found.version))
         if order.then == "keep" and not order.verify_existing:
             is_to_be_skipped = order.if_exists == "skip" or (order.if_exists == "skip_same" and resembles)
+            if resembles and is_to_be_skipped and order.ledger is not None:
+                order.ledger.suppose(found.path, found.version)
         else:
             # Where a side does not tell the time, its size has to be enough of a reason to compare the bytes
             times = (there.modified, found.version.modified)
@@ -634,6 +638,13 @@ class FolderRun:
 def _is_busy(error: SFTPError) -> bool:
     """Tell whether another transfer or call is in the way."""
     return isinstance(error, Busy) and not isinstance(error, LocalBusy)
+
+
+def _as_sftp_tells(version: FileVersion) -> FileVersion:
+    """Return a version with the nearest time that SFTP version 3 can tell: 1970 to 2106, in whole seconds."""
+    if version.modified is None:
+        return version
+    return version._replace(modified=max(0, min(LATEST, version.modified)))
 
 
 def _size_to_move(found: Found) -> int:

@@ -43,9 +43,9 @@ class Recent:
         self._lock = threading.Lock()
         self._versions: OrderedDict[tuple[object, str], FileVersion] = OrderedDict()
 
-    def of(self, place: object, ledger: Ledger | None) -> Ledger:
+    def of(self, place: object, ledger: Ledger | None) -> SessionLedger:
         """Return the ledger of one folder: `place` tells it from others; `ledger` is the caller's, if there is any."""
-        return _SessionLedger(self, place, ledger)
+        return SessionLedger(self, place, ledger)
 
     def get(self, place: object, path: str) -> FileVersion | None:
         """Return the version that has arrived."""
@@ -66,31 +66,40 @@ class Recent:
             self._versions.pop((place, path), None)
 
 
-class _SessionLedger:
+class SessionLedger:
+    """A folder's ledger: the caller's, and what the session remembers beside it. See `Ledger`."""
+
     def __init__(self, recent: Recent, place: object, ledger: Ledger | None) -> None:
+        """Made by `Recent.of`."""
         self._recent = recent
         self._place = place
         self._ledger = ledger
 
     def knows(self, path: str, version: FileVersion) -> bool:
+        """Tell whether this very version has arrived before."""
         arrived = self._recent.get(self._place, path)
         if arrived is not None and arrived.is_same_as(version):
             return True
         return self._ledger is not None and self._ledger.knows(path, version)
 
+    def suppose(self, path: str, version: FileVersion) -> None:
+        """Remember for the life of the session that this version is taken to have arrived, without proof."""
+        self._recent.put(self._place, path, version)
+
     def note(self, path: str, version: FileVersion) -> None:
-        try:
-            if self._ledger is not None:
+        """Take note that this version has arrived; the session remembers what the caller's ledger does not take."""
+        if self._ledger is not None:
+            try:
                 self._ledger.note(path, version)
-        except SFTPError:
-            self._recent.put(self._place, path, version)
-            raise
-        if self._ledger is None:
-            self._recent.put(self._place, path, version)
-        else:
+            except SFTPError:
+                self._recent.put(self._place, path, version)
+                raise
             self._recent.forget(self._place, path)
+        else:
+            self._recent.put(self._place, path, version)
 
     def settle(self, path: str) -> None:
+        """Take note that nothing is left to be remembered of a file."""
         self._recent.forget(self._place, path)
         if self._ledger is not None:
             self._ledger.settle(path)

@@ -108,13 +108,17 @@ class LocalFiles:
             error.path = path
             raise
 
-    def entries(self, path: str) -> Iterator[LocalEntry]:
+    def entries(self, path: str, proceed: Callable[[], object] = lambda: None) -> Iterator[LocalEntry]:
         """Give the directories, the files and the links to files in a directory, in no order.
 
         A link to a directory, a link to nothing, and what is neither file nor directory are left out. A link that may
         not be followed is a file of 0 bytes here: opening it gives the reason.
 
         What a process that was killed had taken out of the producers' reach is put back first.
+
+        Parameters:
+            path: of the directory.
+            proceed: called for each name, what is left out included; ends it by raising.
 
         Raises:
             SFTPError: `NotFound`, `NotADirectory`, `PermissionDenied` or `PathNotAllowed`.
@@ -124,6 +128,7 @@ class LocalFiles:
         try:
             with os.scandir(directory) as names:
                 for found in names:
+                    proceed()
                     if is_taken_directory(found.name):
                         abandoned.append(found.name)
                         continue

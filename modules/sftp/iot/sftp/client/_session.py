@@ -28,6 +28,7 @@ from iot.sftp.client._errors import (
     HostKeyMismatch,
     Internal,
     InvalidRequest,
+    LocalBusy,
     SFTPError,
     Unreachable,
     Unsupported,
@@ -43,6 +44,7 @@ from iot.sftp.client._pace import Limit
 from iot.sftp.client._packets import decode_path
 from iot.sftp.client._remote_files import RemoteFiles
 from iot.sftp.client._remote_paths import RemotePaths, listed
+from iot.sftp.client._server_traits import ServerTraits
 from iot.sftp.client._terms import VERIFY, Outcome, Terms, Verify, ignore_progress
 from iot.sftp.client._unfinished import Unfinished
 from iot.sftp.client._upload import upload_file
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client._folders import FolderProgress
-    from iot.sftp.client._ledgers import Ledger
+    from iot.sftp.client._ledgers import Ledger, SessionLedger
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ class Transfer:
         bytes: the size of the file, compared between source and destination.
         seconds: from the call to the end.
         atomic: whether the destination was replaced in one step. `False` where the server does not offer that.
-        verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`.
+        verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`; or
+            `acknowledged`: the server tells no size, and has confirmed each WRITE, or the end of the file.
         resumed: how many of the bytes were there already, from an earlier try.
         attempts: how often it was tried, the one that succeeded included; attempts to connect count too.
     """
@@ -148,6 +151,7 @@ class SFTPSession:
         self._recent = Recent()
         self._counts = Counts()
         self._budget = ChannelBudget()
+        self._traits = ServerTraits()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._connecting: Future[Connection] | None = None
@@ -500,7 +504,7 @@ class SFTPSession:
             raise InvalidRequest(f"verify must be one of {', '.join(VERIFY)}")
         return Terms(self._server, verify, self._unfinished, self._limit, self._counts, progress or ignore_progress)
 
-    def _ledger(self, ledger: Ledger | None, *place: str) -> Ledger | None:
+    def _ledger(self, ledger: Ledger | None, *place: str) -> SessionLedger | None:
         """Return the ledger of a folder's call: without one, what is kept at the source is moved each time."""
         return None if ledger is None and place[-1] == "keep" else self._recent.of(place, ledger)
 
@@ -546,10 +550,12 @@ class SFTPSession:
     def _repeat(self, work: Callable[[_Attempt], Result], deadline: Deadline, attempts: _Attempts) -> Result:
         """Do the work, again after each break, until the deadline; a server that lets nobody in is tried three times.
 
+        So is what the local system cannot do at the moment.
+
         A deadline that runs out after a break is told as that break, which is what the caller can do something about.
         """
         disconnects, was_connected = self._disconnects, False
-        lost: ConnectionLost | None = None
+        lost: ConnectionLost | LocalBusy | None = None
         while True:
             attempts.begun += 1
             try:
@@ -563,6 +569,10 @@ class SFTPSession:
                     raise
             except ConnectionLost as error:
                 lost = error
+            except LocalBusy as error:  # of this machine: the connection is as good as before
+                lost = error
+                if attempts.begun >= ATTEMPTS:
+                    raise
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise
@@ -677,7 +687,7 @@ class SFTPSession:
         mismatch: HostKeyMismatch | None = None
         while True:
             try:
-                return Connection(self.settings, policy, limit, self._budget, announce)
+                return Connection(self.settings, policy, limit, self._budget, announce, traits=self._traits)
             except HostKeyMismatch as error:
                 mismatch = mismatch or error
                 if not policy.pass_over():

@@ -76,7 +76,10 @@ class Source(NamedTuple):
             raise VersionChanged(self.path)
 
     def check_bytes(self, size: int | None = None) -> None:
-        """Raise `VersionChanged` if it was written to, or has not this size: renaming it has changed its change time."""
+        """Raise `VersionChanged` if it was written to, or has another size.
+
+        Its change time is left out, which is another one since it was renamed.
+        """
         now = FileVersion.of_local(os.fstat(self.file))._replace(changed=None)
         if not now.is_same_as(self.version) or size not in {None, now.size}:
             raise VersionChanged(self.path)
@@ -121,6 +124,8 @@ class Taken:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         copy = os.open(temporary, flags, 0o600, dir_fd=directory)
         try:
+            with suppress(OSError):  # so that nobody takes it for a leftover
+                fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _copy_bytes(self._source.file, copy, proceed)
             status = os.fstat(self._source.file)
             _keep_attributes(copy, status)

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from iot.sftp.client._remote_files import RemoteFiles
 
 DEEPEST = 100  # folders within folders: a server that shows links as folders could lead round and round
-MOST_FOUND = 10_000_000  # names in a folder and below: one that goes on behind them has no end
+MOST_FOUND = 10_000_000  # files and directories of a folder: one that goes on behind them has no end
 LISTINGS_AT_ONCE = 16
 LISTINGS_AHEAD = 64  # that are under way or done before their turn comes
-FOUND_SIZE = 500  # bytes that a file takes beside its path, most of them for its version
+FOUND_SIZE = 400  # bytes that a file takes beside its path, most of them for its version
 
 
 class Found(NamedTuple):
@@ -82,6 +82,7 @@ class Page:
 
     Attributes:
         bound: where the next page begins; `None` if nothing is left for it.
+        count: files and directories that were found on this page and those before.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Page:
         start: str = "",
         choose: Callable[[Found], Found | None] = lambda it: it,
         excluded: str | None = None,
+        count: int = 0,
     ) -> None:
         """Keep nothing yet.
 
@@ -98,6 +100,7 @@ class Page:
             start: the `bound` of the page before.
             choose: returns what is to be kept of a file that was found: the same, more of it, or nothing.
             excluded: a directory that is not gone into.
+            count: that of the page before.
         """
         self._budget = budget
         self._start = start
@@ -107,7 +110,7 @@ class Page:
         self._files: list[Found] = []
         self._directories: list[str] = []  # of the next level
         self._level = set[str]()  # of the level that is being listed, those that are not listed yet
-        self._count = 0
+        self.count = count
         self.bound: str | None = None
 
     def covers(self, path: str) -> bool:
@@ -126,9 +129,8 @@ class Page:
         """Take a file into account.
 
         Raises:
-            TooLarge, Busy: there is no memory for even one name, or the folder has no end.
+            TooLarge, Busy: there is no memory for even one name.
         """
-        self._count_one()
         if self.covers(found.path):
             chosen = self._choose(found)
             if chosen is not None and self._take(chosen.path):
@@ -137,7 +139,6 @@ class Page:
 
     def add_directory(self, path: str) -> None:
         """Take a directory into account, to be listed for the next level; raises as `add_file` does."""
-        self._count_one()
         if self.goes_into(path) and self._take(path):
             with self._lock:
                 self._directories.append(path)
@@ -151,21 +152,31 @@ class Page:
             return sorted(self._level, key=key_of)
 
     def let_go(self, directory: str) -> None:
-        """Take note that a directory of `next_level` has been listed, or need not be."""
+        """Take note that a directory of `next_level` has been listed, or need not be.
+
+        Raises:
+            TooLarge: the folder has no end.
+        """
         with self._lock:
             if directory in self._level:
                 self._level.remove(directory)
                 self._budget.give_back(size_of(directory))
+        self._count(1)
 
     def files(self) -> list[Found]:
-        """Return the page, sorted, when all of the folder was walked; a file that was found twice is in it once."""
+        """Return the page, sorted, when all of the folder was walked; a file that was found twice is in it once.
+
+        Raises:
+            TooLarge: the folder has no end.
+        """
         files = {key_of(found.path): found for found in self._files}
         self._files = [files[key] for key in sorted(files) if self.bound is None or key < self.bound]
+        self._count(len(self._files))
         return self._files
 
-    def _count_one(self) -> None:
-        self._count += 1  # without a lock: it need not be exact
-        if self._count > MOST_FOUND:
+    def _count(self, number: int) -> None:
+        self.count += number
+        if self.count > MOST_FOUND:
             message = f"the folder holds more than {MOST_FOUND} names, and goes on: transfer its parts one by one"
             raise TooLarge(message)
 
@@ -356,10 +367,12 @@ class _Look:
                 self._page.add_directory(path)
 
 
-def look_locally(local_files: LocalFiles, folder: str, directory: str, page: Page) -> None:
-    """List a local directory: see `look_on_server`."""
+def look_locally(
+    local_files: LocalFiles, folder: str, directory: str, page: Page, proceed: Callable[[], object] = lambda: None
+) -> None:
+    """List a local directory: see `look_on_server`. `proceed` is called for each name, and ends it by raising."""
     seen = time.monotonic()
-    for entry in local_files.entries(below(folder, directory)):
+    for entry in local_files.entries(below(folder, directory), proceed):
         if entry.name.startswith(TEMPORARY_PREFIX):
             continue
         path = posixpath.join(directory, entry.name)
