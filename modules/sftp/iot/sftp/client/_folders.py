@@ -595,7 +595,8 @@ class FolderRun:
                 done = "deleted" if self.order.then == "delete" else "moved"
                 with self._lock:
                     self._not_removed += 1
-                self._fail(found.path, error, delivered=f"it was delivered, and cannot be {done} at its source")
+                words = f"it was delivered, and cannot be {done} at its source"
+                self._fail(found.path, error, delivered=words, is_known=found.is_delivered)
                 return True
         with self._lock:
             if self._arrived.pop(found.path, None) is None:
@@ -613,13 +614,14 @@ class FolderRun:
         except SFTPError:
             return False
 
-    def _fail(self, path: str, error: SFTPError, *, delivered: str | None = None) -> None:
+    def _fail(self, path: str, error: SFTPError, *, delivered: str | None = None, is_known: bool = False) -> None:
         """Count a failure, and tell the first ones.
 
         Parameters:
             path: the file's, relative to the source.
             error: the reason.
             delivered: what to say in front of it if the file has arrived all the same.
+            is_known: an earlier call has logged it.
         """
         message = f"{delivered}: {error.message}" if delivered else error.message
         failure = FileFailure(listed(self.order.source, path), error.code, message, delivered is not None)
@@ -631,7 +633,7 @@ class FolderRun:
                 self._failures.append(failure)
         if told and delivered is None:
             logger.warning("%r was not transferred: %s: %s", failure.path, failure.code, failure.message)
-        elif told:
+        elif told and not is_known:
             logger.warning("%r is still at its source: %s: %s", failure.path, failure.code, failure.message)
 
 

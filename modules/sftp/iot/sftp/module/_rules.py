@@ -151,6 +151,11 @@ class Rules:
         states = Counter(runner.status.code is None for runner in list(self._runners.values()))
         return {"active": states[True], "failing": states[False]}
 
+    @property
+    def not_removed(self) -> int:
+        """How many files have arrived and cannot be deleted or moved at their source; from any thread."""
+        return sum(runner.status.delivered for runner in list(self._runners.values()))
+
     def wake(self) -> None:
         """There may be a way to the server again: rules that found none try at once."""
         for runner in self._runners.values():
