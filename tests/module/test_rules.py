@@ -448,6 +448,25 @@ def test_a_run_that_found_nothing_is_reported_seldom(device: Device, remote: Pat
     assert device.reports == reports
 
 
+def test_what_is_only_counted_is_reported_as_often_as_is_allowed_and_in_the_end(
+    tmp_path: Path, openssh_server: Server, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules_module, "COUNTS_AT_ONCE", 1)
+    monkeypatch.setattr(rules_module, "COUNTS_PERIOD", 1.0)
+    device = Device(tmp_path, openssh_server)
+    (device.root / "out").mkdir()
+    device.have(upload(remote))
+    device.until(lambda: device.reports == 1)
+    started = time.monotonic()
+    for number in range(8):
+        put(device.root / "out", f"{number}", b"1")
+        device.until(lambda number=number: device.rules.statuses()["up"].files == number + 1)  # type: ignore[misc]
+    runner = device.rules._runners["up"]
+    device.until(lambda: runner._reported.files == 8)
+    assert device.reports <= 3 + (time.monotonic() - started)
+    device.close()
+
+
 # --- what is in the twin ---------------------------------------------------------------------------------------------
 
 
