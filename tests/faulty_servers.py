@@ -109,6 +109,10 @@ class FaultyServer(paramiko.ServerInterface):
             for thread in self._threads:
                 thread.join()
 
+    def be_honest(self) -> None:
+        """Answer with the truth from now on."""
+        self._answers = {}
+
     def speak(self, version: int) -> None:
         """Be a server of another version of SFTP from now on."""
         self._version = struct.pack(">IBI", 5, Kind.VERSION, version)

@@ -20,6 +20,7 @@ from tests.faulty_servers import (
     FILE,
     FSYNC,
     LIMITS,
+    NO_SUCH_FILE,
     OK,
     PASSWORD,
     PERMISSION_DENIED,
@@ -43,7 +44,6 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
     TransferIncomplete,
-    Unsupported,
     _login_pauses,
     _session,
 )
@@ -491,9 +491,12 @@ def test_an_answer_of_another_kind_than_was_due_never_counts(
         with session_with(server) as session:
             error = failure_of(lambda: calls(session, tmp_path)[operation](None), 1)
             assert error.code == "connection_lost", name
-            the_next_connection_cleans_up(session, server)
-        local_is(tmp_path, OLD)
-        remote_is(server, OLD)
+            local_is(tmp_path, OLD)
+            assert bytes(server.files["dest"]) == OLD
+            server.be_honest()
+            with suppress(SFTPError):
+                calls(session, tmp_path)[operation](None)
+            assert not any(name.startswith(".") for name in server.files)
 
 
 def test_is_connected_takes_garbage_for_no_answer_and_any_refusal_for_one() -> None:
@@ -579,10 +582,10 @@ def test_answers_byte_by_byte_are_put_together(tmp_path: Path, server: Callable[
         {Kind.READ: data(bytes(32769))},
         {Kind.READ: data(bytes(200_000))},
         {Kind.READ: status(1)},
-        {Kind.FSTAT: attrs(len(NEW) + 1)},
-        {Kind.FSTAT: attrs(len(NEW) - 1)},
-        {Kind.FSTAT: attrs(0)},
-        {Kind.FSTAT: attrs(2**64 - 1)},
+        {Kind.FSTAT: attrs(len(NEW) + 1), Kind.STAT: attrs(len(NEW) + 1)},
+        {Kind.FSTAT: attrs(len(NEW) - 1), Kind.STAT: attrs(len(NEW) - 1)},
+        {Kind.FSTAT: attrs(0), Kind.STAT: attrs(0)},
+        {Kind.FSTAT: attrs(2**64 - 1), Kind.STAT: attrs(2**64 - 1)},
     ],
     ids=["empty DATA", "one byte more", "much more", "EOF at once", "a size too large", "too small", "0", "huge"],
 )
@@ -600,36 +603,41 @@ def test_a_download_whose_bytes_are_not_those_announced_is_incomplete(
 
 @pytest.mark.parametrize("size", [0, len(NEW) - 1, len(NEW) + 1, 2**64 - 1])
 def test_an_upload_of_which_the_server_says_another_size_is_incomplete(tmp_path: Path, size: int) -> None:
-    server = FaultyServer({Kind.FSTAT: attrs(size)})
+    server = FaultyServer({Kind.FSTAT: attrs(size), Kind.STAT: attrs(size)})
     prepared(server, tmp_path)
     with session_with(server) as session, pytest.raises(TransferIncomplete):
         session.upload_file(str(tmp_path / "source"), "dest", timeout=5)
     remote_is(server, OLD)
 
 
-@pytest.mark.parametrize("answer", [attrs(None), status(UNSUPPORTED)], ids=["without a size", "unsupported"])
+NOT_TOLD = [status(code) for code in (NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, UNSUPPORTED)]
+
+
+@pytest.mark.parametrize("answer", [attrs(None), attrs(0), attrs(len(NEW) - 1), *NOT_TOLD])
 def test_a_server_that_does_not_tell_the_size_of_an_open_file_is_asked_for_that_of_its_path(
     tmp_path: Path, answer: bytes
 ) -> None:
+    """Object stores tell it after CLOSE."""
     server = FaultyServer({Kind.FSTAT: answer})
     prepared(server, tmp_path)
     with session_with(server) as session:
-        session.upload_file(str(tmp_path / "source"), "dest", timeout=5)
-        session.download_file("source", str(tmp_path / "dest"), timeout=5)
+        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=5).verified == "size"
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=5).verified == "size"
     local_is(tmp_path, NEW)
     remote_is(server, NEW)
 
 
-def test_a_server_that_tells_no_sizes_at_all_gets_no_success_that_was_not_checked(tmp_path: Path) -> None:
-    server = FaultyServer({Kind.FSTAT: attrs(None), Kind.STAT: attrs(None)})
+@pytest.mark.parametrize("answer", [attrs(None), *NOT_TOLD])
+def test_a_success_of_which_no_size_is_known_is_told_as_the_weaker_one(tmp_path: Path, answer: bytes) -> None:
+    """Such as drop boxes that may be written and not looked at."""
+    refused = NOT_TOLD[1] if answer == NOT_TOLD[0] else answer  # what is not there is not downloaded
+    server = FaultyServer({Kind.FSTAT: answer, Kind.STAT: refused, Kind.LSTAT: answer})
     prepared(server, tmp_path)
     with session_with(server) as session:
-        with pytest.raises(Unsupported, match="size"):
-            session.upload_file(str(tmp_path / "source"), "dest", timeout=5)
-        with pytest.raises(Unsupported, match="size"):
-            session.download_file("source", str(tmp_path / "dest"), timeout=5)
-    local_is(tmp_path, OLD)
-    remote_is(server, OLD)
+        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=5).verified == "acknowledged"
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=5).verified == "acknowledged"
+    local_is(tmp_path, NEW)
+    remote_is(server, NEW)
 
 
 @pytest.mark.parametrize(
@@ -645,14 +653,15 @@ def test_a_server_that_tells_no_sizes_at_all_gets_no_success_that_was_not_checke
         (Kind.WRITE, status(FAILURE, PASSWORD[:3] * 5000 + "\x1b[2J\n"), "permission_denied"),
         (Kind.CLOSE, status(FAILURE), "permission_denied"),
         (Kind.CLOSE, status(FAILURE, "Disk quota exceeded"), "no_space"),
-        (POSIX_RENAME, status(PERMISSION_DENIED), "permission_denied"),
-        (POSIX_RENAME, status(FAILURE), "permission_denied"),
+        ("every rename", status(PERMISSION_DENIED), "unsupported"),
+        ("every rename", status(FAILURE), "unsupported"),
     ],
 )
 def test_an_upload_that_the_server_refuses_at_any_step_has_its_name_and_leaves_the_old_file(
     tmp_path: Path, kind: int | str, answer: bytes, code: str
 ) -> None:
-    server = FaultyServer({kind: answer})
+    kinds: list[int | str] = [POSIX_RENAME, Kind.RENAME] if kind == "every rename" else [kind]
+    server = FaultyServer(dict.fromkeys(kinds, answer))
     prepared(server, tmp_path)
     with session_with(server) as session:
         error = failure_of(lambda: session.upload_file(str(tmp_path / "source"), "dest"), 1)
@@ -685,10 +694,11 @@ def test_a_server_that_takes_uploads_away_at_once_is_told_about(tmp_path: Path) 
 # --- extensions that are announced, and not carried out ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("answer", [status(UNSUPPORTED), status(FAILURE), status(5, "Bad message")])
 def test_a_replacement_that_is_announced_and_not_carried_out_is_done_in_steps(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = FaultyServer({POSIX_RENAME: status(UNSUPPORTED)})
+    server = FaultyServer({POSIX_RENAME: answer})
     prepared(server, tmp_path)
     with session_with(server) as session:
         assert not session.upload_file(str(tmp_path / "source"), "dest").atomic

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from tests.clients import session_of
 from tests.faulty_links import Action, Break, BreakingRelay
-from tests.servers import Server
+from tests.servers import Server, openssh
 from tests.victims import victims
 
-from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer, TransferIncomplete, _session
+from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer, _session
 from iot.sftp.client._cleaning import LATE
 from iot.sftp.client._unfinished import KEPT_FOR, WORTH_KEEPING
 
@@ -368,18 +368,106 @@ def test_a_download_does_not_go_on_through_a_link_that_stands_in_its_files_place
         transfer.is_whole_with_nothing_beside_it()
 
 
-def test_a_damage_before_the_last_block_is_found_where_the_hash_is_compared(
-    openssh_server: Server, tmp_path: Path, direction: str
+@pytest.mark.parametrize("place", [0, WORTH_KEEPING // 2])
+def test_a_damage_to_what_is_there_is_found_where_the_server_tells_a_hash(
+    openssh_server: Server, tmp_path: Path, direction: str, place: int
 ) -> None:
     with work(openssh_server, tmp_path, direction) as transfer:
         transfer.break_in_the_middle()
         with open(transfer.partials()[0], "r+b") as file:
+            file.seek(place)
             file.write(b"damage")
-        with pytest.raises(TransferIncomplete):
-            transfer.again(verify="sha256")
-        assert transfer.dest.read_bytes() == OLD
-        assert transfer.again(verify="sha256").resumed == 0
+        assert transfer.again().resumed == 0
         transfer.is_whole_with_nothing_beside_it()
+
+
+@contextmanager
+def without_a_shell(base: Path) -> Iterator[Server]:
+    """A server that tells no hash."""
+    with openssh(base, f"ForceCommand internal-sftp -d {base / 'files'}") as server:
+        yield server
+
+
+def test_a_damage_between_the_parts_that_are_compared_is_found_where_the_whole_hash_is_asked_for(
+    tmp_path: Path, direction: str
+) -> None:
+    with without_a_shell(tmp_path / "sshd") as server, work(server, tmp_path, direction) as transfer:
+        transfer.break_in_the_middle()
+        with open(transfer.partials()[0], "r+b") as file:
+            file.seek(10_000)
+            file.write(b"damage")
+        result = transfer.again(verify="sha256")
+        assert (result.resumed, result.verified) == (0, "read back")
+        transfer.is_whole_with_nothing_beside_it()
+
+
+# --- another version with the same size and time ---------------------------------------------------------------------
+
+
+def put_in_place(transfer: Work, content: bytes) -> None:
+    """Put another version in the place of the source, as a build does that sets all times to the same."""
+    beside = transfer.source.with_name("next")
+    beside.write_bytes(content)
+    os.utime(beside, (MODIFIED, MODIFIED))
+    os.replace(beside, transfer.source)
+
+
+@pytest.mark.parametrize("place", [0, 10_000, SIZE // 8, SIZE - 1])
+def test_no_two_versions_of_the_same_size_and_time_are_mixed(
+    openssh_server: Server, tmp_path: Path, direction: str, place: int
+) -> None:
+    """Also where they differ in a single byte: this server tells hashes, and locally no two versions look the same."""
+    other = bytearray(NEW)
+    other[place] ^= 1
+    with work(openssh_server, tmp_path, direction) as transfer:
+        transfer.break_in_the_middle()
+        put_in_place(transfer, bytes(other))
+        transfer.again()
+        assert transfer.dest.read_bytes() == other
+        assert transfer.partials() == transfer.records() == []
+
+
+@pytest.mark.parametrize("place", [0, SIZE // 8])
+def test_without_a_hash_a_version_that_differs_in_some_places_is_told_from_the_other(
+    tmp_path: Path, direction: str, place: int
+) -> None:
+    other = NEW[:place] + os.urandom(SIZE // 8) + NEW[place + SIZE // 8 :]
+    with without_a_shell(tmp_path / "sshd") as server, work(server, tmp_path, direction) as transfer:
+        transfer.break_in_the_middle()
+        put_in_place(transfer, other)
+        assert transfer.again().resumed == 0
+        assert transfer.dest.read_bytes() == other
+
+
+def test_a_link_that_breaks_every_few_hundred_kilobytes_gets_a_file_through(
+    openssh_server: Server, tmp_path: Path, direction: str
+) -> None:
+    """Whatever was moved is kept, however little."""
+    step = SIZE // 16
+    with work(openssh_server, tmp_path, direction) as transfer:
+        transfer.begin_anew()
+        transfer.session.limit_bandwidth(8 * step)
+        resumed = [0]
+        for _ in range(40):
+            with suppress(SFTPError):
+                resumed.append(transfer.again(progress=moving_on(step, transfer.relay.cut)).resumed)
+                break
+        assert resumed[-1] > SIZE // 2
+        transfer.is_whole_with_nothing_beside_it()
+
+
+def moving_on(count: int, action: Action) -> Callable[[int, int | None], None]:
+    """Return a `progress` that does something, once, when so many bytes more are there than at first."""
+    first: list[int] = []
+
+    def progress(done: int, _: int | None) -> None:
+        first.append(done)
+        if done >= first[0] + count and action in to_do:
+            to_do.remove(action)
+            action()
+
+    to_do = [action]
+    return progress
 
 
 # --- records ---------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits, Tra
 from iot.sftp.client._packets import Kind, Reader
 from iot.sftp.client._terms import Verify
 
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+
 
 def test_openssh_tells_a_hash_by_its_shell(openssh_server: Server, tmp_path: Path) -> None:
     there = openssh_server.directory / "hashed"
@@ -52,12 +54,25 @@ def test_where_no_command_may_be_run_the_file_is_read_back(tmp_path: Path) -> No
     assert (down.verified, up.verified) == ("read back", "read back")
 
 
-def test_where_the_shell_sees_other_paths_the_file_is_read_back(openssh_server: Server, tmp_path: Path) -> None:
-    """Relative paths begin elsewhere there: no file of that name is found, or another one."""
+def test_the_shell_is_asked_for_the_path_that_the_sftp_server_means(openssh_server: Server, tmp_path: Path) -> None:
+    """Relative paths begin elsewhere for the shell."""
     name = f"hashed-{os.urandom(8).hex()}"
     (openssh_server.directory / name).write_bytes(b"one")
     with session_of(openssh_server) as session:
-        assert session.download_file(name, str(tmp_path / "here"), verify="sha256").verified == "read back"
+        assert session.download_file(name, str(tmp_path / "here"), verify="sha256").verified == "sha256sum"
+
+
+def test_where_the_shell_sees_another_file_of_that_name_the_file_is_read_back(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"two")
+    instead = f'case "$SSH_ORIGINAL_COMMAND" in sha256sum*) sha256sum -b {other};; *) {SFTP_SERVER};; esac'
+    with (
+        openssh(tmp_path / "sshd", f"ForceCommand {instead}", subsystem=SFTP_SERVER) as server,
+        session_of(server) as session,
+    ):
+        (server.directory / "one").write_bytes(b"one")
+        path = str(server.directory / "one")
+        assert session.download_file(path, str(tmp_path / "here"), verify="sha256").verified == "read back"
 
 
 class Corrupts(FaultyServer):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client import _download as download
 from iot.sftp.client import _upload as upload
+from iot.sftp.client._unfinished import KEPT_FOR
 
 if TYPE_CHECKING:
     from iot.sftp.client._remote_files import RemoteFiles
@@ -33,6 +34,7 @@ def clean_up_remotely(unfinished: Unfinished, remote: RemoteFiles, server: Serve
     """
     for record, progress in unfinished.abandoned("upload"):
         if progress.server == list(server):
-            gone = upload.remove_abandoned(remote, progress)
-            if gone or record.age > LATE:
+            found = upload.remove_abandoned(remote, progress)
+            late = LATE if found is upload.Removal.LATER else KEPT_FOR
+            if found is upload.Removal.DONE or record.age > late:
                 record.forget()

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client._host_keys import HostKeyPolicy
+    from iot.sftp.client._server_traits import ServerTraits
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     Attributes:
         info: what the server showed of itself when the connection was opened; it can be read after the end, too.
+        traits: what is known of the server beyond what its protocol promises.
     """
 
     _transport: Transport | None
@@ -141,6 +143,8 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         deadline: Deadline,
         budget: ChannelBudget,
         announce: Callable[[Connection], object],
+        *,
+        traits: ServerTraits,
     ) -> None:
         """Dial, check the key, log in, and start SFTP.
 
@@ -150,6 +154,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             deadline: by which all of this is done.
             budget: how many channels it grants, as far as that is known.
             announce: called first, for whoever may want to close the connection while it is being opened.
+            traits: what the server does, as far as that is known; recognised anew.
 
         Raises:
             SFTPError: whatever went wrong, by name; nothing is left open then.
@@ -160,6 +165,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._limits = settings.time_limits
         self._lock = threading.Lock()
         self._budget = budget
+        self.traits = traits
         self._channels: list[SFTPChannel] = []
         self._transfers: dict[SFTPChannel, int] = {}  # transfers on each channel that is for them
         self._openings = 0
@@ -180,6 +186,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                     budget.most = 0
                 self._quick = self._open_channel(deadline)
                 self.info = self._shown()
+                traits.recognise(self.info.server, self.info.extensions)
         except BaseException as error:
             reason = self._connect_reason(error, deadline)
             self.close(reason)

@@ -6,6 +6,7 @@ one to open it; and one for its bytes, its end, and what it is by then.
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import stat
@@ -18,42 +19,102 @@ from iot.sftp.client._errors import (
     DeadlineExceeded,
     IsADirectory,
     PathNotAllowed,
+    PermissionDenied,
     TransferIncomplete,
+    Unsupported,
     from_os_error,
 )
-from iot.sftp.client._packets import OpenFlag
-from iot.sftp.client._replace import is_temporary, replace_local, temporary_name
+from iot.sftp.client._packets import Attributes, Kind, OpenFlag, encode_path, string
+from iot.sftp.client._replace import (
+    NOT_OFFERED,
+    claim,
+    is_temporary,
+    keep_times,
+    remove_leftovers,
+    replace_local,
+    temporary_name,
+)
 from iot.sftp.client._terms import Outcome
-from iot.sftp.client._transfer import Download
+from iot.sftp.client._transfer import Download, SourceChanged
 from iot.sftp.client._unfinished import WORTH_KEEPING, Progress
-from iot.sftp.client._verify import compare_hashes
+from iot.sftp.client._verify import all_parts, beginning_is_same, compare_hashes, parts_are_same
+from iot.sftp.client._versions import FileVersion, Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
+    from iot.sftp.client._channel import Reply
     from iot.sftp.client._local_files import LocalFiles, LocalName
-    from iot.sftp.client._packets import Attributes
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._terms import Terms
     from iot.sftp.client._unfinished import Record
 
+logger = logging.getLogger(__name__)
+
 PERMISSION_BITS = 0o777
-COMPARED = 32 * 1024  # bytes at the end of what is there, compared before a transfer goes on
+OWNED = 0o600  # what is written here can be read and written by its owner, whatever the server says of the original
 SAVE_EVERY = 1.0  # seconds; more on a disk that takes its time
+TRIES = 3  # to have a source whole that is written while it is read
+TRIED_AGAIN = 32 * 1024 * 1024  # bytes: more are not moved again at once
+READ_TWICE = 256 * 1024  # bytes that are sooner read again than waited for
+LOOKS = 2  # at a source that is being written, before it is read as it is
 
 
-def download_file(remote: RemoteFiles, source: str, local_files: LocalFiles, dest: str, terms: Terms) -> Outcome:
-    """Write a remote file's bytes, permissions and modification time to a local one."""
-    attributes = remote.stat(source)
-    _refuse_irregular(attributes, source)
+def download_file(
+    remote: RemoteFiles,
+    source: str,
+    local_files: LocalFiles,
+    dest: str,
+    terms: Terms,
+    *,
+    observed: Observed | None = None,
+    accept: Callable[[Attributes], object] = lambda _: None,
+) -> Outcome:
+    """Write a remote file's bytes, permissions and modification time to a local one.
+
+    Parameters:
+        remote: the server's files.
+        source: the remote file.
+        local_files: how the local one is reached.
+        dest: the local file.
+        terms: how to do it.
+        observed: which version of the source was seen before, as in a listing, and when: it need not be waited for
+            again whether it is still being written.
+        accept: told what the server tells of the file, each time that it is looked at, before it is read; leaves it
+            alone by raising.
+    """
+    attributes = _look(remote, source, accept)
     with local_files.destination(dest, posixpath.basename(source)) as place:
+        remove_leftovers(place.directory)
         directory = os.fstat(place.directory)
         key = "download", directory.st_dev, directory.st_ino, place.name
         with terms.unfinished.held(key, place.path) as record:
-            try:
-                return _Run(remote, source, attributes, place, record=record, terms=terms).run()
-            except OSError as error:
-                raise from_os_error(error, place.path) from error
+            for number in range(TRIES):
+                run = _Run(
+                    remote, source, attributes, place, record=record, terms=terms, observed=observed, accept=accept
+                )
+                try:
+                    return run.run()
+                except SourceChanged as error:
+                    if number == TRIES - 1 or (attributes.size or 0) > TRIED_AGAIN:
+                        raise TransferIncomplete(error.message, path=error.path) from error
+                    logger.info("%r is read again: %s", source, error.message)
+                except OSError as error:
+                    raise from_os_error(error, place.path) from error
+                attributes = _look(remote, source, accept)
+    raise AssertionError  # the last try has returned or raised
+
+
+def _look(remote: RemoteFiles, source: str, accept: Callable[[Attributes], object]) -> Attributes:
+    """Return what the server tells of a source, nothing where it refuses; raise if that is no regular file."""
+    try:
+        attributes = remote.stat(source)
+    except (PermissionDenied, Unsupported):
+        attributes = Attributes()
+    _refuse_irregular(attributes, source)
+    accept(attributes)
+    return attributes
 
 
 class _Run:
@@ -68,6 +129,8 @@ class _Run:
         *,
         record: Record,
         terms: Terms,
+        observed: Observed | None,
+        accept: Callable[[Attributes], object],
     ) -> None:
         self._remote = remote
         self._source = source
@@ -75,36 +138,137 @@ class _Run:
         self._place = place
         self._record = record
         self._terms = terms
-        self._progress = Progress(
-            "download",
-            list(terms.server),
-            place.name,
-            directory=_path_of(place.directory),
-            source=[source, attributes.size or 0, attributes.modification_time or 0],
-        )
+        self._accept = accept
+        self._observed = Observed(self._version, time.monotonic())
+        if observed is not None and observed.version == self._version:
+            self._observed = observed
+        self._is_settled = False
+        self._progress = Progress("download", list(terms.server), place.name, directory=_path_of(place.directory))
         self._next_save = time.monotonic() + SAVE_EVERY
 
     def run(self) -> Outcome:
-        permissions = None if self._before.mode is None else self._before.mode & PERMISSION_BITS
-        with (
-            self._remote.opened(self._source, OpenFlag.READ, wait_for_close=False) as handle,
-            self._temporary(permissions) as descriptor,
-        ):
-            resumed = self._proven(handle, descriptor)
-            size = self._fill(handle, descriptor, resumed)
-            verified = "size"
-            if self._terms.verify == "sha256":
-                verified = compare_hashes(self._remote, handle, self._source, descriptor)
-            if self._before.access_time is not None and self._before.modification_time is not None:
-                os.utime(descriptor, (self._before.access_time, self._before.modification_time))
-            replace_local(self._place, self._progress.temporary, descriptor, permissions)
+        self._is_settled = self._settle()
+        with self._remote.opened(self._source, OpenFlag.READ, wait_for_close=False) as handle:
+            self._look_into(handle)
+            permissions = None if self._before.mode is None else self._before.mode & PERMISSION_BITS | OWNED
+            with self._temporary(permissions) as descriptor:
+                resumed = self._proven(handle, descriptor)
+                size, verified = self._fill(handle, descriptor, resumed)
+                if not self._is_settled:
+                    self._read_again(handle, descriptor, size)
+                if self._terms.verify == "sha256":
+                    verified = self._compare_hashes(handle, descriptor, resumed)
+                if self._before.access_time is not None and self._before.modification_time is not None:
+                    accessed, modified = self._before.access_time, self._before.modification_time
+                    keep_times(descriptor, accessed, modified, self._place.path)
+                replace_local(self._place, self._progress.temporary, descriptor, permissions)
         self._record.forget()
         return Outcome(size, verified, resumed, atomic=True)
 
-    def _fill(self, handle: bytes, descriptor: int, start: int) -> int:
+    # --- which version it is ---
+
+    @property
+    def _version(self) -> FileVersion:
+        return FileVersion.of_remote(self._before)
+
+    def _settle(self) -> bool:
+        """Wait until a further write would show in the file's time; tell whether it would.
+
+        A write after the wait has another second than the one that was seen before it, by the server's own clock.
+        A file that is written all the time, or so small that it is read again in less time, is not waited for.
+        """
+        for _ in range(LOOKS):
+            pause = self._observed.version.settles_in(time.monotonic() - self._observed.since)
+            if not pause:
+                return True
+            if self._before.size is not None and self._before.size <= READ_TWICE:
+                return False
+            logger.debug("%r may still be written: waiting %.2f s until a change would show", self._source, pause)
+            self._remote.deadline.pause(pause)
+            self._remote.deadline.check()
+            self._before = _look(self._remote, self._source, self._accept)
+            if self._version == self._observed.version:
+                return True
+            self._observed = Observed(self._version, time.monotonic())
+        return False
+
+    def _look_into(self, handle: bytes) -> None:
+        """Ask for the open file's attributes where its path's were refused."""
+        if self._before == Attributes():
+            asked = self._remote.send(Kind.FSTAT, string(handle))
+            self._before = self._remote.told(asked, self._source) or self._before
+            _refuse_irregular(self._before, self._source)
+            self._accept(self._before)
+            self._is_settled = not self._version.tells_time or not self._version.is_racy()
+        self._progress.source = [self._source, *self._version]
+
+    def _read_again(self, handle: bytes, descriptor: int, size: int) -> None:
+        """Raise unless the file still has the bytes that were read: then it had all of them at one moment.
+
+        What was there twice, once during the first reading and once during the second, was there in between, and that
+        is true of all bytes. It is for a source whose time would not show another write.
+        """
+        if size > READ_TWICE:
+            compare_hashes(self._remote, handle, self._source, descriptor)
+        elif not parts_are_same(self._remote, handle, self._source, descriptor, all_parts(size)):
+            message = "the file was written while it was read: try again when it is complete"
+            raise SourceChanged(message, path=self._source)
+
+    def _compare_hashes(self, handle: bytes, descriptor: int, resumed: int) -> str:
+        try:
+            return compare_hashes(self._remote, handle, self._source, descriptor)
+        except TransferIncomplete as error:
+            if not resumed:
+                raise
+            raise SourceChanged(error.message, path=error.path) from error  # or what was there was damaged
+
+    def _compare(self, moved: int, asked: Future[Reply] | None, handle: bytes, here: int) -> str:
+        """Raise unless the file is what it was before and as long as what was moved; return how that is known.
+
+        FSTAT tells first. Where it tells something else than STAT has told before, or nothing, STAT is asked again:
+        rclone's cache has other times for an open file than for its path, and others tell nothing of an open file.
+        """
+        asked = asked or self._remote.send(Kind.FSTAT, string(handle))
+        told = self._remote.told(asked, self._source)
+        if told is not None and self._is_as_before(told, moved, here):
+            return "size"
+        by_path = self._remote.send(Kind.STAT, string(encode_path(self._source)))
+        told = self._remote.told(by_path, self._source) or told or self._before
+        if self._is_as_before(told, moved, here):  # or nothing is told, and READ met the end where it was said to be
+            return "size"
+        tells_no_size = told.size is None and self._before.size is None
+        if tells_no_size and here == moved and FileVersion.of_remote(told).is_same_as(self._version):
+            return "acknowledged"
+        raise self._changed(moved, told)
+
+    def _is_as_before(self, told: Attributes, moved: int, here: int) -> bool:
+        """Tell whether the server describes the version that was to be moved, and all of it was.
+
+        Of a file that was cut meanwhile there may be more here: what was answered before.
+        """
+        sizes = {told.size, self._before.size} - {None}
+        return here == moved and sizes == {moved} and FileVersion.of_remote(told).is_same_as(self._version)
+
+    def _changed(self, moved: int, told: Attributes) -> SourceChanged:
+        sizes = {told.size, self._before.size} - {None}
+        if sizes == {moved}:
+            message = (
+                "the file's modification time has changed while it was read, so that it may have been written "
+                "meanwhile: try again when it is complete"
+            )
+        else:
+            size = told.size if told.size not in {None, moved} else self._before.size
+            message = (
+                f"{moved} bytes were moved, but the file has {size}: it changed meanwhile, or the server cut it short"
+            )
+        return SourceChanged(message, path=self._source)
+
+    # --- the bytes ---
+
+    def _fill(self, handle: bytes, descriptor: int, start: int) -> tuple[int, str]:
         def on_progress(whole: int) -> None:
             self._terms.on_progress(whole, self._before.size)
-            if whole >= WORTH_KEEPING and time.monotonic() >= self._next_save:
+            if whole >= WORTH_KEEPING and self._is_settled and time.monotonic() >= self._next_save:
                 self._save(descriptor, whole)
 
         download = Download(
@@ -117,33 +281,23 @@ class _Run:
             on_progress=on_progress,
         )
         try:
-            size = download.run(start, self._before.size or 0)
+            size = download.run(start, self._before.size)
         except (ConnectionLost, DeadlineExceeded):
-            if download.whole >= WORTH_KEEPING and self._remote.deadline.keeps:
+            if download.whole >= WORTH_KEEPING and self._goes_on:
                 self._save(descriptor, download.whole)
             raise
-        after = self._remote.attributes_at_end(download.after, handle, self._source)
-        self._compare(size, after, os.fstat(descriptor).st_size)
+        verified = self._compare(size, download.after, handle, os.fstat(descriptor).st_size)
         self._terms.on_progress(size, size)
-        return size
-
-    def _compare(self, size: int, after: Attributes, here: int) -> None:
-        """Raise unless the file is as long as what was moved, there and here, and has not changed.
-
-        Of a file that was cut meanwhile there may be more here: what was answered before.
-        """
-        times = {attributes.modification_time for attributes in (self._before, after)} - {None}
-        if not size == after.size == here or len(times) > 1:
-            message = (
-                f"{size} bytes were moved, but the file has {after.size}: it changed meanwhile, "
-                "or the server cut it short"
-            )
-            raise TransferIncomplete(message, path=self._source)
+        return size, verified
 
     def _save(self, descriptor: int, whole: int) -> None:
         """Write down how far we are: what is said to be there is on the disk by then, whatever happens to the power."""
         started = time.monotonic()
-        os.fdatasync(descriptor)
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            if error.errno not in NOT_OFFERED:
+                raise
         self._progress.whole = whole
         self._record.save(self._progress)
         now = time.monotonic()
@@ -164,6 +318,7 @@ class _Run:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             mode = 0o666 if permissions is None else 0o600
             descriptor = os.open(self._progress.temporary, flags, mode, dir_fd=self._place.directory)
+        claim(descriptor)
         try:
             yield descriptor
         except BaseException as error:
@@ -174,16 +329,21 @@ class _Run:
         finally:
             os.close(descriptor)
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a later try may go on with what is there: with the same version of the source, and no other."""
+        return self._is_settled and self._version.tells_time and self._remote.deadline.keeps
+
     def _worth_keeping(self, error: BaseException) -> bool:
-        goes_on = isinstance(error, ConnectionLost | DeadlineExceeded) and self._remote.deadline.keeps
-        return goes_on and self._progress.whole >= WORTH_KEEPING
+        lost = isinstance(error, ConnectionLost | DeadlineExceeded)
+        return lost and self._goes_on and self._progress.whole >= WORTH_KEEPING
 
     def _open_earlier(self) -> int | None:
         earlier = self._record.load()
         if earlier is None or not is_temporary(earlier.temporary):
             return None
         same = (earlier.server, earlier.source) == (self._progress.server, self._progress.source)
-        if same and self._before.modification_time is not None and earlier.whole >= WORTH_KEEPING:
+        if same and self._is_settled and self._version.tells_time and earlier.whole >= WORTH_KEEPING:
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
             with suppress(OSError):
                 descriptor = os.open(earlier.temporary, flags, dir_fd=self._place.directory)
@@ -196,13 +356,14 @@ class _Run:
         return None
 
     def _proven(self, handle: bytes, descriptor: int) -> int:
-        """Return how much of an earlier try can be built on: all, if its last block is the server's, else nothing."""
+        """Return how much of an earlier try can be built on: all of it or nothing.
+
+        Size and time may be those of another version: images that are built anew often have both in common. So the
+        server's hash decides, or where it tells none, parts that are spread over all that is there.
+        """
         whole = self._progress.whole
-        if whole:
-            start = max(0, whole - COMPARED)
-            there = self._remote.read_exactly(handle, start, whole - start, self._source)
-            if os.pread(descriptor, whole - start, start) != there:
-                whole = self._progress.whole = 0
+        if whole and not beginning_is_same(self._remote, handle, self._source, descriptor, whole):
+            whole = self._progress.whole = 0
         os.ftruncate(descriptor, whole)
         return whole
 

@@ -5,6 +5,7 @@ Section numbers are those of draft-ietf-secsh-filexfer-02.
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import stat
 import struct
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._channel import Landing, Reply, SFTPChannel, Source
     from iot.sftp.client._connection import Connection
     from iot.sftp.client._deadline import Deadline
+    from iot.sftp.client._server_traits import ServerTraits
+
+logger = logging.getLogger(__name__)
 
 POSIX_RENAME = "posix-rename@openssh.com"
 FSYNC = "fsync@openssh.com"
@@ -63,6 +67,10 @@ class RemoteFiles:
     def patient(self) -> RemoteFiles:
         """Return the same files for the last step, which may end when the caller cancels the call meanwhile."""
         return RemoteFiles(self._connection, self._channel, self.deadline.patient())
+
+    def within(self, seconds: float) -> RemoteFiles:
+        """Return the same files for a part of the call, which may take so many seconds at most."""
+        return RemoteFiles(self._connection, self._channel, self.deadline.within(seconds))
 
     def offers(self, extension: str) -> bool:
         """Tell whether the server announced an extension."""
@@ -162,33 +170,21 @@ class RemoteFiles:
         """Open a file and return its handle (section 6.3)."""
         return self._handle(Kind.OPEN, path, struct.pack(">I", flags) + (attributes or Attributes()).pack())
 
-    def attributes_at_end(self, asked: Future[Reply] | None, handle: bytes, path: str) -> Attributes:
-        """Return what the server tells of an open file (section 6.8), or of its path where it does not tell the size.
-
-        Parameters:
-            asked: the answer to FSTAT, if that was asked already.
-            handle: of the file.
-            path: of the file.
-
-        Raises:
-            Unsupported: it tells the size of neither, so that no transfer can be checked.
-        """
-        asked = asked or self.send(Kind.FSTAT, string(handle))
-        with suppress(Unsupported):
-            attributes = self.wait(asked, path, Kind.ATTRS).attributes()
-            if attributes.size is not None:
-                return attributes
-        attributes = self.stat(path)
-        if attributes.size is None:
-            message = "the server does not tell the size of the file, so that the transfer cannot be checked"
-            raise Unsupported(message, path=path)
-        return attributes
+    def told(self, asked: Future[Reply], path: str) -> Attributes | None:
+        """Return the attributes in an answer; `None` where the server refuses them, with whatever status."""
+        try:
+            return self.wait(asked, path, Kind.ATTRS).attributes()
+        except (ConnectionLost, DeadlineExceeded):
+            raise
+        except SFTPError as error:
+            logger.debug("The server does not tell of %r: %s", path, error.message)
+            return None
 
     def is_directory(self, asked: Future[Reply], path: str) -> bool:
         """Tell whether the answer to STAT is that of a directory. A folder may be written without being looked at."""
         try:
             return stat.S_ISDIR(self.wait(asked, path, Kind.ATTRS).attributes().mode or 0)
-        except (NotFound, NotADirectory, PermissionDenied):
+        except (NotFound, NotADirectory, PermissionDenied, Unsupported):
             return False
 
     def read_exactly(self, handle: bytes, offset: int, length: int, path: str) -> bytes:
@@ -244,9 +240,9 @@ class RemoteFiles:
         self.extended(POSIX_RENAME, string(encode_path(source)) + string(encode_path(dest)), dest)
 
     @property
-    def takes_parts_in_any_order(self) -> bool:
-        """Whether several handles may write one file at once: with OpenSSH they may, with object stores not."""
-        return "OpenSSH" in self._connection.info.server and self.offers(FSYNC)
+    def traits(self) -> ServerTraits:
+        """What is known of the server beyond what its protocol promises."""
+        return self._connection.traits
 
     def run(self, command: str) -> bytes:
         """Return what a command says on the server; nothing where it lets nobody run one."""

@@ -5,19 +5,23 @@ Temporary names are hidden, unguessable and recognisable: `.iot-sftp-` and 16 he
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 import posixpath
 import re
 import secrets
 import stat
+import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._errors import IsADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
 from iot.sftp.client._remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
-from iot.sftp.client._unfinished import Progress
+from iot.sftp.client._unfinished import KEPT_FOR, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +30,12 @@ if TYPE_CHECKING:
     from iot.sftp.client._terms import Terms
 
 logger = logging.getLogger(__name__)
+
+# What a file system says that has no fsync: FUSE and some network file systems.
+NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+_looked_at: set[tuple[int, int]] = set()  # local directories that were searched for leftovers
+_looked_lock = threading.Lock()
 
 
 def temporary_name() -> str:
@@ -39,12 +49,71 @@ def is_temporary(name: str) -> bool:
 
 
 def replace_local(place: LocalName, name: str, descriptor: int, permissions: int | None) -> None:
-    """Put the file `name` beside a destination in its place, with all its bytes on the disk."""
+    """Put the file `name` beside a destination in its place, with all its bytes on the disk.
+
+    A file system may keep its own permissions (CIFS, exFAT, a mount of another owner), and may have no way to
+    synchronise a directory: neither makes the file less whole.
+    """
     if permissions is not None:
-        os.fchmod(descriptor, permissions)
-    os.fsync(descriptor)
+        with _optional("its permissions", place.path):
+            os.fchmod(descriptor, permissions)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
     os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
-    os.fsync(place.directory)
+    with _optional("that its directory is on the disk", place.path):
+        os.fsync(place.directory)
+
+
+def keep_times(descriptor: int, accessed: int, modified: int, path: str) -> None:
+    """Give a local file its times, as far as its file system and this machine's clock take them."""
+    with _optional("its times", path):
+        os.utime(descriptor, (accessed, modified))
+
+
+@contextmanager
+def _optional(what: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OverflowError, ValueError) as error:  # a 32-bit time_t ends in 2038
+        logger.debug("%r is whole, but the local file system does not keep %s: %s", path, what, error)
+
+
+def claim(descriptor: int) -> None:
+    """Show that a temporary file is in use, as long as this descriptor is open."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def remove_leftovers(directory: int) -> None:
+    """Remove temporary files from a local directory whose record was lost, once for each directory of this process.
+
+    They are as old as what nobody goes on with, and nobody has them open.
+    """
+    status = os.fstat(directory)
+    place = status.st_dev, status.st_ino
+    with _looked_lock:
+        if place in _looked_at:
+            return
+        _looked_at.add(place)
+    with suppress(OSError), os.scandir(directory) as names:
+        for name in [found.name for found in names if is_temporary(found.name)]:
+            with suppress(OSError):
+                _remove_leftover(directory, name)
+
+
+def _remove_leftover(directory: int, name: str) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and time.time() - found.st_mtime > KEPT_FOR:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=directory)
+            logger.info("Removed %r, which a transfer has left that was cut off long ago", name)
+    finally:
+        os.close(descriptor)
 
 
 def replace_remote(
@@ -61,28 +130,69 @@ def replace_remote(
         dest: the path that it gets.
         put_aside: told the other name before the old file gets it.
     """
+    try:
+        return try_to_replace(remote, source, dest, put_aside)
+    except RenameRefused as refused:
+        raise type(refused.cause)(refused.message, path=dest) from refused
+
+
+def try_to_replace(remote: RemoteFiles, source: str, dest: str, put_aside: Callable[[str], object]) -> bool:
+    """Do what `replace_remote` does.
+
+    Raises:
+        RenameRefused: no rename was carried out.
+    """
     remote.deadline.check()
     remote = remote.patient()  # who cancels from here on would not know which of the two files is there
     if remote.offers(POSIX_RENAME):
         try:
             remote.posix_rename(source, dest)
-        except Unsupported:
-            logger.debug("The server announces %s and does not carry it out", POSIX_RENAME)
+        except (PermissionDenied, Unsupported) as error:
+            # Win32-OpenSSH says FAILURE where `dest` is there, others announce what they do not carry out.
+            logger.debug("The server announces %s and refuses it: %s", POSIX_RENAME, error.message)
         else:
             return True
     try:
         remote.rename(source, dest)
-    except (PermissionDenied, Unsupported):
-        kind = remote.kind_of(dest)
-        if kind is None:
-            raise
+    except (PermissionDenied, Unsupported) as error:
+        kind = _kind_if_told(remote, dest)
         if kind == stat.S_IFDIR:
             message = "this is a directory on the server: name a file in it"
             raise IsADirectory(message, path=dest) from None
+        if kind is None:
+            raise RenameRefused(error, dest, is_there=False) from error
+        if kind == NOT_TOLD:
+            raise RenameRefused(error, dest, is_there=None) from error
         _replace_in_steps(remote, source, dest, put_aside)
         logger.warning("%r was replaced in two steps: the server has no atomic replacement", dest)
         return False
     return True
+
+
+NOT_TOLD = -1  # instead of the type of a file
+
+
+class RenameRefused(SFTPError):  # noqa: N818 - named as its siblings are
+    """The server refuses to rename: the file cannot get its name in the usual way.
+
+    Attributes:
+        cause: what the server has answered.
+        is_there: whether something has that name; `None` where the server does not tell.
+    """
+
+    def __init__(self, cause: SFTPError, dest: str, *, is_there: bool | None) -> None:
+        """Name the rename as what was refused."""
+        way = "cannot replace this file" if is_there else "cannot give the file its name"
+        super().__init__(f"{way}: renaming was refused ({cause.message}). Allow renaming in that folder", path=dest)
+        self.cause = cause
+        self.is_there = is_there
+
+
+def _kind_if_told(remote: RemoteFiles, path: str) -> int | None:
+    try:
+        return remote.kind_of(path)
+    except (PermissionDenied, Unsupported):
+        return NOT_TOLD
 
 
 @contextmanager
@@ -134,7 +244,11 @@ def _replace_in_steps(remote: RemoteFiles, source: str, dest: str, put_aside: Ca
     directory, slash, _ = dest.rpartition("/")
     aside = f"{directory}{slash}{temporary_name()}"
     put_aside(aside)
-    remote.rename(dest, aside)
+    try:
+        remote.rename(dest, aside)
+    except (PermissionDenied, Unsupported) as error:
+        put_aside("")
+        raise RenameRefused(error, dest, is_there=True) from error
     try:
         remote.rename(source, dest)
     except SFTPError:

@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 # would wait there while other lanes have nothing to do.
 OF_A_LANE = 3 * 1024 * 1024
 TICK = 0.1  # seconds between two reports of progress
+READ_AHEAD = 8 * 1024 * 1024  # bytes, at most, that are asked for behind what is there of a file of unknown size
+
+
+class SourceChanged(TransferIncomplete):
+    """The source is not what it was when its transfer began: another try may have it whole."""
 
 
 class Pieces:
@@ -165,22 +170,27 @@ class Download(Work):
         self._request_size = remote.request_sizes()[0]
         self._again: list[tuple[int, int]] = []  # what short answers have left out
         self._next = self._size = 0
+        self._size_is_known = True
         self._probing = False
         self._end: int | None = None  # where the server has said that the file ends
         self._over = False
         self.after: Future[Reply] | None = None
 
-    def run(self, start: int, size: int) -> int:
+    def run(self, start: int, size: int | None) -> int:
         """Read to the end of the file and return where that is.
 
         Parameters:
             start: what is there already.
-            size: what the server says that the file has. So much is asked for, and one request more, which meets the
-                end of the file, or tells that it has grown. With that one goes the question of the file's attributes
-                as they are then, whose answer is the future `after`.
+            size: what the server says that the file has, if it does. So much is asked for, and one request more,
+                which has to meet the end of the file. Where the server keeps the order of requests, the question of
+                the file's attributes goes with that one: the future `after`.
+
+        Raises:
+            SourceChanged: there is more than that. A server that goes on and on must not fill the disk.
         """
         self._pieces = Pieces(start)
-        self._next, self._size = start, size
+        self._size_is_known = size is not None
+        self._next, self._size = start, max(start, size or 0)
         try:
             while not self._done():
                 self._ask()
@@ -200,7 +210,7 @@ class Download(Work):
             offset, length = piece
             self._take_turn(length)
             self._sent(length)
-            is_last = offset >= self._size
+            is_last = offset >= self._size and self._size_is_known and self._remote.traits.keeps_order
             self._remote.read(self._handle, offset, length, _Piece(self, offset, length))
             # What the rest of a short answer is read after is not what it is by then: that is asked anew.
             self.after = self._remote.send(Kind.FSTAT, string(self._handle)) if is_last else None
@@ -243,16 +253,23 @@ class Download(Work):
             elif not self._over and self._failure is None:  # otherwise it was not stored
                 self._pieces.add(piece.offset, piece.offset + piece.got)
                 self._counts.add(downloaded=piece.got)
-                if piece.offset >= self._size:  # the file has grown
-                    self._size = self._next = piece.offset + piece.got
-                    self._probing = False
-                    self._wake.set()
+                if piece.offset >= self._size:
+                    self._go_behind_the_end(piece)
                 elif piece.got < piece.wanted:
                     # A short answer is not the end of the file (section 6.4): its rest is asked for.
                     self._again.append((piece.offset + piece.got, piece.wanted - piece.got))
             self._answered(piece.wanted)
             if self._again or not self._in_flight:
                 self._wake.set()
+
+    def _go_behind_the_end(self, piece: _Piece) -> None:
+        if self._size_is_known:
+            message = f"the server said that the file has {self._size} bytes, and gives more: it was written meanwhile"
+            self._failure = self._failure or SourceChanged(message)
+        self._next = piece.offset + piece.got
+        self._size = self._next + min(self._next, READ_AHEAD)
+        self._probing = False
+        self._wake.set()
 
     def answered_wrongly(self, error: SFTPError) -> None:
         """End the download, in paramiko's thread."""

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 BUSY = -1  # instead of a descriptor: another process holds the record
 SUFFIX = ".transfer"
-WORTH_KEEPING = 1024 * 1024  # bytes: fewer are moved again sooner than looked after
+WORTH_KEEPING = 32 * 1024  # bytes: fewer are moved again sooner than looked after
 KEPT_FOR = 24 * 3600.0  # seconds: what nobody has gone on with by then is cleaned up
 
 
@@ -56,7 +56,7 @@ class Progress:
     dest: str
     directory: str = ""
     temporary: str = ""
-    source: list[str | int] = field(default_factory=list)
+    source: list[str | int | None] = field(default_factory=list)
     opened: bool = False
     whole: int = 0
     aside: str = ""

@@ -10,15 +10,19 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+import struct
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from enum import Enum
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._drop_boxes import DropBox
 from iot.sftp.client._errors import (
     ConnectionLost,
     DeadlineExceeded,
+    NoSpace,
     NotADirectory,
     NotFound,
     PermissionDenied,
@@ -28,16 +32,20 @@ from iot.sftp.client._errors import (
 )
 from iot.sftp.client._packets import Attributes, Kind, OpenFlag, encode_path, string
 from iot.sftp.client._remote_files import FSYNC
-from iot.sftp.client._replace import is_temporary, put_back, remote_key, replace_remote, temporary_name
+from iot.sftp.client._replace import RenameRefused, is_temporary, put_back, remote_key, temporary_name, try_to_replace
+from iot.sftp.client._server_traits import RENAME, TEMPORARY_NAME
 from iot.sftp.client._terms import Outcome
-from iot.sftp.client._transfer import Lane, Upload
+from iot.sftp.client._transfer import Lane, SourceChanged, Upload
 from iot.sftp.client._unfinished import WORTH_KEEPING, Progress
-from iot.sftp.client._verify import compare_hashes
+from iot.sftp.client._verify import PART, beginning_is_same, compare_hashes, parts_are_same, spread
+from iot.sftp.client._versions import SECOND, FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
+    from iot.sftp.client._channel import Reply
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._terms import Terms
     from iot.sftp.client._unfinished import Record
@@ -47,7 +55,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PERMISSION_BITS = 0o777
-COMPARED = 32 * 1024  # bytes at the end of what is there, compared before a transfer goes on
+OWNED = 0o600  # what is written can be read and written by its owner
+LOOKS = 5  # at a source that is being written, before it is read as it is
 SAVE_EVERY = 1.0  # seconds
 
 # One channel carries its window, 2 MiB with OpenSSH, in one round trip. Where that is slow, more channels are used.
@@ -77,6 +86,8 @@ def upload_file(
             )
         except _IsDirectory:
             pass
+        except SourceChanged as error:
+            raise TransferIncomplete(error.message, path=error.path) from error
     return upload_file(remote, descriptor, name, dest + "/", terms=terms, spare=spare)
 
 
@@ -103,36 +114,77 @@ class _Run:
         self._terms = terms
         self._spare = spare
         self._before = os.fstat(descriptor)
-        identity: list[str | int] = [self._before.st_dev, self._before.st_ino]
-        identity += [self._before.st_size, self._before.st_mtime_ns]
-        self._progress = Progress("upload", list(terms.server), dest, source=identity)
+        self._is_settled = False
+        self._drop_box = DropBox(remote, terms, posixpath.dirname(dest))
+        self._progress = Progress("upload", list(terms.server), dest)
         self._next_save = time.monotonic() + SAVE_EVERY
-        self._moved_away = False
 
     def run(self, *, may_be_directory: bool) -> Outcome:
         asked = self._remote.send(Kind.STAT, string(encode_path(self._dest))) if may_be_directory else None
+        if asked is not None and not self._remote.traits.keeps_order:
+            if self._remote.is_directory(asked, self._dest):
+                raise _IsDirectory
+            asked = None
+        self._is_settled = self._settle()
         earlier = self._earlier()
         try:
             handle = self._open(earlier)
             self._progress.opened = True
-            resumed = self._progress.whole
             if asked is not None and self._remote.is_directory(asked, self._dest):
-                self._remote.send(Kind.CLOSE, string(handle))
+                self._close(handle)
                 raise _IsDirectory  # noqa: TRY301 - it has to be cleaned up
-            self._fill(handle, resumed)
-            verified = self._verify()
-            atomic = self._replace()
+            resumed, verified = self._go_on_or_anew(handle)
+            atomic = not self._is_direct
+            if atomic:
+                verified, atomic = self._replace(verified)
         except BaseException as error:
             self._clean_up(error)
             raise
         self._record.forget()
         return Outcome(self._before.st_size, verified, resumed, atomic)
 
+    # --- which version it is ---
+
+    @property
+    def _version(self) -> FileVersion:
+        return FileVersion.of_local(self._before)
+
+    def _settle(self) -> bool:
+        """Wait until a further write would show in the local file's times; tell whether it would."""
+        for _ in range(LOOKS):
+            seen, since = self._version, time.monotonic()
+            pause = seen.settles_in()
+            if pause:
+                self._remote.deadline.pause(pause)
+                self._remote.deadline.check()
+                self._before = os.fstat(self._descriptor)
+            self._progress.source = [*self._version]
+            if self._version == seen and not seen.settles_in(time.monotonic() - since):
+                return True
+        return False
+
+    def _check_source(self, moved: int) -> bool:
+        """Raise if the local file was written meanwhile; tell whether its bytes have to be compared to know that.
+
+        A change time alone may be that of a new link, name or permission.
+        """
+        after = FileVersion.of_local(os.fstat(self._descriptor))
+        _compare(moved, after.size, self._dest)
+        if after.modified != self._version.modified:
+            message = "the local file was changed while it was read: try again when it is complete"
+            raise SourceChanged(message, path=self._dest)
+        return after != self._version or not self._is_settled
+
     # --- the temporary file ---
 
     @property
     def _temporary(self) -> str:
         return self._progress.temporary
+
+    @property
+    def _is_direct(self) -> bool:
+        """Whether the bytes go to the destination itself, where nothing else was."""
+        return self._temporary == self._dest
 
     def _earlier(self) -> Progress | None:
         """Return what an earlier try has left to go on with; clean up what is left of another one."""
@@ -141,17 +193,24 @@ class _Run:
             return None
         if earlier.aside:
             put_back(self._remote, earlier.aside, self._dest)
-        if earlier.source == self._progress.source and WORTH_KEEPING <= earlier.whole <= self._before.st_size:
+        same = self._is_settled and earlier.source == self._progress.source
+        if (same and WORTH_KEEPING <= earlier.whole <= self._before.st_size) or earlier.temporary == self._dest:
             return earlier
         self._remove(earlier)
         return None
 
     def _remove(self, earlier: Progress) -> None:
-        """Remove an earlier temporary file; one that may come yet gets a record of its own."""
-        if not remove_temporary(self._remote, earlier):
+        """Remove an earlier temporary file; one that may come yet gets a record of its own.
+
+        Where nothing may be removed, its name is used again: there is no further copy with each try.
+        """
+        found = remove_temporary(self._remote, earlier)
+        if found is Removal.LATER:
             key = remote_key(self._terms, earlier.temporary)
             with self._terms.unfinished.held(key, earlier.temporary) as record:
                 record.save(replace(earlier, whole=0, aside=""))
+        elif found is Removal.REFUSED:
+            self._progress.temporary, self._progress.opened = earlier.temporary, True
 
     def _open(self, earlier: Progress | None) -> bytes:
         if earlier is not None:
@@ -160,38 +219,252 @@ class _Run:
             handle = self._go_on(earlier)
             if handle is not None:
                 return handle
-            self._progress.whole = 0
-            self._remove(earlier)
-            self._progress.opened = False
-        self._progress.temporary = posixpath.join(posixpath.dirname(self._dest), temporary_name())
+            return self._open_anew(earlier)
+        try:
+            return self._begin()
+        except (NotFound, NotADirectory):
+            self._remote.make_directories(posixpath.dirname(self._dest) or ".")
+            return self._begin()
+
+    def _begin(self) -> bytes:
+        if self._drop_box.refusal:
+            return self._open_directly(self._drop_box.reason())
+        if not self._temporary:
+            self._progress.temporary = posixpath.join(posixpath.dirname(self._dest), temporary_name())
         self._record.save(self._progress)
         try:
             return self._create()
-        except (NotFound, NotADirectory):
-            self._remote.make_directories(posixpath.dirname(self._dest) or ".")
-            return self._create()
+        except (PermissionDenied, Unsupported) as error:
+            return self._open_elsewhere(error)
+
+    def _open_anew(self, earlier: Progress) -> bytes:
+        """Open another file in the place of one that cannot be gone on with."""
+        self._progress.whole = 0
+        self._progress.opened = False
+        if earlier.temporary == self._dest:
+            return self._open_directly(self._drop_box.reason(), is_ours=earlier.opened)
+        self._progress.temporary = ""
+        self._remove(earlier)
+        return self._open(None)
 
     def _create(self) -> bytes:
-        flags = OpenFlag.WRITE | OpenFlag.CREATE | OpenFlag.TRUNCATE
-        return self._remote.open(self._temporary, flags, Attributes(mode=self._before.st_mode & PERMISSION_BITS))
+        return self._open_for_writing(OpenFlag.CREATE | OpenFlag.TRUNCATE)
+
+    def _open_for_writing(self, flags: int) -> bytes:
+        mode = self._before.st_mode & PERMISSION_BITS | OWNED
+        return self._remote.open(self._temporary, OpenFlag.WRITE | flags, Attributes(mode=mode))
+
+    # --- drop boxes ---
+
+    def _open_elsewhere(self, error: SFTPError) -> bytes:
+        """Find out whether it is the temporary name that is refused: some folders take names of a pattern only."""
+        refused = posixpath.basename(self._temporary)
+        with suppress(PermissionDenied, Unsupported):
+            return self._create()  # it may have been for another reason, which has passed
+        reason = type(error)(
+            f"the server refused to create the temporary file {refused!r} beside it ({error.message}). "
+            "Allow names that begin with .iot-sftp- there",
+            path=self._dest,
+        )
+        try:
+            handle = self._open_directly(reason)
+        except Unsupported:
+            raise reason from error  # something is there, or no name is allowed at all
+        self._drop_box.learn(TEMPORARY_NAME)
+        return handle
+
+    def _open_directly(self, reason: SFTPError, *, is_ours: bool = False) -> bytes:
+        """Open the destination itself, where nothing else is.
+
+        Parameters:
+            reason: why there is no other way.
+            is_ours: an earlier try has made what is there, and has not come to its end.
+
+        Raises:
+            Unsupported: something is there, and is not overwritten in place.
+        """
+        if not is_ours or not self._may_overwrite():
+            is_there = self._is_there()
+            if is_there:
+                raise Unsupported(reason.message, path=self._dest)
+            try:
+                return self._open_dest(OpenFlag.CREATE | OpenFlag.EXCLUSIVE)
+            except (PermissionDenied, Unsupported) as error:
+                if is_there is None:
+                    raise Unsupported(reason.message, path=self._dest) from error
+        try:
+            return self._open_dest(OpenFlag.CREATE | OpenFlag.TRUNCATE)  # not every server knows EXCLUSIVE
+        except (PermissionDenied, Unsupported) as error:
+            raise Unsupported(reason.message, path=self._dest) from error
+
+    def _open_dest(self, flags: int) -> bytes:
+        """Open the destination itself, and write down that what is there is ours."""
+        self._progress.temporary = self._dest
+        try:
+            handle = self._open_for_writing(flags)
+        except BaseException:
+            self._progress.temporary = ""  # it may be somebody else's
+            raise
+        self._progress.opened = True
+        self._record.save(self._progress)
+        return handle
+
+    def _is_there(self) -> bool | None:
+        """Tell whether something has the destination's name; `None` where the server lets nobody know."""
+        path = string(encode_path(self._dest))
+        reading = path + struct.pack(">I", OpenFlag.READ) + Attributes().pack()
+        for kind, fields, due in (
+            (Kind.STAT, path, Kind.ATTRS),
+            (Kind.LSTAT, path, Kind.ATTRS),
+            (Kind.OPEN, reading, Kind.HANDLE),
+        ):
+            try:
+                answer = self._remote.wait(self._remote.send(kind, fields), self._dest, due)
+            except (NotFound, NotADirectory):
+                return False
+            except (PermissionDenied, Unsupported):
+                continue
+            if due is Kind.HANDLE:
+                self._close(answer.string())
+            return True
+        return None
+
+    def _may_overwrite(self) -> bool:
+        """Tell whether what an earlier try has left at the destination still is that: no longer than the source."""
+        asked = self._remote.send(Kind.STAT, string(encode_path(self._dest)))
+        there = self._remote.told(asked, self._dest)
+        return there is None or there.size is None or there.size <= self._before.st_size
+
+    def _replace(self, verified: str) -> tuple[str, bool]:
+        """Give the file its name; tell how it was verified, and whether that was one atomic step."""
+        try:
+            return verified, try_to_replace(self._remote, self._temporary, self._dest, self._put_aside)
+        except NotFound as error:
+            if self._remote.kind_of(self._temporary) is None:
+                message = (
+                    "the server took the file away under its temporary name, before it could get its own: have the "
+                    "server leave alone what begins with .iot-sftp-"
+                )
+                raise Unsupported(message, path=self._dest) from error
+            raise
+        except RenameRefused as refused:
+            if not self._refuses_every_rename():
+                raise type(refused.cause)(refused.message, path=self._dest) from refused
+            self._drop_box.learn(RENAME)
+            self._discard()
+            handle = self._open_directly(refused)
+            return self._complete(handle, 0), False
+
+    def _refuses_every_rename(self) -> bool:
+        """Find out whether it is every rename that is refused, or the one to this name."""
+        other = posixpath.join(posixpath.dirname(self._temporary), temporary_name())
+        try:
+            self._remote.rename(self._temporary, other)
+        except (PermissionDenied, Unsupported):
+            return True
+        self._progress.temporary = other
+        return False
+
+    def _discard(self) -> None:
+        """Remove the temporary file, or leave as little of it as the server allows."""
+        if remove_temporary(self._remote, self._progress) is Removal.REFUSED:
+            with suppress(PermissionDenied, Unsupported, NotFound):
+                self._close(self._create())
+        self._progress.temporary, self._progress.opened = "", False
+
+    # --- going on ---
 
     def _go_on(self, earlier: Progress) -> bytes | None:
-        """Open what is there for writing, if its last block is that of the local file."""
-        start = max(0, earlier.whole - COMPARED)
-        here = os.pread(self._descriptor, earlier.whole - start, start)
+        """Open what is there for writing, if it begins with the bytes of the local file and stays as it is."""
+        if not (self._is_settled and earlier.source == self._progress.source and earlier.whole >= WORTH_KEEPING):
+            return None
         try:
-            with self._remote.opened(earlier.temporary, OpenFlag.READ, wait_for_close=False) as handle:
-                if self._remote.read_exactly(handle, start, len(here), earlier.temporary) != here:
+            # Erlang's ssh_sftpd and rclone's cache cut a file that is opened for writing alone.
+            handle = self._remote.open(self._temporary, OpenFlag.READ | OpenFlag.WRITE)
+        except (PermissionDenied, Unsupported):
+            return self._go_on_over_two_handles()
+        except NotFound:
+            return None
+        if self._has_kept_its_size(handle) and self._begins_alike(handle):
+            return handle
+        self._close(handle)
+        return None
+
+    def _go_on_over_two_handles(self) -> bytes | None:
+        """Go on where no file may be open for reading and writing at once, as with object stores."""
+        try:
+            with self._remote.opened(self._temporary, OpenFlag.READ) as reading:
+                if not self._begins_alike(reading):
                     return None
-            return self._remote.open(earlier.temporary, OpenFlag.WRITE)
+            handle = self._remote.open(self._temporary, OpenFlag.WRITE)
+        except (PermissionDenied, Unsupported, NotFound):
+            return None
+        if self._has_kept_its_size(handle):
+            return handle
+        self._close(handle)
+        return None
+
+    def _begins_alike(self, handle: bytes) -> bool:
+        try:
+            return beginning_is_same(self._remote, handle, self._temporary, self._descriptor, self._progress.whole)
         except (ConnectionLost, DeadlineExceeded):
             raise
-        except SFTPError:
-            return None  # it is gone, or the server lets nobody read or write there
+        except SFTPError as error:
+            logger.debug("%r cannot be read back: %s", self._temporary, error.message)
+            return False
+
+    def _has_kept_its_size(self, handle: bytes) -> bool:
+        """Tell whether what an earlier try has sent is still there once the file is open again."""
+        told = self._remote.told(self._remote.send(Kind.FSTAT, string(handle)), self._temporary)
+        if told is None or told.size is None:
+            asked = self._remote.send(Kind.STAT, string(encode_path(self._temporary)))
+            told = self._remote.told(asked, self._temporary)
+        size = None if told is None else told.size
+        return size is not None and self._progress.whole <= size <= self._before.st_size
+
+    def _go_on_or_anew(self, handle: bytes) -> tuple[int, str]:
+        """Send what is missing; where the server turns out not to take that, send everything, once."""
+        resumed = self._progress.whole
+        if resumed:
+            try:
+                return resumed, self._complete(handle, resumed)
+            except (SourceChanged, NoSpace):
+                raise
+            except (PermissionDenied, Unsupported, NotFound, TransferIncomplete) as error:
+                logger.info("%r is sent anew, since it cannot be resumed: %s", self._dest, error.message)
+                handle = self._open_anew(replace(self._progress))
+                self._progress.opened = True
+        return 0, self._complete(handle, 0)
 
     # --- the bytes ---
 
-    def _fill(self, handle: bytes, start: int) -> None:
+    def _complete(self, handle: bytes, start: int) -> str:
+        """Send the bytes from `start` on, check what is there then, and return how that was done."""
+        verified = self._fill(handle, start)
+        has_changed = self._check_source(self._progress.whole)
+        if self._terms.verify == "sha256":
+            return self._compare_hashes()
+        if has_changed:
+            self._compare_hashes()
+        elif start:
+            self._check_seam(start)
+        return verified
+
+    def _compare_hashes(self) -> str:
+        with self._remote.opened(self._temporary, OpenFlag.READ, wait_for_close=False) as handle:
+            return compare_hashes(self._remote, handle, self._temporary, self._descriptor)
+
+    def _check_seam(self, start: int) -> None:
+        """Raise unless a resumed file has the local one's bytes where both parts meet, and in places all over it."""
+        before, after = max(0, start - PART), min(self._before.st_size, start + PART)
+        parts = [(before, start - before), (start, after - start), *spread(self._before.st_size)]
+        with self._remote.opened(self._temporary, OpenFlag.READ, wait_for_close=False) as handle:
+            places = [part for part in parts if part[1]]
+            if not parts_are_same(self._remote, handle, self._temporary, self._descriptor, places):
+                message = "the file differs from the local one after its upload was resumed"
+                raise TransferIncomplete(message, path=self._dest)
+
+    def _fill(self, handle: bytes, start: int) -> str:
         upload = Upload(
             self._remote,
             handle,
@@ -202,54 +475,33 @@ class _Run:
             on_progress=self._on_progress,
         )
         finished = threading.Event()
+        last_words: _LastWords | None = None
         try:
             self._add_lanes(upload, finished)
             upload.send(start, self._before.st_size)
-            if upload.several:
-                upload.finish()  # on the other channels, before the last word on this one
-            last_words = self._last_words(handle)
+            if upload.several or not self._remote.traits.keeps_order:
+                upload.finish()  # what is asked for next must not overtake the bytes
+            last_words = _LastWords(self._remote, handle, self._temporary, self._before)
             upload.finish()
         except BaseException as error:
-            self._remote.send(Kind.CLOSE, string(handle))
             self._note(upload, error)
+            if last_words is None or not last_words.is_closed:  # closed twice, it may be somebody else's by then
+                self._close(handle)
             raise
         finally:
             upload.stop()
             finished.set()
-        size = last_words()
-        after = os.fstat(self._descriptor)
-        _compare(upload.whole, size, self._temporary)
-        _compare(upload.whole, after.st_size, self._temporary)
-        if after.st_mtime_ns != self._before.st_mtime_ns:
-            message = "the local file was changed while it was read: try again when it is complete"
-            raise TransferIncomplete(message, path=self._dest)
         self._progress.whole = upload.whole
+        verified = last_words.wait(upload.whole)
         self._terms.on_progress(upload.whole, self._before.st_size)
+        return verified
 
-    def _last_words(self, handle: bytes) -> Callable[[], int | None]:
-        """Ask for everything that is done after the last byte, and return what waits for it and tells the size."""
-        attributes = Attributes(
-            mode=self._before.st_mode & PERMISSION_BITS,
-            access_time=int(self._before.st_atime) & 0xFFFFFFFF,
-            modification_time=int(self._before.st_mtime) & 0xFFFFFFFF,
-        )
-        remote, path = self._remote, self._temporary
-        set_attributes = remote.send(Kind.FSETSTAT, string(handle) + attributes.pack())
-        sync = remote.send(Kind.EXTENDED, string(FSYNC.encode()) + string(handle)) if remote.offers(FSYNC) else None
-        status = remote.send(Kind.FSTAT, string(handle))
-        close = remote.send(Kind.CLOSE, string(handle))
-
-        def wait() -> int | None:
-            with suppress(PermissionDenied, NotFound, Unsupported):  # a server may keep its own permissions and times
-                remote.wait(set_attributes, path)
-            if sync is not None:
-                with suppress(Unsupported):
-                    remote.wait(sync, path)
-            size = remote.attributes_at_end(status, handle, path).size
-            remote.wait(close, path)
-            return size
-
-        return wait
+    def _close(self, handle: bytes) -> None:
+        """Close a file that is of no use any more; its removal must not overtake that."""
+        closed = self._remote.send(Kind.CLOSE, string(handle))
+        if not self._remote.traits.keeps_order:
+            with suppress(SFTPError):
+                self._remote.wait(closed, self._temporary)
 
     def _on_progress(self, whole: int) -> None:
         self._terms.on_progress(whole, self._before.st_size)
@@ -272,7 +524,7 @@ class _Run:
             int(self._remote.round_trip / ROUND_TRIP_OF_A_LANE),
             (self._before.st_size - self._progress.whole) // BYTES_OF_A_LANE,
         )
-        if wanted < 2 or not self._remote.takes_parts_in_any_order:  # noqa: PLR2004 - one is there already
+        if wanted < 2 or not self._remote.traits.parts_in_any_order:  # noqa: PLR2004 - one is there already
             return
         upload.several = True
         for _ in range(wanted - 1):
@@ -291,24 +543,6 @@ class _Run:
 
     # --- the end ---
 
-    def _verify(self) -> str:
-        if self._terms.verify == "size":
-            return "size"
-        with self._remote.opened(self._temporary, OpenFlag.READ, wait_for_close=False) as handle:
-            return compare_hashes(self._remote, handle, self._temporary, self._descriptor)
-
-    def _replace(self) -> bool:
-        try:
-            return replace_remote(self._remote, self._temporary, self._dest, self._put_aside)
-        except NotFound as error:
-            if self._remote.kind_of(self._temporary) is None:
-                message = (
-                    "the server took the file away under its temporary name, before it could get its own: have the "
-                    "server leave alone what begins with .iot-sftp-"
-                )
-                raise Unsupported(message, path=self._dest) from error
-            raise
-
     def _put_aside(self, aside: str) -> None:
         self._progress.aside = aside
         self._record.save(self._progress)
@@ -316,20 +550,111 @@ class _Run:
     def _clean_up(self, error: BaseException) -> None:
         """Leave what a later try goes on with, remove everything else; what cannot be removed now is remembered."""
         lost = isinstance(error, ConnectionLost | DeadlineExceeded)
-        goes_on = lost and self._remote.deadline.keeps
+        goes_on = lost and self._remote.deadline.keeps and self._is_settled
         if goes_on and self._progress.whole >= WORTH_KEEPING:
             self._record.save(self._progress)
         elif self._temporary:
             self._progress.whole = 0
             self._record.save(self._progress)
             with suppress(ConnectionLost, DeadlineExceeded):  # the reason why we are here is what counts
-                remove_temporary(self._remote, self._progress)
-                if not lost:
+                removed = self._remove_what_is_begun()
+                if not lost and removed is not Removal.REFUSED:
                     self._record.forget()
+        elif not lost:
+            self._record.forget()
+
+    def _remove_what_is_begun(self) -> Removal:
+        if not self._is_direct:
+            return remove_temporary(self._remote, self._progress)
+        try:
+            self._remote.remove(self._dest)
+        except (PermissionDenied, Unsupported):
+            return Removal.REFUSED
+        except NotFound:
+            pass
+        return Removal.DONE
 
 
-def remove_temporary(remote: RemoteFiles, progress: Progress) -> bool:
-    """Remove what an upload has collected, if the server lets us; return `False` if it may come yet.
+class _LastWords:
+    """What is asked for after the last byte of a file: its attributes, the server's disk, its size and its end."""
+
+    def __init__(self, remote: RemoteFiles, handle: bytes, path: str, source: os.stat_result) -> None:
+        """Ask for everything, and for the end too if the server keeps the order of requests."""
+        self._remote = remote
+        self._handle = handle
+        self._path = path
+        attributes = Attributes(
+            mode=source.st_mode & PERMISSION_BITS | OWNED,
+            access_time=_on_the_wire(source.st_atime_ns),
+            modification_time=_on_the_wire(source.st_mtime_ns),
+        )
+        self._set_attributes = remote.send(Kind.FSETSTAT, string(handle) + attributes.pack())
+        self._sync = None
+        if remote.offers(FSYNC):
+            self._sync = remote.send(Kind.EXTENDED, string(FSYNC.encode()) + string(handle))
+        self._status = remote.send(Kind.FSTAT, string(handle))
+        self._closed = self._close() if remote.traits.keeps_order else None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the end of the file has been asked for."""
+        return self._closed is not None
+
+    def wait(self, moved: int) -> str:
+        """Wait for all of it, and return how it is known that the file has as many bytes as were moved.
+
+        Raises:
+            TransferIncomplete: it has not.
+        """
+        try:
+            self._wait_for_optional(self._set_attributes)
+            if self._sync is not None:
+                self._wait_for_optional(self._sync)
+            told = self._remote.told(self._status, self._path)
+        finally:
+            self._closed = self._closed or self._close()
+        self._remote.wait(self._closed, self._path)
+        size = None if told is None else told.size
+        if size == moved:
+            return "size"
+        # Before CLOSE there may be no such file yet, or one of 0 bytes: object stores.
+        for kind in (Kind.STAT, Kind.LSTAT):
+            by_path = self._remote.told(self._remote.send(kind, string(encode_path(self._path))), self._path)
+            if by_path is not None and by_path.size is not None:
+                _compare(moved, by_path.size, self._path)
+                return "size"
+        _compare(moved, size or None, self._path)
+        logger.info("The server does not tell the size of %r: it has acknowledged each of its bytes", self._path)
+        return "acknowledged"
+
+    def _close(self) -> Future[Reply]:
+        return self._remote.send(Kind.CLOSE, string(self._handle))
+
+    def _wait_for_optional(self, asked: Future[Reply]) -> None:
+        """Wait for what a server need not do; a server may keep its own permissions and times."""
+        try:
+            self._remote.wait(asked, self._path)
+        except (ConnectionLost, DeadlineExceeded, NoSpace):
+            raise
+        except SFTPError as error:
+            logger.debug("The server does not do all for %r: %s", self._path, error.message)
+
+
+def _on_the_wire(nanoseconds: int) -> int:
+    """Return a time as version 3 has it: whole seconds from 1970 to 2106; what is outside is at their end."""
+    return max(0, min(0xFFFFFFFF, nanoseconds // SECOND))
+
+
+class Removal(Enum):
+    """What has become of a temporary file that was to be removed."""
+
+    DONE = "it is gone"
+    LATER = "it may come yet, out of a connection that is lost to us"
+    REFUSED = "it is there, and the server does not let it be removed"
+
+
+def remove_temporary(remote: RemoteFiles, progress: Progress) -> Removal:
+    """Remove what an upload has collected, if the server lets us.
 
     Raises:
         ConnectionLost, DeadlineExceeded: it may be there still.
@@ -340,20 +665,23 @@ def remove_temporary(remote: RemoteFiles, progress: Progress) -> bool:
         except (ConnectionLost, DeadlineExceeded):
             raise
         except NotFound:
-            return progress.opened  # else the server may still be asked for it, by what a lost connection holds
+            # else the server may still be asked for it, by what a lost connection holds
+            return Removal.DONE if progress.opened else Removal.LATER
         except SFTPError as error:
             logger.debug("%r cannot be removed: %s", progress.temporary, error)
-    return True
+            return Removal.REFUSED
+    return Removal.DONE
 
 
-def remove_abandoned(remote: RemoteFiles, progress: Progress) -> bool:
+def remove_abandoned(remote: RemoteFiles, progress: Progress) -> Removal:
     """Remove what an upload has left that nobody goes on with, and finish a replacement that was cut in its middle.
 
-    Returns:
-        whether nothing can be left; `False` where the temporary file may come yet.
+    What was written under its own name is not touched: by now it may be somebody else's.
     """
     if progress.aside:
         put_back(remote, progress.aside, progress.dest)
+    if progress.temporary == progress.dest:
+        return Removal.REFUSED
     return remove_temporary(remote, progress)
 
 

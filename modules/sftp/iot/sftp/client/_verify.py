@@ -1,4 +1,4 @@
-"""The hash of a remote file, from the server where it tells one, else from its bytes.
+"""Whether a remote file has a local one's bytes: by the server's hash where it tells one, else by reading them.
 
 `check-file-handle` is of draft-ietf-secsh-filexfer-extensions-00, section 3.
 """
@@ -22,6 +22,7 @@ from iot.sftp.client._errors import (
     from_os_error,
 )
 from iot.sftp.client._packets import Kind, string
+from iot.sftp.client._remote_files import SAFE_REQUEST
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -33,6 +34,12 @@ CHECK_FILE = "check-file"
 CHECK_FILE_HANDLE = "check-file-handle"
 BLOCK = 1024 * 1024  # bytes of a local file that are hashed at a time
 READS_IN_FLIGHT = 16
+PART = 4 * 1024  # bytes that are compared in one place
+PARTS_LEAST, PARTS_MOST = 16, 64  # places that are compared, one for each 512 KiB
+BYTES_OF_A_PART = 512 * 1024
+HASH_AT_MOST = 20.0  # seconds that a hash may take which is not asked for, and a third of the call's time at most
+
+Part = tuple[int, int]  # offset and length
 
 
 def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: int) -> str:
@@ -59,10 +66,72 @@ def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
     raise TransferIncomplete(message, path=path)
 
 
-def _of_local(remote: RemoteFiles, descriptor: int) -> bytes:
-    digest, offset = hashlib.sha256(), 0
+def spread(length: int) -> list[Part]:
+    """Return parts that are spread over the first `length` bytes of a file, first and last ones among them."""
+    most = min(PARTS_MOST, max(PARTS_LEAST, length // BYTES_OF_A_PART))
+    if length <= most * PART:
+        return all_parts(length)
+    return [(number * (length - PART) // (most - 1), PART) for number in range(most)]
+
+
+def all_parts(length: int) -> list[Part]:
+    """Return the parts that are all of the first `length` bytes."""
+    return [(start, min(SAFE_REQUEST, length - start)) for start in range(0, length, SAFE_REQUEST)]
+
+
+def parts_are_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, parts: list[Part]) -> bool:
+    """Tell whether some parts of a remote file, open for reading, are those of a local one; one round trip for all."""
+    asked = [_ask(remote, handle, offset, length) for offset, length in parts]
+    for (offset, length), future in zip(parts, asked, strict=True):
+        try:
+            there = remote.wait(future, path, Kind.DATA).string()
+        except EndOfFile:
+            return False
+        if len(there) < length:  # a short answer is not the end of the file
+            there += remote.read_exactly(handle, offset + len(there), length - len(there), path)
+        try:
+            if there != os.pread(descriptor, length, offset):
+                return False
+        except OSError as error:
+            raise from_os_error(error) from error
+    return True
+
+
+def beginning_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, length: int) -> bool:
+    """Tell whether both files begin with the same `length` bytes: by the server's hash, or by parts of them.
+
+    Parts that are spread over all of them, first and last ones among them, prove nothing about the rest; where a
+    server tells no hash, that is what can be known without moving all bytes again.
+    """
+    if length <= PARTS_LEAST * PART:
+        return parts_are_same(remote, handle, path, descriptor, all_parts(length))
+    told = _told(remote, handle, path, length)
+    if told is None:
+        return parts_are_same(remote, handle, path, descriptor, spread(length))
+    return told == _of_local(remote, descriptor, length)
+
+
+def _told(remote: RemoteFiles, handle: bytes, path: str, length: int) -> bytes | None:
+    """Return the hash of the beginning of a remote file, if the server tells one.
+
+    A hash of much is given up after some time: a call that has little left must not spend it here.
+    """
+    brief = remote.within(min(HASH_AT_MOST, remote.deadline.remaining() / 3))
     try:
-        while data := os.pread(descriptor, BLOCK, offset):
+        told = _told_by_extension(brief, handle, path, length)
+        if told is None and remote.traits.takes_commands:
+            told = _told_by_shell(brief, path, length)
+    except DeadlineExceeded:
+        remote.deadline.check()
+        return None
+    return told
+
+
+def _of_local(remote: RemoteFiles, descriptor: int, length: int | None = None) -> bytes:
+    digest, offset = hashlib.sha256(), 0
+    end = float("inf") if length is None else length
+    try:
+        while data := os.pread(descriptor, int(min(BLOCK, end - offset)), offset):
             digest.update(data)
             offset += len(data)
             remote.deadline.check()
@@ -71,11 +140,11 @@ def _of_local(remote: RemoteFiles, descriptor: int) -> bytes:
     return digest.digest()
 
 
-def _told_by_extension(remote: RemoteFiles, handle: bytes, path: str) -> bytes | None:
+def _told_by_extension(remote: RemoteFiles, handle: bytes, path: str, length: int = 0) -> bytes | None:
+    """Return the hash of so many bytes from the beginning on, 0 for all of them, as one block."""
     if not remote.offers(CHECK_FILE) and not remote.offers(CHECK_FILE_HANDLE):
         return None
-    # All of the file, as one block
-    fields = string(handle) + string(b"sha256") + struct.pack(">QQI", 0, 0, 0)
+    fields = string(handle) + string(b"sha256") + struct.pack(">QQI", 0, length, 0)
     try:
         answer = remote.extended(CHECK_FILE_HANDLE, fields, path, Kind.EXTENDED_REPLY)
         words = answer.string()
@@ -86,10 +155,17 @@ def _told_by_extension(remote: RemoteFiles, handle: bytes, path: str) -> bytes |
         return None
 
 
-def _told_by_shell(remote: RemoteFiles, path: str) -> bytes | None:
-    if not path.isprintable():
+def _told_by_shell(remote: RemoteFiles, path: str, length: int | None = None) -> bytes | None:
+    try:
+        path = remote.real_path(path)  # relative paths begin elsewhere for a shell
+    except (DeadlineExceeded, ConnectionLost):
+        raise
+    except SFTPError:
         return None
-    said = remote.run(f"sha256sum -b -- {shlex.quote(path)}")
+    if not path.isprintable() or not path.startswith("/"):
+        return None
+    name = shlex.quote(path)
+    said = remote.run(f"sha256sum -b -- {name}" if length is None else f"head -c {length} -- {name} | sha256sum -b")
     found = re.match(rb"\\?([0-9a-f]{64}) ", said)
     return bytes.fromhex(found[1].decode()) if found else None
 

@@ -31,6 +31,7 @@ SECOND = 1_000_000_000  # nanoseconds
 TICK = 20_000_000  # nanoseconds
 COARSE_TICK = 2 * SECOND
 REMOTE_TICK = SECOND  # SFTP version 3 tells whole seconds (draft-ietf-secsh-filexfer-02, section 5)
+MARGIN = 1.05  # of a tick that is waited for: what is waited with is another clock
 SKEW = SECOND  # by which the clocks of two machines that are set may differ
 
 
@@ -61,6 +62,11 @@ class FileVersion(NamedTuple):
         """Return the version that a server's answer to STAT, FSTAT or READDIR shows."""
         modified = attributes.modification_time
         return cls(attributes.size, None if modified is None else modified * SECOND)
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether anything is told of when it was written."""
+        return self.modified is not None or self.changed is not None
 
     def is_same_as(self, other: FileVersion) -> bool:
         """Tell whether two looks at the same side show the same version: nothing that both of them tell differs."""
@@ -97,3 +103,25 @@ class FileVersion(NamedTuple):
         if last is None:
             return True
         return last + self.tick + (0 if self.is_local else SKEW) > now
+
+    def settles_in(self, seen_for: float = 0.0) -> float:
+        """Return the seconds after which a further write would show: 0 for what is not racy.
+
+        Two clocks tell, and the sooner one counts: that of the file, as far as it agrees with this machine's; and that
+        for so long this very version has been seen. A version without any time gives 0: waiting does not help there.
+
+        Parameters:
+            seen_for: seconds since this version was seen first.
+        """
+        if not self.tells_time or not self.is_racy():
+            return 0.0
+        last = max(told for told in (self.modified, self.changed) if told is not None)
+        by_file = last + self.tick + (0 if self.is_local else SKEW) - time.time_ns()
+        return max(0.0, min(by_file / SECOND, self.tick * MARGIN / SECOND - seen_for))
+
+
+class Observed(NamedTuple):
+    """A version, and since when it has been seen, by `time.monotonic()`."""
+
+    version: FileVersion
+    since: float
