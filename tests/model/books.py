@@ -135,6 +135,11 @@ class Books:
         self.settle()
         self.is_running, self._this_run = True, set()
 
+    def allow_again(self) -> None:
+        """Take note of an order, by somebody who wants all that is there, to deliver it whoever has it already."""
+        for (path, number), times in list(self.delivered.items()):
+            self.allowed[path, number] = max(self.allowed[path, number], times)
+
     def end_run(self, *, killed: bool = False, unsure: bool = False) -> None:
         """Look after a run.
 

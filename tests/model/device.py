@@ -20,22 +20,21 @@ from tests.model.server import PASSWORD, USER
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session
 from iot.sftp.module import _rules
 from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._delivery_ledger import DeliveryLedgers
+from iot.sftp.module._journal import Journal
 from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._rule import Rule, read_rules
 from iot.sftp.module._rules import Means, Rules
 from iot.sftp.module._slots import Slots
+from iot.sftp.module._tasks import Pauses, Tasks
 from iot.sftp.module._transfers import Transfers
-
-try:
-    from iot.sftp.module._delivery_ledger import DeliveryLedgers as Memory
-except ImportError:
-    from iot.sftp.module._sent import Sent as Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 HANGS = 40.0  # seconds after which a process of its own says where it stands
+LONGEST_TASK = 30.0  # seconds
 PAUSE = 0.005  # seconds between two tries, instead of some seconds
 
 
@@ -91,6 +90,7 @@ class Device:
     place: Place
     _parts: Means | None = None
     _rules: Rules | None = None
+    _tasks: Tasks | None = None
 
     def __post_init__(self) -> None:
         """Make the directories."""
@@ -104,7 +104,8 @@ class Device:
             sessions = CurrentSession(lambda _state: None)
             sessions.replace(self.place.session())
             files = LocalRoot(self.place.root, self.place.state)
-            self._parts = Means(sessions, Transfers(sessions), Slots(2), Memory(self.place.state), files)
+            ledgers = DeliveryLedgers(self.place.state)
+            self._parts = Means(sessions, Transfers(sessions, ledgers, files), Slots(2), ledgers, files)
         return self._parts
 
     def run_rule(self, document: dict[str, Any]) -> str:
@@ -120,6 +121,26 @@ class Device:
         runner._once()
         return runner.status.code or ""
 
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks; those of an earlier process go on."""
+        if self._tasks is None:
+            work, slots, pauses = self.parts.transfers.work, self.parts.slots, Pauses(PAUSE, 4 * PAUSE)
+            self._tasks = Tasks(Journal(self.place.state), slots, work, pauses=pauses)
+            self._tasks.start()
+        return self._tasks
+
+    def run_task(self, method: str, request: dict[str, Any]) -> str:
+        """Give out a task, wait for its end, and return the code of its failure, or nothing."""
+        ended = self.tasks.await_end(self.tasks.submit(method, request), LONGEST_TASK)
+        return ended["code"] or ("" if ended["status"] == "Completed" else ended["status"])
+
+    def end_tasks(self) -> str:
+        """Let the tasks of an earlier process come to their ends."""
+        for document in self.tasks.newest(100):
+            self.tasks.await_end(document["task_id"], LONGEST_TASK)
+        return ""
+
     def call(self, method: str, *arguments: str) -> str:
         """Call a method of the session in force, and return the code of its failure, or nothing."""
         try:
@@ -131,10 +152,12 @@ class Device:
 
     def close(self) -> None:
         """End, as the module does when it is told to."""
+        if self._tasks is not None:
+            self._tasks.stop(10)
         if self._parts is not None:
-            (getattr(self._parts, "ledgers", None) or self._parts.sent).close()
+            self._parts.ledgers.close()
             self._parts.sessions.close()
-        self._parts = self._rules = None
+        self._parts = self._rules = self._tasks = None
 
 
 @contextmanager

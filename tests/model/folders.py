@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -24,10 +24,16 @@ class FolderMachine(Machine):
 
     direction: ClassVar[str] = "upload"
 
-    @initialize(then=st.sampled_from(("keep", "delete", "move")), rules=st.sampled_from((1, 2)), aged=st.booleans())
-    def begin(self, then: str, rules: int, aged: bool) -> None:
+    @initialize(
+        then=st.sampled_from(("keep", "delete", "move")),
+        rules=st.sampled_from((1, 2)),
+        aged=st.booleans(),
+        tasks=st.sampled_from((False, False, True)),
+    )
+    def begin(self, *, then: str, rules: int, aged: bool, tasks: bool = False) -> None:
         """Build everything."""
-        self._note("begin", then=then, rules=rules, aged=aged)
+        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks)
+        self._by_tasks = tasks
         self._is_aged = aged
         self._build()
         served, local = self._base / "server", self._base / "data"
@@ -114,7 +120,7 @@ class FolderMachine(Machine):
 
     @rule(number=st.integers(0, 1), first=first, happens=events)
     def run(self, number: int, first: list[Made], happens: list[Event]) -> None:
-        """A rule runs, after a producer has worked, and something may happen meanwhile."""
+        """A rule runs, or a task, after a producer has worked, and something may happen meanwhile."""
         self._note("run", number=number, first=first, happens=happens)
         self._make(first)
         self._run(number, happens)
@@ -126,7 +132,7 @@ class FolderMachine(Machine):
         """A rule runs in a process that is killed at a moment; the module is started anew."""
         self._note("kill", number=number, first=first, moment=moment)
         self._make(first)
-        self._and_kill(moment, ["run_rule", self._rules[number % len(self._rules)]])
+        self._and_kill(moment, self._work(number))
         self._check()
 
     # --- how it is done
@@ -137,8 +143,18 @@ class FolderMachine(Machine):
                 self._producer.make(*one)
 
     def _run(self, number: int, happens: list[Event]) -> str:
-        rule = self._rules[number % len(self._rules)]
-        return self._with_faults(happens, lambda: self._device.run_rule(rule))
+        method, *arguments = self._work(number)
+        return self._with_faults(happens, lambda: getattr(self._device, method)(*arguments))
+
+    def _work(self, number: int) -> list[Any]:
+        """Return what the device is to do: let a rule run, or the same as a task, once older ones have ended."""
+        order = self._rules[number % len(self._rules)]
+        if not self._by_tasks:
+            return ["run_rule", order]
+        self._with_faults([], self._device.end_tasks)
+        self.books.allow_again()
+        parameters = "source", "dest", "file_pattern", "recursive", "then", "min_age"
+        return ["run_task", f"{self.direction}_files", {name: order[name] for name in parameters}]
 
     def _may(self, event: Event) -> bool:
         """Tell whether something may happen: what no client could see between two of its requests may not."""
