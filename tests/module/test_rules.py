@@ -249,6 +249,33 @@ def test_rules_with_different_patterns_on_one_folder_send_each_file_once(device:
     assert {name: status.files for name, status in device.rules.statuses().items()} == {"csv": 2, "json": 1}
 
 
+def test_rules_that_find_the_same_files_deliver_each_once(device: Device, remote: Path) -> None:
+    for number in range(300):
+        put(device.root / "out", f"{number}.csv", b"1")
+    device.have(upload(remote), upload(remote, name="csv", file_pattern=".csv"))
+    device.until(lambda: all(status.last_run for status in device.rules.statuses().values()))
+    device.until(lambda: device.rules.runs.counts()["completed",] >= 2)
+    assert sum(status.files for status in device.rules.statuses().values()) == 300
+
+
+def test_a_file_that_is_only_touched_is_compared_and_one_that_is_written_anew_is_sent(
+    device: Device, remote: Path
+) -> None:
+    path = device.root / "out/a"
+    put(device.root / "out", "a", b"1")
+    device.have(upload(remote, every=1))
+    device.until(lambda: device.rules.statuses()["up"].files == 1)
+    arrived = (remote / "in/a").stat().st_ino
+    path.chmod(0o600)
+    runs = device.rules.runs.counts()["completed",]
+    device.until(lambda: device.rules.runs.counts()["completed",] >= runs + 3)
+    assert device.rules.statuses()["up"].files == 1
+    assert (remote / "in/a").stat().st_ino == arrived
+    path.write_bytes(b"2")
+    os.utime(path, (OLD, OLD))  # as `cp -p` does: nothing but the change time tells
+    device.until(lambda: files_of(remote / "in") == {"a": b"2"})
+
+
 def test_another_pattern_sends_nothing_again(device: Device, remote: Path) -> None:
     for name in ("a.csv", "b.csv"):
         put(device.root / "out", name, b"1")

@@ -23,7 +23,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client import FileVersion
+from iot.sftp.client import Cancelled, FileVersion
 from iot.sftp.module._state_directory import INTEGER_MAXIMUM, inode, why_unusable
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ NAME = "rules.sqlite3"  # in the state directory
 VERSION = 2  # of the tables, in SQLite's user_version
 ABSENT_LOOKS = 3  # complete looks in a row that do not find a file, until it is forgotten
 UNUSED_KEPT = 30 * 86_400.0  # seconds of use after which a ledger is forgotten that nobody has asked for
+LOOK_PAUSE = 0.2  # seconds after which a look that waits for another one sees whether it is to end
 SEEN_EVERY = 86_400.0  # seconds of use after which it is written down again that a file is still there
 ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
 SURROUNDINGS = ("full", "readonly", "unable to open", "i/o error", "locked", "out of memory", "permission")
@@ -100,6 +101,36 @@ class DeliveryLedgers:
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
         self._counted = clock()
+        self._looks: dict[str, list[str | None]] = {}  # the patterns of looks that are under way
+        self._looks_changed = threading.Condition()
+
+    @contextmanager
+    def turn(self, *way: object, pattern: str | None, cancelled: threading.Event) -> Iterator[None]:
+        """Wait until no other look is under way that may find the same files: each would deliver them.
+
+        Patterns of which neither contains the other are taken for those of different files, which need not wait.
+
+        Parameters:
+            way: as for `of`.
+            pattern: the text that paths have to contain.
+            cancelled: ends the waiting.
+
+        Raises:
+            Cancelled: it was ended.
+        """
+        ledger = _name_of(way)
+        with self._looks_changed:
+            while any(_may_overlap(pattern, other) for other in self._looks.get(ledger, [])):
+                if cancelled.is_set():
+                    raise Cancelled("another rule or task is transferring this folder")
+                self._looks_changed.wait(LOOK_PAUSE)
+            self._looks.setdefault(ledger, []).append(pattern)
+        try:
+            yield
+        finally:
+            with self._looks_changed:
+                self._looks[ledger].remove(pattern)
+                self._looks_changed.notify_all()
 
     def of(
         self,
@@ -124,7 +155,7 @@ class DeliveryLedgers:
         Raises:
             SFTPError: the file cannot be used.
         """
-        ledger = hashlib.sha256(json.dumps(way).encode()).hexdigest()[:32]
+        ledger = _name_of(way)
         with self.opened() as connection:
             use = self._count_use(connection)
             connection.execute(
@@ -355,6 +386,14 @@ class DeliveryLedger:
             (self._ledger, name),
         ).fetchone()
         return None if row is None else _Delivery(FileVersion(*row[:5]), bool(row[5]), *row[6:])
+
+
+def _name_of(way: tuple[object, ...]) -> str:
+    return hashlib.sha256(json.dumps(way).encode()).hexdigest()[:32]
+
+
+def _may_overlap(one: str | None, other: str | None) -> bool:
+    return one is None or other is None or one in other or other in one
 
 
 def _is_same(kept: FileVersion, now: FileVersion) -> bool:

@@ -293,13 +293,15 @@ class _Runner:
                 ledgers=self._means.ledgers,
                 local_files=self._means.local_files,
             )
-            done, is_in_doubt = self._means.transfers.move_folder(order)
+            transfer, is_in_doubt = self._means.transfers.move_folder(order)
         except Cancelled:
             # It made way for a call that somebody waits for, or is to end
             self._means.runs.add("interrupted")
             self._is_careful = True
             self._slice.interrupt()
-            self._settle(moved[0], code=self.status.code, message=self.status.message, due=0.0)
+            before = self.status
+            done = replace(moved[0], failed=before.failed, not_removed=before.delivered)  # of the last whole run
+            self._settle(done, code=before.code, message=before.message, due=0.0)
         except SFTPError as error:
             self._fail(moved[0], error.code, told(error))
         except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
@@ -307,7 +309,7 @@ class _Runner:
             self._fail(moved[0], Internal.code, "a defect of the module, which its log describes")
         else:
             self._slice = TimeSlice(self._means.slots.time_slice)
-            self._succeed(done, started, is_in_doubt=is_in_doubt)
+            self._succeed(transfer, started, is_in_doubt=is_in_doubt)
 
     # --- what follows
 

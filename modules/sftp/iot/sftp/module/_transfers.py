@@ -6,6 +6,7 @@ import logging
 import os
 import posixpath
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from iot.sftp.module._tasks import Outcome, Progress
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from iot.sftp.client import FolderTransfer, LocalFiles, SFTPSession, Transfer
     from iot.sftp.module._current_session import CurrentSession
@@ -65,6 +67,23 @@ class FolderMove:
         pattern, shown = self.what.file_pattern, _listed(self.what.source, path)
         return (self.what.recursive or "/" not in path) and (pattern is None or pattern in shown)
 
+    def turn(self, session: SFTPSession) -> AbstractContextManager[None]:
+        """Wait until no other rule or task takes the same files the same way."""
+        if self.ledgers is None:
+            return nullcontext()
+        return self.ledgers.turn(*self._way(session), pattern=self.what.file_pattern, cancelled=self.cancelled)
+
+    def _way(self, session: SFTPSession) -> list[object]:
+        settings, what = session.settings, self.what
+        way: list[object] = [settings.host, settings.port, settings.user, settings.root]
+        way += [self.direction, what.source, what.dest]
+        return way if self._own is None else [*way, self._own]
+
+    @property
+    def _own(self) -> str | None:
+        """The task whose own ledger it is: who asks again for a folder that is kept wants it sent again."""
+        return self.task if self.keeps else None
+
     def open_ledger(self, session: SFTPSession) -> tuple[DeliveryLedger | None, bool]:
         """Return the ledger for a look, and whether it is to be a careful one.
 
@@ -73,17 +92,10 @@ class FolderMove:
         """
         if self.ledgers is None:
             return None, self.is_careful
-        settings, what = session.settings, self.what
-        way: list[object] = [settings.host, settings.port, settings.user, settings.root]
-        way += [self.direction, what.source, what.dest]
-        # Who asks again for a folder that is kept wants it sent again; what was to be deleted is not to come twice
-        own = self.task if self.keeps else None
-        if own is not None:
-            way.append(own)
         try:
             ledger = self.ledgers.of(
-                *way,
-                task=own,
+                *self._way(session),
+                task=self._own,
                 covers=self.covers,
                 home=self._home(),
                 is_strict=not self.keeps,
@@ -165,7 +177,7 @@ class Transfers:
         """
         what = order.what
         move_to = what.then["move"] if isinstance(what.then, dict) else None
-        with self.moves.one(order.direction) as move, self._sessions.use() as session:
+        with self.moves.one(order.direction) as move, self._sessions.use() as session, order.turn(session):
             ledger, is_careful = order.open_ledger(session)
 
             def note(done: FolderProgress) -> None:
