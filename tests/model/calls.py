@@ -117,6 +117,8 @@ class Calls(Machine):
         self._is_ordering = False
         seen = self._looked or before
         after = _see(self._moved / order.name)
+        if what == "move_file" and not code and seen and after is None:
+            self._report("moved", f"move_file ended well, and {order.name!r} is not where it was to go")
         if what == "move_file" and not code and seen and after and not after.may_be(seen):
             self._report("moved", f"move_file ended well, and {order.name!r} is not what it saw first")
         self._check()
@@ -217,5 +219,5 @@ def _see(place: Path) -> Seen | None:
         with open(place, "rb") as file:
             status = os.fstat(file.fileno())
             return Seen(status.st_size, int(status.st_mtime), file.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
