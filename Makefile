@@ -8,6 +8,7 @@ PLATFORM ?= amd64
 IMAGES_OPTIONS ?=
 MINUTES ?= 60
 SOAK_OPTIONS ?=
+MODEL_STEPS ?= 5000
 TEMPLATES ?= deployment.template.json
 BENCH_OPTIONS ?= --output benchmarks
 ENVIRONMENT := .venv
@@ -41,9 +42,10 @@ test-faults: $(ENVIRONMENT)/.dev ## let every fault strike a running module, wit
 	tools/install-test-servers
 	$(BIN)/python -m pytest -m "faults or not faults" $(PYTEST_OPTIONS) tests/faults
 
-soak: $(ENVIRONMENT)/.dev ## let faults strike at random for MINUTES=60, and write build/soak/report.md and .json
+soak: $(ENVIRONMENT)/.dev ## let faults strike at random for MINUTES=60, then the model for MODEL_STEPS=5000: build/soak
 	tools/install-test-servers
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK_OPTIONS)
+	$(BIN)/python -m tests.model --steps $(MODEL_STEPS) --report build/soak/model.md
 
 lost-hub: $(ENVIRONMENT)/.dev ## lose the edge hub for good in every way, and measure what the module takes to end: 20 minutes
 	$(BIN)/python -m tests.faults.lost_hub

@@ -11,7 +11,7 @@ from iot.sftp.client import FileInfo, SFTPError
 from iot.sftp.client._listing import Budget, list_files
 from iot.sftp.client._local_files import check_name
 from iot.sftp.client._packets import decode_path, encode_path
-from iot.sftp.client._trees import look_on_server
+from iot.sftp.client._trees import Page, look_on_server
 from iot.sftp.command_line._output import shown
 
 WORDS = ("\x68\x00\x00\x00\x01", "\x65\x00\x00\x00\x01", "\x80\x00\x00\x0f", "\x00\x00\xa1\xff", "..", "/", "\x1b[2J")
@@ -28,8 +28,9 @@ def check(data: bytes) -> None:
             assert path.startswith("in/")
             _is_a_name(path.removeprefix("in/"))
     with suppress(SFTPError):
-        listing = look_on_server(Script(answers).files(), "in", "sub", recursive=True, budget=Budget())
-        for path in (*listing.directories, *(file.path for file in listing.files)):
+        page = Page(Budget())
+        look_on_server(Script(answers).files(), "in", "sub", page, recursive=True)
+        for path in (*page.next_level(), *(file.path for file in page.files())):
             assert posixpath.dirname(path) == "sub"
             _is_a_name(posixpath.basename(path))
     with suppress(SFTPError):

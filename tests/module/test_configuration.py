@@ -16,13 +16,13 @@ from tests.servers import free_port
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._current_session import ConnectionState, CurrentSession
+from iot.sftp.module._delivery_ledger import DeliveryLedgers
 from iot.sftp.module._environment import Environment
 from iot.sftp.module._events import Announcer
 from iot.sftp.module._journal import Journal
 from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._reported import Reporter
 from iot.sftp.module._rules import Means, Rules
-from iot.sftp.module._sent import Sent
 from iot.sftp.module._slots import Slots
 from iot.sftp.module._transfers import Transfers
 
@@ -37,7 +37,7 @@ class Device:
         self.announcer = Announcer(Journal(directory / "state"), self._never_told)
         self.slots, self.transfers = Slots(2), Transfers(self.sessions)
         files = LocalRoot(directory / "data", directory / "state")
-        means = Means(self.sessions, self.transfers, self.slots, Sent(directory / "state"), files)
+        means = Means(self.sessions, self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
         self.rules = Rules(means, lambda: None)
         self.configuration = Configuration(
             environment,

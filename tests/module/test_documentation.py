@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from iot.sftp.client import SFTPError
+from iot.sftp.module import _reported as reported
+from iot.sftp.module import _rules as rules
 from iot.sftp.module._methods import METHODS
 from iot.sftp.module._request_ids import RequestIdConflict
 from iot.sftp.module._rule import Rule, read_rules
@@ -57,6 +59,18 @@ def test_every_key_of_a_rule_is_in_its_table_and_the_examples_are_valid() -> Non
         assert section.rules
         assert not section.errors
         assert section.error is None
+
+
+def test_what_a_day_costs_is_what_the_constants_say() -> None:
+    page, day = (DOCS / "deploy.md").read_text(), 86_400
+    moving = round(rules.COUNTS_AT_ONCE + day / rules.COUNTS_PERIOD)
+    flapping = round(reported.AT_ONCE + day / reported.IN_THE_LONG_RUN)
+    idle = round(day / rules.NOTHING_NEW)
+    assert f"| rules that move files every 5 minutes, or all the time | {moving} at most |" in page
+    assert f"| a link that flaps all day | {flapping:,} at most |" in page
+    assert f"| rules that find nothing new, however many and however often | {idle} |" in page
+    assert f"with rules that find nothing {idle * 10_000:,} updates" in page
+    assert f"{moving / 100:.2f} million updates at most" in page
 
 
 def test_every_key_of_the_twin_is_in_its_table() -> None:

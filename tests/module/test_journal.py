@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from iot.sftp.client import NoSpace, PermissionDenied, SFTPError
 from iot.sftp.module._journal import (
-    AGE_KEPT,
     NAME,
     PRUNE_EVERY,
     REQUESTS_KEPT,
@@ -117,15 +116,67 @@ def test_the_history_is_bounded_by_count_and_what_has_not_ended_stays(tmp_path: 
     assert journal.get("task-0") is None
 
 
-def test_the_history_is_bounded_by_age_but_for_what_is_still_to_be_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jump", [-40 * 86_400, 40 * 86_400, -time.time(), 15 * 365 * 86_400])
+def test_a_clock_that_is_set_erases_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     journal = Journal(tmp_path)
-    old = time.time() - AGE_KEPT - 1
-    journal.save(record_of(1, finished=old, announce=False))
-    journal.save(record_of(2, finished=old, announce=True))
-    journal.save(ended(3))
-    journal.save(record_of(4, accepted=old))
-    journal.prune()
-    assert {record.task_id for record in journal.newest(9)} == {"task-2", "task-3", "task-4"}
+    journal.save(ended(1, announce=False))
+    journal.save_request("deletion", Request("f", status=200, payload=True))
+    now = time.time()
+    for moment in (now + jump, now, now + jump):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        for number in range(PRUNE_EVERY):
+            journal.save_request(f"{moment} {number}", Request("f", status=200, payload=True))
+        journal.prune()
+    assert journal.get("task-1") is not None
+    assert journal.find_request("deletion") == Request("f", status=200, payload=True)
+
+
+def test_the_history_is_bounded_by_size_and_what_is_new_always_finds_room(tmp_path: Path) -> None:
+    size = 1_000_000
+    journal = Journal(tmp_path, size_maximum=size)
+    journal.save_request("deletion", Request("f", begun=True))
+    journal.add(record_of(-1))
+    for number in range(2 * PRUNE_EVERY):
+        long = {"source": "x" * 30_000, "dest": "d"}
+        record = record_of(number, announce=False)
+        record.request = long
+        assert journal.add(record) is None
+        record.status, record.result, record.finished = "Failed", False, time.time()
+        journal.save(record)
+    assert (tmp_path / NAME).stat().st_size <= size
+    assert journal.newest(1)[0].task_id == f"task-{2 * PRUNE_EVERY - 1}"
+    assert [record.task_id for record in journal.unfinished()] == ["task--1"]
+    assert journal.find_request("deletion") == Request("f", begun=True)
+
+
+def test_use_is_counted_over_restarts_and_by_no_clock_that_is_set(tmp_path: Path) -> None:
+    now = 1_000.0
+    journal = Journal(tmp_path, clock=lambda: now)
+    journal.add(record_of(1))
+    now += 100
+    assert journal.count_use() == 100
+    journal.close()
+    later = 5.0
+    again = Journal(tmp_path, clock=lambda: later)
+    later += 10
+    again.add(record_of(2))
+    assert [record.used for record in again.unfinished()] == [0, 110]
+
+
+def test_a_journal_of_0_1_0_goes_on_and_can_be_gone_back_to(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.add(record_of(1))
+    journal.close()
+    with sqlite3.connect(tmp_path / NAME) as connection:  # as 0.1.0 has made it
+        connection.executescript("ALTER TABLE tasks DROP COLUMN used; DROP TABLE usage;")
+    connection.close()
+    again = Journal(tmp_path)
+    assert [record.used for record in again.unfinished()] == [None]
+    again.add(record_of(2))
+    again.close()
+    with sqlite3.connect(tmp_path / NAME) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    connection.close()
 
 
 def test_request_ids_are_bounded_but_for_those_of_tasks_that_are_there(tmp_path: Path) -> None:
@@ -140,8 +191,6 @@ def test_request_ids_are_bounded_but_for_those_of_tasks_that_are_there(tmp_path:
     assert journal.find_request("id 0") is None
     assert journal.find_request(f"id {REQUESTS_KEPT + 499}") is not None
     assert journal.find_request("of a task") is not None
-    journal.prune(time.time() + AGE_KEPT + 1)
-    assert journal.find_request(f"id {REQUESTS_KEPT + 499}") is None
 
 
 # --- the file
@@ -262,7 +311,7 @@ def test_a_file_that_is_full_says_so_and_is_well_again_when_there_is_room(tmp_pa
 
     def fill() -> None:
         for number in range(1_000):
-            journal.save(ended(number, details={"x": "y" * 1_000}))
+            journal.save(record_of(number, details={"x": "y" * 1_000}))
 
     with pytest.raises(NoSpace, match="state directory"):
         fill()

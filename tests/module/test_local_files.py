@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -227,3 +228,41 @@ def test_any_path_at_all_stays_inside_the_root_or_is_refused(root: Path, path: s
         assert place.parent == root or root in place.parent.parents or place == root
         assert not place.is_symlink()
     assert (sorted(os.listdir(root.parent)), sorted(os.listdir(root.parent / "outside"))) == before
+
+
+def test_links_that_lead_up_and_down_again_and_again_cost_little(local: LocalRoot, root: Path) -> None:
+    """Each `..` has the way from the root walked again: 40 links of 4 KB would take a hundred million steps."""
+    deep = root / "/".join(["d"] * 100)
+    deep.mkdir(parents=True)
+    for number in range(30):
+        (deep / f"l{number}").symlink_to("../d/" * 800 + (f"l{number + 1}" if number < 29 else "nothing"))
+    started = time.process_time()
+    with pytest.raises(PathNotAllowed):
+        local.open_parent("/".join(["d"] * 100) + "/l0", create=False)
+    assert time.process_time() - started < 1
+
+
+def test_many_steps_up_at_once_are_one(local: LocalRoot, root: Path) -> None:
+    deep = root / "/".join(["d"] * 50)
+    deep.mkdir(parents=True)
+    (root / "file").write_text("here")
+    (deep / "link").symlink_to("../" * 50 + "file")
+    assert read(local, "/".join(["d"] * 50) + "/link") == "here"
+    (deep / "out").symlink_to("../" * 51 + "file")
+    with pytest.raises(PathNotAllowed):
+        local.open_parent("/".join(["d"] * 50) + "/out", create=False)
+
+
+def test_a_listing_of_links_looks_at_its_deadline_at_each_of_them(local: LocalRoot, root: Path) -> None:
+    (root / "links").mkdir()
+    for number in range(50):
+        (root / f"links/{number}").symlink_to("nothing")
+    looks: list[int] = []
+
+    def proceed() -> None:
+        looks.append(1)
+        if len(looks) == 10:
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        list(local.entries("links", proceed))

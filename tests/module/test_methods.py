@@ -75,6 +75,21 @@ def test_an_empty_path_is_refused() -> None:
     assert message_of("exists", {"path": ""}) == "'path' must not be empty"
 
 
+@pytest.mark.parametrize("unit", ["x", "\N{GRINNING FACE}", "\udcff"])
+def test_what_is_longer_than_any_path_is_refused_by_its_key(unit: str) -> None:
+    size = len(unit.encode("utf-8", "surrogatepass"))
+    longest, longer = unit * (4096 // size), unit * (4096 // size + 1)
+    for key in ("source", "dest", "file_pattern"):
+        payload = {"source": "a", "dest": "b"}
+        understand("upload_files", payload | {key: longest})
+        with pytest.raises(InvalidRequest, match=f"'{key}' must have 4096 bytes at most"):
+            understand("upload_files", payload | {key: longer})
+    with pytest.raises(InvalidRequest, match="'then' must have 4096 bytes at most"):
+        understand("upload_files", {"source": "a", "dest": "b", "then": {"move": longer}})
+    with pytest.raises(InvalidRequest, match="'path' must have 4096 bytes at most"):
+        understand("exists", {"path": longer})
+
+
 @pytest.mark.parametrize("value", [0, 0.99, 291, -1, True, "25", None, 10**400, float("nan"), float("inf"), []])
 def test_a_timeout_is_a_number_of_seconds_within_bounds(value: Any) -> None:
     assert (

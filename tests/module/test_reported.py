@@ -17,9 +17,11 @@ from iot.sftp.module._reported import (
     KEY_MAXIMUM,
     NUMBER_MAXIMUM,
     STRING_MAXIMUM,
+    Allowance,
     Reporter,
     difference,
     merged,
+    steady,
 )
 
 GATHERING = 0.05  # seconds
@@ -260,3 +262,59 @@ DOCUMENTS = st.recursive(
 def test_a_difference_makes_the_old_document_into_the_new_one(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert merged(old, difference(old, new)) == new
     assert difference(new, new) == {}
+
+
+REFUSED = "the server refused the password of 'device'"
+PAUSE = "Nothing was sent now: the same credentials are tried again in {} s at the earliest, others at once"
+
+
+def test_what_only_counts_down_is_one_update() -> None:
+    async def scenario(hub: RecordingHub, reporter: Reporter) -> None:
+        reporter.rebase({})
+        messages = [REFUSED, *(f"{REFUSED}. {PAUSE.format(seconds)}" for seconds in (5, 4, 1)), REFUSED]
+        for message in messages:
+            reporter.set("connection", {"state": "failed", "message": message})
+            await asyncio.sleep(GATHERING * 3)
+        assert hub.patches == [{"connection": {"state": "failed", "message": REFUSED}}]
+        reporter.set("connection", {"state": "failed", "message": "the host key is another one"})
+        await hub.until(lambda: len(hub.patches) == 2)
+        assert reporter.wanted["connection"]["message"] == "the host key is another one"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "message, reported",
+    [
+        ("it is tried again in 4.5 s", "it is tried again later"),
+        ("the server did not answer within 15 s", "the server did not answer within 15 s"),
+        (f"a; {PAUSE.format(7)}; b", "a; b"),
+    ],
+)
+def test_a_message_is_reported_without_what_is_wrong_a_moment_later(message: str, reported: str) -> None:
+    assert steady({}, {"value": {"a": {"message": message}}}) == {"value": {"a": {"message": reported}}}
+
+
+def test_a_message_stays_as_it_was_while_only_its_quantities_change() -> None:
+    first = {"message": "1000 bytes were moved in 3 s", "failed": 1}
+    later = {"message": "1500 bytes were moved in 9 s", "failed": 2}
+    moved = steady({}, first)["message"]
+    assert steady(steady({}, first), later) == {"message": moved, "failed": 2}
+    assert steady(first, {"message": "other"}) == {"message": "other"}
+
+
+def test_what_changes_all_the_time_is_reported_as_often_as_is_allowed() -> None:
+    now = 0.0
+    allowance = Allowance(3, 60, clock=lambda: now)
+    taken = 0
+    while now < 3_600:
+        if allowance.wait() == 0:
+            allowance.take()
+            taken += 1
+        now += 1
+    assert 60 <= taken <= 63
+    now += 10_000
+    for _ in range(3):
+        assert allowance.wait() == 0
+        allowance.take()
+    assert 59 < allowance.wait() <= 60

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.clients import settings_of
-from tests.servers import Relay, Server
+from tests.servers import Relay, Server, openssh
 
-from iot.sftp.client import SFTPError, SFTPSession, TimeLimits
+from iot.sftp.client import SFTPSession, TimeLimits
 from iot.sftp.module import _rules as rules_module
 from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._delivery_ledger import NAME as LEDGERS
+from iot.sftp.module._delivery_ledger import DeliveryLedgers
 from iot.sftp.module._local_files import LocalRoot
 from iot.sftp.module._rule import NAME, Rule, read_rules
 from iot.sftp.module._rules import Means, Rules
-from iot.sftp.module._sent import NAME as SENT
-from iot.sftp.module._sent import Sent
 from iot.sftp.module._slots import Kind, Slots, Turn
 from iot.sftp.module._transfers import Transfers
 
@@ -33,7 +33,14 @@ OLD = 1_600_000_000
 class Device:
     """The parts that rules work with, on a real server."""
 
-    def __init__(self, directory: Path, server: Server, *, port: int | None = None, concurrency: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        server: Server,
+        *,
+        port: int | None = None,
+        concurrency: int = 2,
+    ) -> None:
         self.root, self.state = directory / "data", directory / "state"
         for path in (self.root, self.state):
             path.mkdir(exist_ok=True)
@@ -45,7 +52,7 @@ class Device:
         self.sessions.replace(SFTPSession(settings, local_files=files))
         self.reports = 0
         self._changed = threading.Condition()
-        means = Means(self.sessions, Transfers(self.sessions), self.slots, Sent(self.state), files)
+        means = Means(self.sessions, Transfers(self.sessions), self.slots, DeliveryLedgers(self.state), files)
         self.rules = Rules(means, self._note)
 
     def have(self, *rules: dict[str, Any]) -> None:
@@ -209,8 +216,8 @@ def test_what_arrived_and_was_not_written_down_is_found_at_the_destination(
     device.close()
     before = (remote / "in/a").stat().st_ino
     for ending in ("", "-wal", "-shm"):
-        (device.state / (SENT + ending)).unlink(missing_ok=True)
-    (device.state / SENT).write_bytes(b"this is no database" * 100)
+        (device.state / (LEDGERS + ending)).unlink(missing_ok=True)
+    (device.state / LEDGERS).write_bytes(b"this is no database" * 100)
     put(device.root / "out", "b", b"2")
     again = Device(tmp_path, openssh_server)
     again.have(upload(remote))
@@ -218,7 +225,7 @@ def test_what_arrived_and_was_not_written_down_is_found_at_the_destination(
     again.close()
     assert (remote / "in/a").stat().st_ino == before
     assert files_of(remote / "in") == {"a": b"1", "b": b"2"}
-    assert (device.state / f"{SENT}.set-aside").exists()
+    assert (device.state / f"{LEDGERS}.set-aside").exists()
 
 
 def test_a_file_that_is_gone_and_comes_again_is_sent_again(device: Device, remote: Path) -> None:
@@ -226,17 +233,119 @@ def test_a_file_that_is_gone_and_comes_again_is_sent_again(device: Device, remot
     device.have(upload(remote, every=1))
     device.until(lambda: device.rules.statuses()["up"].files == 1)
     (device.root / "out/a").unlink()
-    sent = Sent(device.state)
-
-    def remembered() -> int:
-        with sent.opened() as connection:
-            (count,) = connection.execute("SELECT count(*) FROM sent").fetchone()
-        return int(count)
-
-    device.until(lambda: remembered() == 0)
-    sent.close()
+    runs = device.rules.runs.counts()["completed",]
+    device.until(lambda: device.rules.runs.counts()["completed",] > runs)
     put(device.root / "out", "a", b"1")
     device.until(lambda: device.rules.statuses()["up"].files == 2)
+
+
+def test_rules_with_different_patterns_on_one_folder_send_each_file_once(device: Device, remote: Path) -> None:
+    for name in ("a.csv", "b.csv", "a.json"):
+        put(device.root / "out", name, b"1")
+    kinds = ("csv", "json")
+    device.have(*(upload(remote, name=kind, file_pattern=f".{kind}", every=1) for kind in kinds))
+    looks = 2 * 4 * len(kinds)  # more than it takes to forget a file
+    device.until(lambda: device.rules.runs.counts()["completed",] >= looks, 60)
+    assert {name: status.files for name, status in device.rules.statuses().items()} == {"csv": 2, "json": 1}
+
+
+def test_rules_that_find_the_same_files_deliver_each_once(device: Device, remote: Path) -> None:
+    for number in range(300):
+        put(device.root / "out", f"{number}.csv", b"1")
+    device.have(upload(remote), upload(remote, name="csv", file_pattern=".csv"))
+    device.until(lambda: all(status.last_run for status in device.rules.statuses().values()))
+    device.until(lambda: device.rules.runs.counts()["completed",] >= 2)
+    assert sum(status.files for status in device.rules.statuses().values()) == 300
+
+
+def test_a_file_that_is_only_touched_is_compared_and_one_that_is_written_anew_is_sent(
+    device: Device, remote: Path
+) -> None:
+    path = device.root / "out/a"
+    put(device.root / "out", "a", b"1")
+    device.have(upload(remote, every=1))
+    device.until(lambda: device.rules.statuses()["up"].files == 1)
+    arrived = (remote / "in/a").stat().st_ino
+    path.chmod(0o600)
+    runs = device.rules.runs.counts()["completed",]
+    device.until(lambda: device.rules.runs.counts()["completed",] >= runs + 3)
+    assert device.rules.statuses()["up"].files == 1
+    assert (remote / "in/a").stat().st_ino == arrived
+    path.write_bytes(b"2")
+    os.utime(path, (OLD, OLD))  # as `cp -p` does: nothing but the change time tells
+    device.until(lambda: files_of(remote / "in") == {"a": b"2"})
+
+
+def test_another_pattern_sends_nothing_again(device: Device, remote: Path) -> None:
+    for name in ("a.csv", "b.csv"):
+        put(device.root / "out", name, b"1")
+    device.have(upload(remote))
+    device.until(lambda: device.rules.statuses()["up"].files == 2)
+    put(device.root / "out", "c.csv", b"1")
+    device.have(upload(remote, name="other", file_pattern=".csv"))
+    device.until(lambda: device.rules.statuses()["other"].last_run)
+    assert device.rules.statuses()["other"].files == 1
+
+
+def test_a_mount_that_is_missing_for_a_while_makes_nothing_be_sent_again(device: Device, remote: Path) -> None:
+    out, away = device.root / "out", device.root / "away"
+    for name in ("a", "b"):
+        put(out, name, b"1")
+    device.have(upload(remote, every=1))
+    device.until(lambda: device.rules.statuses()["up"].files == 2)
+    out.rename(away)
+    out.mkdir()  # what is under the mount
+    put(out, "written-meanwhile", b"1")
+    device.until(lambda: device.rules.statuses()["up"].files == 3)
+    runs = device.rules.runs.counts()["completed",]
+    device.until(lambda: device.rules.runs.counts()["completed",] > runs + 3)
+    out.rename(device.root / "under")
+    away.rename(out)
+    put(out, "c", b"1")
+    device.until(lambda: device.rules.statuses()["up"].files == 4)
+    runs = device.rules.runs.counts()["completed",]
+    device.until(lambda: device.rules.runs.counts()["completed",] > runs)
+    assert device.rules.statuses()["up"].files == 4
+
+
+def test_what_cannot_be_deleted_is_delivered_once_and_told_once_and_holds_up_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = upload(tmp_path, direction="download", source="orders", dest="in", then="delete", every=1)
+    with openssh(tmp_path / "sshd", sftp_options="-P remove") as server:
+        orders = server.directory / "orders"
+        orders.mkdir()
+        put(orders, "a", b"1")
+        device = Device(tmp_path, server)
+        device.have(rule)
+        device.until(lambda: device.rules.statuses()["up"].delivered == 1)
+        (device.root / "in/a").unlink()  # whom it was for has taken it
+        runs = device.rules.runs.counts()["incomplete",]
+        device.until(lambda: device.rules.runs.counts()["incomplete",] >= runs + 3)
+        status = device.rules.statuses()["up"]
+        assert (status.files, status.failed, status.delivered, status.code) == (1, 1, 1, "permission_denied")
+        assert (status.message or "").startswith("delivered, cannot be deleted: 1 files, the first one 'orders/a': ")
+        assert status.as_properties()["state"] == "failing"
+        told = [line for line in caplog.messages if line.startswith("delivered, cannot be deleted")]
+        assert len(told) == 1
+        put(orders, "b", b"2")  # what comes later is not held up, also while the first one cannot be deleted
+        device.until(lambda: device.rules.statuses()["up"].delivered == 2)
+        device.close()
+        (device.root / "in/b").unlink()
+
+        again = Device(tmp_path, server)
+        again.have(rule)
+        again.until(lambda: again.rules.statuses()["up"].delivered == 2)
+        again.close()
+        assert again.rules.statuses()["up"].files == 0
+        assert files_of(device.root / "in") == {}
+        for name in ("a", "b"):
+            (orders / name).unlink()  # as somebody does in the end
+        after = Device(tmp_path, server)
+        after.have(rule)
+        after.until(lambda: after.rules.statuses()["up"].last_run)
+        assert after.rules.statuses()["up"].code is None
+        after.close()
 
 
 def test_a_rule_that_fails_backs_off_alone(device: Device, remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,6 +475,25 @@ def test_a_run_that_found_nothing_is_reported_seldom(device: Device, remote: Pat
     assert device.reports == reports
 
 
+def test_what_is_only_counted_is_reported_as_often_as_is_allowed_and_in_the_end(
+    tmp_path: Path, openssh_server: Server, remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules_module, "COUNTS_AT_ONCE", 1)
+    monkeypatch.setattr(rules_module, "COUNTS_PERIOD", 1.0)
+    device = Device(tmp_path, openssh_server)
+    (device.root / "out").mkdir()
+    device.have(upload(remote))
+    device.until(lambda: device.reports == 1)
+    started = time.monotonic()
+    for number in range(8):
+        put(device.root / "out", f"{number}", b"1")
+        device.until(lambda number=number: device.rules.statuses()["up"].files == number + 1)  # type: ignore[misc]
+    runner = device.rules._runners["up"]
+    device.until(lambda: runner._reported.files == 8)
+    assert device.reports <= 3 + (time.monotonic() - started)
+    device.close()
+
+
 # --- what is in the twin ---------------------------------------------------------------------------------------------
 
 
@@ -416,36 +544,3 @@ def test_a_state_directory_that_cannot_be_written_is_named_and_nothing_is_sent_u
     device.until(lambda: device.rules.statuses()["up"].code is not None)
     assert files_of(remote) == {}
     assert str(device.state) in (device.rules.statuses()["up"].message or "")
-
-
-def test_a_memory_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
-    sent = Sent(tmp_path / "state")
-    sent.of("a").note("1", 1, None)
-    (tmp_path / "state").rename(tmp_path / "away")
-    memory = sent.of("a")
-    assert not memory.knows("1", 1, None)
-    memory.note("2", 1, None)
-    sent.close()
-    assert Sent(tmp_path / "state").of("a").knows("2", 1, None)
-
-
-def test_the_memory_of_a_rule_holds_no_more_than_the_folder(tmp_path: Path) -> None:
-    sent = Sent(tmp_path)
-    memory = sent.of("a")
-    for number in range(100):
-        assert not memory.knows(f"{number}", 1, 5.5)
-        memory.note(f"{number}", 1, 5.5)
-    sent.of("b").note("1", 1, None)
-    later = sent.of("a")
-    assert later.knows("7", 1, 5.5)
-    assert not later.knows("8", 2, 5.5)
-    assert not later.knows("9", 1, None)
-    later.forget_vanished()
-    again = sent.of("a")
-    assert [number for number in range(100) if again.knows(f"{number}", 1, 5.5)] == [7, 8, 9]
-    assert sent.of("b").knows("1", 1, None)
-    sent.close()
-    blocked = Sent(tmp_path / "file")
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(SFTPError):
-        blocked.of("a")

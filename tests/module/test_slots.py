@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client import Busy
-from iot.sftp.module._slots import Kind, Slots, Turn
+from iot.sftp.module._slots import Kind, Slots, TimeSlice, Turn
 
 
 class Line:
@@ -82,6 +82,40 @@ def test_the_youngest_task_makes_way_for_a_call_once_it_has_had_its_time() -> No
     assert line.asked_to_make_way.wait(5)
     line.leave("task 2")
     assert line.came == ["task 1", "task 2", "call"]
+
+
+def test_a_task_with_a_short_slice_makes_way_though_another_one_has_a_long_one() -> None:
+    line = Line(Slots(1, time_slice=3_600))
+    line.ask("patient", Kind.TASK)
+    line.ask("call")  # which is looked after in an hour
+    line.leave("patient")
+    line.leave("call")
+    line.ask("task", Kind.TASK)
+    line.turns["task"].slice = 0.05
+    line.ask("another call")
+    assert line.asked_to_make_way.wait(5)
+
+
+def test_a_slice_grows_until_something_of_it_is_kept() -> None:
+    time_slice = TimeSlice(2)
+    seconds = []
+    for first in (100, 100, 100, 5_000, 5_000, 9_000):  # bytes that are there when a try begins
+        for count in (0, first, first + 1_000_000):
+            time_slice.note(count)
+        time_slice.interrupt()
+        seconds.append(time_slice.seconds)
+    assert seconds == [4, 8, 16, 2, 4, 2]
+
+
+def test_a_slice_grows_while_a_folder_is_listed_and_not_once_its_files_are_done() -> None:
+    time_slice = TimeSlice(2)
+    seconds = []
+    for files in (None, None, 3, 1, 0):
+        if files is not None:
+            time_slice.note(10, files=files)
+        time_slice.interrupt()
+        seconds.append(time_slice.seconds)
+    assert seconds == [4, 8, 2, 2, 4]
 
 
 def test_no_task_makes_way_while_a_call_has_a_place() -> None:

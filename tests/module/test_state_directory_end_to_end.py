@@ -24,6 +24,7 @@ import psutil
 import pytest
 from tests.command_line.conftest import PROGRAM
 from tests.module.conftest import connected, section_of, wait_for_log
+from tests.module.test_state_directory import HOLDER
 from tests.servers import Server, free_port
 
 from localedge import LocalEdge
@@ -332,3 +333,55 @@ def test_it_starts_where_nothing_at_all_can_be_written(
         status, answer = device.edge.invoke("sftp", "download_file", {"source": f"{remote.name}/source", "dest": "a"})
         assert (status, answer["code"]) == (507, "no_space")
         assert sorted(os.listdir(device.edge.local_root)) == ["kept", "sent", "source"]
+
+
+# The module as it is, but that it waits no ten seconds for a process before it to end
+NO_PATIENCE = """
+import runpy
+from iot.sftp.module import _module, _tasks
+from iot.sftp.module._reported import Reporter
+Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
+_module.STATE_PATIENCE = _module.STATE_PAUSE = 0.1
+runpy.run_module("iot.sftp.module", run_name="__main__")
+"""
+
+
+def test_a_second_module_on_one_state_directory_says_so_and_does_nothing_until_the_first_one_has_ended(
+    own_address: str, openssh_server: Server, remote: Path, tmp_path: Path
+) -> None:
+    """The first one is a process that has the lock: more of it is not needed to be in the way."""
+    (remote / "source").write_bytes(CONTENT)
+    state = tmp_path / "state"
+    state.mkdir()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(state)], stdout=subprocess.PIPE)
+    assert holder.stdout
+    holder.stdout.readline()
+    environment = {"SFTP_STATE_DIR": str(state), "SFTP_METRICS_PORT": "0"}
+    desired, command = {"sftp": section_of(openssh_server)}, (sys.executable, "-c", NO_PATIENCE)
+    try:
+        with LocalEdge(
+            address=own_address, desired=desired, command=command, environment=environment, restart_policy="never"
+        ) as edge:
+            edge.wait_until_connected()
+            told = edge.wait_for_reported(lambda told: "in use by" in told.get("connection", {}).get("message", ""))
+            said = told["connection"]["message"]
+            assert f"is in use by another module (process {holder.pid} on " in said
+            status, answer = edge.invoke("sftp", "exists", {"path": remote.name})
+            assert (status, answer["message"]) == (503, said)
+            payload = {"source": f"{remote.name}/source", "dest": "a", "background": True}
+            assert edge.invoke("sftp", "download_file", payload)[0] == 403
+            shown = edge.invoke("sftp", "get_status", {})[1]
+            assert shown["state_directory"] == {"is_ours": False, "message": said}
+            assert any(failure["what"] == "state directory" for failure in shown["failures"])
+            assert "[ERR] the module's state directory" in edge.module_log
+            assert os.listdir(state) == ["lock"]
+            holder.kill()
+            edge.wait_for_reported(connected)
+            assert edge.invoke("sftp", "get_status", {})[1]["state_directory"] == {"is_ours": True, "message": None}
+            assert edge.invoke("sftp", "download_file", payload)[0] == 202
+            edge.wait_for_message(lambda message: json.loads(message.body)["status"] == "Completed")
+            assert edge.stop_module() == 0
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()

@@ -30,12 +30,14 @@ from iot.sftp.client._errors import (
     from_os_error,
 )
 from iot.sftp.client._file_info import FileInfo
-from iot.sftp.client._folders import FileFailure, FolderProgress, FolderTransfer, Ledger
+from iot.sftp.client._folders import FileFailure, FolderProgress, FolderTransfer
 from iot.sftp.client._host_keys import check_pin
+from iot.sftp.client._ledgers import Ledger
 from iot.sftp.client._local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._session import SFTPSession, Transfer
 from iot.sftp.client._settings import Secret, ServerSettings, TimeLimits
 from iot.sftp.client._version import VERSION, __version__
+from iot.sftp.client._versions import FileVersion
 
 __all__ = [
     "VERSION",
@@ -47,6 +49,7 @@ __all__ = [
     "DeadlineExceeded",
     "FileFailure",
     "FileInfo",
+    "FileVersion",
     "FolderProgress",
     "FolderTransfer",
     "HostKeyMismatch",

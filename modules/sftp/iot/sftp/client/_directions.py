@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 import stat
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import suppress
@@ -13,25 +15,41 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._download import download_file
-from iot.sftp.client._errors import NotADirectory, NotFound, PermissionDenied, TransferIncomplete, from_os_error
+from iot.sftp.client._errors import (
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PermissionDenied,
+    TransferIncomplete,
+    Unsupported,
+    from_os_error,
+)
 from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
+from iot.sftp.client._packets import OpenFlag
+from iot.sftp.client._remote_copy import move_by_copy
 from iot.sftp.client._replace import replace_remote, replacing
+from iot.sftp.client._taking import VersionChanged
 from iot.sftp.client._trees import below, look_locally, look_on_server
 from iot.sftp.client._upload import no_spare, upload_file
+from iot.sftp.client._verify import compare_hashes
+from iot.sftp.client._versions import FileVersion, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._deadline import Deadline
     from iot.sftp.client._folders import FolderOrder
-    from iot.sftp.client._listing import Budget
+    from iot.sftp.client._packets import Attributes
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._remote_paths import RemotePaths
     from iot.sftp.client._terms import Terms
-    from iot.sftp.client._trees import Found, Listing
+    from iot.sftp.client._trees import Found, Page
 
+logger = logging.getLogger(__name__)
+
+LOOKS = 5  # at a file on the server that is being written, before it is left for the next time
+SETTLING_PAUSE, SETTLING_TRIES = 0.025, 4  # seconds: a little more than a tick of the clock for files
 DIRECTORIES_OPEN = 32  # descriptors that are kept for the next file in the same directory
-
-SizeAndTime = tuple[int | None, int | None]
 
 
 class Downloads:
@@ -45,6 +63,7 @@ class Downloads:
         self._terms = terms
         self._dest = _LocalTree(local_files, order.dest)
         self._moved = _RemoteTree(self._move_to or "")
+        self.excluded = _inside(self._source, self._move_to)
 
     def begin(self) -> None:
         """Prepare for an attempt: nothing has to be."""
@@ -53,44 +72,103 @@ class Downloads:
         """Close the directories."""
         self._dest.close()
 
-    def look(self, remote: RemoteFiles, directory: str, budget: Budget) -> Listing:
-        """List a directory on the server; what is to be moved away is not found again."""
-        recursive = self._order.recursive
-        listing = look_on_server(remote, self._source, directory, recursive=recursive, budget=budget)
-        return _without(listing, self._source, self._move_to)
+    def look(self, remote: RemoteFiles, directory: str, page: Page) -> None:
+        """List a directory on the server."""
+        look_on_server(remote, self._source, directory, page, recursive=self._order.recursive)
 
-    def state_of_dest(self, remote: RemoteFiles, found: Found) -> SizeAndTime | None:
-        """Return size and time of the local file that would be replaced."""
+    def version_at_source(self, remote: RemoteFiles, found: Found) -> FileVersion:
+        """Return the version of the server's file that is there now."""
+        return FileVersion.of_remote(remote.stat(self._path_of(found)))
+
+    def version_at_dest(self, remote: RemoteFiles, found: Found) -> FileVersion | None:
+        """Return the version of the local file that would be replaced."""
         del remote
         status = self._dest.stat(found.path)
-        return None if status is None else (status.st_size, int(status.st_mtime))
+        return None if status is None else FileVersion.of_local(status)
 
-    def transfer(self, remote: RemoteFiles, found: Found, progress: Callable[[int, int | None], None]) -> int:
+    def proven_version(self, remote: RemoteFiles, found: Found) -> FileVersion | None:
+        """Return the version of the server's file whose bytes the local one has, by a hash; `None` if it has others."""
+        source = self._path_of(found)
+        before = FileVersion.of_remote(remote.stat(source))
+        if not before.tells_time or before.is_racy():
+            return None
+        with (
+            self._dest.source(found.path) as descriptor,
+            remote.opened(source, OpenFlag.READ, wait_for_close=False) as handle,
+        ):
+            compare_hashes(remote, handle, source, descriptor)
+        return before if before.is_same_as(FileVersion.of_remote(remote.stat(source))) else None
+
+    def transfer(
+        self,
+        remote: RemoteFiles,
+        found: Found,
+        accept: Callable[[FileVersion], object],
+        progress: Callable[[int, int | None], None],
+    ) -> tuple[int, FileVersion]:
         """Download a file."""
-        source = posixpath.join(self._source, found.path)
-        return download_file(remote, source, self._dest, found.path, replace(self._terms, on_progress=progress)).size
+        observed, source = Observed(found.version, found.seen), self._path_of(found)
+        terms = replace(self._terms, on_progress=progress)
+
+        def look(attributes: Attributes) -> None:
+            nonlocal observed
+            version = FileVersion.of_remote(attributes)
+            accept(version)
+            if version != observed.version:
+                observed = Observed(version, time.monotonic())
+            if self._order.ledger is not None and _settles_in(observed):
+                raise _Unsettled
+
+        for _ in range(LOOKS):
+            self._settle(remote, observed)
+            with suppress(_Unsettled):
+                outcome = download_file(remote, source, self._dest, found.path, terms, observed=observed, accept=look)
+                return outcome.size, observed.version
+        message = "it is being written all the time: it is for the next time"
+        raise TransferIncomplete(message, path=source)
+
+    def _settle(self, remote: RemoteFiles, observed: Observed) -> None:
+        """Wait until the version's time would show a further write, if that version is to be remembered.
+
+        Else one that is written in the same second, and as long, would be taken for it, and be lost.
+        """
+        if self._order.ledger is not None and (pause := _settles_in(observed)):
+            remote.deadline.pause(pause)
+            remote.deadline.check()
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the server's file is not there any more."""
         try:
-            remote.lstat(posixpath.join(self._source, found.path))
+            remote.stat(self._path_of(found))
         except (NotFound, NotADirectory):
             return True
         return False
 
-    def afterwards(self, remote: RemoteFiles, found: Found) -> None:
-        """Delete or move the server's file, if it still is what was listed."""
-        source = posixpath.join(self._source, found.path)
-        now = remote.stat(source)
-        if (now.size or 0, now.modification_time) != (found.size, found.modified):
-            raise _changed(source)
+    def finish(
+        self, remote: RemoteFiles, found: Found, version: FileVersion, on_put_back: Callable[[FileVersion], object]
+    ) -> None:
+        """Delete or move the server's file, if it still is the version that has arrived."""
+        del on_put_back  # what is on the server stays in its place
+        source = self._path_of(found)
+        if not FileVersion.of_remote(remote.stat(source)).is_same_as(version):
+            raise VersionChanged(source)
         if self._move_to is None:
             remote.remove(source)
             return
         self._moved.make_parent(remote, found.path)
         target = posixpath.join(self._move_to, found.path)
-        with replacing(remote, target, self._terms) as put_aside:
-            replace_remote(remote, source, target, put_aside)
+        try:
+            with replacing(remote, target, self._terms) as put_aside:
+                replace_remote(remote, source, target, put_aside)
+        except (PermissionDenied, Unsupported) as error:
+            if remote.kind_of(target) == stat.S_IFDIR:
+                message = "there is a directory on the server in the place that the file is to be moved to"
+                raise IsADirectory(message, path=target) from error
+            logger.debug("%r is not renamed to %r: %s", source, target, error)
+            move_by_copy(remote, source, target, self._terms)
+
+    def _path_of(self, found: Found) -> str:
+        return posixpath.join(self._source, found.path)
 
 
 class Uploads:
@@ -103,7 +181,7 @@ class Uploads:
         self._terms = terms
         self._local_files = local_files
         self._tree = _RemoteTree(self._dest)
-        self._sent: dict[str, tuple[int, ...]] = {}  # what was sent, where something is to become of it
+        self.excluded = _inside(order.source, order.move_to)
 
     def begin(self) -> None:
         """Prepare for an attempt: the server may be another one behind the same name."""
@@ -112,31 +190,50 @@ class Uploads:
     def end(self) -> None:
         """Give nothing back: no file is held open."""
 
-    def look(self, remote: RemoteFiles, directory: str, budget: Budget) -> Listing:
-        """List a local directory; what is to be moved away is not found again."""
-        del remote
-        listing = look_locally(self._local_files, self._order.source, directory, budget)
-        return _without(listing, self._order.source, self._order.move_to)
+    def look(self, remote: RemoteFiles, directory: str, page: Page) -> None:
+        """List a local directory."""
+        look_locally(self._local_files, self._order.source, directory, page, remote.deadline.check)
 
-    def state_of_dest(self, remote: RemoteFiles, found: Found) -> SizeAndTime | None:
-        """Return size and time of the server's file that would be replaced."""
+    def version_at_source(self, remote: RemoteFiles, found: Found) -> FileVersion:
+        """Return the version of the local file that is there now."""
+        del remote
+        with self._local_files.source(self._path_of(found)) as descriptor:
+            return FileVersion.of_local(os.fstat(descriptor))
+
+    def version_at_dest(self, remote: RemoteFiles, found: Found) -> FileVersion | None:
+        """Return the version of the server's file that would be replaced."""
         try:
-            there = remote.stat(posixpath.join(self._dest, found.path))
+            return FileVersion.of_remote(remote.stat(self._end_of(found)))
         except (NotFound, NotADirectory):
             return None
-        return there.size, there.modification_time
 
-    def transfer(self, remote: RemoteFiles, found: Found, progress: Callable[[int, int | None], None]) -> int:
+    def proven_version(self, remote: RemoteFiles, found: Found) -> FileVersion | None:
+        """Return the version of the local file whose bytes the server's has, by a hash; `None` if it has others."""
+        end = self._end_of(found)
+        with self._local_files.source(self._path_of(found)) as descriptor:
+            before = _settled_version(descriptor, remote.deadline)
+            if before is None:
+                return None
+            with remote.opened(end, OpenFlag.READ, wait_for_close=False) as handle:
+                compare_hashes(remote, handle, end, descriptor)
+            return before if before == FileVersion.of_local(os.fstat(descriptor)) else None
+
+    def transfer(
+        self,
+        remote: RemoteFiles,
+        found: Found,
+        accept: Callable[[FileVersion], object],
+        progress: Callable[[int, int | None], None],
+    ) -> tuple[int, FileVersion]:
         """Upload a file."""
         with self._local_files.source(self._path_of(found)) as descriptor:
-            identity = _identity(descriptor)
+            settled = _settled_version(descriptor, remote.deadline) if self._order.ledger is not None else None
+            version = settled or FileVersion.of_local(os.fstat(descriptor))
+            accept(version)
             self._tree.make_parent(remote, found.path)
-            end = posixpath.join(self._dest, found.path)
             terms = replace(self._terms, on_progress=progress)
-            size = upload_file(remote, descriptor, None, end, terms=terms, spare=no_spare).size
-        if self._order.then != "keep":
-            self._sent[found.path] = identity
-        return size
+            outcome = upload_file(remote, descriptor, None, self._end_of(found), terms=terms, spare=no_spare)
+            return outcome.size, version
 
     def vanished(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether the local file is not there any more."""
@@ -147,23 +244,22 @@ class Uploads:
         except NotFound:
             return True
 
-    def afterwards(self, remote: RemoteFiles, found: Found) -> None:
-        """Delete or move the local file, if it still is what was sent."""
-        del remote
+    def finish(
+        self, remote: RemoteFiles, found: Found, version: FileVersion, on_put_back: Callable[[FileVersion], object]
+    ) -> None:
+        """Delete or move the local file, if it still is the version that has arrived."""
         path = self._path_of(found)
-        with self._local_files.source(path) as descriptor:
-            now = _identity(descriptor)
-            status = os.fstat(descriptor)
-        sent = self._sent.pop(found.path, None)
-        if now != sent if sent else (status.st_size, status.st_mtime) != (found.size, found.modified):
-            raise _changed(path)
         if self._order.move_to is None:
-            self._local_files.remove(path)
+            self._local_files.remove_version(path, version, on_put_back)
         else:
-            self._local_files.rename(path, posixpath.join(self._order.move_to, found.path))
+            target = posixpath.join(self._order.move_to, found.path)
+            self._local_files.move_version(path, target, version, on_put_back, remote.deadline.check)
 
     def _path_of(self, found: Found) -> str:
         return posixpath.join(self._order.source, found.path)
+
+    def _end_of(self, found: Found) -> str:
+        return posixpath.join(self._dest, found.path)
 
 
 class _LocalTree(LocalFiles):
@@ -270,21 +366,32 @@ class _RemoteTree:
             self._made[parent] = _MADE
 
 
-def _without(listing: Listing, folder: str, excluded: str | None) -> Listing:
-    """Take a directory out of those that are gone into."""
-    if excluded is not None:
-        place = posixpath.normpath(excluded)
-        listing.directories = [
-            path for path in listing.directories if posixpath.normpath(posixpath.join(folder, path)) != place
-        ]
-    return listing
+def _settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
+    """Return a file's version when a further write would show in it; `None` if that is not so within a moment."""
+    for _ in range(SETTLING_TRIES):
+        version = FileVersion.of_local(os.fstat(descriptor))
+        if not version._replace(modified=None).is_racy():  # the change time tells of any write, and nobody can set it
+            return version
+        deadline.pause(SETTLING_PAUSE)
+        deadline.check()
+    return None
 
 
-def _identity(descriptor: int) -> tuple[int, ...]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _settles_in(observed: Observed) -> float:
+    """Return the seconds after which a version would show a further write; 0 if it does."""
+    return observed.version.settles_in(time.monotonic() - observed.since)
 
 
-def _changed(path: str) -> TransferIncomplete:
-    message = "it was transferred, and changed meanwhile: what is there now was left alone, and is for the next time"
-    return TransferIncomplete(message, path=path)
+class _Unsettled(Exception):  # noqa: N818 - it is no error: the file is looked at again in a moment
+    pass
+
+
+def _inside(folder: str, place: str | None) -> str | None:
+    """Return the path of a place relative to a folder, if it is inside it: as far as their words tell."""
+    if place is None:
+        return None
+    folder, place = posixpath.normpath(folder), posixpath.normpath(place)
+    if folder == ".":
+        return None if place.startswith(("/", "..")) else place
+    prefix = folder.rstrip("/") + "/"
+    return place[len(prefix) :] if place.startswith(prefix) else None

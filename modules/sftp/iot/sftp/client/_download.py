@@ -41,7 +41,7 @@ from iot.sftp.client._verify import all_parts, beginning_is_same, compare_hashes
 from iot.sftp.client._versions import FileVersion, Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from iot.sftp.client._channel import Reply
@@ -69,6 +69,7 @@ def download_file(
     terms: Terms,
     *,
     observed: Observed | None = None,
+    accept: Callable[[Attributes], object] = lambda _: None,
 ) -> Outcome:
     """Write a remote file's bytes, permissions and modification time to a local one.
 
@@ -80,15 +81,19 @@ def download_file(
         terms: how to do it.
         observed: which version of the source was seen before, as in a listing, and when: it need not be waited for
             again whether it is still being written.
+        accept: told what the server tells of the file, each time that it is looked at, before it is read; leaves it
+            alone by raising.
     """
-    attributes = _look(remote, source)
+    attributes = _look(remote, source, accept)
     with local_files.destination(dest, posixpath.basename(source)) as place:
         remove_leftovers(place.directory)
         directory = os.fstat(place.directory)
         key = "download", directory.st_dev, directory.st_ino, place.name
         with terms.unfinished.held(key, place.path) as record:
             for number in range(TRIES):
-                run = _Run(remote, source, attributes, place, record=record, terms=terms, observed=observed)
+                run = _Run(
+                    remote, source, attributes, place, record=record, terms=terms, observed=observed, accept=accept
+                )
                 try:
                     return run.run()
                 except SourceChanged as error:
@@ -97,17 +102,18 @@ def download_file(
                     logger.info("%r is read again: %s", source, error.message)
                 except OSError as error:
                     raise from_os_error(error, place.path) from error
-                attributes = _look(remote, source)
+                attributes = _look(remote, source, accept)
     raise AssertionError  # the last try has returned or raised
 
 
-def _look(remote: RemoteFiles, source: str) -> Attributes:
+def _look(remote: RemoteFiles, source: str, accept: Callable[[Attributes], object]) -> Attributes:
     """Return what the server tells of a source, nothing where it refuses; raise if that is no regular file."""
     try:
         attributes = remote.stat(source)
     except (PermissionDenied, Unsupported):
-        return Attributes()
+        attributes = Attributes()
     _refuse_irregular(attributes, source)
+    accept(attributes)
     return attributes
 
 
@@ -124,6 +130,7 @@ class _Run:
         record: Record,
         terms: Terms,
         observed: Observed | None,
+        accept: Callable[[Attributes], object],
     ) -> None:
         self._remote = remote
         self._source = source
@@ -131,6 +138,7 @@ class _Run:
         self._place = place
         self._record = record
         self._terms = terms
+        self._accept = accept
         self._observed = Observed(self._version, time.monotonic())
         if observed is not None and observed.version == self._version:
             self._observed = observed
@@ -179,7 +187,7 @@ class _Run:
             logger.debug("%r may still be written: waiting %.2f s until a change would show", self._source, pause)
             self._remote.deadline.pause(pause)
             self._remote.deadline.check()
-            self._before = _look(self._remote, self._source)
+            self._before = _look(self._remote, self._source, self._accept)
             if self._version == self._observed.version:
                 return True
             self._observed = Observed(self._version, time.monotonic())
@@ -191,6 +199,7 @@ class _Run:
             asked = self._remote.send(Kind.FSTAT, string(handle))
             self._before = self._remote.told(asked, self._source) or self._before
             _refuse_irregular(self._before, self._source)
+            self._accept(self._before)
             self._is_settled = not self._version.tells_time or not self._version.is_racy()
         self._progress.source = [self._source, *self._version]
 

@@ -3,13 +3,16 @@
 Nothing is done by path twice: a path is walked once, to a descriptor of the directory that holds the file and the
 file's name in it, and all further calls (`openat`, `renameat`, `unlinkat`) go through that descriptor. So what was
 checked is what is used, whoever renames directories or plants symbolic links meanwhile.
+
+A file is deleted or moved only as the version that was sent (`remove_version`, `move_version`): it is first taken out
+of its producer's reach, see `_taking`.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,11 +24,14 @@ from iot.sftp.client._errors import (
     SFTPError,
     from_os_error,
 )
+from iot.sftp.client._taking import Source, Taken, is_taken_directory, recover, taking
+from iot.sftp.client._versions import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+UNKNOWN = FileVersion(None)
 
 
 @dataclass(frozen=True)
@@ -42,12 +48,18 @@ class LocalName:
 
 @dataclass(frozen=True)
 class LocalEntry:
-    """One name in a directory: a directory, or a file with its size in bytes and its time in seconds since 1970."""
+    """One name in a directory: a directory, or a file with its size in bytes and its time in seconds since 1970.
+
+    `version` is all that is known of which version of the file it is. `was_taken` tells that a process which was killed
+    had taken the file from its place, and it has just been put back: its change time is that of now.
+    """
 
     name: str
     is_directory: bool
     size: int = 0
     modified: float = 0.0
+    version: FileVersion = UNKNOWN
+    was_taken: bool = False
 
 
 class LocalFiles:
@@ -96,22 +108,37 @@ class LocalFiles:
             error.path = path
             raise
 
-    def entries(self, path: str) -> Iterator[LocalEntry]:
+    def entries(self, path: str, proceed: Callable[[], object] = lambda: None) -> Iterator[LocalEntry]:
         """Give the directories, the files and the links to files in a directory, in no order.
 
         A link to a directory, a link to nothing, and what is neither file nor directory are left out. A link that may
         not be followed is a file of 0 bytes here: opening it gives the reason.
 
+        What a process that was killed had taken out of the producers' reach is put back first.
+
+        Parameters:
+            path: of the directory.
+            proceed: called for each name, what is left out included; ends it by raising.
+
         Raises:
             SFTPError: `NotFound`, `NotADirectory`, `PermissionDenied` or `PathNotAllowed`.
         """
         directory = self.open_directory(path)
+        abandoned = list[str]()
         try:
             with os.scandir(directory) as names:
                 for found in names:
+                    proceed()
+                    if is_taken_directory(found.name):
+                        abandoned.append(found.name)
+                        continue
                     entry = self._entry(path, found)
                     if entry is not None:
                         yield entry
+            for name in (back for taken in abandoned for back in recover(directory, taken)):
+                entry = _entry_of(name, os.stat(name, dir_fd=directory, follow_symlinks=False), was_taken=True)
+                if entry is not None:
+                    yield entry
         except OSError as error:
             raise from_os_error(error, path) from error
         finally:
@@ -150,24 +177,64 @@ class LocalFiles:
         finally:
             os.close(directory)
 
-    def rename(self, source: str, dest: str) -> None:
-        """Rename a file (or a link), replacing `dest` at one blow and making its parents, within one file system.
+    def remove_version(
+        self, path: str, version: FileVersion, on_put_back: Callable[[FileVersion], object] = lambda _: None
+    ) -> None:
+        """Remove a file, or a link to one, if it still is this version.
+
+        Parameters:
+            path: the file's.
+            version: what it has to be.
+            on_put_back: told its version by then, if it could not be removed when it had been taken out of its place.
 
         Raises:
+            VersionChanged: it is another version, and is left in its place.
             SFTPError: as `remove`.
         """
-        start, name = self._place_of(source, create=False)
+        with self._taking(path, version, on_put_back) as taken:
+            taken.remove()
+
+    def move_version(
+        self,
+        path: str,
+        dest: str,
+        version: FileVersion,
+        on_put_back: Callable[[FileVersion], object] = lambda _: None,
+        proceed: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Move a file if it still is this version, replacing `dest` at one blow and making its parents.
+
+        To another file system, or another mount, it is copied, and deleted afterwards.
+
+        Parameters:
+            path: the file's.
+            dest: its new path.
+            version: what it has to be.
+            on_put_back: see `remove_version`.
+            proceed: called now and then while it is copied; ends that by raising.
+
+        Raises:
+            VersionChanged, SFTPError: as `remove_version`.
+        """
+        end, name = self._place_of(dest, create=True)
         try:
-            end, new_name = self._place_of(dest, create=True)
-            try:
-                os.replace(name, new_name, src_dir_fd=start, dst_dir_fd=end)
+            with self._taking(path, version, on_put_back) as taken:
+                taken.move(end, name, proceed)
+            with suppress(OSError):  # not every file system offers it, and the file is where it belongs
                 os.fsync(end)
-            except OSError as error:
-                raise from_os_error(error, source) from error
-            finally:
-                os.close(end)
         finally:
-            os.close(start)
+            os.close(end)
+
+    @contextmanager
+    def _taking(self, path: str, version: FileVersion, on_put_back: Callable[[FileVersion], object]) -> Iterator[Taken]:
+        directory, name = self._place_of(path, create=False)
+        try:
+            with self.source(path) as file, taking(Source(directory, name, path, file, version), on_put_back) as taken:
+                yield taken
+        except OSError as error:
+            raise from_os_error(error, path) from error
+        finally:
+            os.close(directory)
 
     def _place_of(self, path: str, *, create: bool) -> tuple[int, str]:
         """Open the directory that holds a name, which is not resolved if it is a link."""
@@ -235,12 +302,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def _entry_of(name: str, status: os.stat_result) -> LocalEntry | None:
+def _entry_of(name: str, status: os.stat_result, *, was_taken: bool = False) -> LocalEntry | None:
     if stat.S_ISDIR(status.st_mode):
         return LocalEntry(name, is_directory=True)
-    if stat.S_ISREG(status.st_mode):
-        return LocalEntry(name, is_directory=False, size=status.st_size, modified=status.st_mtime)
-    return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    version = FileVersion.of_local(status)
+    return LocalEntry(name, False, status.st_size, status.st_mtime, version, was_taken)  # noqa: FBT003 - is_directory
 
 
 def _open_regular(place: LocalName) -> int:

@@ -29,6 +29,7 @@ from iot.sftp.client._errors import (
     HostKeyMismatch,
     Internal,
     InvalidRequest,
+    LocalBusy,
     ServerBusy,
     SFTPError,
     Unreachable,
@@ -38,6 +39,7 @@ from iot.sftp.client._errors import (
 from iot.sftp.client._file_info import FileInfo
 from iot.sftp.client._folders import FolderOrder, FolderRun, FolderTransfer
 from iot.sftp.client._host_keys import HostKeyPolicy
+from iot.sftp.client._ledgers import Recent
 from iot.sftp.client._listing import entries_of, list_files
 from iot.sftp.client._local_files import LocalFiles
 from iot.sftp.client._pace import Limit
@@ -52,7 +54,8 @@ from iot.sftp.client._upload import upload_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client._folders import FolderProgress, Ledger
+    from iot.sftp.client._folders import FolderProgress
+    from iot.sftp.client._ledgers import Ledger, SessionLedger
     from iot.sftp.client._settings import ServerSettings
 
 logger = logging.getLogger(__name__)
@@ -148,6 +151,7 @@ class SFTPSession:
         self._server = settings.host, settings.port, settings.user
         self._unfinished = Unfinished.of(settings.state)
         self._limit = Limit()
+        self._recent = Recent()
         self._counts = Counts()
         self._budget = ChannelBudget()
         self._traits = ServerTraits()
@@ -412,6 +416,7 @@ class SFTPSession:
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
         verify: Verify = "size",
+        verify_existing: bool = False,
     ) -> FolderTransfer:
         """Download the files of a folder, many at a time, each as `download_file` does.
 
@@ -426,20 +431,28 @@ class SFTPSession:
             if_exists: `replace`; `skip` leaves alone what is there under that name; `skip_same` what has the same size
                 and time (whole seconds) too.
             then: `keep`, `delete` or `move` (into `move_to`) the file at the source after its own success, unless it
-                has changed meanwhile. Where `if_exists` finds the same size and time, that is a success too.
-            move_to: a folder on the source's side; what is in it is not taken.
+                has changed meanwhile. That needs proof that this very version has arrived: where `if_exists` finds the
+                same size and time, the bytes are compared by a hash, and are transferred if they differ. A file that
+                cannot be deleted or moved is not transferred again; only that is tried again by the next call.
+            move_to: a folder on the source's side; what is in it is not taken. If it is on another file system, files
+                are copied there.
             min_age: seconds since a file's modification, so that what is still being written is left for the next
-                time. The server's clock is taken to be right.
+                time; looked at again when a file's turn comes. The server's clock is taken to be right.
             timeout: seconds.
             progress: told how far it is, at most ten times a second, in the caller's thread.
             cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
-            ledger: asked which files need not be transferred, and told which ones have been.
+            ledger: asked which versions of files have arrived before, and told which ones have.
             verify: as for `download_file`.
+            verify_existing: where a file of the same size and time is there, compare the bytes by a hash, and leave it
+                alone if they are the same, also with `replace`; for a call that goes on where another one was ended.
 
         Raises:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.
         """
-        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, ledger)
+        known = self._ledger(ledger, "download", source, dest, then)
+        order = FolderOrder(
+            source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, known, verify_existing
+        )
         downloads = Downloads(order, self._local_files, self._paths, self._terms(verify))
         run = FolderRun(order, downloads, progress)
         return self._folder("download_files", run, timeout, cancelled)
@@ -460,9 +473,13 @@ class SFTPSession:
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
         verify: Verify = "size",
+        verify_existing: bool = False,
     ) -> FolderTransfer:
         """Upload the files of a local folder, many at a time, each as `upload_file` does: see `download_files`."""
-        order = FolderOrder(source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, ledger)
+        known = self._ledger(ledger, "upload", source, dest, then)
+        order = FolderOrder(
+            source, dest, file_pattern, recursive, if_exists, then, move_to, min_age, known, verify_existing
+        )
         uploads = Uploads(order, self._local_files, self._paths, self._terms(verify))
         run = FolderRun(order, uploads, progress)
         return self._folder("upload_files", run, timeout, cancelled)
@@ -491,6 +508,10 @@ class SFTPSession:
         if verify not in VERIFY:
             raise InvalidRequest(f"verify must be one of {', '.join(VERIFY)}")
         return Terms(self._server, verify, self._unfinished, self._limit, self._counts, progress or ignore_progress)
+
+    def _ledger(self, ledger: Ledger | None, *place: str) -> SessionLedger | None:
+        """Return the ledger of a folder's call: without one, what is kept at the source is moved each time."""
+        return None if ledger is None and place[-1] == "keep" else self._recent.of(place, ledger)
 
     def _folder(
         self, operation: str, run: FolderRun, timeout: float | None, cancelled: threading.Event | None
@@ -534,10 +555,12 @@ class SFTPSession:
     def _repeat(self, work: Callable[[_Attempt], Result], deadline: Deadline, attempts: _Attempts) -> Result:
         """Do the work, again after each break, until the deadline; a server that lets nobody in is tried three times.
 
+        So is what the local system cannot do at the moment.
+
         A deadline that runs out after a break is told as that break, which is what the caller can do something about.
         """
         disconnects, was_connected = self._disconnects, False
-        lost: ConnectionLost | None = None
+        lost: ConnectionLost | LocalBusy | None = None
         while True:
             attempts.begun += 1
             try:
@@ -558,6 +581,10 @@ class SFTPSession:
                     message = "the server gives out handles that are in use, also with one file at a time"
                     raise Unsupported(message) from None
                 continue
+            except LocalBusy as error:  # of this machine: the connection is as good as before
+                lost = error
+                if attempts.begun >= ATTEMPTS:
+                    raise
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise

@@ -9,6 +9,8 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iot.sftp.client import SFTPError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,13 +29,21 @@ class Endings:
     up. Where nothing can be remembered, each is.
     """
 
-    def __init__(self, state_dir: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
         """Begin to count this life.
 
         Parameters:
             state_dir: where the endings of earlier lives are kept.
             clock: gives seconds of the epoch: lives are compared over restarts.
+            guard: raises an `SFTPError` while the directory is not ours to use.
         """
+        self._guard = guard
         self._file = state_dir / FILE
         self._clock = clock
         self._born = time.monotonic()
@@ -77,8 +87,9 @@ class Endings:
     def _remember(self, endings: list[float]) -> bool:
         new = self._file.with_suffix(".new")
         try:
+            self._guard()
             new.write_text("".join(f"{moment:.0f}\n" for moment in endings), encoding="ascii")
             os.replace(new, self._file)
-        except OSError:
+        except (OSError, SFTPError):
             return False
         return True

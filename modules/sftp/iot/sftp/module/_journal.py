@@ -3,6 +3,9 @@
 What is `durable` is on the disk before the call returns; the rest is safe from a crash of the process, though not from
 a power cut. A file that is damaged, or of a newer version of the module, is set aside under another name and a new one
 begun: it is told about and never ends the process. While the file cannot be written, every call says why.
+
+No clock that can be set decides what is forgotten: what has ended is bounded by number and by size, and the time that a
+task may take is counted in seconds of use, for which modules have been running on this file.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ NAME = "tasks.sqlite3"  # in the state directory
 VERSION = 1  # of the tables, in SQLite's user_version
 SIZE_MAXIMUM = 64 * 1024 * 1024  # bytes
 TASKS_KEPT, REQUESTS_KEPT = 2_000, 10_000  # that have ended; the oldest go first
-AGE_KEPT = 7 * 86_400.0  # seconds
+# Of the file, for each of the two; and for tasks that have ended when most of the file is taken
+SHARE_KEPT, SHARE_MOST, SHARE_HURRIED = 1 / 4, 3 / 4, 1 / 32
+ROW_SIZE = 500  # bytes that a row takes beside its texts
 SET_ASIDE_KEPT = 3  # files
 PRUNE_EVERY = 100  # ends
 
@@ -78,6 +83,7 @@ class Record:
         started: when it was begun.
         finished: when it ended.
         details: further fields of its status.
+        used: seconds of use when it was accepted; `None` where an older module has accepted it.
     """
 
     task_id: str
@@ -95,6 +101,7 @@ class Record:
     started: float | None = None
     finished: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    used: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,12 +124,30 @@ class Request:
 
 
 _COLUMNS = tuple(column.name for column in fields(Record))
-_NUMBERS = ("time_limit", "accepted", "bytes", "total_bytes", "started", "finished")
+_NUMBERS = ("time_limit", "accepted", "bytes", "total_bytes", "started", "finished", "used")
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608 - the names are ours
 _WRITE = (
     f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - as above
     "ON CONFLICT (task_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "task_id")
+)
+
+# The newest rows of a table, as many and as large as may be kept: what is beyond that goes
+_BEYOND = """
+SELECT sequence FROM (
+    SELECT sequence, ROW_NUMBER() OVER newest AS number, SUM({size}) OVER newest AS size
+    FROM {table} WHERE {which} WINDOW newest AS (ORDER BY sequence DESC)
+) WHERE number > ? OR size > ?
+"""
+_TASKS_BEYOND = _BEYOND.format(
+    table="tasks",
+    which="finished IS NOT NULL",
+    size=f"{ROW_SIZE} + LENGTH(request) + LENGTH(details) + IFNULL(LENGTH(message), 0)",
+)
+_REQUESTS_BEYOND = _BEYOND.format(
+    table="requests",
+    which="task_id IS NULL OR task_id NOT IN (SELECT task_id FROM tasks)",
+    size=f"{ROW_SIZE} + IFNULL(LENGTH(payload), 0)",
 )
 
 
@@ -135,6 +160,8 @@ class Journal:
         tell: Callable[[SFTPError | None], None] = lambda _trouble: None,
         *,
         size_maximum: int = SIZE_MAXIMUM,
+        guard: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the directory; it is made, and the file opened, when it is first needed.
 
@@ -142,10 +169,15 @@ class Journal:
             directory: the module's state directory.
             tell: told of each trouble with the file, and `None` when it is well again.
             size_maximum: bytes of the file; beyond that it is full.
+            guard: raises an `SFTPError` while the directory is not ours to use.
+            clock: counts the seconds of use; never set, and of no meaning between two processes.
         """
         self._path = directory / NAME
         self._tell = tell
         self._size_maximum = size_maximum
+        self._guard = guard
+        self._clock = clock
+        self._counted = clock()
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._inode: tuple[int, int] | None = None
@@ -162,13 +194,22 @@ class Journal:
                 known = _request(connection, request_id)
                 if known is not None:
                     return known
+            self._make_room(connection)
+            record.used = self._count_use(connection)
+            if request_id is not None:
                 _write_request(connection, request_id, Request(fingerprint, task_id=record.task_id))
             connection.execute(_WRITE, _row(record))
         return None
 
+    def count_use(self) -> float:
+        """Return the seconds for which modules have been running on this file; what is counted is written down."""
+        with self._transaction() as connection:
+            return self._count_use(connection)
+
     def save(self, record: Record, *, durable: bool = False) -> None:
         """Write down what has changed about a task."""
         with self._transaction(durable=durable) as connection:
+            self._make_room(connection)
             connection.execute(_WRITE, _row(record))
             if record.finished is not None:
                 self._prune_now_and_then(connection)
@@ -209,6 +250,7 @@ class Journal:
     def save_request(self, request_id: str, request: Request) -> None:
         """Write down, durably, that a call is begun, or what became of it."""
         with self._transaction(durable=True) as connection:
+            self._make_room(connection)
             _write_request(connection, request_id, request)
             self._prune_now_and_then(connection)
 
@@ -233,10 +275,10 @@ class Journal:
                 self._connection.close()
             self._connection = None
 
-    def prune(self, now: float | None = None) -> None:
-        """Forget what is too old or too much. What has not ended is never forgotten."""
+    def prune(self) -> None:
+        """Forget what is too much. What has not ended is never forgotten."""
         with self._transaction() as connection:
-            self._prune(connection, time.time() if now is None else now)
+            self._prune(connection)
 
     def _records(self, condition: str, values: tuple[object, ...]) -> list[Record]:
         with self._transaction() as connection:
@@ -245,25 +287,43 @@ class Journal:
     def _prune_now_and_then(self, connection: sqlite3.Connection) -> None:
         self._ends += 1
         if self._ends % PRUNE_EVERY == 0:
-            self._prune(connection, time.time())
+            self._prune(connection)
 
-    @staticmethod
-    def _prune(connection: sqlite3.Connection, now: float) -> None:
-        # An end that is still to be told is kept by its age, and goes only when there are too many
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        """Forget more of what has ended while most of the file is taken, so that it never keeps out what is new."""
+        pages, free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        if (pages - free) * size > self._size_maximum * SHARE_MOST:
+            # An end that is still to be told has to wait for the hub, and so have new tasks, if there are too many
+            connection.execute(
+                f"DELETE FROM tasks WHERE NOT announce AND sequence IN ({_TASKS_BEYOND})",  # noqa: S608 - our words
+                (TASKS_KEPT, self._size_maximum * SHARE_HURRIED),
+            )
+
+    def _prune(self, connection: sqlite3.Connection) -> None:
+        """Forget the oldest tasks that have ended and request ids, beyond their shares of the file."""
         connection.execute(
-            "DELETE FROM tasks WHERE finished IS NOT NULL AND (finished < ? AND NOT announce OR sequence <= "
-            "(SELECT sequence FROM tasks WHERE finished IS NOT NULL ORDER BY sequence DESC LIMIT 1 OFFSET ?))",
-            (now - AGE_KEPT, TASKS_KEPT),
+            f"DELETE FROM tasks WHERE sequence IN ({_TASKS_BEYOND})",  # noqa: S608 - our words
+            (TASKS_KEPT, self._size_maximum * SHARE_KEPT),
         )
         connection.execute(
-            "DELETE FROM requests WHERE (task_id IS NULL OR task_id NOT IN (SELECT task_id FROM tasks)) AND "
-            "(moment < ? OR sequence <= (SELECT sequence FROM requests ORDER BY sequence DESC LIMIT 1 OFFSET ?))",
-            (now - AGE_KEPT, REQUESTS_KEPT),
+            f"DELETE FROM requests WHERE sequence IN ({_REQUESTS_BEYOND})",  # noqa: S608 - as above
+            (REQUESTS_KEPT, self._size_maximum * SHARE_KEPT),
         )
+
+    def _count_use(self, connection: sqlite3.Connection) -> float:
+        now = self._clock()
+        connection.execute("UPDATE usage SET seconds = seconds + ?", (max(0.0, now - self._counted),))
+        self._counted = now
+        use: float
+        (use,) = connection.execute("SELECT seconds FROM usage").fetchone()
+        return use
 
     @contextmanager
     def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            self._guard()
             try:
                 connection = self._opened()
                 changes = connection.total_changes
@@ -311,6 +371,7 @@ class Journal:
                 connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
             for table in ("tasks", "requests"):
                 connection.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - the names are ours
+            _add_what_is_newer(connection)
             (page,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA max_page_count = {self._size_maximum // page}")
         except BaseException:
@@ -356,7 +417,8 @@ def _is_damage(error: Exception) -> bool:
     """Tell whether the file is at fault, and not what is around it, or what was asked for."""
     if isinstance(error, OSError | sqlite3.ProgrammingError | sqlite3.IntegrityError | sqlite3.DataError):
         return False
-    return not any(text in str(error).lower() for text in SURROUNDINGS)
+    words = str(error).lower()
+    return words.startswith("malformed") or not any(text in words for text in SURROUNDINGS)
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -369,6 +431,16 @@ def _version(connection: sqlite3.Connection) -> int:
     if version > VERSION:
         raise sqlite3.DatabaseError(f"it is of version {version}, and this module knows version {VERSION}")
     return version
+
+
+def _add_what_is_newer(connection: sqlite3.Connection) -> None:
+    """Add what 0.1.0 did not have; it works on the file all the same, should it come back."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(tasks)")}
+    if "used" not in columns:
+        connection.executescript(
+            "BEGIN; ALTER TABLE tasks ADD COLUMN used REAL; CREATE TABLE usage (seconds REAL NOT NULL);"
+            "INSERT INTO usage VALUES (0); COMMIT;"
+        )
 
 
 def _row(record: Record) -> list[object]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LINKS_MAXIMUM = 40  # as Linux: path_resolution(7)
 PATH_MAXIMUM = 4096  # bytes, as Linux's PATH_MAX
+# A path has 2,048 parts at most, and so has each of 40 links; each '..' in these has the way from the root walked again
+STEPS_MAXIMUM = 8192
 
 # Search permission is enough on the way: O_PATH does not need to read the directory
 _WALK = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -77,7 +79,7 @@ class _Walk:
         self._create = create
         self._is_directory = path.endswith(("/", "/.")) or path == "."
         self._forbidden = _identity(state_dir)
-        self._links = 0
+        self._links = self._steps = 0
         self._reached: list[str] = []  # real directories from the root to `directory`
         self._wanted = deque(self._below_root(path))
         self.directory = self._open_root()
@@ -129,6 +131,9 @@ class _Walk:
             raise NotFound(message, path=self._path) from None
 
     def _enter(self, name: str) -> None:
+        self._steps += 1
+        if self._steps > STEPS_MAXIMUM:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         self._replace(os.open(name, _WALK, dir_fd=self.directory))
         self._reached.append(name)
         if self._forbidden is not None and _identity(self.directory) == self._forbidden:
@@ -150,9 +155,13 @@ class _Walk:
     def _go_up(self) -> None:
         # Only a link's target gets here. The kernel's own '..' is not asked: the directory may have been moved away
         # meanwhile, and its parent may be outside. The way from the root is walked again instead.
-        if not self._reached:
+        count = 1
+        while self._wanted and self._wanted[0] == "..":
+            self._wanted.popleft()
+            count += 1
+        if len(self._reached) < count:
             raise self._outside()
-        self._restart(self._reached[:-1])
+        self._restart(self._reached[: len(self._reached) - count])
 
     def _restart(self, way: Iterable[str]) -> None:
         self._wanted.extendleft(reversed(list(way)))

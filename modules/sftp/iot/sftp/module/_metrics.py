@@ -177,6 +177,8 @@ class ModuleCollector(Collector):
         rules = self._sources.rules
         states = {(state,): count for state, count in rules.states().items()}
         yield _gauge("sftp_rules", "Rules in force.", states, "state")
+        text = "Files that rules have delivered and cannot delete or move at their source."
+        yield _gauge("sftp_rule_files_not_removed", text, {(): rules.not_removed})
         yield _counter("sftp_rule_runs", "Runs of rules that have ended.", rules.runs.counts(), "outcome")
 
     def _of_process(self) -> Iterator[Metric]:

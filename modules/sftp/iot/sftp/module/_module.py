@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import exceptions
 
-from iot.sftp.client import __version__
+from iot.sftp.client import SFTPError, __version__
 from iot.sftp.module._check_server import CheckServer
 from iot.sftp.module._configuration import Configuration
 from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._delivery_ledger import DeliveryLedgers
 from iot.sftp.module._dispatch import Dispatcher
 from iot.sftp.module._endings import Endings
 from iot.sftp.module._events import Announcer
@@ -27,8 +28,8 @@ from iot.sftp.module._paho import survive_broken_connections
 from iot.sftp.module._reported import Reporter
 from iot.sftp.module._request_ids import RequestIds
 from iot.sftp.module._rules import Means, Rules
-from iot.sftp.module._sent import Sent
 from iot.sftp.module._slots import Kind, Slots
+from iot.sftp.module._state_directory import StateLock
 from iot.sftp.module._status import Status, moment
 from iot.sftp.module._tasks import Tasks
 from iot.sftp.module._transfers import Transfers
@@ -37,13 +38,15 @@ from iot.sftp.module._waiting import in_thread, in_words, pauses
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iot.sftp.client import SFTPError
     from iot.sftp.module._current_session import ConnectionState
     from iot.sftp.module._environment import Environment
 
 CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
 END_LIMIT = 1.5  # seconds until what runs in threads has ended
 TWIN_HEADSTART = 5.0  # seconds that methods wait for the first configuration
+STATE_PATIENCE = 10.0  # seconds that a process before this one has to end: it is killed by then
+STATE_PAUSE = 1.0  # seconds between two tries to have the state directory
+REMINDER = 300.0  # seconds between two lines that say that another module has it
 TRANSFERS = 2  # at a time, until the twin says otherwise
 END_PAUSE = 10.0  # seconds until it is asked again whether the module may end
 STALE_TRIES = 5  # fetches of a twin that is older than the one that was announced
@@ -68,20 +71,30 @@ class Module:
         self._announced = 0  # the highest $version that the hub has announced
         self._twin_applied = asyncio.Event()
         self._sessions = CurrentSession(self._show_connection)
-        slots, transfers = Slots(TRANSFERS), Transfers(self._sessions)
-        journal = Journal(environment.state_dir, self._show_journal)
+        self._state = StateLock(environment.state_dir)
+        self._others_state: SFTPError | None = None  # while another module uses the state directory
+        local_files = LocalRoot(environment.local_root, environment.state_dir)
+        ledgers = DeliveryLedgers(environment.state_dir, guard=self._state.check)
+        slots, transfers = Slots(TRANSFERS), Transfers(self._sessions, ledgers, local_files)
+        journal = Journal(environment.state_dir, self._show_journal, guard=self._state.check)
         status = Status({"data": environment.local_root, "state": environment.state_dir})
         self._note_failure = status.failures.note
-        self._tasks = Tasks(journal, slots, transfers.work, on_end=self._task_ended, on_failure=self._note_failure)
+        self._tasks = Tasks(
+            journal,
+            slots,
+            transfers.work,
+            on_end=self._task_ended,
+            on_failure=self._note_failure,
+            forget=transfers.forget,
+        )
         parts = Parts(self._sessions, transfers, self._tasks, status)
         self._dispatcher = Dispatcher(parts, slots, RequestIds(journal))
         survive_broken_connections()
-        self._endings = Endings(environment.state_dir)
+        self._endings = Endings(environment.state_dir, guard=self._state.check)
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=self._endings.allow)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
-        local_files = LocalRoot(environment.local_root, environment.state_dir)
-        means = Means(self._sessions, transfers, slots, Sent(environment.state_dir), local_files, self._note_failure)
+        means = Means(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
         self._rules = Rules(means, self._rules_changed)
         self._configuration = Configuration(
             environment,
@@ -111,6 +124,11 @@ class Module:
             counts = {"places": slots.width, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
             return {**counts, "oldest": round(max(call_age, task_age), 1)}
 
+        def state() -> dict[str, Any]:
+            other = self._others_state
+            return {"is_ours": other is None, "message": None if other is None else other.message}
+
+        status.add("state_directory", state)
         status.add("hub", hub)
         status.add("reported", lambda: self._reporter.wanted)
         status.add("settings", lambda: self._configuration.in_force)
@@ -127,18 +145,44 @@ class Module:
         _log.info("module sftp %s starts", __version__)
         watch_loop(self._leave, self._endings.allow)
         serve(self._metrics_port, self._metrics)
-        self._checks.start()
         stop = asyncio.create_task(self._stop.wait())
-        self._tasks.start()
+        holding = asyncio.create_task(self._hold_state())
+        # After a restart the process before may still be ending: it has the directory for some seconds
+        await asyncio.wait({stop, holding}, timeout=STATE_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         parts = (self._hub.run(), self._follow_twin(), self._reporter.run(), self._announcer.run())
         work = [asyncio.create_task(part) for part in parts]
         await asyncio.wait({stop, *work}, return_when=asyncio.FIRST_COMPLETED)
         status = 0 if stop.done() else await self._end(work, stop)
         _log.info("module sftp stops")
-        for task in work:
+        for task in (*work, holding):
             task.cancel()
         await self._close()
         return status
+
+    async def _hold_state(self) -> None:
+        """Wait for the state directory to be ours, and begin what uses it; without it, there is no server to speak to.
+
+        Calls, tasks and rules of two modules on one directory would do each other's work. So the second one says what
+        is wrong wherever somebody may look for it, and takes over when the first one has ended.
+        """
+        waited, due = 0.0, 0.0
+        while (error := await asyncio.to_thread(self._state_of_others)) is not None:
+            if self._others_state is None:
+                self._sessions.replace(None, error.message)
+            self._others_state = error
+            if waited >= due:
+                level, due = (logging.ERROR, waited + REMINDER) if waited else (logging.WARNING, STATE_PATIENCE)
+                _log.log(level, "%s", error.message)
+                self._note_failure("state directory", error.code, error.message)
+            waited += STATE_PAUSE
+            await asyncio.sleep(STATE_PAUSE)
+        if self._others_state is not None:
+            _log.info("the state directory is free: this module uses it now")
+            self._others_state = None
+            self._sessions.replace(None, "the module has not received its desired properties yet")
+            self._twin_wanted.set()
+        self._checks.start()
+        await asyncio.to_thread(self._tasks.start)
 
     async def _end(self, work: list[asyncio.Task[None]], stop: asyncio.Task[Any]) -> int:
         """Say why the module ends; return the exit status, after a defect not before the module may end by itself."""
@@ -162,6 +206,7 @@ class Module:
         self._rules.stop(0.3)
         self._tasks.stop(1)
         self._sessions.close()
+        self._state.release()
 
     def _task_ended(self) -> None:
         self._announcer.wake()
@@ -234,7 +279,16 @@ class Module:
                         break
                 await asyncio.sleep(pause)
 
+    def _state_of_others(self) -> SFTPError | None:
+        try:
+            self._state.check()
+        except SFTPError as error:
+            return error
+        return None
+
     def _apply(self, desired: dict[str, Any]) -> None:
+        if self._others_state is not None:
+            return  # it is fetched again when the state directory is ours
         try:
             self._configuration.apply(desired)
         except Exception:  # noqa: BLE001 - see below

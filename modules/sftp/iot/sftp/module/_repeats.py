@@ -17,7 +17,12 @@ REPEATED_KEPT = 256  # failures that are remembered
 REPEATED_SHOWN = 500  # characters of a failure that are remembered
 
 # What differs between two tries of the same: it makes no other failure
-_QUANTITY = re.compile(r"\b\d+(\.\d+)? ?(s|ms|min|seconds|bytes)\b")
+_QUANTITY = re.compile(r"\b\d+(\.\d+)? ?(s|ms|min|seconds|bytes|files|attempts|tries)\b")
+
+
+def without_quantities(text: str) -> str:
+    """Return what is the same in two tries that fail for the same reason, however long or far each has come."""
+    return _QUANTITY.sub("#", text)
 
 
 @dataclass
@@ -97,8 +102,8 @@ def _identity(record: logging.LogRecord, thing: str) -> tuple[tuple[object, ...]
         words = [str(value) for value in given if not isinstance(value, int | float)]
     except Exception:  # noqa: BLE001 - such a record is still worth a line
         text, words = str(record.msg), []
-    template = _QUANTITY.sub("#", str(record.msg)[:REPEATED_SHOWN])
-    said = tuple(_QUANTITY.sub("#", word[:REPEATED_SHOWN]) for word in words)
+    template = without_quantities(str(record.msg)[:REPEATED_SHOWN])
+    said = tuple(without_quantities(word[:REPEATED_SHOWN]) for word in words)
     error = repr(record.exc_info[1])[:REPEATED_SHOWN] if record.exc_info else ""
     return (record.levelno, record.name, thing, template, said, error), text[:REPEATED_SHOWN]
 

@@ -1,5 +1,9 @@
 """Reported properties: only differences, at most one update in five seconds, within the twin's limits.
 
+Each update costs as much as a message to the cloud. So what only counts up or down makes none: a message is reported
+without the seconds to the next try, and stays as it was while nothing but its quantities changes (`steady`); and what
+changes all the time, such as a link that flaps, gets an update a minute in the long run (`Allowance`).
+
 The limits are IoT Hub's for device and module twins: keys of up to 1 KB without control characters, dots, dollar signs
 and spaces; strings of up to 4 KB; whole numbers that a double holds; a depth of 10; 32 KB in all.
 """
@@ -10,11 +14,13 @@ import asyncio
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._logging import printable
+from iot.sftp.module._repeats import without_quantities
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
 Properties = dict[str, Any]
 
 INTERVAL = 5.0  # seconds between two updates
+AT_ONCE, IN_THE_LONG_RUN = 100, 60.0  # updates that may follow each other so, and seconds between all further ones
 GATHERING = 0.5  # seconds after a change: a configuration and what came of it are sent together
 STRING_MAXIMUM = 4096  # bytes of a string
 SHORTER = (1_000, 300, 100)  # bytes of the strings that are longer, when the whole is too large
@@ -30,9 +37,45 @@ NUMBER_MAXIMUM = 2**52 - 1
 DEPTH_MAXIMUM = 10  # objects within objects, a section being the first
 TOTAL_MAXIMUM = 31 * 1024  # bytes as JSON, a little under the limit, which counts less than all of these
 
+MESSAGES = ("message", "ad")  # the keys of texts for people
+# "…, the same credentials are tried again in 37 s at the earliest": the whole sentence says nothing a minute later
+_COUNTDOWN = re.compile(r"\bin \d+(\.\d+)? ?(s|min|h|seconds|minutes|hours)\b")
+_SENTENCE = re.compile(r"(?<=[.;])\s+")
 _NOT_IN_KEYS = re.compile(r"[.$#\s]")
 
 _log = logging.getLogger(__name__)
+
+
+class Allowance:
+    """So many at once, and in the long run one per period: a token bucket; thread-safe."""
+
+    def __init__(self, at_once: int, period: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with a full bucket.
+
+        Parameters:
+            at_once: how many may follow each other.
+            period: seconds after which there is another one.
+            clock: tells the seconds.
+        """
+        self._at_once = at_once
+        self._period = period
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._left = float(at_once)
+        self._counted = clock()
+
+    def wait(self) -> float:
+        """Return the seconds until there is one."""
+        with self._lock:
+            now = self._clock()
+            self._left = min(self._at_once, self._left + (now - self._counted) / self._period)
+            self._counted = now
+            return max(0.0, (1 - self._left) * self._period)
+
+    def take(self) -> None:
+        """Take one, whether there is one or not."""
+        with self._lock:
+            self._left -= 1
 
 
 class Reporter:
@@ -65,13 +108,15 @@ class Reporter:
         self._wanted: Properties = {}
         self._known: Properties | None = None
         self._changed = asyncio.Event()
+        self._allowance = Allowance(AT_ONCE, IN_THE_LONG_RUN)
 
     def set(self, section: str, value: Mapping[str, Any] | None) -> None:
         """Have a section reported like this; `None` removes it."""
         if value is None:
             self._wanted.pop(_fitting_key(section), None)
         else:
-            self._wanted[_fitting_key(section)] = _fitting(value, DEPTH_MAXIMUM - 1)
+            key = _fitting_key(section)
+            self._wanted[key] = steady(self._wanted.get(key), _fitting(value, DEPTH_MAXIMUM - 1))
         self._changed.set()
 
     @property
@@ -105,8 +150,10 @@ class Reporter:
             patch = difference(self._known, self.document)
             if patch:
                 started = time.monotonic()
+                self._allowance.take()
                 await self._update(self._known, patch)
-                await asyncio.sleep(max(0.0, started + self._interval - time.monotonic()))
+                pause = max(started + self._interval - time.monotonic(), self._allowance.wait())
+                await asyncio.sleep(max(0.0, pause))
 
     async def _update(self, known: Properties, patch: Properties) -> None:
         try:
@@ -119,6 +166,26 @@ class Reporter:
             if self._known is known:
                 self._known = merged(known, patch)
                 _log.debug("reported: %s", patch)
+
+
+def steady(old: Any, new: Any) -> Any:
+    """Return what is to be reported in place of `old`: `new`, without what differs from one try to the next."""
+    if not isinstance(new, dict):
+        return new
+    before = old if isinstance(old, dict) else {}
+    return {
+        key: _steady_message(before.get(key), value) if key in MESSAGES else steady(before.get(key), value)
+        for key, value in new.items()
+    }
+
+
+def _steady_message(old: Any, new: Any) -> Any:
+    if not isinstance(new, str):
+        return new
+    lasting = [sentence for sentence in _SENTENCE.split(new) if not _COUNTDOWN.search(sentence)]
+    text = " ".join(lasting).rstrip(".;") if lasting and len(lasting) < len(_SENTENCE.split(new)) else new
+    text = _COUNTDOWN.sub("later", text)
+    return old if isinstance(old, str) and without_quantities(old) == without_quantities(text) else text
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Properties:

@@ -9,12 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._validation import AnyText, Document, Text
+from iot.sftp.module._validation import Document
 
 TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
 TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
 TIME_LIMIT_DEFAULT, TIME_LIMIT_MAXIMUM = 86_400.0, 30 * 86_400  # seconds, of a task
 ID_MAXIMUM = 128  # characters
+PATH_MAXIMUM = 4096  # bytes: PATH_MAX of Linux. What is longer is no path, and tasks are written down
 AGE_MAXIMUM = 366 * 86_400  # seconds
 ABOUT_THE_CALL = {"timeout", "request_id", "background", "time_limit"}  # and not about what is to be done
 
@@ -47,13 +48,29 @@ def _id(value: object) -> str:
     return value
 
 
+def _pattern(value: object) -> str:
+    # pydantic's own str refuses lone surrogates, which is how a file name that is not UTF-8 comes back from a listing
+    if not isinstance(value, str):
+        raise PydanticCustomError("text", "must be a string")
+    if len(value.encode("utf-8", "surrogatepass")) > PATH_MAXIMUM:
+        raise PydanticCustomError("text", f"must have {PATH_MAXIMUM} bytes at most")
+    return value
+
+
+def _path(value: object) -> str:
+    path = _pattern(value)
+    if not path:
+        raise PydanticCustomError("text", "must not be empty")
+    return path
+
+
 def _then(value: object) -> str | dict[str, str]:
     if value in ("keep", "delete"):
         return str(value)
     if isinstance(value, dict) and value.keys() == {"move"}:
         folder = value["move"]
         if isinstance(folder, str) and folder:
-            return {"move": folder}
+            return {"move": _path(folder)}
     raise PydanticCustomError("then", 'must be "keep", "delete" or {"move": "folder"}')
 
 
@@ -63,6 +80,8 @@ def _always(value: object) -> bool:
     return True
 
 
+Path = Annotated[str, PlainValidator(_path)]
+Pattern = Annotated[str, PlainValidator(_pattern)]
 Id = Annotated[str, PlainValidator(_id)]
 Then = Annotated[str | dict[str, str], PlainValidator(_then)]
 
@@ -91,7 +110,7 @@ class ChangeRequest(Request):
 class PathRequest(Request):
     """A method on one remote path."""
 
-    path: Text
+    path: Path
 
 
 class DeleteRequest(PathRequest, ChangeRequest):
@@ -101,8 +120,8 @@ class DeleteRequest(PathRequest, ChangeRequest):
 class CopyRequest(ChangeRequest):
     """A method from one path to another."""
 
-    source: Text
-    dest: Text
+    source: Path
+    dest: Path
 
 
 class TransferRequest(CopyRequest):
@@ -115,7 +134,7 @@ class TransferRequest(CopyRequest):
 class FolderRequest(CopyRequest):
     """A transfer of many files, always as a task."""
 
-    file_pattern: AnyText | None = None
+    file_pattern: Pattern | None = None
     recursive: bool = False
     if_exists: Literal["replace", "skip", "skip_same"] = "replace"
     then: Then = "keep"
@@ -127,15 +146,15 @@ class FolderRequest(CopyRequest):
 class ListRequest(PathRequest):
     """A listing, or a page of it: the first `limit` paths that sort after `after`."""
 
-    file_pattern: AnyText | None = None
+    file_pattern: Pattern | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
-    after: AnyText | None = None
+    after: Pattern | None = None
 
 
 class TaskRequest(Request):
     """A method on one task."""
 
-    task_id: AnyText
+    task_id: Pattern
 
 
 class CancelRequest(TaskRequest, ChangeRequest):
@@ -146,7 +165,7 @@ class ListTasksRequest(Request):
     """A listing of tasks, or a page of it: the first `limit` after the task `after`, the newest first."""
 
     limit: Annotated[int, Field(ge=1)] | None = None
-    after: AnyText | None = None
+    after: Pattern | None = None
 
 
 class TestRequest(ChangeRequest):

@@ -1,9 +1,9 @@
-"""Standing orders: what appears in a folder is transferred, without a call from the cloud.
+"""Rules: what appears in a folder is transferred, without a call from the cloud.
 
 Each rule has a thread that waits until there is something to do: an event of the file system, the end of a period, the
 age that a young file comes to. Then it waits for its turn among the tasks, and transfers the folder in one call of the
-client, which goes file by file. What has been transferred is deleted, moved, or remembered; so a run can be interrupted
-anywhere, and the next one goes on.
+client, which goes file by file. What has arrived is written down in a delivery ledger, before its source is deleted or
+moved; so a run can be interrupted anywhere, and the next one goes on.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, Interruption, NotFound, SFTPError
 from iot.sftp.module._logging import about, printable, shortened, subject, told
-from iot.sftp.module._slots import Kind
+from iot.sftp.module._repeats import without_quantities
+from iot.sftp.module._reported import Allowance
+from iot.sftp.module._slots import Kind, TimeSlice
 from iot.sftp.module._tallies import Tally
 from iot.sftp.module._tasks import NO_WAY
-from iot.sftp.module._transfers import folder_in_words
+from iot.sftp.module._transfers import FolderMove, failures_in_words, folder_in_words
 from iot.sftp.module._watching import Watch
 
 if TYPE_CHECKING:
@@ -30,14 +32,16 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderProgress, LocalFiles
     from iot.sftp.module._current_session import CurrentSession
+    from iot.sftp.module._delivery_ledger import DeliveryLedgers
     from iot.sftp.module._rule import Rule
-    from iot.sftp.module._sent import Memory, Sent
     from iot.sftp.module._slots import Slots, Turn
     from iot.sftp.module._transfers import Transfers
 
 GATHERING = 0.2  # seconds between an event and what follows: files seldom come alone
 PAUSE_FIRST, PAUSE_LONGEST = 2.0, 900.0  # seconds after a run that failed
-NOTHING_NEW = 600.0  # seconds between two reports that only say that a rule has run again
+NOTHING_NEW = 21_600.0  # seconds between two reports that only say that a rule has run again
+# Reports that only count further, of all rules: so many may follow each other, and then one in so many seconds
+COUNTS_AT_ONCE, COUNTS_PERIOD = 20, 600.0
 MESSAGE_MAXIMUM = 300  # characters of a message that is reported
 RUNS = ("completed", "incomplete", "failed", "interrupted")  # how one ends
 
@@ -53,7 +57,8 @@ class RuleStatus:
         last_run: when it last looked for files.
         files: that were transferred.
         bytes: of these.
-        failed: files that the last run could not transfer.
+        failed: files that the last run could not transfer, or not delete or move at their source.
+        delivered: of these, files that have arrived, and are only to be deleted or moved.
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
     """
@@ -63,6 +68,7 @@ class RuleStatus:
     files: int = 0
     bytes: int = 0
     failed: int = 0
+    delivered: int = 0
     code: str | None = None
     message: str | None = None
 
@@ -75,6 +81,7 @@ class RuleStatus:
             "files": self.files,
             "bytes": self.bytes,
             "failed": self.failed,
+            "delivered": self.delivered,
             "code": self.code,
             "message": self.message,
         }
@@ -87,7 +94,7 @@ class Means:
     sessions: CurrentSession
     transfers: Transfers
     slots: Slots
-    sent: Sent
+    ledgers: DeliveryLedgers
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
     runs: Tally = field(default_factory=lambda: Tally(*((outcome,) for outcome in RUNS)))
@@ -106,6 +113,7 @@ class Rules:
         self._means = means
         self._on_change = on_change
         self._runners: dict[str, _Runner] = {}
+        self._counts = Allowance(COUNTS_AT_ONCE, COUNTS_PERIOD)
 
     def apply(self, rules: Mapping[str, Rule]) -> None:
         """Have these rules in force from now on; does not block. A rule that has not changed goes on as it is."""
@@ -116,7 +124,7 @@ class Rules:
                 ending[name] = self._runners.pop(name)
         for name, rule in rules.items():
             if name not in self._runners:
-                self._runners[name] = _Runner(rule, self._means, self._on_change)
+                self._runners[name] = _Runner(rule, self._means, self._on_change, self._counts)
                 self._runners[name].start(after=ending.get(name))
 
     @property
@@ -143,6 +151,11 @@ class Rules:
         states = Counter(runner.status.code is None for runner in list(self._runners.values()))
         return {"active": states[True], "failing": states[False]}
 
+    @property
+    def not_removed(self) -> int:
+        """How many files have arrived and cannot be deleted or moved at their source; from any thread."""
+        return sum(runner.status.delivered for runner in list(self._runners.values()))
+
     def wake(self) -> None:
         """There may be a way to the server again: rules that found none try at once."""
         for runner in self._runners.values():
@@ -155,17 +168,18 @@ class Rules:
             runner.stop()
         for runner in self._runners.values():
             runner.join(max(0.0, end - time.monotonic()))
-        self._means.sent.close()
+        self._means.ledgers.close()
 
 
 class _Runner:
     """One rule at work."""
 
-    def __init__(self, rule: Rule, means: Means, on_change: Callable[[], None]) -> None:
+    def __init__(self, rule: Rule, means: Means, on_change: Callable[[], None], counts: Allowance) -> None:
         self.rule = rule
         self.status = RuleStatus(_now())
         self._means = means
         self._on_change = on_change
+        self._counts = counts
         self._changed = threading.Condition()
         self._due = 0.0  # when to look for files, in time.monotonic()
         self._not_before = 0.0  # while it pauses after a failure
@@ -175,7 +189,10 @@ class _Runner:
         self._stopped = False
         self._interruption = Interruption()
         self._turn_came = threading.Event()
-        self._reported = 0.0
+        self._reported = RuleStatus("")  # what was reported last
+        self._reported_at = 0.0
+        self._report_due = float("inf")  # when counts are to be reported that had to wait
+        self._slice = TimeSlice(means.slots.time_slice)
         self._watch = Watch(means.local_files, rule.source, self._notice, recursive=rule.recursive)
         self._thread = threading.Thread(target=self._run, name=f"rule-{rule.name}", daemon=True)
         self._before: _Runner | None = None
@@ -226,11 +243,14 @@ class _Runner:
         """Wait until it is time to look for files; `False` if there is no such time any more."""
         with self._changed:
             while not self._stopped:
-                pause = max(self._due, self._not_before) - time.monotonic()
+                now = time.monotonic()
+                pause = max(self._due, self._not_before) - now
                 if pause <= 0:
                     self._due = float("inf")
                     return True
-                self._changed.wait(min(pause, threading.TIMEOUT_MAX))
+                if self._report_due <= now:
+                    self._report()
+                self._changed.wait(min(pause, self._report_due - now, threading.TIMEOUT_MAX))
             return False
 
     def _once(self) -> None:
@@ -245,6 +265,7 @@ class _Runner:
         try:
             if self._is_to_end() and turn.withdraw():
                 return
+            turn.slice = self._slice.seconds
             self._try(started, interruption)
         finally:
             turn.leave()
@@ -257,81 +278,77 @@ class _Runner:
 
     def _try(self, started: float, interruption: Interruption) -> None:
         moved: list[FolderProgress] = [FolderTransfer()]  # as far as it came
+
+        def note(progress: FolderProgress) -> None:
+            moved[0] = progress
+            self._slice.note(progress.bytes, files=progress.files)
+
         try:
-            done = self._transfer(moved, interruption)
+            order = FolderMove(
+                self.rule.direction,
+                self.rule,
+                is_careful=self._is_careful,
+                progress=note,
+                cancelled=interruption,
+                ledgers=self._means.ledgers,
+                local_files=self._means.local_files,
+            )
+            transfer, is_in_doubt = self._means.transfers.move_folder(order)
         except Cancelled:
             # It made way for a call that somebody waits for, or is to end
             self._means.runs.add("interrupted")
             self._is_careful = True
-            self._settle(moved[0], code=self.status.code, message=self.status.message, due=0.0)
+            self._slice.interrupt()
+            before = self.status
+            done = replace(moved[0], failed=before.failed, not_removed=before.delivered)  # of the last whole run
+            self._settle(done, code=before.code, message=before.message, due=0.0)
         except SFTPError as error:
             self._fail(moved[0], error.code, told(error))
         except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
             _log.exception("a defect")
             self._fail(moved[0], Internal.code, "a defect of the module, which its log describes")
         else:
-            self._succeed(done, started)
-
-    def _transfer(self, moved: list[FolderProgress], interruption: Interruption) -> FolderTransfer:
-        rule = self.rule
-
-        def note(progress: FolderProgress) -> None:
-            moved[0] = progress
-            move.note(progress)
-
-        with self._means.transfers.moves.one(rule.direction) as move, self._means.sessions.use() as session:
-            settings = session.settings
-            place = [settings.host, settings.port, settings.user, settings.root]
-            memory: Memory | None = None
-            if rule.then == "keep":
-                memory = self._means.sent.of(*place, rule.direction, rule.source, rule.dest)
-            transfer = session.upload_files if rule.direction == "upload" else session.download_files
-            done = transfer(
-                rule.source,
-                rule.dest,
-                file_pattern=rule.file_pattern,
-                recursive=rule.recursive,
-                if_exists="skip_same" if self._is_careful and rule.if_exists == "replace" else rule.if_exists,
-                then="move" if isinstance(rule.then, dict) else rule.then,
-                move_to=rule.then["move"] if isinstance(rule.then, dict) else None,
-                min_age=rule.min_age,
-                progress=note,
-                cancelled=interruption,
-                ledger=memory,
-                verify=self._means.transfers.verify,
-            )
-            move.note(done)
-        if memory is not None and not done.failed:
-            memory.forget_vanished()
-        return done
+            self._slice = TimeSlice(self._means.slots.time_slice)
+            self._succeed(transfer, started, is_in_doubt=is_in_doubt)
 
     # --- what follows
 
-    def _succeed(self, done: FolderTransfer, started: float) -> None:
+    def _succeed(self, done: FolderTransfer, started: float, *, is_in_doubt: bool) -> None:
         """See to the next run after one that came to its end, though single files may have failed."""
-        first = done.failures[0] if done.failures else None
         if done.files:
             _log.info("%s", folder_in_words(done, self._means.transfers.verify))
-        if first is not None:
-            words = f"{done.failed} files failed, the first one '{first.path}': {first.message}"
-            self._is_careful = True
-            if not done.files:
-                self._fail(done, first.code, words)
-                return
-            _log.warning("%s", words)
-            self._means.runs.add("incomplete")
-            self._means.on_failure(_name(self.rule), first.code, words)
-            self._settle(done, code=first.code, message=words, due=started + self.rule.every)
+        if done.failures:
+            self._see_to_failures(done, started)
             return
         if self.status.code is not None:
             _log.info("all is well again", extra=about(_name(self.rule)))
         self._means.runs.add("completed")
-        self._is_careful = False
-        now = time.monotonic()
-        # A young file has come to its age by then, or has told by a further event that it was changed again
-        due = now + self.rule.min_age + GATHERING if done.young else started + self.rule.every
-        self._settle(done, code=None, message=None, due=min(due, started + self.rule.every))
+        self._is_careful = is_in_doubt
         self._failures = 0
+        self._settle(done, code=None, message=None, due=0.0 if is_in_doubt else self._next_run(done, started))
+
+    def _next_run(self, done: FolderTransfer, started: float) -> float:
+        """Return when to look again: a young file has come to its age by then, or has told that it was changed."""
+        due = started + self.rule.every
+        return min(due, time.monotonic() + self.rule.min_age + GATHERING) if done.young else due
+
+    def _see_to_failures(self, done: FolderTransfer, started: float) -> None:
+        """See to the next run after one in which single files failed."""
+        words, code = failures_in_words(done, self.rule.then), done.failures[0].code
+        undelivered = done.failed > done.not_removed
+        self._is_careful = undelivered
+        if undelivered and not done.files:
+            self._fail(done, code, words)
+            return
+        self._means.runs.add("incomplete")
+        self._failures = 0
+        # What is delivered and cannot be deleted holds up nothing, and is told once, not at each run
+        if undelivered or (code, done.not_removed) != (self.status.code, self.status.delivered):
+            _log.warning("%s", words)
+            self._means.on_failure(_name(self.rule), code, words)
+        with self._changed:
+            self._has_no_way, self._not_before = False, 0.0
+        self._settle(done, code=code, message=words, due=self._next_run(done, started))
 
     def _fail(self, moved: FolderProgress, code: str, message: str) -> None:
         """Pause after a run that failed, longer each time; other rules are not held up."""
@@ -358,6 +375,7 @@ class _Runner:
             before.files + moved.files,
             before.bytes + moved.bytes,
             moved.failed,
+            moved.not_removed,
             code,
             None if message is None else printable(shortened(message, MESSAGE_MAXIMUM)),
         )
@@ -365,11 +383,28 @@ class _Runner:
             self._due = min(self._due, due)
             if code is None:
                 self._has_no_way, self._not_before = False, 0.0
-        now = time.monotonic()
-        same = replace(self.status, last_run=before.last_run) == before and before.last_run is not None
-        if not same or now - self._reported >= NOTHING_NEW:
-            self._reported = now
-            self._on_change()
+        self._report()
+
+    def _report(self) -> None:
+        """Report what is new: how the rule does at once, what it has counted as often as that may be."""
+        now, new, old = time.monotonic(), self.status, self._reported
+        self._report_due = float("inf")
+        if _kind_of(new) == _kind_of(old):
+            if replace(new, last_run=None) == replace(old, last_run=None):
+                if now - self._reported_at < NOTHING_NEW:
+                    return
+            elif (wait := self._counts.wait()) > 0:
+                self._report_due = now + wait
+                return
+            else:
+                self._counts.take()
+        self._reported, self._reported_at = new, now
+        self._on_change()
+
+
+def _kind_of(status: RuleStatus) -> tuple[object, ...]:
+    """Return what makes a difference that is reported at once."""
+    return status.since, status.code, status.delivered > 0, without_quantities(status.message or "")
 
 
 def _name(rule: Rule) -> str:

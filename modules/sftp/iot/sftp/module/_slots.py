@@ -1,8 +1,13 @@
-"""Who may run now: so many at a time, and calls that somebody waits for share the places fairly with tasks.
+"""Slots: so many transfers at a time, and calls that somebody waits for share the slots fairly with tasks.
 
-Within each of the two, whoever came first is first. Where both wait, a free place goes to the one that has fewer, and
-if both have as many, to the one whose turn it was not last. A call that finds every place taken by tasks asks the
-youngest of them to make way: a task goes on later from where it was, a call's caller does not wait for hours.
+Within each of the two, whoever came first is first. Where both wait, a free slot goes to the one that has fewer, and if
+both have as many, to the one whose turn it was not last. A call that finds every slot taken by tasks interrupts the
+youngest of them once its time slice is over: a task goes on later from where it was, a call's caller does not wait for
+hours.
+
+There is no starvation either way. A call gets the slot after one slice. A task gets it back after one call, and its
+slice doubles each time that it kept nothing of what it did in the last one (see `TimeSlice`): on however slow a link,
+with however large a folder to list, a slice is long enough in the end.
 """
 
 from __future__ import annotations
@@ -19,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 QUEUE_MAXIMUM = 1_000  # calls that wait for their turn
-SLICE = 2.0  # seconds that a task may run before it has to make way: enough to get further than it was
+SLICE = 2.0  # seconds that a task may run before it has to make way: enough to get further on most links
+SLICE_LONGEST = 86_400.0  # seconds
 
 
 class Kind(Enum):
@@ -27,6 +33,40 @@ class Kind(Enum):
 
     CALL = "call"
     TASK = "task"
+
+
+class TimeSlice:
+    """How long a task runs before it is interrupted: twice as long each time that it kept nothing of its last slice.
+
+    Whether anything was kept shows when the next try begins: a transfer that is resumed begins with more bytes than it
+    did before, one that is begun anew does not. So nothing needs to be known about what a server can resume.
+    """
+
+    def __init__(self, shortest: float) -> None:
+        """Begin with the shortest slice."""
+        self.seconds = shortest
+        self._shortest = shortest
+        self._highest = 0  # bytes with which a try has begun
+        self._first: int | None = None  # bytes that were there when this try began
+        self._is_further = False
+
+    def note(self, count: int, *, files: int = 0) -> None:
+        """Take how far the try is.
+
+        Parameters:
+            count: bytes that are there.
+            files: of a folder: those that are done for good.
+        """
+        if self._first is None and count:
+            self._first = count
+        self._is_further = self._is_further or files > 0
+
+    def interrupt(self) -> None:
+        """End the try, which was interrupted, and measure the next slice."""
+        first = self._first or 0
+        further = self._is_further or first > self._highest > 0
+        self._highest, self._first, self._is_further = max(first, self._highest), None, False
+        self.seconds = self._shortest if further else min(SLICE_LONGEST, 2 * self.seconds)
 
 
 class Turn:
@@ -41,6 +81,7 @@ class Turn:
         self.make_way = make_way
         self.asked = time.monotonic()
         self.since = 0.0  # when it was taken, in time.monotonic()
+        self.slice = slots.time_slice  # seconds that it may be kept while others wait; to be set by its task
         self._slots = slots
 
     @property
@@ -70,13 +111,14 @@ class Slots:
         """
         self._width = width
         self._length = length
-        self._slice = time_slice
+        self.time_slice = time_slice
         self._lock = threading.Lock()
         self._waiting: dict[Kind, deque[Turn]] = {kind: deque() for kind in Kind}
         self._taken: dict[Kind, list[Turn]] = {kind: [] for kind in Kind}
         self._last = Kind.TASK
         self._asked: set[Turn] = set()  # tasks that are making way
         self._look_again: threading.Timer | None = None
+        self._look_due = 0.0  # in time.monotonic()
 
     def widen(self, width: int) -> None:
         """Have another number of places from now on; who has one keeps it."""
@@ -164,20 +206,28 @@ class Slots:
         willing = [turn for turn in self._taken[Kind.TASK] if turn.make_way is not None]
         if not willing:
             return None
-        youngest = max(willing, key=lambda turn: turn.since)
-        remaining = youngest.since + self._slice - time.monotonic()
-        if remaining > 0:
-            self._look_later(remaining)
+        now = time.monotonic()
+        ready = [turn for turn in willing if turn.since + turn.slice <= now]
+        if not ready:
+            self._look_later(min(turn.since + turn.slice for turn in willing) - now)
             return None
+        youngest = max(ready, key=lambda turn: turn.since)
         self._asked.add(youngest)
         return youngest
 
     def _look_later(self, seconds: float) -> None:
+        """Look again whether somebody has to make way, in a while, or sooner if that was asked for before."""
+        due = time.monotonic() + seconds
+        if self._look_again is not None:
+            if self._look_due <= due:
+                return
+            self._look_again.cancel()
+
         def look() -> None:
             self._look_again = None
             self._let_in()
 
-        if self._look_again is None:
-            self._look_again = threading.Timer(seconds, look)
-            self._look_again.daemon = True
-            self._look_again.start()
+        self._look_due = due
+        self._look_again = threading.Timer(seconds, look)
+        self._look_again.daemon = True
+        self._look_again.start()

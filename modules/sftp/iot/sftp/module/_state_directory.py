@@ -1,10 +1,15 @@
-"""The state directory from the outside: whether it can be written, and why not."""
+"""The state directory from the outside: whether it can be written, and why not; and whose it is."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
 import os
+import platform
 import tempfile
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import NoSpace, PermissionDenied, SFTPError, from_os_error
@@ -13,7 +18,93 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRIAL_SIZE = 4096  # bytes, a block of usual file systems
+TEMPORARY_PREFIX = ".iot-sftp-"  # of files that are gone at once, unless the power was cut
+LOCK = "lock"  # the file whose lock says that the directory is in use
+OWNER_MAXIMUM = 200  # bytes that are read of who uses it
 INTEGER_MAXIMUM = 2**63 - 1  # what SQLite takes; a server may claim more bytes than that
+
+_log = logging.getLogger(__name__)
+
+
+class StateLock:
+    """Keeps a second module out of a state directory: a lock on a file in it, held until the process ends; thread-safe.
+
+    Two modules on one directory would each do the other's tasks, and delete what the other has just sent. The kernel
+    gives the lock back when its process ends, whatever ends it, so that a dead process never keeps anybody out.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Take the directory; nothing is locked yet."""
+        self._directory = directory
+        self._path = directory / LOCK
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+
+    def check(self) -> None:
+        """Lock the directory, unless it is locked already.
+
+        Raises:
+            PermissionDenied: another process uses it. What else may be wrong with it is found by whoever uses it next.
+        """
+        with self._lock:
+            try:
+                if self._descriptor is not None and inode(self._path) == _identity(self._descriptor):
+                    return
+                self._take()
+            except BlockingIOError:
+                message = (
+                    f"the module's state directory {self._directory} is in use by another module ({self._owner()}): "
+                    "give each module a directory of its own"
+                )
+                raise PermissionDenied(message) from None
+            except OSError as error:
+                _log.debug("the state directory cannot be locked: %s", error)
+
+    def release(self) -> None:
+        """Let others have the directory; `check` takes it again."""
+        with self._lock:
+            self._close()
+
+    def _take(self) -> None:
+        self._close()
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            owner = f"process {os.getpid()} on {platform.node()}"
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, owner.encode()[:OWNER_MAXIMUM], 0)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
+        except OSError as error:  # a file system without locks, or a full one
+            _log.debug("%s: %s", self._path, error)
+        self._descriptor = descriptor
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Remove temporary files that a power cut has left: nobody else uses the directory now."""
+        with suppress(OSError), os.scandir(self._directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
+                    with suppress(OSError):
+                        os.unlink(entry.path)
+
+    def _owner(self) -> str:
+        try:
+            with open(self._path, "rb") as file:
+                return file.read(OWNER_MAXIMUM).decode("utf-8", "replace") or "unknown"
+        except OSError:
+            return "unknown"
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def try_to_write(directory: Path) -> None:
@@ -22,7 +113,7 @@ def try_to_write(directory: Path) -> None:
     Raises:
         OSError: it cannot be written, or not be listed.
     """
-    with tempfile.TemporaryFile(dir=directory, prefix=".iot-sftp-", buffering=0) as file:
+    with tempfile.TemporaryFile(dir=directory, prefix=TEMPORARY_PREFIX, buffering=0) as file:
         if os.pwrite(file.fileno(), bytes(TRIAL_SIZE), 0) < TRIAL_SIZE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))  # to list it, another permission is needed

@@ -125,7 +125,8 @@ class Move:
 
     def note(self, progress: FolderProgress) -> None:
         """Take note of how far a folder is."""
-        self.files, self.failed = progress.files, progress.failed
+        self.files = progress.files
+        self.failed = progress.failed - progress.not_removed  # what has arrived has not failed to
 
 
 class Moves:

@@ -26,13 +26,14 @@ import uuid
 from bisect import insort
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Busy, DeadlineExceeded, Internal, Interruption, SFTPError, TransferIncomplete
 from iot.sftp.module._journal import Record
 from iot.sftp.module._logging import about, printable, quoted, shortened, subject, told
-from iot.sftp.module._slots import Kind
+from iot.sftp.module._slots import SLICE, Kind, TimeSlice
 from iot.sftp.module._task_status import Rate, document, short_id, unknown
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ THREADS_MAXIMUM = 16  # transfers.concurrency goes so far
 TIME_LIMIT = 86_400.0  # seconds
 PAUSE_FIRST, PAUSE_LONGEST = 1.0, 60.0  # seconds between two tries
 JOURNAL_PAUSE = 10.0  # seconds between two tries to write what could not be written
-CLOCK_IS_SET = 1_767_225_600.0  # 2026-01-01: an earlier time comes from a device that does not know it yet
+USE_EVERY = 60.0  # seconds after which it is written down how long unfinished tasks have had
 INCOMPLETE_TRIES = 5  # of a file that changes while it is moved
 MESSAGE_MAXIMUM = 2_000  # characters
 
@@ -98,6 +99,7 @@ class Job:
         tries: how often it was tried before.
         report: to be told how far it has come.
         cancelled: set when it has to end soon, for good or to go on later.
+        task_id: whose try it is.
     """
 
     method: str
@@ -105,6 +107,7 @@ class Job:
     tries: int
     report: Callable[[Progress], None]
     cancelled: threading.Event
+    task_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,9 @@ class Pauses:
 class _Task:
     """A task that has not ended."""
 
-    def __init__(self, record: Record, number: int, remaining: float) -> None:
+    def __init__(self, record: Record, number: int, remaining: float, time_slice: float = SLICE) -> None:
         self.record = record
+        self.slice = TimeSlice(time_slice)
         self.number = number  # in the order of acceptance
         self.ends = time.monotonic() + remaining
         self.tries = 0 if record.started is None else 1
@@ -158,6 +162,7 @@ class Tasks:
         *,
         on_end: Callable[[], None] = lambda: None,
         on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None,
+        forget: Callable[[str], None] = lambda _task_id: None,
         pauses: Pauses = Pauses(),
         maximum: int = TASKS_MAXIMUM,
     ) -> None:
@@ -169,6 +174,7 @@ class Tasks:
             work: does one try, blocking; returns its outcome or raises an `SFTPError`.
             on_end: told that a task has ended and its end may be told, from any thread; must not block.
             on_failure: told of each try that failed: what, the code and the message; must not block.
+            forget: told the id of a task whose end is in the journal: nothing is to be kept for its next try any more.
             pauses: between tries.
             maximum: how many tasks may be there that have not ended.
         """
@@ -177,6 +183,7 @@ class Tasks:
         self._work = work
         self._on_end = on_end
         self._on_failure = on_failure
+        self._forget = forget
         self._pauses = pauses
         self._maximum = maximum
         self._changed = threading.Condition()
@@ -194,6 +201,7 @@ class Tasks:
         self._way_failures = 0
         self._way_again = 0.0  # when there may be a way to the server again
         self._journal_again = 0.0
+        self._use_again = 0.0
         self._loaded = False
         self._generation = 0
         self._stopping = False
@@ -219,7 +227,7 @@ class Tasks:
         Parameters:
             method: what is to be done.
             request: its parameters, as JSON has them; never anything secret.
-            time_limit: seconds after which it is given up.
+            time_limit: seconds of the module's running after which it is given up.
             announce: whether its end is told on the output `tasks`.
             details: further fields of its status.
 
@@ -362,7 +370,7 @@ class Tasks:
     def _take(self, record: Record, remaining: float) -> None:
         with self._changed:
             self._accepted += 1
-            task = _Task(record, self._accepted, remaining)
+            task = _Task(record, self._accepted, remaining, self._slots.time_slice)
             self._live[record.task_id] = task
             self._make_ready(task)
             self._changed.notify_all()
@@ -405,7 +413,7 @@ class Tasks:
             task = next((task for task in self._ready if task.ends > now and not held_up), None)
             if task is not None:
                 self._ready.remove(task)
-                task.turn = turn
+                task.turn, turn.slice = turn, task.slice.seconds
                 self._running.append(task)
         if task is not None:
             try:
@@ -432,7 +440,8 @@ class Tasks:
             self._save(record)
         code: str | None
         try:
-            job = Job(record.method, record.request, task.tries, lambda done: self._note(task, done), task.cancelled)
+            report, name = (lambda done: self._note(task, done)), record.task_id
+            job = Job(record.method, record.request, task.tries, report, task.cancelled, name)
             outcome = self._work(job)
             self._note(task, outcome.progress)
             code, message = outcome.code, outcome.message
@@ -451,6 +460,7 @@ class Tasks:
             record.code = record.message = None  # of the try before
             record.details.update(progress.details)
             task.rate.note(progress.bytes)
+            task.slice.note(progress.bytes, files=progress.details.get("files", 0))
 
     def _settle(self, task: _Task, code: str | None, message: str | None) -> None:
         if code == TransferIncomplete.code:
@@ -481,6 +491,7 @@ class Tasks:
     def _wait_for_next_turn(self, task: _Task) -> None:
         """Let a task wait that was interrupted and is to go on."""
         self._running.remove(task)
+        task.slice.interrupt()
         task.turn, task.stopped_for, task.cancelled = None, "", Interruption()
         if not self._stopping:
             insort(self._ready, task, key=lambda waiting: waiting.number)
@@ -546,6 +557,8 @@ class Tasks:
         if record.finished is not None:
             with self._changed:
                 self._unsaved.pop(record.task_id, None)
+            with suppress(SFTPError):  # then it goes when nobody has used it for long
+                self._forget(record.task_id)
             self._on_end()
 
     # --- time
@@ -603,6 +616,10 @@ class Tasks:
             return
         if not self._loaded:
             self._load()
+        if self._live and time.monotonic() >= self._use_again:
+            self._use_again = time.monotonic() + USE_EVERY
+            with suppress(SFTPError):  # told by the journal
+                self._journal.count_use()
         with self._changed:
             unsaved = list(self._unsaved.values())
             renewed = self._journal.generation != self._generation
@@ -615,6 +632,7 @@ class Tasks:
     def _load(self) -> None:
         try:
             self._journal.prune()
+            use = self._journal.count_use()
             records = self._journal.unfinished()
         except SFTPError:
             self._journal_again = time.monotonic() + JOURNAL_PAUSE
@@ -624,7 +642,7 @@ class Tasks:
             new = [record for record in records if record.task_id not in known]
             self._loaded, self._generation = True, self._journal.generation
         for record in new:
-            self._take(record, _remaining(record))
+            self._take(record, _remaining(record, use))
         if new:
             _log.info("%d tasks go on that were accepted before the module started", len(new))
 
@@ -654,7 +672,6 @@ def _what(task: _Task) -> str:
     return f"{_name(task)} {_paths(task.record)}".rstrip()
 
 
-def _remaining(record: Record) -> float:
-    """Return the seconds that a task of an earlier process still has; a clock that was wrong takes nothing away."""
-    elapsed = time.time() - record.accepted
-    return record.time_limit - elapsed if record.accepted >= CLOCK_IS_SET and elapsed > 0 else record.time_limit
+def _remaining(record: Record, use: float) -> float:
+    """Return the seconds that a task of an earlier process still has; no clock that was set takes any of them away."""
+    return record.time_limit if record.used is None else record.time_limit - max(0.0, use - record.used)

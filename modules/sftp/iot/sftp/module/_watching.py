@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 TELLING: list[type[FileSystemEvent]] = [
     DirCreatedEvent, DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent,
 ]  # fmt: skip
+
+OURS = b"/.iot-sftp-"
 
 _log = logging.getLogger(__name__)
 
@@ -90,17 +93,35 @@ class Watch(FileSystemEventHandler):
             observer.stop()
             observer.join()
 
-    def on_any_event(self, _event: FileSystemEvent) -> None:
-        """Take an event; called by `watchdog`."""
-        self._notice()
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Take an event; called by `watchdog`. What the client itself does with what it sends is none."""
+        if not any(OURS in os.fsencode(path) for path in (event.src_path, event.dest_path)):
+            self._notice()
 
     def _start(self, path: str) -> None:
         observer = Observer()
         observer.daemon = True
         observer.schedule(self, path, recursive=self._recursive, event_filter=TELLING)
-        observer.start()
+        try:
+            observer.start()
+        except OSError as error:
+            _close_leftovers(error)
+            raise
         self._observer = observer
 
     def _is_alive(self) -> bool:
         observer = self._observer
         return observer is not None and all(emitter.is_alive() for emitter in observer.emitters)
+
+
+def _close_leftovers(error: OSError) -> None:
+    """Close what `watchdog` 6.0.0 leaves open where it cannot watch all directories (fs.inotify.max_user_watches).
+
+    Its object for inotify(7) fails in its constructor, behind having opened it: nobody but the error's trace has it.
+    There are 128 for each user (fs.inotify.max_user_instances), and a rule tries again with each run.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        failed = frame.f_locals.get("self")
+        if type(failed).__name__ == "Inotify":
+            with suppress(OSError, AttributeError):
+                failed._close_resources()  # type: ignore[union-attr]  # noqa: SLF001 - there is no other way

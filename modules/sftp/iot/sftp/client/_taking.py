@@ -1,0 +1,306 @@
+"""Taking a local file out of its producer's reach, so that what is deleted or moved is what was sent.
+
+A producer may write a file anew, or put another one in its place, at any moment, also between a look at it and its
+removal. So the file is first renamed, under its own name, into a directory that is made for it beside it
+(`.iot-sftp-taken-` and 16 hexadecimal digits). There nobody opens it by its name any more. If it is what was sent by
+then, it is deleted or moved; if not, it is put back, without replacing what its producer has put there meanwhile.
+
+The directory is locked (flock) as long as its maker is at work. A process that is killed in between gives up the lock:
+whoever lists the folder next puts back what is in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import re
+import secrets
+import stat
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from iot.sftp.client._errors import TransferIncomplete
+from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
+from iot.sftp.client._versions import FileVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
+
+PREFIX = f"{TEMPORARY_PREFIX}taken-"
+NAME_PATTERN = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}")
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMLINK})  # for one more directory
+ABANDONED_AFTER = 600.0  # seconds; where a file system has no locks
+LONGEST_NAME = 255  # bytes, NAME_MAX of nearly all file systems
+TRIES = 100
+COPIED_AT_ONCE = 1024 * 1024  # bytes
+
+
+class VersionChanged(TransferIncomplete):
+    """A file is not the version any more that was sent."""
+
+    def __init__(self, path: str) -> None:
+        """Take the file's path."""
+        super().__init__(
+            "it was transferred, and changed meanwhile: what is there now was left alone, and is for the next time",
+            path=path,
+        )
+
+
+class Source(NamedTuple):
+    """A file that was sent: where it is, a descriptor of it, and which version it has to be.
+
+    Attributes:
+        directory: a descriptor of the directory that holds it.
+        name: its name there; that of a link stands for the link.
+        path: the caller's words for it.
+        file: a descriptor of the file itself, opened for reading.
+        version: what was sent.
+    """
+
+    directory: int
+    name: str
+    path: str
+    file: int
+    version: FileVersion
+
+    def check(self) -> None:
+        """Raise `VersionChanged` if it is another version by now."""
+        now = FileVersion.of_local(os.fstat(self.file))
+        if not now.is_same_as(self.version):
+            raise VersionChanged(self.path)
+
+    def check_bytes(self, size: int | None = None) -> None:
+        """Raise `VersionChanged` if it was written to, or has another size.
+
+        Its change time is left out, which is another one since it was renamed.
+        """
+        now = FileVersion.of_local(os.fstat(self.file))._replace(changed=None)
+        if not now.is_same_as(self.version) or size not in {None, now.size}:
+            raise VersionChanged(self.path)
+
+
+class Taken:
+    """A file that is out of its producer's reach, to be removed or moved; it is put back if neither is done."""
+
+    def __init__(self, source: Source, directory: int) -> None:
+        """Take the source, and a descriptor of the directory that holds it now."""
+        self._source = source
+        self._directory = directory
+        self.is_there = True
+
+    def remove(self) -> None:
+        """Remove it."""
+        os.unlink(self._source.name, dir_fd=self._directory)
+        self.is_there = False
+
+    def move(self, directory: int, name: str, proceed: Callable[[], object] = lambda: None) -> None:
+        """Move it into a directory, where it replaces what has its name there, at one blow.
+
+        Parameters:
+            directory: a descriptor.
+            name: its name there.
+            proceed: called now and then while it is copied to another file system; ends that by raising.
+        """
+        try:
+            os.replace(self._source.name, name, src_dir_fd=self._directory, dst_dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.EXDEV:  # two bind mounts of one file system count as two as well
+                raise
+            self._copy(directory, name, proceed)
+            self.remove()
+        else:
+            self.is_there = False
+            with suppress(FileNotFoundError):  # rename(2) leaves both names of one file alone
+                self.remove()
+
+    def _copy(self, directory: int, name: str, proceed: Callable[[], object]) -> None:
+        temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        copy = os.open(temporary, flags, 0o600, dir_fd=directory)
+        try:
+            with suppress(OSError):  # so that nobody takes it for a leftover
+                fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _copy_bytes(self._source.file, copy, proceed)
+            status = os.fstat(self._source.file)
+            _keep_attributes(copy, status)
+            os.fsync(copy)
+            self._source.check_bytes(os.fstat(copy).st_size)
+            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+        finally:
+            os.close(copy)
+
+
+@contextmanager
+def taking(source: Source, on_put_back: Callable[[FileVersion], object]) -> Iterator[Taken]:
+    """Take a file out of its producer's reach, and put it back if it was neither removed nor moved.
+
+    Where there is no room for a directory on the disk, which removing files is to change, it stays where it is.
+
+    Parameters:
+        source: the file.
+        on_put_back: told what it is like when it is back in its place: its change time is another one then.
+
+    Raises:
+        VersionChanged: it is not what was sent; it is where it was.
+        OSError: it cannot be taken.
+    """
+    source.check()
+    own = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
+    if not stat.S_ISLNK(own.st_mode) and not os.path.samestat(own, os.fstat(source.file)):
+        raise VersionChanged(source.path)
+    try:
+        holder = _Holder(source.directory)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        yield Taken(source, source.directory)
+        return
+    try:
+        os.rename(source.name, source.name, src_dir_fd=source.directory, dst_dir_fd=holder.descriptor)
+        taken = Taken(source, holder.descriptor)
+        try:
+            now = os.stat(source.name, dir_fd=holder.descriptor, follow_symlinks=False)
+            if not os.path.samestat(own, now):
+                raise VersionChanged(source.path)
+            source.check_bytes()
+            yield taken
+        finally:
+            if taken.is_there:
+                put_back(holder.descriptor, source.name, source.directory)
+                on_put_back(FileVersion.of_local(os.fstat(source.file)))
+    finally:
+        holder.close()
+
+
+class _Holder:
+    """The directory that holds a file which was taken; locked until it is closed."""
+
+    def __init__(self, directory: int) -> None:
+        self._directory = directory
+        for _ in range(TRIES):
+            self._name = f"{PREFIX}{secrets.token_hex(8)}"
+            os.mkdir(self._name, 0o700, dir_fd=directory)
+            try:
+                self.descriptor = os.open(self._name, DIRECTORY_FLAGS, dir_fd=directory)
+            except FileNotFoundError:
+                continue  # somebody who lists the folder took it for abandoned before it was locked
+            except OSError:
+                self._remove()
+                raise
+            if _lock(self.descriptor) is not False and os.fstat(self.descriptor).st_nlink > 0:
+                return
+            os.close(self.descriptor)
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def close(self) -> None:
+        self._remove()
+        os.close(self.descriptor)
+
+    def _remove(self) -> None:
+        with suppress(OSError):
+            os.rmdir(self._name, dir_fd=self._directory)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock a directory; `False` if another one holds it, `None` if the file system has no locks for directories."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def is_taken_directory(name: str) -> bool:
+    """Tell whether this is the name of a directory that holds a file which was taken."""
+    return NAME_PATTERN.fullmatch(name) is not None
+
+
+def recover(directory: int, name: str) -> list[str]:
+    """Put back what a process that was killed had taken, and return the names that it has got.
+
+    Parameters:
+        directory: a descriptor of the folder.
+        name: the directory in it that holds what was taken; one that is in use is left alone.
+    """
+    try:
+        descriptor = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+    except OSError as error:
+        logger.debug("%r cannot be looked into: %s", name, error)
+        return []
+    try:
+        locked = _lock(descriptor)
+        age = abs(time.time() - os.fstat(descriptor).st_ctime)
+        if locked is False or (locked is None and age < ABANDONED_AFTER):
+            return []
+        names = [put_back(descriptor, taken, directory) for taken in os.listdir(descriptor)]
+        os.rmdir(name, dir_fd=directory)
+    except OSError as error:
+        logger.warning("what is in %r cannot be put back: %s", name, error)
+        return []
+    finally:
+        os.close(descriptor)
+    if names:
+        logger.info("a process ended while it deleted or moved files: %d of them were put back", len(names))
+    return names
+
+
+def put_back(holder: int, name: str, directory: int) -> str:
+    """Put a file back in its place, or under a numbered name where there is another one by now; return the name."""
+    for number in range(TRIES):
+        back = _numbered(name, number)
+        if _move_without_replacing(holder, name, directory, back):
+            if back != name:
+                logger.warning("%r has been written anew meanwhile: the file of before is kept as %r", name, back)
+            return back
+    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _numbered(name: str, number: int) -> str:
+    ending = b".%d" % number if number else b""
+    return os.fsdecode(os.fsencode(name)[: LONGEST_NAME - len(ending)] + ending)
+
+
+def _move_without_replacing(holder: int, name: str, directory: int, back: str) -> bool:
+    try:
+        # Unlike rename(2), link(2) never replaces anything
+        os.link(name, back, src_dir_fd=holder, dst_dir_fd=directory, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError:  # FAT has no hard links, and others' files may not be linked to (fs.protected_hardlinks)
+        try:
+            os.stat(back, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(name, back, src_dir_fd=holder, dst_dir_fd=directory)
+            return True
+        return False
+    os.unlink(name, dir_fd=holder)
+    return True
+
+
+def _copy_bytes(source: int, copy: int, proceed: Callable[[], object]) -> None:
+    offset = 0
+    while data := os.pread(source, COPIED_AT_ONCE, offset):
+        proceed()
+        offset += len(data)
+        while data:
+            data = data[os.write(copy, data) :]
+
+
+def _keep_attributes(copy: int, status: os.stat_result) -> None:
+    """Give a copy the permissions and the times of the file, as far as its file system takes them."""
+    with suppress(OSError):
+        os.fchmod(copy, stat.S_IMODE(status.st_mode))
+    with suppress(OSError, OverflowError):
+        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -1,0 +1,278 @@
+"""The books of the model: what was published, what arrived, and what must never be seen.
+
+Both sides are folders that can be looked at: the producer's, and the partner's. Nothing of the code under test
+is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.model.contents import Version, Versions
+from tests.model.server import TEMPORARY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECOND = 1_000_000_000  # nanoseconds
+
+
+class Violation(NamedTuple):
+    """A promise that was broken."""
+
+    kind: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.words}"
+
+
+@dataclass
+class Entry:
+    """What the producer has left at a path.
+
+    Attributes:
+        content: all bytes that are there.
+        version: what they are, if they are complete.
+        key: size and whole second: all that a server tells.
+        looks_old: a version before looked the same to us, and was delivered: no client can tell that this is another.
+    """
+
+    content: bytes
+    version: Version | None
+    key: tuple[int, int]
+    looks_old: bool = False
+
+
+@dataclass
+class Books:
+    """The books of one source folder and one destination.
+
+    Attributes:
+        source: the producer's folder.
+        dest: the partner's.
+        done: where `then` moves what has arrived.
+        archive: keeps a link to everything that ever arrived, so that no inode number is used again.
+        then: `keep`, `delete` or `move`.
+        times_are_whole: only whole seconds are told of the source, and no inode: it is on the server.
+    """
+
+    source: Path
+    dest: Path
+    done: Path
+    archive: Path
+    then: str
+    times_are_whole: bool
+    versions: Versions = field(default_factory=Versions)
+    expected: dict[str, Entry] = field(default_factory=dict)
+    delivered: Counter[tuple[str, int]] = field(default_factory=Counter)
+    allowed: Counter[tuple[str, int]] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+    is_mounted: bool = True
+    is_running: bool = False
+    was_killed: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _there: dict[str, tuple[int, bytes]] = field(default_factory=dict)  # what is at the destination
+    _last: dict[str, Version] = field(default_factory=dict)  # what was delivered last, by path
+    _keys: dict[str, tuple[int, int]] = field(default_factory=dict)  # of what was delivered and not taken away by us
+    _partners: set[tuple[str, bytes]] = field(default_factory=set)  # what the partner has put at the destination
+    _limbo: set[tuple[str, bytes]] = field(default_factory=set)  # written to what was just being taken away
+    _this_run: set[tuple[str, int]] = field(default_factory=set)
+    _unsure: set[tuple[str, int]] = field(default_factory=set)  # arrived, perhaps without a record
+
+    def report(self, kind: str, words: str) -> None:
+        """Take note of a broken promise."""
+        self.violations.append(Violation(kind, words))
+
+    # --- what the producer does
+
+    def has_put(self, path: str, content: bytes, *, complete: bool = True, touched: bool = False) -> None:
+        """Take note of what a producer has just left at a path."""
+        version = self.versions.publish(path, content) if complete else None
+        key = len(content), os.stat(self.source / path).st_mtime_ns // SECOND
+        before = self.expected.get(path)
+        was_seen = self._keys.get(path) == key or (before is not None and before.key == key and before.looks_old)
+        if before is not None and before.key == key:
+            # A run that is under way may have delivered the one before without our having looked
+            was_seen = was_seen or self.is_running or self._is_delivered(path, before.version)
+        self.expected[path] = Entry(content, version, key, self.times_are_whole and was_seen)
+        if touched and version is not None:
+            self.allowed[path, version.number] += 1  # by all that can be told, it is another one
+
+    def has_lost(self, path: str, content: bytes) -> None:
+        """Take note that what a producer had open was taken away before it wrote to it: nobody could have known."""
+        self.expected.pop(path, None)
+        self._limbo.add((path, content))
+
+    def has_removed(self, path: str) -> None:
+        """Take note that a producer has taken a file away."""
+        self.expected.pop(path, None)
+
+    # --- what the partner does
+
+    def has_taken(self, path: str, replacement: bytes | None = None) -> None:
+        """Take note that the partner has taken a file away, and what it has put in its place."""
+        found = self._there.pop(path, None)
+        if found is not None:
+            version = self.versions.find(path, found[1])
+            unsure = self._unsure | (self._this_run if self.is_running else set())
+            if version is not None and (path, version.number) in unsure:
+                self.allowed[path, version.number] += 1  # the documented moment: nobody can know that it had arrived
+        if replacement is not None:
+            self._partners.add((path, replacement))
+            self._there[path] = os.stat(self.dest / path).st_ino, replacement
+
+    # --- runs
+
+    def begin_run(self) -> None:
+        """Look before a run, so that what follows is known to be its work."""
+        self.settle()
+        self.is_running, self._this_run = True, set()
+
+    def allow_again(self) -> None:
+        """Take note of an order, by somebody who wants all that is there, to deliver it whoever has it already."""
+        for (path, number), times in list(self.delivered.items()):
+            self.allowed[path, number] = max(self.allowed[path, number], times)
+
+    def end_run(self, *, killed: bool = False, unsure: bool = False) -> None:
+        """Look after a run.
+
+        Parameters:
+            killed: nothing that it has begun was ended.
+            unsure: an answer was lost: what has arrived may not be known to have.
+        """
+        self.is_running, self.was_killed = False, killed
+        self.settle()
+        self._unsure = self._unsure | self._this_run if killed or unsure else set()
+
+    # --- looks
+
+    def look(self) -> None:
+        """Look at the destination: everything under a final name is whole, and arrives once."""
+        with self.lock:
+            for path, inode, content in _files(self.dest, self._there):
+                if content is None:
+                    continue  # as it was
+                if (path, content) in self._partners:
+                    self._there[path] = inode, content
+                    continue
+                self._there[path] = inode, content
+                self._keep(self.dest / path)
+                self._has_arrived(path, content)
+
+    def _has_arrived(self, path: str, content: bytes) -> None:
+        version = self.versions.find(path, content)
+        if version is None:
+            self.report("mixed or half", f"{path!r} holds {self.versions.describe(path, content)}")
+            return
+        self.delivered[path, version.number] += 1
+        self._this_run.add((path, version.number))
+        self._last[path] = version
+        entry = self.expected.get(path)
+        if entry is not None and entry.version == version:
+            self._keys[path] = entry.key
+        if self.delivered[path, version.number] > 1 + self.allowed[path, version.number]:
+            self.report("twice", f"{version} was delivered {self.delivered[path, version.number]} times")
+            self.allowed[path, version.number] += 1
+
+    def settle(self) -> None:
+        """Look at both sides: what is gone at the source has arrived, and nobody has changed what is there."""
+        self.look()
+        if not self.is_mounted:
+            return
+        with self.lock:
+            for path, entry in list(self.expected.items()):
+                there = _read(self.source / path)
+                if there is None:
+                    self._has_gone(path, entry)
+                elif there[1] != entry.content:
+                    self.report("changed", f"{path!r} at the source was not {entry.version}, but other bytes")
+                    entry.content = there[1]
+            for path, _, content in _files(self.source, {}):
+                if path not in self.expected and content is not None:
+                    self._has_come_back(path, content)
+
+    def _has_gone(self, path: str, entry: Entry) -> None:
+        if self._is_delivered(path, entry.version) or entry.looks_old:
+            del self.expected[path]
+            self._keys.pop(path, None)
+            if self.then == "keep":
+                self.report("lost", f"{entry.version} is gone at its source, where it is to stay")
+            elif self.then == "move" and not entry.looks_old:
+                moved = _read(self.done / path)
+                if moved is None or moved[1] != entry.content:
+                    self.report("lost", f"{entry.version} is gone at its source, and was not moved to where it belongs")
+        elif not self.is_running and not self.was_killed:  # else it may be put back yet
+            del self.expected[path]
+            what = entry.version or f"what is being written to {path!r}"
+            self.report("lost", f"{what} is gone at its source, and has not arrived")
+
+    def _has_come_back(self, path: str, content: bytes) -> None:
+        version = self.versions.find(path, content)
+        if (path, content) in self._limbo:
+            version = self.versions.publish(path, content)
+        elif not self._is_delivered(path, version):
+            self.report("changed", f"{path!r} appeared at the source, with {len(content)} bytes")
+        key = len(content), os.stat(self.source / path).st_mtime_ns // SECOND
+        self.expected[path] = Entry(content, version, key)
+
+    def finish(self) -> None:
+        """Look when all is quiet: everything has arrived, and nothing is left over."""
+        self.was_killed = False
+        self.settle()
+        for path, entry in self.expected.items():
+            version = entry.version
+            if version is None or entry.looks_old:
+                continue
+            if not self._is_delivered(path, version):
+                self.report("never", f"{version} is complete and still there, and has never arrived")
+            elif self._last.get(path) != version:
+                self.report("stale", f"{version} is what is there, but {self._last.get(path)} was delivered after it")
+            elif self.then != "keep":
+                self.report("stays", f"{version} has arrived, and is still at its source")
+        for folder in (self.source, self.dest, self.done):
+            for place in folder.rglob(f"{TEMPORARY}*"):
+                self.report("left over", f"{place.name} in {place.parent.name}")
+
+    def is_quiet(self) -> bool:
+        """Tell whether all has been done that is to be done."""
+        return all(
+            entry.version is None
+            or entry.looks_old
+            or (self.then == "keep" and self._is_delivered(path, entry.version))
+            for path, entry in self.expected.items()
+        )
+
+    def _is_delivered(self, path: str, version: Version | None) -> bool:
+        return version is not None and self.delivered[path, version.number] > 0
+
+    def _keep(self, path: Path) -> None:
+        with suppress(OSError):
+            os.link(path, self.archive / f"{len(list(self.archive.iterdir()))}")
+
+
+def _files(folder: Path, known: dict[str, tuple[int, bytes]]) -> Iterator[tuple[str, int, bytes | None]]:
+    """Give path, inode and content of each file, `None` for the content where it is the one that is known."""
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.relpath(os.path.join(directory, name), folder)
+            if name.startswith(TEMPORARY):
+                continue
+            found = _read(folder / path)
+            if found is not None:
+                yield path, found[0], None if known.get(path) == found else found[1]
+
+
+def _read(path: Path) -> tuple[int, bytes] | None:
+    """Return inode and content of a file; `None` if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return os.fstat(file.fileno()).st_ino, file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None

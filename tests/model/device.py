@@ -1,0 +1,249 @@
+"""The device: the module's real parts on a state directory, which can be closed, killed and built again."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.model.clock import Clock
+from tests.model.server import PASSWORD, USER
+
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session
+from iot.sftp.module import _rules
+from iot.sftp.module._current_session import CurrentSession
+from iot.sftp.module._delivery_ledger import DeliveryLedgers
+from iot.sftp.module._journal import Journal
+from iot.sftp.module._local_files import LocalRoot
+from iot.sftp.module._rule import Rule, read_rules
+from iot.sftp.module._rules import Means, Rules
+from iot.sftp.module._slots import Slots
+from iot.sftp.module._tasks import Pauses, Tasks
+from iot.sftp.module._transfers import Transfers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).parents[2]
+HANGS = 40.0  # seconds after which a process of its own says where it stands
+LONGEST_TASK = 30.0  # seconds
+PAUSE = 0.005  # seconds between two tries, instead of some seconds
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a device is, and how it reaches the server: all that a process of its own has to be told."""
+
+    base: str
+    port: int
+    host_key: str
+
+    @property
+    def root(self) -> Path:
+        """The local root."""
+        return Path(self.base) / "data"
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return Path(self.base) / "state"
+
+    def session(self) -> SFTPSession:
+        """Return a session as the module has it."""
+        limits = TimeLimits(connect=10, stall=10)
+        settings = ServerSettings(
+            "127.0.0.1",
+            self.port,
+            USER,
+            Secret(PASSWORD),
+            host_keys=(self.host_key,),
+            time_limits=limits,
+            state=self.state / "transfers",
+        )
+        return SFTPSession(settings, local_files=LocalRoot(self.root, self.state))
+
+
+class _RulesOnDemand(Rules):
+    """The rules, whose threads are not started: each runs when it is told to."""
+
+    def apply(self, rules: Mapping[str, Rule]) -> None:
+        start = _rules._Runner.start
+        _rules._Runner.start = lambda _self, **_: None  # type: ignore[method-assign]
+        try:
+            super().apply(rules)
+        finally:
+            _rules._Runner.start = start  # type: ignore[method-assign]
+
+
+@dataclass
+class Device:
+    """The module's parts, made when they are needed; the rules run when they are told to."""
+
+    place: Place
+    _parts: Means | None = None
+    _rules: Rules | None = None
+    _tasks: Tasks | None = None
+
+    def __post_init__(self) -> None:
+        """Make the directories."""
+        for path in (self.place.root, self.place.state):
+            path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def parts(self) -> Means:
+        """What rules work with."""
+        if self._parts is None:
+            sessions = CurrentSession(lambda _state: None)
+            sessions.replace(self.place.session())
+            files = LocalRoot(self.place.root, self.place.state)
+            ledgers = DeliveryLedgers(self.place.state)
+            self._parts = Means(sessions, Transfers(sessions, ledgers, files), Slots(2), ledgers, files)
+        return self._parts
+
+    def run_rule(self, document: dict[str, Any]) -> str:
+        """Let a rule run once, and return the code of its failure, or nothing."""
+        name = document["name"]
+        if self._rules is None:
+            self._rules = _RulesOnDemand(self.parts, lambda: None)
+        section = read_rules([document])
+        assert section is not None
+        assert (section.error, section.errors) == (None, {}), section
+        self._rules.apply({**self._rules.in_force, **section.rules})
+        runner = self._rules._runners[name]
+        runner._once()
+        return runner.status.code or ""
+
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks; those of an earlier process go on."""
+        if self._tasks is None:
+            work, slots, pauses = self.parts.transfers.work, self.parts.slots, Pauses(PAUSE, 4 * PAUSE)
+            self._tasks = Tasks(Journal(self.place.state), slots, work, pauses=pauses)
+            self._tasks.start()
+        return self._tasks
+
+    def run_task(self, method: str, request: dict[str, Any]) -> str:
+        """Give out a task, wait for its end, and return the code of its failure, or nothing."""
+        ended = self.tasks.await_end(self.tasks.submit(method, request), LONGEST_TASK)
+        return ended["code"] or ("" if ended["status"] == "Completed" else ended["status"])
+
+    def end_tasks(self) -> str:
+        """Let the tasks of an earlier process come to their ends."""
+        for document in self.tasks.newest(100):
+            self.tasks.await_end(document["task_id"], LONGEST_TASK)
+        return ""
+
+    def call(self, method: str, *arguments: str) -> str:
+        """Call a method of the session in force, and return the code of its failure, or nothing."""
+        try:
+            with self.parts.sessions.use() as session:
+                getattr(session, method)(*arguments)
+        except SFTPError as error:
+            return error.code
+        return ""
+
+    def close(self) -> None:
+        """End, as the module does when it is told to."""
+        if self._tasks is not None:
+            self._tasks.stop(10)
+        if self._parts is not None:
+            self._parts.ledgers.close()
+            self._parts.sessions.close()
+        self._parts = self._rules = self._tasks = None
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Let this process wait for milliseconds where it waits for seconds between two tries, and log nothing."""
+    logger = logging.getLogger("iot.sftp")
+    level, first, longest = logger.level, _session.FIRST_PAUSE, _session.LONGEST_PAUSE
+    logger.setLevel(logging.CRITICAL + 1)
+    _session.FIRST_PAUSE, _session.LONGEST_PAUSE = PAUSE, 4 * PAUSE
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        _session.FIRST_PAUSE, _session.LONGEST_PAUSE = first, longest
+
+
+# --- a process of its own ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Victims:
+    """A process whose children are devices that may be killed: forked from one that has imported everything."""
+
+    process: subprocess.Popen[str]
+
+    def start(self, place: Place, ahead: float, work: list[Any]) -> int:
+        """Have a child do some work (a method of `Device` and its arguments), and return its process id."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps([asdict(place), ahead, work]) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def outcome(self) -> str | None:
+        """Wait for the child's end, and return what the work returned; `None` if it was killed."""
+        assert self.process.stdout
+        said = json.loads(self.process.stdout.readline())
+        assert said is None or isinstance(said, str)
+        return said
+
+
+@contextmanager
+def victims() -> Iterator[Victims]:
+    """Run the process."""
+    command = [sys.executable, "-m", "tests.model.device"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Victims(process)
+        finally:
+            assert process.stdin
+            process.stdin.close()
+            process.wait(30)
+
+
+def main() -> None:
+    """Do one piece of work after the other, each in a child."""
+    with hurried():
+        _work_off()
+
+
+def _work_off() -> None:
+    for line in sys.stdin:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            place, ahead, (method, *arguments) = json.loads(line)
+            faulthandler.dump_traceback_later(HANGS)
+            try:
+                with Clock(ahead).in_force():
+                    said = getattr(Device(Place(**place)), method)(*arguments)
+                os.write(writer, json.dumps(said).encode())
+            finally:
+                os.kill(os.getpid(), signal.SIGKILL)  # its threads are not worth waiting for
+        os.close(writer)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
+        with os.fdopen(reader) as said_by_child:
+            words = said_by_child.read()
+        os.waitpid(child, 0)
+        sys.stdout.write((words or "null") + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

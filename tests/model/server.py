@@ -1,0 +1,252 @@
+"""A server on real files, in this process, that lets things happen at a chosen moment: before or after it does a deed.
+
+What happens is chosen by the kind of request and its number, so that a fault strikes in the same place each time: an
+answer that is lost after the deed, a connection that ends, a full disk, a refusal, a producer or a partner who comes in
+between, the end of the process that asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncssh
+from asyncssh import sftp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+PIECE = 256 * 1024  # bytes of one READ or WRITE, as OpenSSH has it, so that large files take several
+USER, PASSWORD = "device", "a password of the model"
+TEMPORARY = ".iot-sftp-"  # what names of temporary files begin with
+CHANGING = frozenset({"open", "close", "remove", "rename", "setstat"})  # what may change what a partner sees
+
+Result = TypeVar("Result")
+MaybeNone = Awaitable[None] | None
+Told = os.stat_result | asyncssh.SFTPAttrs | Awaitable[os.stat_result | asyncssh.SFTPAttrs]
+Act = Callable[[str], None]  # what happens; it is told the path of the request
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When something happens: at the n-th request of a kind (1 is the first), before or after it is carried out."""
+
+    kind: str
+    number: int = 1
+    after: bool = False
+
+    def __str__(self) -> str:
+        return f"{'after' if self.after else 'before'} {self.kind} {self.number}"
+
+
+class Cut(Exception):  # noqa: N818 - it is what happens, and no error of the server
+    """Raised by what happens at a moment: the connection ends there, without an answer."""
+
+
+class Scene:
+    """What the server serves, and what happens meanwhile; used by its thread and by that of the test.
+
+    Attributes:
+        root: the directory that it serves.
+        refused: kinds of requests that are refused, for as long as they are in here.
+        is_full: there is no space for any byte more.
+        before: called before each request is carried out, with its kind and paths (of a rename: first the new one).
+        look: called after each request that may have changed what others see.
+        struck: how often each kind of fault has struck.
+    """
+
+    def __init__(self, root: Path, look: Callable[[], None] = lambda: None) -> None:
+        self.root = root
+        self.refused: set[str] = set()
+        self.is_full = False
+        self.look = look
+        self.before: Callable[[str, str, str], None] = lambda _kind, _path, _other: None
+        self.struck: Counter[str] = Counter()
+        self.done: list[tuple[str, str]] = []  # kind and path of each deed, in their order
+        self._moments: dict[Moment, Act] = {}
+        self._seen: Counter[str] = Counter()
+        self.lock = threading.RLock()
+
+    def arm(self, moments: dict[Moment, Act]) -> None:
+        """Count requests from now on, and have these things happen, each once."""
+        with self.lock:
+            self._moments, self._seen = dict(moments), Counter()
+
+    @property
+    def armed(self) -> list[Moment]:
+        """What has not happened yet."""
+        return list(self._moments)
+
+    def carry_out(self, kind: str, path: str, deed: Callable[[], Result], other: str = "") -> Result:
+        """Do what a request asks for, and what happens before and after it."""
+        with self.lock:
+            self._seen[kind] += 1
+            self._seen["any"] += 1
+            numbers = {kind: self._seen[kind], "any": self._seen["any"]}
+            self._happen(numbers, path, after=False)
+            if self.is_full and kind == "write":
+                self.struck["no space"] += 1
+                raise asyncssh.SFTPFailure("No space left on device")
+            if kind in self.refused:
+                self.struck[f"{kind} refused"] += 1
+                raise asyncssh.SFTPPermissionDenied("Permission denied")
+            self.before(kind, path, other)
+            result = deed()
+            self.done.append((kind, path))
+            if kind in CHANGING:
+                self.look()
+            self._happen(numbers, path, after=True)
+            return result
+
+    def _happen(self, numbers: dict[str, int], path: str, *, after: bool) -> None:
+        for kind, number in numbers.items():
+            act = self._moments.pop(Moment(kind, number, after), None)
+            if act is not None:
+                act(path)
+
+
+class _Files(asyncssh.SFTPServer):
+    """The SFTP server of one connection, whose every deed goes through the scene."""
+
+    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], scene: Scene) -> None:
+        super().__init__(channel, chroot=os.fsencode(scene.root))
+        self._scene = scene
+        self._paths: dict[object, str] = {}
+
+    def _do(self, kind: str, path: bytes | str, deed: Callable[[], Result], other: bytes = b"") -> Result:
+        try:
+            return self._scene.carry_out(kind, os.fsdecode(path), deed, os.fsdecode(other))
+        except Cut:
+            self._scene.struck["cut"] += 1
+            self.connection.abort()
+            raise asyncssh.SFTPConnectionLost("cut") from None
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        opened = self._do("open", path, lambda: super(_Files, self).open(path, pflags, attrs))
+        self._paths[opened] = os.fsdecode(path)
+        return opened
+
+    def close(self, file_obj: object) -> MaybeNone:
+        return self._do("close", self._paths.pop(file_obj, ""), lambda: super(_Files, self).close(file_obj))
+
+    def read(self, file_obj: object, offset: int, size: int) -> bytes | Awaitable[bytes]:
+        path = self._paths.get(file_obj, "")
+        return self._do("read", path, lambda: super(_Files, self).read(file_obj, offset, size))
+
+    def write(self, file_obj: object, offset: int, data: bytes) -> int | Awaitable[int]:
+        path = self._paths.get(file_obj, "")
+        return self._do("write", path, lambda: super(_Files, self).write(file_obj, offset, data))
+
+    def stat(self, path: bytes) -> Told:
+        return self._do("stat", path, lambda: super(_Files, self).stat(path))
+
+    def lstat(self, path: bytes) -> Told:
+        return self._do("stat", path, lambda: super(_Files, self).lstat(path))
+
+    def fstat(self, file_obj: object) -> Told:
+        return self._do("fstat", self._paths.get(file_obj, ""), lambda: super(_Files, self).fstat(file_obj))
+
+    def fsetstat(self, file_obj: object, attrs: asyncssh.SFTPAttrs) -> MaybeNone:
+        path = self._paths.get(file_obj, "")
+        return self._do("setstat", path, lambda: super(_Files, self).fsetstat(file_obj, attrs))
+
+    def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> MaybeNone:
+        return self._do("setstat", path, lambda: super(_Files, self).setstat(path, attrs))
+
+    def remove(self, path: bytes) -> MaybeNone:
+        return self._do("remove", path, lambda: super(_Files, self).remove(path))
+
+    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> MaybeNone:
+        return self._do("mkdir", path, lambda: super(_Files, self).mkdir(path, attrs))
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> MaybeNone:
+        return self._do("rename", newpath, lambda: super(_Files, self).rename(oldpath, newpath), oldpath)
+
+    def posix_rename(self, oldpath: bytes, newpath: bytes) -> MaybeNone:
+        return self._do("rename", newpath, lambda: super(_Files, self).posix_rename(oldpath, newpath), oldpath)
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        self._do("list", path, lambda: None)
+        async for entry in super().scandir(path):
+            yield entry
+
+
+class _Login(asyncssh.SSHServer):
+    def begin_auth(self, username: str) -> bool:
+        del username
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        return (username, password) == (USER, PASSWORD)
+
+
+class ModelServer:
+    """The server, for one scene after the other: it is started once, since that takes longer than a step."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.scene: Scene | None = None
+        self._loop = asyncio.new_event_loop()
+        self._key = asyncssh.generate_private_key("ssh-ed25519")
+
+    @property
+    def host_key(self) -> str:
+        """The fingerprint, to be pinned."""
+        return self._key.get_fingerprint()
+
+    @contextmanager
+    def running(self) -> Iterator[ModelServer]:
+        """Run in a thread."""
+        loggers = [logging.getLogger(name) for name in ("asyncssh", "asyncio")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)  # each cut would be a trace
+        pieces = sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN
+        sftp.MAX_SFTP_READ_LEN = sftp.MAX_SFTP_WRITE_LEN = PIECE
+        started = threading.Event()
+        thread = threading.Thread(target=self._serve, args=(started,), name="model-server", daemon=True)
+        thread.start()
+        assert started.wait(10)
+        try:
+            yield self
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join(10)
+            sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN = pieces
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+    def _serve(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+
+        async def listen() -> asyncssh.SSHAcceptor:
+            return await asyncssh.listen(
+                "127.0.0.1", 0, server_factory=_Login, server_host_keys=[self._key], sftp_factory=self._files
+            )
+
+        acceptor = self._loop.run_until_complete(listen())
+        self.port = acceptor.get_port()
+        started.set()
+        self._loop.run_forever()
+        acceptor.close()
+        pending = asyncio.all_tasks(self._loop)
+        for task in pending:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    def _files(self, channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
+        assert self.scene is not None
+        return _Files(channel, self.scene)

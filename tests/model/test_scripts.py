@@ -1,0 +1,160 @@
+"""What the model has found, as scripts of its own: each of them broke a promise once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.model.calls import Calls
+from tests.model.figures import Figures
+from tests.model.folders import Inbox, Outbox
+from tests.model.replay import replay
+from tests.model.running import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.model.machine import Machine
+
+SCRIPTS: dict[str, tuple[type[Machine], str]] = {
+    "a_partners_file_of_the_same_size_and_second_is_no_arrival": (
+        Outbox,
+        """
+        model.begin(then='delete', rules=1, aged=False)
+        model.make(Made('c.json', 'replaced', 16, False))
+        model.lose(name='c.json', what='leave')
+        """,
+    ),
+    "the_next_file_of_the_same_size_and_second_arrives_after_a_restart": (
+        Outbox,
+        """
+        model.begin(then='delete', rules=1, aged=False)
+        model.run(0, [Made('a.csv', 'replaced', 16, False)], [])
+        model.change('restart')
+        model.run(0, [Made('a.csv', 'replaced', 16, False)], [])
+        """,
+    ),
+    "a_version_that_keeps_size_and_time_arrives_after_a_restart": (
+        Outbox,
+        """
+        model.begin(then='keep', rules=1, aged=False)
+        model.run(0, [Made('a.csv', 'replaced', 16, False)], [])
+        model.change('restart')
+        model.run(0, [Made('a.csv', 'in place, same size and time', 16, False)], [])
+        """,
+    ),
+    "two_rules_on_one_folder_do_not_forget_each_others_files": (
+        Outbox,
+        """
+        model.begin(then='keep', rules=2, aged=False)
+        model.run(0, [Made('a.csv', 'replaced', 16, True), Made('c.json', 'replaced', 16, True)], [])
+        """,
+    ),
+    "a_clock_that_is_set_makes_nobody_forget": (
+        Inbox,
+        """
+        model.begin(then='keep', rules=2, aged=False)
+        model.run(0, [Made('a.csv', 'replaced', 16, True), Made('c.json', 'replaced', 16, True)], [])
+        model.run(1, [], [])
+        model.lose('a.csv', 'take')
+        model.time(40 * 86400)
+        model.run(0, [], [])
+        model.run(1, [], [])
+        model.change('restart')
+        model.time(-80 * 86400)
+        """,
+    ),
+    "a_mount_that_is_gone_for_a_while_makes_nobody_forget": (
+        Outbox,
+        """
+        model.begin(then='keep', rules=1, aged=False)
+        model.run(0, [Made('a.csv', 'replaced', 16, True)], [])
+        model.lose('a.csv', 'take')
+        model.change('mount')
+        model.run(0, [], [])
+        model.change('mount')
+        model.run(0, [], [])
+        """,
+    ),
+    "what_the_server_does_not_let_us_delete_is_delivered_once": (
+        Inbox,
+        """
+        model.begin(then='delete', rules=1, aged=False)
+        model.change('refuse remove')
+        model.run(0, [Made('a.csv', 'replaced', 16, True)], [])
+        model.lose('a.csv', 'take')
+        model.run(0, [], [])
+        """,
+    ),
+    "what_cannot_be_moved_is_delivered_once": (
+        Outbox,
+        """
+        model.begin(then='move', rules=1, aged=False)
+        model.change('block')
+        model.run(0, [Made('a.csv', 'replaced', 16, True)], [])
+        model.lose('a.csv', 'take')
+        model.run(0, [], [])
+        """,
+    ),
+    "a_file_that_is_begun_anew_after_the_listing_is_left_alone": (
+        Outbox,
+        """
+        model.begin(then='delete', rules=1, aged=True)
+        first = [Made('a.csv', 'replaced', 40000, True), Made('b.csv', 'replaced', 1400000, True)]
+        model.run(0, first, [Event(Moment('open', 1, False), 'begin', 'b.csv')])
+        """,
+    ),
+    "a_resumed_download_does_not_join_two_versions_of_one_size_and_time": (
+        Calls,
+        """
+        model.begin()
+        image = Made('a.csv', 'replaced, as from an archive', 1400000, True)
+        cuts = [Event(Moment('read', 6, False), 'cut'), Event(Moment('stat', 2, False), 'cut')]
+        model.transfer('download_file', 'a.csv', [image], cuts)
+        model.transfer('download_file', 'a.csv', [image], [])
+        """,
+    ),
+    "a_file_that_is_rewritten_within_its_second_while_it_is_read_is_not_mixed": (
+        Calls,
+        """
+        model.begin()
+        rewritten = Event(Moment('read', 2, False), 'make', 'a.csv', 'in place, same size')
+        model.transfer('download_file', 'a.csv', [Made('a.csv', 'replaced', 1400000, False)], [rewritten])
+        """,
+    ),
+    "a_deletion_whose_answer_is_lost_does_not_strike_the_next_order": (
+        Calls,
+        """
+        model.begin()
+        lost = Event(Moment('remove', 1, True), 'cut, order', 'a.csv', 'replaced')
+        model.handle(Made('a.csv', 'replaced', 16, False), 'delete_file', [lost])
+        """,
+    ),
+    "a_move_whose_answer_is_lost_does_not_strike_the_next_order": (
+        Calls,
+        """
+        model.begin()
+        lost = Event(Moment('rename', 1, True), 'cut, order', 'a.csv', 'replaced')
+        model.handle(Made('a.csv', 'replaced', 16, False), 'move_file', [lost])
+        """,
+    ),
+    "what_arrived_before_the_process_was_killed_is_found_at_its_destination": (
+        Outbox,
+        """
+        model.begin(then='delete', rules=1, aged=False)
+        model.kill(0, [Made('a.csv', 'replaced', 16, True)], Moment('rename', 1, True))
+        """,
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running() -> Iterator[None]:
+    """Run what the scripts need, once for all of them."""
+    with parts(Figures()):
+        yield
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_that(name: str) -> None:
+    replay(*SCRIPTS[name])
