@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iot.sftp.client import FileVersion, IsADirectory, LocalFiles, SFTPError
+from iot.sftp.client import Busy, FileVersion, IsADirectory, LocalFiles, SFTPError
 from iot.sftp.client import _taking as taking
 
 HOLDER = ".iot-sftp-taken-0123456789abcdef"
@@ -100,8 +100,9 @@ def test_another_name_of_the_same_file_is_left(folder: Path) -> None:
     assert content_of(folder) == {"b": b"1"}
 
 
-def test_what_was_written_while_it_was_taken_is_put_back(folder: Path) -> None:
-    """The producer has opened it before, and writes on."""
+def test_what_was_written_while_it_was_taken_is_put_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The producer has opened it before, on a file system that does not tell, and writes on."""
+    monkeypatch.setattr(taking, "F_SETSIG", -1)
     path = folder / "a"
     version = written(path, b"1")
     told: list[FileVersion] = []
@@ -161,6 +162,32 @@ def test_a_disk_without_room_for_a_directory_is_no_reason_to_keep_what_fills_it(
     monkeypatch.setattr(os, "mkdir", full)
     remove(folder / "a", version)
     assert os.listdir(folder) == []
+
+
+def test_a_file_that_somebody_writes_still_is_left_until_it_is_closed(folder: Path) -> None:
+    path = folder / "a"
+    version = written(path, b"1")
+    with open(path, "ab") as producer:
+        with pytest.raises(Busy, match="open for writing"):
+            remove(path, version)
+        assert version_of(path) == version
+        assert os.listdir(folder) == ["a"]
+        with open(path, "rb"):  # readers are in nobody's way
+            producer.close()
+            remove(path, version)
+    assert os.listdir(folder) == []
+
+
+def test_what_was_put_back_is_known_to_be_no_news_until_it_changes(folder: Path) -> None:
+    path = folder / "a"
+    version = written(path, b"1")
+    assert not LocalFiles.was_put_back(str(path))
+    with pytest.raises(ZeroDivisionError):
+        taken_with(path, version, lambda: 1 / 0, [])
+    assert LocalFiles.was_put_back(str(path))
+    path.write_bytes(b"1")
+    assert not LocalFiles.was_put_back(str(path))
+    assert not LocalFiles.was_put_back(str(folder / "none"))
 
 
 # --- whoever was killed ----------------------------------------------------------------------------------------------

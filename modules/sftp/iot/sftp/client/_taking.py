@@ -17,12 +17,14 @@ import logging
 import os
 import re
 import secrets
+import signal
 import stat
 import time
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client._errors import TransferIncomplete
+from iot.sftp.client._errors import Busy, TransferIncomplete
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._versions import FileVersion
 
@@ -39,6 +41,9 @@ ABANDONED_AFTER = 600.0  # seconds; where a file system has no locks
 LONGEST_NAME = 255  # bytes, NAME_MAX of nearly all file systems
 TRIES = 100
 COPIED_AT_ONCE = 1024 * 1024  # bytes
+F_SETSIG = 10  # of Linux (fcntl.h), which Python 3.10 does not name
+
+_put_back: deque[FileVersion] = deque(maxlen=1024)  # what was put back last, as it is since then
 
 
 class VersionChanged(TransferIncomplete):
@@ -152,9 +157,13 @@ def taking(source: Source, on_put_back: Callable[[FileVersion], object]) -> Iter
 
     Raises:
         VersionChanged: it is not what was sent; it is where it was.
+        Busy: it is still being written.
         OSError: it cannot be taken.
     """
     source.check()
+    if _is_open_for_writing(source):
+        message = "another process has the file open for writing: it is seen to when that has closed it"
+        raise Busy(message, path=source.path)
     own = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
     if not stat.S_ISLNK(own.st_mode) and not os.path.samestat(own, os.fstat(source.file)):
         raise VersionChanged(source.path)
@@ -261,10 +270,58 @@ def put_back(holder: int, name: str, directory: int) -> str:
     for number in range(TRIES):
         back = _numbered(name, number)
         if _move_without_replacing(holder, name, directory, back):
+            _put_back.append(FileVersion.of_local(os.stat(back, dir_fd=directory, follow_symlinks=False)))
             if back != name:
                 logger.warning("%r has been written anew meanwhile: the file of before is kept as %r", name, back)
             return back
     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def was_put_back(path: str) -> bool:
+    """Tell whether what is at a path was put there by `put_back`, and is unchanged since."""
+    try:
+        return FileVersion.of_local(os.lstat(path)) in _put_back
+    except OSError:
+        return False
+
+
+def _is_open_for_writing(source: Source) -> bool:
+    """Tell whether any process has a file open for writing, where the system tells.
+
+    It gives a lease for reading (fcntl(2)) to the file's owner only while nobody has. Somebody who opens the file in
+    that moment waits until the lease is given back, at once; the signal that tells of it does nothing by default.
+    Network file systems refuse leases with the same error: a refusal counts only where a new file is given one.
+    """
+    try:
+        _take_lease(source.file)
+    except BlockingIOError:
+        return _gives_leases(source.directory)
+    except OSError:  # somebody else's file, or a file system without leases
+        return False
+    return False
+
+
+def _take_lease(descriptor: int) -> None:
+    fcntl.fcntl(descriptor, F_SETSIG, signal.SIGURG)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _gives_leases(directory: int) -> bool:
+    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory))
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                _take_lease(descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            os.unlink(name, dir_fd=directory)
+    except OSError:
+        return False
+    return True
 
 
 def _numbered(name: str, number: int) -> str:
