@@ -212,7 +212,9 @@ class FaultyServer(paramiko.ServerInterface):
                 flags = fields.uint32()
                 if not flags & OpenFlag.CREATE and path not in self.files:
                     return status(NO_SUCH_FILE)
-                if flags & OpenFlag.TRUNCATE:
+                if flags & OpenFlag.EXCLUSIVE and path in self.files:
+                    return status(FAILURE)
+                if flags & OpenFlag.TRUNCATE or (flags & OpenFlag.CREATE and path not in self.files):
                     self.files[path] = bytearray()
                 return self._handle(path)
             case Kind.OPENDIR:

@@ -181,7 +181,8 @@ class _Run:
             pause = self._observed.version.settles_in(time.monotonic() - self._observed.since)
             if not pause:
                 return True
-            if self._before.size is not None and self._before.size <= READ_TWICE:
+            is_small = self._before.size is not None and self._before.size <= READ_TWICE
+            if is_small or pause > self._remote.deadline.remaining() / 2:
                 return False
             logger.debug("%r may still be written: waiting %.2f s until a change would show", self._source, pause)
             self._remote.deadline.pause(pause)
@@ -208,9 +209,14 @@ class _Run:
         What was there twice, once during the first reading and once during the second, was there in between, and that
         is true of all bytes. It is for a source whose time would not show another write.
         """
-        if size > READ_TWICE:
-            compare_hashes(self._remote, handle, self._source, descriptor)
-        elif not parts_are_same(self._remote, handle, self._source, descriptor, all_parts(size)):
+        if size <= READ_TWICE:
+            is_same = parts_are_same(self._remote, handle, self._source, descriptor, all_parts(size))
+        else:
+            try:
+                is_same = bool(compare_hashes(self._remote, handle, self._source, descriptor))
+            except TransferIncomplete:
+                is_same = False
+        if not is_same:
             message = "the file was written while it was read: try again when it is complete"
             raise SourceChanged(message, path=self._source)
 
@@ -239,7 +245,17 @@ class _Run:
         tells_no_size = told.size is None and self._before.size is None
         if tells_no_size and here == moved and FileVersion.of_remote(told).is_same_as(self._version):
             return "acknowledged"
-        raise self._changed(moved, told)
+        sizes = {told.size, self._before.size} - {None}
+        if here != moved or sizes - {moved}:
+            size = told.size if told.size not in {None, moved} else self._before.size
+            message = (
+                f"{moved} bytes were moved, but the file has {size}: it changed meanwhile, or the server cut it short"
+            )
+            raise SourceChanged(message, path=self._source)
+        # The time alone is another: that of a file which rclone writes back from its cache, or of one that was written.
+        logger.debug("The time of %r has changed while it was read: its bytes are compared again", self._source)
+        self._is_settled = False
+        return "size" if sizes else "acknowledged"
 
     def _is_as_before(self, told: Attributes, moved: int, here: int) -> bool:
         """Tell whether the server describes the version that was to be moved, and all of it was.
@@ -248,20 +264,6 @@ class _Run:
         """
         sizes = {told.size, self._before.size} - {None}
         return here == moved and sizes == {moved} and FileVersion.of_remote(told).is_same_as(self._version)
-
-    def _changed(self, moved: int, told: Attributes) -> SourceChanged:
-        sizes = {told.size, self._before.size} - {None}
-        if sizes == {moved}:
-            message = (
-                "the file's modification time has changed while it was read, so that it may have been written "
-                "meanwhile: try again when it is complete"
-            )
-        else:
-            size = told.size if told.size not in {None, moved} else self._before.size
-            message = (
-                f"{moved} bytes were moved, but the file has {size}: it changed meanwhile, or the server cut it short"
-            )
-        return SourceChanged(message, path=self._source)
 
     # --- the bytes ---
 

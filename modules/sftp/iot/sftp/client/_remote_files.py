@@ -103,7 +103,11 @@ class RemoteFiles:
 
     def wait(self, future: Future[Reply], path: str, due: Kind = Kind.STATUS) -> Reader:
         """Wait for an answer of the kind that is due, and give a refusal its name."""
-        return self.accept(self._connection.wait(future, self.deadline), path, due)
+        return self.accept(self.reply(future), path, due)
+
+    def reply(self, future: Future[Reply]) -> Reply:
+        """Wait for an answer, whatever it is."""
+        return self._connection.wait(future, self.deadline)
 
     def accept(self, reply: Reply, path: str, due: Kind = Kind.STATUS) -> Reader:
         """Return the fields of an answer of the kind that is due, and give a refusal its name."""

@@ -38,12 +38,14 @@ class ServerTraits:
         parts_in_any_order: several handles may write one file at once; with object stores they may not.
         takes_commands: asking for a command does no harm: one that is not allowed is refused. Other servers have been
             seen to end the connection when a further channel is opened.
+        keeps_own_attributes: neither FSETSTAT nor SETSTAT gives a file its permissions and times.
         refusals: what was found to be refused in a directory, `RENAME` or `TEMPORARY_NAME`: it is a drop box.
     """
 
     keeps_order: bool = False
     parts_in_any_order: bool = False
     takes_commands: bool = False
+    keeps_own_attributes: bool = False
     refusals: dict[str, str] = field(default_factory=dict)
     _server: str = ""
 
@@ -55,6 +57,7 @@ class ServerTraits:
         self.parts_in_any_order = self.takes_commands = openssh
         if server != self._server:  # another one in its place: what was found out about the old one is not true of it
             self._server = server
+            self.keeps_own_attributes = False
             self.refusals.clear()
 
     def learn(self, directory: str, refusal: str) -> None:

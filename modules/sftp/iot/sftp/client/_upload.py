@@ -262,8 +262,8 @@ class _Run:
         with suppress(PermissionDenied, Unsupported):
             return self._create()  # it may have been for another reason, which has passed
         reason = type(error)(
-            f"the server refused to create the temporary file {refused!r} beside it ({error.message}). "
-            "Allow names that begin with .iot-sftp- there",
+            f"the server refused to create the temporary file {refused!r} in that folder ({error.message}). "
+            "Allow writing there; if other names are allowed, names that begin with .iot-sftp- too",
             path=self._dest,
         )
         try:
@@ -583,12 +583,12 @@ class _LastWords:
         self._remote = remote
         self._handle = handle
         self._path = path
-        attributes = Attributes(
+        self._attributes = Attributes(
             mode=source.st_mode & PERMISSION_BITS | OWNED,
             access_time=_on_the_wire(source.st_atime_ns),
             modification_time=_on_the_wire(source.st_mtime_ns),
-        )
-        self._set_attributes = remote.send(Kind.FSETSTAT, string(handle) + attributes.pack())
+        ).pack()
+        self._set_attributes = remote.send(Kind.FSETSTAT, string(handle) + self._attributes)
         self._sync = None
         if remote.offers(FSYNC):
             self._sync = remote.send(Kind.EXTENDED, string(FSYNC.encode()) + string(handle))
@@ -607,13 +607,18 @@ class _LastWords:
             TransferIncomplete: it has not.
         """
         try:
-            self._wait_for_optional(self._set_attributes)
+            are_set = self._wait_for_optional(self._set_attributes)
             if self._sync is not None:
                 self._wait_for_optional(self._sync)
             told = self._remote.told(self._status, self._path)
         finally:
             self._closed = self._closed or self._close()
         self._remote.wait(self._closed, self._path)
+        if not are_set and not self._remote.traits.keeps_own_attributes:
+            # Erlang's and Conch's refuse FSETSTAT of a file that was opened by a relative path, or of any.
+            path = string(encode_path(self._path))
+            set_by_path = self._remote.send(Kind.SETSTAT, path + self._attributes)
+            self._remote.traits.keeps_own_attributes = not self._wait_for_optional(set_by_path)
         size = None if told is None else told.size
         if size == moved:
             return "size"
@@ -630,14 +635,16 @@ class _LastWords:
     def _close(self) -> Future[Reply]:
         return self._remote.send(Kind.CLOSE, string(self._handle))
 
-    def _wait_for_optional(self, asked: Future[Reply]) -> None:
-        """Wait for what a server need not do; a server may keep its own permissions and times."""
+    def _wait_for_optional(self, asked: Future[Reply]) -> bool:
+        """Wait for what a server need not do, and tell whether it has; it may keep its own permissions and times."""
         try:
             self._remote.wait(asked, self._path)
         except (ConnectionLost, DeadlineExceeded, NoSpace):
             raise
         except SFTPError as error:
             logger.debug("The server does not do all for %r: %s", self._path, error.message)
+            return False
+        return True
 
 
 def _on_the_wire(nanoseconds: int) -> int:

@@ -19,6 +19,7 @@ from iot.sftp.client._errors import (
     EndOfFile,
     SFTPError,
     TransferIncomplete,
+    Unsupported,
     from_os_error,
 )
 from iot.sftp.client._packets import Kind, string
@@ -84,7 +85,7 @@ def parts_are_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
     asked = [_ask(remote, handle, offset, length) for offset, length in parts]
     for (offset, length), future in zip(parts, asked, strict=True):
         try:
-            there = remote.wait(future, path, Kind.DATA).string()
+            there = _data(remote, future, path)
         except EndOfFile:
             return False
         if len(there) < length:  # a short answer is not the end of the file
@@ -194,6 +195,15 @@ def _of_bytes(remote: RemoteFiles, handle: bytes, path: str) -> bytes:
         digest.update(data)
         offset += len(data)
         size = min(size, len(data))  # a server that gives less than it is asked for does so again
+
+
+def _data(remote: RemoteFiles, future: Future[Reply], path: str) -> bytes:
+    reply = remote.reply(future)
+    if reply.kind != Kind.STATUS:
+        return remote.accept(reply, path, Kind.DATA).string()
+    remote.accept(reply, path)  # raises what it says, but for OK, which rclone says of a file that is open for both
+    message = "the server lets nobody read this file back"
+    raise Unsupported(message, path=path)
 
 
 def _ask(remote: RemoteFiles, handle: bytes, offset: int, length: int) -> Future[Reply]:
