@@ -515,10 +515,8 @@ def test_what_a_killed_process_had_taken_and_delivered_is_not_delivered_again(
     source, notes = tmp_path / "in", Notes()
     fill(source, {"a": b"1", "b": b"2"})
     notes.note("a", FileVersion.of_local((source / "a").stat()))
-    holder = source / ".iot-sftp-taken-0123456789abcdef"
-    holder.mkdir()
     for name in ("a", "b"):
-        os.replace(source / name, holder / name)
+        os.replace(source / name, source / f".iot-sftp-taken-01234567-{name}")
     with session_of(openssh_server) as session:
         done = session.upload_files(str(source), "killed", then="delete", ledger=notes)
     assert (done.files, done.skipped, done.failed) == (1, 1, 0)

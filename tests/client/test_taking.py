@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iot.sftp.client import FileVersion, IsADirectory, LocalFiles, SFTPError
+from iot.sftp.client import Busy, FileVersion, IsADirectory, LocalFiles, SFTPError
 from iot.sftp.client import _taking as taking
 
-HOLDER = ".iot-sftp-taken-0123456789abcdef"
+ASIDE = ".iot-sftp-taken-01234567-a"
 OLD = 1_600_000_000
 
 
@@ -100,8 +100,9 @@ def test_another_name_of_the_same_file_is_left(folder: Path) -> None:
     assert content_of(folder) == {"b": b"1"}
 
 
-def test_what_was_written_while_it_was_taken_is_put_back(folder: Path) -> None:
-    """The producer has opened it before, and writes on."""
+def test_what_was_written_while_it_was_taken_is_put_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The producer has opened it before, on a file system that does not tell, and writes on."""
+    monkeypatch.setattr(taking, "F_SETSIG", -1)
     path = folder / "a"
     version = written(path, b"1")
     told: list[FileVersion] = []
@@ -150,7 +151,7 @@ def test_what_cannot_be_moved_is_back_in_its_place_and_its_new_version_is_told(f
     assert content_of(folder) == {"done/a": b"1"}
 
 
-def test_a_disk_without_room_for_a_directory_is_no_reason_to_keep_what_fills_it(
+def test_a_directory_without_room_is_no_reason_to_keep_what_fills_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = written(folder / "a", b"1")
@@ -158,16 +159,42 @@ def test_a_disk_without_room_for_a_directory_is_no_reason_to_keep_what_fills_it(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "mkdir", full)
+    monkeypatch.setattr(os, "rename", full)
     remove(folder / "a", version)
     assert os.listdir(folder) == []
+
+
+def test_a_file_that_somebody_writes_still_is_left_until_it_is_closed(folder: Path) -> None:
+    path = folder / "a"
+    version = written(path, b"1")
+    with open(path, "ab") as producer:
+        with pytest.raises(Busy, match="open for writing"):
+            remove(path, version)
+        assert version_of(path) == version
+        assert os.listdir(folder) == ["a"]
+        with open(path, "rb"):  # readers are in nobody's way
+            producer.close()
+            remove(path, version)
+    assert os.listdir(folder) == []
+
+
+def test_what_was_put_back_is_known_to_be_no_news_until_it_changes(folder: Path) -> None:
+    path = folder / "a"
+    version = written(path, b"1")
+    assert not LocalFiles.was_put_back(str(path))
+    with pytest.raises(ZeroDivisionError):
+        taken_with(path, version, lambda: 1 / 0, [])
+    assert LocalFiles.was_put_back(str(path))
+    path.write_bytes(b"1")
+    assert not LocalFiles.was_put_back(str(path))
+    assert not LocalFiles.was_put_back(str(folder / "none"))
 
 
 # --- whoever was killed ----------------------------------------------------------------------------------------------
 
 
 def test_what_a_killed_process_had_taken_is_put_back_and_listed(folder: Path) -> None:
-    version = written(folder / HOLDER / "a", b"1")
+    version = written(folder / ASIDE, b"1")
     written(folder / "b", b"2")
     assert names_in(folder).keys() == {"a", "b"}
     assert content_of(folder) == {"a": b"1", "b": b"2"}
@@ -176,38 +203,47 @@ def test_what_a_killed_process_had_taken_is_put_back_and_listed(folder: Path) ->
 
 
 def test_the_entry_of_what_was_put_back_says_so_once(folder: Path) -> None:
-    written(folder / HOLDER / "a", b"1")
+    written(folder / ASIDE, b"1")
     assert [entry.was_taken for entry in LocalFiles().entries(str(folder))] == [True]
     assert [entry.was_taken for entry in LocalFiles().entries(str(folder))] == [False]
 
 
 def test_what_another_process_has_just_taken_is_left_to_it(folder: Path) -> None:
-    written(folder / HOLDER / "a", b"1")
-    holder = os.open(folder / HOLDER, os.O_RDONLY)
+    written(folder / ASIDE, b"1")
+    holder = os.open(folder / ASIDE, os.O_RDONLY)
     try:
-        fcntl.flock(holder, fcntl.LOCK_EX)
+        fcntl.flock(holder, fcntl.LOCK_SH)
         assert names_in(folder) == {}
     finally:
         os.close(holder)
     assert names_in(folder).keys() == {"a"}
 
 
-@pytest.mark.parametrize("name", [".iot-sftp-taken-0123456789abcdef0", ".iot-sftp-taken-", ".iot-sftp-taken-x"])
+@pytest.mark.parametrize("name", [".iot-sftp-taken-01234567-", ".iot-sftp-taken-a", ".iot-sftp-taken-0123456g-a"])
 def test_what_has_a_similar_name_is_no_taken_file(folder: Path, name: str) -> None:
-    written(folder / name / "a", b"1")
+    written(folder / name, b"1")
     list(LocalFiles().entries(str(folder)))
-    assert content_of(folder) == {f"{name}/a": b"1"}
+    assert content_of(folder) == {name: b"1"}
 
 
-def test_a_link_in_the_place_of_a_taken_file_is_not_followed(folder: Path) -> None:
-    written(folder / "elsewhere/a", b"1")
-    (folder / "in").mkdir()
-    (folder / "in" / HOLDER).symlink_to(folder / "elsewhere")
-    assert names_in(folder / "in") == {}
-    assert content_of(folder / "elsewhere") == {"a": b"1"}
+def test_a_directory_with_the_name_of_a_taken_file_is_left_alone(folder: Path) -> None:
+    written(folder / ASIDE / "b", b"1")
+    assert names_in(folder) == {}
+    assert content_of(folder) == {f"{ASIDE}/b": b"1"}
 
 
-NAMES = st.sampled_from(["a", "a.1", "b", "n" * 255])
+def test_a_link_that_was_taken_is_put_back_when_nobody_can_be_at_it_any_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(folder.parent / "outside", b"1")
+    (folder / ASIDE).symlink_to(folder.parent / "outside")
+    assert names_in(folder) == {}
+    monkeypatch.setattr(taking, "ABANDONED_AFTER", -1.0)
+    assert names_in(folder) == {}, "what is listed are files; the link is one the next time"
+    assert names_in(folder).keys() == {"a"}
+
+
+NAMES = st.sampled_from(["a", "a.1", "b", "n" * 230])
 
 
 def test_nothing_is_lost_whatever_was_taken_and_whatever_is_there(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -218,7 +254,7 @@ def test_nothing_is_lost_whatever_was_taken_and_whatever_is_there(tmp_path_facto
         for name, content in there.items():
             written(directory / name, content)
         for number, (name, content) in enumerate(taken):
-            written(directory / f".iot-sftp-taken-{number:016x}" / name, content)
+            written(directory / f".iot-sftp-taken-{number:08x}-{name}", content)
         list(LocalFiles().entries(str(directory)))
         after = content_of(directory)
         assert sorted(after.values()) == sorted([*there.values(), *(content for _, content in taken)])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from iot.sftp.client import FileVersion, LocalFiles
+from iot.sftp.client import FileVersion, IsADirectory, LocalFiles
 from iot.sftp.module._watching import Watch
 
 
@@ -77,13 +77,18 @@ def test_a_folder_that_comes_and_goes_leaves_nothing_open(tmp_path: Path) -> Non
 def test_what_the_client_does_with_what_it_has_sent_is_no_event(tmp_path: Path, recursive: bool) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    for name in ("sent", "moved"):
+    for name in ("sent", "moved", "stuck"):
         (folder / name).write_bytes(b"1")
     local = LocalFiles()
     with watching(folder, recursive=recursive) as noticed:
         local.remove_version(str(folder / "sent"), FileVersion.of_local((folder / "sent").stat()))
         version = FileVersion.of_local((folder / "moved").stat())
         local.move_version(str(folder / "moved"), str(tmp_path / "done/moved"), version)
+        assert not noticed.wait(1)
+        (tmp_path / "done/stuck/in the way").mkdir(parents=True)
+        version = FileVersion.of_local((folder / "stuck").stat())
+        with pytest.raises(IsADirectory):
+            local.move_version(str(folder / "stuck"), str(tmp_path / "done/stuck"), version)
         assert not noticed.wait(1)
         (folder / "new").write_bytes(b"2")
         assert noticed.wait(10)

@@ -24,7 +24,7 @@ from iot.sftp.client._errors import (
     SFTPError,
     from_os_error,
 )
-from iot.sftp.client._taking import Source, Taken, is_taken_directory, recover, taking
+from iot.sftp.client._taking import Source, Taken, is_taken, recover, taking, was_put_back
 from iot.sftp.client._versions import FileVersion
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ class LocalFiles:
             with os.scandir(directory) as names:
                 for found in names:
                     proceed()
-                    if is_taken_directory(found.name):
+                    if is_taken(found.name):
                         abandoned.append(found.name)
                         continue
                     entry = self._entry(path, found)
                     if entry is not None:
                         yield entry
-            for name in (back for taken in abandoned for back in recover(directory, taken)):
+            for name in filter(None, (recover(directory, taken) for taken in abandoned)):
                 entry = _entry_of(name, os.stat(name, dir_fd=directory, follow_symlinks=False), was_taken=True)
                 if entry is not None:
                     yield entry
@@ -162,6 +162,14 @@ class LocalFiles:
             return None
         except SFTPError:
             return LocalEntry(name, is_directory=False)
+
+    @staticmethod
+    def was_put_back(path: str) -> bool:
+        """Tell whether a file is at its path because it had been taken from there, and was not removed or moved.
+
+        That is no news of its producer, though the file system tells of a new file.
+        """
+        return was_put_back(path)
 
     def remove(self, path: str) -> None:
         """Remove a file; of a symbolic link the link, not what it leads to.

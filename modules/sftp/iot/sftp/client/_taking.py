@@ -1,12 +1,12 @@
 """Taking a local file out of its producer's reach, so that what is deleted or moved is what was sent.
 
 A producer may write a file anew, or put another one in its place, at any moment, also between a look at it and its
-removal. So the file is first renamed, under its own name, into a directory that is made for it beside it
-(`.iot-sftp-taken-` and 16 hexadecimal digits). There nobody opens it by its name any more. If it is what was sent by
-then, it is deleted or moved; if not, it is put back, without replacing what its producer has put there meanwhile.
+removal. So the file is first renamed, in its own directory: `.iot-sftp-taken-`, 8 hexadecimal digits, `-` and its name.
+There nobody opens it by its name any more. If it is what was sent by then, it is deleted or moved; if not, it is put
+back, without replacing what its producer has put there meanwhile.
 
-The directory is locked (flock) as long as its maker is at work. A process that is killed in between gives up the lock:
-whoever lists the folder next puts back what is in it.
+The file is locked (flock) as long as it has that name. A process that is killed in between gives up the lock: whoever
+lists the folder next puts the file back.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import logging
 import os
 import re
 import secrets
+import signal
 import stat
 import time
+from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client._errors import TransferIncomplete
+from iot.sftp.client._errors import Busy, TransferIncomplete
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._versions import FileVersion
 
@@ -32,13 +34,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREFIX = f"{TEMPORARY_PREFIX}taken-"
-NAME_PATTERN = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}")
-DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMLINK})  # for one more directory
+NAME_PATTERN = re.compile(re.escape(PREFIX) + "[0-9a-f]{8}-(.+)", re.DOTALL)
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG})  # in the directory, for a longer name
 ABANDONED_AFTER = 600.0  # seconds; where a file system has no locks
 LONGEST_NAME = 255  # bytes, NAME_MAX of nearly all file systems
 TRIES = 100
 COPIED_AT_ONCE = 1024 * 1024  # bytes
+F_SETSIG = 10  # of Linux (fcntl.h), which Python 3.10 does not name
+
+_put_back: deque[FileVersion] = deque(maxlen=1024)  # what was put back last, as it is since then
 
 
 class VersionChanged(TransferIncomplete):
@@ -88,15 +92,15 @@ class Source(NamedTuple):
 class Taken:
     """A file that is out of its producer's reach, to be removed or moved; it is put back if neither is done."""
 
-    def __init__(self, source: Source, directory: int) -> None:
-        """Take the source, and a descriptor of the directory that holds it now."""
+    def __init__(self, source: Source, name: str) -> None:
+        """Take the source, and the name that it has now."""
         self._source = source
-        self._directory = directory
+        self._name = name
         self.is_there = True
 
     def remove(self) -> None:
         """Remove it."""
-        os.unlink(self._source.name, dir_fd=self._directory)
+        os.unlink(self._name, dir_fd=self._source.directory)
         self.is_there = False
 
     def move(self, directory: int, name: str, proceed: Callable[[], object] = lambda: None) -> None:
@@ -108,7 +112,7 @@ class Taken:
             proceed: called now and then while it is copied to another file system; ends that by raising.
         """
         try:
-            os.replace(self._source.name, name, src_dir_fd=self._directory, dst_dir_fd=directory)
+            os.replace(self._name, name, src_dir_fd=self._source.directory, dst_dir_fd=directory)
         except OSError as error:
             if error.errno != errno.EXDEV:  # two bind mounts of one file system count as two as well
                 raise
@@ -144,7 +148,7 @@ class Taken:
 def taking(source: Source, on_put_back: Callable[[FileVersion], object]) -> Iterator[Taken]:
     """Take a file out of its producer's reach, and put it back if it was neither removed nor moved.
 
-    Where there is no room for a directory on the disk, which removing files is to change, it stays where it is.
+    Where its name is too long for that, or the directory has no room for it, it stays where it is.
 
     Parameters:
         source: the file.
@@ -152,69 +156,49 @@ def taking(source: Source, on_put_back: Callable[[FileVersion], object]) -> Iter
 
     Raises:
         VersionChanged: it is not what was sent; it is where it was.
+        Busy: it is still being written.
         OSError: it cannot be taken.
     """
     source.check()
+    if _is_open_for_writing(source):
+        message = "another process has the file open for writing: it is seen to when that has closed it"
+        raise Busy(message, path=source.path)
     own = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
     if not stat.S_ISLNK(own.st_mode) and not os.path.samestat(own, os.fstat(source.file)):
         raise VersionChanged(source.path)
+    aside = f"{PREFIX}{secrets.token_hex(4)}-{source.name}"
     try:
-        holder = _Holder(source.directory)
+        os.rename(source.name, aside, src_dir_fd=source.directory, dst_dir_fd=source.directory)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        yield Taken(source, source.directory)
+        yield Taken(source, source.name)
         return
+    taken = Taken(source, aside)
     try:
-        os.rename(source.name, source.name, src_dir_fd=source.directory, dst_dir_fd=holder.descriptor)
-        taken = Taken(source, holder.descriptor)
-        try:
-            now = os.stat(source.name, dir_fd=holder.descriptor, follow_symlinks=False)
-            if not os.path.samestat(own, now):
-                raise VersionChanged(source.path)
-            source.check_bytes()
-            yield taken
-        finally:
-            if taken.is_there:
-                put_back(holder.descriptor, source.name, source.directory)
-                on_put_back(FileVersion.of_local(os.fstat(source.file)))
+        # Who has listed the folder in between may have put it back already, or holds the lock to do so
+        if _lock(source.file, fcntl.LOCK_SH) is False or not _is_at(source.directory, aside, own):
+            raise VersionChanged(source.path)
+        source.check_bytes()
+        yield taken
     finally:
-        holder.close()
+        if taken.is_there:
+            with suppress(FileNotFoundError):
+                put_back(source.directory, aside, source.name)
+            on_put_back(FileVersion.of_local(os.fstat(source.file)))
 
 
-class _Holder:
-    """The directory that holds a file which was taken; locked until it is closed."""
-
-    def __init__(self, directory: int) -> None:
-        self._directory = directory
-        for _ in range(TRIES):
-            self._name = f"{PREFIX}{secrets.token_hex(8)}"
-            os.mkdir(self._name, 0o700, dir_fd=directory)
-            try:
-                self.descriptor = os.open(self._name, DIRECTORY_FLAGS, dir_fd=directory)
-            except FileNotFoundError:
-                continue  # somebody who lists the folder took it for abandoned before it was locked
-            except OSError:
-                self._remove()
-                raise
-            if _lock(self.descriptor) is not False and os.fstat(self.descriptor).st_nlink > 0:
-                return
-            os.close(self.descriptor)
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    def close(self) -> None:
-        self._remove()
-        os.close(self.descriptor)
-
-    def _remove(self) -> None:
-        with suppress(OSError):
-            os.rmdir(self._name, dir_fd=self._directory)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock a directory; `False` if another one holds it, `None` if the file system has no locks for directories."""
+def _is_at(directory: int, name: str, status: os.stat_result) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(status, os.stat(name, dir_fd=directory, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int, kind: int) -> bool | None:
+    """Lock a file; `False` if somebody else has locked it, `None` if the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -222,49 +206,110 @@ def _lock(descriptor: int) -> bool | None:
     return True
 
 
-def is_taken_directory(name: str) -> bool:
-    """Tell whether this is the name of a directory that holds a file which was taken."""
+def is_taken(name: str) -> bool:
+    """Tell whether this is the name of a file that was taken."""
     return NAME_PATTERN.fullmatch(name) is not None
 
 
-def recover(directory: int, name: str) -> list[str]:
-    """Put back what a process that was killed had taken, and return the names that it has got.
+def recover(directory: int, aside: str) -> str | None:
+    """Put back what a process that was killed had taken, and return the name that it has got.
 
     Parameters:
         directory: a descriptor of the folder.
-        name: the directory in it that holds what was taken; one that is in use is left alone.
+        aside: a name in it for which `is_taken` holds; a file that is just being removed or moved is left alone.
     """
+    name = NAME_PATTERN.fullmatch(aside)
     try:
-        descriptor = os.open(name, DIRECTORY_FLAGS, dir_fd=directory)
+        if name is None or not _is_abandoned(directory, aside):
+            return None
+        back = put_back(directory, aside, name[1])
+    except FileNotFoundError:
+        return None  # it has just been removed, or put back
     except OSError as error:
-        logger.debug("%r cannot be looked into: %s", name, error)
-        return []
-    try:
-        locked = _lock(descriptor)
-        age = abs(time.time() - os.fstat(descriptor).st_ctime)
-        if locked is False or (locked is None and age < ABANDONED_AFTER):
-            return []
-        names = [put_back(descriptor, taken, directory) for taken in os.listdir(descriptor)]
-        os.rmdir(name, dir_fd=directory)
-    except OSError as error:
-        logger.warning("what is in %r cannot be put back: %s", name, error)
-        return []
-    finally:
-        os.close(descriptor)
-    if names:
-        logger.info("a process ended while it deleted or moved files: %d of them were put back", len(names))
-    return names
+        logger.warning("%r cannot be put back: %s", aside, error)
+        return None
+    logger.info("a process ended while it deleted or moved %r: it was put back", back)
+    return back
 
 
-def put_back(holder: int, name: str, directory: int) -> str:
+def _is_abandoned(directory: int, aside: str) -> bool:
+    status = os.stat(aside, dir_fd=directory, follow_symlinks=False)
+    locked = None
+    if stat.S_ISREG(status.st_mode):
+        with suppress(PermissionError):
+            descriptor = os.open(aside, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                locked = _lock(descriptor, fcntl.LOCK_EX)
+            finally:
+                os.close(descriptor)
+    elif not stat.S_ISLNK(status.st_mode):
+        return False
+    return locked or (locked is None and abs(time.time() - status.st_ctime) > ABANDONED_AFTER)
+
+
+def put_back(directory: int, aside: str, name: str) -> str:
     """Put a file back in its place, or under a numbered name where there is another one by now; return the name."""
+    before = FileVersion.of_local(os.stat(aside, dir_fd=directory, follow_symlinks=False))
+    _put_back.append(before._replace(changed=None))  # before anybody can see it there
     for number in range(TRIES):
         back = _numbered(name, number)
-        if _move_without_replacing(holder, name, directory, back):
+        if _move_without_replacing(directory, aside, back):
+            after = FileVersion.of_local(os.stat(back, dir_fd=directory, follow_symlinks=False))
+            _put_back.append(after)
+            with suppress(ValueError):
+                _put_back.remove(before._replace(changed=None))
             if back != name:
                 logger.warning("%r has been written anew meanwhile: the file of before is kept as %r", name, back)
             return back
     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def was_put_back(path: str) -> bool:
+    """Tell whether what is at a path was put there by `put_back`, and is unchanged since."""
+    try:
+        now = FileVersion.of_local(os.lstat(path))
+    except OSError:
+        return False
+    return any(known.is_same_as(now) for known in list(_put_back))
+
+
+def _is_open_for_writing(source: Source) -> bool:
+    """Tell whether any process has a file open for writing, where the system tells.
+
+    It gives a lease for reading (fcntl(2)) to the file's owner only while nobody has. Somebody who opens the file in
+    that moment waits until the lease is given back, at once; the signal that tells of it does nothing by default.
+    Network file systems refuse leases with the same error: a refusal counts only where a new file is given one.
+    """
+    try:
+        _take_lease(source.file)
+    except BlockingIOError:
+        return _gives_leases(source.directory)
+    except OSError:  # somebody else's file, or a file system without leases
+        return False
+    return False
+
+
+def _take_lease(descriptor: int) -> None:
+    fcntl.fcntl(descriptor, F_SETSIG, signal.SIGURG)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+
+
+def _gives_leases(directory: int) -> bool:
+    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory))
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                _take_lease(descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            os.unlink(name, dir_fd=directory)
+    except OSError:
+        return False
+    return True
 
 
 def _numbered(name: str, number: int) -> str:
@@ -272,20 +317,22 @@ def _numbered(name: str, number: int) -> str:
     return os.fsdecode(os.fsencode(name)[: LONGEST_NAME - len(ending)] + ending)
 
 
-def _move_without_replacing(holder: int, name: str, directory: int, back: str) -> bool:
+def _move_without_replacing(directory: int, aside: str, back: str) -> bool:
     try:
         # Unlike rename(2), link(2) never replaces anything
-        os.link(name, back, src_dir_fd=holder, dst_dir_fd=directory, follow_symlinks=False)
+        os.link(aside, back, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
     except FileExistsError:
         return False
+    except FileNotFoundError:
+        raise
     except OSError:  # FAT has no hard links, and others' files may not be linked to (fs.protected_hardlinks)
         try:
             os.stat(back, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
-            os.rename(name, back, src_dir_fd=holder, dst_dir_fd=directory)
+            os.rename(aside, back, src_dir_fd=directory, dst_dir_fd=directory)
             return True
         return False
-    os.unlink(name, dir_fd=holder)
+    os.unlink(aside, dir_fd=directory)
     return True
 
 

@@ -95,7 +95,9 @@ class Watch(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Take an event; called by `watchdog`. What the client itself does with what it sends is none."""
-        if not any(OURS in os.fsencode(path) for path in (event.src_path, event.dest_path)):
+        if any(OURS in os.fsencode(path) for path in (event.src_path, event.dest_path)):
+            return
+        if not self._local_files.was_put_back(os.fsdecode(event.dest_path or event.src_path)):
             self._notice()
 
     def _start(self, path: str) -> None:
