@@ -124,9 +124,9 @@ class Module:
             counts = {"places": slots.width, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
             return {**counts, "oldest": round(max(call_age, task_age), 1)}
 
-        def state() -> dict[str, Any]:
+        def state() -> dict[str, Any] | None:
             other = self._others_state
-            return {"is_ours": other is None, "message": None if other is None else other.message}
+            return None if other is None else {"code": other.code, "message": other.message}
 
         status.add("state_directory", state)
         status.add("hub", hub)

@@ -145,7 +145,10 @@ class Status:
         self._parts: dict[str, Callable[[], Any]] = {}
 
     def add(self, name: str, tell: Callable[[], Any]) -> None:
-        """Have a part of the module told under a name, by a function that blocks for nothing; any JSON value."""
+        """Have a part of the module told under a name, by a function that blocks for nothing; any JSON value.
+
+        There is no such part in the document while it tells `None`.
+        """
         self._parts[name] = tell
 
     def document(self, maximum: int) -> dict[str, Any]:
@@ -158,7 +161,7 @@ class Status:
             "process": process(),
             "disks": self.disks.free(),
         }
-        document |= {name: self._told(name) for name in self._parts}
+        document |= {name: told for name in self._parts if (told := self._told(name)) is not None}
         return _within(document | {"failures": self.failures.newest_first()}, maximum)
 
     def _told(self, name: str) -> Any:
