@@ -1,0 +1,107 @@
+"""Run the checks against a server, each within a limit of time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.interop.checks import CHECKS, Check, Skipped, Target
+from tests.interop.kinds import Kind
+from tests.interop.peers import PeerFailed, reason
+
+LIMIT = 150.0  # seconds for one check
+PASSED, FAILED, CANNOT, SKIPPED = "passed", "failed", "cannot", "skipped"
+
+
+@dataclass
+class Outcome:
+    """How one check went.
+
+    Attributes:
+        check: its name.
+        status: `passed`; `failed`; `cannot` if OpenSSH's `sftp` cannot do it either; `skipped` if it was not made.
+        reason: why it did not pass.
+        peer: what OpenSSH's `sftp` did or said, where we failed.
+        notes: what else was seen.
+        seconds: how long it took.
+    """
+
+    check: str
+    status: str
+    reason: str = ""
+    peer: str = ""
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what JSON has."""
+        return asdict(self)
+
+
+@contextmanager
+def running(kind: Kind, base: Path) -> Iterator[Target]:
+    """Start a server, and give it as a target."""
+    place, scratch = base / "server", base / "scratch"
+    place.mkdir()
+    scratch.mkdir()
+    with kind.start(place) as server:
+        yield Target(kind, server, scratch)
+
+
+def run(check: Check, target: Target) -> Outcome:
+    """Make one check; ask OpenSSH's `sftp` where it fails."""
+    started = time.monotonic()
+    target.begin(check.name)
+    error = _within(LIMIT, check.ours, target)
+    outcome = Outcome(check.name, PASSED, notes=list(target.notes))
+    if isinstance(error, Skipped):
+        outcome.status, outcome.reason = SKIPPED, str(error)
+    elif error is not None:
+        outcome.status, outcome.reason = FAILED, _words(error)
+        if check.theirs:
+            target.begin(f"peer-{check.name}")
+            peer = _within(LIMIT, check.theirs, target)
+            if isinstance(peer, PeerFailed):
+                outcome.status = CANNOT
+            outcome.peer = "does it" if peer is None else _words(peer)
+    outcome.seconds = round(time.monotonic() - started, 2)
+    return outcome
+
+
+def _within(limit: float, work: Any, target: Target) -> BaseException | None:
+    """Do something in a thread, and return how it failed; what does not end is left behind."""
+    raised: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work(target)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what the check found
+            raised.append(error)
+
+    thread = threading.Thread(target=guarded, name=f"check {target.folder}", daemon=True)
+    thread.start()
+    thread.join(limit)
+    if thread.is_alive():
+        return TimeoutError(f"not done after {limit:g} s")
+    return raised[0] if raised else None
+
+
+def _words(error: BaseException) -> str:
+    code = getattr(error, "code", "")
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, AssertionError | PeerFailed):
+        return reason(text.splitlines()[0] if isinstance(error, AssertionError) else text)
+    return f"{code or type(error).__name__}: {text}"
+
+
+def chosen(names: list[str]) -> list[Check]:
+    """Return the checks of these names, all of them for none."""
+    unknown = [name for name in names if name not in {check.name for check in CHECKS}]
+    if unknown:
+        raise ValueError(f"no such check: {', '.join(unknown)}; there are {', '.join(c.name for c in CHECKS)}")
+    return [check for check in CHECKS if not names or check.name in names]
