@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,15 +222,24 @@ def behind_openssh(command: Callable[[Path], str], *options: str) -> Callable[[P
 
 
 @contextmanager
+def strict_place() -> Iterator[Path]:
+    """Give a directory whose parents nobody else may write to: /tmp is none of these."""
+    parent = Path("/var/lib") if os.geteuid() == 0 else BUILD
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="iot-sftp-interop-", dir=parent, ignore_cleanup_errors=True) as place:
+        yield Path(place)
+
+
+@contextmanager
 def chrooted(base: Path) -> Iterator[Server]:
-    """Run OpenSSH's sshd with ChrootDirectory, whose parents must all be root's and nobody else's to write."""
-    with ExitStack() as stack:
-        jail = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="iot-sftp-interop-", dir="/var/lib")))
+    """Run OpenSSH's sshd with ChrootDirectory."""
+    with strict_place() as jail:
         jail.chmod(0o755)
         inside = jail / "files"
         inside.mkdir()
-        start = servers.openssh(base, f"ChrootDirectory {jail}", directory=inside, subsystem="internal-sftp -d /files")
-        yield stack.enter_context(start)
+        subsystem = "internal-sftp -d /files"
+        with servers.openssh(base, f"ChrootDirectory {jail}", directory=inside, subsystem=subsystem) as server:
+            yield server
 
 
 @contextmanager
@@ -239,22 +248,20 @@ def wrapped(base: Path) -> Iterator[dict[str, str]]:
 
     These servers take the keys from the home that the system's list of users names, which is not ours to change.
     """
-    home = base / "home"
-    for folder, name in ((".ssh", "authorized_keys"),):
-        place = home / folder
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        shutil.copy(f"{user_key(base)}.pub", place / name)
-        (place / name).chmod(0o600)
-    home.chmod(0o700)
-    users, groups = base / "passwd", base / "group"
-    users.write_text(f"{USER}:x:{os.getuid()}:{os.getgid()}::{home}:/bin/sh\n")
-    groups.write_text(f"{servers._group()}:x:{os.getgid()}:\n")
-    yield {
-        "LD_PRELOAD": "libnss_wrapper.so",
-        "NSS_WRAPPER_PASSWD": str(users),
-        "NSS_WRAPPER_GROUP": str(groups),
-        "HOME": str(home),
-    }
+    with strict_place() as home:
+        folder = home / ".ssh"
+        folder.mkdir(mode=0o700)
+        shutil.copy(f"{user_key(base)}.pub", folder / "authorized_keys")
+        (folder / "authorized_keys").chmod(0o600)
+        users, groups = base / "passwd", base / "group"
+        users.write_text(f"{USER}:x:{os.getuid()}:{os.getgid()}::{home}:/bin/sh\n")
+        groups.write_text(f"{servers._group()}:x:{os.getgid()}:\n")
+        yield {
+            "LD_PRELOAD": "libnss_wrapper.so",
+            "NSS_WRAPPER_PASSWD": str(users),
+            "NSS_WRAPPER_GROUP": str(groups),
+            "HOME": str(home),
+        }
 
 
 WRAPPER = next(
@@ -283,7 +290,7 @@ def dropbear(base: Path) -> Iterator[Server]:
             return [str(program("dropbear")), "-F", "-E", "-p", f"127.0.0.1:{port}", "-r", str(key), "-P", f"{base}/pid"]
 
         with on_a_free_port(base, command, key=user_key(base), env=env) as server:
-            server.directory = base / "home"
+            server.directory = Path(env["HOME"])
             yield server
 
 
@@ -328,7 +335,7 @@ def lshd(base: Path) -> Iterator[Server]:
     key, checker = base / "host_lsh", base / "check-password"
     with wrapped(base) as env:
         if not key.exists():
-            _make_lsh_keys(base, key)
+            _make_lsh_keys(Path(env["HOME"]), key)
         checker.write_text(f"#!/bin/sh\nread -r given\n[ \"$given\" = '{PASSWORD}' ]\n")
         checker.chmod(0o755)
 
@@ -341,12 +348,11 @@ def lshd(base: Path) -> Iterator[Server]:
             yield server
 
 
-def _make_lsh_keys(base: Path, key: Path) -> None:
-    env = environment(HOME=str(base / "home"))
-    seed = base / "home" / ".lsh" / "yarrow-seed-file"
+def _make_lsh_keys(home: Path, key: Path) -> None:
+    env = environment(HOME=str(home))
+    seed = home / ".lsh" / "yarrow-seed-file"
     seed.parent.mkdir(exist_ok=True, mode=0o700)
-    for name in (seed, base / "yarrow-seed-file"):
-        subprocess.run(["lsh-make-seed", "--sloppy", "-q", "-o", str(name)], env=env, check=True, capture_output=True)
+    subprocess.run(["lsh-make-seed", "--sloppy", "-q", "-o", str(seed)], env=env, check=True, capture_output=True)
     make = ["lsh-keygen", "--server", "-a", "rsa", "-l", "2048", "-q"]
     made = subprocess.run(make, env=env, check=True, capture_output=True).stdout
     write = ["lsh-writekey", "--server", "-o", str(key)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import asyncssh
 
@@ -34,34 +36,52 @@ class OpenSSH:
         Raises:
             PeerFailed: one of them failed, and `check` is not turned off; the others were not tried.
         """
-        done = self._run(["-b", "-"], "\n".join([*commands, ""]))
-        if check and done.returncode:
-            raise PeerFailed(reason(done.stderr))
-        return done.stdout + done.stderr
+        done = self.scratch / "done"
+        done.unlink(missing_ok=True)
+        with open(self.scratch / "said", "w+", encoding="utf-8", errors="replace") as said:
+            status = self._run("\n".join([*commands, f"!touch {done}", ""]), done, said)
+            said.seek(0)
+            words = said.read()
+        if check and not done.exists():
+            raise PeerFailed(reason(words) if status is not None else f"nothing happened for {LIMIT:g} s")
+        return words
 
-    def _run(self, options: list[str], text: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, batch: str, done: Path, said: IO[str]) -> int | None:
+        """Run it until it ends, or has nothing more to do: some servers never close the channel, and it waits."""
+        command, env = self._command()
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, text=True, env=env
+        ) as process:
+            assert process.stdin
+            process.stdin.write(batch)
+            process.stdin.close()
+            give_up = time.monotonic() + LIMIT
+            while time.monotonic() < give_up and not done.exists():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
+                    break
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2 if done.exists() else 0)
+            process.kill()
+            return process.wait() if time.monotonic() < give_up else None
+
+    def _command(self) -> tuple[list[str], dict[str, str]]:
         ask = self.scratch / "askpass"
         ask.write_text('#!/bin/sh\nprintf "%s\\n" "$SSH_PASSWORD"\n')
         ask.chmod(0o700)
-        login = ["-i", str(self.server.key_file), "-o", "BatchMode=yes"] if self.server.key_file else []
+        login = ["-i", str(self.server.key_file), "-o", "BatchMode=yes"]
         if not self.server.key_file:  # batch mode would ask for no password
             login = ["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", "-o", "BatchMode=no"]
         trust = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "GlobalKnownHostsFile=/dev/null"]
-        shell = [word for option in [*trust, "LogLevel=ERROR", "IdentityAgent=none"] for word in ("-o", option)]
-        where = ["-P", str(self.server.port), f"{self.server.user}@{self.server.host}"]
+        options = [word for option in [*trust, "LogLevel=ERROR", "IdentityAgent=none"] for word in ("-o", option)]
+        where = ["-b", "-", "-P", str(self.server.port), f"{self.server.user}@{self.server.host}"]
         env = os.environ | {
             "SSH_ASKPASS": str(ask),
             "SSH_ASKPASS_REQUIRE": "force",
             "DISPLAY": "none",
             "SSH_PASSWORD": self.server.password or "",
         }
-        command = ["sftp", "-q", "-F", "none", *login, *shell, *options, *where]
-        try:
-            return subprocess.run(
-                command, input=text, capture_output=True, text=True, env=env, timeout=LIMIT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise PeerFailed(f"nothing happened for {LIMIT:g} s") from None
+        return ["sftp", "-q", "-F", "none", *login, *options, *where], env
 
 
 def reason(said: str) -> str:
