@@ -40,7 +40,7 @@ ODD_NAMES = [
     "two words.txt",
     "grüße-日本語.txt",
     "-rf",
-    "it's \"quoted\".txt",
+    'it\'s "quoted".txt',
     "back\\slash",
     "*?[a].txt",
     "#hash;semi&and$dollar",
@@ -256,7 +256,7 @@ def _many_names(target: Target) -> None:
         target.on_disk(f"measurement-of-a-machine-{number:05}.csv").touch()
 
 
-@check(_sftp_lists_many)
+@check(_sftp_lists_many, slow=True)
 def lists_three_thousand_names(target: Target) -> None:
     _many_names(target)
     with target.session() as session:
@@ -321,7 +321,7 @@ def _add_sizes() -> None:
             _there_and_back(target, size)
 
         name = f"moves_{words.replace(' ', '_')}_there_and_back"
-        check(_sftp_of_size(size), name=name)(of_this_size)
+        check(_sftp_of_size(size), name=name, slow=size > 5 * MIB)(of_this_size)
 
 
 _add_sizes()
@@ -436,7 +436,9 @@ def deletes_a_file_and_refuses_a_folder(target: Target) -> None:
 
 def _sftp_makes_folders(target: Target) -> None:
     source = target.write(target.local("source"), 100)
-    target.openssh.run(f"mkdir {target.remote('a')}", f"mkdir {target.remote('a/b')}", f"put {source} {target.remote('a/b/c')}")
+    target.openssh.run(
+        f"mkdir {target.remote('a')}", f"mkdir {target.remote('a/b')}", f"put {source} {target.remote('a/b/c')}"
+    )
 
 
 @check(_sftp_makes_folders)
@@ -542,7 +544,7 @@ def _kill(server: Server) -> None:
             victim.send_signal(signal.SIGKILL)
 
 
-@check(_sftp_of_size(5 * MIB))
+@check(_sftp_of_size(5 * MIB), slow=True)
 def keeps_the_old_file_when_the_server_is_killed(target: Target) -> None:
     base = target.scratch / f"{target.folder}-server"
     base.mkdir()
@@ -627,7 +629,9 @@ def _all_arrived(target: Target, names: list[str], transferred: int, failed: int
         wrong = [name for name in wrong if digest(remote / name) != digest(local / name)]
     missing = [name for name in wrong if not ((remote / name).exists() and (local / name).exists())]
     if others := len(wrong) - len(missing):
-        raise AssertionError(f"OTHER BYTES in {others} of {MANY} files, of which {transferred} are told to have arrived")
+        raise AssertionError(
+            f"OTHER BYTES in {others} of {MANY} files, of which {transferred} are told to have arrived"
+        )
     assert not wrong, f"{len(wrong)} of {MANY} files are missing; told: {failed} failed; {failures[:1]}"
     assert (transferred, failed) == (MANY, 0), (transferred, failed, failures[:1])
 
@@ -644,7 +648,9 @@ def _sftp_gets_folder(target: Target) -> None:
 def downloads_a_folder_of_500_files(target: Target) -> None:
     names = _folder(target, target.on_disk("tree"))
     with target.session() as session:
-        done = session.download_files(target.remote("tree"), str(target.local("tree")), recursive=True, timeout=2 * LIMIT)
+        done = session.download_files(
+            target.remote("tree"), str(target.local("tree")), recursive=True, timeout=2 * LIMIT
+        )
     _all_arrived(target, names, done.files, done.failed, [str(failure) for failure in done.failures])
 
 
@@ -731,14 +737,14 @@ def _command(target: Target, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=2 * LIMIT, check=False)
 
 
-@check(_sftp_connects)
+@check(_sftp_connects, slow=True)
 def finds_nothing_wrong_with_iot_sftp_check(target: Target) -> None:
     done = _command(target, "check", "--timeout", "20", "--write", target.folder)
     assert done.returncode == 0, (done.stdout + done.stderr)[-600:]
     assert os.listdir(target.on_disk("")) == []
 
 
-@check(_sftp_of_size(10_000))
+@check(_sftp_of_size(10_000), slow=True)
 def does_the_same_from_the_command_line(target: Target) -> None:
     source, copy = target.write(target.local("source"), 50_000), target.local("copy")
     name, other = target.remote("file"), target.remote("other")
@@ -760,7 +766,7 @@ def does_the_same_from_the_command_line(target: Target) -> None:
     assert os.listdir(target.on_disk("")) == []
 
 
-@check(_sftp_of_size(255 * KIB))
+@check(_sftp_of_size(255 * KIB), slow=True)
 def others_read_what_we_wrote(target: Target) -> None:
     source, copy = target.write(target.local("source"), 300_000), target.local("copy")
     with target.session() as session:
@@ -772,7 +778,7 @@ def others_read_what_we_wrote(target: Target) -> None:
         assert hashlib.sha256(read).hexdigest() == digest(source), "asyncssh reads other bytes"
 
 
-@check(_sftp_of_size(255 * KIB))
+@check(_sftp_of_size(255 * KIB), slow=True)
 def we_read_what_others_wrote(target: Target) -> None:
     source, copy = target.write(target.local("source"), 300_000), target.local("copy")
     target.openssh.run(f"put {source} {target.remote('file')}")
@@ -795,5 +801,3 @@ def the_client_of_the_first_contract_works(target: Target) -> None:
         assert not client.exists(target.remote("file")), client.last_error
         assert client.last_error is None
     assert digest(copy) == digest(source)
-
-

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,9 +46,17 @@ Start = "Callable[[Path], AbstractContextManager[Server]]"
 class Kind:
     """One server, or one configuration of it.
 
-    `missing` says why it cannot run here, or `None`. `packages` are Debian's names unless they begin with `PyPI:` or
-    `npm:`. `cannot` names the checks that ask for what this configuration is there to refuse, each with the reason:
-    they are reported, and no failures.
+    Attributes:
+        name: how it is chosen.
+        title: what it is.
+        packages: Debian's names, unless they begin with `PyPI:` or `npm:`.
+        start: starts it with an empty directory for all that it needs.
+        missing: says why it cannot run here, or `None`.
+        version: says which one it is.
+        fast: it is quickly installed and started, and `make test` tries it too.
+        settles: seconds after which what was written is on its disk at the latest.
+        strict: what it refuses is refused on purpose, and we do without: that OpenSSH's `sftp` cannot is no excuse.
+        differently: what the client does differently for it, and why.
     """
 
     name: str
@@ -58,9 +66,9 @@ class Kind:
     missing: Callable[[], str | None]
     version: Callable[[], str]
     fast: bool = False
-    settles: float = 0.0  # seconds after which what was written is on its disk
+    settles: float = 0.0
+    strict: bool = False
     differently: str = ""
-    cannot: dict[str, str] = field(default_factory=dict)
 
 
 # How a server is run
@@ -264,9 +272,7 @@ def wrapped(base: Path) -> Iterator[dict[str, str]]:
         }
 
 
-WRAPPER = next(
-    (str(path) for path in Path("/usr/lib").glob("*/libnss_wrapper.so")), "/usr/lib/libnss_wrapper.so"
-)
+WRAPPER = next((str(path) for path in Path("/usr/lib").glob("*/libnss_wrapper.so")), "/usr/lib/libnss_wrapper.so")
 
 
 def sftp_server_here(base: Path) -> Path:
@@ -287,7 +293,17 @@ def dropbear(base: Path) -> Iterator[Server]:
     with wrapped(base) as env:
 
         def command(port: int) -> list[str]:
-            return [str(program("dropbear")), "-F", "-E", "-p", f"127.0.0.1:{port}", "-r", str(key), "-P", f"{base}/pid"]
+            return [
+                str(program("dropbear")),
+                "-F",
+                "-E",
+                "-p",
+                f"127.0.0.1:{port}",
+                "-r",
+                str(key),
+                "-P",
+                f"{base}/pid",
+            ]
 
         with on_a_free_port(base, command, key=user_key(base), env=env) as server:
             server.directory = Path(env["HOME"])
@@ -607,6 +623,7 @@ KINDS = [
         openssh(sftp_options=f"-P {REFUSED}"),
         SSHD,
         OPENSSH,
+        strict=True,
     ),
     Kind(
         "openssh-drop-box",
@@ -756,3 +773,10 @@ KINDS = [
         said(str(program("node")), "-p", f"require('{node_modules()}/ssh2/package.json').version"),
     ),
 ]
+
+# Servers that one would look for here, and that none of the sources has.
+NOT_TO_BE_HAD = {
+    "wolfSSH": "no package of Debian, PyPI or npm has its sources (its library wolfSSL is in Debian).",
+    "SFTPGo, AWS Transfer, Azure Blob Storage, GoAnywhere, MOVEit, Bitvise and other products": "no package has them. "
+    "SFTPGo is built on Go's pkg/sftp (its request server), which is here.",
+}

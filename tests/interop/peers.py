@@ -99,16 +99,20 @@ def read_with_asyncssh(server: Server, path: str) -> bytes:
 
     async def read() -> bytes:
         keys = [str(server.key_file)] if server.key_file else None
-        async with asyncssh.connect(
-            server.host,
-            server.port,
-            username=server.user,
-            password=server.password,
-            client_keys=keys,
-            known_hosts=None,
-            config=None,
-            agent_path=None,
-        ) as connection, connection.start_sftp_client() as sftp, sftp.open(path, "rb") as file:
+        async with (
+            asyncssh.connect(
+                server.host,
+                server.port,
+                username=server.user,
+                password=server.password,
+                client_keys=keys,
+                known_hosts=None,
+                config=None,
+                agent_path=None,
+            ) as connection,
+            connection.start_sftp_client() as sftp,
+            sftp.open(path, "rb") as file,
+        ):
             content: bytes = await file.read()
             return content
 

@@ -52,5 +52,3 @@ def main(kinds: list[Kind] | None) -> int:
     """Print the results; return the exit status."""
     found = results(kinds or KINDS)
     return 1 if any(one["failures"] for one in found) else 0
-
-
