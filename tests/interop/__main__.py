@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-
 from tests.interop import matrix, report, volume
 from tests.interop.checks import CHECKS
 from tests.interop.kinds import KINDS, Kind
+from tests.interop.volume import say
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 900.0  # seconds for all checks of one server
@@ -53,26 +53,26 @@ def main() -> int:
         volumes = [] if given.check else volume.results(kinds)
         report.write(given.output, results, volumes)
     failed = sum(outcome["status"] == matrix.FAILED for result in results for outcome in result["outcomes"])
-    print(f"{failed} checks failed that another client passes")
+    say(f"{failed} checks failed that another client passes")
     return 1 if failed else 0
 
 
 def _list() -> int:
     for kind in KINDS:
-        print(f"{kind.name:22}{kind.missing() or kind.version()}")
+        say(f"{kind.name:22}{kind.missing() or kind.version()}")
     for check in CHECKS:
-        print(check.name)
+        say(check.name)
     return 0
 
 
 def _serve(kind: Kind) -> int:
     why = kind.missing()
     if why:
-        print(why, file=sys.stderr)
+        say(why)
         return 1
     with tempfile.TemporaryDirectory(prefix="iot-sftp-interop-") as base, kind.start(Path(base)) as server:
         credential = f"key={server.key_file}" if server.key_file else f"password={server.password!r}"
-        print(f"{server.user}@{server.host}:{server.port} {credential} directory={server.directory}", flush=True)
+        say(f"{server.user}@{server.host}:{server.port} {credential} directory={server.directory}")
         ended = threading.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: ended.set())
@@ -84,7 +84,7 @@ def _apart(kind: Kind, checks: list[str]) -> report.Result:
     """Make the checks of one server in a process of its own, which is ended where it does not end."""
     why = kind.missing()
     if why:
-        print(f"== {kind.name}: not run here: {why}", flush=True)
+        say(f"== {kind.name}: not run here: {why}")
         return report.result(kind, "", [], why)
     with tempfile.TemporaryDirectory(prefix="iot-sftp-interop-", ignore_cleanup_errors=True) as base:
         place = Path(base) / "outcomes.json"
@@ -98,8 +98,8 @@ def _apart(kind: Kind, checks: list[str]) -> report.Result:
             except subprocess.TimeoutExpired:
                 why = f"not done after {LIMIT:g} s"
                 _end(child)
-        said = json.loads(place.read_text()) if place.exists() else {"version": kind.version(), "outcomes": []}
-    return report.result(kind, said["version"], said["outcomes"], why)
+        outcomes = json.loads(place.read_text()) if place.exists() else []
+    return report.result(kind, kind.version(), outcomes, why)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -114,18 +114,18 @@ def _one(kind: Kind, names: list[str], place: Path) -> int:
     """Make the checks, and write down after each how they went."""
     logging.disable(logging.CRITICAL)
     outcomes: list[matrix.Outcome] = []
-    version = kind.version()
-    print(f"== {kind.name} {version}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="base-", ignore_cleanup_errors=True) as base:
-        with matrix.running(kind, Path(base)) as target:
-            for check in matrix.chosen(names):
-                outcome = matrix.run(check, target) if connected(outcomes) else replace(outcomes[0], check=check.name)
-                outcomes.append(outcome)
-                said = {"version": version, "outcomes": [each.as_json() for each in outcomes]}
-                place.with_suffix(".new").write_text(json.dumps(said))
-                os.replace(place.with_suffix(".new"), place)
-                words = f"{outcome.reason} | sftp: {outcome.peer}" if outcome.reason else "; ".join(outcome.notes)
-                print(f"{outcome.status:8}{outcome.seconds:6.1f} s  {check.name}: {words}"[:400], flush=True)
+    say(f"== {kind.name} {kind.version()}")
+    with (
+        tempfile.TemporaryDirectory(prefix="base-", ignore_cleanup_errors=True) as base,
+        matrix.running(kind, Path(base)) as target,
+    ):
+        for check in matrix.chosen(names):
+            outcome = matrix.run(check, target) if connected(outcomes) else replace(outcomes[0], check=check.name)
+            outcomes.append(outcome)
+            place.with_suffix(".new").write_text(json.dumps([each.as_json() for each in outcomes]))
+            os.replace(place.with_suffix(".new"), place)
+            words = f"{outcome.reason} | sftp: {outcome.peer}" if outcome.reason else "; ".join(outcome.notes)
+            say(f"{outcome.status:8}{outcome.seconds:6.1f} s  {check.name}: {words}"[:400])
     return 0
 
 

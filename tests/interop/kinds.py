@@ -468,7 +468,9 @@ def libssh() -> Path:
 def libssh_version() -> str:
     """Return the version that the source tells."""
     with suppress(OSError):
-        if found := re.search(r"VERSION (\d[\d.]+)", (BUILD / "libssh-source" / "CMakeLists.txt").read_text()):
+        if found := re.search(
+            r"project\(libssh VERSION (\d[\d.]+)", (BUILD / "libssh-source" / "CMakeLists.txt").read_text()
+        ):
             return found.group(1)
     return ""
 

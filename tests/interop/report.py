@@ -17,14 +17,15 @@ Result = dict[str, Any]
 
 HEAD = """# Interoperability
 
-Which SFTP servers this client was tried with, how each check went, what is done differently for a server and why, and what
-cannot be done with one. For anybody who chooses a server, or wonders whether a failure is the server's habit.
+Which SFTP servers this client was tried with, how each check went, what is done differently for a server and why, and
+what cannot be done with one. For anybody who chooses a server, or wonders whether a failure is the server's habit.
 
-This page is written by `make interop`: it installs every server that Debian's packages, PyPI and npm give, starts each
-on the loopback interface, and makes the {checks} checks below. What arrived is compared byte by byte: by SHA-256 on the
-server's disk, or as another client reads it. Where a check fails, OpenSSH's own `sftp` is asked to do the same. *Failed*
-are checks that `sftp` passes and we do not. *Impossible* are those that `sftp` cannot pass either: what it says is listed.
-*Not made* are checks that need something this machine has not. `make test` makes the quick checks with {fast}.
+This page is written by `make interop`: it installs every server that Debian's packages, PyPI and npm offer, starts
+each on the loopback interface, and makes the {checks} checks below. What arrived is compared byte by byte: by SHA-256
+on the server's disk, or as another client reads it. Where a check fails, OpenSSH's own `sftp` is asked to do the same.
+*Failed* are checks that another client passes and we do not. *Impossible* are those that `sftp` cannot pass either,
+with what it says. *Not made* are checks that need something the machine does not have.
+`make test` makes the quick checks with {fast}.
 
 Last run: {day}, iot-sftp-client {version}.
 
@@ -131,8 +132,8 @@ def _volume(volumes: list[dict[str, Any]]) -> list[str]:
         "",
         "## The same upload many times",
         "",
-        "Go's pkg/sftp carries out WRITE, FSTAT and CLOSE in parallel workers. What depends on their order fails at random,",
-        "so each upload is repeated and compared by SHA-256.",
+        "Go's pkg/sftp carries out WRITE, FSTAT and CLOSE in parallel workers. What depends on their order fails at",
+        "random, so each upload is repeated and compared by SHA-256.",
         "",
         "| server | size | uploads | failed | first reason |",
         "| --- | --- | ---: | ---: | --- |",

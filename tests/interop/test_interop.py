@@ -1,4 +1,4 @@
-"""The matrix as tests: quick checks of servers that are quickly installed in `make test`, all of them with `-m interop`."""
+"""The matrix as tests: quick checks of servers that install quickly in `make test`, the others with `-m interop`."""
 
 from __future__ import annotations
 

@@ -53,6 +53,6 @@ conch.privateKeys = {host_key.sshType(): host_key}
 checker = InMemoryUsernamePasswordDatabaseDontUse()
 checker.addUser(getpass.getuser().encode(), os.environ["PASSWORD"].encode())
 conch.portal = Portal(Realm(), [checker])
-listener = reactor.listenTCP(0, conch, interface="127.0.0.1")  # type: ignore[attr-defined]
+listener = reactor.listenTCP(0, conch, interface="127.0.0.1")
 print("PORT", listener.getHost().port, flush=True)  # noqa: T201 - how glue tells its port
-reactor.run()  # type: ignore[attr-defined]
+reactor.run()
