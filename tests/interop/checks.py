@@ -38,9 +38,9 @@ MANY = 500
 MODIFIED = 1_700_000_001
 OTHER_BYTES = "OTHER BYTES"  # the worst there is: a success with bytes that are not the source's
 SIZES = {"0 B": 0, "1 B": 1, "10 kB": 10_000, "32 KiB": 32 * KIB, "255 KiB": 255 * KIB, "5 MiB": 5 * MIB}
+BEYOND_ASCII = ["grüße.txt", "日本語.txt"]
 ODD_NAMES = [
     "two words.txt",
-    "grüße-日本語.txt",
     "-rf",
     'it\'s "quoted".txt',
     "back\\slash",
@@ -62,6 +62,7 @@ class Target:
     kind: Kind
     server: Server
     scratch: Path
+    many: int = MANY
     folder: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -281,23 +282,36 @@ def lists_three_thousand_names(target: Target) -> None:
     assert len(listed) == 3000, f"{len(listed)} of 3000"
 
 
-def _sftp_odd_names(target: Target) -> None:
-    source = target.write(target.local("source"), 100)
-    for name in ODD_NAMES:
-        target.openssh.run(f"put {quoted(source)} {quoted(target.remote(name))}")
-        if digest(target.on_disk(name)) != digest(source):
-            raise PeerFailed(f"{name!r} did not arrive")
+def _sftp_names(names: list[str]) -> Callable[[Target], None]:
+    def put_and_list(target: Target) -> None:
+        source = target.write(target.local("source"), 100)
+        for name in names:
+            target.openssh.run(f"put {quoted(source)} {quoted(target.remote(name))}")
+            if digest(target.on_disk(name)) != digest(source):
+                raise PeerFailed(f"{name!r} did not arrive")
+        target.openssh.run(f"ls -1 {target.folder}")
+
+    return put_and_list
 
 
-@check(_sftp_odd_names)
+@check(_sftp_names(ODD_NAMES))
 def moves_files_with_odd_names_both_ways(target: Target) -> None:
+    _names_both_ways(target, ODD_NAMES)
+
+
+@check(_sftp_names(BEYOND_ASCII))
+def moves_files_with_names_beyond_ASCII_both_ways(target: Target) -> None:  # noqa: N802 - a sentence
+    _names_both_ways(target, BEYOND_ASCII)
+
+
+def _names_both_ways(target: Target, names: list[str]) -> None:
     with target.session() as session:
-        for number, name in enumerate(ODD_NAMES):
+        for number, name in enumerate(names):
             source = target.write(target.local(f"source-{number}"), 100)
             session.upload_file(str(source), target.remote(name), timeout=LIMIT)
             target.same(target.on_disk(name), source)
-        assert sorted(session.list_files(target.folder)) == sorted(target.remote(name) for name in ODD_NAMES)
-        for number, name in enumerate(ODD_NAMES):
+        assert sorted(session.list_files(target.folder)) == sorted(target.remote(name) for name in names)
+        for number, name in enumerate(names):
             copy = target.local(f"copy-{number}")
             session.download_file(target.remote(name), str(copy), timeout=LIMIT)
             assert digest(copy) == digest(target.local(f"source-{number}")), f"{OTHER_BYTES}: {name!r}"
@@ -621,9 +635,9 @@ def does_many_things_at_once(target: Target) -> None:
 
 
 def _folder(target: Target, place: Path) -> list[str]:
-    names = [f"part-{number % 5}/file-{number:03}.bin" for number in range(MANY)]
+    names = [f"part-{number % 5}/file-{number:03}.bin" for number in range(target.many)]
     for number, name in enumerate(names):
-        target.write(place / name, 300_000 if number % 100 == 99 else 1000 + number)
+        target.write(place / name, 300_000 if number % 50 == 49 else 1000 + number)
     return names
 
 
@@ -633,7 +647,7 @@ def _sftp_puts_folder(target: Target) -> None:
     target.openssh.run(f"put -r {target.local('tree')} {target.folder}")
     wrong = [name for name in names if digest(target.on_disk("tree") / name) != digest(target.local("tree") / name)]
     if wrong:
-        raise PeerFailed(f"{len(wrong)} of {MANY} files have other bytes or are missing")
+        raise PeerFailed(f"{len(wrong)} of {len(names)} files have other bytes or are missing")
 
 
 @check(_sftp_puts_folder, strict=True)
@@ -653,10 +667,10 @@ def _all_arrived(target: Target, names: list[str], transferred: int, failed: int
     missing = [name for name in wrong if not ((remote / name).exists() and (local / name).exists())]
     if others := len(wrong) - len(missing):
         raise AssertionError(
-            f"{OTHER_BYTES} in {others} of {MANY} files, of which {transferred} are told to have arrived"
+            f"{OTHER_BYTES} in {others} of {len(names)} files, of which {transferred} are told to have arrived"
         )
-    assert not wrong, f"{len(wrong)} of {MANY} files are missing; told: {failed} failed; {failures[:1]}"
-    assert (transferred, failed) == (MANY, 0), (transferred, failed, failures[:1])
+    assert not wrong, f"{len(wrong)} of {len(names)} files are missing; told: {failed} failed; {failures[:1]}"
+    assert (transferred, failed) == (len(names), 0), (transferred, failed, failures[:1])
 
 
 def _sftp_gets_folder(target: Target) -> None:
@@ -664,7 +678,7 @@ def _sftp_gets_folder(target: Target) -> None:
     target.openssh.run(f"get -r {target.remote('tree')} {target.local('tree')}")
     wrong = [name for name in names if digest(target.on_disk("tree") / name) != digest(target.local("tree") / name)]
     if wrong:
-        raise PeerFailed(f"{len(wrong)} of {MANY} files have other bytes or are missing")
+        raise PeerFailed(f"{len(wrong)} of {len(names)} files have other bytes or are missing")
 
 
 @check(_sftp_gets_folder, strict=True)
@@ -706,7 +720,20 @@ def _mounted(place: Path, *options: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(place)], check=True, capture_output=True)
 
 
-@check()
+def _sftp_is_refused(name: str, size: int, *options: str) -> Callable[[Target], None]:
+    def is_refused(target: Target) -> None:
+        source = target.write(target.local("source"), size)
+        with _mounted(target.on_disk(name), *options):
+            try:
+                target.openssh.run(f"put {source} {target.remote(name)}/file")
+            except PeerFailed:
+                return
+        raise PeerFailed("it is told a success, too")
+
+    return is_refused
+
+
+@check(_sftp_is_refused("locked", 100, "ro"))
 def says_that_a_folder_is_read_only(target: Target) -> None:
     source = target.write(target.local("source"), 100)
     with target.session() as session:
@@ -725,7 +752,7 @@ def _is_refused(target: Target, session: SFTPSession, source: Path) -> None:
     assert os.listdir(target.on_disk("locked")) == []
 
 
-@check()
+@check(_sftp_is_refused("small", 3 * MIB, "size=1m"))
 def says_that_the_disk_is_full(target: Target) -> None:
     source = target.write(target.local("source"), 3 * MIB)
     with target.session() as session, _mounted(target.on_disk("small"), "size=1m"):

@@ -710,6 +710,7 @@ KINDS = [
         pkg_sftp("server"),
         needs("go", "/usr/share/gocode/src/github.com/pkg/sftp"),
         debian("golang-github-pkg-sftp-dev"),
+        fast=True,
     ),
     Kind(
         "pkg-sftp-requests",
@@ -720,7 +721,15 @@ KINDS = [
         debian("golang-github-pkg-sftp-dev"),
     ),
     Kind("mina", "Apache MINA SSHD", ("libmina-sshd-java", "default-jdk-headless"), mina, mina_missing, mina_version),
-    Kind("erlang", "Erlang/OTP's ssh_sftpd", ("erlang-ssh",), erlang, needs("escript"), debian("erlang-ssh")),
+    Kind(
+        "erlang",
+        "Erlang/OTP's ssh_sftpd",
+        ("erlang-ssh",),
+        erlang,
+        needs("escript", "/usr/share/doc/erlang-ssh"),
+        debian("erlang-ssh"),
+        fast=True,
+    ),
     Kind(
         "perl",
         "Perl's Net::SFTP::SftpServer, behind sshd",

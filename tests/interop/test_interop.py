@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from tests.interop import matrix
 from tests.interop.checks import CHECKS, Check, Target
 from tests.interop.kinds import KINDS, Kind
 
+MANY = 100  # files of a folder, which are enough for what shows with many at once
 
-@pytest.fixture(scope="module")
-def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """Give one running server of a kind for all checks of a worker."""
-    kind: Kind = request.param
-    why = kind.missing()
-    if why:
-        pytest.skip(f"{kind.title}: {why}")
-    with matrix.running(kind, tmp_path_factory.mktemp(kind.name)) as running:
-        yield running
+
+@pytest.fixture(scope="session")
+def target_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Kind], Target]]:
+    """Give what starts a server of a kind, once for all tests of a worker."""
+    running: dict[str, Target] = {}
+    with ExitStack() as stack:
+
+        def target(kind: Kind) -> Target:
+            if kind.name not in running:
+                started = stack.enter_context(matrix.running(kind, tmp_path_factory.mktemp(kind.name)))
+                started.many = MANY
+                running[kind.name] = started
+            return running[kind.name]
+
+        yield target
 
 
 def _pairs() -> Iterator[object]:
@@ -29,9 +37,11 @@ def _pairs() -> Iterator[object]:
 
 
 @pytest.mark.timeout(2 * matrix.LIMIT + 30)
-@pytest.mark.parametrize("target,check", _pairs(), indirect=["target"])
-def test_a_server_that_others_wrote(target: Target, check: Check) -> None:
-    outcome = matrix.run(check, target)
+@pytest.mark.parametrize("kind,check", list(_pairs()))
+def test_a_server_that_others_wrote(kind: Kind, check: Check, target_of: Callable[[Kind], Target]) -> None:
+    if why := kind.missing():
+        pytest.skip(f"{kind.title}: {why}")
+    outcome = matrix.run(check, target_of(kind))
     if outcome.status == matrix.SKIPPED:
         pytest.skip(outcome.reason)
     if outcome.status == matrix.CANNOT:
