@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tests.interop.checks import CHECKS, ODD_NAMES
-from tests.interop.kinds import KINDS, NOT_TO_BE_HAD, Kind
+from tests.interop.kinds import BUILD, KINDS, NOT_TO_BE_HAD, Kind
 from tests.interop.matrix import CANNOT, FAILED, PASSED, SKIPPED
 
 from iot.sftp.client import VERSION
 
 Result = dict[str, Any]
+
+KEPT = BUILD / "results"
+VOLUME = "volume"
 
 HEAD = """# Interoperability
 
@@ -44,8 +48,23 @@ def result(kind: Kind, version: str, outcomes: list[dict[str, Any]], why: str) -
     return {"kind": kind.name, "version": version, "outcomes": outcomes, "why": why}
 
 
-def write(place: Path, results: list[Result], volumes: list[dict[str, Any]]) -> None:
-    """Write the page."""
+def keep(name: str, found: Any) -> None:
+    """Keep what a run found, so that the page can be written when some servers have run again."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    (KEPT / f"{name}.json").write_text(json.dumps(found))
+
+
+def _kept(name: str, otherwise: Any) -> Any:
+    try:
+        return json.loads((KEPT / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return otherwise
+
+
+def write(place: Path) -> None:
+    """Write the page, from the newest run of each server."""
+    results = [_kept(kind.name, result(kind, "", [], kind.missing() or "it was not chosen")) for kind in KINDS]
+    volumes = _kept(VOLUME, [])
     place.write_text("\n".join(_page(results, volumes)) + "\n", encoding="utf-8")
 
 
