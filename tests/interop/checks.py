@@ -500,7 +500,10 @@ def names_what_is_missing(target: Target) -> None:
 
 def _sftp_follows(target: Target) -> None:
     _link(target)
-    target.openssh.run(f"get {target.remote('link')} {target.local('copy')}")
+    target.openssh.run(
+        f"get {target.remote('link')} {target.local('copy')}",
+        f"get {target.remote('link-to-folder/inside')} {target.local('inside')}",
+    )
 
 
 def _link(target: Target) -> None:
