@@ -599,8 +599,82 @@ LSH_SERVER = "/usr/lib/lsh-server/sftp-server"
 REFUSED = "posix-rename,fstat,lstat,setstat,fsetstat,statvfs,fsync,limits,hardlink,copy-data"
 DROP_BOX = "-p open,close,write,realpath,mkdir,rename"
 
+# What the client does differently for a server, and why; what it does for all of them is in docs/design.md.
+DIFFERENTLY = {
+    "openssh": (
+        "Recognised by what its SFTP subsystem announces (`fsync@openssh.com`, `fstatvfs@openssh.com` and nothing "
+        "that is not its own): requests that depend on each other are sent without waiting, a large upload is "
+        "written in parts over several channels, requests are as large as `limits@openssh.com` allows, and "
+        "`sha256sum` is asked for where commands are allowed."
+    ),
+    "openssh-one-session": (
+        "A second channel is refused, so quick calls wait for their turn between the parts of a transfer."
+    ),
+    "openssh-refusing": (
+        "It refuses FSTAT, LSTAT, SETSTAT, FSETSTAT and the extensions, with PERMISSION_DENIED. STAT takes the "
+        "place of both looks, also after CLOSE; times and modes are lost; RENAME takes the place of `posix- "
+        "rename@openssh.com`. `sftp get` asks LSTAT itself, and cannot download here."
+    ),
+    "openssh-drop-box": (
+        "Only OPEN, CLOSE, WRITE, REALPATH, MKDIR and RENAME are allowed. Nothing can be looked at or read, so the "
+        "size of an upload is what the server has acknowledged, and the result says so."
+    ),
+    "proftpd": ("Recognised by its version line (`mod_sftp`): requests keep their order. One handle writes a file."),
+    "tinyssh": ("It has chacha20-poly1305@openssh.com and no other cipher, and keys and no passwords."),
+    "lshd": (
+        "Its newest algorithms are SHA-1, CBC and 1024- to 2048-bit Diffie-Hellman. Neither OpenSSH's client nor "
+        "this one has them switched on, and this one has no switch: put its SFTP server behind another SSH server."
+    ),
+    "libssh": (
+        "It takes one SFTP request in each SSH message, one channel on each connection, and knows no FSTAT, "
+        "FSETSTAT and RENAME, though it announces `posix-rename@openssh.com`. A file is written under its own "
+        "name, and the result says that this was not atomic; one that is there is not overwritten (`unsupported`)."
+    ),
+    "pkg-sftp": (
+        "It carries out WRITE, FSTAT and CLOSE in workers that overtake each other: FSTAT is sent when all WRITEs "
+        "are answered, CLOSE after that, one round trip more for each file. `sftp` waits as well."
+    ),
+    "pkg-sftp-requests": ("As above. SFTPGo and many products are built on it."),
+    "erlang": (
+        "It hands out a handle that is in use (five OPENs gave 0, 1, 1, 1, 1): a handle that is open is never "
+        "used, and such a server gets one file at a time. It truncates a file that is opened for writing again: a "
+        "resumed upload asks for the size straight after OPEN, and begins anew. FSETSTAT works only for absolute "
+        "paths. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken as long as there is "
+        "memory for it. It closes the channel at a request for an extension that it did not announce, and at the "
+        "listing of a folder with a name beyond ASCII."
+    ),
+    "perl": (
+        "FSTAT of every open file is NO_SUCH_FILE, so STAT takes its place; SETSTAT is refused, so times and modes "
+        "are lost. Links are hidden."
+    ),
+    "conch": ("FSETSTAT is OP_UNSUPPORTED, SETSTAT works. What lies below a file is FAILURE without a reason."),
+    "mina": (
+        "STAT of what lies below a file is answered with attributes that tell nothing; a refusal has status codes "
+        "of later versions of the protocol (18 for a directory that is not empty)."
+    ),
+    "rclone-off": (
+        "Without a cache it takes WRITEs only in their order, and cannot go on with a file: what broke begins "
+        "anew. It shows no links. `--dir-cache-time 0` is set here, or it would not see for five minutes what "
+        "others write."
+    ),
+    "rclone-writes": (
+        "A file reaches the disk five seconds after CLOSE, and its time settles then. It truncates a file that is "
+        "opened again: a resumed upload begins anew. Since it writes later, a full disk or a read-only folder is "
+        "not told to any client."
+    ),
+    "rclone-full": ("As with `writes`."),
+}
+
 KINDS = [
-    Kind("openssh", "OpenSSH, internal-sftp", ("openssh-server",), openssh(), SSHD, OPENSSH),
+    Kind(
+        "openssh",
+        "OpenSSH, internal-sftp",
+        ("openssh-server",),
+        openssh(),
+        SSHD,
+        OPENSSH,
+        differently=DIFFERENTLY["openssh"],
+    ),
     Kind(
         "openssh-sftp-server",
         "OpenSSH, sftp-server",
@@ -617,6 +691,7 @@ KINDS = [
         openssh("MaxSessions 1"),
         SSHD,
         OPENSSH,
+        differently=DIFFERENTLY["openssh-one-session"],
     ),
     Kind(
         "openssh-refusing",
@@ -626,6 +701,7 @@ KINDS = [
         SSHD,
         OPENSSH,
         strict=True,
+        differently=DIFFERENTLY["openssh-refusing"],
     ),
     Kind(
         "openssh-drop-box",
@@ -634,6 +710,7 @@ KINDS = [
         openssh(sftp_options=DROP_BOX),
         SSHD,
         OPENSSH,
+        differently=DIFFERENTLY["openssh-drop-box"],
     ),
     Kind("openssh-read-only", "OpenSSH, read only", ("openssh-server",), openssh(sftp_options="-R"), SSHD, OPENSSH),
     Kind(
@@ -643,6 +720,7 @@ KINDS = [
         servers.proftpd,
         needs("proftpd"),
         said(str(program("proftpd")), "-v", pattern=r"\d[\w.]+"),
+        differently=DIFFERENTLY["proftpd"],
     ),
     Kind(
         "dropbear",
@@ -661,6 +739,7 @@ KINDS = [
         needs("tinysshd", WRAPPER),
         debian("tinysshd"),
         fast=True,
+        differently=DIFFERENTLY["tinyssh"],
     ),
     Kind(
         "lsh",
@@ -677,6 +756,7 @@ KINDS = [
         lshd,
         needs("lshd", "lsh-keygen", WRAPPER),
         debian("lsh-server"),
+        differently=DIFFERENTLY["lshd"],
     ),
     Kind(
         "gesftpserver",
@@ -702,6 +782,7 @@ KINDS = [
         libssh_sample,
         needs(str(libssh())),
         libssh_version,
+        differently=DIFFERENTLY["libssh"],
     ),
     Kind(
         "pkg-sftp",
@@ -711,6 +792,7 @@ KINDS = [
         needs("go", "/usr/share/gocode/src/github.com/pkg/sftp"),
         debian("golang-github-pkg-sftp-dev"),
         fast=True,
+        differently=DIFFERENTLY["pkg-sftp"],
     ),
     Kind(
         "pkg-sftp-requests",
@@ -719,8 +801,17 @@ KINDS = [
         pkg_sftp("request"),
         needs("go", "/usr/share/gocode/src/github.com/pkg/sftp"),
         debian("golang-github-pkg-sftp-dev"),
+        differently=DIFFERENTLY["pkg-sftp-requests"],
     ),
-    Kind("mina", "Apache MINA SSHD", ("libmina-sshd-java", "default-jdk-headless"), mina, mina_missing, mina_version),
+    Kind(
+        "mina",
+        "Apache MINA SSHD",
+        ("libmina-sshd-java", "default-jdk-headless"),
+        mina,
+        mina_missing,
+        mina_version,
+        differently=DIFFERENTLY["mina"],
+    ),
     Kind(
         "erlang",
         "Erlang/OTP's ssh_sftpd",
@@ -729,6 +820,7 @@ KINDS = [
         needs("escript", "/usr/share/doc/erlang-ssh"),
         debian("erlang-ssh"),
         fast=True,
+        differently=DIFFERENTLY["erlang"],
     ),
     Kind(
         "perl",
@@ -737,6 +829,7 @@ KINDS = [
         perl,
         needs("sshd", "/usr/share/perl5/Net/SFTP/SftpServer.pm"),
         debian("libnet-sftp-sftpserver-perl"),
+        differently=DIFFERENTLY["perl"],
     ),
     Kind(
         "conch",
@@ -745,6 +838,7 @@ KINDS = [
         python_server("conch.py"),
         python_missing("twisted.conch.unix"),
         python_version("twisted"),
+        differently=DIFFERENTLY["conch"],
     ),
     Kind(
         "paramiko-stub",
@@ -772,6 +866,7 @@ KINDS = [
             needs("rclone"),
             debian("rclone"),
             settles=0.0 if mode == "off" else 20.0,
+            differently=DIFFERENTLY[f"rclone-{mode}"],
         )
         for mode in ("off", "writes", "full")
     ),
