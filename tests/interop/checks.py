@@ -787,7 +787,11 @@ def _command(target: Target, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=2 * LIMIT, check=False)
 
 
-@check(_sftp_connects, slow=True)
+def _sftp_puts(target: Target) -> None:
+    target.openssh.run(f"put {target.write(target.local('source'), 10_000)} {target.remote('file')}")
+
+
+@check(_sftp_puts, slow=True)
 def finds_nothing_wrong_with_iot_sftp_check(target: Target) -> None:
     done = _command(target, "check", "--timeout", "20", "--write", target.folder)
     wrong = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(("✗", "FAILED", "iot-sftp"))]

@@ -55,6 +55,7 @@ class Kind:
         version: says which one it is.
         fast: it is quickly installed and started, and `make test` tries it too.
         settles: seconds after which what was written is on its disk at the latest.
+        refusing: it is set up to refuse what some checks do, so that no client can pass them.
         strict: what it refuses is refused on purpose, and we do without: that OpenSSH's `sftp` cannot is no excuse.
         differently: what the client does differently for it, and why.
     """
@@ -67,6 +68,7 @@ class Kind:
     version: Callable[[], str]
     fast: bool = False
     settles: float = 0.0
+    refusing: bool = False
     strict: bool = False
     differently: str = ""
 
@@ -710,9 +712,18 @@ KINDS = [
         openssh(sftp_options=DROP_BOX),
         SSHD,
         OPENSSH,
+        refusing=True,
         differently=DIFFERENTLY["openssh-drop-box"],
     ),
-    Kind("openssh-read-only", "OpenSSH, read only", ("openssh-server",), openssh(sftp_options="-R"), SSHD, OPENSSH),
+    Kind(
+        "openssh-read-only",
+        "OpenSSH, read only",
+        ("openssh-server",),
+        openssh(sftp_options="-R"),
+        SSHD,
+        OPENSSH,
+        refusing=True,
+    ),
     Kind(
         "proftpd",
         "ProFTPD mod_sftp",
@@ -756,6 +767,7 @@ KINDS = [
         lshd,
         needs("lshd", "lsh-keygen", WRAPPER),
         debian("lsh-server"),
+        refusing=True,
         differently=DIFFERENTLY["lshd"],
     ),
     Kind(

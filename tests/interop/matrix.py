@@ -66,7 +66,8 @@ def run(check: Check, target: Target) -> Outcome:
         if check.theirs:
             target.begin(f"peer-{check.name}")
             peer = _within(LIMIT, check.theirs, target)
-            excused = not (target.kind.strict or check.strict or outcome.reason.startswith(OTHER_BYTES))
+            strict = target.kind.strict or (check.strict and not target.kind.refusing)
+            excused = not (strict or outcome.reason.startswith(OTHER_BYTES))
             if isinstance(peer, PeerFailed) and excused:
                 outcome.status = CANNOT
             outcome.peer = "does it" if peer is None else _words(peer, target)
