@@ -48,12 +48,13 @@ def main() -> int:
     if given.json:
         return _one(kinds[0], given.check, given.json)
     matrix.chosen(given.check)
-    results = [_apart(kind, given.check) for kind in kinds]
-    if not given.check:
-        for found in results:
-            report.keep(found["kind"], found)
-        if volumes := volume.results(kinds):
-            report.keep(report.VOLUME, volumes)
+    results = []
+    for kind in kinds:
+        results.append(_apart(kind, given.check))
+        if not given.check:
+            report.keep(kind.name, results[-1])
+    if not given.check and (volumes := volume.results(kinds)):
+        report.keep(report.VOLUME, volumes)
     if given.output:
         report.write(given.output)
     failed = sum(outcome["status"] == matrix.FAILED for result in results for outcome in result["outcomes"])

@@ -503,6 +503,7 @@ def _sftp_follows(target: Target) -> None:
     target.openssh.run(
         f"get {target.remote('link')} {target.local('copy')}",
         f"get {target.remote('link-to-folder/inside')} {target.local('inside')}",
+        f"rm {target.remote('link')}",
     )
 
 
@@ -842,7 +843,7 @@ def we_read_what_others_wrote(target: Target) -> None:
     assert digest(copy) == digest(source), f"{OTHER_BYTES} in the download"
 
 
-@check(_sftp_connects)
+@check(_sftp_of_size(10_000))
 def the_client_of_the_first_contract_works(target: Target) -> None:
     """`IoTSFTPClient` itself: what a caller of the library sees."""
     source, copy = target.write(target.local("source"), 20_000), target.local("copy")
