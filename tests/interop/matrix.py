@@ -15,7 +15,9 @@ from tests.interop.kinds import Kind
 from tests.interop.peers import PeerFailed, reason
 
 LIMIT = 150.0  # seconds for one check
-PASSED, FAILED, CANNOT, SKIPPED = "passed", "failed", "cannot", "skipped"
+PASSED, FAILED, CANNOT, DECLINED, SKIPPED = "passed", "failed", "cannot", "declined", "skipped"
+# What the contract says of servers that refuse every rename: a file that is there is not overwritten in place.
+NEVER_IN_PLACE = "unsupported", "renam"
 
 
 @dataclass
@@ -24,7 +26,8 @@ class Outcome:
 
     Attributes:
         check: its name.
-        status: `passed`; `failed`; `cannot` if OpenSSH's `sftp` cannot do it either; `skipped` if it was not made.
+        status: `passed`; `failed`; `cannot` if OpenSSH's `sftp` cannot do it either; `declined` if we could only do it
+            in a way that could destroy the old file; `skipped` if it was not made.
         reason: why it did not pass.
         peer: what OpenSSH's `sftp` did or said, where we failed.
         notes: what else was seen.
@@ -63,6 +66,8 @@ def run(check: Check, target: Target) -> Outcome:
         outcome.status, outcome.reason = SKIPPED, str(error)
     elif error is not None:
         outcome.status, outcome.reason = FAILED, _words(error, target)
+        if outcome.reason.startswith(NEVER_IN_PLACE[0]) and NEVER_IN_PLACE[1] in outcome.reason:
+            outcome.status = DECLINED
         if check.theirs:
             target.begin(f"peer-{check.name}")
             peer = _within(LIMIT, check.theirs, target)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.interop.checks import CHECKS, ODD_NAMES
 from tests.interop.kinds import BUILD, KINDS, NOT_TO_BE_HAD, Kind
-from tests.interop.matrix import CANNOT, FAILED, PASSED, SKIPPED
+from tests.interop.matrix import CANNOT, DECLINED, FAILED, PASSED, SKIPPED
 
 from iot.sftp.client import VERSION
 
@@ -28,7 +28,8 @@ This page is written by `make interop`: it installs every server that Debian's p
 each on the loopback interface, and makes the {checks} checks below. What arrived is compared byte by byte: by SHA-256
 on the server's disk, or as another client reads it. Where a check fails, OpenSSH's own `sftp` is asked to do the same.
 *Failed* are checks that another client passes and we do not. *Impossible* are those that `sftp` cannot pass either,
-with what it says. *Not made* are checks that need something the machine does not have.
+with what it says. *Declined* is the replacement of a file where the server refuses every rename:
+writing over the old file could destroy it. *Not made* are checks that need something the machine does not have.
 `make test` makes the quick checks with {fast}.
 
 Last run: {day}, iot-sftp-client {version}.
@@ -91,14 +92,14 @@ def _table(kinds: dict[str, Kind], results: list[Result]) -> list[str]:
     lines = [
         "## Results",
         "",
-        "| server | version | passed | failed | impossible | not made |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| server | version | passed | failed | impossible | declined | not made |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for result in results:
         count = Counter(outcome["status"] for outcome in result["outcomes"])
         kind = kinds[result["kind"]]
         title = f"[{kind.title}](#{kind.name})"
-        figures = " | ".join(str(count[status] or "") for status in (PASSED, FAILED, CANNOT, SKIPPED))
+        figures = " | ".join(str(count[status] or "") for status in (PASSED, FAILED, CANNOT, DECLINED, SKIPPED))
         lines.append(f"| {title} | {result['version']} | {figures} |")
     return lines
 
@@ -111,7 +112,7 @@ def _server(kind: Kind, result: Result) -> list[str]:
         lines += ["", kind.differently]
     if result["why"]:
         lines += ["", f"The run did not end: {result['why']}."]
-    for status, title in ((FAILED, "Failed"), (CANNOT, "Impossible"), (SKIPPED, "Not made")):
+    for status, title in ((FAILED, "Failed"), (CANNOT, "Impossible"), (DECLINED, "Declined"), (SKIPPED, "Not made")):
         found = [outcome for outcome in result["outcomes"] if outcome["status"] == status]
         if not found:
             continue

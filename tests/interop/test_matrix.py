@@ -15,7 +15,7 @@ from tests.interop.kinds import KINDS, NOT_TO_BE_HAD, Kind
 from tests.interop.peers import PeerFailed
 from tests.servers import Server
 
-from iot.sftp.client import PermissionDenied
+from iot.sftp.client import PermissionDenied, Unsupported
 
 PAGE = Path(__file__).parents[2] / "docs" / "interoperability.md"
 OURS = "the server refused"
@@ -42,6 +42,10 @@ def has_other_bytes(_: Target) -> None:
     raise AssertionError(f"{OTHER_BYTES}: file has 3 bytes")
 
 
+def would_overwrite(_: Target) -> None:
+    raise Unsupported("cannot replace this file: renaming was refused")
+
+
 def needs_more(_: Target) -> None:
     raise Skipped("only root can mount")
 
@@ -55,6 +59,7 @@ def needs_more(_: Target) -> None:
         (Check("refused_without_comparison", refuses, None), matrix.FAILED),
         (Check("refused_though_others_can", refuses, neither, strict=True), matrix.FAILED),
         (Check("wrong_bytes_have_no_excuse", has_other_bytes, neither), matrix.FAILED),
+        (Check("never_overwritten_in_place", would_overwrite, works), matrix.DECLINED),
         (Check("not_to_be_made_here", needs_more, works), matrix.SKIPPED),
     ],
     ids=lambda value: value.name if isinstance(value, Check) else value,
@@ -113,7 +118,7 @@ def test_the_page_counts_and_explains(kept: Callable[..., str]) -> None:
         matrix.Outcome(CHECKS[3].name, matrix.CANNOT, "permission_denied: no", "Permission denied"),
     )
 
-    assert f"| [{KINDS[0].title}](#{KINDS[0].name}) | 1.2 | 1 | 1 | 2 |  |" in page
+    assert f"| [{KINDS[0].title}](#{KINDS[0].name}) | 1.2 | 1 | 1 | 2 |  |  |" in page
     assert rf"- {CHECKS[1].sentence}: permission_denied: a\|b. OpenSSH's `sftp`: does it." in page
     assert f"- {CHECKS[2].sentence}, {CHECKS[3].sentence}: permission_denied: no." in page
     assert f"- {CHECKS[0].sentence}: aes128-gcm" in page
