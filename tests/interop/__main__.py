@@ -30,7 +30,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.interop", description=__doc__)
     names = [kind.name for kind in KINDS]
     parser.add_argument("--server", action="append", choices=names, metavar="NAME", help="only this one; repeatable")
-    parser.add_argument("--check", action="append", default=[], metavar="NAME", help="only this one; repeatable")
+    checks = [check.name for check in CHECKS]
+    parser.add_argument(
+        "--check", action="append", default=[], choices=checks, metavar="NAME", help="only this one; repeatable"
+    )
     parser.add_argument("--list", action="store_true", help="name the servers and the checks, and end")
     parser.add_argument("--serve", choices=names, metavar="NAME", help="start one, say where it is, and wait")
     parser.add_argument("--volume", action="store_true", help="upload small files 200 times each instead, to pkg/sftp")
@@ -47,7 +50,6 @@ def main() -> int:
         return volume.main(kinds if given.server else None)
     if given.json:
         return _one(kinds[0], given.check, given.json)
-    matrix.chosen(given.check)
     results = []
     for kind in kinds:
         results.append(_apart(kind, given.check))

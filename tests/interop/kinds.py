@@ -98,7 +98,7 @@ def debian(package: str) -> Callable[[], str]:
         query = ["dpkg-query", "--show", "--showformat", "${Version}", package]
         with suppress(OSError):
             found = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-            return re.sub(r"^\d+:|-[^-]*$", "", found)
+            return re.sub(r"^\d+:|[+~-][^-]*.*$", "", found)
         return ""
 
     return version
@@ -439,7 +439,7 @@ def jars() -> list[str]:
 def mina_missing() -> str | None:
     """Say what is missing for Apache MINA."""
     if not jars():
-        return "no package libmina-sshd-java in this release of the distribution or the next one"
+        return "no package libmina-sshd-java (Debian has it since trixie)"
     return needs("java", "javac")()
 
 
@@ -639,9 +639,9 @@ DIFFERENTLY = {
     "pkg-sftp-requests": ("As above. SFTPGo and many products are built on it."),
     "erlang": (
         "It hands out a handle that is in use (five OPENs gave 0, 1, 1, 1, 1): a handle that is open is never "
-        "used, and such a server gets one file at a time. It truncates a file that is opened for writing again: a "
-        "resumed upload asks for the size straight after OPEN, and begins anew. FSETSTAT works only for absolute "
-        "paths. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken as long as there is "
+        "used, and such a server gets one file at a time. It truncates a file that is opened for writing only: a "
+        "resumed upload opens it for reading and writing, and asks for the size straight after. FSETSTAT works only "
+        "for absolute paths. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken as long as there is "
         "memory for it. It closes the channel at a request for an extension that it did not announce, and at the "
         "listing of a folder with a name beyond ASCII."
     ),

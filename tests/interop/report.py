@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,19 @@ Result = dict[str, Any]
 KEPT = BUILD / "results"
 VOLUME = "volume"
 
-HEAD = """# Interoperability
-
-Which SFTP servers this client was tried with, how each check went, what is done differently for a server and why, and
-what cannot be done with one. For anybody who chooses a server, or wonders whether a failure is the server's habit.
-
-This page is written by `make interop`: it installs every server that Debian's packages, PyPI and npm offer, starts
-each on the loopback interface, and makes the {checks} checks below. What arrived is compared byte by byte: by SHA-256
-on the server's disk, or as another client reads it. Where a check fails, OpenSSH's own `sftp` is asked to do the same.
-*Failed* are checks that another client passes and we do not. *Impossible* are those that `sftp` cannot pass either,
-with what it says. *Declined* is the replacement of a file where the server refuses every rename:
-writing over the old file could destroy it. *Not made* are checks that need something the machine does not have.
-`make test` makes the quick checks with {fast}.
-
-Last run: {day}, iot-sftp-client {version}.
-
-"""
+HEAD = [
+    "Which SFTP servers this client was tried with, how each check went, what is done differently for a server and why, "
+    "and what cannot be done with one. For anybody who chooses a server, or wonders whether a failure is the server's "
+    "habit.",
+    "This page is written by `make interop`: it installs every server that Debian's packages, PyPI and npm offer, starts "
+    "each on the loopback interface, and makes the {checks} checks below. What arrived is compared byte by byte: by "
+    "SHA-256 on the server's disk, or as another client reads it. Where a check fails, OpenSSH's own `sftp` is asked to "
+    "do the same. *Failed* are checks that another client passes and we do not. *Impossible* are those that `sftp` "
+    "cannot pass either, with what it says. *Declined* is the replacement of a file where the server refuses every "
+    "rename: writing over the old file could destroy it. *Not made* are checks that need something the machine does "
+    "not have. `make test` makes the quick checks with {fast}.",
+    "Last run: {day}, iot-sftp-client {version}.",
+]
 
 
 def result(kind: Kind, version: str, outcomes: list[dict[str, Any]], why: str) -> Result:
@@ -71,15 +69,19 @@ def write(place: Path) -> None:
 
 def _page(results: list[Result], volumes: list[dict[str, Any]]) -> list[str]:
     kinds = {kind.name: kind for kind in KINDS}
-    fast = ", ".join(kind.title for kind in KINDS if kind.fast)
+    fast = ", ".join(f"`{kind.name}`" for kind in KINDS if kind.fast)
     day = datetime.datetime.now(tz=datetime.timezone.utc).date()
-    head = HEAD.format(checks=len(CHECKS), fast=fast, day=day, version=VERSION)
+    head = ["# Interoperability"]
+    for paragraph in HEAD:
+        head += ["", *_wrapped(paragraph.format(checks=len(CHECKS), fast=fast, day=day, version=VERSION))]
     ran = [result for result in results if result["outcomes"]]
     absent = [result for result in results if not result["outcomes"]]
-    lines = [head, *_table(kinds, ran)]
+    lines = [*head, "", *_table(kinds, ran)]
     lines += ["", "## Not run here", ""]
-    lines += [f"- {kinds[result['kind']].title}: {result['why']}." for result in absent]
-    lines += [f"- {name}: {why}" for name, why in NOT_TO_BE_HAD.items()]
+    for result in absent:
+        lines += _item(f"{kinds[result['kind']].title}: {result['why']}.")
+    for name, why in NOT_TO_BE_HAD.items():
+        lines += _item(f"{name}: {why}")
     lines += ["", "## Server by server"]
     for result in ran:
         lines += _server(kinds[result["kind"]], result)
@@ -107,9 +109,9 @@ def _table(kinds: dict[str, Kind], results: list[Result]) -> list[str]:
 def _server(kind: Kind, result: Result) -> list[str]:
     lines = ["", f"### {kind.name}", ""]
     where = ", ".join(f"`{package}`" for package in kind.packages)
-    lines.append(f"{kind.title}, version {result['version'] or 'unknown'}, from {where}.")
+    lines += _wrapped(f"{kind.title}, version {result['version'] or 'unknown'}, from {where}.")
     if kind.differently:
-        lines += ["", kind.differently]
+        lines += ["", *_wrapped(kind.differently)]
     if result["why"]:
         lines += ["", f"The run did not end: {result['why']}."]
     for status, title in ((FAILED, "Failed"), (CANNOT, "Impossible"), (DECLINED, "Declined"), (SKIPPED, "Not made")):
@@ -119,11 +121,12 @@ def _server(kind: Kind, result: Result) -> list[str]:
         lines += ["", f"{title}:", ""]
         for why, peer, checks in _alike(found):
             asked = f" OpenSSH's `sftp`: {_plain(peer)}." if peer else ""
-            lines.append(f"- {', '.join(checks)}: {_plain(why)}.{asked}")
+            lines += _item(f"{', '.join(checks)}: {_plain(why)}.{asked}")
     notes = [(outcome["check"], note) for outcome in result["outcomes"] for note in outcome["notes"] if note]
     if notes:
         lines += ["", "Seen:", ""]
-        lines += [f"- {_sentence(check)}: {_plain(note)}" for check, note in notes]
+        for check, note in notes:
+            lines += _item(f"{_sentence(check)}: {_plain(note)}")
     return lines
 
 
@@ -173,4 +176,16 @@ def _checks(results: list[Result]) -> list[str]:
         figures = " | ".join(str(status[each] or "") for each in (PASSED, FAILED, CANNOT))
         lines.append(f"| {check.sentence} | {figures} |")
     odd = ", ".join(f"`{name if len(name) < 50 else name[:5] + '…'}`" for name in ODD_NAMES if "|" not in name)
-    return [*lines, "", f"The odd names are: {odd}."]
+    return [*lines, "", *_wrapped(f"The odd names are: {odd}.")]
+
+
+def _wrapped(text: str, *, first: str = "", others: str = "") -> list[str]:
+    """Return the lines of a paragraph."""
+    return textwrap.wrap(
+        text, 120, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _item(text: str) -> list[str]:
+    """Return the lines of an item of a list."""
+    return _wrapped(text, first="- ", others="  ")
