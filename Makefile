@@ -18,10 +18,12 @@ FUZZ_OPTIONS ?= --seconds 60
 FUZZ := .venv-fuzz
 MUTANTS_OPTIONS ?=
 MUTANTS := .venv-mutants
+INTEROP_OPTIONS ?= --output docs/interoperability.md
+INTEROP := .venv-interop
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test test-faults soak lost-hub bench fuzz mutants lint images manifest dashboard reference format requirements clean
+.PHONY: help demo test test-faults soak lost-hub bench fuzz mutants interop lint images manifest dashboard reference format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -33,6 +35,7 @@ demo: $(ENVIRONMENT)/.demo ## see every method work, on a local edge runtime and
 
 test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with its coverage
 	tools/install-test-servers
+	tools/install-interop-servers --fast
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses logical $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
@@ -60,6 +63,11 @@ fuzz: $(FUZZ)/.made ## search for input that breaks us, a minute for each target
 mutants: $(MUTANTS)/.made $(ENVIRONMENT)/.dev ## change the core in one place after the other: do its tests notice? MUTANTS_OPTIONS=--help
 	tools/install-test-servers
 	PYTHONPATH=tools $(MUTANTS)/bin/python -m mutants $(MUTANTS_OPTIONS)
+
+interop: $(INTEROP)/.made $(ENVIRONMENT)/.dev ## try every SFTP server that can be had here, and write docs/interoperability.md: 30 minutes
+	tools/install-test-servers
+	tools/install-interop-servers
+	$(BIN)/python -m tests.interop $(INTEROP_OPTIONS)
 
 lint: $(ENVIRONMENT)/.dev ## check style and types
 	$(BIN)/ruff check
@@ -96,11 +104,12 @@ requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
 	$(PIN) $(AS_TESTED) --group localedge --output-file requirements/demo.txt
 	$(PIN) --constraint requirements/dev.txt pyproject.toml --group bench --output-file requirements/bench.txt
 	$(PIN) $(AS_TESTED) --group fuzz --output-file requirements/fuzz.txt
+	$(PIN) --group interop --output-file requirements/interop.txt
 	$(PIN) --group mutants --output-file requirements/mutants.txt
 	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
 
 clean: ## remove everything that was made here
-	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) $(MUTANTS) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) $(MUTANTS) $(INTEROP) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf modules/sftp/*.egg-info
 
@@ -138,6 +147,11 @@ $(FUZZ)/.made: requirements/build.txt requirements/fuzz.txt pyproject.toml tools
 
 $(MUTANTS)/.made: requirements/build.txt requirements/mutants.txt tools/make-environment
 	tools/make-environment $(MUTANTS) requirements/mutants.txt
+	@touch $@
+
+# Servers in Python that others wrote, apart from what they are tried with.
+$(INTEROP)/.made: requirements/build.txt requirements/interop.txt tools/make-environment
+	tools/make-environment $(INTEROP) requirements/interop.txt
 	@touch $@
 
 # The wheel that a release publishes and a sibling distribution in one environment: pip's resolver accepts the two
