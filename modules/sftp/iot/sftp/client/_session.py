@@ -97,9 +97,18 @@ class Transfer:
 
 @dataclass
 class _Attempts:
-    """Counts the attempts of one call."""
+    """The attempts of one call: how many were begun, and whether one of them had a connection."""
 
     begun: int = 0
+    were_connected: bool = False
+
+    def are_exhausted_by(self, failure: SFTPError, deadline: Deadline) -> bool:
+        """Tell whether there is no further attempt after this failure, whatever time is left."""
+        if isinstance(failure, LocalBusy):  # of this machine: the connection is as good as before
+            return self.begun >= ATTEMPTS
+        busy = isinstance(failure, ServerBusy)
+        goes_on = (self.were_connected or busy) and deadline.limited
+        return self.begun >= (BUSY_ATTEMPTS if busy else ATTEMPTS) and not goes_on
 
 
 @dataclass
@@ -559,44 +568,43 @@ class SFTPSession:
 
         A deadline that runs out after a break is told as that break, which is what the caller can do something about.
         """
-        disconnects, was_connected = self._disconnects, False
+        disconnects = self._disconnects
         lost: ConnectionLost | LocalBusy | None = None
         while True:
             attempts.begun += 1
             try:
-                connection = self._connected(deadline)
-                was_connected = True
-                try:
-                    with connection.in_use():
-                        return work(_Attempt(connection, deadline, attempts.begun - 1))
-                except ConnectionLost:
-                    self._drop(connection)
-                    raise
-            except ConnectionLost as error:
-                if not error.is_repeated:
-                    raise
-                lost = error
+                return self._try(work, deadline, attempts)
             except HandleInUse:
-                if attempts.begun >= ATTEMPTS:
-                    message = "the server gives out handles that are in use, also with one file at a time"
-                    raise Unsupported(message) from None
-                continue
-            except LocalBusy as error:  # of this machine: the connection is as good as before
-                lost = error
-                if attempts.begun >= ATTEMPTS:
+                continue  # what was open is opened again, one file at a time
+            except (ConnectionLost, LocalBusy) as error:
+                if isinstance(error, ConnectionLost) and not error.is_repeated:
                     raise
+                lost = error
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts.begun) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-            busy = isinstance(lost, ServerBusy)
-            most = BUSY_ATTEMPTS if busy else ATTEMPTS
-            exhausted = attempts.begun >= most and not ((was_connected or busy) and deadline.limited)
+            exhausted = attempts.are_exhausted_by(lost, deadline)
             if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():
                 raise lost
             logger.info("Trying again in %.1f s: %s", pause, lost.message)
             self._counts.add(retries=1)
             deadline.pause(pause)
+
+    def _try(self, work: Callable[[_Attempt], Result], deadline: Deadline, attempts: _Attempts) -> Result:
+        connection = self._connected(deadline)
+        attempts.were_connected = True
+        try:
+            with connection.in_use():
+                return work(_Attempt(connection, deadline, attempts.begun - 1))
+        except ConnectionLost:
+            self._drop(connection)
+            raise
+        except HandleInUse:
+            if attempts.begun < ATTEMPTS:
+                raise
+            message = "the server gives out handles that are in use, also with one file at a time"
+            raise Unsupported(message) from None
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
