@@ -631,6 +631,46 @@ def test_a_deletion_whose_request_was_never_sent_is_repeated_on_what_is_there() 
     assert server.files == {}
 
 
+def taken_by_its_receiver(server: LosesAnAnswer) -> None:
+    del server.files["in/order"]
+
+
+def replaced_by_somebody_else(server: LosesAnAnswer) -> None:
+    server.files["in/order"] = bytearray(b"somebody else's")
+
+
+@pytest.mark.usefixtures("short_pauses")
+@pytest.mark.parametrize("content", [b"small", CONTENT])
+@pytest.mark.parametrize("then", [nothing, taken_by_its_receiver, replaced_by_somebody_else])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_an_upload_whose_renames_answer_was_lost_is_not_delivered_twice(
+    tmp_path: Path, then: Callable[[LosesAnAnswer], None], content: bytes, *, is_folder: bool
+) -> None:
+    server = LosesAnAnswer(POSIX_RENAME, then, does_it=True)
+    server.folders.add("in")
+    (tmp_path / "order").write_bytes(content)
+    with session_with(server) as session:
+        if is_folder:
+            assert session.upload_files(str(tmp_path), "in", timeout=20).files == 1
+        else:
+            assert session.upload_file(str(tmp_path / "order"), "in/order", timeout=20).verified == "size"
+    if then is taken_by_its_receiver:
+        assert server.files == {}
+    else:
+        assert server.files == {"in/order": content if then is nothing else b"somebody else's"}
+    assert server.connections == 2
+
+
+@pytest.mark.usefixtures("short_pauses")
+@pytest.mark.parametrize("content", [b"small", CONTENT])
+def test_an_upload_whose_rename_was_lost_on_its_way_is_renamed(tmp_path: Path, content: bytes) -> None:
+    server = LosesAnAnswer(POSIX_RENAME, nothing, does_it=False)
+    (tmp_path / "order").write_bytes(content)
+    with session_with(server) as session:
+        session.upload_file(str(tmp_path / "order"), "order", timeout=20)
+    assert server.files == {"order": content}
+
+
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 

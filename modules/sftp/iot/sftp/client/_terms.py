@@ -32,6 +32,7 @@ class Terms:
         limit: the bytes per second that all transfers of the session share.
         counts: where the bytes that were moved are counted.
         on_progress: called with the bytes that are there and those that there will be.
+        renaming: the temporary files of this call's uploads whose rename was asked for, without an answer.
     """
 
     server: Server
@@ -40,6 +41,7 @@ class Terms:
     limit: Limit = field(default_factory=Limit)
     counts: Counts = field(default_factory=Counts)
     on_progress: Callable[[int, int | None], object] = ignore_progress
+    renaming: set[str] = field(default_factory=set)
 
 
 class Outcome(NamedTuple):

@@ -49,6 +49,7 @@ class Progress:
         opened: whether the server has said that the temporary file is open.
         whole: how many bytes from the beginning on are proven to be there.
         aside: the path under which the old file is kept while it is being replaced in two steps.
+        renaming: how the whole file was verified, once its rename was asked for; the answer was lost.
     """
 
     direction: str
@@ -60,6 +61,7 @@ class Progress:
     opened: bool = False
     whole: int = 0
     aside: str = ""
+    renaming: str = ""
 
 
 EMPTY = Progress("", [], "")
@@ -182,7 +184,10 @@ class Unfinished:
             age = time.time() - os.fstat(descriptor).st_mtime
             if progress is None:
                 self.remove(name)
-        if progress is None or not (progress.aside or progress.whole < WORTH_KEEPING or age > KEPT_FOR):
+        if progress is None:
+            return None
+        is_gone_on_with = progress.whole >= WORTH_KEEPING or bool(progress.renaming)
+        if is_gone_on_with and not progress.aside and age <= KEPT_FOR:
             return None
         return progress
 

@@ -127,6 +127,9 @@ class _Run:
             asked = None
         self._is_settled = self._settle()
         earlier = self._earlier()
+        if earlier is not None and self._has_its_name(earlier):
+            self._record.forget()
+            return Outcome(self._before.st_size, earlier.renaming, earlier.whole, atomic=True)
         try:
             handle = self._open(earlier)
             self._progress.opened = True
@@ -194,10 +197,24 @@ class _Run:
         if earlier.aside:
             put_back(self._remote, earlier.aside, self._dest)
         same = self._is_settled and earlier.source == self._progress.source
-        if (same and WORTH_KEEPING <= earlier.whole <= self._before.st_size) or earlier.temporary == self._dest:
+        worth_keeping = (
+            WORTH_KEEPING <= earlier.whole <= self._before.st_size or earlier.temporary in self._terms.renaming
+        )
+        if (same and worth_keeping) or earlier.temporary == self._dest:
             return earlier
         self._remove(earlier)
         return None
+
+    def _has_its_name(self, earlier: Progress) -> bool:
+        """Tell whether an attempt of this call has given the file its name, and only the answer to that was lost.
+
+        Its temporary name is nobody else's, and the server has had the whole file under it. So it is not sent again,
+        though its receiver may have taken it away by now.
+        """
+        if earlier.temporary not in self._terms.renaming:
+            return False
+        self._terms.renaming.discard(earlier.temporary)
+        return self._remote.is_missing(earlier.temporary)
 
     def _remove(self, earlier: Progress) -> None:
         """Remove an earlier temporary file; one that may come yet gets a record of its own.
@@ -338,7 +355,8 @@ class _Run:
     def _replace(self, verified: str) -> tuple[str, bool]:
         """Give the file its name; tell how it was verified, and whether that was one atomic step."""
         try:
-            return verified, try_to_replace(self._remote, self._temporary, self._dest, self._put_aside)
+            with self._noting_a_lost_answer(verified):
+                return verified, try_to_replace(self._remote, self._temporary, self._dest, self._put_aside)
         except NotFound as error:
             if self._remote.kind_of(self._temporary) is None:
                 message = (
@@ -354,6 +372,15 @@ class _Run:
             self._discard()
             handle = self._open_directly(refused)
             return self._complete(handle, 0), False
+
+    @contextmanager
+    def _noting_a_lost_answer(self, verified: str) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionLost:
+            self._progress.renaming = verified
+            self._terms.renaming.add(self._temporary)
+            raise
 
     def _refuses_every_rename(self) -> bool:
         """Find out whether it is every rename that is refused, or the one to this name."""
@@ -551,7 +578,7 @@ class _Run:
         """Leave what a later try goes on with, remove everything else; what cannot be removed now is remembered."""
         lost = isinstance(error, ConnectionLost | DeadlineExceeded)
         goes_on = lost and self._remote.deadline.keeps and self._is_settled
-        if goes_on and self._progress.whole >= WORTH_KEEPING:
+        if goes_on and (self._progress.whole >= WORTH_KEEPING or self._progress.renaming):
             self._record.save(self._progress)
         elif self._temporary:
             self._progress.whole = 0
