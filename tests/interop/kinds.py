@@ -642,8 +642,8 @@ DIFFERENTLY = {
         "used, and such a server gets one file at a time. It truncates a file that is opened for writing only: a "
         "resumed upload opens it for reading and writing, and asks for the size straight after. FSETSTAT works only "
         "for absolute paths. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken "
-        "as long as there is memory for it. It closes the channel at a request for an extension that it did not announce, and at the "
-        "listing of a folder with a name beyond ASCII."
+        "as long as there is memory for it. It closes the channel at a request for an extension that it did "
+        "not announce, and at the listing of a folder with a name beyond ASCII."
     ),
     "perl": (
         "FSTAT of every open file is NO_SUCH_FILE, so STAT takes its place; SETSTAT is refused, so times and modes "

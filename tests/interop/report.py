@@ -73,7 +73,7 @@ def _page(results: list[Result], volumes: list[dict[str, Any]]) -> list[str]:
     fast = ", ".join(f"`{kind.name}`" for kind in KINDS if kind.fast)
     day = datetime.datetime.now(tz=datetime.timezone.utc).date()
     head = ["# Interoperability"]
-    for paragraph in HEAD.format(checks=len(CHECKS), fast=fast, day=day, version=VERSION).split("\n\n"):
+    for paragraph in HEAD.format(checks=len(CHECKS), fast=fast, day=day, version=VERSION).strip().split("\n\n"):
         head += ["", *_wrapped(paragraph)]
     ran = [result for result in results if result["outcomes"]]
     absent = [result for result in results if not result["outcomes"]]
