@@ -54,17 +54,17 @@ def keep(name: str, found: Any) -> None:
     (KEPT / f"{name}.json").write_text(json.dumps(found))
 
 
-def _kept(name: str, otherwise: Any) -> Any:
+def _kept(name: str) -> Any:
     try:
         return json.loads((KEPT / f"{name}.json").read_text())
     except FileNotFoundError:
-        return otherwise
+        return None
 
 
 def write(place: Path) -> None:
     """Write the page, from the newest run of each server."""
-    results = [_kept(kind.name, result(kind, "", [], kind.missing() or "it was not chosen")) for kind in KINDS]
-    volumes = _kept(VOLUME, [])
+    results = [_kept(kind.name) or result(kind, "", [], kind.missing() or "it was not chosen") for kind in KINDS]
+    volumes = _kept(VOLUME) or []
     place.write_text("\n".join(_page(results, volumes)) + "\n", encoding="utf-8")
 
 
