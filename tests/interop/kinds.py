@@ -57,6 +57,7 @@ class Kind:
         settles: seconds after which what was written is on its disk at the latest.
         refusing: it is set up to refuse what some checks do, so that no client can pass them.
         strict: what it refuses is refused on purpose, and we do without: that OpenSSH's `sftp` cannot is no excuse.
+        excused: checks that it makes impossible all the same.
         differently: what the client does differently for it, and why.
     """
 
@@ -70,6 +71,7 @@ class Kind:
     settles: float = 0.0
     refusing: bool = False
     strict: bool = False
+    excused: tuple[str, ...] = ()
     differently: str = ""
 
 
@@ -703,6 +705,7 @@ KINDS = [
         SSHD,
         OPENSSH,
         strict=True,
+        excused=("keeps_the_time_of_an_upload",),
         differently=DIFFERENTLY["openssh-refusing"],
     ),
     Kind(
