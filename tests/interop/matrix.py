@@ -14,10 +14,12 @@ from tests.interop.checks import CHECKS, OTHER_BYTES, Check, Skipped, Target
 from tests.interop.kinds import Kind
 from tests.interop.peers import PeerFailed, reason
 
+from iot.sftp.client import SFTPError
+
 LIMIT = 150.0  # seconds for one check
 PASSED, FAILED, CANNOT, DECLINED, SKIPPED = "passed", "failed", "cannot", "declined", "skipped"
 # What the contract says of servers that refuse every rename: a file that is there is not overwritten in place.
-NEVER_IN_PLACE = "renaming was refused"
+NEVER_IN_PLACE = "renaming was refused", "not overwritten in place"
 
 
 @dataclass
@@ -66,7 +68,7 @@ def run(check: Check, target: Target) -> Outcome:
         outcome.status, outcome.reason = SKIPPED, str(error)
     elif error is not None:
         outcome.status, outcome.reason = FAILED, _words(error, target)
-        if NEVER_IN_PLACE in outcome.reason:
+        if isinstance(error, SFTPError) and any(words in outcome.reason for words in NEVER_IN_PLACE):
             outcome.status = DECLINED
         if check.theirs:
             target.begin(f"peer-{check.name}")
