@@ -73,9 +73,8 @@ def run(check: Check, target: Target) -> Outcome:
         if check.theirs:
             target.begin(f"peer-{check.name}")
             peer = _within(LIMIT, check.theirs, target)
-            strict = (target.kind.strict and check.name not in target.kind.excused) or (
-                check.strict and not target.kind.refusing
-            )
+            strict = target.kind.strict or (check.strict and not target.kind.refusing)
+            strict = strict and check.name not in target.kind.excused
             excused = not (strict or outcome.reason.startswith(OTHER_BYTES))
             if isinstance(peer, PeerFailed) and excused:
                 outcome.status = CANNOT
