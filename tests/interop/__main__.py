@@ -55,13 +55,18 @@ def main() -> int:
         results.append(_apart(kind, given.check))
         if not given.check:
             report.keep(kind.name, results[-1])
-    if not given.check and (volumes := volume.results(kinds)):
+    volumes = [] if given.check else volume.results(kinds)
+    if volumes:
         report.keep(report.VOLUME, volumes)
     if given.output:
         report.write(given.output)
     failed = sum(outcome["status"] == matrix.FAILED for result in results for outcome in result["outcomes"])
-    say(f"{failed} checks failed that another client passes")
-    return 1 if failed else 0
+    failed += sum(one["failures"] for one in volumes)
+    say(f"{failed} failures of what another client can do")
+    stuck = [result["kind"] for result in results if result["why"] and not by_name[result["kind"]].missing()]
+    for name in stuck:
+        say(f"{name} did not run to its end")
+    return 1 if failed or stuck else 0
 
 
 def _list() -> int:

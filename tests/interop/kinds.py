@@ -57,6 +57,7 @@ class Kind:
         settles: seconds after which what was written is on its disk at the latest.
         refusing: it is set up to refuse what some checks do, so that no client can pass them.
         strict: what it refuses is refused on purpose, and we do without: that OpenSSH's `sftp` cannot is no excuse.
+        excused: checks that it makes impossible all the same.
         differently: what the client does differently for it, and why.
     """
 
@@ -70,6 +71,7 @@ class Kind:
     settles: float = 0.0
     refusing: bool = False
     strict: bool = False
+    excused: tuple[str, ...] = ()
     differently: str = ""
 
 
@@ -641,9 +643,9 @@ DIFFERENTLY = {
         "It hands out a handle that is in use (five OPENs gave 0, 1, 1, 1, 1): a handle that is open is never "
         "used, and such a server gets one file at a time. It truncates a file that is opened for writing only: a "
         "resumed upload opens it for reading and writing, and asks for the size straight after. FSETSTAT works only "
-        "for absolute paths. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken as long as there is "
-        "memory for it. It closes the channel at a request for an extension that it did not announce, and at the "
-        "listing of a folder with a name beyond ASCII."
+        "for absolute paths. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken "
+        "as long as there is memory for it. It closes the channel at a request for an extension that it did "
+        "not announce, and at the listing of a folder with a name beyond ASCII."
     ),
     "perl": (
         "FSTAT of every open file is NO_SUCH_FILE, so STAT takes its place; SETSTAT is refused, so times and modes "
@@ -703,6 +705,7 @@ KINDS = [
         SSHD,
         OPENSSH,
         strict=True,
+        excused=("keeps_the_time_of_an_upload",),
         differently=DIFFERENTLY["openssh-refusing"],
     ),
     Kind(
@@ -786,6 +789,7 @@ KINDS = [
         mysecureshell,
         needs("sshd", "mysecureshell"),
         debian("mysecureshell"),
+        excused=("lists_three_thousand_names",),
     ),
     Kind(
         "libssh",

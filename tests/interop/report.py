@@ -20,19 +20,20 @@ Result = dict[str, Any]
 KEPT = BUILD / "results"
 VOLUME = "volume"
 
-HEAD = [
-    "Which SFTP servers this client was tried with, how each check went, what is done differently for a server and why, "
-    "and what cannot be done with one. For anybody who chooses a server, or wonders whether a failure is the server's "
-    "habit.",
-    "This page is written by `make interop`: it installs every server that Debian's packages, PyPI and npm offer, starts "
-    "each on the loopback interface, and makes the {checks} checks below. What arrived is compared byte by byte: by "
-    "SHA-256 on the server's disk, or as another client reads it. Where a check fails, OpenSSH's own `sftp` is asked to "
-    "do the same. *Failed* are checks that another client passes and we do not. *Impossible* are those that `sftp` "
-    "cannot pass either, with what it says. *Declined* is the replacement of a file where the server refuses every "
-    "rename: writing over the old file could destroy it. *Not made* are checks that need something the machine does "
-    "not have. `make test` makes the quick checks with {fast}.",
-    "Last run: {day}, iot-sftp-client {version}.",
-]
+HEAD = """
+Which SFTP servers this client was tried with, how each check went, what is done differently for a server and why, and
+what cannot be done with one. For anybody who chooses a server, or wonders whether a failure is the server's habit.
+
+This page is written by `make interop`: it installs every server that Debian's packages, PyPI and npm offer, starts
+each on the loopback interface, and makes the {checks} checks below. What arrived is compared byte by byte: by SHA-256
+on the server's disk, or as another client reads it. Where a check fails, OpenSSH's own `sftp` is asked to do the same.
+*Failed* are checks that another client passes and we do not. *Impossible* are those that `sftp` cannot pass either,
+with what it says. *Declined* is the replacement of a file where the server refuses every rename: writing over the old
+file could destroy it. *Not made* are checks that need something the machine does not have. `make test` makes the quick
+checks with {fast}.
+
+Last run: {day}, iot-sftp-client {version}.
+"""
 
 
 def result(kind: Kind, version: str, outcomes: list[dict[str, Any]], why: str) -> Result:
@@ -53,17 +54,17 @@ def keep(name: str, found: Any) -> None:
     (KEPT / f"{name}.json").write_text(json.dumps(found))
 
 
-def _kept(name: str, otherwise: Any) -> Any:
+def _kept(name: str) -> Any:
     try:
         return json.loads((KEPT / f"{name}.json").read_text())
     except FileNotFoundError:
-        return otherwise
+        return None
 
 
 def write(place: Path) -> None:
     """Write the page, from the newest run of each server."""
-    results = [_kept(kind.name, result(kind, "", [], kind.missing() or "it was not chosen")) for kind in KINDS]
-    volumes = _kept(VOLUME, [])
+    results = [_kept(kind.name) or result(kind, "", [], kind.missing() or "it was not chosen") for kind in KINDS]
+    volumes = _kept(VOLUME) or []
     place.write_text("\n".join(_page(results, volumes)) + "\n", encoding="utf-8")
 
 
@@ -72,8 +73,8 @@ def _page(results: list[Result], volumes: list[dict[str, Any]]) -> list[str]:
     fast = ", ".join(f"`{kind.name}`" for kind in KINDS if kind.fast)
     day = datetime.datetime.now(tz=datetime.timezone.utc).date()
     head = ["# Interoperability"]
-    for paragraph in HEAD:
-        head += ["", *_wrapped(paragraph.format(checks=len(CHECKS), fast=fast, day=day, version=VERSION))]
+    for paragraph in HEAD.format(checks=len(CHECKS), fast=fast, day=day, version=VERSION).strip().split("\n\n"):
+        head += ["", *_wrapped(paragraph)]
     ran = [result for result in results if result["outcomes"]]
     absent = [result for result in results if not result["outcomes"]]
     lines = [*head, "", *_table(kinds, ran)]

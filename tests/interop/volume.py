@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.interop import matrix
+from tests.interop import matrix, report
 from tests.interop.checks import LIMIT, OTHER_BYTES, SIZES, Target, digest
 from tests.interop.kinds import KINDS, Kind
 
@@ -56,6 +56,8 @@ def _many(target: Target, size: int) -> dict[str, Any]:
 
 
 def main(kinds: list[Kind] | None) -> int:
-    """Print the results; return the exit status."""
+    """Print the results and keep them; return the exit status."""
     found = results(kinds or KINDS)
+    if found:
+        report.keep(report.VOLUME, found)
     return 1 if any(one["failures"] for one in found) else 0
