@@ -159,10 +159,10 @@ class Calls(Machine):
         os.utime(aside, ns=(moment, moment))
         aside.replace(place)
 
-    def _cut(self) -> None:
-        if self._is_first_look:
+    def _cut(self, event: Event) -> None:
+        if self._is_first_look and event.moment.after:
             self._looked = None  # the answer is lost: the call has not seen what the server saw
-        super()._cut()
+        super()._cut(event)
 
     def _before_deed(self, kind: str, path: str, other: str) -> None:
         """Look at what a request is about, just before it is carried out."""
@@ -187,7 +187,7 @@ class Calls(Machine):
         if event.what.endswith("order"):
             self._leave(Made(event.name, event.way, 4_000, quiet=False))
             if event.what.startswith("cut"):
-                self._cut()
+                self._cut(event)
             return
         method, name = self._method, self._name
         if event.what == "make":

@@ -135,7 +135,7 @@ class Machine(RuleBasedStateMachine):
                 self.figures.faults[f"during it: {event.what}"] += 1
             match event.what:
                 case "cut":
-                    self._cut()
+                    self._cut(event)
                 case "full":
                     self._scene.is_full = True
                 case "refuse":
@@ -145,7 +145,8 @@ class Machine(RuleBasedStateMachine):
 
         return act
 
-    def _cut(self) -> None:
+    def _cut(self, event: Event) -> None:
+        del event
         raise Cut
 
     def _happen(self, event: Event, path: str) -> None:
