@@ -10,7 +10,6 @@ from hypothesis.stateful import initialize, precondition, rule
 from tests.model.books import Books
 from tests.model.machine import AFTER_ALL, Machine
 from tests.model.people import Partner, Producer
-from tests.model.server import Cut
 from tests.model.strategies import Event, Made, events, first, made, moments, names, order_events, orders, seconds
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Calls(Machine):
         self._moved = served / "done"
         self._looked: Seen | None = None  # what the call under way has seen first
         self._scene.before = self._before_deed
-        self._is_ordering = False
+        self._is_ordering = self._is_first_look = False
 
     # --- files that are transferred
 
@@ -160,8 +159,14 @@ class Calls(Machine):
         os.utime(aside, ns=(moment, moment))
         aside.replace(place)
 
+    def _cut(self, event: Event) -> None:
+        if self._is_first_look and event.moment.after:
+            self._looked = None  # the answer is lost: the call has not seen what the server saw
+        super()._cut(event)
+
     def _before_deed(self, kind: str, path: str, other: str) -> None:
         """Look at what a request is about, just before it is carried out."""
+        self._is_first_look = False
         if not self._is_ordering:
             return
         folder, _, name = (other if kind == "rename" else path).lstrip("/").partition("/")
@@ -169,7 +174,7 @@ class Calls(Machine):
             return
         there = _see(self._orders / name)
         if kind in ("stat", "open") and self._looked is None:
-            self._looked = there
+            self._looked, self._is_first_look = there, True
         if kind in ("remove", "rename") and there is not None:
             looked = self._looked or there
             if not there.may_be(looked):
@@ -182,7 +187,7 @@ class Calls(Machine):
         if event.what.endswith("order"):
             self._leave(Made(event.name, event.way, 4_000, quiet=False))
             if event.what.startswith("cut"):
-                raise Cut
+                self._cut(event)
             return
         method, name = self._method, self._name
         if event.what == "make":

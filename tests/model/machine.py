@@ -135,7 +135,7 @@ class Machine(RuleBasedStateMachine):
                 self.figures.faults[f"during it: {event.what}"] += 1
             match event.what:
                 case "cut":
-                    raise Cut
+                    self._cut(event)
                 case "full":
                     self._scene.is_full = True
                 case "refuse":
@@ -144,6 +144,10 @@ class Machine(RuleBasedStateMachine):
                     self._happen(event, path)
 
         return act
+
+    def _cut(self, event: Event) -> None:
+        del event
+        raise Cut
 
     def _happen(self, event: Event, path: str) -> None:
         raise NotImplementedError
