@@ -359,6 +359,21 @@ def _add_sizes() -> None:
 _add_sizes()
 
 
+def _sftp_puts(target: Target) -> None:
+    target.openssh.run(f"put {target.write(target.local('source'), 10_000)} {target.remote('file')}")
+
+
+@check(_sftp_puts)
+def uploads_new_files_without_reading_them_back(target: Target) -> None:
+    with target.session() as session:
+        for size in (0, 1, 255 * KIB, 5 * MIB):
+            source = target.write(target.local(f"source-{size}"), size)
+            done = session.upload_file(str(source), target.remote(f"file-{size}"), timeout=LIMIT)
+            target.same(target.on_disk(f"file-{size}"), source)
+            assert done.bytes == size
+            target.notes[:] = ["atomic" if done.atomic else "not atomic"]
+
+
 def _sftp_keeps(target: Target) -> None:
     source = _dated(target.write(target.local("source"), 100))
     target.openssh.run(f"put -p {source} {target.remote('file')}", check=False)
@@ -787,10 +802,6 @@ def _command(target: Target, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "iot.sftp.command_line", words[0], *where, *login, *trust, *words[1:]]
     env = os.environ | {"HOME": str(target.scratch)}
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=2 * LIMIT, check=False)
-
-
-def _sftp_puts(target: Target) -> None:
-    target.openssh.run(f"put {target.write(target.local('source'), 10_000)} {target.remote('file')}")
 
 
 @check(_sftp_puts, slow=True)
