@@ -187,9 +187,6 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.run(0, [], [])
         """,
     ),
-}
-
-OPEN: dict[str, tuple[type[Machine], str]] = {
     "a_killed_move_by_copy_leaves_nothing_behind": (
         Inbox,
         """
@@ -215,6 +212,8 @@ OPEN: dict[str, tuple[type[Machine], str]] = {
         """,
     ),
 }
+
+OPEN: dict[str, tuple[type[Machine], str]] = {}
 """What the model has found and is not repaired yet: goes to `SCRIPTS` when it is."""
 
 
