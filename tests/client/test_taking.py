@@ -290,3 +290,25 @@ def test_too_many_open_files_is_told_by_its_name(folder: Path) -> None:
     assert failure.value.code == "busy"
     assert "too many files open" in failure.value.message
     assert content_of(folder) == {"a": b"1"}
+
+
+def test_the_copy_of_a_move_that_was_killed_is_removed_by_the_next_one_unless_it_is_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def boundary(source: str, dest: str, **directories: int) -> None:
+        if source.startswith(taking.PREFIX):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        replace(source, dest, **directories)
+
+    monkeypatch.setattr(os, "replace", boundary)
+    done = tmp_path / "done"
+    abandoned, used = done / ".iot-sftp-copy-0123456789abcdef", done / ".iot-sftp-copy-fedcba9876543210"
+    for path in (abandoned, used):
+        written(path, b"a part")
+    version = written(tmp_path / "a", b"1")
+    with open(used, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        LocalFiles().move_version(str(tmp_path / "a"), str(done / "a"), version)
+    assert content_of(tmp_path) == {"done/a": b"1", f"done/{used.name}": b"a part"}

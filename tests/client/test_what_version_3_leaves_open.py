@@ -34,6 +34,7 @@ from tests.faulty_servers import (
 
 from iot.sftp.client import (
     ConnectionLost,
+    FolderTransfer,
     IoTSFTPClient,
     NotFound,
     PermissionDenied,
@@ -47,6 +48,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._packets import Kind, Reader, string
 from iot.sftp.client._remote_files import MOST_IN_FLIGHT, SAFE_REQUEST
+from iot.sftp.client._unfinished import Unfinished
 
 LONG_AGO = 1_600_000_000  # seconds since 1970
 MALFORMED = 5
@@ -669,6 +671,189 @@ def test_an_upload_whose_rename_was_lost_on_its_way_is_renamed(tmp_path: Path, c
     with session_with(server) as session:
         session.upload_file(str(tmp_path / "order"), "order", timeout=20)
     assert server.files == {"order": content}
+
+
+@contextmanager
+def process_at(port: int, state: Path) -> Iterator[SFTPSession]:
+    """Give the session of a process of its own, which tries everything once."""
+    Unfinished.of.cache_clear()
+    session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), state=state))
+    try:
+        yield session
+    finally:
+        session.disconnect()
+
+
+def replaced_by_the_same_size(server: LosesAnAnswer) -> None:
+    server.files["in/order"] = bytearray(len(server.files["in/order"]))
+
+
+def with_its_folder_gone(server: LosesAnAnswer) -> None:
+    server.files.clear()
+    server.folders.discard("in")
+
+
+@pytest.mark.parametrize("content", [b"small", CONTENT])
+@pytest.mark.parametrize(
+    "then, is_sent_again",
+    [
+        (nothing, False),
+        (taken_by_its_receiver, False),
+        (replaced_by_somebody_else, True),
+        (replaced_by_the_same_size, True),
+        (with_its_folder_gone, True),
+    ],
+)
+def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_was_lost(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    then: Callable[[LosesAnAnswer], None],
+    content: bytes,
+    *,
+    is_sent_again: bool,
+) -> None:
+    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    server = LosesAnAnswer(POSIX_RENAME, then, does_it=True)
+    server.folders.add("in")
+    source, state = tmp_path / "order", tmp_path / "state"
+    source.write_bytes(content)
+    with server.running() as port:
+        with process_at(port, state) as session, pytest.raises(ConnectionLost):
+            session.upload_file(str(source), "in/order")
+        server.requests.clear()
+        with process_at(port, state) as session:
+            session.upload_file(str(source), "in/order")
+    assert (Kind.WRITE in server.requests) is is_sent_again
+    assert server.files == ({} if then is taken_by_its_receiver else {"in/order": content})
+    assert list(state.glob("*.transfer")) == []
+
+
+@pytest.mark.parametrize("content", [b"small", CONTENT])
+def test_another_version_is_sent_whatever_became_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    server = LosesAnAnswer(POSIX_RENAME, taken_by_its_receiver, does_it=True)
+    server.folders.add("in")
+    source, state = tmp_path / "order", tmp_path / "state"
+    source.write_bytes(content)
+    with server.running() as port:
+        with process_at(port, state) as session, pytest.raises(ConnectionLost):
+            session.upload_file(str(source), "in/order")
+        source.write_bytes(content)  # the same bytes, written anew
+        with process_at(port, state) as session:
+            session.upload_file(str(source), "in/order")
+    assert server.files == {"in/order": content}
+
+
+@pytest.mark.parametrize("content", [b"small", CONTENT])
+def test_the_next_process_finishes_an_upload_whose_rename_was_not_carried_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    server = LosesAnAnswer(POSIX_RENAME, nothing, does_it=False)
+    source, state = tmp_path / "order", tmp_path / "state"
+    source.write_bytes(content)
+    with server.running() as port:
+        with process_at(port, state) as session, pytest.raises(ConnectionLost):
+            session.upload_file(str(source), "order")
+        assert list(server.files) != ["order"]
+        with process_at(port, state) as session:
+            session.connect()
+            is_cleaned_up = not server.files  # a small one is sent again sooner than looked after
+            server.requests.clear()
+            session.upload_file(str(source), "order")
+    assert server.files == {"order": content}
+    assert is_cleaned_up is (Kind.WRITE in server.requests) is (content == b"small")
+    assert list(state.glob("*.transfer")) == []
+
+
+def test_a_destination_is_no_folder_because_it_is_opened_as_one_when_its_stat_failed(tmp_path: Path) -> None:
+    class OpensAnyPath(HasFolders):
+        """Opens any path as a folder, and fails when it is to be read, as asyncssh does; the first STAT fails."""
+
+        fails = True
+
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            if kind == Kind.OPENDIR and self.fails:
+                return bytes([Kind.HANDLE]) + string(b"of nothing")
+            if kind == Kind.READDIR:
+                return status(FAILURE, "Failure")
+            if kind == Kind.STAT and self.fails:
+                return status(FAILURE, "Failure")
+            return super().truth(kind, fields)
+
+    server = OpensAnyPath()
+    (tmp_path / "b").write_bytes(CONTENT)
+    with session_with(server) as session:
+        session.upload_file(str(tmp_path / "b"), "b", timeout=20)
+        server.files["c"] = server.files.pop("b")
+        session.move_file("c", "b", timeout=20)
+    assert server.files == {"b": CONTENT}
+
+
+class CopiesOnly(HasFolders):
+    """Refuses to rename out of `in`, and what it is told to."""
+
+    refused: int = -1
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        if kind == self.refused:
+            return status(PERMISSION_DENIED)
+        if kind in {POSIX_RENAME, Kind.RENAME}:
+            source = fields.string()
+            if source.startswith(b"in/"):
+                return status(FAILURE, "Failure")
+            fields = Reader(string(source) + fields.rest())
+        return super().truth(kind, fields)
+
+
+def test_what_was_moved_by_copying_and_cannot_be_removed_is_copied_once(tmp_path: Path) -> None:
+    server = CopiesOnly("in", "done")
+    server.files["in/a"] = bytearray(CONTENT)
+    server.refused = Kind.REMOVE
+
+    def run() -> FolderTransfer:
+        server.requests.clear()
+        return session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20)
+
+    with session_with(server) as session:
+        assert run().not_removed == 1
+        assert Kind.WRITE in server.requests
+        assert run().not_removed == 1
+        assert Kind.WRITE not in server.requests
+        server.refused = -1
+        assert run().not_removed == 0
+        assert Kind.WRITE not in server.requests
+    assert server.files == {"done/a": CONTENT}
+
+
+def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -> None:
+    server = CopiesOnly("in", "done")
+    server.files |= {"in/a": bytearray(CONTENT), "done/a": bytearray(CONTENT[:-1] + b"!")}
+    with session_with(server) as session:
+        assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20).not_removed == 0
+    assert server.files == {"done/a": CONTENT}
+
+
+def test_the_copy_of_a_move_that_was_cut_off_is_removed_by_the_next_session(tmp_path: Path) -> None:
+    class IsCutOff(CopiesOnly):
+        """Ends the connection at the first SETSTAT."""
+
+        is_cut = False
+
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            if kind == Kind.SETSTAT and not self.is_cut:
+                self.is_cut = True
+                self.transports[-1].close()
+                return b""
+            return super().truth(kind, fields)
+
+    server = IsCutOff("in", "done")
+    server.files["in/a"] = bytearray(CONTENT)
+    with session_with(server) as session:
+        session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20)
+    assert server.files == {"done/a": CONTENT}
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------

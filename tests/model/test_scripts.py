@@ -145,9 +145,6 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.kill(0, [Made('a.csv', 'replaced', 16, True)], Moment('rename', 1, True))
         """,
     ),
-}
-
-OPEN: dict[str, tuple[type[Machine], str]] = {
     "an_upload_whose_rename_is_not_answered_is_not_sent_again": (
         Calls,
         """
@@ -180,6 +177,16 @@ OPEN: dict[str, tuple[type[Machine], str]] = {
         model.run(0, [], [Event(Moment('rename', 1, True), 'cut')])
         """,
     ),
+    "a_task_that_is_killed_at_its_rename_does_not_send_again_where_the_clock_was_set_back": (
+        Outbox,
+        """
+        model.begin(then='keep', rules=1, aged=False, tasks=True)
+        model.make(Made('c.json', 'replaced', 16, True))
+        model.kill(0, [], Moment('rename', 1, False))
+        model.time(-3600)
+        model.run(0, [], [])
+        """,
+    ),
     "a_killed_move_by_copy_leaves_nothing_behind": (
         Inbox,
         """
@@ -205,6 +212,8 @@ OPEN: dict[str, tuple[type[Machine], str]] = {
         """,
     ),
 }
+
+OPEN: dict[str, tuple[type[Machine], str]] = {}
 """What the model has found and is not repaired yet: goes to `SCRIPTS` when it is."""
 
 

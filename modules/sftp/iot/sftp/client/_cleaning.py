@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import _download as download
@@ -27,14 +28,19 @@ def clean_up_remotely(unfinished: Unfinished, remote: RemoteFiles, server: Serve
     """Remove what uploads to a server have left that nobody goes on with, and finish replacements cut in the middle.
 
     A temporary file that is not there may come yet, out of a connection that was slow and is lost to us but not to the
-    server: the record stays, and later sessions look again.
+    server: the record stays, and later sessions look again. So does the record of one that is not there because it has
+    got its name, so that the next upload of the same file finds out that it has arrived.
 
     Raises:
         SFTPError: the connection has broken again.
     """
     for record, progress in unfinished.abandoned("upload"):
         if progress.server == list(server):
-            found = upload.remove_abandoned(remote, progress)
-            late = LATE if found is upload.Removal.LATER else KEPT_FOR
-            if found is upload.Removal.DONE or record.age > late:
+            found = upload.remove_abandoned(remote, progress, record)
+            if found is upload.Removal.RENAMED:
+                is_of_no_use = KEPT_FOR < record.age < math.inf
+            else:
+                late = LATE if found is upload.Removal.LATER else KEPT_FOR
+                is_of_no_use = found is upload.Removal.DONE or record.age > late
+            if is_of_no_use:
                 record.forget()

@@ -24,13 +24,13 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_os_error,
 )
-from iot.sftp.client._local_files import LocalFiles, LocalName, check_name
+from iot.sftp.client._local_files import UNKNOWN, LocalFiles, LocalName, check_name
 from iot.sftp.client._packets import OpenFlag
 from iot.sftp.client._remote_copy import move_by_copy
 from iot.sftp.client._replace import replace_remote, replacing
 from iot.sftp.client._taking import VersionChanged
 from iot.sftp.client._trees import below, look_locally, look_on_server
-from iot.sftp.client._upload import no_spare, upload_file
+from iot.sftp.client._upload import forget_rename, no_spare, upload_file
 from iot.sftp.client._verify import compare_hashes
 from iot.sftp.client._versions import FileVersion, Observed
 
@@ -90,8 +90,12 @@ class Downloads:
         """Return the version of the server's file whose bytes the local one has, by a hash; `None` if it has others."""
         source = self._path_of(found)
         before = FileVersion.of_remote(remote.stat(source))
-        if not before.tells_time or before.is_racy():
+        if not before.tells_time:
             return None
+        # A further write is to show, whatever the clock says: the file's time may be ahead of it.
+        seen = Observed(found.version, found.seen) if before == found.version else Observed(before, time.monotonic())
+        remote.deadline.pause(_settles_in(seen))
+        remote.deadline.check()
         with (
             self._dest.source(found.path) as descriptor,
             remote.opened(source, OpenFlag.READ, wait_for_close=False) as handle,
@@ -216,7 +220,10 @@ class Uploads:
                 return None
             with remote.opened(end, OpenFlag.READ, wait_for_close=False) as handle:
                 compare_hashes(remote, handle, end, descriptor)
-            return before if before == FileVersion.of_local(os.fstat(descriptor)) else None
+            if before != FileVersion.of_local(os.fstat(descriptor)):
+                return None
+        forget_rename(remote, end, self._terms)
+        return before
 
     def transfer(
         self,
@@ -368,9 +375,13 @@ class _RemoteTree:
 
 def _settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
     """Return a file's version when a further write would show in it; `None` if that is not so within a moment."""
+    seen = Observed(UNKNOWN, time.monotonic())
     for _ in range(SETTLING_TRIES):
         version = FileVersion.of_local(os.fstat(descriptor))
-        if not version._replace(modified=None).is_racy():  # the change time tells of any write, and nobody can set it
+        if version != seen.version:
+            seen = Observed(version, time.monotonic())
+        # The change time tells of any write, and nobody can set it; but the clock, which may be behind it by now
+        if not _settles_in(seen._replace(version=version._replace(modified=None))):
             return version
         deadline.pause(SETTLING_PAUSE)
         deadline.check()

@@ -13,11 +13,19 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import ConnectionLost, DeadlineExceeded, EndOfFile, SFTPError, TransferIncomplete
+from iot.sftp.client._errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    EndOfFile,
+    HandleInUse,
+    SFTPError,
+    TransferIncomplete,
+)
 from iot.sftp.client._packets import Attributes, Kind, OpenFlag, encode_path, string
 from iot.sftp.client._remote_files import SAFE_REQUEST
 from iot.sftp.client._replace import remote_key, replace_remote, replacing, temporary_name
 from iot.sftp.client._unfinished import Progress
+from iot.sftp.client._verify import remote_files_are_same
 from iot.sftp.client._versions import FileVersion
 
 if TYPE_CHECKING:
@@ -46,9 +54,31 @@ def move_by_copy(remote: RemoteFiles, source: str, target: str, terms: Terms) ->
         SFTPError: the server refused; where it refuses to remove the original, the copy stays.
     """
     before = remote.stat(source)
+    if not _is_copied(remote, source, target, before):
+        _copy_to(remote, source, target, before, terms)
+    remote.remove(source)
+    logger.info("%r was moved to %r by copying it: the server does not rename it there", source, target)
+
+
+def _is_copied(remote: RemoteFiles, source: str, target: str, before: Attributes) -> bool:
+    """Tell whether all bytes are at the new place: an earlier move could not remove the original, or was killed."""
+    (there,) = remote.attributes_of([target])
+    if there is None or there.size is None or there.size != before.size:
+        return False
+    try:
+        is_same = remote_files_are_same(remote, source, target, there.size)
+    except (ConnectionLost, DeadlineExceeded, HandleInUse):
+        raise
+    except SFTPError as error:
+        logger.debug("%r and %r cannot be compared: %s", source, target, error)
+        return False
+    return is_same and FileVersion.of_remote(remote.stat(source)).is_same_as(FileVersion.of_remote(before))
+
+
+def _copy_to(remote: RemoteFiles, source: str, target: str, before: Attributes, terms: Terms) -> None:
     temporary = posixpath.join(posixpath.dirname(target), temporary_name())
     with terms.unfinished.held(remote_key(terms, temporary), temporary) as record:
-        record.save(Progress("upload", list(terms.server), temporary, temporary=temporary, opened=True))
+        record.save(Progress("upload", list(terms.server), target, temporary=temporary, opened=True))
         try:
             _copy(remote, source, temporary, before)
             _compare(remote, source, temporary, before)
@@ -62,8 +92,6 @@ def move_by_copy(remote: RemoteFiles, source: str, target: str, terms: Terms) ->
             record.forget()
             raise
         record.forget()
-    remote.remove(source)
-    logger.info("%r was moved to %r by copying it: the server does not rename it there", source, target)
 
 
 def _copy(remote: RemoteFiles, source: str, temporary: str, attributes: Attributes) -> None:

@@ -180,7 +180,7 @@ class RemoteFiles:
         if is_plain_refusal(refusal):
             raise refusal
         try:
-            self.send(Kind.CLOSE, string(self._handle(Kind.OPENDIR, path, looks_further=False)))
+            self._begin_to_list(path)
         except NotADirectory:
             return Attributes()  # so there is something else
         except (PermissionDenied, Unsupported):
@@ -214,10 +214,19 @@ class RemoteFiles:
     def _is_listable(self, path: str) -> bool:
         """Tell whether a path is that of a directory by listing it, where the server tells no types."""
         try:
-            self.send(Kind.CLOSE, string(self._handle(Kind.OPENDIR, path, looks_further=False)))
+            self._begin_to_list(path)
         except (NotFound, NotADirectory, PermissionDenied, Unsupported):
             return False
         return True
+
+    def _begin_to_list(self, path: str) -> None:
+        """Raise unless a path can be listed: asyncssh opens any path as a directory, and fails only at reading it."""
+        handle = self._handle(Kind.OPENDIR, path, looks_further=False)
+        try:
+            with suppress(EndOfFile):
+                self.wait(self.send(Kind.READDIR, string(handle)), path, Kind.NAME)
+        finally:
+            self.send(Kind.CLOSE, string(handle))
 
     def is_missing(self, path: str) -> bool:
         """Tell whether the server says, in one way or another, that nothing is at a path; a refusal does not."""

@@ -205,7 +205,7 @@ def replacing(remote: RemoteFiles, dest: str, terms: Terms) -> Iterator[Callable
     with terms.unfinished.held(remote_key(terms, dest), dest) as record:
         earlier = record.load()
         if earlier is not None and earlier.aside:
-            put_back(remote, earlier.aside, dest)
+            settle_aside(remote, earlier)
         progress = earlier or Progress("upload", list(terms.server), dest)
 
         def put_aside(aside: str) -> None:
@@ -225,10 +225,19 @@ def remote_key(terms: Terms, dest: str) -> tuple[object, ...]:
     return "upload", terms.server, posixpath.normpath(dest)
 
 
-def put_back(remote: RemoteFiles, aside: str, dest: str) -> None:
-    """Finish a replacement in steps that was cut in its middle: there is a file at `dest`, and no other."""
-    if not is_temporary(posixpath.basename(aside)):
+def settle_aside(remote: RemoteFiles, progress: Progress) -> None:
+    """Finish a replacement in steps that was cut in its middle, as its temporary file tells how far it came."""
+    if not is_temporary(posixpath.basename(progress.aside)):
         return
+    if progress.renaming and remote.is_missing(progress.temporary):  # the new one has its name, or had it already
+        with suppress(NotFound, PermissionDenied, Unsupported):
+            remote.remove(progress.aside)
+    else:
+        _put_back(remote, progress.aside, progress.dest)
+
+
+def _put_back(remote: RemoteFiles, aside: str, dest: str) -> None:
+    """Have a file at `dest`, and no other."""
     try:
         remote.rename(aside, dest)
     except NotFound:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREFIX = f"{TEMPORARY_PREFIX}taken-"
+COPY_PREFIX = f"{TEMPORARY_PREFIX}copy-"  # of a file that is moved to another file system, and 16 hexadecimal digits
 NAME_PATTERN = re.compile(re.escape(PREFIX) + "[0-9a-f]{8}-(.+)", re.DOTALL)
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG})  # in the directory, for a longer name
 ABANDONED_AFTER = 600.0  # seconds; where a file system has no locks
@@ -42,6 +43,7 @@ TRIES = 100
 COPIED_AT_ONCE = 1024 * 1024  # bytes
 F_SETSIG = 10  # of Linux (fcntl.h), which Python 3.10 does not name
 
+_looked_at: set[tuple[int, int]] = set()  # directories that were searched for abandoned copies
 _put_back: deque[FileVersion] = deque(maxlen=1024)  # what was put back last, as it is since then
 
 
@@ -124,12 +126,9 @@ class Taken:
                 self.remove()
 
     def _copy(self, directory: int, name: str, proceed: Callable[[], object]) -> None:
-        temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        copy = os.open(temporary, flags, 0o600, dir_fd=directory)
+        _remove_abandoned_copies(directory)
+        temporary, copy = _open_copy(directory)
         try:
-            with suppress(OSError):  # so that nobody takes it for a leftover
-                fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _copy_bytes(self._source.file, copy, proceed)
             status = os.fstat(self._source.file)
             _keep_attributes(copy, status)
@@ -142,6 +141,32 @@ class Taken:
             raise
         finally:
             os.close(copy)
+
+
+def _open_copy(directory: int) -> tuple[str, int]:
+    """Make a file for a copy, locked as long as it is open, so that nobody takes it for abandoned."""
+    while True:
+        name = f"{COPY_PREFIX}{secrets.token_hex(8)}"
+        copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        _lock(copy, fcntl.LOCK_EX)
+        if _is_at(directory, name, os.fstat(copy)):
+            return name, copy
+        os.close(copy)  # somebody has found it before it was locked
+
+
+def _remove_abandoned_copies(directory: int) -> None:
+    """Remove what processes that were killed have left of their copies, once for each directory of this process."""
+    status = os.fstat(directory)
+    place = status.st_dev, status.st_ino
+    if place in _looked_at:
+        return
+    _looked_at.add(place)
+    with suppress(OSError), os.scandir(directory) as names:
+        for name in [found.name for found in names if found.name.startswith(COPY_PREFIX)]:
+            with suppress(OSError):
+                if _is_abandoned(directory, name):
+                    os.unlink(name, dir_fd=directory)
+                    logger.info("removed %r, the copy of a process that ended while it moved a file", name)
 
 
 @contextmanager

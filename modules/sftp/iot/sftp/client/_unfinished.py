@@ -49,7 +49,8 @@ class Progress:
         opened: whether the server has said that the temporary file is open.
         whole: how many bytes from the beginning on are proven to be there.
         aside: the path under which the old file is kept while it is being replaced in two steps.
-        renaming: how the whole file was verified, once its rename was asked for; the answer was lost.
+        renaming: how the whole file was verified, from before its rename is asked for until the answer: while it is
+            set, a temporary file that is gone has got its name.
     """
 
     direction: str
@@ -186,8 +187,7 @@ class Unfinished:
                 self.remove(name)
         if progress is None:
             return None
-        is_gone_on_with = progress.whole >= WORTH_KEEPING or bool(progress.renaming)
-        if is_gone_on_with and not progress.aside and age <= KEPT_FOR:
+        if progress.whole >= WORTH_KEEPING and not progress.aside and age <= KEPT_FOR:
             return None
         return progress
 

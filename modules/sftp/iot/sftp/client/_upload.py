@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._drop_boxes import DropBox
 from iot.sftp.client._errors import (
+    Busy,
     ConnectionLost,
     DeadlineExceeded,
     NoSpace,
@@ -32,7 +33,14 @@ from iot.sftp.client._errors import (
 )
 from iot.sftp.client._packets import Attributes, Kind, OpenFlag, encode_path, string
 from iot.sftp.client._remote_files import FSYNC
-from iot.sftp.client._replace import RenameRefused, is_temporary, put_back, remote_key, temporary_name, try_to_replace
+from iot.sftp.client._replace import (
+    RenameRefused,
+    is_temporary,
+    remote_key,
+    settle_aside,
+    temporary_name,
+    try_to_replace,
+)
 from iot.sftp.client._server_traits import RENAME, TEMPORARY_NAME
 from iot.sftp.client._terms import Outcome
 from iot.sftp.client._transfer import Lane, SourceChanged, Upload
@@ -91,6 +99,16 @@ def upload_file(
     return upload_file(remote, descriptor, name, dest + "/", terms=terms, spare=spare)
 
 
+def forget_rename(remote: RemoteFiles, dest: str, terms: Terms) -> None:
+    """Forget an upload whose rename was not heard of, since it is known by other means to have arrived."""
+    with suppress(Busy), terms.unfinished.held(remote_key(terms, dest), dest) as record:
+        earlier = record.load()
+        if earlier is not None and earlier.renaming and remote.is_missing(earlier.temporary):
+            if earlier.aside:
+                settle_aside(remote, earlier)
+            record.forget()
+
+
 @contextmanager
 def no_spare() -> Iterator[RemoteFiles | None]:
     """Lend no further channel."""
@@ -115,6 +133,7 @@ class _Run:
         self._spare = spare
         self._before = os.fstat(descriptor)
         self._is_settled = False
+        self._renamed_before: Progress | None = None  # whose rename was asked for, and had not been carried out
         self._drop_box = DropBox(remote, terms, posixpath.dirname(dest))
         self._progress = Progress("upload", list(terms.server), dest)
         self._next_save = time.monotonic() + SAVE_EVERY
@@ -127,9 +146,11 @@ class _Run:
             asked = None
         self._is_settled = self._settle()
         earlier = self._earlier()
-        if earlier is not None and self._has_its_name(earlier):
-            self._record.forget()
-            return Outcome(self._before.st_size, earlier.renaming, earlier.whole, atomic=True)
+        if earlier is not None and earlier.renaming:
+            verified = self._arrived_as(earlier)
+            if verified:
+                self._record.forget()
+                return Outcome(self._before.st_size, verified, earlier.whole, atomic=not earlier.aside)
         try:
             handle = self._open(earlier)
             self._progress.opened = True
@@ -195,26 +216,53 @@ class _Run:
         if earlier is None:
             return None
         if earlier.aside:
-            put_back(self._remote, earlier.aside, self._dest)
+            settle_aside(self._remote, earlier)
         same = self._is_settled and earlier.source == self._progress.source
-        worth_keeping = (
-            WORTH_KEEPING <= earlier.whole <= self._before.st_size or earlier.temporary in self._terms.renaming
-        )
+        worth_keeping = WORTH_KEEPING <= earlier.whole <= self._before.st_size or earlier.renaming
         if (same and worth_keeping) or earlier.temporary == self._dest:
             return earlier
+        if earlier.renaming:  # what is removed by us has not got its name
+            self._record.save(replace(earlier, renaming="", aside=""))
         self._remove(earlier)
         return None
 
-    def _has_its_name(self, earlier: Progress) -> bool:
-        """Tell whether an attempt of this call has given the file its name, and only the answer to that was lost.
+    def _arrived_as(self, earlier: Progress) -> str:
+        """Tell how a file was verified that an earlier attempt has given its name without hearing so; empty otherwise.
 
-        Its temporary name is nobody else's, and the server has had the whole file under it. So it is not sent again,
-        though its receiver may have taken it away by now.
+        Its temporary name is nobody else's, and the server has had this version, whole, under it: it is gone only when
+        the rename was carried out. So it is not sent again, though its receiver may have taken it away by now. What
+        else is there may be a later one, within this call; after a longer time, it is reason to send it again.
         """
-        if earlier.temporary not in self._terms.renaming:
-            return False
-        self._terms.renaming.discard(earlier.temporary)
-        return self._remote.is_missing(earlier.temporary)
+        if not self._remote.is_missing(earlier.temporary):
+            return ""
+        if earlier.temporary in self._terms.renaming:
+            return earlier.renaming
+        try:
+            there = self._remote.stat(self._dest)
+        except (NotFound, NotADirectory):
+            return "" if self._remote.is_missing(posixpath.dirname(self._dest) or ".") else earlier.renaming
+        except (PermissionDenied, Unsupported):
+            return ""
+        if there.size not in {None, self._before.st_size}:
+            return ""
+        return self._verified_at_dest(earlier, FileVersion.of_remote(there))
+
+    def _verified_at_dest(self, earlier: Progress, there: FileVersion) -> str:
+        """Tell how what is at the destination is known to be the local file; empty if it is another."""
+        try:
+            with self._remote.opened(self._dest, OpenFlag.READ, wait_for_close=False) as handle:
+                if self._terms.verify == "sha256" and earlier.renaming in {"size", "acknowledged"}:
+                    return compare_hashes(self._remote, handle, self._dest, self._descriptor)
+                is_same = beginning_is_same(self._remote, handle, self._dest, self._descriptor, self._before.st_size)
+        except (ConnectionLost, DeadlineExceeded):
+            raise
+        except TransferIncomplete:
+            return ""
+        except SFTPError as error:
+            logger.debug("%r cannot be read back: %s", self._dest, error.message)
+            set_by_us = _on_the_wire(self._before.st_mtime_ns) * SECOND
+            is_same = there.resembles(FileVersion(self._before.st_size, set_by_us))
+        return earlier.renaming if is_same else ""
 
     def _remove(self, earlier: Progress) -> None:
         """Remove an earlier temporary file; one that may come yet gets a record of its own.
@@ -225,7 +273,7 @@ class _Run:
         if found is Removal.LATER:
             key = remote_key(self._terms, earlier.temporary)
             with self._terms.unfinished.held(key, earlier.temporary) as record:
-                record.save(replace(earlier, whole=0, aside=""))
+                record.save(replace(earlier, whole=0, aside="", renaming=""))
         elif found is Removal.REFUSED:
             self._progress.temporary, self._progress.opened = earlier.temporary, True
 
@@ -233,6 +281,9 @@ class _Run:
         if earlier is not None:
             self._progress.temporary, self._progress.whole = earlier.temporary, earlier.whole
             self._progress.opened = earlier.opened
+            if earlier.renaming:
+                self._renamed_before = earlier
+                self._record.save(self._progress)  # from here on, what is gone may have been removed by us
             handle = self._go_on(earlier)
             if handle is not None:
                 return handle
@@ -355,10 +406,13 @@ class _Run:
     def _replace(self, verified: str) -> tuple[str, bool]:
         """Give the file its name; tell how it was verified, and whether that was one atomic step."""
         try:
-            with self._noting_a_lost_answer(verified):
+            with self._remembering_the_rename(verified):
                 return verified, try_to_replace(self._remote, self._temporary, self._dest, self._put_aside)
         except NotFound as error:
             if self._remote.kind_of(self._temporary) is None:
+                before = self._renamed_before
+                if before and before.temporary == self._temporary and self._arrived_as(before):
+                    return verified, not before.aside
                 message = (
                     "the server took the file away under its temporary name, before it could get its own: have the "
                     "server leave alone what begins with .iot-sftp-"
@@ -374,12 +428,19 @@ class _Run:
             return self._complete(handle, 0), False
 
     @contextmanager
-    def _noting_a_lost_answer(self, verified: str) -> Iterator[None]:
+    def _remembering_the_rename(self, verified: str) -> Iterator[None]:
+        """Write down that the rename is asked for, and take that back if the server answers that it was not done."""
+        if self._is_settled:
+            self._progress.renaming = verified
+            self._record.save(self._progress)
         try:
             yield
-        except ConnectionLost:
-            self._progress.renaming = verified
+        except (ConnectionLost, DeadlineExceeded):
             self._terms.renaming.add(self._temporary)
+            raise
+        except BaseException:
+            self._progress.renaming = ""
+            self._record.save(self._progress)
             raise
 
     def _refuses_every_rename(self) -> bool:
@@ -581,7 +642,7 @@ class _Run:
         if goes_on and (self._progress.whole >= WORTH_KEEPING or self._progress.renaming):
             self._record.save(self._progress)
         elif self._temporary:
-            self._progress.whole = 0
+            self._progress.whole, self._progress.renaming = 0, ""
             self._record.save(self._progress)
             with suppress(ConnectionLost, DeadlineExceeded):  # the reason why we are here is what counts
                 removed = self._remove_what_is_begun()
@@ -685,6 +746,7 @@ class Removal(Enum):
     DONE = "it is gone"
     LATER = "it may come yet, out of a connection that is lost to us"
     REFUSED = "it is there, and the server does not let it be removed"
+    RENAMED = "it has got its name"
 
 
 def remove_temporary(remote: RemoteFiles, progress: Progress) -> Removal:
@@ -707,15 +769,20 @@ def remove_temporary(remote: RemoteFiles, progress: Progress) -> Removal:
     return Removal.DONE
 
 
-def remove_abandoned(remote: RemoteFiles, progress: Progress) -> Removal:
+def remove_abandoned(remote: RemoteFiles, progress: Progress, record: Record) -> Removal:
     """Remove what an upload has left that nobody goes on with, and finish a replacement that was cut in its middle.
 
     What was written under its own name is not touched: by now it may be somebody else's.
     """
     if progress.aside:
-        put_back(remote, progress.aside, progress.dest)
+        settle_aside(remote, progress)
     if progress.temporary == progress.dest:
         return Removal.REFUSED
+    if not progress.renaming:
+        return remove_temporary(remote, progress)
+    if remote.is_missing(progress.temporary):
+        return Removal.RENAMED
+    record.save(replace(progress, renaming="", aside=""))  # what is removed by us has not got its name
     return remove_temporary(remote, progress)
 
 

@@ -22,7 +22,7 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_os_error,
 )
-from iot.sftp.client._packets import Kind, string
+from iot.sftp.client._packets import Kind, OpenFlag, string
 from iot.sftp.client._remote_files import SAFE_REQUEST
 
 if TYPE_CHECKING:
@@ -67,6 +67,39 @@ def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
     raise TransferIncomplete(message, path=path)
 
 
+def remote_files_are_same(remote: RemoteFiles, first: str, second: str, size: int) -> bool:
+    """Tell whether two remote files of one size have the same bytes: by the server's hashes, else by reading both."""
+    with (
+        remote.opened(first, OpenFlag.READ, wait_for_close=False) as one,
+        remote.opened(second, OpenFlag.READ, wait_for_close=False) as other,
+    ):
+        hashes = [_told_by_extension(remote, handle, path) for handle, path in ((one, first), (other, second))]
+        if None not in hashes:
+            return hashes[0] == hashes[1]
+        parts = all_parts(size)
+        for start in range(0, len(parts), READS_IN_FLIGHT):
+            window = parts[start : start + READS_IN_FLIGHT]
+            asked = [(_ask(remote, one, *part), _ask(remote, other, *part)) for part in window]
+            for part, futures in zip(window, asked, strict=True):
+                pieces = zip(futures, (one, other), (first, second), strict=True)
+                whole = [_whole_part(remote, future, handle, path, part) for future, handle, path in pieces]
+                if whole[0] != whole[1]:
+                    return False
+    return True
+
+
+def _whole_part(remote: RemoteFiles, asked: Future[Reply], handle: bytes, path: str, part: Part) -> bytes:
+    """Return a part of a remote file, asked for already; shorter only at its end."""
+    try:
+        there = _data(remote, asked, path)
+    except EndOfFile:
+        return b""
+    offset, length = part
+    if len(there) < length:  # a short answer is not the end of the file
+        there += remote.read_exactly(handle, offset + len(there), length - len(there), path)
+    return there
+
+
 def spread(length: int) -> list[Part]:
     """Return parts that are spread over the first `length` bytes of a file, first and last ones among them."""
     most = min(PARTS_MOST, max(PARTS_LEAST, length // BYTES_OF_A_PART))
@@ -84,14 +117,9 @@ def parts_are_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
     """Tell whether some parts of a remote file, open for reading, are those of a local one; one round trip for all."""
     asked = [_ask(remote, handle, offset, length) for offset, length in parts]
     for (offset, length), future in zip(parts, asked, strict=True):
+        there = _whole_part(remote, future, handle, path, (offset, length))
         try:
-            there = _data(remote, future, path)
-        except EndOfFile:
-            return False
-        if len(there) < length:  # a short answer is not the end of the file
-            there += remote.read_exactly(handle, offset + len(there), length - len(there), path)
-        try:
-            if there != os.pread(descriptor, length, offset):
+            if not there or there != os.pread(descriptor, length, offset):
                 return False
         except OSError as error:
             raise from_os_error(error) from error
