@@ -404,20 +404,32 @@ class RemoteFiles:
         return numbers[4] == 0  # f_bavail: blocks for others than the superuser
 
     def make_directories(self, path: str) -> None:
-        """Make a directory and its missing parents (section 6.6)."""
+        """Make a directory and its missing parents (section 6.6), also where the server lets nobody look at any."""
         missing: list[str] = []
         ancestor = path.rstrip("/") or "/"
-        while (kind := self.kind_of(ancestor)) is None:
-            missing.append(ancestor)
-            parent = posixpath.dirname(ancestor) or "."
-            if parent == ancestor:
-                break
-            ancestor = parent
+        try:
+            while (kind := self.kind_of(ancestor)) is None:
+                missing.append(ancestor)
+                parent = posixpath.dirname(ancestor) or "."
+                if parent == ancestor:
+                    break
+                ancestor = parent
+        except (PermissionDenied, Unsupported):
+            self._make_directories_unseen(path)
+            return
         if kind not in {None, 0, stat.S_IFDIR}:
             message = f"{ancestor} is a file on the server, not a directory"
             raise NotADirectory(message, path=path)
         for directory in reversed(missing):
             self._make_directory(directory)
+
+    def _make_directories_unseen(self, path: str) -> None:
+        """Ask for each directory on the way; one that is refused may be there, as the next request shows."""
+        names = path.strip("/").split("/")
+        root = "/" if path.startswith("/") else ""
+        for count in range(1, len(names) + 1):
+            with suppress(PermissionDenied, Unsupported, NotFound, NotADirectory):
+                self._ask(Kind.MKDIR, root + "/".join(names[:count]), Attributes().pack())
 
     def _make_directory(self, path: str) -> None:
         try:
