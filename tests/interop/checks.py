@@ -813,7 +813,15 @@ def finds_nothing_wrong_with_iot_sftp_check(target: Target) -> None:
     assert target.kind.refusing or os.listdir(target.on_disk("")) == []
 
 
-@check(_sftp_of_size(10_000), slow=True)
+def _sftp_does_all(target: Target) -> None:
+    source, copy = target.write(target.local("source"), 50_000), target.local("copy")
+    name, other = target.remote("file"), target.remote("other")
+    target.openssh.run(
+        f"put {source} {name}", f"ls {name}", f"get {name} {copy}", f"rename {name} {other}", f"rm {other}"
+    )
+
+
+@check(_sftp_does_all, slow=True)
 def does_the_same_from_the_command_line(target: Target) -> None:
     source, copy = target.write(target.local("source"), 50_000), target.local("copy")
     name, other = target.remote("file"), target.remote("other")
