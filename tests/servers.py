@@ -387,8 +387,10 @@ def _stop(process: subprocess.Popen[str]) -> None:
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
+    with suppress(ProcessLookupError):  # of the group, who ignores SIGTERM
+        os.killpg(process.pid, signal.SIGKILL)
     for thread in threading.enumerate():
         if thread.name == f"log-of-{process.pid}":
             thread.join(10)

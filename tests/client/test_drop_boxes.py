@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of
+from tests.clients import session_of, settings_of
 from tests.faulty_servers import (
     FAILURE,
     PASSWORD,
@@ -21,8 +22,8 @@ from tests.faulty_servers import (
 )
 from tests.servers import openssh
 
-from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session
-from iot.sftp.client._packets import Kind, Reader
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session, diagnose
+from iot.sftp.client._packets import Kind, OpenFlag, Reader, string
 
 NEW = os.urandom(100_000)
 
@@ -175,3 +176,98 @@ def test_one_name_that_is_refused_is_no_drop_box(tmp_path: Path) -> None:
         assert upload(session, tmp_path, "dest") == "atomic"
         assert temporaries(server) == {}
     assert bytes(server.files["locked"]) == b"old"
+
+
+class ShowsNothing(FaultyServer):
+    """Takes files, of one pattern where that is asked for, and shows nothing of them; without EXCLUSIVE, if told so."""
+
+    def __init__(self, pattern: bytes, *, knows_exclusive: bool) -> None:
+        refused = (Kind.STAT, Kind.LSTAT, Kind.FSTAT, Kind.OPENDIR, Kind.REMOVE, Kind.RENAME, POSIX_RENAME)
+        super().__init__(dict.fromkeys(refused, status(PERMISSION_DENIED, "Permission denied")))
+        self.pattern = pattern
+        self.knows_exclusive = knows_exclusive
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        if kind == Kind.OPEN:
+            path, flags, rest = fields.string(), fields.uint32(), fields.rest()
+            if flags & OpenFlag.READ or not path.endswith(self.pattern):
+                return status(PERMISSION_DENIED, "Permission denied")
+            if not self.knows_exclusive:
+                flags &= ~OpenFlag.EXCLUSIVE
+            elif flags & OpenFlag.EXCLUSIVE and path.decode() in self.files:
+                return status(FAILURE)
+            fields = Reader(string(path) + struct.pack(">I", flags) + rest)
+        return super().truth(kind, fields)
+
+
+@pytest.mark.parametrize("pattern", [b"", b".csv"])
+@pytest.mark.parametrize("knows_exclusive", [True, False])
+def test_a_file_that_nobody_may_see_is_never_written_over(
+    tmp_path: Path, pattern: bytes, knows_exclusive: bool
+) -> None:
+    server = ShowsNothing(pattern, knows_exclusive=knows_exclusive)
+    server.files["old.csv"] = bytearray(b"old")
+    with server.running() as port, session_at(port, tmp_path) as session:
+        refused = "permission_denied" if pattern else "unsupported"  # it may be the whole folder
+        assert upload(session, tmp_path, "old.csv") == refused
+        assert upload(session, tmp_path, "new.csv") == ("not atomic" if knows_exclusive else refused)
+    assert bytes(server.files["old.csv"]) == b"old"
+    assert bytes(server.files["new.csv"]) == (NEW if knows_exclusive else b"")
+
+
+DROP_BOX = "-p open,close,write,realpath,mkdir,rename"
+
+
+def test_a_drop_box_makes_missing_folders_and_moves_what_nobody_may_see(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(NEW)
+    with openssh(tmp_path / "sshd", sftp_options=DROP_BOX) as server, session_of(server) as session:
+        for dest in ("a/b/file", "a/b/other", "a/c/file"):
+            assert session.upload_file(str(tmp_path / "source"), dest, timeout=20).atomic
+        session.move_file("a/b/file", "d/e/moved", timeout=20)
+        session.move_file("a/b/other", "d/e/other", timeout=20)
+        assert failure(lambda: session.move_file("missing", "moved", timeout=20)).code == "not_found"
+    found = {str(path.relative_to(server.directory)) for path in server.directory.rglob("*") if path.is_file()}
+    assert found == {"a/c/file", "d/e/moved", "d/e/other"}
+    assert (server.directory / "d/e/moved").read_bytes() == NEW
+
+
+def test_a_drop_box_replaces_only_where_it_can_at_one_blow(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(NEW)
+    with openssh(tmp_path / "sshd", sftp_options=DROP_BOX) as server, session_of(server) as session:
+        for name in ("old", "other"):
+            (server.directory / name).write_bytes(b"old")
+        for call in (
+            lambda: session.upload_file(str(tmp_path / "source"), "old", timeout=20),
+            lambda: session.move_file("other", "old", timeout=20),
+        ):
+            error = failure(call)
+            assert (error.code, "renaming was refused" in error.message) == ("unsupported", True)
+        assert (server.directory / "old").read_bytes() == (server.directory / "other").read_bytes() == b"old"
+    with openssh(tmp_path / "sshd", sftp_options=f"{DROP_BOX},posix-rename") as server, session_of(server) as session:
+        assert session.upload_file(str(tmp_path / "source"), "old", timeout=20).atomic
+        assert (server.directory / "old").read_bytes() == NEW
+
+
+def test_where_nothing_may_be_written_no_name_is_advised(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(NEW)
+    with openssh(tmp_path / "sshd", sftp_options="-R") as server, session_of(server) as session:
+        error = failure(lambda: session.upload_file(str(tmp_path / "source"), "dest", timeout=20))
+    assert error.code == "permission_denied"
+    assert "lets nothing be written in that folder" in error.message
+    assert "it said" in error.message
+    assert ".iot-sftp-" not in error.message
+
+
+def test_the_diagnosis_of_a_drop_box_finds_nothing_wrong(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", sftp_options=DROP_BOX) as server:
+        settings = settings_of(server, known_hosts=tmp_path / "known_hosts")
+        steps = list(diagnose(settings, write_to="."))
+    assert [step.name for step in steps if not step.passed] == []
+    assert "nothing may be read" in steps[-1].found
+    assert "stays, since nothing may be deleted" in steps[-1].found
+
+
+def failure(call: Callable[[], object]) -> SFTPError:
+    with pytest.raises(SFTPError) as raised:
+        call()
+    return raised.value

@@ -6,17 +6,14 @@ import argparse
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-from tests.interop import matrix, report, volume
+from tests.interop import matrix, processes, report, volume
 from tests.interop.checks import CHECKS
 from tests.interop.kinds import KINDS, Kind
 from tests.interop.volume import say
@@ -82,13 +79,14 @@ def _serve(kind: Kind) -> int:
     if why:
         say(why)
         return 1
-    with tempfile.TemporaryDirectory(prefix="iot-sftp-interop-") as base, kind.start(Path(base)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="iot-sftp-interop-", ignore_cleanup_errors=True) as base,
+        matrix.running(kind, Path(base)) as target,
+    ):
+        server = target.server
         credential = f"key={server.key_file}" if server.key_file else f"password={server.password!r}"
         say(f"{server.user}@{server.host}:{server.port} {credential} directory={server.directory}")
-        ended = threading.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: ended.set())
-        ended.wait()
+        threading.Event().wait()  # for SIGTERM or SIGINT
     return 0
 
 
@@ -109,21 +107,17 @@ def _apart(kind: Kind, checks: list[str]) -> report.Result:
                 why = "" if place.exists() else f"it could not be started (exit status {child.returncode})"
             except subprocess.TimeoutExpired:
                 why = f"not done after {LIMIT:g} s"
-                _end(child)
+            finally:
+                processes.end_child(child)
+                processes.end_descendants()
+                processes.end_all_of(Path(base))
         outcomes = json.loads(place.read_text()) if place.exists() else []
     return report.result(kind, kind.version(), outcomes, why)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a child that does not end, and all that it has started: its servers lead sessions of their own."""
-    with suppress(psutil.NoSuchProcess):
-        for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
-
-
 def _one(kind: Kind, names: list[str], place: Path) -> int:
     """Make the checks, and write down after each how they went."""
+    processes.end_with_parent()
     logging.disable(logging.CRITICAL)
     outcomes: list[matrix.Outcome] = []
     say(f"== {kind.name} {kind.version()}")
@@ -138,6 +132,7 @@ def _one(kind: Kind, names: list[str], place: Path) -> int:
             os.replace(place.with_suffix(".new"), place)
             words = f"{outcome.reason} | sftp: {outcome.peer}" if outcome.reason else "; ".join(outcome.notes)
             say(f"{outcome.status:8}{outcome.seconds:6.1f} s  {check.name}: {words}"[:400])
+    processes.end_descendants()
     return 0
 
 
@@ -147,6 +142,12 @@ def connected(outcomes: list[matrix.Outcome]) -> bool:
 
 
 if __name__ == "__main__":
-    status = main()
+    processes.answer_for_descendants()
+    processes.exit_on_signals()
+    try:
+        status = main()
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
+        processes.end_descendants()
     sys.stdout.flush()
     os._exit(status)  # a check that was not done in time has left threads

@@ -496,8 +496,9 @@ def makes_the_folders_that_are_missing(target: Target) -> None:
         target.same(target.on_disk("a/b/c/file"), source)
         session.upload_file(str(source), target.remote("a/b/"), timeout=LIMIT)
         target.same(target.on_disk("a/b/source"), source)
-        session.download_file(target.remote("a/b/c/file"), str(target.local("x/y/file")), timeout=LIMIT)
-        target.same(target.local("x/y/file"), source)
+        if not target.kind.refusing:
+            session.download_file(target.remote("a/b/c/file"), str(target.local("x/y/file")), timeout=LIMIT)
+            target.same(target.local("x/y/file"), source)
 
 
 @check()
@@ -737,7 +738,7 @@ def _mounted(place: Path, *options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True, capture_output=True)
+        subprocess.run(["umount", "--lazy", str(place)], check=False, capture_output=True)  # it may be done already
 
 
 def _sftp_is_refused(name: str, size: int, *options: str) -> Callable[[Target], None]:
@@ -809,10 +810,18 @@ def finds_nothing_wrong_with_iot_sftp_check(target: Target) -> None:
     done = _command(target, "check", "--timeout", "20", "--write", target.folder)
     wrong = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith(("✗", "FAILED", "iot-sftp"))]
     assert done.returncode == 0, " ".join(wrong[:2])
-    assert os.listdir(target.on_disk("")) == []
+    assert target.kind.refusing or os.listdir(target.on_disk("")) == []
 
 
-@check(_sftp_of_size(10_000), slow=True)
+def _sftp_does_all(target: Target) -> None:
+    source, copy = target.write(target.local("source"), 50_000), target.local("copy")
+    name, other = target.remote("file"), target.remote("other")
+    target.openssh.run(
+        f"put {source} {name}", f"ls {name}", f"get {name} {copy}", f"rename {name} {other}", f"rm {other}"
+    )
+
+
+@check(_sftp_does_all, slow=True)
 def does_the_same_from_the_command_line(target: Target) -> None:
     source, copy = target.write(target.local("source"), 50_000), target.local("copy")
     name, other = target.remote("file"), target.remote("other")

@@ -616,12 +616,18 @@ DIFFERENTLY = {
     ),
     "openssh-refusing": (
         "It refuses FSTAT, LSTAT, SETSTAT, FSETSTAT and the extensions, with PERMISSION_DENIED. STAT takes the "
-        "place of both looks, also after CLOSE; times and modes are lost; RENAME takes the place of `posix- "
-        "rename@openssh.com`. `sftp get` asks LSTAT itself, and cannot download here."
+        "place of both looks, also after CLOSE; times and modes are lost; RENAME takes the place of "
+        "`posix-rename@openssh.com`. `sftp get` asks LSTAT itself, and cannot download here."
     ),
     "openssh-drop-box": (
         "Only OPEN, CLOSE, WRITE, REALPATH, MKDIR and RENAME are allowed. Nothing can be looked at or read, so the "
-        "size of an upload is what the server has acknowledged, and the result says so."
+        "size of an upload is what the server has acknowledged, and the result says so. Missing folders are made, and "
+        "files renamed, without a look at them. RENAME refuses a name that is taken: such a file is not replaced "
+        "(`unsupported`), unless `posix-rename` is allowed as well. `iot-sftp check --write` leaves one file, and "
+        "says so."
+    ),
+    "openssh-read-only": (
+        "Where the temporary name is refused, the final one is tried before it is said that nothing may be written."
     ),
     "proftpd": ("Recognised by its version line (`mod_sftp`): requests keep their order. One handle writes a file."),
     "tinyssh": ("It has chacha20-poly1305@openssh.com and no other cipher, and keys and no passwords."),
@@ -643,7 +649,8 @@ DIFFERENTLY = {
         "It hands out a handle that is in use (five OPENs gave 0, 1, 1, 1, 1): a handle that is open is never "
         "used, and such a server gets one file at a time. It truncates a file that is opened for writing only: a "
         "resumed upload opens it for reading and writing, and asks for the size straight after. FSETSTAT works only "
-        "for absolute paths. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken "
+        "for absolute paths, so SETSTAT by path "
+        "follows where it is refused. A folder comes as one packet (3,000 names are 468,009 bytes), which is taken "
         "as long as there is memory for it. It closes the channel at a request for an extension that it did "
         "not announce, and at the listing of a folder with a name beyond ASCII."
     ),
@@ -651,9 +658,12 @@ DIFFERENTLY = {
         "FSTAT of every open file is NO_SUCH_FILE, so STAT takes its place; SETSTAT is refused, so times and modes "
         "are lost. Links are hidden."
     ),
-    "conch": ("FSETSTAT is OP_UNSUPPORTED, SETSTAT works. What lies below a file is FAILURE without a reason."),
+    "conch": (
+        "FSETSTAT is OP_UNSUPPORTED, so SETSTAT by path follows. What lies below a file is FAILURE without a reason."
+    ),
     "mina": (
-        "STAT of what lies below a file is answered with attributes that tell nothing; a refusal has status codes "
+        "STAT of what lies below a file is answered with attributes that tell nothing, so the listing of its "
+        "folder is looked at; a refusal has status codes "
         "of later versions of the protocol (18 for a directory that is not empty)."
     ),
     "rclone-off": (
@@ -662,7 +672,8 @@ DIFFERENTLY = {
         "others write."
     ),
     "rclone-writes": (
-        "A file reaches the disk five seconds after CLOSE, and its time settles then. It truncates a file that is "
+        "A file reaches the disk five seconds after CLOSE, and its time settles then: a download that sees only the "
+        "time change compares the bytes again. It truncates a file that is "
         "opened again: a resumed upload begins anew. Since it writes later, a full disk or a read-only folder is "
         "not told to any client."
     ),
@@ -726,6 +737,7 @@ KINDS = [
         SSHD,
         OPENSSH,
         refusing=True,
+        differently=DIFFERENTLY["openssh-read-only"],
     ),
     Kind(
         "proftpd",

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.interop import processes
 from tests.interop.checks import CHECKS, OTHER_BYTES, Check, Skipped, Target
 from tests.interop.kinds import Kind
 from tests.interop.peers import PeerFailed, reason
@@ -54,8 +55,11 @@ def running(kind: Kind, base: Path) -> Iterator[Target]:
     place, scratch = base / "server", base / "scratch"
     place.mkdir()
     scratch.mkdir()
-    with kind.start(place) as server:
-        yield Target(kind, server, scratch)
+    try:
+        with kind.start(place) as server:
+            yield Target(kind, server, scratch)
+    finally:
+        processes.end_all_of(base)
 
 
 def run(check: Check, target: Target) -> Outcome:

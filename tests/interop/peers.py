@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import asyncssh
+from tests.interop import processes
 
 if TYPE_CHECKING:
     from tests.servers import Server
@@ -50,20 +51,31 @@ class OpenSSH:
         """Run it until it ends, or has nothing more to do: some servers never close the channel, and it waits."""
         command, env = self._command()
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, text=True, env=env
+            command,
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=env,
+            start_new_session=True,
         ) as process:
-            assert process.stdin
-            process.stdin.write(batch)
-            process.stdin.close()
-            give_up = time.monotonic() + LIMIT
-            while time.monotonic() < give_up and not done.exists():
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.1)
-                    break
+            try:
+                return self._wait(process, batch, done)
+            finally:
+                processes.end_group(process)  # with the `ssh` that it has started
+
+    def _wait(self, process: subprocess.Popen[str], batch: str, done: Path) -> int | None:
+        assert process.stdin
+        process.stdin.write(batch)
+        process.stdin.close()
+        give_up = time.monotonic() + LIMIT
+        while time.monotonic() < give_up and not done.exists():
             with suppress(subprocess.TimeoutExpired):
-                process.wait(2 if done.exists() else 0)
-            process.kill()
-            return process.wait() if time.monotonic() < give_up else None
+                process.wait(0.1)
+                break
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2 if done.exists() else 0)
+        return process.poll() or 0 if time.monotonic() < give_up else None
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
         ask = self.scratch / "askpass"

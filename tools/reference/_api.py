@@ -13,7 +13,7 @@ from iot.sftp import client
 CHAPTERS = {
     "The client": ("IoTSFTPClient",),
     "Sessions": ("SFTPSession", "Transfer", "Interruption", "Counts", "FileInfo", "ServerInfo"),
-    "Folders": ("FolderTransfer", "FolderProgress", "FileFailure", "Ledger"),
+    "Folders": ("FolderTransfer", "FolderProgress", "FileFailure", "Ledger", "FileVersion"),
     "Settings": ("ServerSettings", "TimeLimits", "Secret", "check_pin"),
     "Local files": ("LocalFiles", "LocalName", "LocalEntry"),
     "Diagnosis": ("diagnose", "Step"),

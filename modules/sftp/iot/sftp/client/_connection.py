@@ -15,7 +15,7 @@ import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import paramiko
@@ -36,7 +36,6 @@ from iot.sftp.client._errors import (
     from_lower_layer,
     printable,
 )
-from iot.sftp.client._open_files import OpenFiles
 from iot.sftp.client._packets import Kind, string
 from iot.sftp.client._paramiko import ReasonError, Transport, divert
 from iot.sftp.client._pysftp import pysftp
@@ -108,7 +107,7 @@ class ServerInfo:
 
 @dataclass
 class ChannelBudget:
-    """What a server grants: channels for transfers, and open files; learned once, kept between connections.
+    """How many channels for transfers a server grants; learned once, kept between connections.
 
     Some servers do not refuse a channel too many, but end the connection. Twice in a row is taken for that, once for
     a link that broke at this moment.
@@ -116,8 +115,6 @@ class ChannelBudget:
 
     most: int = TRANSFER_CHANNELS
     breaks: int = 0
-    files: OpenFiles = field(default_factory=OpenFiles)
-    lacks: set[Kind] = field(default_factory=set)  # requests that it was found not to carry out
 
     def learn(self, granted: int, *, broke: bool) -> None:
         """Take note that no more than `granted` were to be had, or that the connection broke when one was opened."""
@@ -220,16 +217,6 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def quick(self) -> SFTPChannel:
         """The channel for calls that are answered at once."""
         return self._quick
-
-    @property
-    def open_files(self) -> OpenFiles:
-        """The places for files that are open on the server at a time."""
-        return self._budget.files
-
-    @property
-    def lacks(self) -> set[Kind]:
-        """Requests that the server was found not to carry out."""
-        return self._budget.lacks
 
     @property
     def alive(self) -> bool:
@@ -464,7 +451,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     def _open_channel(self, deadline: Deadline) -> SFTPChannel:
         transport = self._live_transport
         raw = transport.open_session(timeout=max(deadline.remaining(), 0.001))
-        channel = SFTPChannel(raw, self._note_activity, self._budget.files)
+        channel = SFTPChannel(raw, self._note_activity, self.traits.files)
         channel.joins_requests = any(name in transport.remote_version for name in TAKES_A_STREAM)
         with self._lock:
             self._channels = [*(other for other in self._channels if not other.closed), channel]

@@ -20,6 +20,8 @@ from iot.sftp.client._deadline import Deadline
 from iot.sftp.client._dial import dial, look_up
 from iot.sftp.client._errors import (
     ConnectionLost,
+    NotFound,
+    PermissionDenied,
     SFTPError,
     Unreachable,
     Unsupported,
@@ -133,6 +135,7 @@ class _Diagnosis:
         self._refused: HostKeyMismatch | None = None
         self._known = self._policy.basis
         self._session = SFTPSession(replace(settings, state=None))
+        self._trial = ""  # the file on the server that was written last
 
     def steps(self) -> Iterator[tuple[str, Callable[[], tuple[str, str]]]]:
         yield "dns", self._look_up
@@ -249,7 +252,8 @@ class _Diagnosis:
 
     def _start_sftp(self) -> tuple[str, str]:
         info = self._session.connect()
-        self._session.stat(".")
+        with suppress(PermissionDenied, Unsupported):  # a drop box takes files that nobody may look at
+            self._session.stat(".")
         missing = [f"{name}: {words}" for name, words in MISSING.items() if name not in info.extensions]
         advice = f"Missing are {'; '.join(missing)}" if missing else ""
         return f"{len(info.extensions)}: {', '.join(info.extensions) or 'none'}", advice
@@ -271,30 +275,49 @@ class _Diagnosis:
         return f"{found}; {self._transfer_rates(self._write_to)}", far
 
     def _transfer_rates(self, folder: str) -> str:
-        """Tell how fast it goes up and down, measured with a file that is deleted afterwards."""
-        self._session.stat(folder)  # an upload would make it, where the name is mistyped
-        remote = f"{folder.rstrip('/') or '/'}/.iot-sftp-check-{secrets.token_hex(4)}"
+        """Tell how fast it goes up and down, measured with files that are deleted afterwards."""
+        with suppress(PermissionDenied, Unsupported):
+            self._session.stat(folder)  # an upload would make it, where the name is mistyped
         try:
             with tempfile.TemporaryDirectory(prefix="iot-sftp-check-") as directory:
-                return self._up_and_down(remote, f"{directory}/trial")
+                return self._up_and_down(f"{folder.rstrip('/') or ''}/", f"{directory}/trial")
         except OSError as error:
             reason = from_os_error(error)
             message = f"no file to measure with can be made on this machine, see TMPDIR: {reason.message}"
             raise type(reason)(message) from error
         finally:
-            with suppress(SFTPError):
-                self._session.delete_file(remote, timeout=self._settings.time_limits.connect)
+            self._delete_trial()
 
-    def _up_and_down(self, remote: str, trial: str) -> str:
-        up, size = self._upload_rate(remote, trial)
+    def _delete_trial(self) -> bool:
+        """Delete what was uploaded last; tell whether that is allowed."""
+        if not self._trial:
+            return True
+        try:
+            self._session.delete_file(self._trial, timeout=self._settings.time_limits.connect)
+        except NotFound:
+            pass
+        except SFTPError:
+            return False
+        self._trial = ""
+        return True
+
+    def _up_and_down(self, folder: str, trial: str) -> str:
+        up, size = self._upload_rate(folder, trial)
         os.remove(trial)  # what comes back may need its room
         started = time.monotonic()
-        self._session.download_file(remote, trial, timeout=TRIAL_LIMIT)
-        down = size / (time.monotonic() - started)
-        return f"upload {up / 1e6:.1f} MB/s, download {down / 1e6:.1f} MB/s, with {size / 1e6:.1f} MB"
+        try:
+            self._session.download_file(self._trial, trial, timeout=TRIAL_LIMIT)
+            down = f"download {size / (time.monotonic() - started) / 1e6:.1f} MB/s"
+        except (PermissionDenied, Unsupported):
+            down = "nothing may be read"
+        stays = "" if self._delete_trial() else f"; {self._trial} stays, since nothing may be deleted"
+        return f"upload {up / 1e6:.1f} MB/s, {down}, with {size / 1e6:.1f} MB{stays}"
 
-    def _upload_rate(self, remote: str, trial: str) -> tuple[float, int]:
-        """Upload more and more, up to what takes its time or is all that there is room for on this machine."""
+    def _upload_rate(self, folder: str, trial: str) -> tuple[float, int]:
+        """Upload more and more, up to what takes its time or is all that there is room for on this machine.
+
+        Each under a name of its own: not every server lets a file be replaced, or be deleted.
+        """
         rate, uploaded = 0.0, 0
         for size in TRIALS:
             try:
@@ -304,8 +327,11 @@ class _Diagnosis:
                 if uploaded:
                     break
                 raise
+            if not self._delete_trial():
+                break
+            self._trial = f"{folder}.iot-sftp-check-{secrets.token_hex(4)}"
             started = time.monotonic()
-            self._session.upload_file(trial, remote, timeout=TRIAL_LIMIT)
+            self._session.upload_file(trial, self._trial, timeout=TRIAL_LIMIT)
             seconds = time.monotonic() - started
             rate, uploaded = size / seconds, size
             if seconds > LONG_ENOUGH:

@@ -2,6 +2,10 @@
 
 What was found out is written down beside the records of unfinished transfers, so that a new process does not leave
 another temporary file there to find it out again. After a day it is found out anew.
+
+A file that is there is not written over. Where the server shows nothing of it, EXCLUSIVE tells; whether a server knows
+that is tried before anything is written. Left open is one that shows nothing, does not know EXCLUSIVE, and cuts a file
+that is opened without TRUNCATE.
 """
 
 from __future__ import annotations

@@ -6,7 +6,14 @@ import posixpath
 import stat
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import IsADirectory, NotADirectory, NotFound, OutcomeUnknown
+from iot.sftp.client._errors import (
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    Unsupported,
+)
 from iot.sftp.client._packets import Kind, encode_path, string
 from iot.sftp.client._replace import replace_remote, replacing
 from iot.sftp.client._versions import FileVersion
@@ -14,6 +21,9 @@ from iot.sftp.client._versions import FileVersion
 if TYPE_CHECKING:
     from iot.sftp.client._remote_files import RemoteFiles
     from iot.sftp.client._terms import Terms
+
+
+UNKNOWN = FileVersion(None)
 
 
 class Sent:
@@ -90,6 +100,8 @@ def move_file(remote: RemoteFiles, source: str, dest: str, terms: Terms, sent: S
     target = into_directory(remote, dest, source)
     try:
         version = _version_of_file(remote, source)
+    except (PermissionDenied, Unsupported):
+        version = UNKNOWN  # it may be renamed without being looked at
     except NotFound:
         if sent.version is None:
             raise

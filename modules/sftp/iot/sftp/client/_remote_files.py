@@ -162,7 +162,7 @@ class RemoteFiles:
 
     def lstat(self, path: str) -> Attributes:
         """Return what the server tells of a path (section 6.8), links not followed unless it refuses LSTAT."""
-        lacks = self._connection.lacks
+        lacks = self.traits.lacks
         if Kind.LSTAT in lacks:
             return self.stat(path)
         try:
@@ -237,7 +237,7 @@ class RemoteFiles:
 
     def attributes_of(self, paths: list[str], *, follow_links: bool = True) -> list[Attributes | None]:
         """Return the attributes of each path, asking for all before the first answer; `None` where that is refused."""
-        kind = Kind.STAT if follow_links or Kind.LSTAT in self._connection.lacks else Kind.LSTAT
+        kind = Kind.STAT if follow_links or Kind.LSTAT in self.traits.lacks else Kind.LSTAT
         futures = [self.send(kind, string(encode_path(path))) for path in paths]
         answers: list[Attributes | None] = []
         for future, path in zip(futures, paths, strict=True):
@@ -394,7 +394,7 @@ class RemoteFiles:
                 longest = packet - 1024 if packet else LARGEST_REQUEST
                 self._channel.request_sizes = _request_size(read, longest), _request_size(write, longest)
                 if not fields.at_end():
-                    self._connection.open_files.announce(fields.uint64())
+                    self.traits.files.announce(fields.uint64())
             except DeadlineExceeded:
                 raise
             except SFTPError:  # this is about speed only: whatever else is wrong, the next request meets too
@@ -413,20 +413,32 @@ class RemoteFiles:
         return numbers[4] == 0  # f_bavail: blocks for others than the superuser
 
     def make_directories(self, path: str) -> None:
-        """Make a directory and its missing parents (section 6.6)."""
+        """Make a directory and its missing parents (section 6.6), also where the server lets nobody look at any."""
         missing: list[str] = []
         ancestor = path.rstrip("/") or "/"
-        while (kind := self.kind_of(ancestor)) is None:
-            missing.append(ancestor)
-            parent = posixpath.dirname(ancestor) or "."
-            if parent == ancestor:
-                break
-            ancestor = parent
+        try:
+            while (kind := self.kind_of(ancestor)) is None:
+                missing.append(ancestor)
+                parent = posixpath.dirname(ancestor) or "."
+                if parent == ancestor:
+                    break
+                ancestor = parent
+        except (PermissionDenied, Unsupported):
+            self._make_directories_unseen(path)
+            return
         if kind not in {None, 0, stat.S_IFDIR}:
             message = f"{ancestor} is a file on the server, not a directory"
             raise NotADirectory(message, path=path)
         for directory in reversed(missing):
             self._make_directory(directory)
+
+    def _make_directories_unseen(self, path: str) -> None:
+        """Ask for each directory on the way; one that is refused may be there, as the next request shows."""
+        names = path.strip("/").split("/")
+        root = "/" if path.startswith("/") else ""
+        for count in range(1, len(names) + 1):
+            with suppress(PermissionDenied, Unsupported, NotFound, NotADirectory):
+                self._ask(Kind.MKDIR, root + "/".join(names[:count]), Attributes().pack())
 
     def _make_directory(self, path: str) -> None:
         try:
@@ -459,7 +471,7 @@ class RemoteFiles:
             needs: what has to be there; the path itself if it is empty.
             looks_further: find out what a refusal stands for.
         """
-        files, fields = self._connection.open_files, string(encode_path(path)) + more
+        files, fields = self.traits.files, string(encode_path(path)) + more
         pauses, crowd = iter(LIMIT_PAUSES), 0
         place = self._take_place(is_directory=kind == Kind.OPENDIR)
         while True:
@@ -480,7 +492,7 @@ class RemoteFiles:
 
     def _take_place(self, *, is_directory: bool) -> Place:
         is_quick = self._channel is self._connection.quick
-        files = self._connection.open_files
+        files = self.traits.files
         return files.take_place(self._channel, self.deadline, is_directory=is_directory, is_quick=is_quick)
 
     def _take_another_place(self, refused: Place, refusal: SFTPError, pauses: Iterator[float]) -> Place:
@@ -489,7 +501,7 @@ class RemoteFiles:
         Raises:
             Busy: there is none to be had.
         """
-        files = self._connection.open_files
+        files = self.traits.files
         if not refused.others + refused.unclear:  # others than this session have what there is
             seconds = next(pauses, None)
             if seconds is None:

@@ -18,7 +18,14 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._errors import IsADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._errors import (
+    IsADirectory,
+    NotFound,
+    PermissionDenied,
+    SFTPError,
+    Unsupported,
+    is_plain_refusal,
+)
 from iot.sftp.client._remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._unfinished import KEPT_FOR, Progress
@@ -133,7 +140,7 @@ def replace_remote(
     try:
         return try_to_replace(remote, source, dest, put_aside)
     except RenameRefused as refused:
-        raise type(refused.cause)(refused.message, path=dest) from refused
+        raise refused.reason from refused
 
 
 def try_to_replace(remote: RemoteFiles, source: str, dest: str, put_aside: Callable[[str], object]) -> bool:
@@ -172,7 +179,7 @@ def try_to_replace(remote: RemoteFiles, source: str, dest: str, put_aside: Calla
 NOT_TOLD = -1  # instead of the type of a file
 
 
-class RenameRefused(SFTPError):  # noqa: N818 - named as its siblings are
+class RenameRefused(Unsupported):
     """The server refuses to rename: the file cannot get its name in the usual way.
 
     Attributes:
@@ -183,9 +190,18 @@ class RenameRefused(SFTPError):  # noqa: N818 - named as its siblings are
     def __init__(self, cause: SFTPError, dest: str, *, is_there: bool | None) -> None:
         """Name the rename as what was refused."""
         way = "cannot replace this file" if is_there else "cannot give the file its name"
-        super().__init__(f"{way}: renaming was refused ({cause.message}). Allow renaming in that folder", path=dest)
+        advice = "Allow renaming in that folder"
+        if is_there is None:
+            advice += ", or, if a file has that name already, renaming over it (posix-rename@openssh.com)"
+        super().__init__(f"{way}: renaming was refused ({cause.message}). {advice}", path=dest)
         self.cause = cause
         self.is_there = is_there
+
+    @property
+    def reason(self) -> SFTPError:
+        """The error for callers: the server's own, unless that may be how it says that the name is taken."""
+        taken = self.is_there is None and not is_plain_refusal(self.cause)
+        return (Unsupported if taken else type(self.cause))(self.message, path=self.path)
 
 
 def _kind_if_told(remote: RemoteFiles, path: str) -> int | None:

@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._open_files import OpenFiles
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from iot.sftp.client._packets import Kind
 
 PROFTPD = "mod_sftp"
 
@@ -40,6 +44,8 @@ class ServerTraits:
             seen to end the connection when a further channel is opened.
         keeps_own_attributes: neither FSETSTAT nor SETSTAT gives a file its permissions and times.
         refusals: what was found to be refused in a directory, `RENAME` or `TEMPORARY_NAME`: it is a drop box.
+        lacks: requests that it was found not to carry out.
+        files: the places for files that are open on the server at a time.
     """
 
     keeps_order: bool = False
@@ -47,6 +53,8 @@ class ServerTraits:
     takes_commands: bool = False
     keeps_own_attributes: bool = False
     refusals: dict[str, str] = field(default_factory=dict)
+    lacks: set[Kind] = field(default_factory=set)
+    files: OpenFiles = field(default_factory=OpenFiles)
     _server: str = ""
 
     def recognise(self, server: str, extensions: Iterable[str]) -> None:
@@ -59,6 +67,7 @@ class ServerTraits:
             self._server = server
             self.keeps_own_attributes = False
             self.refusals.clear()
+            self.lacks.clear()
 
     def learn(self, directory: str, refusal: str) -> None:
         """Take note of what is refused in a directory; nothing is told by an empty text."""

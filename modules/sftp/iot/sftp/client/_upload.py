@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PERMISSION_BITS = 0o777
+NEW = OpenFlag.CREATE | OpenFlag.EXCLUSIVE
 OWNED = 0o600  # what is written can be read and written by its owner
 LOOKS = 5  # at a source that is being written, before it is read as it is
 SAVE_EVERY = 1.0  # seconds
@@ -113,6 +114,10 @@ def forget_rename(remote: RemoteFiles, dest: str, terms: Terms) -> None:
 def no_spare() -> Iterator[RemoteFiles | None]:
     """Lend no further channel."""
     yield None
+
+
+class _NameRefused(Unsupported):
+    """Where nothing has the destination's name, that is refused as well."""
 
 
 class _IsDirectory(Exception):  # noqa: N818 - it is no error: the file goes into the directory
@@ -336,8 +341,11 @@ class _Run:
         )
         try:
             handle = self._open_directly(reason)
+        except _NameRefused as refusal:
+            message = f"the server lets nothing be written in that folder ({error.message})"
+            raise type(error)(message, path=self._dest) from refusal
         except Unsupported:
-            raise reason from error  # something is there, or no name is allowed at all
+            raise reason from error  # something is there, or may be
         self._drop_box.learn(TEMPORARY_NAME)
         return handle
 
@@ -356,14 +364,40 @@ class _Run:
             if is_there:
                 raise Unsupported(reason.message, path=self._dest)
             try:
-                return self._open_dest(OpenFlag.CREATE | OpenFlag.EXCLUSIVE)
+                handle = self._open_dest(NEW)
             except (PermissionDenied, Unsupported) as error:
-                if is_there is None:
+                if self._is_there() is not False:
                     raise Unsupported(reason.message, path=self._dest) from error
+            else:
+                if is_there is None:
+                    self._check_that_it_is_new(handle, reason)
+                return handle
         try:
             return self._open_dest(OpenFlag.CREATE | OpenFlag.TRUNCATE)  # not every server knows EXCLUSIVE
         except (PermissionDenied, Unsupported) as error:
-            raise Unsupported(reason.message, path=self._dest) from error
+            raise _NameRefused(reason.message, path=self._dest) from error
+
+    def _check_that_it_is_new(self, handle: bytes, reason: SFTPError) -> None:
+        """Raise if the server opens an existing file as a new one: EXCLUSIVE is all that tells here.
+
+        OpenSSH's knows it. Another one is asked to make the same file once more, which it has to refuse. Nothing is
+        written, cut or removed before that is known.
+        """
+        if self._remote.traits.parts_in_any_order:
+            return
+        mode = self._before.st_mode & PERMISSION_BITS | OWNED
+        fields = (
+            string(encode_path(self._dest)) + struct.pack(">I", OpenFlag.WRITE | NEW) + Attributes(mode=mode).pack()
+        )
+        try:
+            second = self._remote.wait(self._remote.send(Kind.OPEN, fields), self._dest, Kind.HANDLE).string()
+        except (PermissionDenied, Unsupported):
+            return
+        for each in dict.fromkeys((handle, second)):
+            self._close(each)
+        self._progress.temporary, self._progress.opened = "", False
+        self._record.forget()
+        raise Unsupported(reason.message, path=self._dest)
 
     def _open_dest(self, flags: int) -> bytes:
         """Open the destination itself, and write down that what is there is ours."""
@@ -421,7 +455,7 @@ class _Run:
             raise
         except RenameRefused as refused:
             if not self._refuses_every_rename():
-                raise type(refused.cause)(refused.message, path=self._dest) from refused
+                raise refused.reason from refused
             self._drop_box.learn(RENAME)
             self._discard()
             handle = self._open_directly(refused)
