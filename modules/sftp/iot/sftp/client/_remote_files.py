@@ -180,10 +180,10 @@ class RemoteFiles:
         if is_plain_refusal(refusal):
             raise refusal
         try:
-            self.send(Kind.CLOSE, string(self._handle(Kind.OPENDIR, path, looks_further=False)))
+            self._list_a_little(path)
         except NotADirectory:
             return Attributes()  # so there is something else
-        except (PermissionDenied, Unsupported):
+        except (NotFound, PermissionDenied, Unsupported):  # OpenSSH says NO_SUCH_FILE of a file as well
             return self._attributes_in_listing(path, refusal)
         return Attributes(mode=stat.S_IFDIR)
 
@@ -214,10 +214,19 @@ class RemoteFiles:
     def _is_listable(self, path: str) -> bool:
         """Tell whether a path is that of a directory by listing it, where the server tells no types."""
         try:
-            self.send(Kind.CLOSE, string(self._handle(Kind.OPENDIR, path, looks_further=False)))
+            self._list_a_little(path)
         except (NotFound, NotADirectory, PermissionDenied, Unsupported):
             return False
         return True
+
+    def _list_a_little(self, path: str) -> None:
+        """Raise what the server says against listing a path: asyncssh's says it to READDIR, and OK to any OPENDIR."""
+        handle = string(self._handle(Kind.OPENDIR, path, looks_further=False))
+        try:
+            with suppress(EndOfFile):
+                self.wait(self.send(Kind.READDIR, handle), path, Kind.NAME)
+        finally:
+            self.send(Kind.CLOSE, handle)
 
     def is_missing(self, path: str) -> bool:
         """Tell whether the server says, in one way or another, that nothing is at a path; a refusal does not."""
@@ -407,7 +416,7 @@ class RemoteFiles:
         """Make a directory and its missing parents (section 6.6)."""
         missing: list[str] = []
         ancestor = path.rstrip("/") or "/"
-        while (kind := self.kind_of(ancestor)) is None:
+        while (kind := self._kind_if_told(ancestor)) is None:
             missing.append(ancestor)
             parent = posixpath.dirname(ancestor) or "."
             if parent == ancestor:
@@ -416,8 +425,22 @@ class RemoteFiles:
         if kind not in {None, 0, stat.S_IFDIR}:
             message = f"{ancestor} is a file on the server, not a directory"
             raise NotADirectory(message, path=path)
+        refusal: SFTPError | None = None
         for directory in reversed(missing):
-            self._make_directory(directory)
+            try:
+                self._make_directory(directory)
+            except (NotFound, PermissionDenied, Unsupported) as error:
+                refusal = refusal or error
+            else:
+                refusal = None  # of a parent: it is there, and the server does not tell
+        if refusal is not None:
+            raise refusal
+
+    def _kind_if_told(self, path: str) -> int | None:
+        try:
+            return self.kind_of(path)
+        except (PermissionDenied, Unsupported):
+            return None
 
     def _make_directory(self, path: str) -> None:
         try:
