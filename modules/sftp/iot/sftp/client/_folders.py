@@ -62,6 +62,7 @@ SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4
 FAILURES_KEPT = 20
 PROGRESS_INTERVAL = 0.1  # seconds
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds, before what often passes is tried again: see `LocalBusy`
+TOUCHED_TRIES = 3  # to delete or move a file whose change time goes on changing
 NANOSECONDS = 1_000_000_000
 LATEST = 0xFFFFFFFF * NANOSECONDS  # since 1970
 
@@ -582,7 +583,7 @@ class FolderRun:
             self._has_arrived(found, now)
 
         try:
-            _patiently(remote.deadline, lambda: self._direction.finish(remote, found, versions[0], note))
+            self._do_last_step(remote, found, versions, note)
         except ENDS_ALL_AFTER_ARRIVAL:
             raise
         except VersionChanged as error:
@@ -605,6 +606,27 @@ class FolderRun:
             with suppress(SFTPError):  # what is remembered of a file that is gone does no harm
                 self.order.ledger.settle(found.path)
         return True
+
+    def _do_last_step(
+        self, remote: RemoteFiles, found: Found, versions: list[FileVersion], note: Callable[[FileVersion], object]
+    ) -> None:
+        """Delete or move the source's file.
+
+        One of which nothing but the change time differs most likely has a link, an owner or a permission more or less
+        than when it arrived: its bytes are compared, and not sent again.
+        """
+        for tries_left in range(TOUCHED_TRIES, -1, -1):
+            try:
+                _patiently(remote.deadline, lambda: self._direction.finish(remote, found, versions[0], note))
+            except VersionChanged:
+                now = self._direction.version_at_source(remote, found)
+                is_touched = now != versions[0] and now._replace(changed=None).is_same_as(versions[0])
+                proven = self._proven_version(remote, found) if is_touched and tries_left else None
+                if proven is None:
+                    raise
+                note(proven)
+            else:
+                return
 
     def _vanished(self, remote: RemoteFiles, found: Found) -> bool:
         try:
