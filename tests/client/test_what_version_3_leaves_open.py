@@ -34,7 +34,9 @@ from tests.faulty_servers import (
 
 from iot.sftp.client import (
     ConnectionLost,
+    FileVersion,
     IoTSFTPClient,
+    Ledger,
     NotFound,
     PermissionDenied,
     Secret,
@@ -330,6 +332,43 @@ def test_any_answer_to_the_question_whether_it_is_there_is_one(answer: bytes) ->
 
 
 # --- open files ------------------------------------------------------------------------------------------------------
+
+
+class ListsNoTimes(HasFolders):
+    """Tells times to those who ask for a single file."""
+
+    def entry(self, name: str, mode: int) -> bytes:
+        return string(name.encode()) + string(b"") + attributes(1, mode)
+
+
+class InMemory(dict[str, FileVersion]):
+    """A ledger."""
+
+    def knows(self, path: str, version: FileVersion) -> bool:
+        return path in self and self[path].is_same_as(version)
+
+    def note(self, path: str, version: FileVersion) -> None:
+        self[path] = version
+
+    def settle(self, path: str) -> None:
+        del self[path]
+
+
+@pytest.mark.parametrize("if_exists, ledger", [("replace", InMemory()), ("skip_same", None)])
+def test_a_new_version_of_the_same_size_is_seen_where_listings_tell_no_times(
+    tmp_path: Path, if_exists: str, ledger: Ledger | None
+) -> None:
+    server = ListsNoTimes("in")
+    server.files |= {"in/a": bytearray(b"1")}
+    with session_with(server) as session:
+
+        def transferred() -> int:
+            return session.download_files("in", str(tmp_path), if_exists=if_exists, ledger=ledger).files
+
+        assert [transferred(), transferred()] == [1, 0]
+        server.files["in/a"], server.modified = bytearray(b"2"), LONG_AGO + 60
+        assert [transferred(), transferred()] == [1, 0]
+    assert (tmp_path / "a").read_bytes() == b"2"
 
 
 class AllowsFew(HasFolders):
