@@ -443,6 +443,16 @@ def test_files_are_moved_over_the_boundary_of_a_mount(way: Way, server: Server) 
     assert content_of(way.dest) == {"a": b"1", "sub/large": large, "empty": b""}
 
 
+def test_a_link_to_the_source_is_no_folder_to_move_into(way: Way) -> None:
+    """Else its files would be found, and sent, each time."""
+    fill(way.source, {"a": b"1"})
+    (way.source.parent / "alias").symlink_to(way.source)
+    runs = [way.transfer(then="move", move_to=way.beside("alias")) for _ in range(2)]
+    assert [(done.files, done.not_removed) for done in runs] == [(1, 1), (0, 1)]
+    assert runs[1].failures[0].code == "invalid_request"
+    assert content_of(way.source) == {"a": b"1"}
+
+
 def test_young_files_are_left_for_the_next_time(way: Way) -> None:
     fill(way.source, {"old": b"1", "far future": b"2"})
     os.utime(way.source / "far future", (2_000_000_000, 4_000_000_000))
