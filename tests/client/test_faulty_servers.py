@@ -46,6 +46,7 @@ from iot.sftp.client import (
     TransferIncomplete,
     _login_pauses,
     _session,
+    _upload,
 )
 from iot.sftp.client._packets import Kind, string
 
@@ -622,12 +623,29 @@ def test_a_download_whose_bytes_are_not_those_announced_is_incomplete(
 
 
 @pytest.mark.parametrize("size", [0, len(NEW) - 1, len(NEW) + 1, 2**64 - 1])
-def test_an_upload_of_which_the_server_says_another_size_is_incomplete(tmp_path: Path, size: int) -> None:
+def test_an_upload_of_which_the_server_says_another_size_is_incomplete(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_upload, "LAGGING", (0.01,) * 3)
     server = FaultyServer({Kind.FSTAT: attrs(size), Kind.STAT: attrs(size)})
     prepared(server, tmp_path)
     with session_with(server) as session, pytest.raises(TransferIncomplete):
         session.upload_file(str(tmp_path / "source"), "dest", timeout=5)
     remote_is(server, OLD)
+
+
+def test_a_size_that_lags_behind_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a gateway in front of an object store, or of a network file system's cache."""
+    monkeypatch.setattr(_upload, "LAGGING", (0.01,) * 3)
+    told = iter([0, 0, len(NEW) // 2, len(NEW)])
+    server = FaultyServer({Kind.FSTAT: attrs(0)})
+    server._answers[Kind.STAT] = lambda fields: (
+        attrs(next(told)) if ".iot-sftp-" in (path := fields.string().decode()) else server._attributes(path)
+    )
+    prepared(server, tmp_path)
+    with session_with(server) as session:
+        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=5).verified == "size"
+    remote_is(server, NEW)
 
 
 NOT_TOLD = [status(code) for code in (NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, UNSUPPORTED)]

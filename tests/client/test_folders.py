@@ -326,6 +326,28 @@ def test_a_local_file_that_is_replaced_by_one_of_the_same_size_and_time_is_not_d
     assert content_of(openssh_server.directory / "replaced") == {"changing": b"2"}
 
 
+@pytest.mark.parametrize("touch", [lambda path: path.chmod(0o600), lambda path: os.link(path, path.parent / "z")])
+def test_a_local_file_that_is_only_touched_after_its_arrival_is_deleted_and_not_sent_again(
+    openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, touch: Callable[[Path], object]
+) -> None:
+    fill(tmp_path / "in", {"changing": b"1"})
+    change_after_arrival(monkeypatch, lambda: touch(tmp_path / "in" / "changing"))
+    with session_of(openssh_server) as session:
+        done = session.upload_files(str(tmp_path / "in"), "touched", file_pattern="changing", then="delete")
+    assert (done.files, done.failed) == (1, 0)
+    assert not (tmp_path / "in" / "changing").exists()
+
+
+def test_both_names_of_one_local_file_are_sent_once_and_deleted(openssh_server: Server, tmp_path: Path) -> None:
+    """Deleting one changes the other's change time."""
+    fill(tmp_path / "in", {"a": b"1"})
+    os.link(tmp_path / "in" / "a", tmp_path / "in" / "b")
+    with session_of(openssh_server) as session:
+        done = session.upload_files(str(tmp_path / "in"), "twins", then="delete")
+    assert (done.files, done.failed) == (2, 0)
+    assert content_of(tmp_path / "in") == {}
+
+
 def test_a_file_that_is_written_to_after_the_listing_is_left_until_it_is_old_enough(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,6 +441,16 @@ def test_files_are_moved_over_the_boundary_of_a_mount(way: Way, server: Server) 
             assert (moved / "a").stat().st_mtime == OLD
     assert content_of(way.source) == {}
     assert content_of(way.dest) == {"a": b"1", "sub/large": large, "empty": b""}
+
+
+def test_a_link_to_the_source_is_no_folder_to_move_into(way: Way) -> None:
+    """Else its files would be found, and sent, each time."""
+    fill(way.source, {"a": b"1"})
+    (way.source.parent / "alias").symlink_to(way.source)
+    runs = [way.transfer(then="move", move_to=way.beside("alias")) for _ in range(2)]
+    assert [(done.files, done.not_removed) for done in runs] == [(1, 1), (0, 1)]
+    assert runs[1].failures[0].code == "invalid_request"
+    assert content_of(way.source) == {"a": b"1"}
 
 
 def test_young_files_are_left_for_the_next_time(way: Way) -> None:

@@ -34,8 +34,10 @@ from tests.faulty_servers import (
 
 from iot.sftp.client import (
     ConnectionLost,
+    FileVersion,
     FolderTransfer,
     IoTSFTPClient,
+    Ledger,
     NotFound,
     PermissionDenied,
     Secret,
@@ -255,6 +257,47 @@ def test_a_server_that_refuses_lstat_is_not_asked_again() -> None:
     assert server.requests.count(Kind.LSTAT) == 1
 
 
+class OpensAnythingAsAFolder(HasFolders):
+    """Tells nothing of a path; gives a handle to whoever opens a folder, and looks whether it is one afterwards."""
+
+    def __init__(self, *folders: str, listings_too: bool) -> None:
+        super().__init__(*folders)
+        self._refuses_listings = listings_too
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        if kind in {Kind.STAT, Kind.LSTAT, Kind.FSTAT}:
+            return status(FAILURE)
+        if kind == Kind.READDIR and self._refuses_listings:
+            return status(FAILURE)
+        answer = super().truth(kind, fields)
+        if kind == Kind.OPENDIR and answer[0] == Kind.STATUS:
+            self.listings[b"of a file"] = iter([status(NO_SUCH_FILE, "Not a directory")])
+            return bytes([Kind.HANDLE]) + string(b"of a file")
+        return answer
+
+
+@pytest.mark.parametrize("listings_too", [False, True])
+def test_a_handle_alone_does_not_make_a_folder(tmp_path: Path, *, listings_too: bool) -> None:
+    server = OpensAnythingAsAFolder("in", listings_too=listings_too)
+    server.files |= {"in/a": bytearray(b"1")}
+    with session_with(server) as session:
+        session.download_file("in/a", str(tmp_path / "a"))
+        session.upload_file(str(tmp_path / "a"), "out/deeper/a")
+        session.upload_file(str(tmp_path / "a"), "out/deeper/a")
+    assert (tmp_path / "a").read_bytes() == b"1"
+    assert set(server.files) == {"in/a", "out/deeper/a"}
+
+
+def test_a_file_of_which_listings_alone_tell_does_not_pass_for_one_that_has_gone(tmp_path: Path) -> None:
+    server = OpensAnythingAsAFolder("in", listings_too=False)
+    server.files |= {"in/a": bytearray(b"1")}  # so long as listings say
+    with session_with(server) as session:
+        done = session.download_files("in", str(tmp_path), then="delete")
+    assert (done.files, done.failed) == (1, 0)
+    assert (tmp_path / "a").read_bytes() == b"1"
+    assert not server.files
+
+
 class TellsNothing(HasFolders):
     """Tells no attributes at all, but for the size of what is read."""
 
@@ -291,6 +334,43 @@ def test_any_answer_to_the_question_whether_it_is_there_is_one(answer: bytes) ->
 
 
 # --- open files ------------------------------------------------------------------------------------------------------
+
+
+class ListsNoTimes(HasFolders):
+    """Tells times to those who ask for a single file."""
+
+    def entry(self, name: str, mode: int) -> bytes:
+        return string(name.encode()) + string(b"") + attributes(1, mode)
+
+
+class InMemory(dict[str, FileVersion]):
+    """A ledger."""
+
+    def knows(self, path: str, version: FileVersion) -> bool:
+        return path in self and self[path].is_same_as(version)
+
+    def note(self, path: str, version: FileVersion) -> None:
+        self[path] = version
+
+    def settle(self, path: str) -> None:
+        del self[path]
+
+
+@pytest.mark.parametrize("if_exists, ledger", [("replace", InMemory()), ("skip_same", None)])
+def test_a_new_version_of_the_same_size_is_seen_where_listings_tell_no_times(
+    tmp_path: Path, if_exists: str, ledger: Ledger | None
+) -> None:
+    server = ListsNoTimes("in")
+    server.files |= {"in/a": bytearray(b"1")}
+    with session_with(server) as session:
+
+        def transferred() -> int:
+            return session.download_files("in", str(tmp_path), if_exists=if_exists, ledger=ledger).files
+
+        assert [transferred(), transferred()] == [1, 0]
+        server.files["in/a"], server.modified = bytearray(b"2"), LONG_AGO + 60
+        assert [transferred(), transferred()] == [1, 0]
+    assert (tmp_path / "a").read_bytes() == b"2"
 
 
 class AllowsFew(HasFolders):

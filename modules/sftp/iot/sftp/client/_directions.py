@@ -28,7 +28,7 @@ from iot.sftp.client._local_files import UNKNOWN, LocalFiles, LocalName, check_n
 from iot.sftp.client._packets import OpenFlag
 from iot.sftp.client._remote_copy import move_by_copy
 from iot.sftp.client._replace import replace_remote, replacing
-from iot.sftp.client._taking import VersionChanged
+from iot.sftp.client._taking import VersionChanged, own_place
 from iot.sftp.client._trees import below, look_locally, look_on_server
 from iot.sftp.client._upload import forget_rename, no_spare, upload_file
 from iot.sftp.client._verify import compare_hashes
@@ -63,6 +63,7 @@ class Downloads:
         self._terms = terms
         self._dest = _LocalTree(local_files, order.dest)
         self._moved = _RemoteTree(self._move_to or "")
+        self._apart = set[tuple[str, str]]()  # directories that are not one and the same
         self.excluded = _inside(self._source, self._move_to)
 
     def begin(self) -> None:
@@ -161,6 +162,7 @@ class Downloads:
             return
         self._moved.make_parent(remote, found.path)
         target = posixpath.join(self._move_to, found.path)
+        self._refuse_own_place(remote, source, target)
         try:
             with replacing(remote, target, self._terms) as put_aside:
                 replace_remote(remote, source, target, put_aside)
@@ -170,6 +172,16 @@ class Downloads:
                 raise IsADirectory(message, path=target) from error
             logger.debug("%r is not renamed to %r: %s", source, target, error)
             move_by_copy(remote, source, target, self._terms)
+
+    def _refuse_own_place(self, remote: RemoteFiles, source: str, target: str) -> None:
+        """Raise where a link leads from the folder to move into to the source: a copy's original would be the copy."""
+        places = posixpath.dirname(source), posixpath.dirname(target)
+        if places in self._apart:
+            return
+        with suppress(PermissionDenied, Unsupported, NotFound):
+            if remote.real_path(places[0] or ".") == remote.real_path(places[1] or "."):
+                raise own_place(target)
+        self._apart.add(places)
 
     def _path_of(self, found: Found) -> str:
         return posixpath.join(self._source, found.path)

@@ -62,6 +62,7 @@ SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4
 FAILURES_KEPT = 20
 PROGRESS_INTERVAL = 0.1  # seconds
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds, before what often passes is tried again: see `LocalBusy`
+TOUCHED_TRIES = 3  # to delete or move a file whose change time goes on changing
 NANOSECONDS = 1_000_000_000
 LATEST = 0xFFFFFFFF * NANOSECONDS  # since 1970
 
@@ -422,7 +423,8 @@ class FolderRun:
             raise
         if not is_known:
             return found
-        return None if self.order.then == "keep" else found._replace(is_delivered=True)
+        is_all = self.order.then == "keep" and found.version.modified is not None  # else there may be more to ask
+        return None if is_all else found._replace(is_delivered=True)
 
     def _look(self, lender: Lender, deadline: Deadline, page: Page, directory: str) -> None:
         deadline.check()
@@ -481,12 +483,17 @@ class FolderRun:
 
     def _finish_delivered(self, remote: RemoteFiles, found: Found) -> bool:
         """Do the last step for what a ledger knows to have arrived; `False` if it does not know what is there now."""
-        version = found.version
+        version, is_kept = found.version, self.order.then == "keep"
         if version.modified is None:  # by the listing; the server may tell more of a single file
             version = self._direction.version_at_source(remote, found)
             assert self.order.ledger is not None  # noqa: S101 - which has told that it is delivered
-            if version.modified is None or not self.order.ledger.knows(found.path, version):
+            is_known = self.order.ledger.knows(found.path, version)
+            if not is_known or (version.modified is None and not is_kept):
                 return False
+        if is_kept:
+            with self._lock:
+                self._skipped += 1
+            return True
         return self._finish(remote, found, version)
 
     def _deliver(self, remote: RemoteFiles, found: Found) -> None:
@@ -502,15 +509,18 @@ class FolderRun:
         there = self._direction.version_at_dest(remote, found)
         if there is None:
             return False
-        resembles = _as_sftp_tells(there).resembles(_as_sftp_tells(found.version))
+        at_source = found.version
+        if at_source.modified is None:  # by the listing
+            at_source = self._direction.version_at_source(remote, found)
+        resembles = _as_sftp_tells(there).resembles(_as_sftp_tells(at_source))
         if order.then == "keep" and not order.verify_existing:
             is_to_be_skipped = order.if_exists == "skip" or (order.if_exists == "skip_same" and resembles)
             if resembles and is_to_be_skipped and order.ledger is not None:
                 order.ledger.suppose(found.path, found.version)
         else:
             # Where a side does not tell the time, its size has to be enough of a reason to compare the bytes
-            times = (there.modified, found.version.modified)
-            may_be_same = resembles or (there.size == found.version.size and None in times)
+            times = (there.modified, at_source.modified)
+            may_be_same = resembles or (there.size == at_source.size and None in times)
             version = self._proven_version(remote, found) if may_be_same else None
             if version is not None:
                 self._accept(found, version)
@@ -582,7 +592,7 @@ class FolderRun:
             self._has_arrived(found, now)
 
         try:
-            _patiently(remote.deadline, lambda: self._direction.finish(remote, found, versions[0], note))
+            self._do_last_step(remote, found, versions, note)
         except ENDS_ALL_AFTER_ARRIVAL:
             raise
         except VersionChanged as error:
@@ -605,6 +615,27 @@ class FolderRun:
             with suppress(SFTPError):  # what is remembered of a file that is gone does no harm
                 self.order.ledger.settle(found.path)
         return True
+
+    def _do_last_step(
+        self, remote: RemoteFiles, found: Found, versions: list[FileVersion], note: Callable[[FileVersion], object]
+    ) -> None:
+        """Delete or move the source's file.
+
+        One of which nothing but the change time differs most likely has a link, an owner or a permission more or less
+        than when it arrived: its bytes are compared, and not sent again.
+        """
+        for tries_left in range(TOUCHED_TRIES, -1, -1):
+            try:
+                _patiently(remote.deadline, lambda: self._direction.finish(remote, found, versions[0], note))
+            except VersionChanged:
+                now = self._direction.version_at_source(remote, found)
+                is_touched = now != versions[0] and now._replace(changed=None).is_same_as(versions[0])
+                proven = self._proven_version(remote, found) if is_touched and tries_left else None
+                if proven is None:
+                    raise
+                note(proven)
+            else:
+                return
 
     def _vanished(self, remote: RemoteFiles, found: Found) -> bool:
         try:

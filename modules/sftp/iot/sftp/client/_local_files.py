@@ -24,7 +24,7 @@ from iot.sftp.client._errors import (
     SFTPError,
     from_os_error,
 )
-from iot.sftp.client._taking import Source, Taken, is_taken, recover, taking, was_put_back
+from iot.sftp.client._taking import Source, Taken, is_taken, own_place, recover, taking, was_put_back
 from iot.sftp.client._versions import FileVersion
 
 if TYPE_CHECKING:
@@ -226,6 +226,8 @@ class LocalFiles:
         """
         end, name = self._place_of(dest, create=True)
         try:
+            if self._is_in(end, path) and name == os.path.basename(path):
+                raise own_place(dest)
             with self._taking(path, version, on_put_back) as taken:
                 taken.move(end, name, proceed)
             with suppress(OSError):  # not every file system offers it, and the file is where it belongs
@@ -243,6 +245,14 @@ class LocalFiles:
             raise from_os_error(error, path) from error
         finally:
             os.close(directory)
+
+    def _is_in(self, directory: int, path: str) -> bool:
+        """Tell whether a path's name is in the directory of a descriptor, by whatever links or mounts."""
+        parent, _ = self._place_of(path, create=False)
+        try:
+            return os.path.samestat(os.fstat(parent), os.fstat(directory))
+        finally:
+            os.close(parent)
 
     def _place_of(self, path: str, *, create: bool) -> tuple[int, str]:
         """Open the directory that holds a name, which is not resolved if it is a link."""

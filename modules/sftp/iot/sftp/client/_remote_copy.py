@@ -24,6 +24,7 @@ from iot.sftp.client._errors import (
 from iot.sftp.client._packets import Attributes, Kind, OpenFlag, encode_path, string
 from iot.sftp.client._remote_files import SAFE_REQUEST
 from iot.sftp.client._replace import remote_key, replace_remote, replacing, temporary_name
+from iot.sftp.client._taking import VersionChanged
 from iot.sftp.client._unfinished import Progress
 from iot.sftp.client._verify import remote_files_are_same
 from iot.sftp.client._versions import FileVersion
@@ -51,11 +52,14 @@ def move_by_copy(remote: RemoteFiles, source: str, target: str, terms: Terms) ->
 
     Raises:
         TransferIncomplete: the file changed meanwhile, or the copy is shorter: both places hold what they held before.
+        VersionChanged: the file changed when it had been copied: it is left alone.
         SFTPError: the server refused; where it refuses to remove the original, the copy stays.
     """
     before = remote.stat(source)
     if not _is_copied(remote, source, target, before):
         _copy_to(remote, source, target, before, terms)
+        if not FileVersion.of_remote(remote.stat(source)).is_same_as(FileVersion.of_remote(before)):
+            raise VersionChanged(source)  # a rename may take its time
     remote.remove(source)
     logger.info("%r was moved to %r by copying it: the server does not rename it there", source, target)
 

@@ -183,7 +183,7 @@ class RemoteFiles:
             self._begin_to_list(path)
         except NotADirectory:
             return Attributes()  # so there is something else
-        except (PermissionDenied, Unsupported):
+        except (NotFound, PermissionDenied, Unsupported):  # OpenSSH says NO_SUCH_FILE of a file as well
             return self._attributes_in_listing(path, refusal)
         return Attributes(mode=stat.S_IFDIR)
 
@@ -429,8 +429,16 @@ class RemoteFiles:
         if kind not in {None, 0, stat.S_IFDIR}:
             message = f"{ancestor} is a file on the server, not a directory"
             raise NotADirectory(message, path=path)
+        refusal: SFTPError | None = None
         for directory in reversed(missing):
-            self._make_directory(directory)
+            try:
+                self._make_directory(directory)
+            except (NotFound, PermissionDenied, Unsupported) as error:
+                refusal = refusal or error
+            else:
+                refusal = None  # of a parent: it is there, and the server does not tell
+        if refusal is not None:
+            raise refusal
 
     def _make_directories_unseen(self, path: str) -> None:
         """Ask for each directory on the way; one that is refused may be there, as the next request shows."""

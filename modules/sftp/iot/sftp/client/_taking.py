@@ -24,7 +24,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client._errors import Busy, TransferIncomplete
+from iot.sftp.client._errors import Busy, InvalidRequest, TransferIncomplete
 from iot.sftp.client._remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._versions import FileVersion
 
@@ -56,6 +56,12 @@ class VersionChanged(TransferIncomplete):
             "it was transferred, and changed meanwhile: what is there now was left alone, and is for the next time",
             path=path,
         )
+
+
+def own_place(path: str) -> InvalidRequest:
+    """Return the error of a file that is to be moved to where it is: it would be found and sent again, each time."""
+    message = "the folder to move into leads to the folder that the file is in: name another one"
+    return InvalidRequest(message, path=path)
 
 
 class Source(NamedTuple):

@@ -67,6 +67,7 @@ NEW = OpenFlag.CREATE | OpenFlag.EXCLUSIVE
 OWNED = 0o600  # what is written can be read and written by its owner
 LOOKS = 5  # at a source that is being written, before it is read as it is
 SAVE_EVERY = 1.0  # seconds
+LAGGING = (0.1, 0.4, 1.0, 2.0)  # seconds, before a size that is too small is asked for again
 
 # One channel carries its window, 2 MiB with OpenSSH, in one round trip. Where that is slow, more channels are used.
 LANES_MOST = 8
@@ -745,14 +746,31 @@ class _LastWords:
         if size == moved:
             return "size"
         # Before CLOSE there may be no such file yet, or one of 0 bytes: object stores.
-        for kind in (Kind.STAT, Kind.LSTAT):
-            by_path = self._remote.told(self._remote.send(kind, string(encode_path(self._path))), self._path)
-            if by_path is not None and by_path.size is not None:
-                _compare(moved, by_path.size, self._path)
-                return "size"
+        by_path = self._settled_size(moved)
+        if by_path is not None:
+            _compare(moved, by_path, self._path)
+            return "size"
         _compare(moved, size or None, self._path)
         logger.info("The server does not tell the size of %r: it has acknowledged each of its bytes", self._path)
         return "acknowledged"
+
+    def _settled_size(self, moved: int) -> int | None:
+        """Return the size by the file's path; one that is too small is asked for again: some caches lag behind."""
+        size = self._size_by_path()
+        for pause in LAGGING:
+            if size is None or size >= moved or pause > self._remote.deadline.remaining() / 2:
+                break
+            self._remote.deadline.pause(pause)
+            self._remote.deadline.check()
+            size = self._size_by_path()
+        return size
+
+    def _size_by_path(self) -> int | None:
+        for kind in (Kind.STAT, Kind.LSTAT):
+            told = self._remote.told(self._remote.send(kind, string(encode_path(self._path))), self._path)
+            if told is not None and told.size is not None:
+                return told.size
+        return None
 
     def _close(self) -> Future[Reply]:
         return self._remote.send(Kind.CLOSE, string(self._handle))
