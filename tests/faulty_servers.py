@@ -50,8 +50,10 @@ def attrs(size: int | None, mode: int | None = FILE, modified: int | None = None
     return bytes([Kind.ATTRS]) + attributes(size, mode, modified)
 
 
-def names(*entries: bytes, mode: int | None = FILE) -> bytes:
-    packed = b"".join(string(name) + string(b"") + attributes(1, mode) for name in entries)
+def names(*entries: bytes, mode: int | None = FILE, sizes: tuple[int, ...] = ()) -> bytes:
+    sizes = sizes or (1,) * len(entries)
+    told = zip(entries, sizes, strict=True)
+    packed = b"".join(string(name) + string(b"") + attributes(size, mode) for name, size in told)
     return struct.pack(">BI", Kind.NAME, len(entries)) + packed
 
 
@@ -231,7 +233,7 @@ class FaultyServer(paramiko.ServerInterface):
                     self.files[path] = bytearray()
                 return self._handle(path)
             case Kind.OPENDIR:
-                return self._handle(path)
+                return status(FAILURE) if path in self.files else self._handle(path)
             case Kind.READ:
                 offset, length = fields.uint64(), fields.uint32()
                 content = bytes(self.files[path][offset : offset + length])
@@ -243,7 +245,8 @@ class FaultyServer(paramiko.ServerInterface):
             case Kind.READDIR:
                 if self._open.pop(first, None) is None:
                     return status(EOF)
-                return names(*(name.encode() for name in self.files))
+                sizes = tuple(map(len, self.files.values()))
+                return names(*(name.encode() for name in self.files), sizes=sizes)
             case Kind.REMOVE:
                 return status(NO_SUCH_FILE if self.files.pop(path, None) is None else OK)
             case "posix-rename@openssh.com":

@@ -284,6 +284,9 @@ class _Slow:
     def __init__(self, remote: object) -> None:
         self._remote = remote
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._remote, name)
+
     def run(self, command: str) -> bytes:
         words: bytes = self._remote.run(f"sleep 20; {command}")  # type: ignore[attr-defined]
         return words
