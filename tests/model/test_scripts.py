@@ -108,8 +108,8 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         Calls,
         """
         model.begin()
-        image = Made('a.csv', 'replaced, as from an archive', 1400000, True)
-        cuts = [Event(Moment('read', 6, False), 'cut'), Event(Moment('stat', 2, False), 'cut')]
+        image = Made('a.csv', 'replaced, as from an archive, but for its ends', 1400000, True)
+        cuts = [Event(Moment('read', 6), 'cut'), *(Event(Moment('stat', number), 'cut') for number in (2, 3, 4))]
         model.transfer('download_file', 'a.csv', [image], cuts)
         model.transfer('download_file', 'a.csv', [image], [])
         """,
