@@ -213,9 +213,6 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
     ),
 }
 
-OPEN: dict[str, tuple[type[Machine], str]] = {}
-"""What the model has found and is not repaired yet: goes to `SCRIPTS` when it is."""
-
 
 @pytest.fixture(scope="module", autouse=True)
 def running() -> Iterator[None]:
@@ -227,9 +224,3 @@ def running() -> Iterator[None]:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_that(name: str) -> None:
     replay(*SCRIPTS[name])
-
-
-@pytest.mark.parametrize("name", OPEN)
-@pytest.mark.xfail(reason="found by the model, and not repaired yet", strict=False)
-def test_that_once_it_is_repaired(name: str) -> None:
-    replay(*OPEN[name])
