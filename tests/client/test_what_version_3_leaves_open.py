@@ -916,6 +916,28 @@ def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -
     assert server.files == {"done/a": CONTENT}
 
 
+def test_a_copy_that_gets_no_name_and_cannot_be_removed_is_one_and_goes_with_the_next_session(tmp_path: Path) -> None:
+    class RenamesNothing(CopiesOnly):
+        """Refuses every rename, as long as it is told to refuse to remove as well."""
+
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            if kind in {POSIX_RENAME, Kind.RENAME} and self.refused == Kind.REMOVE:
+                return status(PERMISSION_DENIED)
+            return super().truth(kind, fields)
+
+    server = RenamesNothing("in", "done")
+    server.files["in/a"] = bytearray(CONTENT)
+    server.refused = Kind.REMOVE
+    with session_with(server) as session:
+        for _ in range(2):
+            assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20).not_removed == 1
+            assert len(server.files) == 2
+        server.refused = -1
+        session.disconnect()
+        session.connect()
+        assert list(server.files) == ["in/a"]
+
+
 def test_the_copy_of_a_move_that_was_cut_off_is_removed_by_the_next_session(tmp_path: Path) -> None:
     class IsCutOff(CopiesOnly):
         """Ends the connection at the first SETSTAT."""

@@ -198,8 +198,8 @@ class Calls(Machine):
             getattr(self._partners[method], event.what)(name)
 
     def _may(self, event: Event) -> bool:
-        if self._is_ordering:
-            return True
+        if self._is_ordering:  # who comes between LSTAT and what is asked for next cannot be seen
+            return not (event.what == "order" and event.moment.kind == "stat" and event.moment.after)
         if event.what in ("begin", "remove"):
             return False
         # Who keeps the times on the server cannot be seen

@@ -234,6 +234,9 @@ class FolderMachine(Machine):
             quiet += not any(codes) and self.books.is_quiet()
             if quiet > 1:  # once more: nothing is to happen then
                 break
+        if self._scene.struck["remove refused"]:  # what could not be removed goes with the next session
+            self._device.close()
+            codes = [self._run(number, []) for number in range(len(self._rules))]
         self.books.finish()
         if any(codes):
             self.books.report("fails", f"with every fault mended, rules fail: {codes}")

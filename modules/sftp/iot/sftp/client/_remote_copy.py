@@ -23,9 +23,10 @@ from iot.sftp.client._errors import (
 )
 from iot.sftp.client._packets import Attributes, Kind, OpenFlag, encode_path, string
 from iot.sftp.client._remote_files import SAFE_REQUEST
-from iot.sftp.client._replace import remote_key, replace_remote, replacing, temporary_name
+from iot.sftp.client._replace import is_temporary, replace_remote, replacing, temporary_name
 from iot.sftp.client._taking import VersionChanged
 from iot.sftp.client._unfinished import Progress
+from iot.sftp.client._upload import Removal, remove_temporary
 from iot.sftp.client._verify import remote_files_are_same
 from iot.sftp.client._versions import FileVersion
 
@@ -80,9 +81,13 @@ def _is_copied(remote: RemoteFiles, source: str, target: str, before: Attributes
 
 
 def _copy_to(remote: RemoteFiles, source: str, target: str, before: Attributes, terms: Terms) -> None:
-    temporary = posixpath.join(posixpath.dirname(target), temporary_name())
-    with terms.unfinished.held(remote_key(terms, temporary), temporary) as record:
-        record.save(Progress("upload", list(terms.server), target, temporary=temporary, opened=True))
+    """Copy a file beside its new place, and give the copy its name; one that cannot be removed is written again."""
+    with terms.unfinished.held(("copy", terms.server, posixpath.normpath(target)), target) as record:
+        progress = record.load() or Progress("upload", list(terms.server), target, opened=True)
+        if not is_temporary(posixpath.basename(progress.temporary)):
+            progress.temporary = posixpath.join(posixpath.dirname(target), temporary_name())
+        temporary = progress.temporary
+        record.save(progress)
         try:
             _copy(remote, source, temporary, before)
             _compare(remote, source, temporary, before)
@@ -91,9 +96,9 @@ def _copy_to(remote: RemoteFiles, source: str, target: str, before: Attributes, 
         except (ConnectionLost, DeadlineExceeded):
             raise  # the record stays: a later session cleans up
         except BaseException:
-            with suppress(SFTPError):
-                remote.remove(temporary)
-            record.forget()
+            with suppress(ConnectionLost, DeadlineExceeded):
+                if remove_temporary(remote, progress) is not Removal.REFUSED:
+                    record.forget()
             raise
         record.forget()
 
