@@ -81,6 +81,20 @@ def test_where_every_rename_is_refused_a_new_file_gets_its_name_at_once_and_an_o
             assert temporaries(server) == left
 
 
+def test_a_file_is_replaced_where_the_old_one_may_be_renamed_and_not_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = FaultyServer(dict.fromkeys([POSIX_RENAME, Kind.REMOVE], status(PERMISSION_DENIED)))
+    server.files["dest"] = bytearray(b"old")
+    with server.running() as port, session_at(port, tmp_path) as session:
+        assert upload(session, tmp_path) == "not atomic"
+        assert upload(session, tmp_path) == "not atomic"
+    assert bytes(server.files["dest"]) == NEW
+    assert sorted(temporaries(server).values()) == [3, len(NEW)]
+    told = [record.getMessage() for record in caplog.records if "stays as" in record.getMessage()]
+    assert len(told) == 2
+
+
 def test_a_drop_box_that_lets_files_be_renamed_again_is_used_as_any_folder_after_a_day(tmp_path: Path) -> None:
     server = FaultyServer({POSIX_RENAME: status(FAILURE), Kind.RENAME: status(FAILURE)})
     with server.running() as port:

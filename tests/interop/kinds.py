@@ -380,8 +380,17 @@ def _make_lsh_keys(home: Path, key: Path) -> None:
 
 
 def mysecureshell(base: Path) -> AbstractContextManager[Server]:
-    """Run MySecureShell behind sshd."""
-    return servers.openssh(base, subsystem=f"HOME={files(base)} exec {program('mysecureshell')} -c sftp-server")
+    """Run MySecureShell behind sshd, with a configuration of ours in the place of the system's, for its eyes only."""
+    settings, start = base / "sftp_config", base / "start"
+    lines = [f"Home {files(base)}", "StayAtHome false", "VirtualChroot false", "LimitConnection 100"]
+    lines += ["LimitConnectionByUser 100", "LimitConnectionByIP 100", "IdleTimeOut 5m", "ResolveIP false"]
+    settings.write_text("\n".join(["<Default>", *lines, "</Default>", ""]))
+    start.write_text(
+        f"#!/bin/sh\nmount --bind {settings} {MYSECURESHELL} && cd {files(base)} && "
+        f"exec {program('mysecureshell')} -c sftp-server\n"
+    )
+    start.chmod(0o755)
+    return servers.openssh(base, subsystem=f"exec unshare --mount {start}")
 
 
 # What is compiled here, once
@@ -599,6 +608,7 @@ def only_root(missing: Callable[[], str | None]) -> Callable[[], str | None]:
 
 SSHD = needs("sshd", SFTP_SERVER or "sftp-server")
 OPENSSH = said("ssh", "-V", pattern=r"(?<=OpenSSH_)[\w.]+")
+MYSECURESHELL = "/etc/ssh/sftp_config"  # the path is compiled in
 LSH_SERVER = "/usr/lib/lsh-server/sftp-server"
 REFUSED = "posix-rename,fstat,lstat,setstat,fsetstat,statvfs,fsync,limits,hardlink,copy-data"
 DROP_BOX = "-p open,close,write,realpath,mkdir,rename"
@@ -799,7 +809,7 @@ KINDS = [
         "MySecureShell, behind sshd",
         ("mysecureshell", "openssh-server"),
         mysecureshell,
-        needs("sshd", "mysecureshell"),
+        only_root(needs("sshd", "mysecureshell", "unshare", MYSECURESHELL)),
         debian("mysecureshell"),
         excused=("lists_three_thousand_names",),
     ),

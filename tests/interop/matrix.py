@@ -88,7 +88,7 @@ def run(check: Check, target: Target) -> Outcome:
 
 
 def _within(limit: float, work: Any, target: Target) -> BaseException | None:
-    """Do something in a thread, and return how it failed; what does not end is left behind."""
+    """Do something in a thread, and return how it failed; what does not end is left behind, without other clients."""
     raised: list[BaseException] = []
 
     def guarded() -> None:
@@ -101,6 +101,7 @@ def _within(limit: float, work: Any, target: Target) -> BaseException | None:
     thread.start()
     thread.join(limit)
     if thread.is_alive():
+        processes.end_all_of(target.openssh.askpass)
         return TimeoutError(f"not done after {limit:g} s")
     return raised[0] if raised else None
 

@@ -31,6 +31,11 @@ class OpenSSH:
     server: Server
     scratch: Path
 
+    @property
+    def askpass(self) -> Path:
+        """What answers for a password: each client that is run has it in its environment."""
+        return self.scratch / "askpass"
+
     def run(self, *commands: str, check: bool = True) -> str:
         """Have commands carried out, and return what was said.
 
@@ -78,7 +83,7 @@ class OpenSSH:
         return process.poll() or 0 if time.monotonic() < give_up else None
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
-        ask = self.scratch / "askpass"
+        ask = self.askpass
         ask.write_text('#!/bin/sh\nprintf "%s\\n" "$SSH_PASSWORD"\n')
         ask.chmod(0o700)
         login = ["-i", str(self.server.key_file), "-o", "BatchMode=yes"]

@@ -279,5 +279,9 @@ def _replace_in_steps(remote: RemoteFiles, source: str, dest: str, put_aside: Ca
     except SFTPError:
         remote.rename(aside, dest)
         raise
-    with suppress(NotFound):
+    try:
         remote.remove(aside)
+    except NotFound:
+        pass
+    except (PermissionDenied, Unsupported):  # the new one is in its place
+        logger.warning("The file that was at %r stays as %r: the server lets nobody remove it", dest, aside)
