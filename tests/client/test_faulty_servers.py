@@ -683,7 +683,7 @@ def test_a_server_that_does_not_tell_the_size_of_an_open_file_is_asked_for_that_
 def test_a_success_of_which_no_size_is_known_is_told_as_the_weaker_one(tmp_path: Path, answer: bytes) -> None:
     """Such as drop boxes that may be written and not looked at."""
     refused = NOT_TOLD[1] if answer == NOT_TOLD[0] else answer  # what is not there is not downloaded
-    server = FaultyServer({Kind.FSTAT: answer, Kind.STAT: refused, Kind.LSTAT: answer})
+    server = FaultyServer({Kind.FSTAT: answer, Kind.STAT: refused, Kind.LSTAT: refused, Kind.OPENDIR: refused})
     prepared(server, tmp_path)
     with session_with(server) as session:
         assert session.upload_file(str(tmp_path / "source"), "dest", timeout=5).verified == "acknowledged"

@@ -369,7 +369,7 @@ def test_a_server_that_gives_more_than_it_has_announced_is_not_read_for_ever(tmp
 
 @pytest.mark.parametrize("refused", [status(3), status(FAILURE), status(8)])
 def test_a_file_whose_attributes_are_refused_is_read_to_its_end(tmp_path: Path, refused: bytes) -> None:
-    server = FaultyServer({Kind.STAT: refused, Kind.FSTAT: refused, Kind.LSTAT: refused})
+    server = FaultyServer(dict.fromkeys((Kind.STAT, Kind.FSTAT, Kind.LSTAT, Kind.OPENDIR), refused))
     server.files["source"] = bytearray(NEW)
     with session_at(server) as session:
         assert session.download_file("source", str(tmp_path / "dest"), timeout=20).verified == "acknowledged"
