@@ -48,7 +48,7 @@ from iot.sftp.client import (
     _session,
     _upload,
 )
-from iot.sftp.client._packets import Kind, string
+from iot.sftp.client._packets import Kind, Reader, string
 
 OLD, NEW = b"old" * 100, bytes(range(256)) * 700
 HANDLE = bytes([Kind.HANDLE]) + string(b"h")
@@ -620,6 +620,20 @@ def test_a_download_whose_bytes_are_not_those_announced_is_incomplete(
             session.download_file("source", str(tmp_path / "dest"), timeout=5)
         assert server.closed_a_file.wait(5)
     local_is(tmp_path, OLD)
+
+
+@pytest.mark.parametrize("end", [data(b""), status(OK)], ids=["nothing", "OK"])
+def test_a_file_may_end_without_the_word_for_it_where_it_was_said_to_end(tmp_path: Path, end: bytes) -> None:
+    def read(fields: Reader) -> bytes:
+        fields.string()
+        offset, length = fields.uint64(), fields.uint32()
+        return data(NEW[offset : offset + length]) if offset < len(NEW) else end
+
+    server = FaultyServer({Kind.READ: read})
+    prepared(server, tmp_path)
+    with session_with(server) as session:
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=5).bytes == len(NEW)
+    local_is(tmp_path, NEW)
 
 
 @pytest.mark.parametrize("size", [0, len(NEW) - 1, len(NEW) + 1, 2**64 - 1])

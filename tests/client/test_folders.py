@@ -453,6 +453,29 @@ def test_a_link_to_the_source_is_no_folder_to_move_into(way: Way) -> None:
     assert content_of(way.source) == {"a": b"1"}
 
 
+@pytest.mark.parametrize("hours", [-5, -0.01, 0.01, 14])
+def test_a_server_whose_clock_is_wrong_loses_no_version_of_a_file_written_twice_in_a_second(
+    openssh_server: Server, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    source = openssh_server.directory / folder
+    now = int(time.time() + hours * 3600)
+    fill(source, {"changing": b"1"}, now)
+    rewritten: list[int] = []
+
+    def write_again() -> None:
+        """Write as the producer does, by a clock that stands at this second until it has been looked at for one."""
+        if not rewritten:
+            rewritten.append(now if time.monotonic() - started < 1 else now + 1)
+            fill(source, {"changing": b"2"}, rewritten[0])
+
+    change_after_arrival(monkeypatch, write_again)
+    started = time.monotonic()
+    with session_of(openssh_server) as session:
+        for _ in range(2):
+            session.download_files(folder, str(tmp_path), then="delete")
+    assert content_of(tmp_path) == {"changing": b"2"}
+
+
 def test_young_files_are_left_for_the_next_time(way: Way) -> None:
     fill(way.source, {"old": b"1", "far future": b"2"})
     os.utime(way.source / "far future", (2_000_000_000, 4_000_000_000))

@@ -563,7 +563,7 @@ class TakesItsTime(HasFolders):
         return super().truth(kind, fields)
 
 
-@pytest.mark.parametrize("kind", [POSIX_RENAME, Kind.CLOSE, Kind.FSETSTAT])
+@pytest.mark.parametrize("kind", [POSIX_RENAME, Kind.OPEN, Kind.CLOSE, Kind.FSETSTAT])
 def test_a_server_that_takes_long_for_one_thing_is_waited_for_and_sent_the_file_once(
     kind: int | str, tmp_path: Path
 ) -> None:
@@ -573,6 +573,15 @@ def test_a_server_that_takes_long_for_one_thing_is_waited_for_and_sent_the_file_
         session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
     assert server.files == {"dest": CONTENT}
     assert (server.opened, server.connections) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", [Kind.OPENDIR, Kind.READDIR])
+def test_a_server_that_takes_long_to_list_a_large_folder_is_waited_for(kind: Kind) -> None:
+    server = TakesItsTime(kind, 1.2)
+    server.files["a"] = bytearray(CONTENT)
+    with session_with(server, stall=0.3) as session:
+        assert session.list_files(".") == ["a"]
+    assert server.connections == 1
 
 
 def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

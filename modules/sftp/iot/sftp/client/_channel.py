@@ -69,9 +69,13 @@ class Reply(NamedTuple):
     fields: Reader
 
 
-# Requests that may take a server long: an object store copies in a RENAME, and writes in a CLOSE.
+# Requests that may take a server long: an object store copies in a RENAME, and writes in a CLOSE; an archive fetches
+# what is opened, and many servers list all of a large directory before they answer.
 SLOW_KINDS = frozenset(
-    {Kind.CLOSE, Kind.SETSTAT, Kind.FSETSTAT, Kind.REMOVE, Kind.MKDIR, Kind.RMDIR, Kind.RENAME, Kind.EXTENDED}
+    {
+        *(Kind.OPEN, Kind.CLOSE, Kind.OPENDIR, Kind.READDIR, Kind.SETSTAT, Kind.FSETSTAT),
+        *(Kind.REMOVE, Kind.MKDIR, Kind.RMDIR, Kind.RENAME, Kind.EXTENDED),
+    }
 )
 QUICK_EXTENSIONS = (string(b"limits@openssh.com"), string(b"statvfs@openssh.com"))
 
@@ -224,6 +228,11 @@ class SFTPChannel:
             message = f"the server speaks version {version} of SFTP, this client version {VERSION}"
             raise Unsupported(message)
         self.extensions = dict(reply.fields.extensions())
+
+    @property
+    def is_amid_an_answer(self) -> bool:
+        """Whether the server has begun an answer and not ended it: what keeps it from that is nothing that it does."""
+        return self._parser.is_amid_a_packet
 
     @property
     def in_flight(self) -> int:
@@ -468,6 +477,11 @@ class _Parser:
         self._budget: Budget | None = None  # for a long one
         self._landing: Landing | None = None
         self._number = self._missing = 0  # of the data that is passing by
+
+    @property
+    def is_amid_a_packet(self) -> bool:
+        """Whether a packet has begun and not ended."""
+        return bool(self._partial) or self._landing is not None
 
     def take(self, data: memoryview) -> None:
         """Take the next bytes of the stream."""

@@ -364,6 +364,8 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         """
         with self._lock:
             since = min(self._slow.values(), default=None)
+            if any(channel.is_amid_an_answer for channel in self._channels):
+                return False
         longest = max(SLOW_STALLS * self._limits.stall, SLOW_SECONDS)
         return since is not None and time.monotonic() - since < longest and self._answers_at_all(deadline)
 

@@ -32,7 +32,7 @@ from iot.sftp.client._taking import VersionChanged, own_place
 from iot.sftp.client._trees import below, look_locally, look_on_server
 from iot.sftp.client._upload import forget_rename, no_spare, upload_file
 from iot.sftp.client._verify import compare_hashes
-from iot.sftp.client._versions import FileVersion, Observed
+from iot.sftp.client._versions import WRONG_BY, FileVersion, Observed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,10 +93,7 @@ class Downloads:
         before = FileVersion.of_remote(remote.stat(source))
         if not before.tells_time:
             return None
-        # A further write is to show, whatever the clock says: the file's time may be ahead of it.
-        seen = Observed(found.version, found.seen) if before == found.version else Observed(before, time.monotonic())
-        remote.deadline.pause(_settles_in(seen))
-        remote.deadline.check()
+        self._settle(remote, Observed(before, found.seen if before == found.version else time.monotonic()))
         with (
             self._dest.source(found.path) as descriptor,
             remote.opened(source, OpenFlag.READ, wait_for_close=False) as handle,
@@ -401,8 +398,11 @@ def _settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
 
 
 def _settles_in(observed: Observed) -> float:
-    """Return the seconds after which a version would show a further write; 0 if it does."""
-    return observed.version.settles_in(time.monotonic() - observed.since)
+    """Return the seconds after which a version would show a further write; 0 if it does.
+
+    What depends on it is whether a file is deleted: neither side's clock is believed, but for what is days old.
+    """
+    return observed.version.settles_in(time.monotonic() - observed.since, skew=WRONG_BY)
 
 
 class _Unsettled(Exception):  # noqa: N818 - it is no error: the file is looked at again in a moment

@@ -258,7 +258,9 @@ class Download(Work):
             elif not self._over and self._failure is None:  # otherwise it was not stored
                 self._pieces.add(piece.offset, piece.offset + piece.got)
                 self._counts.add(downloaded=piece.got)
-                if piece.offset >= self._size:
+                if not piece.got:
+                    self._meet_end(piece)
+                elif piece.offset >= self._size:
                     self._go_behind_the_end(piece)
                 elif piece.got < piece.wanted:
                     # A short answer is not the end of the file (section 6.4): its rest is asked for.
@@ -284,14 +286,25 @@ class Download(Work):
 
     def _meet_end_or_refusal(self, piece: _Piece, reply: Reply) -> None:
         try:
+            if reply.kind == Kind.STATUS and self.may_end_at(piece.offset):
+                self._remote.accept(reply, self._path)  # OK is no refusal
+                self._meet_end(piece)
+                return
             self._remote.accept(reply, self._path, Kind.DATA)
             message = "the server's answer to a READ is not SFTP: its lengths contradict each other"
             raise ConnectionLost(message)
         except EndOfFile:
-            self._end = piece.offset if self._end is None else min(self._end, piece.offset)
-            self._again = [(offset, length) for offset, length in self._again if offset < self._end]
+            self._meet_end(piece)
         except SFTPError as error:
             self._failure = self._failure or error
+
+    def may_end_at(self, offset: int) -> bool:
+        """Tell whether the file is known to end there: then nothing, or OK, says it as well as EOF does."""
+        return self._size_is_known and offset >= self._size
+
+    def _meet_end(self, piece: _Piece) -> None:
+        self._end = piece.offset if self._end is None else min(self._end, piece.offset)
+        self._again = [(offset, length) for offset, length in self._again if offset < self._end]
 
 
 class _Piece:
@@ -307,7 +320,8 @@ class _Piece:
 
     def announce(self, size: int) -> None:
         """Take note of how much there is."""
-        if not 0 < size <= self.wanted:
+        is_end = size == 0 and self._download.may_end_at(self.offset)
+        if not is_end and not 0 < size <= self.wanted:
             message = f"the server answered a READ of {self.wanted} bytes with {size}"
             self._download.answered_wrongly(TransferIncomplete(message))
 

@@ -33,6 +33,7 @@ COARSE_TICK = 2 * SECOND
 REMOTE_TICK = SECOND  # SFTP version 3 tells whole seconds (draft-ietf-secsh-filexfer-02, section 5)
 MARGIN = 1.05  # of a tick that is waited for: what is waited with is another clock
 SKEW = SECOND  # by which the clocks of two machines that are set may differ
+WRONG_BY = 26 * 3600 * SECOND  # of clocks that are not: some servers tell their local time, and devices lose theirs
 
 
 class FileVersion(NamedTuple):
@@ -91,20 +92,21 @@ class FileVersion(NamedTuple):
         times = [told for told in (self.modified, self.changed) if told is not None]
         return COARSE_TICK if times and all(told % SECOND == 0 for told in times) else TICK
 
-    def is_racy(self, now: int | None = None) -> bool:
+    def is_racy(self, now: int | None = None, *, skew: int = SKEW) -> bool:
         """Tell whether it may be written again without a trace in what is told of it.
 
         Parameters:
-            now: nanoseconds since 1970, by this machine's clock; the present moment by default. A server's clock is
-                taken to be right to one second. A time in the future counts as racy: that clock may stand at it.
+            now: nanoseconds since 1970, by this machine's clock; the present moment by default. A time in the future
+                counts as racy: that clock may stand at it.
+            skew: nanoseconds by which a server's clock may be another one.
         """
         now = time.time_ns() if now is None else now
         last = max((told for told in (self.modified, self.changed) if told is not None), default=None)
         if last is None:
             return True
-        return last + self.tick + (0 if self.is_local else SKEW) > now
+        return last + self.tick + (0 if self.is_local else skew) > now
 
-    def settles_in(self, seen_for: float = 0.0) -> float:
+    def settles_in(self, seen_for: float = 0.0, *, skew: int = SKEW) -> float:
         """Return the seconds after which a further write would show: 0 for what is not racy.
 
         Two clocks tell, and the sooner one counts: that of the file, as far as it agrees with this machine's; and that
@@ -112,11 +114,12 @@ class FileVersion(NamedTuple):
 
         Parameters:
             seen_for: seconds since this version was seen first.
+            skew: nanoseconds by which a server's clock may be another one.
         """
-        if not self.tells_time or not self.is_racy():
+        if not self.tells_time or not self.is_racy(skew=skew):
             return 0.0
         last = max(told for told in (self.modified, self.changed) if told is not None)
-        by_file = last + self.tick + (0 if self.is_local else SKEW) - time.time_ns()
+        by_file = last + self.tick + (0 if self.is_local else skew) - time.time_ns()
         return max(0.0, min(by_file / SECOND, self.tick * MARGIN / SECOND - seen_for))
 
 
