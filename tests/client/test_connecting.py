@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -41,6 +42,7 @@ from iot.sftp.client import (
     TimeLimits,
     Unreachable,
     Unsupported,
+    _session,
     diagnose,
 )
 
@@ -508,6 +510,29 @@ def test_a_server_that_is_too_busy_for_a_while_is_asked_again(openssh_server: Se
     with listening(busy) as port, session_of(openssh_server, port=port) as session:
         assert session.exists(".", timeout=timeout)
     assert len(turned_away) == 4
+
+
+def test_a_call_without_a_deadline_outlasts_the_shortest_penalty_of_openssh(
+    openssh_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSH since 9.8 turns an address away for 15 s at least (PerSourcePenalties). Here all is 20 times faster."""
+    faster = 20
+    monkeypatch.setattr(_session, "FIRST_PAUSE", _session.FIRST_PAUSE / faster)
+    monkeypatch.setattr(_session, "LONGEST_PAUSE", _session.LONGEST_PAUSE / faster)
+    monkeypatch.setattr(random, "uniform", lambda least, _: least)
+    over = time.monotonic() + 15 / faster
+
+    def penalises(client: socket.socket) -> None:
+        if time.monotonic() < over:
+            says(b"Not allowed at this time\r\n")(client)
+            return
+        with socket.create_connection((openssh_server.host, openssh_server.port)) as server:
+            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+            _pump(server, client)
+
+    with listening(penalises) as port, session_of(openssh_server, port=port) as session:
+        assert session.exists(".", timeout=None)
+    assert time.monotonic() > over
 
 
 def test_more_logins_at_a_time_than_openssh_takes_all_come_in(tmp_path: Path) -> None:

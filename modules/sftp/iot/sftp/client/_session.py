@@ -63,7 +63,9 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 ATTEMPTS = 3  # to be let in at all; and to do an operation that has no deadline
-BUSY_ATTEMPTS = 6  # where the server says that it is too busy, and the call has no deadline
+# Where the server says that it lets nobody in for now, and the call has no deadline. With the pauses between them these
+# outlast OpenSSH's shortest penalty (PerSourcePenalties, min:15s), which others at our address may have earned.
+BUSY_ATTEMPTS = 10
 SLOW, SHARED_FOR = 1.0, 0.5  # seconds after which an attempt to connect is slow; for which its failure is shared
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds
 
