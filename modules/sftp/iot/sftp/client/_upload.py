@@ -246,7 +246,11 @@ class _Run:
         try:
             there = self._remote.stat(self._dest)
         except (NotFound, NotADirectory):
-            return "" if self._remote.is_missing(posixpath.dirname(self._dest) or ".") else earlier.renaming
+            # Taken by its receiver, most likely. But a server may also have come back with an older disk, or another
+            # one: only what had been synced to it cannot have gone otherwise.
+            folder = posixpath.dirname(self._dest) or "."
+            is_certain = self._remote.offers(FSYNC) and not self._remote.is_missing(folder)
+            return earlier.renaming if is_certain else ""
         except (PermissionDenied, Unsupported):
             return ""
         if there.size not in {None, self._before.st_size}:
