@@ -281,7 +281,7 @@ def test_the_client_shows_no_password(
     search.note("log", everything_logged.text)
     search.note("records", [vars(record) for record in everything_logged.records])
     search.note_files(tmp_path, ignore=lambda file: file.name == "file")
-    assert "userauth is OK" in everything_logged.text, "paramiko has spoken, too"
+    assert "starting thread (client mode)" in everything_logged.text, "paramiko has spoken, too"
     assert search.found == set()
 
 
@@ -318,7 +318,7 @@ def test_the_client_shows_no_private_key_and_no_passphrase(
     assert {name for name, codes in refused.items() if set(codes) != {"authentication_failed"}} == set()
     search.note("log", everything_logged.text)
     search.note_files(tmp_path, ignore=lambda file: file.name == "stranger")
-    assert "userauth is OK" in everything_logged.text, "paramiko has spoken, too"
+    assert "starting thread (client mode)" in everything_logged.text, "paramiko has spoken, too"
     assert search.found == set()
 
 
