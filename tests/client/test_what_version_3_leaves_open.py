@@ -73,8 +73,8 @@ class HasFolders(FaultyServer):
 
     modified: int | None = LONG_AGO
 
-    def __init__(self, *folders: str) -> None:
-        super().__init__()
+    def __init__(self, *folders: str, extensions: tuple[str, ...] = (POSIX_RENAME,)) -> None:
+        super().__init__(extensions=extensions)
         self.folders = {".", *folders}
         self.listings: dict[bytes, Iterator[bytes]] = {}
 
@@ -614,8 +614,10 @@ def test_a_server_that_answers_no_reads_is_noticed_at_the_stall_limit(
 class LosesAnAnswer(HasFolders):
     """Ends the connection in place of its first answer to this request; `then` is what somebody else does meanwhile."""
 
-    def __init__(self, kind: int | str, then: Callable[[LosesAnAnswer], object], *, does_it: bool) -> None:
-        super().__init__()
+    def __init__(
+        self, kind: int | str, then: Callable[[LosesAnAnswer], object], *, does_it: bool, syncs: bool = False
+    ) -> None:
+        super().__init__(extensions=(POSIX_RENAME, _remote_files.FSYNC) if syncs else (POSIX_RENAME,))
         self._kind, self._then, self._does_it = kind, then, does_it
 
     def truth(self, kind: int | str, fields: Reader) -> bytes:
@@ -784,13 +786,14 @@ def with_its_folder_gone(server: LosesAnAnswer) -> None:
 
 @pytest.mark.parametrize("content", [b"small", CONTENT])
 @pytest.mark.parametrize(
-    "then, is_sent_again",
+    "then, syncs, is_sent_again",
     [
-        (nothing, False),
-        (taken_by_its_receiver, False),
-        (replaced_by_somebody_else, True),
-        (replaced_by_the_same_size, True),
-        (with_its_folder_gone, True),
+        (nothing, False, False),
+        (taken_by_its_receiver, True, False),
+        (taken_by_its_receiver, False, True),  # what was not synced may be gone with an older disk
+        (replaced_by_somebody_else, True, True),
+        (replaced_by_the_same_size, True, True),
+        (with_its_folder_gone, True, True),
     ],
 )
 def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_was_lost(
@@ -799,10 +802,11 @@ def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_w
     then: Callable[[LosesAnAnswer], None],
     content: bytes,
     *,
+    syncs: bool,
     is_sent_again: bool,
 ) -> None:
     monkeypatch.setattr(_session, "ATTEMPTS", 1)
-    server = LosesAnAnswer(POSIX_RENAME, then, does_it=True)
+    server = LosesAnAnswer(POSIX_RENAME, then, does_it=True, syncs=syncs)
     server.folders.add("in")
     source, state = tmp_path / "order", tmp_path / "state"
     source.write_bytes(content)
@@ -813,7 +817,7 @@ def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_w
         with process_at(port, state) as session:
             session.upload_file(str(source), "in/order")
     assert (Kind.WRITE in server.requests) is is_sent_again
-    assert server.files == ({} if then is taken_by_its_receiver else {"in/order": content})
+    assert server.files == ({} if then is taken_by_its_receiver and syncs else {"in/order": content})
     assert list(state.glob("*.transfer")) == []
 
 

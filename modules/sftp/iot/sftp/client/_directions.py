@@ -176,7 +176,9 @@ class Downloads:
         if places in self._apart:
             return
         with suppress(PermissionDenied, Unsupported, NotFound):
-            if remote.real_path(places[0] or ".") == remote.real_path(places[1] or "."):
+            real = remote.real_path(places[0] or ".")
+            # A server that has one answer to every REALPATH tells nothing by it
+            if real == remote.real_path(places[1] or ".") and real != remote.real_path(source):
                 raise own_place(target)
         self._apart.add(places)
 
@@ -331,18 +333,26 @@ class _LocalTree(LocalFiles):
 
     def _directory(self, path: str, *, create: bool) -> int:
         """Return a descriptor of a directory, which the caller closes."""
-        with self._lock:
-            kept = self._open.get(path)
-            if kept is not None:
-                self._open.move_to_end(path)
-                return os.dup(kept)
-        opened = self._local_files.open_directory(below(self._root, path), create=create)
+        try:
+            with self._lock:
+                kept = self._open.get(path)
+                if kept is not None:
+                    self._open.move_to_end(path)
+                    return os.dup(kept)
+            opened = self._local_files.open_directory(below(self._root, path), create=create)
+            self._keep(path, opened)
+        except OSError as error:  # there may be no descriptor left at the moment
+            raise from_os_error(error, below(self._root, path)) from error
+        return opened
+
+    def _keep(self, path: str, opened: int) -> None:
+        """Keep a descriptor of a directory for the next file in it, unless there is none left for that."""
         with self._lock:
             if path not in self._open:
-                self._open[path] = os.dup(opened)
+                with suppress(OSError):
+                    self._open[path] = os.dup(opened)
             if len(self._open) > DIRECTORIES_OPEN:
                 os.close(self._open.popitem(last=False)[1])
-        return opened
 
 
 _MADE: Future[None] = Future()  # what stands for all directories that are there: a future of each would take 2 KB
