@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from iot.sftp.client._channel import Reply
 from iot.sftp.client._deadline import Deadline
-from iot.sftp.client._open_files import OpenFiles
 from iot.sftp.client._packets import Kind, Reader, string
 from iot.sftp.client._remote_files import RemoteFiles
+from iot.sftp.client._server_traits import ServerTraits
 
 if TYPE_CHECKING:
     from iot.sftp.client._open_files import Place
@@ -30,8 +30,7 @@ class Script:
     def __init__(self, answers: bytes) -> None:
         """Begin at the first answer; behind the last there is the end of the file, again and again."""
         self._answers = answers
-        self.open_files = OpenFiles()
-        self.lacks: set[Kind] = set()
+        self.traits = ServerTraits()
         self.quick = self
 
     def files(self) -> RemoteFiles:
@@ -41,7 +40,7 @@ class Script:
     def request(self, kind: Kind, _fields: bytes, place: Place | None = None) -> Future[Reply]:
         """Answer a request at once; opening a directory goes well."""
         if place is not None:
-            self.open_files.refused(place)  # nothing that is open counts
+            self.traits.files.refused(place)  # nothing that is open counts
         answer = bytes([Kind.HANDLE]) + string(b"handle") if kind == Kind.OPENDIR else self._next()
         future: Future[Reply] = Future()
         future.set_result(Reply(answer[0], Reader(answer[1:])))
