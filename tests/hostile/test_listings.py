@@ -106,6 +106,7 @@ def test_a_page_of_a_listing_that_never_ends_is_given_up_after_so_many_names(mon
 
 def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MOST_KEPT", 8 * MEBIBYTE)
+    monkeypatch.setattr(remote_files, "MOST_NAMES", 100_000)
     with session_with(NeverEnds()) as session, growing_by_at_most(60 * MEBIBYTE), pytest.raises(TooLarge):
         session.download_files("in", str(tmp_path / "dest"), recursive=True)
     assert not (tmp_path / "dest").exists()
@@ -113,6 +114,7 @@ def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch:
 
 def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MOST_KEPT", MEBIBYTE)
+    monkeypatch.setattr(trees, "MOST_FOUND", 20_000)
 
     class OnlyFolders(Lists):
         def truth(self, kind: int | str, fields: Reader) -> bytes:
