@@ -182,6 +182,7 @@ def test_several_that_never_end_do_not_take_more_together_than_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "MOST_KEPT", 8 * MEBIBYTE)
+    monkeypatch.setattr(remote_files, "MOST_NAMES", 60_000)
     together: list[int] = []
     failures: list[SFTPError] = []
     everybody = threading.Barrier(6)
