@@ -248,7 +248,7 @@ class HangsUp(Lists):
 def test_the_names_of_a_folder_count_over_all_tries_and_not_when_there_is_none_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_KEPT", 3 * MEBIBYTE)
+    monkeypatch.setattr(listing, "MOST_KEPT", 5 * MEBIBYTE)
     monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
     server, other = HangsUp(), Lists([b"%020d" % number for number in range(10_000)])
     with session_with(server) as session, session_with(other) as another:
