@@ -7,9 +7,9 @@ from contextlib import suppress
 from paramiko import Ed25519Key
 
 from iot.sftp.client import HostKeyMismatch, check_pin
-from iot.sftp.client._certificates import HOST_CERTIFICATE_TYPES, read_host_certificate
-from iot.sftp.client._host_keys import HostKeyPolicy, _names, _parse, fingerprint
-from iot.sftp.client._packets import string
+from iot.sftp.client._ssh.certificates import HOST_CERTIFICATE_TYPES, read_host_certificate
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy, _names, _parse, fingerprint
+from iot.sftp.client._ssh.packets import string
 
 KEY = Ed25519Key(data=string(b"ssh-ed25519") + string(b"\x02" + bytes(31)))
 OFFERED = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512", "rsa-sha2-256")

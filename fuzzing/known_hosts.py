@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzzing.host_keys import KEY, OFFERED, SPOKEN, WORDS
 from iot.sftp.client import HostKeyMismatch
-from iot.sftp.client._host_keys import HostKeyPolicy, _in_memory, _parse
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy, _in_memory, _parse
 
 __all__ = ["WORDS", "check"]
 

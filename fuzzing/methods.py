@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from iot.sftp.client import NotFound, SFTPError
-from iot.sftp.module._methods import METHODS, RESPONSE_MAXIMUM, Call, Response, refused, understand
-from iot.sftp.module._requests import ChangeRequest
-from iot.sftp.module._sdk import parse_payload
+from iot.sftp.module._documents.requests import ChangeRequest
+from iot.sftp.module._hub.response import Response
+from iot.sftp.module._hub.sdk import parse_payload
+from iot.sftp.module._methods.table import METHODS, RESPONSE_MAXIMUM, Call, refused, understand
 
 WORDS = (
     *METHODS,

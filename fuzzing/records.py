@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fuzzing.script import Script
 from iot.sftp.client import SFTPError
-from iot.sftp.client._cleaning import clean_up_locally, clean_up_remotely
-from iot.sftp.client._packets import encode_path
-from iot.sftp.client._unfinished import SUFFIX, Progress, Unfinished
+from iot.sftp.client._ssh.packets import encode_path
+from iot.sftp.client._transfer.cleaning import clean_up_locally, clean_up_remotely
+from iot.sftp.client._transfer.unfinished import SUFFIX, Progress, Unfinished
 
 SERVER = ("h", 22, "u")
 TEMPORARY = ".iot-sftp-0123456789abcdef"

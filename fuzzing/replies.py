@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from iot.sftp.client import FileInfo, SFTPError
-from iot.sftp.client._channel import LONGEST_PACKET, Reply, _Parser
-from iot.sftp.client._deadline import Deadline
-from iot.sftp.client._packets import Kind, Reader
-from iot.sftp.client._remote_files import RemoteFiles
+from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._files.remote_files import RemoteFiles
+from iot.sftp.client._ssh.channel import LONGEST_PACKET, Reply, _Parser
+from iot.sftp.client._ssh.packets import Kind, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,14 +5,14 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
-from iot.sftp.client._channel import Reply
-from iot.sftp.client._deadline import Deadline
-from iot.sftp.client._packets import Kind, Reader, string
-from iot.sftp.client._remote_files import RemoteFiles
-from iot.sftp.client._server_traits import ServerTraits
+from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._files.remote_files import RemoteFiles
+from iot.sftp.client._ssh.channel import Reply
+from iot.sftp.client._ssh.packets import Kind, Reader, string
+from iot.sftp.client._ssh.server_traits import ServerTraits
 
 if TYPE_CHECKING:
-    from iot.sftp.client._open_files import Place
+    from iot.sftp.client._ssh.open_files import Place
 
 END = bytes([Kind.STATUS]) + (1).to_bytes(4, "big")  # SSH_FX_EOF, without words
 LENGTH = 2  # bytes of the length before each answer

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 
 from iot.sftp.client import SFTPError
-from iot.sftp.client._errors import Internal, from_lower_layer
-from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._paramiko import Transport
+from iot.sftp.client._base.errors import Internal, from_lower_layer
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.transport import Transport
 
 TYPES = (
     *("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512"),

@@ -10,7 +10,8 @@ from hypothesis import settings as hypothesis_settings
 from tests.clients import client_of
 from tests.servers import Server, openssh, proftpd
 
-from iot.sftp.client import IoTSFTPClient, _host_keys, _login_pauses
+from iot.sftp.client import IoTSFTPClient
+from iot.sftp.client._ssh import host_keys, login_backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +24,8 @@ hypothesis_settings.load_profile("ci")
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests away from the known hosts of whoever runs them, and from those of the test before."""
-    _host_keys._in_memory.clear()  # a port is used again by another server
-    _login_pauses.forget_all()
+    host_keys._in_memory.clear()  # a port is used again by another server
+    login_backoff.forget_all()
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", os.fspath(home))

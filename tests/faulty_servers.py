@@ -18,7 +18,7 @@ from paramiko.common import (
 from paramiko.server import InteractiveQuery
 from tests.servers import listening
 
-from iot.sftp.client._packets import ATTR_ACMODTIME, ATTR_PERMISSIONS, ATTR_SIZE, Kind, OpenFlag, Reader, string
+from iot.sftp.client._ssh.packets import ATTR_ACMODTIME, ATTR_PERMISSIONS, ATTR_SIZE, Kind, OpenFlag, Reader, string
 
 if TYPE_CHECKING:
     import socket

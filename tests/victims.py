@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, _download, _transfer, _upload
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession
+from iot.sftp.client._transfer import download, pipeline, upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +77,8 @@ def main() -> None:
         state=Path(state),
     )
     if save_at_once:
-        _transfer.TICK = 0.002
-        _download.SAVE_EVERY = _upload.SAVE_EVERY = 0.0
+        pipeline.TICK = 0.002
+        download.SAVE_EVERY = upload.SAVE_EVERY = 0.0
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()

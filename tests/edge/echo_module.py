@@ -10,7 +10,7 @@ from typing import Any
 from azure.iot.device import Message, MethodRequest, MethodResponse
 from azure.iot.device.aio import IoTHubModuleClient
 
-from iot.sftp.module._paho import survive_broken_connections
+from iot.sftp.module._hub.paho import survive_broken_connections
 
 EXIT_STATUS_OF_CRASH = 3
 

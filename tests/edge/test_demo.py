@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from iot.sftp.module._methods import METHODS
+from iot.sftp.module._methods.table import METHODS
 from localedge import demo
 
 ROOT = Path(__file__).parents[2]

@@ -28,7 +28,8 @@ from tests.servers import (
     speaks_http,
 )
 
-from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _login_pauses
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits
+from iot.sftp.client._ssh import login_backoff
 
 ROOT = Path(__file__).parents[2]
 FIRST_LOOK = 0.5  # of all cycles: what is used then is compared with what is used in the end
@@ -97,7 +98,7 @@ def main() -> None:
 
 def _fail(port: int, credential: str, key: str, values: dict[str, Any]) -> str:
     """Connect and ask something; return the code of the reason why that failed."""
-    _login_pauses.forget_all()
+    login_backoff.forget_all()
     settings = ServerSettings(
         "127.0.0.1",
         port,

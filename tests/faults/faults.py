@@ -20,7 +20,7 @@ from tests.faults.scene import Scene
 from tests.faults.work import Work
 from tests.faulty_servers import FAILURE, PASSWORD, FaultyServer, attrs, status
 
-from iot.sftp.client._packets import Kind
+from iot.sftp.client._ssh.packets import Kind
 from localedge._certificates import Certificates
 
 YEAR = 365 * 86_400  # seconds

@@ -32,12 +32,14 @@ PAUSE = 5.0  # seconds that the connection is there before it is lost
 # The module, in which SIGUSR1 breaks something; with other limits, if there are any
 PROGRAM = """
 import runpy, signal
-from iot.sftp.module import _hub, _loop_watch, _waiting
+from iot.sftp.module._hub import hub as hub_module
+from iot.sftp.module._hub import loop_watch
+from iot.sftp.module._base import waiting
 LIMITS = {limits!r}
 if LIMITS:
-    _waiting.PAUSE_FIRST, _waiting.PAUSE_LONGEST = 0.1, 0.5
-    _loop_watch.watch_loop.__kwdefaults__.update(seconds=0.5, rounds=4)
-    _hub.HubLimits.__init__.__kwdefaults__.update(LIMITS)
+    waiting.PAUSE_FIRST, waiting.PAUSE_LONGEST = 0.1, 0.5
+    loop_watch.watch_loop.__kwdefaults__.update(seconds=0.5, rounds=4)
+    hub_module.HubLimits.__init__.__kwdefaults__.update(LIMITS)
 {prepare}
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """

@@ -43,14 +43,15 @@ def main() -> None:
     time.time = lambda: _clock() + _offset()
     time.time_ns = lambda: _clock_ns() + _offset() * 1_000_000_000
     socket.getaddrinfo = _resolve
-    from iot.sftp.module import _rules, _waiting  # noqa: PLC0415 - after the clock was replaced
-    from iot.sftp.module._hub import HubLimits  # noqa: PLC0415
-    from iot.sftp.module._reported import Reporter  # noqa: PLC0415
-    from iot.sftp.module._tasks import Pauses, Tasks  # noqa: PLC0415
+    from iot.sftp.module._base import waiting  # noqa: PLC0415 - after the clock was replaced
+    from iot.sftp.module._hub.hub import HubLimits  # noqa: PLC0415
+    from iot.sftp.module._hub.reported import Reporter  # noqa: PLC0415
+    from iot.sftp.module._rules import runner  # noqa: PLC0415 - after the clock was replaced
+    from iot.sftp.module._work.tasks import Pauses, Tasks  # noqa: PLC0415
 
     for name, seconds in PAUSES.items():
-        setattr(_waiting, name, seconds)
-    _rules.PAUSE_FIRST = _rules.PAUSE_LONGEST = PAUSES["PAUSE_LONGEST"]
+        setattr(waiting, name, seconds)
+    runner.PAUSE_FIRST = runner.PAUSE_LONGEST = PAUSES["PAUSE_LONGEST"]
     _default(HubLimits.__init__, **LIMITS)
     _default(Reporter.__init__, interval=0.2, gathering=0.05)
     _default(Tasks.__init__, pauses=Pauses(0.05, 0.5))

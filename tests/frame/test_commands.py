@@ -63,13 +63,13 @@ def test_the_servers_that_the_tests_need_are_installed_once_and_then_left_alone(
 
 @pytest.mark.timeout(300)
 def test_make_mutants_tries_one_change_and_reports_it(tmp_path: Path) -> None:
-    options = f"--modules client/_errors --sample 1 --processes 1 --output {tmp_path}"
+    options = f"--modules client/_base/errors --sample 1 --processes 1 --output {tmp_path}"
 
     status, text = run("make", "mutants", f"MUTANTS_OPTIONS={options}")
 
     assert status == 0, text
-    assert re.search(r"^\| `client/_errors` \| \d+ \| 1 \| [01] \| 0 \| [01] \| 0 min \|$", text, re.MULTILINE)
-    assert (tmp_path / "_errors.md").read_text().startswith("| `client/_errors` |")
+    assert re.search(r"^\| `client/_base/errors` \| \d+ \| 1 \| [01] \| 0 \| [01] \| 0 min \|$", text, re.MULTILINE)
+    assert (tmp_path / "_errors.md").read_text().startswith("| `client/_base/errors` |")
 
 
 @pytest.mark.timeout(300)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import pytest
 from tests.servers import Server
 
-from iot.sftp.module._methods import METHODS, understand
-from iot.sftp.module._twin import read_desired
+from iot.sftp.module._documents.twin import read_desired
+from iot.sftp.module._methods.table import METHODS, understand
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -33,7 +33,7 @@ RUN_BY = {
     "make test-faults": "tests/faults/test_faults.py",
     "make soak": "tests/faults/test_soak.py",
     "python -m tests.model": "tests/model/test_model.py",
-    "make lost-hub": "tests/module/test_watchdog_end_to_end.py",
+    "make lost-hub": "tests/module/hub/test_watchdog_end_to_end.py",
     "make dashboard": "tests/frame/test_dashboard.py",
     "make mutants": "tests/frame/test_commands.py",
     "make": "tests/frame/test_commands.py",

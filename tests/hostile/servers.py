@@ -15,7 +15,7 @@ import psutil
 from tests.faulty_servers import DIRECTORY, EOF, FILE, PASSWORD, FaultyServer, attributes, packet, status
 
 from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits
-from iot.sftp.client._packets import ATTR_USUAL, Kind, Reader, string
+from iot.sftp.client._ssh.packets import ATTR_USUAL, Kind, Reader, string
 
 if TYPE_CHECKING:
     import paramiko

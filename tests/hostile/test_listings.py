@@ -26,10 +26,10 @@ from tests.faulty_servers import (
 from tests.hostile.servers import MEBIBYTE, Lists, growing_by_at_most, list_in_a_process, session_with
 
 from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLarge, _session
-from iot.sftp.client import _listing as listing
-from iot.sftp.client import _remote_files as remote_files
-from iot.sftp.client import _trees as trees
-from iot.sftp.client._packets import Kind, Reader, string
+from iot.sftp.client._base import memory
+from iot.sftp.client._files import listing, remote_files
+from iot.sftp.client._folders import trees
+from iot.sftp.client._ssh.packets import Kind, Reader, string
 
 MILLION = 1_000_000
 HANDLE = bytes([Kind.HANDLE]) + string(b"directory")
@@ -66,21 +66,21 @@ def test_a_million_names_take_no_more_memory_than_they_need_and_a_page_of_them_n
 
 
 def test_a_million_long_names_below_a_long_path_stay_within_the_bounds() -> None:
-    budget, path = listing.Budget(), "folder/" * 20 + "y" * 255
+    budget, path = memory.Budget(), "folder/" * 20 + "y" * 255
     for _ in range(1000):
         budget.take(listing._size(path))
-    assert budget._kept * (MILLION / 1000) < listing.MOST_KEPT
+    assert budget._kept * (MILLION / 1000) < memory.MOST_KEPT
     for _ in range(1000):
         budget.take(trees.size_of("y" * 255) - listing._size(path))
     # A folder's transfer keeps what tells a version of each file, and works off what does not fit in parts
-    assert budget._kept * (MILLION / 2 / 1000) < listing.MOST_KEPT
+    assert budget._kept * (MILLION / 2 / 1000) < memory.MOST_KEPT
     assert MILLION <= remote_files.MOST_NAMES
 
 
 def test_a_listing_that_never_ends_is_ended_without_a_deadline_when_its_names_take_too_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_KEPT", 4 * MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", 4 * MEBIBYTE)
     server = NeverEnds()
     with session_with(server) as session:
         with growing_by_at_most(60 * MEBIBYTE), pytest.raises(TooLarge, match="4 MiB") as failure:
@@ -105,7 +105,7 @@ def test_a_page_of_a_listing_that_never_ends_is_given_up_after_so_many_names(mon
 
 
 def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_KEPT", 8 * MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", 8 * MEBIBYTE)
     monkeypatch.setattr(remote_files, "MOST_NAMES", 100_000)
     with session_with(NeverEnds()) as session, growing_by_at_most(60 * MEBIBYTE), pytest.raises(TooLarge):
         session.download_files("in", str(tmp_path / "dest"), recursive=True)
@@ -113,7 +113,7 @@ def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch:
 
 
 def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_KEPT", MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", MEBIBYTE)
     monkeypatch.setattr(trees, "MOST_FOUND", 20_000)
 
     class OnlyFolders(Lists):
@@ -131,10 +131,11 @@ def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatc
 
 LITTLE_MEMORY = """
 import resource, sys
-from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, _remote_files
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession
+from iot.sftp.client._files import remote_files as remote_files_module
 
 if "a folder" in sys.argv:  # which comes in parts, each within the memory
-    _remote_files.MOST_NAMES = 400_000
+    remote_files_module.MOST_NAMES = 400_000
 limit, port, password, call, dest = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(password)))
@@ -164,8 +165,8 @@ def test_what_never_ends_is_too_large_before_a_small_memory_is_full(tmp_path: Pa
 
 def kept() -> int:
     """What all calls keep together."""
-    with listing._lock:
-        return sum(budget.granted for budget in listing._budgets)
+    with memory._lock:
+        return sum(budget.granted for budget in memory._budgets)
 
 
 @pytest.fixture
@@ -181,18 +182,18 @@ def no_garbage() -> Iterator[None]:
 def test_several_that_never_end_do_not_take_more_together_than_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_KEPT", 8 * MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", 8 * MEBIBYTE)
     monkeypatch.setattr(remote_files, "MOST_NAMES", 60_000)
     together: list[int] = []
     failures: list[SFTPError] = []
     everybody = threading.Barrier(6)
 
-    def grant(budget: listing.Budget, real: Callable[[listing.Budget], bool] = listing.Budget._grant) -> bool:
+    def grant(budget: memory.Budget, real: Callable[[memory.Budget], bool] = memory.Budget._grant) -> bool:
         is_granted = real(budget)
         together.append(kept())
         return is_granted
 
-    monkeypatch.setattr(listing.Budget, "_grant", grant)
+    monkeypatch.setattr(memory.Budget, "_grant", grant)
 
     def fail(call: Call, number: int) -> None:
         with session_with(NeverEnds()) as session:
@@ -219,7 +220,7 @@ def test_several_that_never_end_do_not_take_more_together_than_one(
 def test_nothing_is_kept_of_what_was_too_large_even_by_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_KEPT", 4 * MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", 4 * MEBIBYTE)
     with session_with(NeverEnds()) as session, pytest.raises(TooLarge) as failure:
         call(session, tmp_path)
     assert failure.value.__traceback__ is not None
@@ -248,7 +249,7 @@ class HangsUp(Lists):
 def test_the_names_of_a_folder_count_over_all_tries_and_not_when_there_is_none_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "MOST_KEPT", 5 * MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", 5 * MEBIBYTE)
     monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
     server, other = HangsUp(), Lists([b"%020d" % number for number in range(10_000)])
     with session_with(server) as session, session_with(other) as another:

@@ -16,9 +16,9 @@ from tests.faulty_servers import FAILURE, PASSWORD, FaultyServer, names, status
 from tests.hostile.servers import Mixed, session_with
 
 from iot.sftp.client import IoTSFTPClient
-from iot.sftp.client._packets import Kind
+from iot.sftp.client._ssh.packets import Kind
 from iot.sftp.command_line._output import shown
-from iot.sftp.module._logging import LineFormatter
+from iot.sftp.module._base.logging import LineFormatter
 
 NO_NAMES = [b"", b".", b"..", b"/", b"a/b", b"../up", b"/etc/passwd", b"sub/../../up", b"nul\0", b"x" * 4097]
 CLEARS_THE_SCREEN, RETITLES, LINES = b"\x1b[2J\x1b[1;1H", b"\x1b]0;owned\x07", b"one\ntwo\r\nthree"

@@ -28,12 +28,12 @@ from iot.sftp.client import (
     SFTPError,
     TooLarge,
     Unsupported,
-    _listing,
-    _paramiko,
     _session,
 )
-from iot.sftp.client._packets import ATTR_EXTENDED, Kind, string
-from iot.sftp.client._paramiko import LONGEST_LINE
+from iot.sftp.client._base import memory
+from iot.sftp.client._ssh import transport
+from iot.sftp.client._ssh.packets import ATTR_EXTENDED, Kind, string
+from iot.sftp.client._ssh.transport import LONGEST_LINE
 
 GREETING = b"SSH-2.0-hostile\r\n"
 LIES = 2**32 - 1
@@ -120,13 +120,13 @@ def test_a_number_that_claims_a_megabyte_is_refused_before_anything_is_computed(
     claimed.seqno = 1
     started = time.monotonic()
     with pytest.raises(paramiko.SSHException, match="no key exchange"):
-        _paramiko.bounded(kind, claimed).get_mpint()
+        transport.bounded(kind, claimed).get_mpint()
     assert time.monotonic() - started < 1
     for number in (0, 1, -1, 2**2047, -(2**255)):
         sent = paramiko.Message()
         sent.add_mpint(number)
         sent.seqno = 2
-        assert _paramiko.bounded(kind, sent).get_mpint() == number
+        assert transport.bounded(kind, sent).get_mpint() == number
 
 
 def test_a_refusal_that_cannot_be_read_is_a_refusal() -> None:
@@ -161,7 +161,7 @@ def test_a_server_that_says_nothing_of_use_after_the_login_is_given_up_after_the
 def test_the_packetizer_for_an_older_cryptography_has_the_same_bounds(
     then: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_paramiko, "FastPacketizer", _paramiko.BoundedPacketizer)
+    monkeypatch.setattr(transport, "FastPacketizer", transport.BoundedPacketizer)
     with session_with(FaultyServer()) as session:
         assert session.exists(".")
     for first in (GREETING, b"x" * 9000):
@@ -257,7 +257,7 @@ def test_a_folder_that_comes_as_one_packet_is_listed(count: int) -> None:
 def test_a_packet_of_names_that_is_larger_than_the_memory_for_them_is_too_large_and_asked_for_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_listing, "MOST_KEPT", 4 * MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", 4 * MEBIBYTE)
     server = FaultyServer({Kind.READDIR: listing_of(30_000)})
     with session_with(server) as session:
         with pytest.raises(TooLarge):
@@ -271,7 +271,7 @@ def test_a_packet_of_names_that_is_larger_than_the_memory_for_them_is_too_large_
 def test_a_long_packet_that_never_comes_is_not_waited_for_and_not_asked_for_again(
     length: int, kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_listing, "MOST_KEPT", MEBIBYTE)
+    monkeypatch.setattr(memory, "MOST_KEPT", MEBIBYTE)
     monkeypatch.setattr(_session, "ATTEMPTS", 3)
 
     class Announces(FaultyServer):

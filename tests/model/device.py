@@ -18,16 +18,16 @@ from tests.model.clock import Clock
 from tests.model.server import PASSWORD, USER
 
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session
-from iot.sftp.module import _rules
-from iot.sftp.module._current_session import CurrentSession
-from iot.sftp.module._delivery_ledger import DeliveryLedgers
-from iot.sftp.module._journal import Journal
-from iot.sftp.module._local_files import LocalRoot
-from iot.sftp.module._rule import Rule, read_rules
-from iot.sftp.module._rules import Means, Rules
-from iot.sftp.module._slots import Slots
-from iot.sftp.module._tasks import Pauses, Tasks
-from iot.sftp.module._transfers import Transfers
+from iot.sftp.module._documents.rule import Rule, read_rules
+from iot.sftp.module._rules import runner as runner_module
+from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._work.current_session import CurrentSession
+from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.slots import Slots
+from iot.sftp.module._work.tasks import Pauses, Tasks
+from iot.sftp.module._work.transfers import Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,12 +75,12 @@ class _RulesOnDemand(Rules):
     """The rules, whose threads are not started: each runs when it is told to."""
 
     def apply(self, rules: Mapping[str, Rule]) -> None:
-        start = _rules._Runner.start
-        _rules._Runner.start = lambda _self, **_: None  # type: ignore[method-assign]
+        start = runner_module._Runner.start
+        runner_module._Runner.start = lambda _self, **_: None  # type: ignore[method-assign]
         try:
             super().apply(rules)
         finally:
-            _rules._Runner.start = start  # type: ignore[method-assign]
+            runner_module._Runner.start = start  # type: ignore[method-assign]
 
 
 @dataclass

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from iot.sftp.module._current_session import CurrentSession
-from iot.sftp.module._dispatch import Dispatcher
-from iot.sftp.module._journal import Journal
-from iot.sftp.module._methods import Parts
-from iot.sftp.module._request_ids import RequestIds
-from iot.sftp.module._slots import Slots
-from iot.sftp.module._tasks import Tasks
-from iot.sftp.module._transfers import Transfers
+from iot.sftp.module._app.status import Status
+from iot.sftp.module._methods.dispatcher import Dispatcher
+from iot.sftp.module._methods.request_ids import RequestIds
+from iot.sftp.module._methods.table import Parts
+from iot.sftp.module._work.current_session import CurrentSession
+from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.slots import Slots
+from iot.sftp.module._work.tasks import Tasks
+from iot.sftp.module._work.transfers import Transfers
 from localedge import LocalEdge
 from localedge.testing import worker_address
 
 # The module as it is, but for the 5 s between two updates of the reported properties, of which tests would need many
 TALKATIVE = """
 import runpy
-from iot.sftp.module._reported import Reporter
+from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
@@ -48,7 +49,7 @@ def dispatcher_in(directory: Path, *, transfers: int = 2) -> Dispatcher:
     """Return a dispatcher without a configured server, whose journal is in a directory."""
     sessions = CurrentSession(lambda _state: None)
     slots, moves, journal = Slots(transfers), Transfers(sessions), Journal(directory)
-    return Dispatcher(Parts(sessions, moves, Tasks(journal, slots, moves.work)), slots, RequestIds(journal))
+    return Dispatcher(Parts(sessions, moves, Tasks(journal, slots, moves.work), Status()), slots, RequestIds(journal))
 
 
 def connected(reported: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.module.conftest import section_of
 from tests.servers import Server, openssh
 
-from iot.sftp.module._methods import METHODS
+from iot.sftp.module._methods.table import METHODS
 from localedge import LocalEdge
 
 BYTES = os.urandom(3_000_000)

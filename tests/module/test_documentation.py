@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from iot.sftp.client import SFTPError
-from iot.sftp.module import _reported as reported
-from iot.sftp.module import _rules as rules
-from iot.sftp.module._methods import METHODS
-from iot.sftp.module._request_ids import RequestIdConflict
-from iot.sftp.module._rule import Rule, read_rules
-from iot.sftp.module._twin import ServerSection, TransfersSection, read_desired
+from iot.sftp.module._documents.rule import Rule, read_rules
+from iot.sftp.module._documents.twin import ServerSection, TransfersSection, read_desired
+from iot.sftp.module._hub import reported
+from iot.sftp.module._methods.request_ids import RequestIdConflict
+from iot.sftp.module._methods.table import METHODS
+from iot.sftp.module._rules import runner as rules
 
 DOCS = Path(__file__).parents[2] / "docs"
 METHODS_PAGE = (DOCS / "direct-methods.md").read_text()

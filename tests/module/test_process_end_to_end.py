@@ -17,7 +17,7 @@ import pytest
 from tests.module.conftest import connected, section_of, wait_for_log
 from tests.servers import Relay, Server
 
-from iot.sftp.module._endings import Endings
+from iot.sftp.module._hub.restarts import Endings
 from localedge import LocalEdge
 
 LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(DBG|INF|WRN|ERR|FTL)\] .*")
@@ -25,9 +25,10 @@ LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(D
 # the module with shorter patience
 IMPATIENT = """
 import runpy
-from iot.sftp.module import _hub, _waiting
-_hub.HubLimits.__init__.__kwdefaults__.update(away=1.5, headstart=0.2)
-_waiting.PAUSE_LONGEST = 0.5
+from iot.sftp.module._hub import hub as hub_module
+from iot.sftp.module._base import waiting
+hub_module.HubLimits.__init__.__kwdefaults__.update(away=1.5, headstart=0.2)
+waiting.PAUSE_LONGEST = 0.5
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

@@ -26,9 +26,9 @@ from tests.module.conftest import TALKATIVE, section_of
 from tests.servers import Server, free_port, openssh
 
 from iot.sftp.client import IoTSFTPClient, Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits
-from iot.sftp.client._connection import Connection
-from iot.sftp.client._credentials import Credentials
-from iot.sftp.module._twin import read_desired
+from iot.sftp.client._ssh.connection import Connection
+from iot.sftp.client._ssh.credentials import Credentials
+from iot.sftp.module._documents.twin import read_desired
 from localedge import LocalEdge
 
 SHORTEST, PIECE = 8, 14  # characters: what is no accident; how much of a longer secret counts as having it

@@ -23,8 +23,8 @@ from urllib.request import urlopen
 import psutil
 import pytest
 from tests.command_line.conftest import PROGRAM
+from tests.module.base.test_state_directory import HOLDER
 from tests.module.conftest import connected, section_of, wait_for_log
-from tests.module.test_state_directory import HOLDER
 from tests.servers import Server, free_port
 
 from localedge import LocalEdge
@@ -35,12 +35,14 @@ CONTENT = os.urandom(3_000)
 # The module as it is, but for shorter pauses between its looks and tries, and more updates of what it reports
 HURRIED = """
 import resource, runpy, sys
-from iot.sftp.module import _check_socket, _rules, _tasks
-from iot.sftp.module._reported import Reporter
+from iot.sftp.module._app import check_socket
+from iot.sftp.module._rules import runner
+from iot.sftp.module._work import tasks as tasks_module
+from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
-_check_socket.LOOK_EVERY = 1
-_rules.PAUSE_FIRST = _rules.PAUSE_LONGEST = 0.5
-_tasks.JOURNAL_PAUSE = 0.2
+check_socket.LOOK_EVERY = 1
+runner.PAUSE_FIRST = runner.PAUSE_LONGEST = 0.5
+tasks_module.JOURNAL_PAUSE = 0.2
 largest = int(sys.argv[1])
 if largest >= 0:
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
@@ -338,8 +340,9 @@ def test_it_starts_where_nothing_at_all_can_be_written(
 # The module as it is, but that it waits no ten seconds for a process before it to end
 NO_PATIENCE = """
 import runpy
-from iot.sftp.module import _module, _tasks
-from iot.sftp.module._reported import Reporter
+from iot.sftp.module import _module
+from iot.sftp.module._work import tasks as tasks_module
+from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 _module.STATE_PATIENCE = _module.STATE_PAUSE = 0.1
 runpy.run_module("iot.sftp.module", run_name="__main__")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from iot.sftp.module._twin import read_desired
+from iot.sftp.module._documents.twin import read_desired
 from localedge import LocalEdgeError
 from localedge._twin import check_document
 from manifest._docker import CREATE_OPTIONS, HOST_CONFIG

@@ -140,7 +140,8 @@ def _parameter(parameter: inspect.Parameter, owner: Callable[..., Any]) -> str:
     text = f"{stars}{parameter.name}: {parameter.annotation}"
     if parameter.default is inspect.Parameter.empty:
         return text
-    default = repr(parameter.default)
+    is_lambda = inspect.isfunction(parameter.default) and parameter.default.__name__ == "<lambda>"
+    default = "…" if is_lambda else repr(parameter.default)  # its repr has an address, another one in each process
     if dataclasses.is_dataclass(owner):
         for field in dataclasses.fields(owner):
             if field.name == parameter.name and field.default_factory is not dataclasses.MISSING:

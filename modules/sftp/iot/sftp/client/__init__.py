@@ -1,11 +1,8 @@
 """A synchronous SFTP client for unattended devices: whole files or none, and a name for every failure."""
 
-from iot.sftp.client._client import IoTSFTPClient
-from iot.sftp.client._connection import ServerInfo
-from iot.sftp.client._counts import Counts
-from iot.sftp.client._deadline import Interruption
-from iot.sftp.client._diagnosis import Step, diagnose
-from iot.sftp.client._errors import (
+from iot.sftp.client._base.counts import Counts
+from iot.sftp.client._base.deadline import Interruption
+from iot.sftp.client._base.errors import (
     AuthenticationFailed,
     Busy,
     Cancelled,
@@ -29,15 +26,18 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_os_error,
 )
-from iot.sftp.client._file_info import FileInfo
-from iot.sftp.client._folders import FileFailure, FolderProgress, FolderTransfer
-from iot.sftp.client._host_keys import check_pin
-from iot.sftp.client._ledgers import Ledger
-from iot.sftp.client._local_files import LocalEntry, LocalFiles, LocalName
+from iot.sftp.client._base.settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._client import IoTSFTPClient
+from iot.sftp.client._diagnosis import Step, diagnose
+from iot.sftp.client._files.file_info import FileInfo
+from iot.sftp.client._files.file_version import FileVersion
+from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
+from iot.sftp.client._folders.ledgers import Ledger
+from iot.sftp.client._folders.runner import FileFailure, FolderProgress, FolderTransfer
 from iot.sftp.client._session import SFTPSession, Transfer
-from iot.sftp.client._settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._ssh.connection import ServerInfo
+from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._version import VERSION, __version__
-from iot.sftp.client._versions import FileVersion
 
 __all__ = [
     "VERSION",

@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from iot.sftp.client._errors import SFTPError
-from iot.sftp.client._host_keys import check_pin
+from iot.sftp.client._base.errors import SFTPError
+from iot.sftp.client._base.settings import Secret, ServerSettings, TimeLimits
 from iot.sftp.client._session import SFTPSession
-from iot.sftp.client._settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._ssh.host_keys import check_pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from iot.sftp.client import _login_pauses as login_pauses
-from iot.sftp.client._connection import CIPHERS, MACS
-from iot.sftp.client._credentials import Credentials
-from iot.sftp.client._deadline import Deadline
-from iot.sftp.client._dial import dial, look_up
-from iot.sftp.client._errors import (
+from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._base.errors import (
     ConnectionLost,
     NotFound,
     PermissionDenied,
@@ -29,17 +25,21 @@ from iot.sftp.client._errors import (
     from_os_error,
     printable,
 )
-from iot.sftp.client._handshake_failures import no_greeting
-from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._paramiko import ReasonError, RefusedKeyError, Transport
-from iot.sftp.client._remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
+from iot.sftp.client._files.remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
+from iot.sftp.client._ssh import login_backoff as login_pauses
+from iot.sftp.client._ssh.connection import CIPHERS, MACS
+from iot.sftp.client._ssh.credentials import Credentials
+from iot.sftp.client._ssh.dial import dial, look_up
+from iot.sftp.client._ssh.handshake_failures import no_greeting
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.transport import ReasonError, RefusedKeyError, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client._errors import HostKeyMismatch
-    from iot.sftp.client._settings import ServerSettings
+    from iot.sftp.client._base.errors import HostKeyMismatch
+    from iot.sftp.client._base.settings import ServerSettings
 
 LONGEST_GREETING = 4096  # bytes
 LATE = 2.0  # seconds after which a greeting that is none of SSH is taken to be all there is

@@ -14,14 +14,9 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from iot.sftp.client import _operations as operations
-from iot.sftp.client._cleaning import clean_up_locally, clean_up_remotely
-from iot.sftp.client._connection import ChannelBudget, Connection, ServerInfo
-from iot.sftp.client._counts import Counts
-from iot.sftp.client._deadline import Deadline
-from iot.sftp.client._directions import Downloads, Uploads
-from iot.sftp.client._download import download_file
-from iot.sftp.client._errors import (
+from iot.sftp.client._base.counts import Counts
+from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._base.errors import (
     Cancelled,
     ConnectionLost,
     DeadlineExceeded,
@@ -36,27 +31,32 @@ from iot.sftp.client._errors import (
     Unsupported,
     from_lower_layer,
 )
-from iot.sftp.client._file_info import FileInfo
-from iot.sftp.client._folders import FolderOrder, FolderRun, FolderTransfer
-from iot.sftp.client._host_keys import HostKeyPolicy
-from iot.sftp.client._ledgers import Recent
-from iot.sftp.client._listing import entries_of, list_files
-from iot.sftp.client._local_files import LocalFiles
-from iot.sftp.client._pace import Limit
-from iot.sftp.client._packets import decode_path
-from iot.sftp.client._remote_files import RemoteFiles
-from iot.sftp.client._remote_paths import RemotePaths, listed
-from iot.sftp.client._server_traits import ServerTraits
-from iot.sftp.client._terms import VERIFY, Outcome, Terms, Verify, ignore_progress
-from iot.sftp.client._unfinished import Unfinished
-from iot.sftp.client._upload import upload_file
+from iot.sftp.client._files.file_info import FileInfo
+from iot.sftp.client._files.listing import entries_of, list_files
+from iot.sftp.client._files.local_files import LocalFiles
+from iot.sftp.client._files.remote_files import RemoteFiles
+from iot.sftp.client._files.remote_paths import RemotePaths, listed
+from iot.sftp.client._folders.directions import Downloads, Uploads
+from iot.sftp.client._folders.ledgers import Recent
+from iot.sftp.client._folders.runner import FolderOrder, FolderRun, FolderTransfer
+from iot.sftp.client._ssh.connection import ChannelBudget, Connection, ServerInfo
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.packets import decode_path
+from iot.sftp.client._ssh.server_traits import ServerTraits
+from iot.sftp.client._transfer import operations
+from iot.sftp.client._transfer.cleaning import clean_up_locally, clean_up_remotely
+from iot.sftp.client._transfer.download import download_file
+from iot.sftp.client._transfer.rate_limit import Limit
+from iot.sftp.client._transfer.terms import VERIFY, Outcome, Terms, Verify, ignore_progress
+from iot.sftp.client._transfer.unfinished import Unfinished
+from iot.sftp.client._transfer.upload import upload_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client._folders import FolderProgress
-    from iot.sftp.client._ledgers import Ledger, SessionLedger
-    from iot.sftp.client._settings import ServerSettings
+    from iot.sftp.client._base.settings import ServerSettings
+    from iot.sftp.client._folders.ledgers import Ledger, SessionLedger
+    from iot.sftp.client._folders.runner import FolderProgress
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from iot.sftp.client import (
     Unreachable,
 )
 from iot.sftp.command_line._output import say
-from iot.sftp.module._check_socket import ANSWER_MAXIMUM, CHECK_LIMIT, NAME, ROOT, connect, content_of, line, places
-from iot.sftp.module._environment import Environment
+from iot.sftp.module._app.check_socket import ANSWER_MAXIMUM, CHECK_LIMIT, NAME, ROOT, connect, content_of, line, places
+from iot.sftp.module._base.environment import Environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

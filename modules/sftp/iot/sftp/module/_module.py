@@ -10,36 +10,37 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.device import exceptions
 
 from iot.sftp.client import SFTPError, __version__
-from iot.sftp.module._check_server import CheckServer
-from iot.sftp.module._configuration import Configuration
-from iot.sftp.module._current_session import CurrentSession
-from iot.sftp.module._delivery_ledger import DeliveryLedgers
-from iot.sftp.module._dispatch import Dispatcher
-from iot.sftp.module._endings import Endings
-from iot.sftp.module._events import Announcer
-from iot.sftp.module._hub import Hub, HubLost
-from iot.sftp.module._journal import Journal
-from iot.sftp.module._local_files import LocalRoot
-from iot.sftp.module._logging import log_loop_exception
-from iot.sftp.module._loop_watch import watch_loop
-from iot.sftp.module._methods import Parts
-from iot.sftp.module._metrics import Metrics, Sources, identity, serve
-from iot.sftp.module._paho import survive_broken_connections
-from iot.sftp.module._reported import Reporter
-from iot.sftp.module._request_ids import RequestIds
-from iot.sftp.module._rules import Means, Rules
-from iot.sftp.module._slots import Kind, Slots
-from iot.sftp.module._state_directory import StateLock
-from iot.sftp.module._status import Status, moment
-from iot.sftp.module._tasks import Tasks
-from iot.sftp.module._transfers import Transfers
-from iot.sftp.module._waiting import in_thread, in_words, pauses
+from iot.sftp.module._app.check_server import CheckServer
+from iot.sftp.module._app.configuration import Configuration
+from iot.sftp.module._app.metrics import Metrics, Sources, identity, serve
+from iot.sftp.module._app.status import Status
+from iot.sftp.module._base.logging import log_loop_exception
+from iot.sftp.module._base.state_directory import StateLock
+from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.waiting import in_thread, in_words, pauses
+from iot.sftp.module._hub.hub import Hub, HubLost
+from iot.sftp.module._hub.loop_watch import watch_loop
+from iot.sftp.module._hub.paho import survive_broken_connections
+from iot.sftp.module._hub.reported import Reporter
+from iot.sftp.module._hub.restarts import Endings
+from iot.sftp.module._methods.dispatcher import Dispatcher
+from iot.sftp.module._methods.request_ids import RequestIds
+from iot.sftp.module._methods.table import Parts
+from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._work.current_session import CurrentSession
+from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.slots import Kind, Slots
+from iot.sftp.module._work.tasks import Tasks
+from iot.sftp.module._work.transfers import Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iot.sftp.module._current_session import ConnectionState
-    from iot.sftp.module._environment import Environment
+    from iot.sftp.module._base.environment import Environment
+    from iot.sftp.module._work.current_session import ConnectionState
 
 CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
 END_LIMIT = 1.5  # seconds until what runs in threads has ended

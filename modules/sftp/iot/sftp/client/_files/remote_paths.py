@@ -1,0 +1,56 @@
+"""From a caller's remote path to the server's: inside the root, if there is one, and never out of it."""
+
+from __future__ import annotations
+
+import posixpath
+
+from iot.sftp.client._base.errors import PathNotAllowed
+
+TEMPORARY_PREFIX = ".iot-sftp-"
+
+
+class RemotePaths:
+    """Takes paths inside a remote directory, or as they are."""
+
+    def __init__(self, root: str | None) -> None:
+        """Take the directory that paths are inside of; `None` takes them as the server does."""
+        self._root = None if root is None else root.rstrip("/") or "/"
+
+    def on_server(self, path: str) -> str:
+        """Return what the server is asked for.
+
+        With a root, `a`, `/a` and `./a` are the same file in it, and `..` is taken as text, before the server sees it.
+
+        Raises:
+            PathNotAllowed: the path would leave the root.
+        """
+        if self._root is None:
+            return path or "."
+        parts: list[str] = []
+        for part in path.split("/"):
+            if part == "..":
+                if not parts:
+                    message = "the path leads out of the configured root by '..'"
+                    raise PathNotAllowed(message, path=path)
+                parts.pop()
+            elif part not in {"", "."}:
+                parts.append(part)
+        inside = posixpath.join(self._root, *parts)
+        return f"{inside}/" if path.endswith("/") and parts else inside
+
+    def of_caller(self, path: str, *given: str) -> str:
+        """Return the path of an error as its caller knows it: as it was given, not the server's or a temporary one."""
+        if TEMPORARY_PREFIX in path and given[-1]:
+            return given[-1]
+        for candidate in given:
+            try:
+                if candidate and path in {candidate, self.on_server(candidate)}:
+                    return candidate
+            except PathNotAllowed:
+                continue
+        return path
+
+
+def listed(path: str, name: str) -> str:
+    """Return the path under which a listing of `path` shows `name`."""
+    return name if path in {"", "."} else posixpath.join(path, name)

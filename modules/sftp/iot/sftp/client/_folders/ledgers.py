@@ -1,0 +1,105 @@
+"""Which versions of a folder's files have arrived, remembered from one call to the next.
+
+A caller gives a ledger of its own, which may outlive the process. What has arrived and could not be written down there
+is remembered by the session, as is what it moves without a ledger: a source that cannot be deleted is not sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+from iot.sftp.client._base.errors import SFTPError
+
+if TYPE_CHECKING:
+    from iot.sftp.client._files.file_version import FileVersion
+
+MOST_REMEMBERED = 4096  # files of all folders of a session: some hundred bytes each
+
+
+class Ledger(Protocol):
+    """Remembers from one call to the next which versions of a folder's files have arrived.
+
+    A file is given by its path relative to the folder. Two versions are compared with `FileVersion.is_same_as`. All
+    methods are called from several threads, and may raise an `SFTPError`.
+    """
+
+    def knows(self, path: str, version: FileVersion) -> bool:
+        """Tell whether this very version has arrived before; asked about each file that is found and selected."""
+
+    def note(self, path: str, version: FileVersion) -> None:
+        """Take note that this version has arrived; called at once, before its source is deleted or moved."""
+
+    def settle(self, path: str) -> None:
+        """Take note that the source is deleted or moved as well: nothing is left to be remembered."""
+
+
+class Recent:
+    """What a session remembers; for any number of threads."""
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._lock = threading.Lock()
+        self._versions: OrderedDict[tuple[object, str], FileVersion] = OrderedDict()
+
+    def of(self, place: object, ledger: Ledger | None) -> SessionLedger:
+        """Return the ledger of one folder: `place` tells it from others; `ledger` is the caller's, if there is any."""
+        return SessionLedger(self, place, ledger)
+
+    def get(self, place: object, path: str) -> FileVersion | None:
+        """Return the version that has arrived."""
+        with self._lock:
+            return self._versions.get((place, path))
+
+    def put(self, place: object, path: str, version: FileVersion) -> None:
+        """Remember a version, and forget the one that was remembered longest if there are too many."""
+        with self._lock:
+            self._versions[place, path] = version
+            self._versions.move_to_end((place, path))
+            if len(self._versions) > MOST_REMEMBERED:
+                self._versions.popitem(last=False)
+
+    def forget(self, place: object, path: str) -> None:
+        """Forget a file."""
+        with self._lock:
+            self._versions.pop((place, path), None)
+
+
+class SessionLedger:
+    """A folder's ledger: the caller's, and what the session remembers beside it. See `Ledger`."""
+
+    def __init__(self, recent: Recent, place: object, ledger: Ledger | None) -> None:
+        """Made by `Recent.of`."""
+        self._recent = recent
+        self._place = place
+        self._ledger = ledger
+
+    def knows(self, path: str, version: FileVersion) -> bool:
+        """Tell whether this very version has arrived before."""
+        arrived = self._recent.get(self._place, path)
+        if arrived is not None and arrived.is_same_as(version):
+            return True
+        return self._ledger is not None and self._ledger.knows(path, version)
+
+    def suppose(self, path: str, version: FileVersion) -> None:
+        """Remember for the life of the session that this version is taken to have arrived, without proof."""
+        self._recent.put(self._place, path, version)
+
+    def note(self, path: str, version: FileVersion) -> None:
+        """Take note that this version has arrived; the session remembers what the caller's ledger does not take."""
+        if self._ledger is not None:
+            try:
+                self._ledger.note(path, version)
+            except SFTPError:
+                self._recent.put(self._place, path, version)
+                raise
+            self._recent.forget(self._place, path)
+        else:
+            self._recent.put(self._place, path, version)
+
+    def settle(self, path: str) -> None:
+        """Take note that nothing is left to be remembered of a file."""
+        self._recent.forget(self._place, path)
+        if self._ledger is not None:
+            self._ledger.settle(path)

@@ -1,0 +1,98 @@
+"""Host certificates: a key that an authority has signed for some hosts and for some time.
+
+Fields and rules are those of OpenSSH's PROTOCOL.certkeys.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from iot.sftp.client._ssh.packets import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What a server may be asked for, best first.
+HOST_CERTIFICATE_TYPES = (
+    "ssh-ed25519-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp384-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256-cert-v01@openssh.com",
+)
+HOST_CERTIFICATE = 2  # the type of a certificate for hosts; 1 is for users
+CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
+# How many fields a public key of each type has in a certificate, behind the nonce.
+KEY_FIELDS = {"ssh-ed25519": 1, "ecdsa-sha2-nistp256": 2, "ecdsa-sha2-nistp384": 2, "ecdsa-sha2-nistp521": 2}
+RSA_FIELDS = 2
+
+
+@dataclass(frozen=True)
+class HostCertificate:
+    """What a host certificate says, its signature checked.
+
+    `authority` is the base64 text of the key that signed it; times are seconds since 1970.
+    """
+
+    authority: str
+    principals: tuple[str, ...]
+    valid_after: int
+    valid_before: int
+    critical_options: bytes
+
+    def refusal(self, host: str, now: Callable[[], float] = time.time) -> str | None:
+        """Say why this certificate does not hold for `host`, or return `None` if it does."""
+        if not self.valid_after <= now() < self.valid_before:
+            return "it is not valid at this time: is the clock right?"
+        # OpenSSH's patterns know `*` and `?`, and no brackets
+        names = (pattern.lower().replace("[", "[[]") for pattern in self.principals)
+        if self.principals and not any(fnmatch.fnmatchcase(host.lower(), name) for name in names):
+            return f"it is not for {host}"
+        if self.critical_options:
+            return "it has conditions that are not known here"
+        return None
+
+
+def read_host_certificate(blob: bytes) -> HostCertificate | None:
+    """Return what a host certificate says; `None` if it is none, or if its signature is wrong."""
+    try:
+        return _read(blob)
+    except Exception:  # noqa: BLE001 - paramiko raises anything for bytes that are no key and no signature
+        return None
+
+
+def _read(blob: bytes) -> HostCertificate | None:
+    fields = Reader(blob)
+    key_type = fields.string().decode().removesuffix(CERTIFICATE_SUFFIX)
+    fields.string()  # nonce
+    for _ in range(KEY_FIELDS.get(key_type, RSA_FIELDS)):
+        fields.string()
+    fields.uint64()  # serial number
+    kind = fields.uint32()
+    fields.string()  # key id
+    principals = _strings(fields.string())
+    valid_after, valid_before = fields.uint64(), fields.uint64()
+    critical_options = fields.string()
+    fields.string()  # extensions
+    fields.string()  # reserved
+    authority = fields.string()
+    signature = fields.string()
+    signed = blob[: -4 - len(signature)]
+    key = paramiko.PKey.from_type_string(Reader(authority).string().decode(), authority)
+    strict = fields.at_end() and len(_strings(signature)) == 2  # noqa: PLR2004 - algorithm and signature
+    if kind != HOST_CERTIFICATE or not strict or not key.verify_ssh_sig(signed, paramiko.Message(signature)):
+        return None
+    return HostCertificate(key.get_base64(), principals, valid_after, valid_before, critical_options)
+
+
+def _strings(packed: bytes) -> tuple[str, ...]:
+    fields, strings = Reader(packed), []
+    while not fields.at_end():
+        strings.append(fields.string().decode("utf-8", "replace"))
+    return tuple(strings)

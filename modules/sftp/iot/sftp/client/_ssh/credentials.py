@@ -1,0 +1,127 @@
+"""Credentials: what the settings hold, read anew for each login."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import paramiko
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+
+from iot.sftp.client._base.errors import AuthenticationFailed
+from iot.sftp.client._ssh.certificates import CERTIFICATE_SUFFIX
+from iot.sftp.client._ssh.login_backoff import identity
+
+if TYPE_CHECKING:
+    from iot.sftp.client._base.settings import Secret, ServerSettings
+
+KEY_CLASSES: tuple[tuple[type, type[paramiko.PKey]], ...] = (
+    (rsa.RSAPrivateKey, paramiko.RSAKey),
+    (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
+    (ed25519.Ed25519PrivateKey, paramiko.Ed25519Key),
+)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the settings hold, read anew for one login, so that a rotated secret works. Shown by nothing.
+
+    `identity` stands for them where they have to be told apart.
+    """
+
+    user: str
+    password: str | None = field(repr=False)
+    keys: tuple[paramiko.PKey, ...] = field(repr=False)
+    identity: bytes = field(repr=False)
+
+    @classmethod
+    def read(cls, settings: ServerSettings) -> Credentials:
+        """Read the secrets.
+
+        Raises:
+            AuthenticationFailed: one cannot be read or used.
+        """
+        password = settings.password.read() if settings.password else None
+        keys = load_private_keys(settings) if settings.private_key else ()
+        public = [key.public_blob.key_blob if key.public_blob else key.asbytes() for key in keys]
+        server = settings.host, settings.port
+        return cls(settings.user, password, keys, identity(server, settings.user, password, public))
+
+
+def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
+    """Read the private key, in OpenSSH or PEM form, with its passphrase where there is one.
+
+    Where there is a certificate, the key comes with it, and once more without: a server may know the plain key only.
+    A certificate (OpenSSH's PROTOCOL.certkeys) is a line of the same text, or a file beside the key's, with the name's
+    ending `-cert.pub`, as ssh(1) has it.
+
+    Raises:
+        AuthenticationFailed: it is not a private key, the passphrase is missing or wrong, or its type is not accepted.
+    """
+    text, certificate = _split(settings.private_key)
+    passphrase = settings.passphrase.read().encode() if settings.passphrase else None
+    load = serialization.load_ssh_private_key if "OPENSSH" in text else serialization.load_pem_private_key
+    try:
+        loaded = _load(load, text.encode(), passphrase)
+    except UnsupportedAlgorithm:
+        message = (
+            "the private key, or the way in which it is encrypted, is of a kind that cannot be used here: make an "
+            "ed25519, ECDSA or RSA key"
+        )
+        raise AuthenticationFailed(message) from None
+    except TypeError:
+        message = "the private key is encrypted: give its passphrase"
+        raise AuthenticationFailed(message) from None
+    except ValueError:
+        message = (
+            "the private key cannot be read: is the passphrase right?"
+            if passphrase is not None
+            else "the private key cannot be read: it must be the whole text of a private key in OpenSSH or PEM form"
+        )
+        raise AuthenticationFailed(message) from None
+    for loaded_class, key_class in KEY_CLASSES:
+        if isinstance(loaded, loaded_class):
+            openssh = loaded.private_bytes(  # type: ignore[attr-defined] # each of KEY_CLASSES has it
+                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+            )
+            plain = key_class.from_private_key(io.StringIO(openssh.decode()))
+            if not certificate:
+                return (plain,)
+            return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate), plain
+    why = "is not accepted any more" if isinstance(loaded, dsa.DSAPrivateKey) else "cannot be used here"
+    message = f"a private key of this type {why}: make an ed25519, ECDSA or RSA key"
+    raise AuthenticationFailed(message)
+
+
+def _split(private_key: Secret | None) -> tuple[str, str]:
+    """Return the text of a key, and that of its certificate, or nothing."""
+    text = private_key.read() if private_key else ""
+    lines = text.strip().splitlines()
+    certificates = [line for line in lines if CERTIFICATE_SUFFIX in line]
+    beside = private_key.beside("-cert.pub") if private_key and not certificates else None
+    key = "\n".join(line for line in lines if line not in certificates) + "\n"
+    return key, certificates[0] if certificates else beside.read() if beside else ""
+
+
+def _certified(key: paramiko.PKey, certificate: str) -> paramiko.PKey:
+    if certificate:
+        try:
+            key.load_certificate(certificate)
+        except (ValueError, paramiko.SSHException):
+            message = (
+                "the certificate of the private key cannot be read: it is a line 'type base64', as ssh-keygen writes"
+            )
+            raise AuthenticationFailed(message) from None
+    return key
+
+
+def _load(load: object, text: bytes, passphrase: bytes | None) -> object:
+    try:
+        return load(text, passphrase)  # type: ignore[operator] # one of cryptography's two functions
+    except TypeError:
+        if passphrase is None:
+            raise
+        return load(text, None)  # type: ignore[operator] # a passphrase for a key that needs none does no harm

@@ -1,0 +1,234 @@
+"""The bytes of SFTP version 3 (draft-ietf-secsh-filexfer-02): what a packet looks like, nothing about when it is sent.
+
+Paths are bytes here. Text becomes bytes as UTF-8 with `surrogateescape`, so that a name that is not UTF-8 can be
+listed, and given back to the server byte by byte.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import struct
+from contextlib import suppress
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from iot.sftp.client._base.errors import NotSFTP, PathNotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION = 3
+
+
+class Kind(IntEnum):
+    """Packet types (section 3)."""
+
+    INIT = 1
+    VERSION = 2
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    WRITE = 6
+    LSTAT = 7
+    FSTAT = 8
+    SETSTAT = 9
+    FSETSTAT = 10
+    OPENDIR = 11
+    READDIR = 12
+    REMOVE = 13
+    MKDIR = 14
+    RMDIR = 15
+    REALPATH = 16
+    STAT = 17
+    RENAME = 18
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED = 200
+    EXTENDED_REPLY = 201
+
+
+class OpenFlag(IntEnum):
+    """How a file is opened (section 6.3)."""
+
+    READ = 0x01
+    WRITE = 0x02
+    APPEND = 0x04
+    CREATE = 0x08
+    TRUNCATE = 0x10
+    EXCLUSIVE = 0x20
+
+
+UINT32 = struct.Struct(">I")
+ATTR_SIZE, ATTR_UIDGID, ATTR_PERMISSIONS, ATTR_ACMODTIME, ATTR_EXTENDED = 0x01, 0x02, 0x04, 0x08, 0x80000000
+
+ATTR_USUAL = ATTR_SIZE | ATTR_UIDGID | ATTR_PERMISSIONS | ATTR_ACMODTIME
+USUAL = struct.Struct(">IQ8xIII")  # the flags ATTR_USUAL and what follows them, without owner and group
+
+# The beginning of a line of `ls -l`. Version 3 lets a server write there what it likes (section 7); all of them write
+# this, and it is the only word on a file's type from those that send no permissions, or none with a type in them.
+LONG_NAME = re.compile(rb"[-dlbcps](?:[-r][-w][-xsStT]){3}")
+TYPES = {
+    b"-": stat.S_IFREG,
+    b"d": stat.S_IFDIR,
+    b"l": stat.S_IFLNK,
+    b"b": stat.S_IFBLK,
+    b"c": stat.S_IFCHR,
+    b"p": stat.S_IFIFO,
+    b"s": stat.S_IFSOCK,
+}
+
+
+class Attributes(NamedTuple):
+    """What a server tells of a file (section 5); `None` where it does not.
+
+    `mode` holds type and permissions as `st_mode` does, times are seconds since 1970.
+    """
+
+    size: int | None = None
+    mode: int | None = None
+    access_time: int | None = None
+    modification_time: int | None = None
+
+    def pack(self) -> bytes:
+        """Return the bytes that ask a server for these attributes."""
+        flags, parts = 0, b""
+        if self.size is not None:
+            flags, parts = flags | ATTR_SIZE, parts + struct.pack(">Q", self.size)
+        if self.mode is not None:
+            flags, parts = flags | ATTR_PERMISSIONS, parts + struct.pack(">I", self.mode)
+        if self.access_time is not None and self.modification_time is not None:
+            flags, parts = flags | ATTR_ACMODTIME, parts + struct.pack(">II", self.access_time, self.modification_time)
+        return struct.pack(">I", flags) + parts
+
+
+class Entry(NamedTuple):
+    """One name in a directory, and what the server told of it without following a link."""
+
+    name: bytes
+    attributes: Attributes
+
+
+class Reader:
+    """Takes the fields of a packet from its bytes, in their order. Raises `NotSFTP` where they end too early."""
+
+    __slots__ = ("_data", "_held", "_position")
+
+    def __init__(self, data: bytes, position: int = 0, held: object = None) -> None:
+        """Start at the first field, which is at `position`; `held` lives as long as the bytes do."""
+        self._data = data
+        self._position = position
+        self._held = held
+
+    def uint32(self) -> int:
+        """Take a 32-bit number."""
+        return int.from_bytes(self._take(4), "big")
+
+    def uint64(self) -> int:
+        """Take a 64-bit number."""
+        return int.from_bytes(self._take(8), "big")
+
+    def boolean(self) -> bool:
+        """Take a byte that is 0 for no (RFC 4251, section 5)."""
+        return self._take(1) != b"\0"
+
+    def string(self) -> bytes:
+        """Take a string: its length and its bytes."""
+        return self._take(self.uint32())
+
+    def attributes(self) -> Attributes:
+        """Take the attributes of a file."""
+        flags = self.uint32()
+        size = self.uint64() if flags & ATTR_SIZE else None
+        if flags & ATTR_UIDGID:
+            self.uint64()
+        mode = self.uint32() if flags & ATTR_PERMISSIONS else None
+        access_time, modification_time = (self.uint32(), self.uint32()) if flags & ATTR_ACMODTIME else (None, None)
+        if flags & ATTR_EXTENDED:
+            for _ in range(self.uint32()):
+                self.string()
+                self.string()
+        return Attributes(size, mode, access_time, modification_time)
+
+    def entries(self) -> Iterator[Entry]:
+        """Take the names of a NAME packet (section 7).
+
+        The `ls -l` line between name and attributes is used for the type, where the attributes do not tell it.
+        A listing may have a hundred thousand: what nearly all servers send is taken at one go, the rest field by field.
+        """
+        data, uint32_at, usual_at = self._data, UINT32.unpack_from, USUAL.unpack_from
+        for _ in range(self.uint32()):
+            start = self._position + 4
+            try:
+                end = start + uint32_at(data, start - 4)[0]
+                position = end + 4 + uint32_at(data, end)[0]
+                flags, *fields = usual_at(data, position)
+                if flags == ATTR_USUAL and fields[1] & 0o170000:
+                    self._position = position + USUAL.size
+                    yield Entry(data[start:end], Attributes(*fields))
+                    continue
+            except struct.error:
+                pass  # shorter attributes at the end of the packet; or it ends too early
+            name, long_name = self.string(), self.string()
+            yield Entry(name, _with_type(self.attributes(), long_name))
+
+    def rest(self) -> bytes:
+        """Take everything that is left."""
+        return self._take(len(self._data) - self._position)
+
+    def at_end(self) -> bool:
+        """Tell whether all has been taken."""
+        return self._position >= len(self._data)
+
+    def extensions(self) -> Iterator[tuple[str, bytes]]:
+        """Take the pairs at the end of a VERSION packet (section 4); what is no pair is nothing that we could use."""
+        with suppress(NotSFTP):
+            while not self.at_end():
+                name = self.string().decode("utf-8", "replace")
+                yield name, self.string()
+
+    def _take(self, length: int) -> bytes:
+        start, end = self._position, self._position + length
+        if end > len(self._data):
+            message = f"the server's answer is not SFTP: it ends {end - len(self._data)} bytes too early"
+            raise NotSFTP(message)
+        self._position = end
+        return self._data[start:end]
+
+
+def _with_type(attributes: Attributes, long_name: bytes) -> Attributes:
+    mode = attributes.mode
+    if stat.S_IFMT(mode or 0) or not LONG_NAME.match(long_name):
+        return attributes
+    if mode is None:
+        mode = sum(1 << 8 - place for place, letter in enumerate(long_name[1:10]) if letter not in b"-ST")
+    return attributes._replace(mode=TYPES[long_name[:1]] | mode)
+
+
+def string(value: bytes) -> bytes:
+    """Return a string field: its length and its bytes."""
+    return struct.pack(">I", len(value)) + value
+
+
+def encode_path(path: str) -> bytes:
+    """Return a path as the server gets it.
+
+    Raises:
+        PathNotAllowed: it holds a NUL, or a surrogate that no name can be made of.
+    """
+    if "\0" in path:
+        message = "a path holds no NUL character"
+        raise PathNotAllowed(message, path=path)
+    try:
+        return path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        message = "the path holds a character that cannot be written as UTF-8"
+        raise PathNotAllowed(message, path=path) from None
+
+
+def decode_path(path: bytes) -> str:
+    """Return a server's path as text; `encode_path` gives the same bytes back."""
+    return path.decode("utf-8", "surrogateescape")

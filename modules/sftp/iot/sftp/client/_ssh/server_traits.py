@@ -1,0 +1,76 @@
+"""What is known of a server beyond SFTP version 3, which promises little: found by asking where that tells.
+
+A server that is not known gets the safe way: requests that depend on each other wait for each other, and one file is
+written through one handle. Only two implementations are recognised by name, since no request could tell what they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._ssh.open_files import OpenFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from iot.sftp.client._ssh.packets import Kind
+
+PROFTPD = "mod_sftp"
+
+# What OpenSSH's own sftp-server announces (OpenSSH PROTOCOL, section 4; sftp-server.c). A foreign subsystem behind
+# sshd, such as one built on Go's pkg/sftp, has the same version line, and announces fewer of these or others.
+OPENSSH_EXTENSIONS = frozenset(
+    {
+        "posix-rename@openssh.com", "statvfs@openssh.com", "fstatvfs@openssh.com", "hardlink@openssh.com",
+        "fsync@openssh.com", "lsetstat@openssh.com", "limits@openssh.com", "expand-path@openssh.com", "copy-data",
+        "home-directory", "users-groups-by-id@openssh.com",
+    }
+)  # fmt: skip
+OPENSSH_ALONE = frozenset({"fsync@openssh.com", "fstatvfs@openssh.com"})  # nobody else announces both
+RENAME, TEMPORARY_NAME = "every rename", "the name of the temporary file"
+MOST_DIRECTORIES = 1_000  # that are remembered
+
+
+@dataclass
+class ServerTraits:
+    """What one server does; learned once, kept from one connection of a session to the next.
+
+    Attributes:
+        keeps_order: requests on one channel are carried out in the order in which they were sent. Section 6 of
+            draft-ietf-secsh-filexfer-02 leaves that open, and Go's pkg/sftp answers FSTAT before earlier WRITEs.
+        parts_in_any_order: several handles may write one file at once; with object stores they may not.
+        takes_commands: asking for a command does no harm: one that is not allowed is refused. Other servers have been
+            seen to end the connection when a further channel is opened.
+        keeps_own_attributes: neither FSETSTAT nor SETSTAT gives a file its permissions and times.
+        refusals: what was found to be refused in a directory, `RENAME` or `TEMPORARY_NAME`: it is a drop box.
+        lacks: requests that it was found not to carry out.
+        files: the places for files that are open on the server at a time.
+    """
+
+    keeps_order: bool = False
+    parts_in_any_order: bool = False
+    takes_commands: bool = False
+    keeps_own_attributes: bool = False
+    refusals: dict[str, str] = field(default_factory=dict)
+    lacks: set[Kind] = field(default_factory=set)
+    files: OpenFiles = field(default_factory=OpenFiles)
+    _server: str = ""
+
+    def recognise(self, server: str, extensions: Iterable[str]) -> None:
+        """Take note of what a connection has shown: the server's version line, and what its SFTP announces."""
+        announced = frozenset(extensions)
+        openssh = "OpenSSH" in server and OPENSSH_ALONE <= announced <= OPENSSH_EXTENSIONS
+        self.keeps_order = openssh or PROFTPD in server
+        self.parts_in_any_order = self.takes_commands = openssh
+        if server != self._server:  # another one in its place: what was found out about the old one is not true of it
+            self._server = server
+            self.keeps_own_attributes = False
+            self.refusals.clear()
+            self.lacks.clear()
+
+    def learn(self, directory: str, refusal: str) -> None:
+        """Take note of what is refused in a directory; nothing is told by an empty text."""
+        if len(self.refusals) >= MOST_DIRECTORIES:
+            self.refusals.clear()
+        self.refusals[directory] = refusal

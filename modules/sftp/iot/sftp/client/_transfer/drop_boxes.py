@@ -1,0 +1,77 @@
+"""Folders that take files and let nobody rename them, or take names of a pattern only: files go there directly.
+
+What was found out is written down beside the records of unfinished transfers, so that a new process does not leave
+another temporary file there to find it out again. After a day it is found out anew.
+
+A file that is there is not written over. Where the server shows nothing of it, EXCLUSIVE tells; whether a server knows
+that is tried before anything is written. Left open is one that shows nothing, does not know EXCLUSIVE, and cuts a file
+that is opened without TRUNCATE.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import Busy, Unsupported
+from iot.sftp.client._ssh.server_traits import RENAME, TEMPORARY_NAME
+from iot.sftp.client._transfer.unfinished import KEPT_FOR, Progress
+
+if TYPE_CHECKING:
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._transfer.terms import Terms
+
+logger = logging.getLogger(__name__)
+
+KIND = "drop box"  # of record
+
+
+class DropBox:
+    """A remote directory, and what is refused there."""
+
+    def __init__(self, remote: RemoteFiles, terms: Terms, directory: str) -> None:
+        """Look at this directory."""
+        self._traits = remote.traits
+        self._terms = terms
+        self._directory = directory
+        self._key = KIND, terms.server, directory
+
+    @property
+    def refusal(self) -> str:
+        """What is refused in this directory, empty for nothing that is known; looked up once in each session."""
+        known = self._traits.refusals.get(self._directory)
+        if known is None:
+            known = self._remembered()
+            self._traits.learn(self._directory, known)
+        return known
+
+    def learn(self, refusal: str) -> None:
+        """Take note of what is refused, and tell of it once."""
+        self._traits.learn(self._directory, refusal)
+        with suppress(Busy), self._terms.unfinished.held(self._key, self._directory) as record:
+            record.save(Progress(KIND, list(self._terms.server), self._directory, source=[refusal]))
+        logger.warning(
+            "The server refuses %s in %r: files that are new there are written under their own names, which is not "
+            "atomic, and those that are there are not replaced",
+            refusal,
+            self._directory or ".",
+        )
+
+    def reason(self) -> Unsupported:
+        """Return the error of a file that is there already."""
+        allow = "renaming" if self.refusal != TEMPORARY_NAME else "names that begin with .iot-sftp-"
+        message = (
+            f"cannot replace this file: the server refuses {self.refusal or RENAME} in that folder, and a file is not "
+            f"overwritten in place. Allow {allow} there"
+        )
+        return Unsupported(message)
+
+    def _remembered(self) -> str:
+        with suppress(Busy), self._terms.unfinished.held(self._key, self._directory) as record:
+            progress = record.load()
+            if progress is not None and progress.direction == KIND and record.age < KEPT_FOR:
+                refusal = progress.source[0] if progress.source else ""
+                return refusal if refusal in {RENAME, TEMPORARY_NAME} else ""
+            record.forget()
+        return ""

@@ -1,0 +1,145 @@
+"""What each operation does on a server: the steps, and what they make sure of. Paths are the server's."""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import (
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    Unsupported,
+)
+from iot.sftp.client._files.file_version import FileVersion
+from iot.sftp.client._ssh.packets import Kind, encode_path, string
+from iot.sftp.client._transfer.replace import replace_remote, replacing
+
+if TYPE_CHECKING:
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._transfer.terms import Terms
+
+
+UNKNOWN = FileVersion(None)
+
+
+class Sent:
+    """Remembers, over the attempts of one call, which version of a file a request was sent for.
+
+    When the answer to a deletion or a move is lost, whether it was carried out is not known, and somebody else may have
+    put another file there meanwhile. A repeat may act only on what the first attempt saw.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was sent."""
+        self.version: FileVersion | None = None
+        self._is_racy = False
+
+    def note(self, version: FileVersion) -> None:
+        """Take note, before it is sent, that a request is about this version."""
+        if self.version is None:
+            self.version, self._is_racy = version, version.is_racy()
+
+    def check(self, now: FileVersion, path: str) -> None:
+        """Raise `OutcomeUnknown` unless what is there now is known to be what an earlier request was about.
+
+        A file that was written in the second in which it was looked at may be another one now, of the same size.
+        """
+        if self.version is not None and (self._is_racy or not now.is_same_as(self.version)):
+            raise self.unknown(path)
+
+    @staticmethod
+    def unknown(path: str) -> OutcomeUnknown:
+        """Return the error that says so."""
+        message = (
+            "the answer was lost, and whether the server has carried it out is not known: what is there now may be "
+            "another file, and was left alone"
+        )
+        return OutcomeUnknown(message, path=path)
+
+
+def delete_file(remote: RemoteFiles, path: str, sent: Sent) -> None:
+    """Remove a file or a link.
+
+    Parameters:
+        remote: the server's files.
+        path: of the file.
+        sent: what earlier attempts of the same call have asked for: what is gone now was deleted by one of them.
+
+    Raises:
+        OutcomeUnknown: the answer to an earlier attempt was lost, and there may be another file now.
+    """
+    is_repeated = sent.version is not None
+    try:
+        version = _version_of_file(remote, path)
+        sent.check(version, path)
+        sent.note(version)
+        remote.remove(path)
+    except NotFound:
+        if not is_repeated:
+            raise
+
+
+def move_file(remote: RemoteFiles, source: str, dest: str, terms: Terms, sent: Sent) -> bool:
+    """Rename a file, replacing `dest` and creating its parents; tell whether that was one atomic step.
+
+    Parameters:
+        remote: the server's files.
+        source: the file.
+        dest: its new path, or a directory.
+        terms: what keeps two writers of one destination apart.
+        sent: what earlier attempts of the same call have asked for.
+
+    Raises:
+        OutcomeUnknown: the answer to an earlier attempt was lost, and neither the source nor the destination now is
+            known to be what that one was about.
+    """
+    target = into_directory(remote, dest, source)
+    try:
+        version = _version_of_file(remote, source)
+    except (PermissionDenied, Unsupported):
+        version = UNKNOWN  # it may be renamed without being looked at
+    except NotFound:
+        if sent.version is None:
+            raise
+        _check_arrival(remote, target, sent.version)
+        return True
+    sent.check(version, source)
+    if posixpath.normpath(source) == posixpath.normpath(target):
+        return True
+    with replacing(remote, target, terms) as put_aside:
+        sent.note(version)
+        try:
+            return replace_remote(remote, source, target, put_aside)
+        except (NotFound, NotADirectory):
+            remote.make_directories(posixpath.dirname(target) or ".")
+            return replace_remote(remote, source, target, put_aside)
+
+
+def _check_arrival(remote: RemoteFiles, target: str, version: FileVersion) -> None:
+    """Raise unless what is at a destination is what was moved there: a rename keeps size and time."""
+    try:
+        there = FileVersion.of_remote(remote.lstat(target))
+    except (NotFound, NotADirectory):
+        raise Sent.unknown(target) from None
+    if not there.resembles(version):
+        raise Sent.unknown(target)
+
+
+def into_directory(remote: RemoteFiles, dest: str, source: str) -> str:
+    """Return where a file goes: into `dest` under its own name where that is a directory or ends with `/`."""
+    if not dest.endswith("/") and not remote.is_directory(remote.send(Kind.STAT, string(encode_path(dest))), dest):
+        return dest
+    return posixpath.join(dest, posixpath.basename(source))
+
+
+def _version_of_file(remote: RemoteFiles, path: str) -> FileVersion:
+    """Return the version of the file or the link at `path`; raise where a directory is there, or nothing."""
+    attributes = remote.lstat(path)
+    if stat.S_ISDIR(attributes.mode or 0):
+        message = "this is a directory on the server: only files are moved and deleted"
+        raise IsADirectory(message, path=path)
+    return FileVersion.of_remote(attributes)

@@ -1,0 +1,288 @@
+"""What is known of transfers that have not ended: so they go on later, and nothing that they left stays behind.
+
+Each destination that is being written has one small file in a directory of our own, which is locked as long as its
+transfer runs. It tells under which temporary name the bytes are collected, of which source they are, and how many of
+them are proven to be there. A process that is killed gives up the lock, and leaves the rest to the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import Busy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+BUSY = -1  # instead of a descriptor: another process holds the record
+SUFFIX = ".transfer"
+WORTH_KEEPING = 32 * 1024  # bytes: fewer are moved again sooner than looked after
+KEPT_FOR = 24 * 3600.0  # seconds: what nobody has gone on with by then is cleaned up
+
+
+@dataclass
+class Progress:
+    """How far a transfer is.
+
+    Attributes:
+        direction: `download` or `upload`.
+        server: host, port and user.
+        directory: the local directory of a download's destination, to clean up in.
+        dest: the destination's name or path.
+        temporary: the name or path under which the bytes are collected.
+        source: what tells this source from another, and from itself when it has changed.
+        opened: whether the server has said that the temporary file is open.
+        whole: how many bytes from the beginning on are proven to be there.
+        aside: the path under which the old file is kept while it is being replaced in two steps.
+        renaming: how the whole file was verified, from before its rename is asked for until the answer: while it is
+            set, a temporary file that is gone has got its name.
+    """
+
+    direction: str
+    server: list[str | int]
+    dest: str
+    directory: str = ""
+    temporary: str = ""
+    source: list[str | int | None] = field(default_factory=list)
+    opened: bool = False
+    whole: int = 0
+    aside: str = ""
+    renaming: str = ""
+
+
+EMPTY = Progress("", [], "")
+
+
+class Record:
+    """The record of one destination, which is ours as long as we hold it."""
+
+    def __init__(self, unfinished: Unfinished, name: str, descriptor: int | None) -> None:
+        """Hold a record; without a descriptor it is kept in memory."""
+        self._unfinished = unfinished
+        self._name = name
+        self._descriptor = descriptor
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written; endless for one that is in memory alone, so that these do not pile up."""
+        if self._descriptor is None or self._name in self._unfinished.remembered:
+            return math.inf
+        return time.time() - os.fstat(self._descriptor).st_mtime
+
+    def load(self) -> Progress | None:
+        """Return how far an earlier transfer to this destination came, if there was one."""
+        remembered = self._unfinished.remembered.get(self._name)
+        if remembered is not None or self._descriptor is None:
+            return remembered
+        return _read(self._descriptor)
+
+    def save(self, progress: Progress) -> None:
+        """Remember how far this transfer is."""
+        if self._descriptor is not None:
+            try:
+                _write(self._descriptor, progress)
+            except OSError as error:
+                logger.debug("The progress of a transfer cannot be written down: %s", error)
+            else:
+                # Another process may go on with it before we do: then what we remember is not true any more.
+                self._unfinished.remembered.pop(self._name, None)
+                return
+        self._unfinished.remembered[self._name] = replace(progress)
+
+    def forget(self) -> None:
+        """Take note that nothing is left to be done, and nothing to be cleaned up."""
+        self._unfinished.remembered.pop(self._name, None)
+        if self._descriptor is not None:
+            self._unfinished.remove(self._name)
+
+
+class Unfinished:
+    """The records of a directory, or of this process alone."""
+
+    def __init__(self, directory: Path | None) -> None:
+        """Keep records in this directory, made when it is needed; `None` keeps them in memory."""
+        self._directory = directory
+        self._warned = False
+        self._lock = threading.Lock()
+        self._held: set[str] = set()
+        self.remembered: dict[str, Progress] = {}
+
+    @staticmethod
+    @cache
+    def of(directory: Path | None) -> Unfinished:
+        """Return the records of a directory: the same for all sessions of this process."""
+        return Unfinished(directory)
+
+    @contextmanager
+    def held(self, destination: object, path: str) -> Iterator[Record]:
+        """Hold the record of a destination, so that no other transfer writes it, in this process or another.
+
+        Parameters:
+            destination: what tells it from others.
+            path: its path, for the message.
+
+        Raises:
+            Busy: another transfer is writing it.
+        """
+        name = hashlib.sha256(repr(destination).encode("utf-8", "surrogatepass")).hexdigest()[:32] + SUFFIX
+        message = "another transfer is writing this destination: try again when it has ended"
+        with self._lock:
+            if name in self._held:
+                raise Busy(message, path=path)
+            self._held.add(name)
+        try:
+            descriptor = self._lock_file(name)
+            if descriptor == BUSY:
+                raise Busy(message, path=path)
+            try:
+                yield Record(self, name, descriptor)
+            finally:
+                if descriptor is not None:
+                    self._give_up(name, descriptor)
+        finally:
+            with self._lock:
+                self._held.discard(name)
+
+    def abandoned(self, direction: str) -> Iterator[tuple[Record, Progress]]:
+        """Give what is known of each transfer that ended without cleaning up and will not go on; hold it meanwhile."""
+        for name in {*self._names(), *self.remembered}:
+            with self._lock:
+                if name in self._held:
+                    continue
+                self._held.add(name)
+            descriptor = self._lock_file(name)
+            try:
+                progress = self._abandoned(name, descriptor)
+                if progress is not None and progress.direction == direction:
+                    yield Record(self, name, descriptor), progress
+            finally:
+                if descriptor is not None and descriptor != BUSY:
+                    self._give_up(name, descriptor)
+                with self._lock:
+                    self._held.discard(name)
+
+    def _abandoned(self, name: str, descriptor: int | None) -> Progress | None:
+        if descriptor == BUSY:
+            return None
+        age = 0.0
+        progress = Record(self, name, descriptor).load()
+        if descriptor is not None:
+            age = time.time() - os.fstat(descriptor).st_mtime
+            if progress is None:
+                self.remove(name)
+        if progress is None:
+            return None
+        if progress.whole >= WORTH_KEEPING and not progress.aside and age <= KEPT_FOR:
+            return None
+        return progress
+
+    def remove(self, name: str) -> None:
+        """Remove a record's file."""
+        assert self._directory is not None  # noqa: S101 - there would be no file
+        with suppress(OSError):
+            (self._directory / name).unlink()
+
+    def _give_up(self, name: str, descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == 0 and self._is_at(name, descriptor):  # nothing is to be remembered
+            self.remove(name)
+        os.close(descriptor)
+
+    def _is_at(self, name: str, descriptor: int) -> bool:
+        """Tell whether a record was not removed yet: by now, the name may be that of somebody else's record."""
+        assert self._directory is not None  # noqa: S101 - there would be no descriptor
+        try:
+            return os.stat(self._directory / name).st_ino == os.fstat(descriptor).st_ino
+        except OSError:
+            return False
+
+    def _names(self) -> list[str]:
+        if self._directory is None:
+            return []
+        try:
+            return [name for name in os.listdir(self._directory) if name.endswith(SUFFIX)]
+        except OSError:
+            return []
+
+    def _lock_file(self, name: str) -> int | None:
+        """Open and lock a record's file; `BUSY` where another process holds it, `None` where there can be none."""
+        if self._directory is None:
+            return None
+        path = os.path.join(self._directory, name)
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                        return descriptor
+                except BlockingIOError:
+                    os.close(descriptor)
+                    return BUSY
+                except FileNotFoundError:
+                    pass  # its holder has removed it in between: this is not the file that the next one will lock
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+                os.close(descriptor)
+        except OSError as error:
+            self._warn(error)
+            return None
+
+    def _warn(self, error: OSError) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "Unfinished transfers cannot be remembered in %s (%s): after a restart they begin anew",
+            self._directory,
+            error.strerror,
+        )
+
+
+def _write(descriptor: int, progress: Progress) -> None:
+    """Write a record at one blow: what it is shorter by than the last one is blank, so that it needs no second step."""
+    text = json.dumps(vars(progress)).encode().ljust(os.fstat(descriptor).st_size)
+    if os.pwrite(descriptor, text, 0) < len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _read(descriptor: int) -> Progress | None:
+    """Return what a record says; `None` for one that was not written to its end, or is none."""
+    try:
+        content = json.loads(os.pread(descriptor, 1 << 20, 0))
+        progress = Progress(**content)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    return progress if _makes_sense(progress) else None
+
+
+def _makes_sense(progress: Progress) -> bool:
+    """Tell whether a record holds what we write: one that was damaged must not get in the way of later transfers."""
+    fields = vars(progress)
+    if any(type(value) is not type(getattr(EMPTY, name)) for name, value in fields.items()):
+        return False
+    texts = [value for value in fields.values() if isinstance(value, str)]
+    return progress.whole >= 0 and all(map(_may_be_a_path, texts))
+
+
+def _may_be_a_path(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,132 @@
+"""The environment variables that the module reads, and what is checked before anything starts."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iot.sftp.module._base.logging import LEVELS
+from iot.sftp.module._base.state_directory import try_to_write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
+
+# What the edge agent sets, and what the SDK takes instead of it on a developer's machine
+EDGE_VARIABLES = (
+    "IOTEDGE_IOTHUBHOSTNAME",
+    "IOTEDGE_DEVICEID",
+    "IOTEDGE_MODULEID",
+    "IOTEDGE_GATEWAYHOSTNAME",
+    "IOTEDGE_MODULEGENERATIONID",
+    "IOTEDGE_WORKLOADURI",
+    "IOTEDGE_APIVERSION",
+)
+DEVELOPMENT_VARIABLES = ("EdgeHubConnectionString", "EdgeModuleCACertificateFile")
+
+METRICS_PORT, PORT_MAXIMUM = 9600, 65535
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the module is told by environment variables.
+
+    Attributes:
+        local_root: `SFTP_LOCAL_ROOT`, the only local tree that methods touch.
+        state_dir: `SFTP_STATE_DIR`, for what the module remembers; out of the methods' reach.
+        log_level: `LOG_LEVEL`, until the twin says otherwise.
+        metrics_port: `SFTP_METRICS_PORT`; 0 turns the metrics off.
+        hub: `IOTEDGE_IOTHUBHOSTNAME`, empty if it is not set, as the next two.
+        device: `IOTEDGE_DEVICEID`.
+        module: `IOTEDGE_MODULEID`.
+    """
+
+    local_root: Path
+    state_dir: Path
+    log_level: str
+    metrics_port: int = METRICS_PORT
+    hub: str = ""
+    device: str = ""
+    module: str = ""
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> Environment:
+        """Take the variables, or their defaults; an unknown level counts as `info`, what is no port as 9600."""
+        level = variables.get("LOG_LEVEL", "").strip().lower()
+        port = _port(variables)
+        return cls(
+            local_root=Path(variables.get("SFTP_LOCAL_ROOT") or "/data"),
+            state_dir=Path(variables.get("SFTP_STATE_DIR") or "/state"),
+            log_level=level if level in LEVELS else "info",
+            metrics_port=METRICS_PORT if port is None else port,
+            hub=variables.get("IOTEDGE_IOTHUBHOSTNAME", ""),
+            device=variables.get("IOTEDGE_DEVICEID", ""),
+            module=variables.get("IOTEDGE_MODULEID", ""),
+        )
+
+    @property
+    def known_hosts(self) -> Path:
+        """Where the keys of servers are remembered, in OpenSSH's known_hosts format."""
+        return self.state_dir / "known_hosts"
+
+    @property
+    def unfinished_transfers(self) -> Path:
+        """Where the client remembers transfers that broke off, so that they go on where they were."""
+        return self.state_dir / "transfers"
+
+    def warn(self, variables: Mapping[str, str]) -> None:
+        """Log one line for everything that will not work as it is, with the command that mends it."""
+        level = variables.get("LOG_LEVEL", "").strip()
+        if level and level.lower() not in LEVELS:
+            _log.warning("LOG_LEVEL is %r, which is none of %s: info is used", level[:40], ", ".join(LEVELS))
+        if _port(variables) is None:
+            text = variables["SFTP_METRICS_PORT"][:40]
+            _log.warning("SFTP_METRICS_PORT is %r, which is no port: %d is used; 0 is for none", text, METRICS_PORT)
+        _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded")
+        consequence = "no tasks are accepted, and the keys of servers are forgotten at every restart"
+        _warn_of_directory("SFTP_STATE_DIR", self.state_dir, consequence)
+
+
+def missing_variables(variables: Mapping[str, str]) -> list[str]:
+    """Name the variables without which there is no edge hub to connect to."""
+    if all(variables.get(name) for name in DEVELOPMENT_VARIABLES):
+        return []
+    return [name for name in EDGE_VARIABLES if not variables.get(name)]
+
+
+def _port(variables: Mapping[str, str]) -> int | None:
+    """Return the port for the metrics, or `None` if what is set is none."""
+    text = variables.get("SFTP_METRICS_PORT", "").strip() or str(METRICS_PORT)
+    is_port = text.isascii() and text.isdecimal() and len(text) <= len(str(PORT_MAXIMUM)) and int(text) <= PORT_MAXIMUM
+    return int(text) if is_port else None
+
+
+def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:
+    """Log what is wrong with a directory, if anything is; the module goes on, and each call tries anew."""
+    try:
+        try_to_write(directory)
+    except OSError as error:
+        owner, group = os.geteuid(), os.getegid()
+        made = f"made on the host with: sudo install -d -o {owner} -g {group} DIRECTORY"
+        host_side = f"On the host's directory that is mounted at {directory} run"
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            fault = f"there is no directory {directory}"
+            remedy = f"Mount one (createOptions, HostConfig.Binds), {made}"
+        elif error.errno == errno.EROFS:
+            fault = f"{directory} is read-only"
+            remedy = f'Mount a directory (createOptions, HostConfig.Binds: "DIRECTORY:{directory}"), {made}'
+        elif error.errno in {errno.EACCES, errno.EPERM}:
+            fault = f"the module (uid:gid {owner}:{group}) may not write in {directory}"
+            remedy = f"{host_side}: sudo chown -R {owner}:{group} DIRECTORY"
+        elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            fault = f"there is no space left in {directory}"
+            remedy = f"{host_side}, and free what it shows: df -h DIRECTORY; df -i DIRECTORY"
+        else:
+            fault = f"nothing can be written in {directory} ({error.strerror})"
+            remedy = f"{host_side}: ls -ld DIRECTORY; df -h DIRECTORY"
+        _log.warning("%s: %s, so %s. %s", variable, fault, consequence, remedy)

@@ -1,0 +1,102 @@
+"""The section `rules` of the desired document: standing orders, each valid or not by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
+
+from iot.sftp.module._documents.requests import Then
+from iot.sftp.module._documents.validation import AnyText, Document, Text, explain
+
+RULES_MAXIMUM = 20  # what is reported of each has to fit into a twin of 32 KB with the rest
+# A rule is reported under its name: as a key of a twin it holds neither `.`, `$`, `#` nor spaces
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PATH_MAXIMUM = 1024  # characters
+EVERY_DEFAULT, EVERY_MAXIMUM = 300.0, 7 * 86_400.0  # seconds
+AGE_DEFAULT, AGE_MAXIMUM = 5.0, 366 * 86_400.0  # seconds
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise PydanticCustomError("name", "must be 1 to 64 letters, digits, hyphens and underscores")
+    return value
+
+
+def _seconds(lowest: float, highest: float) -> PlainValidator:
+    def check(value: object) -> float:
+        # compared before it becomes a float: an integer may be too large for one, and NaN fails any comparison
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if number is None or not lowest <= number <= highest:
+            raise PydanticCustomError("seconds", f"must be a number of seconds from {lowest:g} to {highest:g}")
+        return float(number)
+
+    return PlainValidator(check)
+
+
+Folder = Annotated[Text, Field(max_length=PATH_MAXIMUM)]
+
+
+class Rule(Document):
+    """One standing order."""
+
+    name: Annotated[Text, AfterValidator(_name)]
+    direction: Literal["upload", "download"]
+    source: Folder
+    dest: Folder
+    file_pattern: AnyText | None = None
+    recursive: bool = False
+    every: Annotated[float, _seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
+    if_exists: Literal["replace", "skip", "skip_same"] = "replace"
+    then: Then = "keep"
+    min_age: Annotated[float, _seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
+
+
+@dataclass(frozen=True)
+class RulesSection:
+    """What the section holds.
+
+    Attributes:
+        rules: those that are valid, by their names.
+        errors: what is wrong with the others, by their names.
+        error: what is wrong with the section itself, or with rules that have no usable name.
+        is_list: whether there are rules at all; if not, those in force stay.
+    """
+
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    is_list: bool = True
+
+
+def read_rules(content: Any) -> RulesSection | None:
+    """Read the section; `None` if it is not there. Nothing is raised."""
+    if content is None:
+        return None
+    if not isinstance(content, list):
+        return RulesSection(error="'rules' must be a list of objects", is_list=False)
+    if len(content) > RULES_MAXIMUM:
+        return RulesSection(error=f"'rules' holds more than {RULES_MAXIMUM} rules", is_list=False)
+    rules: dict[str, Rule] = {}
+    errors: dict[str, str] = {}
+    unnamed: list[str] = []
+    for number, item in enumerate(content, 1):
+        name = item.get("name") if isinstance(item, dict) else None
+        named = isinstance(name, str) and NAME.fullmatch(name) is not None
+        if named and (name in rules or name in errors):
+            unnamed.append(f"rule {number}: there is another one of the name '{name}'")
+            continue
+        try:
+            rule = Rule.model_validate(item)
+            rules[rule.name] = rule
+        except ValidationError as error:
+            words = explain(error, Rule, whole=f"rule {number}")
+            if isinstance(name, str) and named:
+                errors[name] = words
+            else:
+                unnamed.append(f"rule {number}: {words}")
+    return RulesSection(rules, errors, "; ".join(unnamed) or None)

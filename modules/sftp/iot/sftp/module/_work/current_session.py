@@ -1,0 +1,267 @@
+"""The one session in use: taken by calls, replaced by configurations, and what is known about its connection."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from iot.sftp.client import (
+    AuthenticationFailed,
+    ConnectionLost,
+    HostKeyMismatch,
+    NotConfigured,
+    SFTPError,
+    Unreachable,
+    Unsupported,
+)
+from iot.sftp.module._base.logging import about
+from iot.sftp.module._base.tallies import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from iot.sftp.client import Counts, SFTPSession
+
+# What an operation may find out about the connection itself; `Unsupported` where no session could be opened for it
+CONNECTION_REASONS = (AuthenticationFailed, HostKeyMismatch, Unreachable, ConnectionLost, Unsupported)
+
+OPENING_WAIT = 5.0  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConnectionState:
+    """What was found last about the connection to the server.
+
+    Attributes:
+        state: `connected`, `connecting`, `disconnected`, `failed` or `not_configured`.
+        code: why it is not connected: that of an `SFTPError`.
+        message: the same for people.
+        since: when it became so, in UTC (ISO 8601).
+        server: the server's version string, while connected.
+        host_key: the fingerprint of the server's key, while connected.
+    """
+
+    state: str
+    code: str | None = None
+    message: str | None = None
+    since: str = ""
+    server: str | None = None
+    host_key: str | None = None
+
+    def as_properties(self) -> dict[str, str]:
+        """Return what is known, for the reported properties."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+
+@dataclass
+class Totals:
+    """What all sessions have done since the process began.
+
+    Attributes:
+        reconnects: how often a session was opened again, after it broke or was ended.
+        retries: how often an operation was tried again, after a break.
+        downloaded: bytes of files.
+        uploaded: bytes of files.
+    """
+
+    reconnects: int = 0
+    retries: int = 0
+    downloaded: int = 0
+    uploaded: int = 0
+
+    def include(self, counts: Counts) -> None:
+        """Add what one session has done."""
+        self.reconnects += max(0, counts.connections - 1)
+        self.retries += counts.retries
+        self.downloaded += counts.downloaded
+        self.uploaded += counts.uploaded
+
+
+class CurrentSession:
+    """Lends the session in force to calls; a session that was replaced ends when the last call gives it back."""
+
+    def __init__(self, on_change: Callable[[ConnectionState], None]) -> None:
+        """Tell `on_change` of each new state, from whatever thread finds it."""
+        self._on_change = on_change
+        self._lock = threading.RLock()
+        self._session: SFTPSession | None = None
+        self._users: dict[SFTPSession, int] = {}
+        self._past = Totals()  # of the sessions that have ended
+        self.failures = Tally(*((reason.code,) for reason in CONNECTION_REASONS))
+        self._state = ConnectionState("")
+        self._closed = False
+        self._opened = threading.Event()  # unset while a new configuration's session is being opened
+        self.replace(None, "the module has not received its desired properties yet")
+
+    @property
+    def state(self) -> ConnectionState:
+        """What was found last."""
+        return self._state
+
+    def totals(self) -> Totals:
+        """Return what all sessions have done; from any thread."""
+        with self._lock:
+            totals = Totals(**vars(self._past))
+            for session in {*self._users, *([self._session] if self._session else [])}:
+                totals.include(session.counts)
+        return totals
+
+    def replace(self, session: SFTPSession | None, missing: str = "") -> None:
+        """Use another session from the next call on, and open it in the background.
+
+        Parameters:
+            session: or `None`, if there is none to use.
+            missing: what is missing, if there is none.
+        """
+        with self._lock:
+            old, self._session = self._session, session
+            if session is None:
+                self._set(ConnectionState("not_configured", NotConfigured.code, missing))
+                self._opened.set()
+            else:
+                self._set(ConnectionState("connecting"))
+                self._opened.clear()
+            unused = old is not None and not self._users.get(old)
+            if old is not None and unused:
+                self._past.include(old.counts)
+        if old is not None and unused:
+            threading.Thread(target=old.close, name="close", daemon=True).start()
+        if session is not None:
+            threading.Thread(target=self._open, name="open", daemon=True).start()
+
+    @contextmanager
+    def use(self) -> Iterator[SFTPSession]:
+        """Lend the session for one operation, whose outcome tells about the connection.
+
+        Raises:
+            NotConfigured: there is none; the message says what is missing.
+            ConnectionLost: the module ends.
+        """
+        session = self._take()
+        if self._closed and session is None:
+            message = "the module stops: call again when it has been started anew"
+            raise ConnectionLost(message)
+        if session is None:
+            raise NotConfigured(self._state.message or "there are no settings yet")
+        try:
+            yield session
+        except CONNECTION_REASONS as error:
+            if not isinstance(error, Unsupported) or not session.is_open:
+                self._note_failure(session, error)
+            raise
+        else:
+            self._note_success(session)
+        finally:
+            self._give_back(session)
+
+    def is_connected(self, timeout: float) -> bool:
+        """Ask the live session; never opens one, never raises. `False` if there is none.
+
+        If a new configuration's session is just being opened, that is waited for, for a short while.
+        """
+        deadline = time.monotonic() + timeout
+        self._opened.wait(min(timeout, OPENING_WAIT))
+        session = self._take()
+        if session is None:
+            return False
+        try:
+            connected = session.is_connected(timeout=max(0.0, deadline - time.monotonic()))
+            if connected:
+                self._note_success(session)
+            elif self._state.state == "connected":
+                message = "the server is gone; the next call connects again"
+                self._note(session, ConnectionState("disconnected", ConnectionLost.code, message))
+        finally:
+            self._give_back(session)
+        return connected
+
+    def disconnect(self) -> None:
+        """End the connection; calls in flight fail, a later one connects again."""
+        session = self._take()
+        if session is None:
+            return
+        try:
+            self._note(session, ConnectionState("disconnected"))
+            session.disconnect()
+        finally:
+            self._give_back(session)
+
+    def close(self) -> None:
+        """End the session for good; calls in flight fail."""
+        with self._lock:
+            sessions = {*self._users, *([self._session] if self._session else [])}
+            self._session, self._closed = None, True
+        for session in sessions:
+            session.close()
+
+    def _open(self) -> None:
+        try:
+            with self.use() as session:
+                try:
+                    session.connect()
+                except SFTPError as error:
+                    _log.warning(
+                        "the session cannot be opened: %s: %s", error.code, error.message, extra=about("server")
+                    )
+                    self._note_failure(session, error)
+        except (NotConfigured, ConnectionLost):
+            pass  # it was replaced by nothing meanwhile, or the module ends
+        finally:
+            self._opened.set()
+
+    def _take(self) -> SFTPSession | None:
+        with self._lock:
+            session = self._session
+            if session is not None:
+                self._users[session] = self._users.get(session, 0) + 1
+            return session
+
+    def _give_back(self, session: SFTPSession) -> None:
+        with self._lock:
+            self._users[session] -= 1
+            unused = not self._users[session]
+            if unused:
+                del self._users[session]
+            replaced = session is not self._session
+            if unused and replaced:
+                self._past.include(session.counts)
+        if unused and replaced:
+            session.close()
+
+    def _note_success(self, session: SFTPSession) -> None:
+        if self._state.state == "connected":
+            return
+        try:
+            server = session.connect(timeout=1)  # open already: it only tells what it knows
+        except SFTPError:
+            return  # it has just gone again; the next call will tell
+        self._note(session, ConnectionState("connected", server=server.server, host_key=server.host_key))
+
+    def _note_failure(self, session: SFTPSession, error: SFTPError) -> None:
+        if isinstance(error, ConnectionLost) and self._state.state == "disconnected":
+            return  # it was ended by `disconnect`, and this call with it
+        self.failures.add(error.code)
+        self._note(session, ConnectionState("failed", error.code, error.message))
+
+    def _note(self, session: SFTPSession, state: ConnectionState) -> None:
+        with self._lock:
+            if session is self._session:
+                self._set(state)
+
+    def _set(self, state: ConnectionState) -> None:
+        with self._lock:
+            old = self._state
+            if (state.state, state.code) == (old.state, old.code) and state.host_key == old.host_key:
+                since = old.since
+            else:
+                since = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+            self._state = ConnectionState(state.state, state.code, state.message, since, state.server, state.host_key)
+            if self._state != old:
+                self._on_change(self._state)

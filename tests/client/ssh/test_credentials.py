@@ -1,0 +1,110 @@
+"""Private keys as people have them, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.clients import session_of
+from tests.servers import Server, openssh
+
+from iot.sftp.client import AuthenticationFailed, Secret, ServerSettings
+from iot.sftp.client._ssh.credentials import load_private_keys
+
+# ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
+KINDS = [("ed25519", "256", "RFC4716")] + [
+    (kind, bits, form)
+    for kind, bits in (("ecdsa", "256"), ("ecdsa", "521"), ("rsa", "2048"))
+    for form in ("RFC4716", "PEM", "PKCS8")
+]
+
+
+def make(path: Path, kind: str, bits: str, *options: str, passphrase: str = "") -> str:
+    command = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", passphrase, *options, "-f", str(path)]
+    subprocess.run(command, check=True)
+    return path.read_text()
+
+
+def settings(text: str, passphrase: str | None = None) -> ServerSettings:
+    secret = Secret(passphrase) if passphrase else None
+    return ServerSettings("host", 22, "user", private_key=Secret(text), passphrase=secret)
+
+
+@pytest.mark.parametrize("kind, bits, form", KINDS)
+@pytest.mark.parametrize("passphrase", ["", "a passphrase"])
+def test_keys_of_every_type_and_form_are_read(tmp_path: Path, kind: str, bits: str, passphrase: str, form: str) -> None:
+    text = make(tmp_path / "key", kind, bits, "-m", form, passphrase=passphrase)
+    (key,) = load_private_keys(settings(text, passphrase or None))
+    public = (tmp_path / "key.pub").read_text().split()
+    assert [key.get_name(), key.get_base64()] == public[:2]
+    if passphrase:
+        with pytest.raises(AuthenticationFailed, match="give its passphrase"):
+            load_private_keys(settings(text))
+        with pytest.raises(AuthenticationFailed, match="is the passphrase right"):
+            load_private_keys(settings(text, "wrong"))
+    else:
+        load_private_keys(settings(f"\n{text}\n", "not needed"))
+
+
+def test_text_that_is_no_key_is_told_about() -> None:
+    for text in (
+        "",
+        "no key",
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----",
+        "\u2603",
+    ):
+        with pytest.raises(AuthenticationFailed, match="cannot be read"):
+            load_private_keys(settings(text))
+
+
+def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
+    subprocess.run(
+        [
+            "openssl",
+            "genpkey",
+            "-genparam",
+            "-algorithm",
+            "DSA",
+            "-pkeyopt",
+            "dsa_paramgen_bits:1024",
+            "-out",
+            str(tmp_path / "p"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(["openssl", "genpkey", "-paramfile", tmp_path / "p", "-out", tmp_path / "key"], check=True)
+    with pytest.raises(AuthenticationFailed, match="not accepted any more"):
+        load_private_keys(settings((tmp_path / "key").read_text()))
+
+
+@pytest.mark.parametrize("kind", ["ed448", "x25519"])
+def test_a_key_of_another_type_is_not_called_old(tmp_path: Path, kind: str) -> None:
+    subprocess.run(["openssl", "genpkey", "-algorithm", kind, "-out", tmp_path / "key"], check=True)
+    with pytest.raises(AuthenticationFailed, match="of this type cannot be used here") as failure:
+        load_private_keys(settings((tmp_path / "key").read_text()))
+    assert "any more" not in failure.value.message
+
+
+def test_a_key_with_a_passphrase_logs_in(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd") as server:
+        text = make(tmp_path / "key", "ecdsa", "256", passphrase="a passphrase")
+        authorized = server.key_file.with_suffix(".pub")  # type: ignore[union-attr]
+        authorized.write_text(authorized.read_text() + (tmp_path / "key.pub").read_text())
+        with session_of(server, private_key=Secret(text), passphrase=Secret("a passphrase")) as session:
+            assert session.exists(".")
+
+
+def test_a_key_that_is_refused_leaves_the_password_to_try(proftpd_server: Server, tmp_path: Path) -> None:
+    text = make(tmp_path / "key", "ecdsa", "256")
+    with session_of(proftpd_server, private_key=Secret(text)) as session:
+        assert session.exists(".")
+
+
+def test_a_password_that_cannot_be_sent_is_told_about(proftpd_server: Server) -> None:
+    with (
+        session_of(proftpd_server, password=Secret("\ud800")) as session,
+        pytest.raises(AuthenticationFailed, match="cannot be sent"),
+    ):
+        session.exists("x")

@@ -1,0 +1,312 @@
+"""Which desired document takes effect, and what is reported of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.servers import free_port
+
+from iot.sftp.client import NotConfigured, SFTPSession, __version__
+from iot.sftp.module._app.configuration import UNKNOWN_MAXIMUM, Configuration
+from iot.sftp.module._base.environment import Environment
+from iot.sftp.module._hub.reported import Reporter
+from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._work.current_session import ConnectionState, CurrentSession
+from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.slots import Slots
+from iot.sftp.module._work.transfers import Transfers
+
+
+class Device:
+    """A configuration with the parts that it changes, and what is reported of them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.reporter = Reporter(self._never_sent, lambda: None)
+        self.sessions = CurrentSession(lambda _state: None)
+        environment = Environment(directory / "data", directory / "state", "warning")
+        self.announcer = Announcer(Journal(directory / "state"), self._never_told)
+        self.slots, self.transfers = Slots(2), Transfers(self.sessions)
+        files = LocalRoot(directory / "data", directory / "state")
+        means = Means(self.sessions, self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
+        self.rules = Rules(means, lambda: None)
+        self.configuration = Configuration(
+            environment,
+            sessions=self.sessions,
+            slots=self.slots,
+            transfers=self.transfers,
+            announcer=self.announcer,
+            rules=self.rules,
+            reporter=self.reporter,
+        )
+
+    @staticmethod
+    async def _never_sent(_patch: dict[str, Any]) -> None:
+        raise AssertionError("nothing is sent here")
+
+    @staticmethod
+    async def _never_told(_message: Any, _output: str) -> None:
+        raise AssertionError("nothing ends here")
+
+    def apply(self, version: int, /, **sections: Any) -> None:
+        self.configuration.apply({"$version": version, "$metadata": {}, **sections})
+
+    @property
+    def reported(self) -> dict[str, Any]:
+        return self.reporter._wanted
+
+    @property
+    def session(self) -> SFTPSession | None:
+        try:
+            with self.sessions.use() as session:
+                return session
+        except NotConfigured:
+            return None
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    device = Device(tmp_path)
+    yield device
+    device.rules.stop(5)
+    device.sessions.close()
+    for name in ("iot", "paramiko"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def server() -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": free_port(), "user": "device", "password": "hunter2"}
+
+
+def test_before_anything_came_the_version_is_reported_and_nothing_is_configured(device: Device) -> None:
+    assert device.reported == {"module": {"version": __version__}}
+    assert device.session is None
+
+
+def test_a_valid_document_takes_effect_and_is_acknowledged_section_by_section(
+    device: Device, server: dict[str, Any]
+) -> None:
+    device.apply(3, sftp=server, transfers={"concurrency": 4}, logLevel="debug")
+    assert device.session is not None
+    shown = {"host": "127.0.0.1", "port": server["port"], "user": "device", "auth": "password"}
+    assert device.reported["sftp"] == {"ac": 200, "av": 3, "ad": "applied", "value": shown}
+    assert device.reported["transfers"] == {
+        "ac": 200,
+        "av": 3,
+        "ad": "applied",
+        "value": {"concurrency": 4, "verify": "size"},
+    }
+    assert device.reported["logLevel"] == {"ac": 200, "av": 3, "ad": "applied", "value": "debug"}
+    assert logging.getLogger("iot").level == logging.DEBUG
+    assert "hunter2" not in str(device.reported)
+
+
+def test_the_session_knows_the_local_root_and_the_state_directory(
+    device: Device, server: dict[str, Any], tmp_path: Path
+) -> None:
+    device.apply(1, sftp=server)
+    assert device.session is not None
+    assert device.session.settings.known_hosts == tmp_path / "state" / "known_hosts"
+
+
+def test_an_invalid_section_leaves_the_old_one_in_force(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server)
+    before = device.session
+    device.apply(2, sftp=server | {"port": "22"}, transfers={"concurrency": 5})
+    assert device.session is before
+    assert device.reported["sftp"]["ac"] == 400
+    assert device.reported["sftp"]["av"] == 2
+    assert device.reported["sftp"]["ad"] == "'port' must be a whole number"
+    assert device.reported["sftp"]["value"]["port"] == server["port"]
+    assert device.reported["transfers"]["ac"] == 200
+
+
+def test_an_invalid_first_section_is_told_to_every_caller(device: Device) -> None:
+    device.apply(1, sftp={"host": "h"})
+    with pytest.raises(NotConfigured, match="'user' is missing"), device.sessions.use():
+        pass
+    assert device.reported["sftp"]["ac"] == 400
+    assert "value" not in device.reported["sftp"]
+
+
+def test_a_section_that_did_not_change_keeps_its_session(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server)
+    before = device.session
+    device.apply(2, sftp=dict(server), logLevel="debug")
+    assert device.session is before
+    assert device.reported["sftp"]["av"] == 2
+
+
+def test_another_password_is_another_session(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server)
+    before = device.session
+    device.apply(2, sftp=server | {"password": "hunter3"})
+    assert device.session is not before
+    assert "hunter" not in str(device.reported)
+
+
+def test_a_key_that_is_gone_is_gone(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server | {"root": "/upload"}, transfers={"concurrency": 5}, logLevel="debug")
+    device.apply(2, sftp=server)
+    assert device.session is not None
+    assert device.session.settings.root is None
+    assert device.reported["transfers"]["value"]["concurrency"] == 2
+    assert "logLevel" not in device.reported
+    assert logging.getLogger("iot").level == logging.WARNING
+
+
+def test_a_section_that_is_gone_leaves_nothing_configured(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server)
+    device.apply(2, logLevel="info")
+    assert device.session is None
+    assert device.sessions.state.state == "not_configured"
+    assert "sftp" not in device.reported
+
+
+def test_an_older_document_is_ignored(device: Device, server: dict[str, Any]) -> None:
+    device.apply(5, sftp=server)
+    device.apply(4, sftp=server | {"user": "older"})
+    assert device.session is not None
+    assert device.session.settings.user == "device"
+    assert device.reported["sftp"]["av"] == 5
+
+
+@pytest.mark.parametrize("version", [1, 5, 6])
+def test_an_empty_document_does_not_erase_what_works(device: Device, server: dict[str, Any], version: int) -> None:
+    device.apply(5, sftp=server)
+    device.apply(version)
+    assert device.session is not None
+    assert device.reported["sftp"]["av"] == 5
+
+
+def test_after_an_empty_document_the_next_real_one_takes_effect(device: Device, server: dict[str, Any]) -> None:
+    device.apply(5, sftp=server)
+    device.apply(6)
+    device.apply(6, sftp=server | {"user": "next"})
+    assert device.session is not None
+    assert device.session.settings.user == "next"
+
+
+def test_an_empty_first_document_says_what_is_missing(device: Device) -> None:
+    device.apply(1)
+    with pytest.raises(NotConfigured, match="host, user and password or privateKey"), device.sessions.use():
+        pass
+
+
+def test_a_log_level_that_is_none_leaves_the_old_one(device: Device) -> None:
+    device.apply(1, logLevel="error")
+    device.apply(2, logLevel="loud")
+    assert logging.getLogger("iot").level == logging.ERROR
+    assert device.reported["logLevel"]["ac"] == 400
+
+
+def test_an_unknown_section_is_answered_and_harms_nothing(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server, sfpt={"password": "hunter2"})
+    assert device.session is not None
+    assert device.reported["sfpt"]["ac"] == 400
+    assert "misspelt" in device.reported["sfpt"]["ad"]
+    assert "hunter2" not in str(device.reported)
+    device.apply(2, sftp=server)
+    assert "sfpt" not in device.reported
+
+
+def test_thousands_of_unknown_sections_do_not_fill_the_twin(device: Device) -> None:
+    device.apply(1, **{f"section{number}": 1 for number in range(1_000)})
+    assert len(device.reported) < UNKNOWN_MAXIMUM + 5
+
+
+def test_the_log_says_what_of_a_document_is_not_in_force(
+    device: Device, server: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="iot")
+    device.apply(1, sftp=server, logLevel="info")
+    assert "desired properties 1 are in force" in caplog.messages
+    device.apply(2, sftp=server | {"port": 0}, logLevel="loud", rules=[{"name": "a"}])
+    assert "desired properties 2 are in force, but for sftp, logLevel, rules" in caplog.messages
+    assert device.reported["logLevel"]["value"] == "info"
+    device.apply(3, logLevel="info")
+    assert "server: none any more, as the section sftp is gone" in caplog.messages
+
+
+def test_what_is_wrong_is_logged_once_and_without_secrets(
+    device: Device, server: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="iot")
+    device.apply(1, sftp=server | {"prot": "hunter2"})
+    assert "'prot' is not known here" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+RULE = {"direction": "upload", "source": "out", "dest": "in"}
+
+
+def test_each_rule_is_acknowledged_by_its_name(device: Device) -> None:
+    wrong = {"name": "wrong", **RULE, "direction": "sideways"}
+    device.apply(3, rules=[{"name": "right", **RULE}, wrong, {"name": "right", **RULE}, 5])
+    reported = device.reported["rules"]
+    assert (reported["ac"], reported["av"]) == (400, 3)
+    assert reported["ad"].startswith("rule 3: there is another one of the name 'right'; rule 4: ")
+    assert reported["value"]["right"]["ac"] == 200
+    assert reported["value"]["wrong"] == {"ac": 400, "ad": "'direction' must be 'upload' or 'download'"}
+    device.apply(4, rules=[{"name": "right", **RULE}])
+    assert {key: device.reported["rules"][key] for key in ("ac", "av", "ad")} == {"ac": 200, "av": 4, "ad": "applied"}
+    assert set(device.reported["rules"]["value"]) == {"right"}
+
+
+def test_a_rule_that_is_not_valid_any_more_leaves_in_force_what_was_there(device: Device) -> None:
+    device.apply(1, rules=[{"name": "a", **RULE}, {"name": "b", **RULE}])
+    before = device.rules.in_force
+    device.apply(2, rules=[{"name": "a", **RULE, "every": "often"}])
+    assert device.rules.in_force == {"a": before["a"]}
+    assert device.reported["rules"]["value"]["a"]["ac"] == 400
+    assert "since" in device.reported["rules"]["value"]["a"]
+    many: list[Any] = [{"name": f"{number}", **RULE} for number in range(21)]
+    nonsense: Any
+    for nonsense in ({}, "a", many):
+        device.apply(3, rules=nonsense)
+        assert device.rules.in_force == {"a": before["a"]}
+        assert device.reported["rules"]["ac"] == 400
+    device.apply(4, logLevel="info")
+    assert device.rules.in_force == {}
+    assert "rules" not in device.reported
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("漢" * 2_000),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+NAMES = st.sampled_from(["transfers", "events", "rules", "logLevel", "connection", "module", "journal"]) | st.text()
+RULES = st.lists(st.fixed_dictionaries({"name": st.text(), "direction": JSON}) | JSON, max_size=20)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each document is a newer one for the same
+@given(sections=st.dictionaries(NAMES, JSON, max_size=8), rules=RULES)
+def test_whatever_is_desired_a_twin_holds_what_is_reported(
+    device: Device, sections: dict[str, Any], rules: list[Any]
+) -> None:
+    device.apply(device.configuration._version + 1, **{"rules": rules} | sections)
+    document = device.reporter.document
+    assert len(json.dumps(document, ensure_ascii=False).encode()) <= 32 * 1024
+    assert document["module"] == {"version": __version__}
+    assert "connection" not in document
+    json.dumps(device.configuration.in_force)
+
+
+def test_a_section_of_our_own_name_does_not_take_the_place_of_what_is_reported(device: Device) -> None:
+    device.configuration.report_connection(ConnectionState("failed", "unreachable", "no route"))
+    device.apply(1, connection={"state": "connected"}, module=5)
+    assert device.reported["connection"]["code"] == "unreachable"
+    assert device.reported["module"] == {"version": __version__}
+    device.apply(2, logLevel="info")
+    assert device.reported["connection"]["code"] == "unreachable"

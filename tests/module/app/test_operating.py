@@ -1,0 +1,97 @@
+"""What docs/operate.md says of errors and of the log is what the source says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iot.sftp import client
+from iot.sftp.client import Cancelled, SFTPError
+from iot.sftp.module._methods.request_ids import RequestIdConflict
+from iot.sftp.module._work.advice import ADVICE
+from iot.sftp.module._work.tasks import INTERRUPTED, NO_WAY
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "operate.md").read_text()
+SOURCES = [file for floor in ("client", "module") for file in (ROOT / "modules/sftp/iot/sftp" / floor).glob("*.py")]
+TREES = [ast.parse(file.read_text()) for file in SOURCES]
+LEVELS = {"warning": "4", "error": "3", "exception": "3", "critical": "2"}
+TELLING = 8  # letters that a text needs, for somebody to find it
+
+CODES = dict(re.findall(r"^\| `(\w+)` \| .*? \| (yes|no)\b", PAGE, re.MULTILINE))
+ROWS = [
+    (severity, text)
+    for severity, cell in re.findall(r"^\| ([234]) \| (`.*?`) \| ", PAGE, re.MULTILINE)
+    for text in re.findall(r"`([^`]+)`", cell)
+]
+RUNBOOKS = {
+    re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-"): text  # as GitHub makes anchors
+    for title, text in re.findall(r"^### ([^\n]*)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL)
+}
+
+
+def logged() -> Iterator[tuple[str, str]]:
+    """Give the severity and the text of each call that logs a warning or worse, `…` for what differs."""
+    for tree in TREES:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
+                first = node.args[0] if node.args else None
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    yield LEVELS[node.func.attr], re.sub(r"%[\d.]*[a-z]", "…", first.value)
+
+
+def texts() -> Iterator[str]:
+    """Give all texts of the source, `…` for what differs."""
+    for tree in TREES:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[\d.]*[a-z]", "…", node.value)
+
+
+TEXTS = frozenset(texts())
+
+
+def test_every_error_has_its_row_and_no_other_has() -> None:
+    exported = [getattr(client, name) for name in client.__all__]
+    errors = {kind.code for kind in exported if isinstance(kind, type) and issubclass(kind, SFTPError)}
+
+    assert Cancelled.code in errors  # it is a kind of deadline_exceeded
+    assert set(CODES) == errors | {RequestIdConflict.code}
+
+
+def test_what_is_tried_again_is_what_tasks_try_again() -> None:
+    assert {code for code, again in CODES.items() if again == "yes"} == NO_WAY | INTERRUPTED
+
+
+@pytest.mark.parametrize("code", sorted(ADVICE))
+def test_what_an_advice_names_is_named_by_the_row_of_the_page_or_by_the_runbook_that_it_leads_to(code: str) -> None:
+    (row,) = re.findall(rf"^\| `{code}` \| .*$", PAGE, re.MULTILINE)
+    runbooks = [RUNBOOKS[anchor] for anchor in re.findall(r"\]\(#([\w-]+)\)", row)]
+    names = re.findall(r"\b[a-z]+_[a-z_]+\b|(?<=\")\w+(?=\")|(?<=\bsftp\.)\w+|(?<=\btransfers\.)\w+", ADVICE[code])
+
+    for name in names:
+        assert re.search(rf"\b{name}\b", "\n".join([row, *runbooks])), name
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
+def test_every_line_of_the_page_is_in_the_source(row: tuple[str, str]) -> None:
+    _, text = row
+
+    assert any(text in found for found in TEXTS)
+
+
+@pytest.mark.parametrize("line", sorted(set(logged())), ids=lambda line: line[1])
+def test_every_warning_and_error_of_the_source_is_on_the_page(line: tuple[str, str]) -> None:
+    severity, text = line
+    if len(re.sub(r"\W", "", text)) < TELLING and "defect" not in text:
+        return  # its text is in what is put into it, which is on the page as well
+
+    assert any(number == severity and (row == text or (len(row) > TELLING and row in text)) for number, row in ROWS), (
+        "docs/operate.md does not say what this line of the log means"
+    )

@@ -1,0 +1,95 @@
+"""Waiting with limits of our own: the SDK has none."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import logging
+import threading
+
+import pytest
+from azure.iot.device import exceptions
+
+from iot.sftp.module._base.logging import log_loop_exception
+from iot.sftp.module._base.waiting import PAUSE_LONGEST, in_thread, in_words, pauses, within
+
+
+def test_pauses_grow_to_a_bound_and_are_never_the_same() -> None:
+    first, second = (list(itertools.islice(pauses(), 12)) for _ in range(2))
+    assert first != second
+    assert all(0 < pause <= PAUSE_LONGEST for pause in first)
+    assert max(first[:2]) <= 2
+    assert min(first[-3:]) >= PAUSE_LONGEST / 2
+
+
+def test_work_that_takes_too_long_is_left_alone_and_not_cancelled() -> None:
+    async def scenario() -> None:
+        future = asyncio.get_running_loop().create_future()
+        with pytest.raises(TimeoutError, match="no answer"):
+            await within(0.01, future)
+        assert not future.cancelled()
+        future.set_exception(KeyError("nobody waits for this any more"))
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
+def test_work_that_was_left_alone_goes_with_its_client_and_alarms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """As with the calls of a client of the SDK that another one takes the place of."""
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(log_loop_exception)
+
+        async def never() -> None:
+            await asyncio.get_running_loop().create_future()
+
+        with pytest.raises(TimeoutError):
+            await within(0.01, never())
+        gc.collect()
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(scenario())
+    (record,) = (record for record in caplog.records if "destroyed" in record.message)
+    assert record.levelno == logging.DEBUG
+
+
+def test_work_in_time_gives_its_result_or_its_error() -> None:
+    async def fails() -> None:
+        raise KeyError("lost")
+
+    async def scenario() -> None:
+        assert await within(5, asyncio.sleep(0, "done")) == "done"
+        with pytest.raises(KeyError):
+            await within(5, fails())
+
+    asyncio.run(scenario())
+
+
+def test_a_function_that_blocks_runs_in_a_thread_and_is_not_waited_for_longer_than_allowed() -> None:
+    free = threading.Event()
+
+    def fails() -> None:
+        raise OSError("no workload API")
+
+    async def scenario() -> None:
+        assert await in_thread(threading.get_ident, 5) != threading.get_ident()
+        with pytest.raises(OSError, match="no workload API"):
+            await in_thread(fails, 5)
+
+        def hangs() -> bool:
+            return free.wait(10)
+
+        with pytest.raises(TimeoutError):
+            await in_thread(hangs, 0.05)
+        free.set()
+
+    asyncio.run(scenario())
+
+
+def test_an_error_of_the_sdk_is_told_with_its_causes_once_each() -> None:
+    error = exceptions.ConnectionFailedError("Could not connect")
+    error.__cause__ = ConnectionRefusedError("refused")
+    error.__cause__.__cause__ = OSError("refused")
+    assert in_words(error) == "Could not connect: refused"
+    assert in_words(KeyError()) == "KeyError"

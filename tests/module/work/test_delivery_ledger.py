@@ -1,0 +1,269 @@
+"""What has arrived is known for as long as it is there, whatever the clocks, mounts and other rules do."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iot.sftp.client import FileVersion, SFTPError
+from iot.sftp.module._work.delivery_ledger import (
+    ABSENT_LOOKS,
+    NAME,
+    UNUSED_KEPT,
+    DeliveryLedger,
+    DeliveryLedgers,
+    _signed,
+)
+
+VERSION = FileVersion(1, 1_700_000_000_123_456_789, 1_700_000_001_000_000_001, 7, 42)
+REMOTE = FileVersion(1, 1_700_000_000_000_000_000)
+
+
+class Clock:
+    """Counts the seconds of a process, as `time.monotonic` does."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def look(ledger: DeliveryLedger, *found: str, version: FileVersion = VERSION) -> list[str]:
+    """Look at a folder in which these files are; return those that are known."""
+    known = [path for path in found if ledger.knows(path, version)]
+    ledger.end_look(is_complete=True)
+    return known
+
+
+def test_a_file_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path / "state")
+    ledgers.of("a").note("1", VERSION)
+    (tmp_path / "state").rename(tmp_path / "away")
+    ledger = ledgers.of("a")
+    assert not ledger.knows("1", VERSION)
+    ledger.note("2", VERSION)
+    ledgers.close()
+    assert DeliveryLedgers(tmp_path / "state").of("a").knows("2", VERSION)
+
+
+def test_a_directory_that_cannot_be_used_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SFTPError, match="to remember what was delivered"):
+        DeliveryLedgers(tmp_path / "file").of("a")
+
+
+@pytest.mark.parametrize(
+    "other, is_same",
+    [
+        (VERSION, True),
+        (VERSION._replace(device=8), True),  # mounted again, or after a boot
+        (VERSION._replace(size=2), False),
+        (VERSION._replace(modified=VERSION.modified and VERSION.modified + 1), False),
+        (VERSION._replace(inode=43), False),
+        (VERSION._replace(modified=None, changed=None), True),  # by a listing that does not tell times
+        (VERSION._replace(changed=5), False),
+    ],
+)
+def test_a_version_is_told_from_another_by_all_that_is_known_of_it_but_the_device(
+    tmp_path: Path, other: FileVersion, *, is_same: bool
+) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("a").note("1", VERSION)
+    assert ledgers.of("a", is_strict=True).knows("1", other) is is_same
+    assert ledgers.of("a", verifies=True).knows("1", other) is is_same
+
+
+def test_a_file_of_which_only_the_change_time_is_new_is_left_to_a_look_that_verifies(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("a").note("1", VERSION)
+    touched = VERSION._replace(changed=5)
+    first = ledgers.of("a")
+    assert first.knows("1", touched)
+    assert first.is_in_doubt
+    careful = ledgers.of("a", verifies=True)
+    assert not careful.knows("1", touched)
+    assert not careful.is_in_doubt
+    careful.note("1", touched)
+    after = ledgers.of("a")
+    assert after.knows("1", touched)
+    assert not after.is_in_doubt
+
+
+def test_what_is_settled_is_not_known_any_more(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledger = ledgers.of("a", is_strict=True)
+    assert not ledger.holds_any()
+    ledger.note("1", VERSION)
+    assert ledger.holds_any()
+    ledger.settle("1")
+    assert not ledger.holds_any()
+    assert not ledger.knows("1", VERSION)
+
+
+def test_a_ledger_holds_no_more_than_its_folder(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    for number in range(100):
+        ledgers.of("a").note(f"{number}", VERSION)
+    ledgers.of("b").note("1", VERSION)
+    for _ in range(ABSENT_LOOKS):
+        assert look(ledgers.of("a"), "7", "8") == ["7", "8"]
+    assert [number for number in range(100) if ledgers.of("a").knows(f"{number}", VERSION)] == [7, 8]
+    assert ledgers.of("b").knows("1", VERSION)
+
+
+def test_one_look_that_does_not_find_a_file_is_not_enough_to_forget_it(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    for name in "ab":
+        ledgers.of("a").note(name, VERSION)
+    for _ in range(3):  # it is there again before it is forgotten, again and again
+        for _ in range(ABSENT_LOOKS - 1):
+            look(ledgers.of("a"), "a")
+            ledgers.close()
+        assert look(ledgers.of("a"), "a", "b") == ["a", "b"]
+
+
+@pytest.mark.parametrize("found, is_complete", [((), True), (("a",), False)])
+def test_a_look_that_found_nothing_or_failed_forgets_nothing(
+    tmp_path: Path, found: tuple[str, ...], *, is_complete: bool
+) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    for name in "ab":
+        ledgers.of("a").note(name, VERSION)
+    for _ in range(3 * ABSENT_LOOKS):
+        ledger = ledgers.of("a")
+        for name in found:
+            ledger.knows(name, VERSION)
+        ledger.end_look(is_complete=is_complete)
+    assert look(ledgers.of("a"), "a", "b") == ["a", "b"]
+
+
+def test_a_look_forgets_only_what_it_would_have_found(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    for name in ("a.csv", "b.csv", "a.json", "b.json"):
+        ledgers.of("a").note(name, VERSION)
+    for _ in range(2 * ABSENT_LOOKS):
+        look(ledgers.of("a", covers=lambda path: path.endswith(".csv")), "a.csv")
+    assert look(ledgers.of("a"), "a.csv", "b.csv", "a.json", "b.json") == ["a.csv", "a.json", "b.json"]
+
+
+def test_what_was_delivered_from_another_file_system_or_folder_is_kept_while_that_is_away(tmp_path: Path) -> None:
+    clock = Clock()
+    ledgers = DeliveryLedgers(tmp_path, clock=clock)
+    mounted = VERSION._replace(device=8)
+    ledgers.of("a", home=2).note("kept", mounted)
+    ledgers.of("a", home=3).note("former", VERSION)
+    ledgers.of("a", home=2).note("here", VERSION)
+    for _ in range(2 * ABSENT_LOOKS):
+        look(ledgers.of("a", home=2), "here")
+    assert ledgers.of("a", home=2).knows("kept", mounted)
+    assert ledgers.of("a", home=3).knows("former", VERSION)
+    clock.now += UNUSED_KEPT + 1
+    look(ledgers.of("a", home=2), "here")
+    assert not ledgers.of("a", home=2).knows("kept", mounted)
+    assert not ledgers.of("a", home=3).knows("former", VERSION)
+    assert ledgers.of("a", home=2).knows("here", VERSION)
+
+
+@pytest.mark.parametrize("jump", [-40 * 86_400, 40 * 86_400, -1_790_000_000, 15 * 365 * 86_400])
+def test_a_clock_that_is_set_erases_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    for name in "ab":
+        DeliveryLedgers(tmp_path).of(name).note("1", VERSION)
+    now = time.time()
+    for moment in (now + jump, now, now + jump):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        ledgers = DeliveryLedgers(tmp_path)
+        assert [look(ledgers.of(name), "1") for name in "ab"] == [["1"], ["1"]]
+        ledgers.close()
+
+
+def test_what_nobody_uses_any_more_is_forgotten_by_counted_use_over_restarts(tmp_path: Path) -> None:
+    lives = 10
+    for life in range(lives):
+        clock = Clock()
+        ledgers = DeliveryLedgers(tmp_path, clock=clock)
+        if life == 0:
+            ledgers.of("gone").note("1", VERSION)
+        ledgers.of("in force").note("1", VERSION)
+        clock.now += UNUSED_KEPT / (lives - 1) + 1
+        ledgers.of("in force")
+        with ledgers.opened() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM deliveries").fetchone()
+        assert count == (1 if life >= lives - 2 else 2)
+        ledgers.close()
+
+
+def test_the_ledger_of_a_task_goes_with_it(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    for task in ("1", "2"):
+        ledgers.of("a", task, task=task).note("x", VERSION)
+    ledgers.forget_task("1")
+    assert not ledgers.of("a", "1", task="1").knows("x", VERSION)
+    assert ledgers.of("a", "2", task="2").knows("x", VERSION)
+
+
+# --- what 0.1.0 has left
+
+
+def written_by_version_1(directory: Path, *way: object, path: bytes, size: int, modified: float | None) -> None:
+    import hashlib  # noqa: PLC0415 - as version 1 did
+    import json  # noqa: PLC0415 - the same
+
+    rule = hashlib.sha256(json.dumps(way).encode()).hexdigest()[:32]
+    with sqlite3.connect(directory / NAME) as connection:
+        connection.executescript(
+            "CREATE TABLE rules (rule TEXT PRIMARY KEY, run REAL NOT NULL) WITHOUT ROWID;"
+            "CREATE TABLE sent (rule TEXT NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL, modified REAL,"
+            " PRIMARY KEY (rule, path)) WITHOUT ROWID; PRAGMA user_version = 1;"
+        )
+        connection.execute("INSERT INTO rules VALUES (?, ?)", (rule, 1_600_000_000.0))
+        connection.execute("INSERT INTO sent VALUES (?, ?, ?, ?)", (rule, path, size, modified))
+    connection.close()
+
+
+@given(nanoseconds=st.integers(0, 2**31 * 10**9))
+def test_a_time_that_version_1_kept_as_a_float_is_recognised(
+    tmp_path_factory: pytest.TempPathFactory, nanoseconds: int
+) -> None:
+    directory = tmp_path_factory.mktemp("state")
+    seconds, rest = divmod(nanoseconds, 10**9)
+    written_by_version_1(directory, "host", path=b"a", size=1, modified=seconds + 1e-9 * rest)
+    ledgers = DeliveryLedgers(directory)
+    assert ledgers.of("host").knows("a", VERSION._replace(modified=nanoseconds))
+    assert not ledgers.of("host").knows("a", VERSION._replace(modified=nanoseconds + 10_000))
+    ledgers.close()
+
+
+def test_what_version_1_knew_is_no_proof_to_delete_anything(tmp_path: Path) -> None:
+    written_by_version_1(tmp_path, "host", path=b"a \xff", size=1, modified=1_700_000_000.0)
+    ledgers = DeliveryLedgers(tmp_path)
+    name = os.fsdecode(b"a \xff")
+    assert ledgers.of("host").knows(name, REMOTE)
+    assert not ledgers.of("host").knows(name, REMOTE._replace(size=2))
+    assert not ledgers.of("host", is_strict=True).knows(name, REMOTE)
+    ledgers.of("host").note(name, REMOTE)
+    assert ledgers.of("host", is_strict=True).knows(name, REMOTE)
+
+
+def test_a_file_of_a_later_version_is_set_aside(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / NAME) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    ledger = DeliveryLedgers(tmp_path).of("a")
+    ledger.note("1", VERSION)
+    assert ledger.knows("1", VERSION)
+    assert (tmp_path / f"{NAME}.set-aside").exists()
+
+
+@given(number=st.integers(0, 2**64 - 1))
+def test_any_number_of_64_bits_is_told_from_all_others(number: int) -> None:
+    signed = _signed(number)
+    assert signed is not None
+    assert -(2**63) <= signed < 2**63
+    assert signed % 2**64 == number

@@ -1,0 +1,56 @@
+"""Messages that tasks have ended: told when the hub is there, and nobody is busy with it while the hub is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iot.sftp.module._work import events
+from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.tasks import new_record
+
+if TYPE_CHECKING:
+    from azure.iot.device import Message
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A journal with one task that has ended, which nobody was told."""
+    journal = Journal(tmp_path)
+    record = new_record("upload_file", {"source": "a", "dest": "b"})
+    journal.add(record)
+    journal.save(replace(record, status="Completed", finished=time.time()))
+    yield journal
+    journal.close()
+
+
+def test_while_the_hub_is_away_a_task_that_ends_brings_one_more_try_and_not_try_after_try(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "pauses", lambda: iter([3600.0] * 100))
+
+    async def wake_once() -> None:
+        tries: asyncio.Queue[None] = asyncio.Queue()
+
+        async def fail(_message: Message, _output: str) -> None:
+            tries.put_nowait(None)
+            raise OSError("there is no connection to the edge hub")
+
+        announcer = Announcer(journal, fail)
+        announcer.wake()
+        running = asyncio.create_task(announcer.run())
+        await asyncio.wait_for(tries.get(), 10)
+        announcer.wake()
+        await asyncio.wait_for(tries.get(), 10)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(tries.get(), 1)
+        running.cancel()
+
+    asyncio.run(wake_once())
