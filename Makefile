@@ -72,6 +72,7 @@ interop: $(INTEROP)/.made $(ENVIRONMENT)/.dev ## try every SFTP server that can 
 lint: $(ENVIRONMENT)/.dev ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd64 arm32v7 arm64v8"
