@@ -6,9 +6,12 @@ import json
 
 from iot.sftp.client import NotFound, SFTPError
 from iot.sftp.module._documents.requests import ChangeRequest
-from iot.sftp.module._hub.response import Response
+from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, Response
 from iot.sftp.module._hub.sdk import parse_payload
-from iot.sftp.module._methods.table import METHODS, RESPONSE_MAXIMUM, Call, refused, understand
+from iot.sftp.module._methods.method import Call
+from iot.sftp.module._methods.parsing import parse_call
+from iot.sftp.module._methods.responses import failed
+from iot.sftp.module._methods.table import METHODS
 
 WORDS = (
     *METHODS,
@@ -22,9 +25,9 @@ def check(data: bytes) -> None:
     first, _, payload = data.partition(b"\n")
     name = first.decode("utf-8", "surrogateescape")
     try:
-        call = understand(name, parse_payload(payload))
+        call = parse_call(name, parse_payload(payload))
     except SFTPError as error:
-        _is_an_answer(refused(name, error))
+        _is_an_answer(failed(name, error))
     else:
         _can_be_worked_with(call)
 
@@ -40,7 +43,7 @@ def _can_be_worked_with(call: Call) -> None:
     request = call.request
     assert 1 <= request.timeout <= 290
     for text in (value for value in vars(request).values() if isinstance(value, str)):
-        _is_an_answer(refused(call.name, NotFound(f"there is no {text!r}", path=text)))
+        _is_an_answer(failed(call.name, NotFound(f"there is no {text!r}", path=text)))
     if isinstance(request, ChangeRequest):
         assert request.fingerprint(call.name) == request.fingerprint(call.name)
         kept = json.loads(json.dumps(request.parameters(), allow_nan=False))

@@ -154,7 +154,8 @@ class Checker:
             new = log.read()
         self._log_read += len(new)
         text = new.decode(errors="replace")
-        marks = "Traceback", "a defect"  # at the level of debugging, paramiko tells of broken connections with a trace
+        # At the level of debugging, paramiko tells of broken connections with a trace
+        marks = "Traceback", "a defect", "internal error"
         found = [line for line in text.splitlines() if "[DBG]" not in line and any(mark in line for mark in marks)]
         wrong = [f"in the log: {line}" for line in found]
         return wrong + self._leaks(text, "the log")

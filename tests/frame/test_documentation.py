@@ -16,7 +16,8 @@ import pytest
 from tests.servers import Server
 
 from iot.sftp.module._documents.twin import read_desired
-from iot.sftp.module._methods.table import METHODS, understand
+from iot.sftp.module._methods.parsing import parse_call
+from iot.sftp.module._methods.table import METHODS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -183,7 +184,7 @@ def test_every_call_by_az_is_one_that_the_module_takes(command: Command) -> None
 
     assert method is not None
     assert method in METHODS
-    assert understand(method, None if payload is None else json.loads(payload)).name == method
+    assert parse_call(method, None if payload is None else json.loads(payload)).name == method
 
 
 @pytest.mark.parametrize("command", [one for one in WITH_AZ if "$edgeAgent" in one.words], ids=str)

@@ -11,8 +11,8 @@ import pytest
 
 from iot.sftp.module._app.status import Status
 from iot.sftp.module._methods.dispatcher import Dispatcher
-from iot.sftp.module._methods.request_ids import RequestIds
-from iot.sftp.module._methods.table import Parts
+from iot.sftp.module._methods.idempotency import Idempotency
+from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.slots import Slots
@@ -49,7 +49,9 @@ def dispatcher_in(directory: Path, *, transfers: int = 2) -> Dispatcher:
     """Return a dispatcher without a configured server, whose journal is in a directory."""
     sessions = CurrentSession(lambda _state: None)
     slots, moves, journal = Slots(transfers), Transfers(sessions), Journal(directory)
-    return Dispatcher(Parts(sessions, moves, Tasks(journal, slots, moves.work), Status()), slots, RequestIds(journal))
+    return Dispatcher(
+        MethodContext(sessions, moves, Tasks(journal, slots, moves.work), Status()), slots, Idempotency(journal)
+    )
 
 
 def connected(reported: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from iot.sftp.client import SFTPError
 from iot.sftp.module._documents.rule import Rule, read_rules
 from iot.sftp.module._documents.twin import ServerSection, TransfersSection, read_desired
 from iot.sftp.module._hub import reported
-from iot.sftp.module._methods.request_ids import RequestIdConflict
+from iot.sftp.module._methods.idempotency import RequestIdConflict
 from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._rules import runner as rules
 

@@ -18,10 +18,10 @@ CORE = {
         "client/test_faulty_servers.py",
         "client/transfer/test_resume.py",
     ],
-    "module/_methods/table": [
+    "module/_methods/implementations": [
         "module/methods/test_methods.py",
         "module/methods/test_dispatch.py",
-        "module/methods/test_request_ids.py",
+        "module/methods/test_idempotency.py",
         "module/test_calls_end_to_end.py",
         "module/work/test_tasks_end_to_end.py",
     ],

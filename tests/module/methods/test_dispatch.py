@@ -22,8 +22,10 @@ from iot.sftp.module._base.logging import LineFormatter, LineHandler
 from iot.sftp.module._documents.requests import PathRequest, Request
 from iot.sftp.module._hub.sdk import Malformed
 from iot.sftp.module._methods import table
-from iot.sftp.module._methods.dispatcher import GRACE, Queue
-from iot.sftp.module._methods.table import METHODS, Call, Lane, Method, Parts
+from iot.sftp.module._methods.lanes import GRACE, CallQueue
+from iot.sftp.module._methods.method import Call, Lane, Method, MethodContext
+from iot.sftp.module._methods.parsing import parse_call
+from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._work.slots import Slots
 
 
@@ -36,7 +38,7 @@ def test_work_gives_its_result_or_its_error() -> None:
         raise KeyError("lost")
 
     async def scenario() -> None:
-        queue = Queue("test", Slots(1))
+        queue = CallQueue("test", Slots(1))
         assert await queue.run(lambda: 5, soon()) == 5
         with pytest.raises(KeyError):
             await queue.run(fails, soon())
@@ -46,7 +48,7 @@ def test_work_gives_its_result_or_its_error() -> None:
 
 def test_so_much_work_runs_at_a_time_and_the_rest_in_the_order_of_arrival() -> None:
     async def scenario() -> None:
-        queue = Queue("test", Slots(2))
+        queue = CallQueue("test", Slots(2))
         running, most, order = 0, 0, []
         lock = threading.Lock()
 
@@ -69,10 +71,10 @@ def test_so_much_work_runs_at_a_time_and_the_rest_in_the_order_of_arrival() -> N
 
 def test_work_that_does_not_come_back_is_answered_at_its_deadline() -> None:
     async def scenario() -> None:
-        queue = Queue("test", Slots(1))
+        queue = CallQueue("test", Slots(1))
         free = threading.Event()
         started = time.monotonic()
-        with pytest.raises(DeadlineExceeded, match="ran out"):
+        with pytest.raises(DeadlineExceeded, match="timed out"):
             await queue.run(free.wait, soon(0.2))
         assert 0.2 <= time.monotonic() - started < 0.2 + GRACE + 0.3
         # its thread is still busy: what comes next waits for it, and is not begun
@@ -88,7 +90,7 @@ def test_work_that_does_not_come_back_is_answered_at_its_deadline() -> None:
 
 def test_too_many_that_wait_are_told_to_come_later() -> None:
     async def scenario() -> None:
-        queue = Queue("test", Slots(1, length=2))
+        queue = CallQueue("test", Slots(1, length=2))
         free = threading.Event()
         calls = [asyncio.create_task(queue.run(free.wait, soon())) for _ in range(3)]
         await asyncio.sleep(0)
@@ -103,7 +105,7 @@ def test_too_many_that_wait_are_told_to_come_later() -> None:
 def test_a_wider_queue_lets_in_at_once() -> None:
     async def scenario() -> None:
         slots = Slots(1)
-        queue = Queue("test", slots)
+        queue = CallQueue("test", slots)
         together = threading.Barrier(3)
         calls = [asyncio.create_task(queue.run(lambda: together.wait(5), soon())) for _ in range(3)]
         await asyncio.sleep(0)
@@ -157,7 +159,7 @@ def test_any_payload_to_any_method_gets_one_answer_of_the_contracts_form(
 def test_a_defect_is_answered_without_its_details_which_are_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def breaks(_parts: Parts, _request: Request, _timeout: float) -> None:
+    def breaks(_context: MethodContext, _request: Request, _timeout: float) -> None:
         raise RuntimeError("what a defect says")
 
     monkeypatch.setitem(table.METHODS, "exists", Method(Request, breaks, Lane.QUICK))
@@ -176,10 +178,10 @@ def test_the_time_limit_counts_from_the_requests_arrival(tmp_path: Path) -> None
 def test_quick_calls_are_answered_while_transfers_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = threading.Event()
 
-    def hangs(_parts: Parts, _request: Request, timeout: float) -> bool:
+    def hangs(_context: MethodContext, _request: Request, timeout: float) -> bool:
         return free.wait(timeout)
 
-    def looks(_parts: Parts, _request: Request, _timeout: float) -> bool:
+    def looks(_context: MethodContext, _request: Request, _timeout: float) -> bool:
         return True
 
     monkeypatch.setitem(table.METHODS, "download_file", Method(Request, hangs, Lane.TRANSFER))
@@ -200,7 +202,7 @@ def test_quick_calls_are_answered_while_transfers_hang(tmp_path: Path, monkeypat
 def test_the_status_is_answered_while_everything_else_is_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = threading.Event()
 
-    def hangs(_parts: Parts, _request: Request, timeout: float) -> bool:
+    def hangs(_context: MethodContext, _request: Request, timeout: float) -> bool:
         return free.wait(timeout)
 
     stuck = {"is_connected": 8, "exists": 8, "upload_file": 4, "list_tasks": 8}
@@ -246,7 +248,7 @@ def test_a_failure_is_logged_in_one_line_with_its_code_and_path(
 def test_the_line_of_a_call_that_failed_tells_how_often_it_was_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(_parts: Parts, request: PathRequest, _timeout: float) -> None:
+    def fails(_context: MethodContext, request: PathRequest, _timeout: float) -> None:
         error = ConnectionLost("the server closed the connection", path=request.path)
         error.attempts = 3
         raise error
@@ -259,7 +261,7 @@ def test_the_line_of_a_call_that_failed_tells_how_often_it_was_tried(
 
 
 def test_everything_that_is_logged_for_a_call_has_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def looks(_parts: Parts, _request: Request, _timeout: float) -> bool:
+    def looks(_context: MethodContext, _request: Request, _timeout: float) -> bool:
         logging.getLogger("iot.sftp.client._session").warning("what the client says")
         return True
 
@@ -283,7 +285,7 @@ def test_everything_that_is_logged_for_a_call_has_its_id(tmp_path: Path, monkeyp
 
 
 def test_an_error_of_the_client_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_parts: Parts, _request: Request, _timeout: float) -> None:
+    def fails(_context: MethodContext, _request: Request, _timeout: float) -> None:
         raise SFTPError("a plain one", path="p")
 
     monkeypatch.setitem(table.METHODS, "exists", Method(Request, fails, Lane.QUICK))
@@ -292,4 +294,4 @@ def test_an_error_of_the_client_keeps_its_name(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_call_knows_its_method() -> None:
-    assert isinstance(table.understand("disconnect", None), Call)
+    assert isinstance(parse_call("disconnect", None), Call)

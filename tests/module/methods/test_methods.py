@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from iot.sftp.client import InvalidRequest, NotFound, SFTPError, UnknownMethod
 from iot.sftp.module._documents.requests import FolderRequest, ListTasksRequest
+from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, encoded_size
 from iot.sftp.module._hub.sdk import Malformed, parse_payload
-from iot.sftp.module._methods.table import METHODS, RESPONSE_MAXIMUM, encoded_size, refused, succeeded, understand
+from iot.sftp.module._methods.parsing import parse_call
+from iot.sftp.module._methods.responses import failed, succeeded
+from iot.sftp.module._methods.table import METHODS
 
 WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status")
 ON_A_PATH = ("exists", "delete_file", "list_files")
@@ -23,7 +26,7 @@ ON_TASKS = ("get_task_status", "cancel_task", "list_tasks")
 
 def message_of(name: str, payload: Any) -> str:
     with pytest.raises(InvalidRequest) as caught:
-        understand(name, payload)
+        parse_call(name, payload)
     return caught.value.message
 
 
@@ -34,7 +37,7 @@ def test_the_table_holds_the_librarys_methods_the_connection_test_the_status_and
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
 @pytest.mark.parametrize("payload", [None, {}, ""])
 def test_methods_without_parameters_take_null_an_empty_object_and_an_empty_string(name: str, payload: Any) -> None:
-    assert understand(name, payload).request.timeout == 25
+    assert parse_call(name, payload).request.timeout == 25
 
 
 @pytest.mark.parametrize("name", ON_A_PATH)
@@ -67,7 +70,7 @@ def test_a_path_is_a_string_and_nothing_else(value: Any) -> None:
 
 
 def test_a_pattern_and_a_place_to_go_on_from_may_be_empty() -> None:
-    request = understand("list_files", {"path": ".", "file_pattern": "", "after": ""}).request
+    request = parse_call("list_files", {"path": ".", "file_pattern": "", "after": ""}).request
     assert request.model_dump(include={"file_pattern", "after"}) == {"file_pattern": "", "after": ""}
 
 
@@ -81,13 +84,13 @@ def test_what_is_longer_than_any_path_is_refused_by_its_key(unit: str) -> None:
     longest, longer = unit * (4096 // size), unit * (4096 // size + 1)
     for key in ("source", "dest", "file_pattern"):
         payload = {"source": "a", "dest": "b"}
-        understand("upload_files", payload | {key: longest})
+        parse_call("upload_files", payload | {key: longest})
         with pytest.raises(InvalidRequest, match=f"'{key}' must have 4096 bytes at most"):
-            understand("upload_files", payload | {key: longer})
+            parse_call("upload_files", payload | {key: longer})
     with pytest.raises(InvalidRequest, match="'then' must have 4096 bytes at most"):
-        understand("upload_files", {"source": "a", "dest": "b", "then": {"move": longer}})
+        parse_call("upload_files", {"source": "a", "dest": "b", "then": {"move": longer}})
     with pytest.raises(InvalidRequest, match="'path' must have 4096 bytes at most"):
-        understand("exists", {"path": longer})
+        parse_call("exists", {"path": longer})
 
 
 @pytest.mark.parametrize("value", [0, 0.99, 291, -1, True, "25", None, 10**400, float("nan"), float("inf"), []])
@@ -99,7 +102,7 @@ def test_a_timeout_is_a_number_of_seconds_within_bounds(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [1, 290, 2.5])
 def test_a_timeout_within_bounds_is_taken(value: float) -> None:
-    assert understand("exists", {"path": "a", "timeout": value}).request.timeout == value
+    assert parse_call("exists", {"path": "a", "timeout": value}).request.timeout == value
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_options_of_a_listing_are_checked(key: str, value: Any, expected: str) -
 
 
 def test_options_of_a_listing_may_be_null() -> None:
-    understand("list_files", {"path": ".", "file_pattern": None, "limit": None, "after": None})
+    parse_call("list_files", {"path": ".", "file_pattern": None, "limit": None, "after": None})
 
 
 @pytest.mark.parametrize("value", [1, "true", None])
@@ -135,14 +138,14 @@ def test_a_tasks_time_limit_is_a_number_of_seconds_within_bounds(value: Any) -> 
 def test_a_time_limit_is_for_tasks_only() -> None:
     payload = {"source": "a", "dest": "b", "time_limit": 60}
     assert message_of("upload_file", payload) == "'time_limit' is for tasks: it needs \"background\": true"
-    request = understand("upload_files", payload).request
+    request = parse_call("upload_files", payload).request
     assert isinstance(request, FolderRequest)
     assert request.time_limit == 60
 
 
 @pytest.mark.parametrize("value", ["keep", "delete", {"move": "done"}])
 def test_what_follows_for_a_file_of_a_folder_may_be_one_of_three(value: Any) -> None:
-    request = understand("upload_files", {"source": "a", "dest": "b", "then": value}).request
+    request = parse_call("upload_files", {"source": "a", "dest": "b", "then": value}).request
     assert isinstance(request, FolderRequest)
     assert request.then == value
     assert FolderRequest.model_validate(request.parameters()) == request  # as the journal keeps it
@@ -177,7 +180,7 @@ def test_many_problems_are_not_all_listed() -> None:
 
 def test_a_name_that_is_no_method_is_answered_with_the_methods() -> None:
     with pytest.raises(UnknownMethod) as caught:
-        understand("rm", {})
+        parse_call("rm", {})
     assert all(name in caught.value.message for name in METHODS)
 
 
@@ -186,7 +189,7 @@ def test_values_are_never_repeated_in_a_message() -> None:
 
 
 def test_file_names_that_are_not_utf8_can_be_given_back_as_they_were_listed() -> None:
-    request = understand("exists", parse_payload(rb'{"path": "\udcff"}')).request
+    request = parse_call("exists", parse_payload(rb'{"path": "\udcff"}')).request
     assert request.model_dump()["path"] == "\udcff"
 
 
@@ -225,7 +228,7 @@ def test_a_call_that_was_carried_out_is_answered_with_the_bare_result() -> None:
 
 @pytest.mark.parametrize("name", [*METHODS, "nope"])
 def test_a_call_that_was_not_carried_out_says_code_and_message_and_no_result(name: str) -> None:
-    response = refused(name, NotFound("it is not there", path="in/a.txt"))
+    response = failed(name, NotFound("it is not there", path="in/a.txt"))
     assert response.status == 404
     assert response.payload == {
         "result": None if name == "list_files" else False,
@@ -250,7 +253,7 @@ def every_reason(base: type[SFTPError] = SFTPError) -> list[type[SFTPError]]:
 def test_any_error_becomes_an_answer_that_fits(reason: type[SFTPError], message: str, path: str | None) -> None:
     error = reason.__new__(reason)
     SFTPError.__init__(error, message, path=path)
-    response = refused("exists", error)
+    response = failed("exists", error)
     assert response.status == reason.status
     assert set(response.payload) == {"result", "code", "message"}
     assert len(json.dumps(response.payload)) < 32_000

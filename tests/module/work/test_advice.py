@@ -7,7 +7,7 @@ import re
 from iot.sftp.client import SFTPError
 from iot.sftp.module._documents.twin import ServerSection, TransfersSection
 from iot.sftp.module._documents.validation import Document
-from iot.sftp.module._methods.request_ids import RequestIdConflict
+from iot.sftp.module._methods.idempotency import RequestIdConflict
 from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._work.advice import ADVICE
 

@@ -17,8 +17,8 @@ from iot.sftp.client import SFTPSession
 from iot.sftp.module._app.status import Status
 from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._methods.dispatcher import Dispatcher
-from iot.sftp.module._methods.request_ids import RequestIds
-from iot.sftp.module._methods.table import Parts
+from iot.sftp.module._methods.idempotency import Idempotency
+from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._rules.runner import Means, Rules
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
@@ -48,7 +48,9 @@ class Device:
         self.sessions.replace(session)
         slots, transfers, journal = Slots(1, time_slice=SLICE), Transfers(self.sessions, ledgers, files), Journal(state)
         self.tasks = Tasks(journal, slots, transfers.work, forget=transfers.forget)
-        self.dispatcher = Dispatcher(Parts(self.sessions, transfers, self.tasks, Status()), slots, RequestIds(journal))
+        self.dispatcher = Dispatcher(
+            MethodContext(self.sessions, transfers, self.tasks, Status()), slots, Idempotency(journal)
+        )
         self.changed = threading.Event()
         self.rules = Rules(Means(self.sessions, transfers, slots, ledgers, files), self.changed.set)
         self.tasks.start()

@@ -25,7 +25,7 @@ from iot.sftp.client import (
     TransferIncomplete,
     Unreachable,
 )
-from iot.sftp.module._methods.table import encoded_size
+from iot.sftp.module._hub.response import encoded_size
 from iot.sftp.module._work import tasks as tasks_module
 from iot.sftp.module._work.journal import NAME, Journal
 from iot.sftp.module._work.slots import Kind, Slots, Turn

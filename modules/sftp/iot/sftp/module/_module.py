@@ -24,8 +24,8 @@ from iot.sftp.module._hub.paho import survive_broken_connections
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._hub.restarts import Endings
 from iot.sftp.module._methods.dispatcher import Dispatcher
-from iot.sftp.module._methods.request_ids import RequestIds
-from iot.sftp.module._methods.table import Parts
+from iot.sftp.module._methods.idempotency import Idempotency
+from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._rules.runner import Means, Rules
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
@@ -88,8 +88,8 @@ class Module:
             on_failure=self._note_failure,
             forget=transfers.forget,
         )
-        parts = Parts(self._sessions, transfers, self._tasks, status)
-        self._dispatcher = Dispatcher(parts, slots, RequestIds(journal))
+        context = MethodContext(self._sessions, transfers, self._tasks, status)
+        self._dispatcher = Dispatcher(context, slots, Idempotency(journal))
         survive_broken_connections()
         self._endings = Endings(environment.state_dir, guard=self._state.check)
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=self._endings.allow)

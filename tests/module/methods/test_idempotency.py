@@ -30,7 +30,9 @@ from iot.sftp.module._documents.requests import ChangeRequest
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods import table
 from iot.sftp.module._methods.dispatcher import Dispatcher
-from iot.sftp.module._methods.table import METHODS, Method, Parts, understand
+from iot.sftp.module._methods.method import Method, MethodContext
+from iot.sftp.module._methods.parsing import parse_call
+from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._work.journal import NAME, Journal, Request
 
 UPLOAD = {"source": "a", "dest": "b", "request_id": "1"}
@@ -54,10 +56,10 @@ class Work:
         self.does: Callable[[], Any] = lambda: True
         for name in names:
             method = METHODS[name]
-            changed = Method(method.request, self.run, method.lane, method.failed, method.repeatable)
+            changed = Method(method.request, self.run, method.lane, method.failed, method.is_idempotent)
             monkeypatch.setitem(table.METHODS, name, changed)
 
-    def run(self, _parts: Parts, _request: Any, _timeout: float) -> Any:
+    def run(self, _context: MethodContext, _request: Any, _timeout: float) -> Any:
         self.times += 1
         return self.does()
 
@@ -206,7 +208,7 @@ def test_a_call_that_had_no_turn_was_not_begun(tmp_path: Path, work: Work) -> No
 def test_after_a_crash_a_transfer_is_done_again_and_what_cannot_be_known_is_told(tmp_path: Path, work: Work) -> None:
     journal = Journal(tmp_path)
     for name, request_id in (("upload_file", "u"), ("move_file", "m")):
-        request = understand(name, payload_of(name, request_id=request_id)).request
+        request = parse_call(name, payload_of(name, request_id=request_id)).request
         assert isinstance(request, ChangeRequest)
         journal.save_request(request_id, Request(request.fingerprint(name), begun=True))  # and then the process died
     journal.close()

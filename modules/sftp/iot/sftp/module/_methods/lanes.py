@@ -1,0 +1,96 @@
+"""The lanes of direct methods: blocking work in worker threads, with a deadline for each call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from iot.sftp.client import DeadlineExceeded
+from iot.sftp.module._methods.method import Lane
+from iot.sftp.module._work.slots import Kind, Slots, Turn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+THREADS_MAXIMUM = 16  # of a lane: the upper limit of transfers.concurrency
+CONTROL_THREADS, QUICK_THREADS, TASKS_THREADS, STATUS_THREADS = 8, 8, 8, 2
+GRACE = 0.3  # seconds after its deadline in which a worker may still return with a more precise error
+
+
+def queues_of_lanes(transfer_slots: Slots) -> dict[Lane, CallQueue]:
+    """Return a queue for each lane.
+
+    Parameters:
+        transfer_slots: those of transfers, which are shared with tasks and rules.
+    """
+    return {
+        Lane.CONTROL: CallQueue("control", Slots(CONTROL_THREADS)),
+        Lane.QUICK: CallQueue("quick", Slots(QUICK_THREADS)),
+        Lane.TASKS: CallQueue("status", Slots(TASKS_THREADS)),
+        Lane.STATUS: CallQueue("get_status", Slots(STATUS_THREADS)),
+        Lane.TRANSFER: CallQueue("transfer", transfer_slots),
+    }
+
+
+class CallQueue:
+    """Runs blocking work in a bounded number of threads; the rest waits, first in, first out."""
+
+    def __init__(self, name: str, slots: Slots) -> None:
+        """Start no thread yet.
+
+        Parameters:
+            name: of the threads.
+            slots: as many calls run at a time.
+        """
+        self._slots = slots
+        self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix=name)
+
+    async def run(self, work: Callable[[], T], deadline: float) -> T:
+        """Run the work in a thread; return its result, or raise an error, by `deadline` (in `time.monotonic()`).
+
+        Work that has no slot by then is not started. Work that does not return in time is abandoned, and keeps its
+        slot until it returns.
+
+        Raises:
+            Busy: too many calls are waiting.
+            DeadlineExceeded: the work was not started, or has not returned.
+        """
+        turn = await self._turn(deadline)
+        # In the call's context, so that each line that is logged there, also by the client, begins with the call's id
+        task = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
+        task.add_done_callback(lambda task: _leave(turn, task))
+        await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()) + GRACE)
+        if not task.done():
+            message = "the call timed out, and its work is being stopped"
+            raise DeadlineExceeded(message)
+        return task.result()
+
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """How many calls wait for a slot, and the seconds that the first of them has waited."""
+        return self._slots.waiting(Kind.CALL)
+
+    async def _turn(self, deadline: float) -> Turn:
+        loop = asyncio.get_running_loop()
+        come = loop.create_future()
+
+        def on_turn(_turn: Turn) -> None:
+            loop.call_soon_threadsafe(come.set_result, None)
+
+        turn = self._slots.ask(Kind.CALL, on_turn)
+        if not turn.has_come:
+            await asyncio.wait({come}, timeout=max(0.0, deadline - time.monotonic()))
+        if not turn.has_come and turn.withdraw():
+            message = "the call timed out while it waited for a free slot: nothing was done"
+            raise DeadlineExceeded(message)
+        return turn
+
+
+def _leave(turn: Turn, task: asyncio.Future[Any]) -> None:
+    task.exception()  # retrieved here, as nobody may wait for it any more
+    turn.leave()
