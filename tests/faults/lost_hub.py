@@ -32,18 +32,25 @@ PAUSE = 5.0  # seconds that the connection is there before it is lost
 # The module, in which SIGUSR1 breaks something; with other limits, if there are any
 PROGRAM = """
 import runpy, signal
-from iot.sftp.module._hub import hub as hub_module
+from iot.sftp.module._hub.limits import HubLimits
 from iot.sftp.module._hub import loop_watch
 from iot.sftp.module._base import waiting
 LIMITS = {limits!r}
 if LIMITS:
     waiting.PAUSE_FIRST, waiting.PAUSE_LONGEST = 0.1, 0.5
-    loop_watch.watch_loop.__kwdefaults__.update(seconds=0.5, rounds=4)
-    hub_module.HubLimits.__init__.__kwdefaults__.update(LIMITS)
+    loop_watch.watch_loop.__kwdefaults__.update(interval=0.5, missed=4)
+    HubLimits.__init__.__kwdefaults__.update(LIMITS)
 {prepare}
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
-IMPATIENT = {"headstart": 0.2, "pulse": 1.0, "subscribe": 5.0, "twin": 1.0, "give_up": 6.0, "away": 8.0}
+IMPATIENT = {
+    "sdk_reconnect": 0.2,
+    "probe_interval": 1.0,
+    "subscribe": 5.0,
+    "twin": 1.0,
+    "give_up": 6.0,
+    "give_up_unreachable": 8.0,
+}
 SHORT = {"connect": 2.0, "subscribe": 2.0, "create": 3.0}
 
 TOKENS_THAT_END_SOON = """
@@ -148,13 +155,13 @@ CAUSES = (
         "the token cannot be renewed (the workload API refuses)",
         _sign_nothing,
         prepare=TOKENS_THAT_END_SOON,
-        limits={"pulse": 60.0},
+        limits={"probe_interval": 60.0},
     ),
-    Cause("twin calls are never answered", _lose_twin_answers, "no answer about the twin for"),
+    Cause("twin calls are never answered", _lose_twin_answers, "no answer to a twin request for"),
     Cause(
         "the SDK's thread that calls handlers is gone",
         Lost.signal_module,
-        "nothing has got through the SDK at 3 looks in a row",
+        "3 probes in a row failed",
         HANDLERS_GONE,
         {"subscribe": 2.0},
     ),
@@ -165,7 +172,7 @@ CAUSES = (
         limits=SHORT,
     ),
     Cause(
-        "the event loop of the module stands still", Lost.signal_module, "its event loop has stood", LOOP_STANDS_STILL
+        "the event loop of the module stands still", Lost.signal_module, "its event loop was blocked", LOOP_STANDS_STILL
     ),
     Cause("nobody listens where the hub should be", lambda lost: lost.link.refuse()),
     Cause("connections are accepted, and nothing is said, not even TLS", _stall, limits=SHORT),

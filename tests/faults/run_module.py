@@ -16,7 +16,14 @@ from typing import Any
 CONTROLS = Path(os.environ["SFTP_TEST_CONTROLS"])
 PAUSES = {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.5}
 # A TLS handshake takes up to 60 s to fail: a module without any hub is given longer than that
-LIMITS = {"headstart": 0.1, "pulse": 6.0, "subscribe": 8.0, "twin": 5.0, "give_up": 30.0, "away": 90.0}
+LIMITS = {
+    "sdk_reconnect": 0.1,
+    "probe_interval": 6.0,
+    "subscribe": 8.0,
+    "twin": 5.0,
+    "give_up": 30.0,
+    "give_up_unreachable": 90.0,
+}
 
 _clock, _clock_ns, _look_up = time.time, time.time_ns, socket.getaddrinfo
 
@@ -44,7 +51,7 @@ def main() -> None:
     time.time_ns = lambda: _clock_ns() + _offset() * 1_000_000_000
     socket.getaddrinfo = _resolve
     from iot.sftp.module._base import waiting  # noqa: PLC0415 - after the clock was replaced
-    from iot.sftp.module._hub.hub import HubLimits  # noqa: PLC0415
+    from iot.sftp.module._hub.limits import HubLimits  # noqa: PLC0415
     from iot.sftp.module._hub.reported import Reporter  # noqa: PLC0415
     from iot.sftp.module._rules import runner  # noqa: PLC0415 - after the clock was replaced
     from iot.sftp.module._work.tasks import Pauses, Tasks  # noqa: PLC0415

@@ -169,7 +169,7 @@ def wait_for_warning(device: Device, text: str) -> None:
 
 def test_a_device_without_a_network_says_so_and_is_there_when_the_network_is(image: Image, network: Network) -> None:
     with Device(image, Network.HOST, network=network.file) as device:
-        wait_for_warning(device, "no connection to the edge hub yet, next try in")
+        wait_for_warning(device, "no connection to the edge hub yet, next attempt in")
         assert "unreachable" in "".join(warnings(device))
         assert device.edge.module_pid is not None
         network.connect()

@@ -17,7 +17,7 @@ import pytest
 from tests.module.conftest import connected, section_of, wait_for_log
 from tests.servers import Relay, Server
 
-from iot.sftp.module._hub.restarts import Endings
+from iot.sftp.module._hub.restarts import RestartBudget
 from localedge import LocalEdge
 
 LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(DBG|INF|WRN|ERR|FTL)\] .*")
@@ -27,7 +27,7 @@ IMPATIENT = """
 import runpy
 from iot.sftp.module._hub import hub as hub_module
 from iot.sftp.module._base import waiting
-hub_module.HubLimits.__init__.__kwdefaults__.update(away=1.5, headstart=0.2)
+hub_module.HubLimits.__init__.__kwdefaults__.update(give_up_unreachable=1.5, sdk_reconnect=0.2)
 waiting.PAUSE_LONGEST = 0.5
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
@@ -191,7 +191,7 @@ def test_an_answer_that_cannot_be_sent_is_one_line_in_the_log(
         call = edge.submit("sftp", "exists", {"path": remote.name, "timeout": 1})
         assert edge.invoke("sftp", "nope")[0] == 404
         edge.stop_hub()
-        wait_for_log(edge, "the answer to exists could not be sent")
+        wait_for_log(edge, "the response to exists could not be sent")
         call.exception(5)
 
 
@@ -199,7 +199,7 @@ def test_it_ends_with_status_1_when_the_hub_does_not_come_back(own_address: str)
     with device(own_address, command=(sys.executable, "-c", IMPATIENT)) as edge:
         edge.wait_until_connected()
         edge.stop_hub()
-        wait_for_log(edge, "the module ends to be started anew: no connection to the edge hub for")
+        wait_for_log(edge, "the module exits so that the edge agent restarts it: no connection to the edge hub for")
         wait_for_end(edge)
         assert edge.module_exit_statuses == [1]
 
@@ -211,18 +211,18 @@ def test_a_defect_ends_it_with_status_1_and_one_line(own_address: str, part: str
         wait_for_end(edge)
         assert edge.module_exit_statuses == [1]
         (line,) = [line for line in edge.module_log.splitlines() if "what a defect says" in line]
-        assert "the module ends to be started anew, after a defect" in line
+        assert "the module exits so that the edge agent restarts it, after an internal error" in line
 
 
 def test_defects_that_follow_each_other_do_not_use_up_the_patience_of_the_edge_agent(
     own_address: str, tmp_path: Path
 ) -> None:
-    endings = Endings(tmp_path)
-    while endings.allow():
+    restarts = RestartBudget(tmp_path)
+    while restarts.allow():
         pass
     command = (sys.executable, "-c", WITH_A_DEFECT.format(part="Announcer.run").replace("def ", "async def "))
     with device(own_address, command=command, environment={"SFTP_STATE_DIR": str(tmp_path)}) as edge:
-        wait_for_log(edge, "after a defect")
+        wait_for_log(edge, "after an internal error")
         edge.wait_until_connected()
         assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)  # what still works goes on
         assert edge.module_exit_statuses == []

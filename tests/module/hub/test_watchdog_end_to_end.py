@@ -1,4 +1,4 @@
-"""A connection to the hub that is there and of no use is mended, or the process ends: with the real SDK."""
+"""A connection to the hub that is there and of no use is replaced, or the process exits: with the real SDK."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def device(address: str, prepare: str = "", **limits: float) -> Iterator[LocalEd
         yield edge
 
 
-def test_a_connection_that_is_well_is_left_alone(own_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_healthy_connection_is_not_replaced(own_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with device(own_address) as edge:
         hub: Any = edge._runtime.hub
         may_subscribe, asked = hub.may_subscribe, Queue[str]()
@@ -38,15 +38,15 @@ def test_a_connection_that_is_well_is_left_alone(own_address: str, monkeypatch: 
             return bool(may_subscribe(client_id, topic))
 
         monkeypatch.setattr(hub, "may_subscribe", noted)
-        looks: Counter[str] = Counter()
-        while max(looks.values(), default=0) < 4:  # each subscribes anew
-            looks[asked.get(timeout=30)] += 1
+        probes: Counter[str] = Counter()
+        while max(probes.values(), default=0) < 4:  # each subscribes again
+            probes[asked.get(timeout=30)] += 1
         assert edge.invoke("sftp", "is_connected") == (200, False)
-        assert "made anew" not in edge.module_log
+        assert "is replaced" not in edge.module_log
         assert "broke" not in edge.module_log
 
 
-def test_subscriptions_that_the_hub_forgot_meanwhile_are_made_again(own_address: str) -> None:
+def test_subscriptions_that_the_hub_has_lost_are_made_again(own_address: str) -> None:
     with device(own_address) as edge:
         broker: Any = edge._runtime.hub._broker
         broker.subscriptions.clear()
@@ -54,26 +54,26 @@ def test_subscriptions_that_the_hub_forgot_meanwhile_are_made_again(own_address:
         assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
 
 
-def test_a_token_that_could_not_be_renewed_is_mended_by_a_new_client(own_address: str) -> None:
-    with device(own_address, TOKENS_THAT_END_SOON, pulse=60.0) as edge:
+def test_a_new_client_replaces_one_whose_token_could_not_be_renewed(own_address: str) -> None:
+    with device(own_address, TOKENS_THAT_END_SOON, probe_interval=60.0) as edge:
         workload: Any = edge._runtime._workload
         modules, workload._modules = workload._modules, {}
-        wait_for_log(edge, "made anew: its token could not be renewed", 60)
+        wait_for_log(edge, "is replaced: its token could not be renewed", 60)
         workload._modules = modules
         wait_for_log(edge, "connected to the edge hub again", 60)
         assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
         assert edge.module_exit_statuses == []
 
 
-def test_a_look_that_failed_once_does_not_end_it_later(own_address: str) -> None:
-    """A connection that breaks more often than it is looked at is not the SDK's fault."""
+def test_a_single_failed_probe_does_not_make_the_process_exit_later(own_address: str) -> None:
+    """A connection that breaks more often than it is probed is not the SDK's fault."""
     prepare = (
         "import threading, time; from azure.iot.device.iothub.aio import loop_management as management; "
         "loop = lambda: management.loops['CLIENT_HANDLER_RUNNER_LOOP']; "
         "threading.Timer(5, lambda: loop().call_soon_threadsafe(time.sleep, 10)).start()"
     )
-    with device(own_address, prepare, pulse=4.0, subscribe=1.0, give_up=3.0) as edge:
-        wait_for_log(edge, "made anew: nothing gets through it any more", 60)
+    with device(own_address, prepare, probe_interval=4.0, subscribe=1.0, give_up=3.0) as edge:
+        wait_for_log(edge, "is replaced: a probe failed", 60)
         wait_for_log(edge, "connected to the edge hub again", 60)
         later = time.monotonic() + 5
         while time.monotonic() < later:
@@ -81,14 +81,15 @@ def test_a_look_that_failed_once_does_not_end_it_later(own_address: str) -> None
             edge.disconnect_module()
         assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
         assert edge.module_exit_statuses == []
-        assert "unknown_method" not in edge.module_log  # a look that comes late is none of the callers' requests
+        assert "unknown_method" not in edge.module_log  # a late probe is not taken for a caller's request
 
 
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
-def test_a_hub_that_is_lost_for_good_ends_it(own_address: str, tmp_path: Path, cause: Cause) -> None:
+def test_a_hub_that_is_lost_for_good_makes_the_process_exit(own_address: str, tmp_path: Path, cause: Cause) -> None:
     with losing(cause, tmp_path / "device", own_address, **IMPATIENT | cause.limits) as lost:
         cause.lose(lost)
         assert lost.wait_for_end(90) is not None, lost.edge.module_log
         assert lost.edge.module_exit_statuses == [1]
-        (last,) = [line for line in lost.edge.module_log.splitlines() if "the module ends to be started anew" in line]
+        exits = "the module exits so that the edge agent restarts it"
+        (last,) = [line for line in lost.edge.module_log.splitlines() if exits in line]
         assert cause.said in last

@@ -37,7 +37,7 @@ from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._work.tasks import Pauses, Tasks
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 Tasks.__init__.__kwdefaults__.update(pauses=Pauses(0.02, 0.2), maximum=30)
-hub.HubLimits.__init__.__kwdefaults__.update(headstart=0.1)
+hub.HubLimits.__init__.__kwdefaults__.update(sdk_reconnect=0.1)
 waiting.PAUSE_FIRST, waiting.PAUSE_LONGEST = 0.05, 0.2
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """

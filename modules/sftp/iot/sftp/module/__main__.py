@@ -63,7 +63,8 @@ def _main_in_words() -> int:
     except Exception:
         import logging  # noqa: PLC0415 - see main
 
-        logging.getLogger(__name__).exception("the module ends to be started anew, after a defect")
+        log = logging.getLogger(__name__)
+        log.exception("the module exits so that the edge agent restarts it, after an internal error")
         return 1
 
 

@@ -22,7 +22,7 @@ from iot.sftp.module._hub.hub import Hub, HubLost
 from iot.sftp.module._hub.loop_watch import watch_loop
 from iot.sftp.module._hub.paho import survive_broken_connections
 from iot.sftp.module._hub.reported import Reporter
-from iot.sftp.module._hub.restarts import Endings
+from iot.sftp.module._hub.restarts import RestartBudget
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
@@ -91,8 +91,8 @@ class Module:
         context = MethodContext(self._sessions, transfers, self._tasks, status)
         self._dispatcher = Dispatcher(context, slots, Idempotency(journal))
         survive_broken_connections()
-        self._endings = Endings(environment.state_dir, guard=self._state.check)
-        self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=self._endings.allow)
+        self._restarts = RestartBudget(environment.state_dir, guard=self._state.check)
+        self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_exit=self._restarts.allow)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
         means = Means(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
@@ -144,7 +144,7 @@ class Module:
         """Work until `stop`, or until the edge hub is lost; return the exit status."""
         self._loop.set_exception_handler(log_loop_exception)
         _log.info("module sftp %s starts", __version__)
-        watch_loop(self._leave, self._endings.allow)
+        watch_loop(self._leave, self._restarts.allow)
         serve(self._metrics_port, self._metrics)
         stop = asyncio.create_task(self._stop.wait())
         holding = asyncio.create_task(self._hold_state())
@@ -189,10 +189,12 @@ class Module:
         """Say why the module ends; return the exit status, after a defect not before the module may end by itself."""
         (error, *_) = (task.exception() for task in work if task.done())
         if isinstance(error, HubLost):
-            _log.error("the module ends to be started anew: %s", error)
+            _log.error("the module exits so that the edge agent restarts it: %s", error)
             return 1
-        _log.error("the module ends to be started anew, after a defect: %r", error, exc_info=error)
-        while not stop.done() and not self._endings.allow():
+        _log.error(
+            "the module exits so that the edge agent restarts it, after an internal error: %r", error, exc_info=error
+        )
+        while not stop.done() and not self._restarts.allow():
             await asyncio.wait({stop}, timeout=END_PAUSE)  # what still works goes on meanwhile
         return 0 if stop.done() else 1
 

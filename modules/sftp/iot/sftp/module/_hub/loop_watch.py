@@ -1,4 +1,4 @@
-"""Watches that the event loop goes on: what it does not do any more, nobody else does."""
+"""A watchdog for the event loop: while that is blocked, nothing in the module works."""
 
 from __future__ import annotations
 
@@ -13,41 +13,47 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROUND = 10.0  # seconds
-ROUNDS = 12  # without a sign of the loop
+HEARTBEAT_INTERVAL = 10.0  # seconds
+HEARTBEATS_MISSED = 12  # in a row, until the process exits
 
 _log = logging.getLogger(__name__)
 
 
 def watch_loop(
-    on_end: Callable[[], None], may_end: Callable[[], bool], *, seconds: float = ROUND, rounds: int = ROUNDS
+    leave: Callable[[], None],
+    may_exit: Callable[[], bool],
+    *,
+    interval: float = HEARTBEAT_INTERVAL,
+    missed: int = HEARTBEATS_MISSED,
 ) -> None:
-    """Call `on_end`, in a thread, once the running event loop has stood still for so long; logs where it stands.
+    """Call `leave`, in a thread, once the running event loop has missed so many heartbeats; logs where it is blocked.
 
-    Rounds are counted and not time: while the whole process is held (SIGSTOP, a device that sleeps), none pass.
+    Heartbeats are counted and not time: while the process is stopped (SIGSTOP, a device that sleeps), none is due.
 
     Parameters:
-        on_end: ends the process.
-        may_end: says whether it may be ended now; asked after each further round, when there is a reason to.
-        seconds: between two signs.
-        rounds: how many of them may pass without one.
+        leave: ends the process.
+        may_exit: whether the process may exit now; asked after each further heartbeat, when there is a reason to.
+        interval: seconds between two heartbeats.
+        missed: how many heartbeats may be missing.
     """
-    loop, ident, sign = asyncio.get_running_loop(), threading.get_ident(), threading.Event()
+    loop, ident, heartbeat = asyncio.get_running_loop(), threading.get_ident(), threading.Event()
 
     def watch() -> None:
-        missed, pause = 0, threading.Event()
-        while missed < rounds or not may_end():
-            sign.clear()
+        missing, pause = 0, threading.Event()
+        while missing < missed or not may_exit():
+            heartbeat.clear()
             try:
-                loop.call_soon_threadsafe(sign.set)
+                loop.call_soon_threadsafe(heartbeat.set)
             except RuntimeError:  # it is closed: the process ends
                 return
-            pause.wait(seconds)
-            missed = 0 if sign.is_set() else missed + 1
+            pause.wait(interval)
+            missing = 0 if heartbeat.is_set() else missing + 1
         with contextlib.suppress(Exception):
             stack = "".join(traceback.format_stack(sys._current_frames()[ident]))  # noqa: SLF001 - public, but for its name
-            text = "the module ends to be started anew: its event loop has stood still for %.0f s, here: %s"
-            _log.error(text, missed * seconds, stack)
-        on_end()
+            text = (
+                "the module exits so that the edge agent restarts it: its event loop was blocked for %.0f s, here: %s"
+            )
+            _log.error(text, missing * interval, stack)
+        leave()
 
     threading.Thread(target=watch, name="loop-watch", daemon=True).start()

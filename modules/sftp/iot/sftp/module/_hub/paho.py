@@ -1,12 +1,12 @@
-"""paho-mqtt's network thread, kept alive: the one place that reaches into its private parts.
+"""paho-mqtt's network thread, kept alive: the only file that uses private parts of paho-mqtt, the SDK's MQTT client.
 
-paho-mqtt 1.6 knows the end of a connection by a `ConnectionError`. TLS that is cut off in its middle is told as an
-`ssl.SSLError`, a peer that is out of reach as another `OSError`. Those leave the thread, and end it: the SDK still says
-that it is connected, nothing is sent or received any more, and nobody notices.
+paho-mqtt 1.6 recognises the end of a connection by a `ConnectionError`. A TLS connection that is cut in the middle of a
+record raises an `ssl.SSLError`, an unreachable peer another `OSError`. Those end the thread: the SDK still reports a
+connection, nothing is sent or received any more, and nobody notices.
 """
 
 # mypy: disallow-untyped-calls=False
-# The line above: private parts are this file's purpose, and paho-mqtt gives them no types.
+# The line above: private parts are this file's purpose, and paho-mqtt has no types for them.
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def survive_broken_connections() -> None:
-    """Have every client of this process take whatever a socket fails with for the end of its connection."""
+    """Make every client of this process treat each error of a socket as the end of its connection."""
     for name in ("_sock_recv", "_sock_send"):
         function = getattr(Client, name)
         if not hasattr(function, "__wrapped__"):
-            setattr(Client, name, _ending(function))
+            setattr(Client, name, _with_connection_errors(function))
 
 
-def _ending(function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_connection_errors(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""When the module ended itself, kept in the state directory: it must not do so too often."""
+"""How often the module has exited by itself, kept in the state directory: too often, and the edge agent gives it up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FILE = "endings"
-FEW = 3  # short lives that may follow each other
-RECENT = 3600.0  # seconds; what is older does not count
-ANSWER_LIMIT = 2.0  # seconds for the file system
-LONG_LIFE = 660.0  # seconds: the edge agent forgets a module's restarts once it has run for ten minutes
 
 
-class Endings:
-    """Says whether the module may end itself now.
+@dataclass(frozen=True, kw_only=True)
+class RestartLimits:
+    """When the module may exit by itself.
 
-    The edge agent starts a module that ended again, at most 20 times, and forgets those that lie before ten minutes of
-    running. So a few short lives may follow each other; then each life is longer than that, and the agent never gives
-    up. Where nothing can be remembered, each is.
+    Attributes:
+        short_lives: so many may follow each other.
+        recent: seconds; earlier exits do not count.
+        long_life: seconds: the edge agent forgets a module's restarts once it has run for ten minutes.
+        answer: seconds that the file system has to record an exit.
+    """
+
+    short_lives: int = 3
+    recent: float = 3600.0
+    long_life: float = 660.0
+    answer: float = 2.0
+
+
+class RestartBudget:
+    """Decides whether the module may exit now so that the edge agent restarts it.
+
+    The edge agent restarts a module at most 20 times, and forgets restarts once it has run for ten minutes. So a few
+    short lives may follow each other; then each life lasts longer than that, and the agent never gives up. Where exits
+    cannot be recorded, every life is a long one.
     """
 
     def __init__(
@@ -35,48 +49,54 @@ class Endings:
         *,
         clock: Callable[[], float] = time.time,
         guard: Callable[[], None] = lambda: None,
+        uptime: Callable[[], float] | None = None,
+        limits: RestartLimits | None = None,
     ) -> None:
-        """Begin to count this life.
+        """Begin to measure this life.
 
         Parameters:
-            state_dir: where the endings of earlier lives are kept.
-            clock: gives seconds of the epoch: lives are compared over restarts.
-            guard: raises an `SFTPError` while the directory is not ours to use.
+            state_dir: where the exits of earlier lives are recorded.
+            clock: returns seconds of the epoch: lives are compared over restarts.
+            guard: raises an `SFTPError` while another module uses the directory.
+            uptime: returns the seconds since the module started; since now by default.
+            limits: when it may exit.
         """
         self._guard = guard
         self._file = state_dir / FILE
         self._clock = clock
-        self._born = time.monotonic()
+        self._limits = limits or RestartLimits()
+        started = time.monotonic()
+        self._uptime = uptime or (lambda: time.monotonic() - started)
         self._lock = threading.Lock()
-        self._noted: Future[bool] | None = None  # of the ending that is being written down
+        self._recorded: Future[bool] | None = None  # of the exit that is being recorded
 
     def allow(self) -> bool:
-        """Say whether the module may end itself now; if so, that is remembered for its next lives."""
-        is_short = time.monotonic() - self._born < LONG_LIFE
+        """Return whether the module may exit now; if so, that is recorded for its next lives."""
+        is_short = self._uptime() < self._limits.long_life
         with self._lock:
-            return self._is_noted(is_short=is_short) or not is_short
+            return self._is_recorded(is_short=is_short) or not is_short
 
-    def _is_noted(self, *, is_short: bool) -> bool:
-        """Write an ending down in a thread, as the file system may be what hangs; it is waited for once."""
+    def _is_recorded(self, *, is_short: bool) -> bool:
+        """Record an exit in a thread, as the file system may be what hangs; only the first caller waits for it."""
         limit = 0.0
-        if self._noted is None:
-            noted: Future[bool] = Future()
-            write = threading.Thread(target=lambda: noted.set_result(self._note(is_short=is_short)), daemon=True)
+        if self._recorded is None:
+            recorded: Future[bool] = Future()
+            write = threading.Thread(target=lambda: recorded.set_result(self._record(is_short=is_short)), daemon=True)
             try:
                 write.start()
             except RuntimeError:  # there are no threads left
                 return False
-            self._noted, limit = noted, ANSWER_LIMIT
-        wait({self._noted}, limit)
-        if not self._noted.done():
+            self._recorded, limit = recorded, self._limits.answer
+        wait({self._recorded}, limit)
+        if not self._recorded.done():
             return False
-        answer, self._noted = self._noted.result(), None
+        answer, self._recorded = self._recorded.result(), None
         return answer
 
-    def _note(self, *, is_short: bool) -> bool:
-        now = self._clock()
-        endings = [moment for moment in self._read() if 0 <= now - moment < RECENT]
-        return not (is_short and len(endings) >= FEW) and self._remember([*endings[1 - FEW :], now])
+    def _record(self, *, is_short: bool) -> bool:
+        now, few = self._clock(), self._limits.short_lives
+        exits = [moment for moment in self._read() if 0 <= now - moment < self._limits.recent]
+        return not (is_short and len(exits) >= few) and self._write([*exits[1 - few :], now])
 
     def _read(self) -> list[float]:
         try:
@@ -84,11 +104,11 @@ class Endings:
         except (OSError, ValueError):
             return []
 
-    def _remember(self, endings: list[float]) -> bool:
+    def _write(self, exits: list[float]) -> bool:
         new = self._file.with_suffix(".new")
         try:
             self._guard()
-            new.write_text("".join(f"{moment:.0f}\n" for moment in endings), encoding="ascii")
+            new.write_text("".join(f"{moment:.0f}\n" for moment in exits), encoding="ascii")
             os.replace(new, self._file)
         except (OSError, SFTPError):
             return False

@@ -1,21 +1,23 @@
-"""The one place that reaches into azure-iot-device's private parts; pyproject.toml bounds its version for that.
+"""The only file that uses private parts of azure-iot-device; pyproject.toml bounds the SDK's version for that.
 
-Five things that its public interface cannot do:
+What its public interface cannot do:
 
 - A method request whose payload is not JSON fails in the SDK's translation stage, before any handler: the caller
-  would wait for a time-out. Here it reaches the handler, with a `Malformed` for a payload.
-- The MQTT socket waits for more to send (Nagle's algorithm), which costs 40 ms a call.
-- After a reconnect nothing is subscribed again, because the broker keeps the session; a hub that lost its sessions
-  would never be heard again.
-- Handlers are set and subscribed to in one call, which blocks; and whether they are still called shows only when
-  somebody calls. Here both are apart, and a request can be sent through the SDK's threads as if the hub had sent it.
-- The SDK's own refresh of desired properties after a reconnect is turned off (that one is a public option): it asks
-  again at once and for ever when the hub answers with an error. The module fetches the twin itself.
+  would wait for a timeout. Here it reaches the handler, with a `Malformed` as its payload.
+- The MQTT socket delays small packets (Nagle's algorithm), which costs 40 ms a call. Here it has TCP_NODELAY.
+- After a reconnect the SDK does not subscribe again, because the broker keeps the session: a hub that lost its sessions
+  would send nothing any more. Here a feature can be subscribed to again.
+- The SDK sets a handler and subscribes in one call, which blocks. Here these are two calls.
+- Whether handlers are still called shows only when a caller sends a request. Here a request can be sent through the
+  SDK's threads as if the hub had sent it.
+
+The SDK's own refresh of desired properties after a reconnect is turned off by a public option: it repeats the request
+at once, without end, when the hub responds with an error. The module fetches the twin itself.
 """
 
 # mypy: disallow-untyped-calls=False
 # ruff: noqa: SLF001
-# The two lines above: private parts are this file's purpose, and the SDK gives them no types.
+# The two lines above: private parts are this file's purpose, and the SDK has no types for them.
 
 from __future__ import annotations
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "TWIN",
+    "Handlers",
     "Malformed",
     "SasTokenError",
     "create_client",
@@ -64,13 +67,30 @@ METHODS = (constant.METHODS,)
 
 @dataclass(frozen=True)
 class Malformed:
-    """In place of a payload that is not JSON: why."""
+    """Takes the place of a payload that is not valid JSON: the reason."""
 
     reason: str
 
 
+@dataclass(frozen=True)
+class Handlers:
+    """Coroutines that the SDK calls in an event loop of its own.
+
+    Attributes:
+        on_request: for each direct method.
+        on_desired: for each change of the desired properties.
+        on_state_change: whenever the connection was made or lost.
+        on_background_exception: for an exception in one of the SDK's threads.
+    """
+
+    on_request: Callable[[MethodRequest], Awaitable[None]]
+    on_desired: Callable[[Any], Awaitable[None]]
+    on_state_change: Callable[[], Awaitable[None]]
+    on_background_exception: Callable[[Exception], Awaitable[None]]
+
+
 def create_client() -> IoTHubModuleClient:
-    """Create the client from the environment that the edge agent sets; asks the workload API, for as long as it takes.
+    """Create a client from the environment that the edge agent sets; asks the workload API, without a time limit.
 
     Raises:
         OSError: the environment is incomplete, or the workload API cannot be reached.
@@ -82,32 +102,17 @@ def create_client() -> IoTHubModuleClient:
     return client
 
 
-def set_handlers(
-    client: IoTHubModuleClient,
-    *,
-    on_request: Callable[[MethodRequest], Awaitable[None]],
-    on_desired: Callable[[Any], Awaitable[None]],
-    on_state_change: Callable[[], Awaitable[None]],
-    on_background_exception: Callable[[Exception], Awaitable[None]],
-) -> None:
-    """Say who is called when something comes; what comes from the hub has to be subscribed to as well.
-
-    Parameters:
-        client: that has no handlers yet.
-        on_request: for each direct method.
-        on_desired: for each change of the desired properties.
-        on_state_change: whenever the connection has come or gone.
-        on_background_exception: for what fails where nobody waits for it.
-    """
+def set_handlers(client: IoTHubModuleClient, handlers: Handlers) -> None:
+    """Set the handlers of a client that has none; requests and desired properties have to be subscribed to as well."""
     manager: Any = client._handler_manager
-    manager.on_method_request_received = on_request
-    manager.on_twin_desired_properties_patch_received = on_desired
-    manager.on_connection_state_change = on_state_change
-    manager.on_background_exception = on_background_exception
+    manager.on_method_request_received = handlers.on_request
+    manager.on_twin_desired_properties_patch_received = handlers.on_desired
+    manager.on_connection_state_change = handlers.on_state_change
+    manager.on_background_exception = handlers.on_background_exception
 
 
 async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None:
-    """Subscribe, also to what the client takes for subscribed to: the broker may have forgotten it.
+    """Subscribe, also to what the client takes for subscribed to: the broker may have lost it.
 
     Raises:
         Exception: the SDK's.
@@ -118,13 +123,13 @@ async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None
 
 
 def deliver(client: IoTHubModuleClient, request: MethodRequest) -> None:
-    """Send a method request up through the SDK, as if the hub had sent it."""
+    """Send a method request through the SDK's threads to the handler, as if the hub had sent it."""
     stage = find_stage(client, IoTHubMQTTTranslationStage)
     pipeline_thread.invoke_on_pipeline_thread_nowait(stage.send_event_up)(MethodRequestEvent(request))
 
 
 def shut_down(client: IoTHubModuleClient) -> None:
-    """Leave the hub and end the client's threads; blocks, since the SDK's own way to do it waits for its handlers.
+    """Leave the hub and end the client's threads; blocks, since the SDK waits for its handlers.
 
     Raises:
         Exception: the SDK's.
@@ -133,14 +138,14 @@ def shut_down(client: IoTHubModuleClient) -> None:
 
 
 def parse_payload(payload: bytes) -> Any:
-    """Read JSON (RFC 8259) from a message; nothing at all counts as `null`. Never raises."""
+    """Parse the JSON (RFC 8259) of a message; an empty one counts as `null`. Never raises."""
     try:
         return json.loads(payload.decode("utf-8") or "null", parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         return Malformed("it is not UTF-8")
     except RecursionError:
         return Malformed("it is nested too deeply")
-    except ValueError as error:  # JSONDecodeError, which tells the place and not the text; an integer of 5,000 digits
+    except ValueError as error:  # JSONDecodeError, which names the position only; an integer of 5,000 digits
         return Malformed(shortened(str(error), 200))
 
 
@@ -150,10 +155,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def find_stage(client: IoTHubModuleClient, kind: type[Any]) -> Any:
-    """Find a stage of the client's MQTT pipeline by its class.
+    """Return the stage of the client's MQTT pipeline that has this class.
 
     Raises:
-        LookupError: there is none: the SDK has another build than this file was written for.
+        LookupError: there is none: the SDK differs from the version that this file was written for.
     """
     stage = client._mqtt_pipeline._pipeline  # its first one; `next` leads down to the transport
     while stage is not None:
@@ -179,7 +184,7 @@ def _deliver_every_message(client: IoTHubModuleClient) -> None:
             )
             stage.send_event_up(MethodRequestEvent(request))
         elif mqtt_topic_iothub.is_twin_desired_property_patch_topic(event.topic):
-            # Only a signal that there is something to fetch: one that cannot be read is still that
+            # Only a signal to fetch the twin: one that cannot be parsed is still that
             stage.send_event_up(TwinDesiredPropertiesPatchEvent(parse_payload(event.payload)))
         else:
             handle_event(event)
