@@ -204,7 +204,7 @@ def test_it_ends_with_status_1_when_the_hub_does_not_come_back(own_address: str)
         assert edge.module_exit_statuses == [1]
 
 
-@pytest.mark.parametrize("part", ["Module.__init__", "Module._follow_twin"])
+@pytest.mark.parametrize("part", ["Module.__init__", "TwinFollower.run"])
 def test_a_defect_ends_it_with_status_1_and_one_line(own_address: str, part: str) -> None:
     with device(own_address, command=(sys.executable, "-c", WITH_A_DEFECT.format(part=part))) as edge:
         wait_for_log(edge, "what a defect says")

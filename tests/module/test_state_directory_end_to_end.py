@@ -340,11 +340,11 @@ def test_it_starts_where_nothing_at_all_can_be_written(
 # The module as it is, but that it waits no ten seconds for a process before it to end
 NO_PATIENCE = """
 import runpy
-from iot.sftp.module import _module
+from iot.sftp.module._app.state_claim import StateClaim
 from iot.sftp.module._work import tasks as tasks_module
 from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
-_module.STATE_PATIENCE = _module.STATE_PAUSE = 0.1
+StateClaim.__init__.__kwdefaults__.update(patience=0.1, interval=0.1)
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Sources:
+class MetricsContext:
     """The parts that are asked; none of them waits for anything, but the disks half a second for a file system."""
 
     hub: Hub
@@ -68,10 +68,10 @@ def identity(environment: Environment) -> dict[str, str]:
 class Metrics:
     """All metrics of the module, with its labels."""
 
-    def __init__(self, sources: Sources, labels: Mapping[str, str]) -> None:
+    def __init__(self, parts: MetricsContext, labels: Mapping[str, str]) -> None:
         """Take the parts that are asked, and the labels of every sample."""
         self._registry = CollectorRegistry(auto_describe=False)
-        collectors = (ModuleCollector(sources), ProcessCollector(namespace="sftp", registry=None))
+        collectors = (ModuleCollector(parts), ProcessCollector(namespace="sftp", registry=None))
         for collector in collectors:
             self._registry.register(_Labelled(collector, labels))
 
@@ -99,9 +99,9 @@ class _Labelled(Collector):
 class ModuleCollector(Collector):
     """Asks the parts of the module."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, parts: MetricsContext) -> None:
         """Take the parts."""
-        self._sources = sources
+        self._parts = parts
 
     def collect(self) -> Iterator[Metric]:
         """Give all metrics, as they are now."""
@@ -117,12 +117,12 @@ class ModuleCollector(Collector):
         yield from self._of_disks()
 
     def _of_hub(self) -> Iterator[Metric]:
-        hub = self._sources.hub
+        hub = self._parts.hub
         yield _gauge("sftp_hub_connected", "Whether there is a connection to the edge hub.", {(): hub.is_connected})
         yield _counter("sftp_hub_reconnects", "Connections to the edge hub after one that broke.", {(): hub.reconnects})
 
     def _of_session(self) -> Iterator[Metric]:
-        sessions = self._sources.sessions
+        sessions = self._parts.sessions
         now, totals = sessions.state.state, sessions.totals()
         states = {(state,): int(state == now) for state in SESSION_STATES}
         yield _gauge("sftp_session_state", "The state of the session with the SFTP server: 1.", states, "state")
@@ -132,7 +132,7 @@ class ModuleCollector(Collector):
         yield _counter("sftp_connection_failures", text, sessions.failures.counts(), "code")
 
     def _of_calls(self) -> Iterator[Metric]:
-        calls = self._sources.dispatcher.calls
+        calls = self._parts.dispatcher.calls
         text = "Direct methods that were answered."
         yield _counter("sftp_calls", text, calls.answers.counts(), "method", "code")
         text = "From the arrival of a direct method to its answer."
@@ -146,9 +146,9 @@ class ModuleCollector(Collector):
         yield longest
 
     def _of_transfers(self) -> Iterator[Metric]:
-        totals, tasks, rules = self._sources.sessions.totals(), self._sources.tasks, self._sources.rules
+        totals, tasks, rules = self._parts.sessions.totals(), self._parts.tasks, self._parts.rules
         text = "Files whose transfer has ended, for calls, tasks and rules."
-        yield _counter("sftp_transfers", text, self._sources.transfers.moves.files.counts(), "direction", "outcome")
+        yield _counter("sftp_transfers", text, self._parts.transfers.moves.files.counts(), "direction", "outcome")
         moved = {("download",): totals.downloaded, ("upload",): totals.uploaded}
         text = "Bytes of files that were moved, also by transfers that were not completed."
         yield _counter("sftp_transferred_bytes", text, moved, "direction")
@@ -156,8 +156,8 @@ class ModuleCollector(Collector):
         yield _counter("sftp_retries", "What was, or is to be, tried again after a failure.", retries, "kind")
 
     def _of_queues(self) -> Iterator[Metric]:
-        queues = {f"{lane}_calls": waiting for lane, waiting in self._sources.dispatcher.waiting().items()}
-        queues["tasks"] = self._sources.tasks.waiting
+        queues = {f"{lane}_calls": waiting for lane, waiting in self._parts.dispatcher.waiting().items()}
+        queues["tasks"] = self._parts.tasks.waiting
         lengths = {(name,): length for name, (length, _) in queues.items()}
         ages = {(name,): age for name, (_, age) in queues.items()}
         yield _gauge("sftp_queue_length", "Calls and tasks that wait.", lengths, "queue")
@@ -165,16 +165,16 @@ class ModuleCollector(Collector):
         yield _gauge("sftp_queue_oldest_age_seconds", text, ages, "queue")
 
     def _of_tasks(self) -> Iterator[Metric]:
-        counts = self._sources.tasks.counts
+        counts = self._parts.tasks.counts
         live = {(status,): counts.get(status, 0) for status in LIVE}
         yield _gauge("sftp_tasks", "Tasks that have not ended.", live, "status")
-        well = self._sources.tasks.can_be_accepted
+        well = self._parts.tasks.can_be_accepted
         yield _gauge("sftp_journal_writable", "Whether tasks can be written down, as far as is known.", {(): well})
         ended = {(status,): counts.get(status, 0) for status in ENDED}
         yield _counter("sftp_tasks_ended", "Tasks that have ended.", ended, "status")
 
     def _of_rules(self) -> Iterator[Metric]:
-        rules = self._sources.rules
+        rules = self._parts.rules
         states = {(state,): count for state, count in rules.states().items()}
         yield _gauge("sftp_rules", "Rules in force.", states, "state")
         text = "Files that rules have delivered and cannot delete or move at their source."
@@ -187,7 +187,7 @@ class ModuleCollector(Collector):
 
     def _of_disks(self) -> Iterator[Metric]:
         # An old value would look like a disk that is well: one that does not answer has none
-        told = {(name,): disk for name, disk in self._sources.disks.free().items() if "error" not in disk}
+        told = {(name,): disk for name, disk in self._parts.disks.free().items() if "error" not in disk}
         text = "What the module may still write on the disk of the files, or of the state directory."
         yield _gauge("sftp_disk_free_bytes", text, {name: disk["free"] for name, disk in told.items()}, "disk")
         sizes = {name: disk["total"] for name, disk in told.items()}
