@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from iot.sftp.module._base.environment import DEVELOPMENT_VARIABLES, EDGE_VARIABLES, Environment, missing_variables
+from iot.sftp.module._base.environment import (
+    DEVELOPMENT_VARIABLES,
+    EDGE_VARIABLES,
+    METRICS_PORT,
+    Environment,
+    missing_variables,
+)
 
 needs_mount = pytest.mark.skipif(
     os.geteuid() != 0 or sys.platform != "linux", reason="mounts a file system: needs root"
@@ -123,3 +129,27 @@ def test_the_edge_agents_variables_are_needed_or_those_of_a_developers_machine()
     assert missing_variables(dict.fromkeys(DEVELOPMENT_VARIABLES, "x")) == []
     assert missing_variables({**edge, "IOTEDGE_DEVICEID": ""}) == ["IOTEDGE_DEVICEID"]
     assert missing_variables({}) == list(EDGE_VARIABLES)
+
+
+@pytest.mark.parametrize("text", ["", "9600", " 9600 "])
+def test_the_metrics_port_is_9600_unless_another_one_is_set(
+    text: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    variables = {"SFTP_METRICS_PORT": text, "SFTP_LOCAL_ROOT": str(tmp_path), "SFTP_STATE_DIR": str(tmp_path)}
+    environment = Environment.read(variables)
+    environment.warn(variables)
+    assert environment.metrics_port == METRICS_PORT == 9600
+    assert not caplog.records
+    assert Environment.read({"SFTP_METRICS_PORT": "9700"}).metrics_port == 9700
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "65536", "9600.0", "٩٦٠٠", "9" * 5000])
+def test_an_invalid_metrics_port_is_one_warning_and_counts_as_9600(
+    text: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    variables = {"SFTP_METRICS_PORT": text, "SFTP_LOCAL_ROOT": str(tmp_path), "SFTP_STATE_DIR": str(tmp_path)}
+    environment = Environment.read(variables)
+    environment.warn(variables)
+    assert environment.metrics_port == 9600
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "SFTP_METRICS_PORT" in caplog.text

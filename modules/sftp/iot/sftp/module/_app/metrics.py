@@ -1,8 +1,14 @@
-"""What the module tells Prometheus, and the metrics collector of Azure IoT Edge: the only file that knows of either.
+"""The metrics for Prometheus and for Azure IoT Edge's metrics collector: the only file that knows of either.
 
-The parts count their own work (`_tallies`), and are asked for it and for their state when somebody scrapes. There are
-no histograms: without the bucket `+Inf`, which Azure's metrics collector does not take, they are of no use to
-Prometheus. How long calls take is told by a summary, and by the longest of the last minutes.
+The parts count their own work (`_base/tallies.py`). A scrape reads these counts and the state of the parts. There are
+no histograms: Azure's metrics collector does not accept the bucket `+Inf`, and Prometheus needs it. The duration of
+calls is a summary, and the longest of the last minutes.
+
+To add a metric, change these files:
+
+1. the part that it is about: a count or a property, cheap to read from any thread;
+2. this file: a line in the method of `ModuleCollector` for that part (for a new part, a field of `MetricsContext`);
+3. `docs/metrics.md`: its row, which a test compares with what a module serves.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.tasks import Tasks
     from iot.sftp.module._work.transfers import Transfers
 
-UNKNOWN = "unknown"  # the value of a label is never empty: the metrics collector takes none that is
+UNKNOWN = "unknown"  # a label is never empty: the metrics collector does not accept that
 SESSION_STATES = ("connected", "connecting", "disconnected", "failed", "not_configured")
 LIVE, ENDED = ("NotStarted", "Running"), ("Completed", "Failed", "Cancelled")  # of tasks
 
@@ -41,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MetricsContext:
-    """The parts that are asked; none of them waits for anything, but the disks half a second for a file system."""
+    """The parts of the module that metrics are read from; none blocks, but the disks for half a second."""
 
     hub: Hub
     sessions: CurrentSession
@@ -53,9 +59,9 @@ class MetricsContext:
 
 
 def identity(environment: Environment) -> dict[str, str]:
-    """Return the labels of every sample, as those of edge agent and edge hub.
+    """Return the labels of every sample, the same as those of edge agent and edge hub.
 
-    `instance_number` differs from one start to the next: counters that begin again are told from those that went down.
+    `instance_number` differs from one start to the next: so counters that restart at 0 are not taken for decreasing.
     """
     return {
         "iothub": environment.hub or UNKNOWN,
@@ -69,19 +75,19 @@ class Metrics:
     """All metrics of the module, with its labels."""
 
     def __init__(self, parts: MetricsContext, labels: Mapping[str, str]) -> None:
-        """Take the parts that are asked, and the labels of every sample."""
+        """Take the parts that are read, and the labels of every sample."""
         self._registry = CollectorRegistry(auto_describe=False)
         collectors = (ModuleCollector(parts), ProcessCollector(namespace="sftp", registry=None))
         for collector in collectors:
             self._registry.register(_Labelled(collector, labels))
 
     def text(self) -> bytes:
-        """Return all of them in the text format 0.0.4 of Prometheus."""
+        """Return all metrics in the text format 0.0.4 of Prometheus."""
         return generate_latest(self._registry)
 
 
 class _Labelled(Collector):
-    """Another collector's metrics with further labels."""
+    """Adds labels to another collector's metrics."""
 
     def __init__(self, collector: Collector, labels: Mapping[str, str]) -> None:
         self._collector = collector
@@ -93,18 +99,18 @@ class _Labelled(Collector):
             yield metric
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # asked for at the registration, where the parts may not be ready to answer
+        return ()  # called at the registration, when the parts may not be ready yet
 
 
 class ModuleCollector(Collector):
-    """Asks the parts of the module."""
+    """Reads the parts of the module; one method for each of them."""
 
     def __init__(self, parts: MetricsContext) -> None:
         """Take the parts."""
         self._parts = parts
 
     def collect(self) -> Iterator[Metric]:
-        """Give all metrics, as they are now."""
+        """Yield all metrics, as they are now."""
         yield _gauge("sftp_build_info", "The module's version; always 1.", {(__version__,): 1}, "version")
         yield from self._of_hub()
         yield from self._of_session()
@@ -118,26 +124,29 @@ class ModuleCollector(Collector):
 
     def _of_hub(self) -> Iterator[Metric]:
         hub = self._parts.hub
-        yield _gauge("sftp_hub_connected", "Whether there is a connection to the edge hub.", {(): hub.is_connected})
-        yield _counter("sftp_hub_reconnects", "Connections to the edge hub after one that broke.", {(): hub.reconnects})
+        text = "1 if there is a connection to the edge hub, else 0."
+        yield _gauge("sftp_hub_connected", text, {(): hub.is_connected})
+        text = "Connections to the edge hub that followed a broken one."
+        yield _counter("sftp_hub_reconnects", text, {(): hub.reconnects})
 
     def _of_session(self) -> Iterator[Metric]:
         sessions = self._parts.sessions
         now, totals = sessions.state.state, sessions.totals()
         states = {(state,): int(state == now) for state in SESSION_STATES}
-        yield _gauge("sftp_session_state", "The state of the session with the SFTP server: 1.", states, "state")
-        text = "Sessions with the SFTP server that were opened after one that broke or was ended."
+        text = "1 for the state of the session with the SFTP server, 0 for the other states."
+        yield _gauge("sftp_session_state", text, states, "state")
+        text = "Sessions with the SFTP server that followed a broken or closed one."
         yield _counter("sftp_session_reconnects", text, {(): totals.reconnects})
-        text = "Operations that failed for the connection to the SFTP server, by the reason."
+        text = "Operations that failed because of the connection to the SFTP server, by error code."
         yield _counter("sftp_connection_failures", text, sessions.failures.counts(), "code")
 
     def _of_calls(self) -> Iterator[Metric]:
         calls = self._parts.dispatcher.calls
-        text = "Direct methods that were answered."
+        text = "Calls of direct methods, by the code of the response."
         yield _counter("sftp_calls", text, calls.answers.counts(), "method", "code")
-        text = "From the arrival of a direct method to its answer."
+        text = "Time from the arrival of a call to its response, in seconds."
         summary = SummaryMetricFamily("sftp_call_duration_seconds", text, labels=["method"])
-        text = "The longest of these in the last 5 to 10 minutes."
+        text = "The longest such time in the last 5 to 10 minutes, in seconds."
         longest = GaugeMetricFamily("sftp_call_duration_max_seconds", text, labels=["method"])
         for method, known in calls.durations.durations().items():
             summary.add_metric([method], count_value=known.count, sum_value=known.seconds)
@@ -147,29 +156,29 @@ class ModuleCollector(Collector):
 
     def _of_transfers(self) -> Iterator[Metric]:
         totals, tasks, rules = self._parts.sessions.totals(), self._parts.tasks, self._parts.rules
-        text = "Files whose transfer has ended, for calls, tasks and rules."
+        text = "Files whose transfer has ended, of calls, tasks and rules."
         yield _counter("sftp_transfers", text, self._parts.transfers.moves.files.counts(), "direction", "outcome")
         moved = {("download",): totals.downloaded, ("upload",): totals.uploaded}
-        text = "Bytes of files that were moved, also by transfers that were not completed."
+        text = "Bytes of files that were transferred, incomplete transfers included."
         yield _counter("sftp_transferred_bytes", text, moved, "direction")
         retries = {("operation",): totals.retries, ("task",): tasks.retries, ("rule",): rules.retries}
-        yield _counter("sftp_retries", "What was, or is to be, tried again after a failure.", retries, "kind")
+        yield _counter("sftp_retries", "Retries after a failure, made or scheduled.", retries, "kind")
 
     def _of_queues(self) -> Iterator[Metric]:
         queues = {f"{lane}_calls": waiting for lane, waiting in self._parts.dispatcher.waiting().items()}
         queues["tasks"] = self._parts.tasks.waiting
         lengths = {(name,): length for name, (length, _) in queues.items()}
         ages = {(name,): age for name, (_, age) in queues.items()}
-        yield _gauge("sftp_queue_length", "Calls and tasks that wait.", lengths, "queue")
-        text = "Since the oldest of these came; 0 if none waits."
+        yield _gauge("sftp_queue_length", "Calls and tasks that wait in the queue.", lengths, "queue")
+        text = "How long the oldest of these has waited, in seconds; 0 if none waits."
         yield _gauge("sftp_queue_oldest_age_seconds", text, ages, "queue")
 
     def _of_tasks(self) -> Iterator[Metric]:
         counts = self._parts.tasks.counts
         live = {(status,): counts.get(status, 0) for status in LIVE}
         yield _gauge("sftp_tasks", "Tasks that have not ended.", live, "status")
-        well = self._parts.tasks.can_be_accepted
-        yield _gauge("sftp_journal_writable", "Whether tasks can be written down, as far as is known.", {(): well})
+        text = "1 if tasks can be written to the journal, as far as is known, else 0."
+        yield _gauge("sftp_journal_writable", text, {(): self._parts.tasks.can_be_accepted})
         ended = {(status,): counts.get(status, 0) for status in ENDED}
         yield _counter("sftp_tasks_ended", "Tasks that have ended.", ended, "status")
 
@@ -177,34 +186,34 @@ class ModuleCollector(Collector):
         rules = self._parts.rules
         states = {(state,): count for state, count in rules.states().items()}
         yield _gauge("sftp_rules", "Rules in force.", states, "state")
-        text = "Files that rules have delivered and cannot delete or move at their source."
+        text = "Files that rules have delivered, but cannot delete or move at their source."
         yield _gauge("sftp_rule_files_not_removed", text, {(): rules.not_removed})
         yield _counter("sftp_rule_runs", "Runs of rules that have ended.", rules.runs.counts(), "outcome")
 
     def _of_process(self) -> Iterator[Metric]:
-        text = "Threads of the process, that of the scrape included."
+        text = "Threads of the process, including the one that serves the scrape."
         yield _gauge("sftp_process_threads", text, {(): threading.active_count()})
 
     def _of_disks(self) -> Iterator[Metric]:
-        # An old value would look like a disk that is well: one that does not answer has none
-        told = {(name,): disk for name, disk in self._parts.disks.free().items() if "error" not in disk}
-        text = "What the module may still write on the disk of the files, or of the state directory."
-        yield _gauge("sftp_disk_free_bytes", text, {name: disk["free"] for name, disk in told.items()}, "disk")
-        sizes = {name: disk["total"] for name, disk in told.items()}
-        yield _gauge("sftp_disk_size_bytes", "The size of that disk.", sizes, "disk")
+        # A stale value would look like a healthy disk: a file system that does not respond has no sample
+        found = {(name,): disk for name, disk in self._parts.disks.free().items() if "error" not in disk}
+        text = "Free bytes on the file system of the local root (data) or the state directory (state)."
+        yield _gauge("sftp_disk_free_bytes", text, {name: disk["free"] for name, disk in found.items()}, "disk")
+        sizes = {name: disk["total"] for name, disk in found.items()}
+        yield _gauge("sftp_disk_size_bytes", "Size of that file system in bytes.", sizes, "disk")
 
 
 def serve(port: int, metrics: Metrics, host: str = "") -> MetricsServer | None:
-    """Answer scrapers in threads of their own, if there is a port for it; 0 is none.
+    """Serve the metrics in threads of their own; on port 0, serve nothing.
 
-    A port that is taken is told of in the log, and nothing else: the module does its work without metrics.
+    A port that is in use is one warning in the log: the module works without metrics.
     """
     if port == 0:
         return None
     try:
         server = MetricsServer((host, port), metrics.text)
     except OSError as error:
-        message = "SFTP_METRICS_PORT: there are no metrics, as port %d cannot be used: %s. Choose another one, or 0"
+        message = "SFTP_METRICS_PORT: there are no metrics, as port %d cannot be used: %s. Choose another port, or 0"
         _log.warning(message, port, error.strerror)
         return None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
@@ -213,7 +222,7 @@ def serve(port: int, metrics: Metrics, host: str = "") -> MetricsServer | None:
 
 
 def _gauge(name: str, text: str, values: Mapping[Any, float], *labels: str) -> Metric:
-    """Return a metric whose values are given by those of its labels."""
+    """Return a gauge; the keys of its values are the values of its labels."""
     metric = GaugeMetricFamily(name, text, labels=labels)
     for label_values, value in values.items():
         metric.add_metric(label_values, value)
@@ -221,7 +230,7 @@ def _gauge(name: str, text: str, values: Mapping[Any, float], *labels: str) -> M
 
 
 def _counter(name: str, text: str, values: Mapping[Any, float], *labels: str) -> Metric:
-    """Return a metric whose values are given by those of its labels."""
+    """Return a counter; the keys of its values are the values of its labels."""
     metric = CounterMetricFamily(name, text, labels=labels)
     for label_values, value in values.items():
         metric.add_metric(label_values, value)

@@ -1,4 +1,4 @@
-"""Serves the metrics over HTTP: to few at a time, each for a short while, whatever a client does or leaves undone."""
+"""Serves the metrics over HTTP, to a bounded number of clients and with a time limit for each, whatever they do."""
 
 from __future__ import annotations
 
@@ -19,45 +19,55 @@ if TYPE_CHECKING:
     from typing import Any
 
 PATH = "/metrics"
+PLAIN_TEXT = "text/plain; charset=utf-8"
 CONNECTIONS = 8  # at a time
-WAITING = 128  # connections in the kernel's queue; beyond it a client believes in one that the kernel has dropped
+BACKLOG = 128  # connections in the kernel's queue; beyond it the kernel drops connections that a client takes for open
 LIMIT = 5.0  # seconds for one connection, from its first byte to its last
-ROOM_LIMIT = 1.0  # seconds in which the oldest connection has to be gone when there is a new one
+EVICTION_LIMIT = 1.0  # seconds that the oldest connection has to end when there is a new one
 
 _log = logging.getLogger(__name__)
 
 
 class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """Answers `GET /metrics`. A connection that takes longer than it may, or too many others wait behind, is cut."""
+    """Answers `GET /metrics`; closes a connection at its time limit, and the oldest one when there are too many."""
 
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
-    request_queue_size = WAITING
+    request_queue_size = BACKLOG
 
-    def __init__(self, address: tuple[str, int], text: Callable[[], bytes], *, limit: float = LIMIT) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        text: Callable[[], bytes],
+        *,
+        limit: float = LIMIT,
+        eviction_limit: float = EVICTION_LIMIT,
+    ) -> None:
         """Listen; `serve_forever` answers.
 
         Parameters:
             address: to listen on; port 0 is any free one.
-            text: returns what is to be told.
+            text: returns the metrics.
             limit: seconds for one connection.
+            eviction_limit: seconds that the oldest connection has to end when there is a new one.
 
         Raises:
             OSError: the port is taken, or the address is not this machine's.
         """
         self.text = text
         self._limit = limit
+        self._eviction_limit = eviction_limit
         self._changed = threading.Condition()
-        self._open: dict[socket.socket, float] = {}  # and when it is to be over; the oldest first
+        self._open: dict[socket.socket, float] = {}  # and its deadline; the oldest first
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, if there is room for one: the oldest has to make some."""
+        """Answer in a thread of its own; if there are too many connections, the oldest one is closed first."""
         with self._changed:
             if len(self._open) >= CONNECTIONS:
                 _cut(next(iter(self._open)))
-                self._changed.wait_for(lambda: len(self._open) < CONNECTIONS, ROOM_LIMIT)
+                self._changed.wait_for(lambda: len(self._open) < CONNECTIONS, self._eviction_limit)
             has_room = len(self._open) < CONNECTIONS
             if has_room:
                 self._open[request] = time.monotonic() + self._limit
@@ -78,14 +88,14 @@ class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._forget(request)
 
     def service_actions(self) -> None:
-        """Cut what has taken too long; called twice a second."""
+        """Close the connections that have reached their deadline; called twice a second."""
         now = time.monotonic()
         with self._changed:
             for connection in [connection for connection, end in self._open.items() if end <= now]:
                 _cut(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the signature is not ours
-        """Say that a client went away, or what was wrong, where somebody looks for it."""
+        """Log why a request failed; mostly the client went away."""
         _log.debug("a request for the metrics was not answered", exc_info=True)
 
     def _forget(self, connection: socket.socket) -> None:
@@ -104,20 +114,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer."""
         if self.path.partition("?")[0] != PATH:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", f"the metrics are at {PATH}\n".encode())
+            self._answer(HTTPStatus.NOT_FOUND, PLAIN_TEXT, f"the metrics are at {PATH}\n".encode())
             return
         try:
             text = cast("MetricsServer", self.server).text()
-        except Exception:  # noqa: BLE001 - whatever it is, the scraper is to know that there is nothing
-            _log.exception("a defect of the metrics")
-            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", b"a defect: see the log\n")
+        except Exception:  # noqa: BLE001 - whatever it is, the scraper gets a status
+            _log.exception("internal error of the metrics")
+            self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, PLAIN_TEXT, b"internal error: see the log\n")
         else:
             self._answer(HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, text)
 
-    do_HEAD = do_GET  # noqa: N815 - as above
+    do_HEAD = do_GET  # noqa: N815 - the name is not ours
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is not ours
-        """Log nothing of what a scraper asks every few seconds."""
+        """Log nothing: a scraper comes every few seconds."""
 
     def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
@@ -130,4 +140,4 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _cut(connection: socket.socket) -> None:
     with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)  # whoever waits there, to read or to write, waits no more
+        connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads or writes there
