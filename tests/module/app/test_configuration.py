@@ -255,7 +255,7 @@ def test_each_rule_is_acknowledged_by_its_name(device: Device) -> None:
     device.apply(3, rules=[{"name": "right", **RULE}, wrong, {"name": "right", **RULE}, 5])
     reported = device.reported["rules"]
     assert (reported["ac"], reported["av"]) == (400, 3)
-    assert reported["ad"].startswith("rule 3: there is another one of the name 'right'; rule 4: ")
+    assert reported["ad"].startswith("rule 3: another rule has the name 'right'; rule 4: ")
     assert reported["value"]["right"]["ac"] == 200
     assert reported["value"]["wrong"] == {"ac": 400, "ad": "'direction' must be 'upload' or 'download'"}
     device.apply(4, rules=[{"name": "right", **RULE}])

@@ -89,7 +89,7 @@ def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secr
 
 def test_what_a_patch_has_left_of_a_secrets_former_place_is_told() -> None:
     message = error_of(password={"file": "/run/secrets/hunter2", "env": "HUNTER"})
-    assert message.startswith('\'password\' holds both "file" and "env"')
+    assert message.startswith('\'password\' has both "file" and "env"')
     assert "hunter" not in message.lower()
 
 
@@ -101,11 +101,11 @@ def test_what_a_patch_has_left_of_a_secrets_former_place_is_told() -> None:
         ({"host": " a"}, "'host' must be a name or an address, without spaces"),
         ({"host": "a b"}, "'host' must be a name or an address, without spaces"),
         ({"host": "a\nb"}, "'host' must be a name or an address, without spaces and control characters"),
-        ({"user": "a\0"}, "'user' must hold no NUL character, and no space before or after it"),
-        ({"user": " a"}, "'user' must hold no NUL character, and no space before or after it"),
-        ({"user": "a "}, "'user' must hold no NUL character, and no space before or after it"),
-        ({"user": "\ud800"}, "'user' must hold no lone surrogates"),
-        ({"root": "/\ud800"}, "'root' must hold no lone surrogates"),
+        ({"user": "a\0"}, "'user' must not contain a NUL character, nor begin or end with a space"),
+        ({"user": " a"}, "'user' must not contain a NUL character, nor begin or end with a space"),
+        ({"user": "a "}, "'user' must not contain a NUL character, nor begin or end with a space"),
+        ({"user": "\ud800"}, "'user' must not contain lone surrogates"),
+        ({"root": "/\ud800"}, "'root' must not contain lone surrogates"),
         ({"port": "22"}, "'port' must be a whole number"),
         ({"port": 0}, "'port' must be greater than or equal to 1"),
         ({"port": 65536}, "'port' must be less than or equal to 65535"),

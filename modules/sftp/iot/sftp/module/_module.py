@@ -18,6 +18,7 @@ from iot.sftp.module._base.logging import log_loop_exception
 from iot.sftp.module._base.state_directory import StateLock
 from iot.sftp.module._base.times import moment
 from iot.sftp.module._base.waiting import in_thread
+from iot.sftp.module._documents.twin import TransfersSection
 from iot.sftp.module._hub.hub import Hub, HubLost
 from iot.sftp.module._hub.loop_watch import watch_loop
 from iot.sftp.module._hub.paho import survive_broken_connections
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
 END_LIMIT = 1.5  # seconds until the work in threads has ended
 TWIN_HEADSTART = 5.0  # seconds that methods wait for the first configuration
-TRANSFERS = 2  # at a time, until the twin says otherwise
 EXIT_INTERVAL = 10.0  # seconds until it is asked again whether the module may exit
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Module:
         self._sessions = CurrentSession(self._show_connection)
         local_files = LocalRoot(environment.local_root, environment.state_dir)
         ledgers = DeliveryLedgers(environment.state_dir, guard=self._state.check)
-        slots, transfers = Slots(TRANSFERS), Transfers(self._sessions, ledgers, local_files)
+        slots, transfers = Slots(TransfersSection().concurrency), Transfers(self._sessions, ledgers, local_files)
         journal = Journal(environment.state_dir, self._show_journal, guard=self._state.check)
         self._tasks = Tasks(
             journal,

@@ -1,4 +1,4 @@
-"""The section `rules` of the desired document: standing orders, each valid or not by itself."""
+"""The section `rules` of the desired document; each rule is valid or invalid by itself."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.requests import Then
-from iot.sftp.module._documents.validation import AnyText, Document, Text, explain
+from iot.sftp.module._documents.fields import AGE_MAXIMUM, AnyText, Text, Then, seconds
+from iot.sftp.module._documents.validation import Document, explain
 
-RULES_MAXIMUM = 20  # what is reported of each has to fit into a twin of 32 KB with the rest
-# A rule is reported under its name: as a key of a twin it holds neither `.`, `$`, `#` nor spaces
+RULES_MAXIMUM = 20  # the status of each has to fit into a twin of 32 KB, with everything else that is reported
+# A rule is reported under its name: a key of a twin must not contain `.`, `$`, `#` or spaces
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-PATH_MAXIMUM = 1024  # characters
-EVERY_DEFAULT, EVERY_MAXIMUM = 300.0, 7 * 86_400.0  # seconds
-AGE_DEFAULT, AGE_MAXIMUM = 5.0, 366 * 86_400.0  # seconds
+FOLDER_MAXIMUM = 1024  # characters
+EVERY_DEFAULT, EVERY_MAXIMUM = 300.0, 7 * 86_400  # seconds
+AGE_DEFAULT = 5.0  # seconds
 
 
 def _name(value: str) -> str:
@@ -27,22 +27,11 @@ def _name(value: str) -> str:
     return value
 
 
-def _seconds(lowest: float, highest: float) -> PlainValidator:
-    def check(value: object) -> float:
-        # compared before it becomes a float: an integer may be too large for one, and NaN fails any comparison
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-        if number is None or not lowest <= number <= highest:
-            raise PydanticCustomError("seconds", f"must be a number of seconds from {lowest:g} to {highest:g}")
-        return float(number)
-
-    return PlainValidator(check)
-
-
-Folder = Annotated[Text, Field(max_length=PATH_MAXIMUM)]
+Folder = Annotated[Text, Field(max_length=FOLDER_MAXIMUM)]
 
 
 class Rule(Document):
-    """One standing order."""
+    """One rule: a folder that is transferred without a call."""
 
     name: Annotated[Text, AfterValidator(_name)]
     direction: Literal["upload", "download"]
@@ -50,21 +39,21 @@ class Rule(Document):
     dest: Folder
     file_pattern: AnyText | None = None
     recursive: bool = False
-    every: Annotated[float, _seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
+    every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
     if_exists: Literal["replace", "skip", "skip_same"] = "replace"
     then: Then = "keep"
-    min_age: Annotated[float, _seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
+    min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
 
 
 @dataclass(frozen=True)
 class RulesSection:
-    """What the section holds.
+    """The section, validated.
 
     Attributes:
-        rules: those that are valid, by their names.
-        errors: what is wrong with the others, by their names.
-        error: what is wrong with the section itself, or with rules that have no usable name.
-        is_list: whether there are rules at all; if not, those in force stay.
+        rules: the valid ones, by their names.
+        errors: what is wrong with the invalid ones, by their names.
+        error: what is wrong with the section itself, or with rules that have no valid name.
+        is_list: whether the section is a list of rules; if not, the rules in force stay.
     """
 
     rules: Mapping[str, Rule] = field(default_factory=dict)
@@ -74,7 +63,7 @@ class RulesSection:
 
 
 def read_rules(content: Any) -> RulesSection | None:
-    """Read the section; `None` if it is not there. Nothing is raised."""
+    """Read the section; `None` if it is missing. Never raises."""
     if content is None:
         return None
     if not isinstance(content, list):
@@ -88,7 +77,7 @@ def read_rules(content: Any) -> RulesSection | None:
         name = item.get("name") if isinstance(item, dict) else None
         named = isinstance(name, str) and NAME.fullmatch(name) is not None
         if named and (name in rules or name in errors):
-            unnamed.append(f"rule {number}: there is another one of the name '{name}'")
+            unnamed.append(f"rule {number}: another rule has the name '{name}'")
             continue
         try:
             rule = Rule.model_validate(item)

@@ -1,4 +1,4 @@
-"""The desired document: what is in it, and what is wrong with it, in the words of its author."""
+"""The desired document: its sections, validated, and what is wrong with them in the words of the document."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
 from iot.sftp.module._base.logging import LEVELS, printable, shortened
+from iot.sftp.module._documents.fields import Text
 from iot.sftp.module._documents.rule import RulesSection, read_rules
-from iot.sftp.module._documents.validation import Document, Text, explain
+from iot.sftp.module._documents.validation import Document, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
 SECTIONS = ("sftp", "transfers", "logLevel", "events", "rules")
 CONCURRENCY_MAXIMUM = 16
 BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
-SECONDS_MINIMUM, SECONDS_MAXIMUM = 0.001, 86_400  # as the client's `TimeLimits`
+SECONDS_MINIMUM, SECONDS_MAXIMUM = 0.001, 86_400  # the bounds of the client's `TimeLimits`
 
 T = TypeVar("T")
 
 
 def _secret(value: object) -> Secret:
-    # One fixed sentence: the message must not repeat any part of what may be a secret
+    # One fixed sentence: the message must not quote any part of what may be a secret
     if isinstance(value, str) and value:
         return Secret(value)
     if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
         return Secret("\n".join(value))
     if isinstance(value, dict) and {"file", "env"} <= value.keys():
-        message = 'holds both "file" and "env": a patch of a twin takes a key away that is null in it'
+        message = 'has both "file" and "env": set one of them to null, which removes it from the twin'
         raise PydanticCustomError("secret", message)
     if isinstance(value, dict) and len(value) == 1:
         ((kind, place),) = value.items()
@@ -48,7 +49,7 @@ def _secret(value: object) -> Secret:
 
 def _name(value: str) -> str:
     if "\0" in value or value != value.strip():
-        raise PydanticCustomError("name", "must hold no NUL character, and no space before or after it")
+        raise PydanticCustomError("name", "must not contain a NUL character, nor begin or end with a space")
     return value
 
 
@@ -56,12 +57,12 @@ def _encodable(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise PydanticCustomError("encodable", "must hold no lone surrogates") from None
+        raise PydanticCustomError("encodable", "must not contain lone surrogates") from None
     return value
 
 
 def _host(value: str) -> str:
-    # None of these is in any name or address; a resolver would only say that it does not know the name
+    # No name or address contains one of these; a resolver would only report an unknown name
     if not value.isprintable() or any(char.isspace() for char in value):
         raise PydanticCustomError("host", "must be a name or an address, without spaces and control characters")
     return value
@@ -92,9 +93,9 @@ class ServerSection(Document, alias_generator=to_camel):
     passphrase: SecretText | None = None
     host_keys: Annotated[tuple[HostKey, ...], Field(strict=False)] = ()
     root: Annotated[Name, AfterValidator(_encodable)] | None = None
-    connect_timeout: Seconds = 15.0
-    stall_timeout: Seconds = 30.0
-    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = 30.0
+    connect_timeout: Seconds = TimeLimits.connect
+    stall_timeout: Seconds = TimeLimits.stall
+    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = TimeLimits.keep_alive
 
     @property
     def auth(self) -> str:
@@ -119,7 +120,7 @@ class ServerSection(Document, alias_generator=to_camel):
         )
 
     def as_properties(self) -> dict[str, Any]:
-        """Return what may be reported: nothing secret."""
+        """Return what is reported: nothing secret."""
         return {"host": self.host, "port": self.port, "user": self.user, "auth": self.auth}
 
 
@@ -137,7 +138,7 @@ class TransfersSection(Document, alias_generator=to_camel):
 
 @dataclass(frozen=True)
 class Section(Generic[T]):
-    """One section of the document: its value, or what is wrong with it; neither, if it is not there."""
+    """One section of the document: its value, or what is wrong with it; neither, if it is missing."""
 
     value: T | None = None
     error: str | None = None
@@ -145,17 +146,17 @@ class Section(Generic[T]):
 
 @dataclass(frozen=True)
 class Desired:
-    """A desired document that was read.
+    """A desired document, validated.
 
     Attributes:
         version: its `$version`.
-        is_empty: whether it holds nothing but metadata.
+        is_empty: whether it contains nothing but metadata.
         sftp: the server.
-        transfers: how files are moved.
+        transfers: how files are transferred.
         log_level: `debug`, `info`, `warning` or `error`.
-        events: whether the ends of tasks are told.
-        rules: the standing orders; `None` if the section is not there.
-        unknown: names of sections that are none.
+        events: whether a message is sent when a task has ended.
+        rules: the rules; `None` if the section is missing.
+        unknown: names of unknown sections.
     """
 
     version: int
@@ -169,7 +170,7 @@ class Desired:
 
     @property
     def refused(self) -> list[str]:
-        """The names of the sections that are not valid."""
+        """The names of the invalid sections."""
         errors = {
             "sftp": self.sftp.error,
             "transfers": self.transfers.error,
@@ -181,7 +182,7 @@ class Desired:
 
 
 def read_desired(document: Mapping[str, Any]) -> Desired:
-    """Read a desired document; what is wrong with a section is told in the section, and nothing is raised."""
+    """Read a desired document; what is wrong with a section is reported in the section. Never raises."""
     version = document.get("$version")
     names = [name for name in document if not name.startswith("$")]
     return Desired(
