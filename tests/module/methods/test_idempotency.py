@@ -32,6 +32,7 @@ from iot.sftp.module._methods import table
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.method import Method, MethodContext
 from iot.sftp.module._methods.parsing import parse_call
+from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._work.journal import NAME, Journal, Request
 
@@ -111,7 +112,7 @@ def test_a_refusal_is_an_outcome_too(tmp_path: Path, work: Work, name: str, erro
     first = call(tmp_path, name, payload_of(name, request_id="1"))
     work.does = lambda: True
     assert call(tmp_path, name, payload_of(name, request_id="1")) == first
-    assert (first.status, first.code) == (error.status, error.code)
+    assert (first.status, first.code) == (STATUSES[error.code], error.code)
     assert work.times == 1
 
 

@@ -16,11 +16,10 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, SFTPError
+from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, Retry, SFTPError, error_for_code
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods import responses
 from iot.sftp.module._work.journal import Request
-from iot.sftp.module._work.tasks import INTERRUPTED, NO_WAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +41,7 @@ INTERRUPTION = (
 class RequestIdConflict(InvalidRequest):
     """The request id was used for another call: give each call its own."""
 
-    code, status = "request_id_conflict", 409
+    code = "request_id_conflict"
 
 
 class Idempotency:
@@ -231,9 +230,8 @@ def _recalled(call: Call, known: Request) -> Response | None:
 
 def _outcome(call: Call, fingerprint: str, response: Response) -> Request:
     """Return what is to be recorded of a call with this response."""
-    no_outcome = NO_WAY | {"busy"}
-    if call.method.is_idempotent:
-        no_outcome |= INTERRUPTED | {DeadlineExceeded.code}
-    if response.code in no_outcome:
-        return Request(fingerprint)
+    if response.code is not None:
+        error = error_for_code(response.code)
+        if error.retry is not Retry.NEVER and (call.method.is_idempotent or not error.leaves_doubt):
+            return Request(fingerprint)
     return Request(fingerprint, status=response.status, payload=response.payload)

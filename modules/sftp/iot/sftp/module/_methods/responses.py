@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._base.logging import printable, shortened, told
 from iot.sftp.module._hub.response import Response
+from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
 
 if TYPE_CHECKING:
@@ -39,4 +40,4 @@ def failed(name: str, error: SFTPError) -> Response:
         "code": error.code,
         "message": shortened(printable(told(error)), MESSAGE_MAXIMUM),
     }
-    return Response(error.status, payload, error.code)
+    return Response(STATUSES[error.code], payload, error.code)
