@@ -62,7 +62,7 @@ def test_every_key_of_a_rule_is_in_its_table_and_the_examples_are_valid() -> Non
 def test_what_a_day_costs_is_what_the_constants_say() -> None:
     page, day = (DOCS / "deploy.md").read_text(), 86_400
     moving = round(rules.COUNTS_AT_ONCE + day / rules.COUNTS_PERIOD)
-    flapping = round(reported.AT_ONCE + day / reported.IN_THE_LONG_RUN)
+    flapping = round(reported.BURST + day / reported.LONG_TERM_INTERVAL)
     idle = round(day / rules.NOTHING_NEW)
     assert f"| rules that move files every 5 minutes, or all the time | {moving} at most |" in page
     assert f"| a link that flaps all day | {flapping:,} at most |" in page

@@ -30,7 +30,7 @@ from iot.sftp.client import (
 from iot.sftp.module._base.logging import about, printable, shortened, subject, told
 from iot.sftp.module._base.repeats import without_quantities
 from iot.sftp.module._base.tallies import Tally
-from iot.sftp.module._hub.reported import Allowance
+from iot.sftp.module._base.token_bucket import TokenBucket
 from iot.sftp.module._rules.watcher import Watch
 from iot.sftp.module._work.slots import Kind, TimeSlice
 from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
@@ -121,7 +121,7 @@ class Rules:
         self._means = means
         self._on_change = on_change
         self._runners: dict[str, _Runner] = {}
-        self._counts = Allowance(COUNTS_AT_ONCE, COUNTS_PERIOD)
+        self._counts = TokenBucket(COUNTS_AT_ONCE, COUNTS_PERIOD)
 
     def apply(self, rules: Mapping[str, Rule]) -> None:
         """Have these rules in force from now on; does not block. A rule that has not changed goes on as it is."""
@@ -182,7 +182,7 @@ class Rules:
 class _Runner:
     """One rule at work."""
 
-    def __init__(self, rule: Rule, means: Means, on_change: Callable[[], None], counts: Allowance) -> None:
+    def __init__(self, rule: Rule, means: Means, on_change: Callable[[], None], counts: TokenBucket) -> None:
         self.rule = rule
         self.status = RuleStatus(_now())
         self._means = means
