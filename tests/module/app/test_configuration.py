@@ -232,10 +232,10 @@ def test_the_log_says_what_of_a_document_is_not_in_force(
     device.apply(1, sftp=server, logLevel="info")
     assert "desired properties 1 are in force" in caplog.messages
     device.apply(2, sftp=server | {"port": 0}, logLevel="loud", rules=[{"name": "a"}])
-    assert "desired properties 2 are in force, but for sftp, logLevel, rules" in caplog.messages
+    assert "desired properties 2 are in force, except for sftp, logLevel, rules" in caplog.messages
     assert device.reported["logLevel"]["value"] == "info"
     device.apply(3, logLevel="info")
-    assert "server: none any more, as the section sftp is gone" in caplog.messages
+    assert "server: none any more, as the section sftp was removed" in caplog.messages
 
 
 def test_what_is_wrong_is_logged_once_and_without_secrets(

@@ -82,7 +82,7 @@ def test_a_file_system_that_does_not_answer_holds_nothing_up_and_is_asked_by_one
         started = time.monotonic()
         told = disks.free(limit=0.05)
         assert time.monotonic() - started < 1
-        assert told["data"]["error"] == "the file system does not answer"
+        assert told["data"]["error"] == "the file system does not respond"
         assert told["state"]["free"] > 0
     assert share.asked == 1
     share.answers.set()
@@ -98,7 +98,9 @@ def test_a_disk_for_which_no_thread_was_left_is_asked_again_the_next_time(
     disks = Disks({"data": tmp_path})
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert disks.free(limit=10) == {"data": {"path": str(tmp_path), "error": "no thread is left to ask"}}
+        assert disks.free(limit=10) == {
+            "data": {"path": str(tmp_path), "error": "no thread is left to ask the file system"}
+        }
     assert disks.free(limit=10)["data"]["free"] > 0
 
 

@@ -1,7 +1,7 @@
 """The configuration in force: which desired document takes effect, and what is reported about each of its sections.
 
-The whole document counts, never a patch. A section that is not valid leaves what was in force before; a section that
-is gone is gone.
+The whole document counts, never a patch. An invalid section leaves the previous one in force; a missing section is
+removed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,15 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.transfers import Transfers
 
-UNKNOWN_MAXIMUM = 10  # unknown sections that are answered; a document may hold thousands
-OWN_SECTIONS = (
-    "connection",
-    "journal",
-    "module",
-)  # of the reported properties: no unknown section may take their place
+UNKNOWN_MAXIMUM = 10  # unknown sections that are acknowledged; a document may have thousands
+# Sections of the reported properties that an unknown section of the same name must not replace
+OWN_SECTIONS = ("connection", "journal", "module")
 
 _log = logging.getLogger(__name__)
 
 
 class Configuration:
-    """Applies desired documents to the session, the transfers, the events and the log."""
+    """Applies desired documents to the session, transfers, events, rules and the log."""
 
     def __init__(
         self,
@@ -51,32 +48,32 @@ class Configuration:
         rules: Rules,
         reporter: Reporter,
     ) -> None:
-        """Take what a configuration changes."""
+        """Take the parts that a configuration changes."""
         self._environment = environment
         self._sessions = sessions
         self._slots = slots
-        self._moves = transfers
+        self._transfers = transfers
         self._announcer = announcer
         self._rules = rules
-        self._rules_read: tuple[int, RulesSection] | None = None  # and the version of their document
+        self._rules_read: tuple[int, RulesSection] | None = None  # the version of its document, and the section
         self._reporter = reporter
         self._version = -1
         self._level: str | None = None  # that of the twin
         self._settings: ServerSettings | None = None
         self._session: SFTPSession | None = None
         self._shown: Mapping[str, Any] = {}  # of the sftp section in force, for the reported properties
-        self._transfers = TransfersSection()
+        self._transfers_section = TransfersSection()
         self._unknown: tuple[str, ...] = ()
         reporter.set("module", {"version": __version__})
 
     @property
     def in_force(self) -> dict[str, Any]:
-        """What is in force, without anything secret; may be asked from any thread."""
+        """The configuration in force, without secrets; thread-safe."""
         settings, rules = self._settings, self._rules.in_force
         return {
             "version": self._version,
             "sftp": None if settings is None else {**self._shown, **_further(settings)},
-            "transfers": self._transfers.as_properties(),
+            "transfers": self._transfers_section.as_properties(),
             "logLevel": logging.getLevelName(logging.getLogger("iot").level).lower(),
             "events": self._announcer.enabled,
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
@@ -84,7 +81,7 @@ class Configuration:
 
     @property
     def server(self) -> ServerSettings:
-        """The server's settings in force, with what is secret; may be asked from any thread.
+        """The server's settings in force, with secrets; thread-safe.
 
         Raises:
             NotConfigured: there are none; the message says what is missing.
@@ -95,34 +92,34 @@ class Configuration:
         return settings
 
     def report_connection(self, state: ConnectionState) -> None:
-        """Report what was found about the connection to the server."""
+        """Report the state of the connection to the server."""
         self._reporter.set("connection", state.as_properties())
 
-    def report_journal(self, trouble: SFTPError | None) -> None:
-        """Report why tasks cannot be written down, or what was lost; nothing if all is well."""
-        self._reporter.set("journal", None if trouble is None else {"code": trouble.code, "message": trouble.message})
+    def report_journal(self, failure: SFTPError | None) -> None:
+        """Report why the journal cannot be written, or what was lost; `None` removes the report."""
+        self._reporter.set("journal", None if failure is None else {"code": failure.code, "message": failure.message})
 
     def apply(self, document: Mapping[str, Any]) -> None:
-        """Put a desired document into force, as far as it is newer and valid."""
+        """Put a desired document into force, as far as it is new and valid."""
         desired = read_desired(document)
         if desired.version < self._version:
             _log.info("desired properties %d ignored: %d are in force", desired.version, self._version)
             return
         if desired.is_empty and self._settings is not None:
-            # That is what a hub hands out that has lost its memory and cannot ask the cloud yet
+            # A hub that has lost its state and cannot reach the cloud yet returns an empty document
             _log.warning("desired properties %d are empty: the configuration in force stays", desired.version)
             return
-        news = desired.version != self._version
+        is_new = desired.version != self._version
         self._version = desired.version
         self._apply_log_level(desired.log_level)
         self._apply_events(desired.events)
         self._apply_transfers(desired.transfers)
         self._apply_server(desired.sftp)
         self._apply_rules(desired.rules)
-        self._answer_unknown(desired.unknown)
-        if news:
+        self._acknowledge_unknown(desired.unknown)
+        if is_new:
             refused = ", ".join(desired.refused)
-            _log.info("desired properties %d are in force%s", desired.version, refused and f", but for {refused}")
+            _log.info("desired properties %d are in force%s", desired.version, refused and f", except for {refused}")
 
     def _apply_server(self, section: Section[ServerSection]) -> None:
         if section.error is not None:
@@ -140,18 +137,18 @@ class Configuration:
             self._settings, self._shown = settings, section.as_properties()
             local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
             self._session = SFTPSession(settings, local_files=local_files)
-            self._session.limit_bandwidth(self._transfers.bandwidth_limit)
+            self._session.limit_bandwidth(self._transfers_section.bandwidth_limit)
             self._sessions.replace(self._session)
         self._acknowledge("sftp", "applied", self._shown)
 
     def _keep_server(self, error: str) -> None:
         if self._settings is None:
-            self._sessions.replace(None, f"the section sftp of the desired properties is not valid: {error}")
+            self._sessions.replace(None, f"the section sftp of the desired properties is invalid: {error}")
         self._acknowledge("sftp", error, self._shown or None, valid=False)
 
     def _forget_server(self) -> None:
         if self._settings is not None:
-            _log.info("server: none any more, as the section sftp is gone", extra=about("server"))
+            _log.info("server: none any more, as the section sftp was removed", extra=about("server"))
         self._settings, self._session, self._shown = None, None, {}
         missing = "the desired properties have no section sftp: it needs host, user and password or privateKey"
         self._sessions.replace(None, missing)
@@ -159,13 +156,13 @@ class Configuration:
 
     def _apply_transfers(self, section: Section[TransfersSection]) -> None:
         if section.error is None:
-            self._transfers = section.value or TransfersSection()
-            self._slots.widen(self._transfers.concurrency)
-            self._moves.verify = self._transfers.verify
+            self._transfers_section = section.value or TransfersSection()
+            self._slots.widen(self._transfers_section.concurrency)
+            self._transfers.verify = self._transfers_section.verify
             if self._session is not None:
-                self._session.limit_bandwidth(self._transfers.bandwidth_limit)
+                self._session.limit_bandwidth(self._transfers_section.bandwidth_limit)
         words = section.error or ("applied" if section.value else "the defaults, as the section is not there")
-        self._acknowledge("transfers", words, self._transfers.as_properties(), valid=section.error is None)
+        self._acknowledge("transfers", words, self._transfers_section.as_properties(), valid=section.error is None)
 
     def _apply_events(self, section: Section[bool]) -> None:
         if section.error is None:
@@ -184,7 +181,7 @@ class Configuration:
             self._rules_read = self._version, section
             before = self._rules.in_force
             if section.is_list:
-                # As with sections: what is not valid leaves in force what was there before
+                # As with sections: an invalid rule leaves the previous one in force
                 kept = {name: rule for name, rule in before.items() if name in section.errors}
                 self._rules.apply({**section.rules, **kept})
             for name, words in section.errors.items():
@@ -194,7 +191,7 @@ class Configuration:
         self.report_rules()
 
     def report_rules(self) -> None:
-        """Report each rule by its name: whether it is valid, and how it does."""
+        """Report each rule by its name: whether it is valid, and its status."""
         if self._rules_read is None:
             self._reporter.set("rules", None)
             return
@@ -216,23 +213,23 @@ class Configuration:
             words = section.error or "applied"
             self._acknowledge("logLevel", words, self._level, valid=section.error is None)
 
-    def _answer_unknown(self, names: tuple[str, ...]) -> None:
+    def _acknowledge_unknown(self, names: tuple[str, ...]) -> None:
         names = tuple(name for name in names if name not in OWN_SECTIONS)[:UNKNOWN_MAXIMUM]
         for name in set(self._unknown) - set(names):
             self._reporter.set(name, None)
         for name in names:
-            self._acknowledge(name, "this section is not known, and ignored: is its name misspelt?", None, valid=False)
+            self._acknowledge(name, "this section is unknown and ignored: is its name misspelt?", None, valid=False)
         self._unknown = names
 
     def _acknowledge(self, section: str, words: str, value: Any, *, valid: bool = True) -> None:
-        answer = {"ac": 200 if valid else 400, "av": self._version, "ad": words, "value": value}
-        self._reporter.set(section, answer)
+        acknowledgement = {"ac": 200 if valid else 400, "av": self._version, "ad": words, "value": value}
+        self._reporter.set(section, acknowledgement)
         if not valid:
             _log.warning("desired properties %d, %s: %s", self._version, shortened(printable(section), 60), words)
 
 
 def _further(settings: ServerSettings) -> dict[str, Any]:
-    """Return those settings of a server that are not reported; how many keys are pinned, but none that is secret."""
+    """Return the settings of a server that are not reported, without secrets, and the number of pinned keys."""
     limits = settings.time_limits
     return {
         "hostKeys": len(settings.host_keys),

@@ -1,8 +1,7 @@
-"""What the module tells of itself when it is asked: all that is known here, gathered without waiting for anything."""
+"""The status document of `get_status`: everything that is known of the module, collected without blocking."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -18,6 +17,7 @@ from cryptography.hazmat.backends.openssl import backend as openssl_of_cryptogra
 from iot.sftp.client import __version__
 from iot.sftp.module._base.logging import printable, shortened
 from iot.sftp.module._base.times import moment
+from iot.sftp.module._hub.response import encoded_size
 from iot.sftp.module._work.failures import Failures
 
 if TYPE_CHECKING:
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DISK_LIMIT = 0.5  # seconds that a file system has to answer
-STRING_LIMITS = (4_096, 1_000, 300, 100, 30)  # characters, when the whole is too long
-DISPENSABLE = ("failures", "reported", "settings")  # the first one first, when nothing else helps
+STRING_LIMITS = (4_096, 1_000, 300, 100, 30)  # characters of a string, one after the other, until the document fits
+DISPENSABLE = ("failures", "reported", "settings")  # parts that are left out, in this order, if that is not enough
 
 _log = logging.getLogger(__name__)
 
 
 class Disks:
-    """Asks file systems how full they are, each in a thread of its own: one that is gone may never answer."""
+    """Asks file systems for their free space, each in a thread of its own: one that hangs may never respond."""
 
     def __init__(self, directories: Mapping[str, Path]) -> None:
-        """Take the directories, by the names under which they are shown."""
+        """Take the directories, by the names under which they are reported."""
         self._directories = directories
         self._changed = threading.Condition()
         self._asking: set[str] = set()
         self._found: dict[str, dict[str, Any]] = {}
 
     def free(self, limit: float = DISK_LIMIT) -> dict[str, dict[str, Any]]:
-        """Return bytes and files that are free, for each directory that answers within `limit` seconds."""
+        """Return the free bytes and files of each directory whose file system responds within `limit` seconds."""
         with self._changed:
             for name in self._directories.keys() - self._asking:
-                self._begin_to_ask(name)
+                self._start_to_ask(name)
             self._changed.wait_for(lambda: self._found.keys() == self._directories.keys(), limit)
-            silent = {"error": "the file system does not answer"}
+            silent = {"error": "the file system does not respond"}
             return {
                 name: {"path": str(path)} | self._found.get(name, silent) for name, path in self._directories.items()
             }
 
-    def _begin_to_ask(self, name: str) -> None:
+    def _start_to_ask(self, name: str) -> None:
         self._found.pop(name, None)
         try:
             threading.Thread(target=self._ask, args=(name,), name=f"disk-{name}", daemon=True).start()
         except RuntimeError:
-            self._found[name] = {"error": "no thread is left to ask"}
+            self._found[name] = {"error": "no thread is left to ask the file system"}
         else:
-            self._asking.add(name)  # the thread takes it out, when we have left the lock
+            self._asking.add(name)  # the thread removes it, once the lock is released
 
     def _ask(self, name: str) -> None:
         found: dict[str, Any]
         try:
-            told = os.statvfs(self._directories[name])
-            size = told.f_frsize
-            found = {"free": told.f_bavail * size, "total": told.f_blocks * size, "free_files": told.f_favail}
+            disk = os.statvfs(self._directories[name])
+            size = disk.f_frsize
+            found = {"free": disk.f_bavail * size, "total": disk.f_blocks * size, "free_files": disk.f_favail}
         except (OSError, ValueError) as error:
-            found = {"error": getattr(error, "strerror", None) or "this is no path"}
+            found = {"error": getattr(error, "strerror", None) or "the path is invalid"}
         with self._changed:
             self._asking.discard(name)
             self._found[name] = found
@@ -76,13 +76,13 @@ class Disks:
 
 
 class Status:
-    """Gathers the document that `get_status` answers; for any number of threads."""
+    """Collects the document that `get_status` returns; thread-safe."""
 
     def __init__(self, directories: Mapping[str, Path] | None = None) -> None:
-        """Begin to count the time.
+        """Begin to measure the uptime.
 
         Parameters:
-            directories: whose free space is told, by their names.
+            directories: whose free space is reported, by their names.
         """
         self.failures = Failures()
         self.disks = Disks(directories or {})
@@ -90,15 +90,17 @@ class Status:
         self._since = time.monotonic()
         self._parts: dict[str, Callable[[], Any]] = {}
 
-    def add(self, name: str, tell: Callable[[], Any]) -> None:
-        """Have a part of the module told under a name, by a function that blocks for nothing; any JSON value.
+    def add(self, name: str, describe: Callable[[], Any]) -> None:
+        """Add a part of the module.
 
-        There is no such part in the document while it tells `None`.
+        Parameters:
+            name: its key in the document.
+            describe: returns any JSON value, without blocking; `None` leaves the key out.
         """
-        self._parts[name] = tell
+        self._parts[name] = describe
 
     def document(self, maximum: int) -> dict[str, Any]:
-        """Return all of it, cut to `maximum` bytes of JSON."""
+        """Return the document, cut to `maximum` bytes of JSON."""
         document = {
             "time": moment(time.time()),
             "started": moment(self._started),
@@ -107,19 +109,19 @@ class Status:
             "process": process(),
             "disks": self.disks.free(),
         }
-        document |= {name: told for name in self._parts if (told := self._told(name)) is not None}
+        document |= {name: value for name in self._parts if (value := self._described(name)) is not None}
         return _within(document | {"failures": self.failures.newest_first()}, maximum)
 
-    def _told(self, name: str) -> Any:
+    def _described(self, name: str) -> Any:
         try:
             return self._parts[name]()
-        except Exception:  # noqa: BLE001 - a defect of one part is no reason to tell nothing of the others
-            _log.exception("a defect in the status of %s", name)
-            return {"error": "a defect of the module, which its log describes"}
+        except Exception:  # noqa: BLE001 - a bug in one part must not hide the others
+            _log.exception("internal error in the status of %s", name)
+            return {"error": "internal error of the module, described in its log"}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what works here; Python and the SDK use one OpenSSL, paramiko that of cryptography."""
+    """Return the versions of the components; Python and the SDK use one OpenSSL, paramiko that of cryptography."""
     return {
         "module": __version__,
         "python": platform.python_version(),
@@ -131,11 +133,11 @@ def versions() -> dict[str, str]:
 
 
 def process() -> dict[str, int | None]:
-    """Return what this process takes: bytes of memory now and at most, threads, descriptors."""
+    """Return what this process uses: bytes of memory now and at most, threads, descriptors."""
     memory = _memory()
     try:
         descriptors: int | None = len(os.listdir("/proc/self/fd")) - 1  # that of the listing itself
-    except OSError:  # not Linux, or no descriptor left
+    except OSError:  # not Linux, or no descriptor is left
         descriptors = None
     return {
         "pid": os.getpid(),
@@ -147,7 +149,7 @@ def process() -> dict[str, int | None]:
 
 
 def _memory() -> dict[str, int]:
-    """Return what Linux tells of this process's memory (proc_pid_status(5)), in bytes."""
+    """Return the memory of this process as Linux counts it (proc_pid_status(5)), in bytes."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             lines = [line.split() for line in file if line.startswith("Vm")]
@@ -157,15 +159,15 @@ def _memory() -> dict[str, int]:
 
 
 def _within(document: dict[str, Any], maximum: int) -> dict[str, Any]:
-    """Cut texts, and in the end leave out whole parts, until the document is short enough."""
+    """Cut strings, and in the end leave out whole parts, until the document fits."""
     fitting = document
     for limit in STRING_LIMITS:
         fitting = {key: _cut(value, limit) for key, value in document.items()}
-        if _size(fitting) <= maximum:
+        if encoded_size(fitting) <= maximum:
             return fitting
     for name in DISPENSABLE:
         fitting = {key: value for key, value in fitting.items() if key != name}
-        if _size(fitting) <= maximum:
+        if encoded_size(fitting) <= maximum:
             break
     return fitting
 
@@ -178,7 +180,3 @@ def _cut(value: Any, limit: int) -> Any:
     if isinstance(value, list | tuple):
         return [_cut(inner, limit) for inner in value]
     return value
-
-
-def _size(value: Any) -> int:
-    return len(json.dumps(value))  # as the SDK encodes it: ASCII only
