@@ -41,7 +41,7 @@ def test_a_password_may_be_in_a_file(proftpd_server: Server, tmp_path: Path) -> 
     assert terminal.run("ls", "--password-file", str(tmp_path / "secret"), IOT_SFTP_PASSWORD="").status == 0
 
 
-def test_without_a_terminal_nobody_is_asked_for_a_password(proftpd_server: Server, tmp_path: Path) -> None:
+def test_without_a_terminal_no_password_is_asked_for(proftpd_server: Server, tmp_path: Path) -> None:
     ended = terminal_of(proftpd_server, tmp_path / "here").run("ls", IOT_SFTP_PASSWORD="")
 
     assert ended.status == 2
@@ -87,7 +87,7 @@ def test_who_is_asked_for_the_password_may_end_it_all(
 
 
 @pytest.mark.parametrize("output, status", [("> /dev/full", 1), (">&-", 0)])
-def test_an_output_that_takes_nothing_is_told_in_a_line(openssh_terminal: Terminal, output: str, status: int) -> None:
+def test_an_output_that_cannot_be_written_is_one_line(openssh_terminal: Terminal, output: str, status: int) -> None:
     terminal = openssh_terminal
 
     ended = subprocess.run(
@@ -106,7 +106,7 @@ def test_an_output_that_takes_nothing_is_told_in_a_line(openssh_terminal: Termin
 
 
 @pytest.mark.parametrize("name", ["HOST", "USER"])
-def test_what_is_missing_is_named_with_its_option_and_its_variable(terminal: Terminal, name: str) -> None:
+def test_a_missing_setting_is_named_with_its_option_and_variable(terminal: Terminal, name: str) -> None:
     ended = terminal.run("ls", **{f"IOT_SFTP_{name}": ""})
 
     assert ended.status == 2
@@ -127,7 +127,7 @@ def test_what_can_never_work_has_status_2(terminal: Terminal, arguments: tuple[s
     assert "Traceback" not in ended.err
 
 
-def test_an_option_before_the_command_is_told_where_it_belongs(terminal: Terminal) -> None:
+def test_an_option_before_the_command_is_refused_with_the_right_order(terminal: Terminal) -> None:
     ended = terminal.run("--host", "sftp.example.com", "ls")
 
     assert (ended.status, ended.out) == (2, "")

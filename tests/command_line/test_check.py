@@ -44,7 +44,7 @@ def test_the_steps_are_shown_with_ticks_to_people(terminal: Terminal) -> None:
     assert "ok DNS" in terminal.run("check", PYTHONIOENCODING="ascii").out
 
 
-def test_a_first_key_is_told_of_once(terminal: Terminal) -> None:
+def test_a_first_host_key_is_reported_once(terminal: Terminal) -> None:
     first = terminal.run("check", "--json").document["steps"][4]
     second = terminal.run("check", "--json").document["steps"][4]
 
@@ -99,7 +99,7 @@ def test_a_folder_that_is_not_there_is_not_made_to_measure_the_speed(terminal: T
     assert list((terminal.server.directory / folder).iterdir()) == []
 
 
-def test_the_algorithms_are_told_by_their_names(terminal: Terminal) -> None:
+def test_the_algorithms_are_reported_by_their_names(terminal: Terminal) -> None:
     exchange, key, cipher = terminal.run("check", "--json").document["steps"][3]["found"].split(", ")
 
     assert exchange.partition("-")[0] in {"curve25519", "mlkem768x25519", "ecdh", "diffie"}

@@ -28,7 +28,7 @@ def test_a_file_goes_there_and_back(terminal: Terminal, folder: str, at: Path) -
     assert (terminal.directory / "copy.csv").read_bytes() == (at / "report.csv").read_bytes()
 
 
-def test_a_transfer_tells_programs_what_it_did_in_one_document(terminal: Terminal, folder: str, at: Path) -> None:
+def test_a_transfer_prints_one_json_document(terminal: Terminal, folder: str, at: Path) -> None:
     (at / "a").write_text("12345")
 
     told = terminal.run("get", f"{folder}/a", "--verify", "sha256", "--json").document
@@ -60,7 +60,7 @@ def test_an_empty_listing_is_an_empty_document_and_a_file_lists_itself(
     assert terminal.run("ls", f"{folder}/a").out == f"{folder}/a\n"
 
 
-def test_files_are_moved_told_of_and_deleted(terminal: Terminal, folder: str, at: Path) -> None:
+def test_files_are_moved_described_and_deleted(terminal: Terminal, folder: str, at: Path) -> None:
     (at / "a").write_text("x")
 
     assert terminal.run("mv", f"{folder}/a", f"{folder}/done/b").status == 0

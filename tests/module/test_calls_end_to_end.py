@@ -59,7 +59,7 @@ def test_a_file_goes_up_and_comes_down_as_it_was(edge: LocalEdge, remote: Path) 
     assert (edge.local_root / "in" / remote.name / "file.bin").read_bytes() == BYTES
 
 
-def test_exists_tells_files_and_directories_from_what_is_not_there(edge: LocalEdge, remote: Path) -> None:
+def test_exists_is_true_for_files_and_directories_only(edge: LocalEdge, remote: Path) -> None:
     (remote / "a").touch()
     assert edge.invoke("sftp", "exists", {"path": remote.name}) == (200, True)
     assert edge.invoke("sftp", "exists", {"path": f"{remote.name}/a"}) == (200, True)
@@ -158,7 +158,7 @@ def test_a_response_holds_128_kib_and_not_a_byte_more(edge: LocalEdge, remote: P
         ("delete_file", {"path": "x" * 100_000, "y": 1}, "'y' is not known here"),
     ],
 )
-def test_a_request_that_cannot_be_understood_is_refused_by_the_name_of_the_key(
+def test_an_invalid_request_is_refused_with_the_name_of_the_key(
     edge: LocalEdge, method: str, payload: Any, key: str
 ) -> None:
     status, code, message = refusal(edge, method, payload)

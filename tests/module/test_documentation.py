@@ -32,13 +32,13 @@ def test_every_parameter_of_a_method_is_in_its_chapter(name: str) -> None:
         assert f"| `{parameter}` |" in chapter
 
 
-def test_every_error_that_a_caller_can_get_is_in_the_table_with_its_status() -> None:
+def test_the_table_of_the_page_has_every_error_with_its_status() -> None:
     rows = re.findall(r"^\| (`.*?`) \| (\d{3}) \|", METHODS_PAGE, re.MULTILINE)
     documented = {(code, int(status)) for codes, status in rows for code in re.findall(r"\w+", codes)}
     assert documented == set(STATUSES.items())
 
 
-def test_the_example_of_desired_properties_is_valid_but_for_its_placeholders() -> None:
+def test_the_example_of_desired_properties_is_valid() -> None:
     (example,) = [
         block for block in re.findall(r"```json\n(.*?)```", TWIN_PAGE, re.DOTALL) if "connectTimeout" in block
     ]

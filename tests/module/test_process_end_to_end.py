@@ -90,7 +90,7 @@ def test_sigterm_ends_it_with_status_0(own_address: str, openssh_server: Server)
         assert edge.module_log.rstrip().endswith("module sftp stops")
 
 
-def test_what_was_counted_and_not_told_yet_is_told_at_the_end(own_address: str, openssh_server: Server) -> None:
+def test_suppressed_repeats_are_logged_at_the_end(own_address: str, openssh_server: Server) -> None:
     with device(own_address, desired={"sftp": section_of(openssh_server)}) as edge:
         edge.wait_for_reported(connected)
         for _ in range(3):
@@ -117,7 +117,7 @@ def test_sigterm_ends_a_transfer_that_hangs_and_answers_its_caller(
         assert list(edge.local_root.iterdir()) == []
 
 
-def test_sigterm_ends_it_while_the_hub_is_away(own_address: str, openssh_server: Server) -> None:
+def test_sigterm_ends_it_while_the_hub_is_unreachable(own_address: str, openssh_server: Server) -> None:
     with device(own_address, desired={"sftp": section_of(openssh_server)}) as edge:
         edge.wait_for_reported(connected)
         edge.stop_hub()
@@ -152,13 +152,13 @@ def test_it_keeps_trying_while_its_token_is_refused(own_address: str) -> None:
         edge.wait_until_connected()
 
 
-def test_it_keeps_trying_without_a_workload_api_and_ends_when_told(own_address: str) -> None:
+def test_it_retries_without_a_workload_api_until_it_is_stopped(own_address: str) -> None:
     with device(own_address, command=(sys.executable, "-c", WITHOUT_WORKLOAD_API)) as edge:
         wait_for_log(edge, "no connection to the edge hub yet")
         assert end(edge) < 8
 
 
-def test_it_comes_back_to_a_hub_that_was_away(own_address: str, openssh_server: Server) -> None:
+def test_it_reconnects_to_a_hub_that_was_unreachable(own_address: str, openssh_server: Server) -> None:
     with device(own_address, desired={"sftp": section_of(openssh_server)}) as edge:
         edge.wait_for_reported(connected)
         edge.stop_hub()
@@ -168,7 +168,7 @@ def test_it_comes_back_to_a_hub_that_was_away(own_address: str, openssh_server: 
         assert edge.invoke("sftp", "exists", {"path": "."}) == (200, True)
 
 
-def test_it_is_heard_again_by_a_hub_that_forgot_its_subscriptions(own_address: str, openssh_server: Server) -> None:
+def test_a_hub_that_lost_its_subscriptions_delivers_methods_again(own_address: str, openssh_server: Server) -> None:
     with device(own_address, desired={"sftp": section_of(openssh_server)}) as edge:
         edge.wait_for_reported(connected)
         edge.stop_hub()
@@ -205,7 +205,7 @@ def test_it_ends_with_status_1_when_the_hub_does_not_come_back(own_address: str)
 
 
 @pytest.mark.parametrize("part", ["Module.__init__", "TwinFollower.run"])
-def test_a_defect_ends_it_with_status_1_and_one_line(own_address: str, part: str) -> None:
+def test_an_internal_error_ends_it_with_status_1_and_one_line(own_address: str, part: str) -> None:
     with device(own_address, command=(sys.executable, "-c", WITH_A_DEFECT.format(part=part))) as edge:
         wait_for_log(edge, "what a defect says")
         wait_for_end(edge)
@@ -214,7 +214,7 @@ def test_a_defect_ends_it_with_status_1_and_one_line(own_address: str, part: str
         assert "the module exits so that the edge agent restarts it, after an internal error" in line
 
 
-def test_defects_that_follow_each_other_do_not_use_up_the_patience_of_the_edge_agent(
+def test_repeated_internal_errors_do_not_use_up_the_restarts_of_the_edge_agent(
     own_address: str, tmp_path: Path
 ) -> None:
     restarts = RestartBudget(tmp_path)
@@ -252,7 +252,7 @@ def test_a_configuration_that_makes_no_sense_never_ends_it(own_address: str) -> 
         assert edge.module_exit_statuses == []
 
 
-def test_many_changes_at_once_end_with_the_last_one_and_few_updates(own_address: str) -> None:
+def test_many_changes_at_once_cause_few_updates(own_address: str) -> None:
     with device(own_address) as edge:
         edge.wait_for_reported(lambda reported: "transfers" in reported)
         for number in range(20):
@@ -262,9 +262,7 @@ def test_many_changes_at_once_end_with_the_last_one_and_few_updates(own_address:
         assert reported["$version"] <= 4
 
 
-def test_directories_that_are_missing_are_warned_of_and_it_goes_on(
-    own_address: str, openssh_server: Server, tmp_path: Path
-) -> None:
+def test_missing_directories_are_one_warning_each(own_address: str, openssh_server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()  # so that nobody can make a directory below
     data, state = f"{tmp_path}/file/data", f"{tmp_path}/file/state"
     nowhere = {"SFTP_LOCAL_ROOT": data, "SFTP_STATE_DIR": state, "LOG_LEVEL": "loud"}
@@ -279,7 +277,7 @@ def test_directories_that_are_missing_are_warned_of_and_it_goes_on(
             assert edge.module_log.count(warning) == 1
 
 
-def test_outside_of_iot_edge_it_says_what_is_missing_and_ends_with_status_1(tmp_path: Path) -> None:
+def test_outside_of_iot_edge_it_names_the_missing_variables_with_status_1(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("IOTEDGE_", "Edge"))}
     command = [sys.executable, "-m", "iot.sftp.module"]
     ended = subprocess.run(

@@ -176,7 +176,7 @@ def test_the_search_finds_a_secret_that_was_planted(search: Search, plant: Calla
     assert OWN_PASSWORD not in str(search.found)
 
 
-def test_the_search_finds_a_line_of_a_key_and_a_file_and_the_cause_of_an_error(
+def test_the_search_finds_a_line_of_a_key_in_a_file_and_in_the_cause_of_an_error(
     search: Search, keys: Path, tmp_path: Path
 ) -> None:
     text = (keys / "plain").read_text()
@@ -323,7 +323,7 @@ def test_the_client_shows_no_private_key_and_no_passphrase(
 
 
 @pytest.mark.parametrize("name", ["password", "private_key", "passphrase"])
-def test_a_secret_that_is_not_utf8_is_told_about_and_not_shown(
+def test_a_secret_that_is_not_utf8_is_refused_and_not_shown(
     request: pytest.FixtureRequest, search: Search, tmp_path: Path, keys: Path, key_server: Server, *, name: str
 ) -> None:
     """As in an environment variable in another encoding; Python's own error holds the whole text."""

@@ -35,12 +35,12 @@ CONTENT = os.urandom(3_000)
 # The module as it is, but for shorter pauses between its looks and tries, and more updates of what it reports
 HURRIED = """
 import resource, runpy, sys
-from iot.sftp.module._app import check_socket
+from iot.sftp.module._app.check_server import CheckLimits
 from iot.sftp.module._rules import runner
 from iot.sftp.module._work import tasks as tasks_module
 from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
-check_socket.LOOK_EVERY = 1
+CheckLimits.__init__.__kwdefaults__.update(accept=1.0)
 runner.PAUSE_FIRST = runner.PAUSE_LONGEST = 0.5
 tasks_module.JOURNAL_PAUSE = 0.2
 largest = int(sys.argv[1])
@@ -262,7 +262,7 @@ def see_that_state_is_kept_again(device: Device, remote: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TROUBLES)
-def test_it_starts_without_its_state_and_keeps_it_as_soon_as_it_can(
+def test_it_starts_without_its_state_directory_and_uses_it_later(
     name: str, own_address: str, openssh_server: Server, remote: Path, tmp_path: Path
 ) -> None:
     trouble = TROUBLES[name]
@@ -278,7 +278,7 @@ def test_it_starts_without_its_state_and_keeps_it_as_soon_as_it_can(
 
 
 @pytest.mark.parametrize("name", TROUBLES)
-def test_it_goes_on_when_its_state_fails_and_keeps_it_again_afterwards(
+def test_it_works_while_the_state_directory_fails_and_uses_it_again_later(
     name: str, own_address: str, openssh_server: Server, remote: Path, tmp_path: Path
 ) -> None:
     trouble = TROUBLES[name]
@@ -299,7 +299,7 @@ def test_it_goes_on_when_its_state_fails_and_keeps_it_again_afterwards(
         see_that_state_is_kept_again(device, remote)
 
 
-def test_a_task_that_was_accepted_ends_without_the_journal_and_is_told_of_when_that_is_back(
+def test_an_accepted_task_ends_without_the_journal_and_is_announced_later(
     own_address: str, openssh_server: Server, remote: Path, tmp_path: Path
 ) -> None:
     (remote / "large").write_bytes(CONTENT * 1_000)
@@ -349,7 +349,7 @@ runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 
 
-def test_a_second_module_on_one_state_directory_says_so_and_does_nothing_until_the_first_one_has_ended(
+def test_a_second_module_on_one_state_directory_waits_for_the_first_to_end(
     own_address: str, openssh_server: Server, remote: Path, tmp_path: Path
 ) -> None:
     """The first one is a process that has the lock: more of it is not needed to be in the way."""

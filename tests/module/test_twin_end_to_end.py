@@ -105,7 +105,7 @@ def test_an_invalid_change_leaves_the_old_configuration_in_force(fresh: LocalEdg
     assert fresh.invoke("sftp", "exists", {"path": "."}) == (200, True)
 
 
-def test_a_section_that_is_gone_is_gone(fresh: LocalEdge) -> None:
+def test_a_removed_section_is_not_in_force_any_more(fresh: LocalEdge) -> None:
     fresh.replace_desired({"logLevel": "info"})
     reported = fresh.wait_for_reported(in_state("not_configured", "not_configured"))
     assert "sftp" not in reported
@@ -116,7 +116,7 @@ def test_a_section_that_is_gone_is_gone(fresh: LocalEdge) -> None:
     assert fresh.invoke("sftp", "disconnect") == (200, None)
 
 
-def test_an_empty_document_does_not_erase_a_configuration_that_works(fresh: LocalEdge) -> None:
+def test_an_empty_document_does_not_remove_a_configuration(fresh: LocalEdge) -> None:
     before = fresh.reported["sftp"]["av"]
     fresh.replace_desired({})
     wait_for_log(fresh, "are empty: the configuration in force stays")
@@ -136,7 +136,7 @@ def test_the_log_level_changes_without_a_restart(fresh: LocalEdge) -> None:
     assert "exists: '.': 200" in fresh.module_log[quiet:]
 
 
-def test_a_change_made_while_the_device_was_away_takes_effect_when_it_is_back(fresh: LocalEdge) -> None:
+def test_a_change_while_the_device_was_offline_takes_effect_later(fresh: LocalEdge) -> None:
     fresh.stop_hub()
     fresh.wait_until_disconnected()
     version = fresh.patch_desired({"transfers": {"concurrency": 7}})
@@ -217,7 +217,9 @@ def test_a_call_ends_at_its_own_deadline_before_the_connect_limit(fresh: LocalEd
 
 
 @pytest.mark.parametrize("fault", [closes_at_once, resets_at_once, speaks_http])
-def test_a_server_that_is_none_is_told_apart_without_a_trace(fresh: LocalEdge, fault: Callable[[Any], None]) -> None:
+def test_a_server_that_speaks_no_ssh_is_reported_without_a_trace(
+    fresh: LocalEdge, fault: Callable[[Any], None]
+) -> None:
     with listening(fault) as port:
         fresh.patch_desired({"sftp": {"port": port, "connectTimeout": 2}})
         reported = fresh.wait_for_reported(lambda found: bool(found["connection"]["state"] == "failed"))
@@ -252,7 +254,7 @@ def test_a_key_that_changed_is_a_mismatch_until_it_is_learnt(own_address: str, t
         edge.wait_for_reported(connected)
 
 
-def test_a_server_that_goes_away_and_comes_back_is_followed(fresh: LocalEdge, openssh_server: Server) -> None:
+def test_the_loss_and_the_return_of_a_server_are_reported(fresh: LocalEdge, openssh_server: Server) -> None:
     relay = Relay((openssh_server.host, openssh_server.port))
     with relay.running() as port:
         fresh.patch_desired({"sftp": {"port": port}})

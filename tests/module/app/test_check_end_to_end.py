@@ -64,14 +64,14 @@ def test_the_settings_of_the_twin_are_what_is_diagnosed(device: LocalEdge, opens
     assert ended.document["steps"][4]["found"] == f"{openssh_server.host_key}, which is pinned"
 
 
-def test_another_key_than_the_pinned_one_is_told(device: LocalEdge, openssh_server: Server) -> None:
+def test_a_key_that_is_not_the_pinned_one_is_reported(device: LocalEdge, openssh_server: Server) -> None:
     put_into_force(device, section_of(openssh_server, hostKeys=["SHA256:" + "A" * 43]))
     ended = check(device)
 
     assert (ended.status, ended.document["code"]) == (1, "host_key_mismatch")
 
 
-def test_a_wrong_password_in_the_twin_is_told_and_not_shown(device: LocalEdge, proftpd_server: Server) -> None:
+def test_a_wrong_password_in_the_twin_is_reported_and_not_shown(device: LocalEdge, proftpd_server: Server) -> None:
     put_into_force(device, section_of(proftpd_server, password=WRONG))
     ended = check(device)
 
@@ -79,7 +79,7 @@ def test_a_wrong_password_in_the_twin_is_told_and_not_shown(device: LocalEdge, p
     assert ended.document["steps"][-1]["name"] == "authentication"
 
 
-def test_a_server_that_is_down_is_told(device: LocalEdge, tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_reported(device: LocalEdge, tmp_path: Path) -> None:
     with openssh(tmp_path / "server") as server:
         section = section_of(server)
     put_into_force(device, section)
@@ -96,7 +96,7 @@ def test_a_module_without_configuration_says_so(device: LocalEdge) -> None:
     assert "section sftp" in ended.document["message"]
 
 
-def test_a_killed_module_is_told_and_one_that_is_started_anew_answers(device: LocalEdge) -> None:
+def test_a_killed_module_is_reported_and_a_restarted_one_answers(device: LocalEdge) -> None:
     device.kill_module()
     wait_for_end(device)
     ended = check(device)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,15 +35,13 @@ from iot.sftp.client import (
     Step,
     TimeLimits,
 )
-from iot.sftp.command_line import _running_module
 from iot.sftp.command_line._running_module import steps_of_module
-from iot.sftp.module._app import check_server, check_socket
-from iot.sftp.module._app.check_server import CONNECTIONS, DIAGNOSES, CheckServer
-from iot.sftp.module._app.check_socket import ANSWER_MAXIMUM, NAME, REQUEST_MAXIMUM, connect, line, places
+from iot.sftp.module._app.check_server import CONNECTIONS, DIAGNOSES, CheckLimits, CheckServer
+from iot.sftp.module._app.check_socket import ANSWER_MAXIMUM, NAME, REQUEST_MAXIMUM, connect, directories, encode_line
 
 STEPS = ["dns", "tcp", "ssh_version", "algorithms", "host_key", "authentication", "extensions", "speed"]
 NOBODY = 65534
-ASK = line(command="check")
+ASK = encode_line(command="check")
 NOWHERE = ServerSettings("127.0.0.1", 1, "device", password=Secret("hunter2"))  # where nobody listens: a quick end
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -76,8 +74,13 @@ def state(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def serving(state: Path, settings: Callable[[], ServerSettings] = lambda: NOWHERE, **limits: float) -> Iterator[None]:
-    server = CheckServer(state, settings, **limits)
+def serving(
+    state: Path,
+    settings: Callable[[], ServerSettings] = lambda: NOWHERE,
+    diagnose: Callable[[ServerSettings], Generator[Step]] | None = None,
+    **limits: float,
+) -> Iterator[None]:
+    server = CheckServer(state, settings, limits=CheckLimits(**limits), **({"diagnose": diagnose} if diagnose else {}))
     server.start()
     try:
         yield
@@ -87,7 +90,7 @@ def serving(state: Path, settings: Callable[[], ServerSettings] = lambda: NOWHER
 
 def said_to(state: Path, request: bytes) -> list[dict[str, Any]]:
     """Say something to the module; return all that it answers, until it hangs up."""
-    with connect(places(state)[0], owner=os.geteuid()) as connection:
+    with connect(directories(state)[0], owner=os.geteuid()) as connection:
         connection.settimeout(60)
         with suppress(BrokenPipeError):  # it may have refused already
             connection.sendall(request)
@@ -133,7 +136,7 @@ def until_there(path: Path) -> None:
 
 
 def left_by_a_killed_process(state: Path) -> None:
-    directory, _ = places(state)
+    directory, _ = directories(state)
     directory.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{directory}/{NAME}")
@@ -152,7 +155,7 @@ def test_the_settings_in_force_are_diagnosed_step_by_step(state: Path, openssh_s
     assert f"{openssh_server.user} at {openssh_server.host} port {openssh_server.port}" in ended.err
 
 
-def test_people_see_the_same_ticks_as_for_a_server_that_is_named(state: Path, openssh_server: Server) -> None:
+def test_the_output_is_the_same_as_for_a_named_server(state: Path, openssh_server: Server) -> None:
     with serving(state, lambda: settings_of(openssh_server)):
         ended = check(state)
 
@@ -160,7 +163,7 @@ def test_people_see_the_same_ticks_as_for_a_server_that_is_named(state: Path, op
     assert len([one for one in ended.out.splitlines() if one.startswith(("✓ ", "ok "))]) == len(STEPS)
 
 
-def test_the_step_that_fails_is_told_with_what_to_do(state: Path) -> None:
+def test_a_failed_step_is_reported_with_an_advice(state: Path) -> None:
     with serving(state):
         ended = check(state, "--json")
 
@@ -179,7 +182,7 @@ def test_a_module_without_settings_says_what_is_missing(state: Path) -> None:
     assert "nothing is there yet [not_configured]" in people.err
 
 
-def test_the_time_for_a_step_can_be_asked_for(state: Path) -> None:
+def test_the_time_limit_of_a_step_can_be_requested(state: Path) -> None:
     with listening(never_answers) as port, serving(state, lambda: replace(NOWHERE, port=port)):
         ended = check(state, "--json", "--timeout", "0.5")
 
@@ -195,7 +198,7 @@ def test_a_server_that_is_named_is_asked_itself(state: Path) -> None:
     assert (ended.status, ended.document["code"]) == (1, "unreachable")
 
 
-def test_what_is_half_said_of_a_server_is_asked_for_as_before(state: Path) -> None:
+def test_an_incomplete_server_is_a_usage_error(state: Path) -> None:
     with serving(state):
         ended = check(state, "--user", "me")
 
@@ -220,7 +223,7 @@ def test_the_module_writes_nothing_on_the_server_for_a_check(state: Path) -> Non
     assert "--write" in ended.err
 
 
-def test_it_needs_nothing_that_the_library_does_not_need(state: Path) -> None:
+def test_the_command_line_needs_no_dependency_of_the_module(state: Path) -> None:
     names = ["azure", "prometheus_client", "pydantic", "watchdog"]
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({names!r})); from iot.sftp.command_line import main; main()"
@@ -246,28 +249,28 @@ def test_each_check_is_one_line_in_the_log(state: Path, caplog: pytest.LogCaptur
 
 def test_only_its_user_can_reach_the_socket(state: Path) -> None:
     with serving(state):
-        directory, _ = places(state)
+        directory, _ = directories(state)
         assert directory.stat().st_mode & 0o777 == 0o700
         assert (directory / NAME).stat().st_mode & 0o777 == 0o600
 
 
 @only_root
-def test_another_user_is_told_whose_it_is(state: Path) -> None:
+def test_another_user_gets_the_owner_of_the_socket(state: Path) -> None:
     with serving(state):
         ended = as_nobody("from iot.sftp.command_line import main", "sys.exit(main(['check']))", str(state))
 
     assert (ended.status, ended.out) == (1, "")
-    assert "another user's" in ended.err
+    assert "belongs to another user" in ended.err
     assert ended.err.endswith("[permission_denied]\n")
 
 
 @only_root
-def test_another_user_who_gets_at_the_socket_is_refused_by_the_module() -> None:
+def test_another_user_who_reaches_the_socket_is_refused() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         state = Path(name)
         state.chmod(0o755)
         with serving(state):
-            directory, _ = places(state)
+            directory, _ = directories(state)
             directory.chmod(0o755)
             (directory / NAME).chmod(0o666)
             said = "s.connect(PATH); print(s.recv(10_000).decode())"
@@ -292,8 +295,8 @@ def as_nobody(prepare: str, program: str, state: str) -> Outcome:
 
 
 @only_root
-def test_a_directory_that_somebody_else_has_made_is_neither_served_nor_asked(state: Path, temporary: Path) -> None:
-    in_state, in_temporary = places(state)
+def test_a_directory_of_another_user_is_neither_served_nor_asked(state: Path, temporary: Path) -> None:
+    in_state, in_temporary = directories(state)
     for directory in (in_state, in_temporary):
         directory.mkdir(mode=0o700)
         os.chown(directory, NOBODY, NOBODY)
@@ -305,7 +308,7 @@ def test_a_directory_that_somebody_else_has_made_is_neither_served_nor_asked(sta
         ended = check(state)
 
     assert (ended.status, ended.out) == (1, "")
-    assert "another user's" in ended.err
+    assert "belongs to another user" in ended.err
     assert temporary in in_temporary.parents
 
 
@@ -318,21 +321,21 @@ def test_a_socket_that_a_killed_process_has_left_is_replaced(state: Path) -> Non
         assert code_of(said_to(state, ASK)) is None
 
 
-def test_a_socket_without_a_module_is_told_at_once(state: Path) -> None:
+def test_a_socket_without_a_module_is_reported_at_once(state: Path) -> None:
     left_by_a_killed_process(state)
     ended = check(state, "--json")
 
     assert (ended.status, ended.document["code"]) == (1, "unreachable")
-    assert "nobody listens" in ended.document["message"]
+    assert "no process listens" in ended.document["message"]
 
 
-def test_the_newest_process_is_asked_and_an_older_one_leaves_its_socket_alone(state: Path) -> None:
+def test_the_newest_process_is_asked_and_an_older_one_keeps_its_socket(state: Path) -> None:
     older = CheckServer(state, not_configured)
     older.start()
     with serving(state):
         older.stop()
         assert code_of(said_to(state, ASK)) is None
-    assert list(places(state)[0].iterdir()) == []
+    assert list(directories(state)[0].iterdir()) == []
 
 
 def test_the_path_of_the_state_directory_may_be_of_any_length(tmp_path: Path) -> None:
@@ -343,21 +346,21 @@ def test_the_path_of_the_state_directory_may_be_of_any_length(tmp_path: Path) ->
         assert code_of(said_to(state, ASK)) is None
 
 
-def test_where_the_state_directory_cannot_be_written_the_temporary_one_is_used(state: Path, temporary: Path) -> None:
+def test_without_a_writable_state_directory_the_temporary_one_is_used(state: Path, temporary: Path) -> None:
     (state / "file").touch()
     with serving(state / "file"):
-        assert (places(state)[1] / NAME).is_socket()
-        assert temporary in places(state)[1].parents
+        assert (directories(state)[1] / NAME).is_socket()
+        assert temporary in directories(state)[1].parents
         assert "DNS" in check(state / "file").out
 
 
-def test_what_is_old_in_the_state_directory_does_not_hide_the_temporary_one(state: Path) -> None:
+def test_a_stale_socket_in_the_state_directory_does_not_hide_the_temporary_one(state: Path) -> None:
     left_by_a_killed_process(state)
     with serving(state / "nowhere"):
         assert "DNS" in check(state).out
 
 
-def test_where_no_socket_can_be_made_there_is_one_warning_and_nothing_else(
+def test_without_any_socket_there_is_one_warning(
     state: Path, temporary: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     temporary.rmdir()
@@ -370,11 +373,10 @@ def test_where_no_socket_can_be_made_there_is_one_warning_and_nothing_else(
     assert str(temporary) in record.getMessage()
 
 
-def test_a_socket_that_was_taken_away_is_made_again(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_socket, "LOOK_EVERY", 1)
-    with serving(state):
+def test_a_removed_socket_is_made_again(state: Path) -> None:
+    with serving(state, accept=1.0):
         state.rename(state.with_name("away"))
-        in_state, in_temporary = places(state)
+        in_state, in_temporary = directories(state)
         until_there(in_temporary / NAME)
         assert "DNS" in check(state).out
         in_temporary.rename(in_temporary.with_name("away"))
@@ -383,24 +385,20 @@ def test_a_socket_that_was_taken_away_is_made_again(state: Path, monkeypatch: py
         assert "DNS" in check(state).out
 
 
-def test_a_socket_that_could_not_be_made_is_made_later(
-    state: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(check_server, "LOOK_EVERY", 0.05)
+def test_a_socket_that_could_not_be_made_is_made_later(state: Path, temporary: Path) -> None:
     temporary.rmdir()
-    with serving(state / "nowhere"):
+    with serving(state / "nowhere", accept=0.05):
         (state / "nowhere").mkdir()
-        until_there(places(state / "nowhere")[0] / NAME)
+        until_there(directories(state / "nowhere")[0] / NAME)
 
 
 def test_a_server_that_waits_for_its_socket_can_be_stopped(state: Path, temporary: Path) -> None:
     temporary.rmdir()
-    server = CheckServer(state / "nowhere", not_configured)
+    server = CheckServer(state / "nowhere", not_configured, limits=CheckLimits(stop=20.0))
     server.start()
     (state / "nowhere").mkdir()
     server.stop()
-    assert server._thread is not None
-    assert not server._thread.is_alive()
+    assert "check-server" not in {thread.name for thread in threading.enumerate()}
     assert list((state / "nowhere").iterdir()) == []
 
 
@@ -423,8 +421,8 @@ def test_a_server_that_was_never_started_can_be_stopped(state: Path) -> None:
         b"[" * 1000 + b"\n",
         b"x" * 5 * REQUEST_MAXIMUM,
         ASK + ASK,
-        line(command="ls"),
-        line(command="check", path="."),
+        encode_line(command="ls"),
+        encode_line(command="check", path="."),
         *(b'{"command": "check", "timeout": %s}\n' % time for time in (b"0", b"-1", b"true", b'"5"', b"[]", b"NaN")),
     ],
 )
@@ -437,22 +435,22 @@ def test_anything_but_a_check_is_refused(state: Path, request_line: bytes) -> No
 
 @hypothesis_settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request_line=st.binary(max_size=REQUEST_MAXIMUM))
-def test_whatever_is_said_is_answered(tmp_path: Path, request_line: bytes) -> None:
+def test_any_request_is_answered(tmp_path: Path, request_line: bytes) -> None:
     with serving(tmp_path):
         assert code_of(said_to(tmp_path, request_line + b"\n")) == "invalid_request"
 
 
-def test_who_goes_away_is_forgotten(state: Path) -> None:
+def test_a_client_that_disconnects_frees_its_slot(state: Path) -> None:
     with serving(state):
         for request in (b"", b'{"comm', ASK):
-            with connect(places(state)[0], owner=None) as connection:
+            with connect(directories(state)[0], owner=None) as connection:
                 connection.sendall(request)
         wait_for(lambda: code_of(said_to(state, ASK)) is None)  # they hold their places for a moment
 
 
-def test_silent_ones_keep_others_away_for_their_time_at_most(state: Path) -> None:
-    with serving(state, request_limit=0.5):
-        silent = [connect(places(state)[0], owner=None) for _ in range(CONNECTIONS)]
+def test_silent_clients_occupy_the_server_until_their_timeout_only(state: Path) -> None:
+    with serving(state, request=0.5):
+        silent = [connect(directories(state)[0], owner=None) for _ in range(CONNECTIONS)]
         assert code_of(said_to(state, ASK)) == "busy"
         for connection in silent:
             with closing(connection):
@@ -460,20 +458,17 @@ def test_silent_ones_keep_others_away_for_their_time_at_most(state: Path) -> Non
         wait_for(lambda: code_of(said_to(state, ASK)) is None)
 
 
-def test_a_diagnosis_that_hangs_is_given_up_and_no_more_than_two_are_made(
-    state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_diagnosis_that_hangs_is_abandoned_and_two_run_at_most(state: Path) -> None:
     goes_on, ended = threading.Event(), threading.Semaphore(0)
 
-    def hangs(_: ServerSettings) -> Iterator[Any]:
+    def hangs(_: ServerSettings) -> Generator[Step]:
         try:
             goes_on.wait(100)
             yield from ()
         finally:
             ended.release()
 
-    monkeypatch.setattr(check_server, "diagnose", hangs)
-    with serving(state, limit=0.2):
+    with serving(state, diagnose=hangs, check=0.2):
         for _ in range(DIAGNOSES):
             assert code_of(said_to(state, ASK)) == "deadline_exceeded"
         assert code_of(said_to(state, ASK)) == "busy"
@@ -483,12 +478,12 @@ def test_a_diagnosis_that_hangs_is_given_up_and_no_more_than_two_are_made(
         wait_for(lambda: code_of(said_to(state, ASK)) in {None, "deadline_exceeded"})
 
 
-def test_nothing_more_is_done_for_somebody_who_went_away(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diagnosis_stops_when_the_client_has_disconnected(state: Path) -> None:
     step = Step("dns", passed=True, found="…")
     went_away, closed = threading.Event(), threading.Event()
     done: list[Step] = []
 
-    def steps(_: ServerSettings) -> Iterator[Any]:
+    def steps(_: ServerSettings) -> Generator[Step]:
         try:
             went_away.wait(60)
             while len(done) < 1000:
@@ -498,9 +493,8 @@ def test_nothing_more_is_done_for_somebody_who_went_away(state: Path, monkeypatc
         finally:
             closed.set()
 
-    monkeypatch.setattr(check_server, "diagnose", steps)
-    with serving(state):
-        with connect(places(state)[0], owner=None) as connection:
+    with serving(state, diagnose=steps):
+        with connect(directories(state)[0], owner=None) as connection:
             connection.sendall(ASK)
             assert b"server" in connection.recv(10_000)
         went_away.set()
@@ -508,23 +502,20 @@ def test_nothing_more_is_done_for_somebody_who_went_away(state: Path, monkeypatc
     assert len(done) < 1000
 
 
-def test_a_defect_is_answered_and_told_in_the_log(
-    state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fails(_: ServerSettings) -> Iterator[Any]:
-        message = "what a defect says"
+def test_an_internal_error_is_answered_and_logged(state: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_: ServerSettings) -> Generator[Step]:
+        message = "what the bug says"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(check_server, "diagnose", fails)
-    with serving(state):
+    with serving(state, diagnose=fails):
         answer = said_to(state, ASK)
 
     assert code_of(answer) == "internal"
-    assert "what a defect says" not in json.dumps(answer)
-    assert "a defect of the check" in caplog.messages
+    assert "what the bug says" not in json.dumps(answer)
+    assert "internal error of the check" in caplog.messages
 
 
-def test_where_no_thread_is_left_whoever_asks_is_told(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_free_thread_the_client_is_refused(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(thread: threading.Thread) -> None:
         if thread.name in refused:
             message = "can't start new thread"
@@ -556,7 +547,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 @contextmanager
 def answering(state: Path, answer: Callable[[socket.socket], None]) -> Iterator[dict[Path, int | None]]:
     """Listen in the module's place, and do something else."""
-    directory, _ = places(state)
+    directory, _ = directories(state)
     directory.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{directory}/{NAME}")
@@ -580,19 +571,16 @@ def failure_of(steps: Iterator[Any]) -> SFTPError:
 
 
 @pytest.mark.parametrize("limit, timeout", [(0.2, None), (0.2, 60), (60, 0.2)])
-def test_a_module_that_is_silent_is_given_up_in_bounded_time(
-    state: Path, monkeypatch: pytest.MonkeyPatch, limit: float, timeout: float | None
-) -> None:
-    monkeypatch.setattr(_running_module, "FIRST_LIMIT", limit)
+def test_a_silent_module_is_given_up_in_bounded_time(state: Path, limit: float, timeout: float | None) -> None:
     given_up = threading.Event()
     started = time.monotonic()
     with answering(state, lambda _: void(given_up.wait(60))) as owners:
-        assert isinstance(failure_of(steps_of_module(owners, timeout)), DeadlineExceeded)
+        assert isinstance(failure_of(steps_of_module(owners, timeout, first_limit=limit)), DeadlineExceeded)
         given_up.set()
     assert time.monotonic() - started < 30
 
 
-def test_a_module_that_hangs_up_is_told(state: Path) -> None:
+def test_a_module_that_disconnects_is_reported(state: Path) -> None:
     with answering(state, lambda connection: void(connection.recv(100))) as owners:
         assert isinstance(failure_of(steps_of_module(owners, None)), ConnectionLost)
 
@@ -609,7 +597,7 @@ def test_a_module_that_hangs_up_is_told(state: Path) -> None:
         b"x" * 2 * ANSWER_MAXIMUM,
     ],
 )
-def test_an_answer_that_makes_no_sense_is_told(state: Path, text: bytes) -> None:
+def test_an_invalid_answer_is_reported(state: Path, text: bytes) -> None:
     def say(connection: socket.socket) -> None:
         connection.recv(100)
         connection.settimeout(60)
@@ -626,16 +614,16 @@ def void(_: object) -> None:
     """Return nothing."""
 
 
-def test_no_setting_reaches_the_limits_of_the_check(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_setting_exceeds_the_limits_of_the_check(state: Path) -> None:
     seen: list[TimeLimits] = []
 
-    def takes_note(settings: ServerSettings) -> Iterator[Any]:
+    def takes_note(settings: ServerSettings) -> Generator[Step]:
         seen.append(settings.time_limits)
         yield from ()
 
-    monkeypatch.setattr(check_server, "diagnose", takes_note)
-    with serving(state, lambda: replace(NOWHERE, time_limits=TimeLimits(connect=80_000, stall=80_000)), limit=30):
+    settings = replace(NOWHERE, time_limits=TimeLimits(connect=80_000, stall=80_000))
+    with serving(state, lambda: settings, takes_note, check=30):
         said_to(state, ASK)
-        said_to(state, line(command="check", timeout=2))
+        said_to(state, encode_line(command="check", timeout=2))
 
     assert [(limits.connect, limits.stall) for limits in seen] == [(30, 30), (2, 30)]

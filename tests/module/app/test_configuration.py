@@ -88,14 +88,12 @@ def server() -> dict[str, Any]:
     return {"host": "127.0.0.1", "port": free_port(), "user": "device", "password": "hunter2"}
 
 
-def test_before_anything_came_the_version_is_reported_and_nothing_is_configured(device: Device) -> None:
+def test_before_the_first_document_only_the_version_is_reported(device: Device) -> None:
     assert device.reported == {"module": {"version": __version__}}
     assert device.session is None
 
 
-def test_a_valid_document_takes_effect_and_is_acknowledged_section_by_section(
-    device: Device, server: dict[str, Any]
-) -> None:
+def test_a_valid_document_takes_effect_and_each_section_is_acknowledged(device: Device, server: dict[str, Any]) -> None:
     device.apply(3, sftp=server, transfers={"concurrency": 4}, logLevel="debug")
     assert device.session is not None
     shown = {"host": "127.0.0.1", "port": server["port"], "user": "device", "auth": "password"}
@@ -131,7 +129,7 @@ def test_an_invalid_section_leaves_the_old_one_in_force(device: Device, server: 
     assert device.reported["transfers"]["ac"] == 200
 
 
-def test_an_invalid_first_section_is_told_to_every_caller(device: Device) -> None:
+def test_an_invalid_first_section_is_the_error_of_every_call(device: Device) -> None:
     device.apply(1, sftp={"host": "h"})
     with pytest.raises(NotConfigured, match="'user' is missing"), device.sessions.use():
         pass
@@ -155,7 +153,7 @@ def test_another_password_is_another_session(device: Device, server: dict[str, A
     assert "hunter" not in str(device.reported)
 
 
-def test_a_key_that_is_gone_is_gone(device: Device, server: dict[str, Any]) -> None:
+def test_a_removed_key_is_not_in_force_any_more(device: Device, server: dict[str, Any]) -> None:
     device.apply(1, sftp=server | {"root": "/upload"}, transfers={"concurrency": 5}, logLevel="debug")
     device.apply(2, sftp=server)
     assert device.session is not None
@@ -165,7 +163,7 @@ def test_a_key_that_is_gone_is_gone(device: Device, server: dict[str, Any]) -> N
     assert logging.getLogger("iot").level == logging.WARNING
 
 
-def test_a_section_that_is_gone_leaves_nothing_configured(device: Device, server: dict[str, Any]) -> None:
+def test_a_removed_section_leaves_nothing_configured(device: Device, server: dict[str, Any]) -> None:
     device.apply(1, sftp=server)
     device.apply(2, logLevel="info")
     assert device.session is None
@@ -182,7 +180,9 @@ def test_an_older_document_is_ignored(device: Device, server: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("version", [1, 5, 6])
-def test_an_empty_document_does_not_erase_what_works(device: Device, server: dict[str, Any], version: int) -> None:
+def test_an_empty_document_keeps_the_configuration_in_force(
+    device: Device, server: dict[str, Any], version: int
+) -> None:
     device.apply(5, sftp=server)
     device.apply(version)
     assert device.session is not None
@@ -203,14 +203,14 @@ def test_an_empty_first_document_says_what_is_missing(device: Device) -> None:
         pass
 
 
-def test_a_log_level_that_is_none_leaves_the_old_one(device: Device) -> None:
+def test_an_invalid_log_level_leaves_the_old_one_in_force(device: Device) -> None:
     device.apply(1, logLevel="error")
     device.apply(2, logLevel="loud")
     assert logging.getLogger("iot").level == logging.ERROR
     assert device.reported["logLevel"]["ac"] == 400
 
 
-def test_an_unknown_section_is_answered_and_harms_nothing(device: Device, server: dict[str, Any]) -> None:
+def test_an_unknown_section_is_acknowledged_and_ignored(device: Device, server: dict[str, Any]) -> None:
     device.apply(1, sftp=server, sfpt={"password": "hunter2"})
     assert device.session is not None
     assert device.reported["sfpt"]["ac"] == 400
@@ -225,7 +225,7 @@ def test_thousands_of_unknown_sections_do_not_fill_the_twin(device: Device) -> N
     assert len(device.reported) < UNKNOWN_MAXIMUM + 5
 
 
-def test_the_log_says_what_of_a_document_is_not_in_force(
+def test_the_log_names_the_sections_that_are_not_in_force(
     device: Device, server: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="iot")
@@ -263,7 +263,7 @@ def test_each_rule_is_acknowledged_by_its_name(device: Device) -> None:
     assert set(device.reported["rules"]["value"]) == {"right"}
 
 
-def test_a_rule_that_is_not_valid_any_more_leaves_in_force_what_was_there(device: Device) -> None:
+def test_an_invalid_rule_leaves_the_previous_one_in_force(device: Device) -> None:
     device.apply(1, rules=[{"name": "a", **RULE}, {"name": "b", **RULE}])
     before = device.rules.in_force
     device.apply(2, rules=[{"name": "a", **RULE, "every": "often"}])
@@ -292,7 +292,7 @@ RULES = st.lists(st.fixed_dictionaries({"name": st.text(), "direction": JSON}) |
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # each document is a newer one for the same
 @given(sections=st.dictionaries(NAMES, JSON, max_size=8), rules=RULES)
-def test_whatever_is_desired_a_twin_holds_what_is_reported(
+def test_any_desired_document_is_reported_within_the_limits_of_a_twin(
     device: Device, sections: dict[str, Any], rules: list[Any]
 ) -> None:
     device.apply(device.configuration._version + 1, **{"rules": rules} | sections)
@@ -303,7 +303,7 @@ def test_whatever_is_desired_a_twin_holds_what_is_reported(
     json.dumps(device.configuration.in_force)
 
 
-def test_a_section_of_our_own_name_does_not_take_the_place_of_what_is_reported(device: Device) -> None:
+def test_an_unknown_section_does_not_replace_one_of_the_reported_properties(device: Device) -> None:
     device.configuration.report_connection(ConnectionState("failed", "unreachable", "no route"))
     device.apply(1, connection={"state": "connected"}, module=5)
     assert device.reported["connection"]["code"] == "unreachable"

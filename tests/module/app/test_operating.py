@@ -64,14 +64,14 @@ def test_every_error_has_its_row_and_no_other_has() -> None:
     assert set(CODES) == errors | {RequestIdConflict.code}
 
 
-def test_what_is_tried_again_is_what_tasks_try_again() -> None:
+def test_the_page_names_the_errors_that_tasks_retry() -> None:
     assert {code for code, again in CODES.items() if again == "yes"} == {
         error.code for error in error_classes() if "code" in vars(error) and error.retry.is_automatic
     }
 
 
 @pytest.mark.parametrize("code", sorted(ADVICE))
-def test_what_an_advice_names_is_named_by_the_row_of_the_page_or_by_the_runbook_that_it_leads_to(code: str) -> None:
+def test_what_an_advice_names_is_in_the_row_of_the_page_or_its_runbook(code: str) -> None:
     (row,) = re.findall(rf"^\| `{code}` \| .*$", PAGE, re.MULTILINE)
     runbooks = [RUNBOOKS[anchor] for anchor in re.findall(r"\]\(#([\w-]+)\)", row)]
     names = re.findall(r"\b[a-z]+_[a-z_]+\b|(?<=\")\w+(?=\")|(?<=\bsftp\.)\w+|(?<=\btransfers\.)\w+", ADVICE[code])

@@ -32,7 +32,7 @@ CHAPTER = METHODS_PAGE.partition("### `get_status`")[2].partition("\n## ")[0]
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_failures_are_told_newest_first_each_once_with_what_to_do() -> None:
+def test_failures_are_listed_newest_first_each_once_with_an_advice() -> None:
     failures = Failures()
     failures.note("rule a", "unreachable", "nothing accepts connections there")
     failures.note("exists 'x'", "not_found", "it is not there")
@@ -44,7 +44,7 @@ def test_the_last_failures_are_told_newest_first_each_once_with_what_to_do() -> 
     assert newest["time"] >= older["time"]
 
 
-def test_so_many_failures_are_kept_and_the_oldest_go_first() -> None:
+def test_a_bounded_number_of_failures_is_kept() -> None:
     failures = Failures(maximum=3)
     for number in range(10):
         failures.note(f"call {number}", "busy", "m" * 10_000)
@@ -55,7 +55,7 @@ def test_so_many_failures_are_kept_and_the_oldest_go_first() -> None:
 # --- disks -----------------------------------------------------------------------------------------------------------
 
 
-def test_free_space_is_told_and_a_directory_that_is_not_there_is_too(tmp_path: Path) -> None:
+def test_free_space_and_a_missing_directory_are_reported(tmp_path: Path) -> None:
     told = Disks({"data": tmp_path, "state": tmp_path / "none"}).free()
     assert 0 < told["data"]["free"] <= told["data"]["total"]
     assert told["state"] == {"path": str(tmp_path / "none"), "error": "No such file or directory"}
@@ -75,7 +75,7 @@ class PathOfASilentShare:
         return str(self.path)
 
 
-def test_a_file_system_that_does_not_answer_holds_nothing_up_and_is_asked_by_one_thread(tmp_path: Path) -> None:
+def test_a_file_system_that_hangs_delays_nothing_and_occupies_one_thread(tmp_path: Path) -> None:
     share = PathOfASilentShare(tmp_path)
     disks = Disks({"data": share, "state": tmp_path})  # type: ignore[dict-item]
     for _ in range(3):
@@ -89,9 +89,7 @@ def test_a_file_system_that_does_not_answer_holds_nothing_up_and_is_asked_by_one
     assert disks.free(limit=10)["data"]["free"] > 0
 
 
-def test_a_disk_for_which_no_thread_was_left_is_asked_again_the_next_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_is_asked_again_after_no_thread_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -107,7 +105,7 @@ def test_a_disk_for_which_no_thread_was_left_is_asked_again_the_next_time(
 # --- the document ----------------------------------------------------------------------------------------------------
 
 
-def test_the_document_tells_versions_time_and_what_the_process_takes(tmp_path: Path) -> None:
+def test_the_document_has_versions_uptime_and_the_resources_of_the_process(tmp_path: Path) -> None:
     document = Status({"data": tmp_path}).document(RESPONSE_MAXIMUM)
     assert document["versions"].keys() >= {"module", "python", "paramiko", "azure-iot-device", "openssl"}
     assert document["uptime"] >= 0
@@ -117,13 +115,13 @@ def test_the_document_tells_versions_time_and_what_the_process_takes(tmp_path: P
     assert document["disks"]["data"]["free"] > 0
 
 
-def test_a_defect_of_one_part_leaves_the_others_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_in_one_part_does_not_affect_the_others(caplog: pytest.LogCaptureFixture) -> None:
     status = Status()
     status.add("queue", lambda: 1 / 0)
     status.add("tasks", lambda: {"Running": 1})
     document = status.document(RESPONSE_MAXIMUM)
     assert document["tasks"] == {"Running": 1}
-    assert "defect" in document["queue"]["error"]
+    assert "internal error" in document["queue"]["error"]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -135,7 +133,7 @@ JSON = st.recursive(
 
 
 @given(parts=st.dictionaries(st.sampled_from(["reported", "settings", "queue"]), JSON), text=st.text(max_size=2_000))
-def test_whatever_the_parts_tell_a_response_holds_it(parts: dict[str, Any], text: str) -> None:
+def test_any_status_fits_into_a_response(parts: dict[str, Any], text: str) -> None:
     status = Status()
     for name, told in parts.items():
         status.add(name, lambda told=told: told)  # type: ignore[misc]
@@ -146,7 +144,7 @@ def test_whatever_the_parts_tell_a_response_holds_it(parts: dict[str, Any], text
     assert document["versions"]["module"]
 
 
-def test_what_cannot_be_cut_enough_is_left_out_and_the_rest_is_told() -> None:
+def test_a_part_that_cannot_be_cut_enough_is_left_out() -> None:
     status = Status()
     status.add("settings", lambda: list(range(100_000)))
     status.add("tasks", lambda: {"Running": 1})
@@ -159,7 +157,7 @@ def test_what_cannot_be_cut_enough_is_left_out_and_the_rest_is_told() -> None:
 # --- what waits ------------------------------------------------------------------------------------------------------
 
 
-def test_the_queue_tells_how_many_wait_and_for_how_long() -> None:
+def test_the_queue_has_the_number_of_waiting_calls_and_their_age() -> None:
     slots = Slots(1)
     turns = [slots.ask(Kind.CALL, lambda _turn: None) for _ in range(3)]
     turns[1].asked -= 60
@@ -216,9 +214,7 @@ def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
 # --- the module ------------------------------------------------------------------------------------------------------
 
 
-def test_an_operator_sees_what_is_in_force_what_is_going_on_and_what_went_wrong(
-    edge: LocalEdge, openssh_server: Server, remote: Path
-) -> None:
+def test_the_status_shows_settings_work_and_failures(edge: LocalEdge, openssh_server: Server, remote: Path) -> None:
     (edge.local_root / "a.csv").write_text("content")
     assert edge.invoke("sftp", "upload_file", {"source": "a.csv", "dest": f"{remote.name}/a.csv"}) == (200, True)
     assert edge.invoke("sftp", "download_file", {"source": f"{remote.name}/none", "dest": "x"})[0] == 404
@@ -249,7 +245,7 @@ def test_an_operator_sees_what_is_in_force_what_is_going_on_and_what_went_wrong(
     assert ", 1 attempt, verified by size" in log
 
 
-def test_a_server_that_is_gone_is_in_the_status_with_what_to_do(edge: LocalEdge, openssh_server: Server) -> None:
+def test_an_unreachable_server_is_in_the_status_with_an_advice(edge: LocalEdge, openssh_server: Server) -> None:
     edge.replace_desired({"sftp": section_of(openssh_server, port=free_port())})
     edge.wait_for_reported(lambda reported: reported["connection"].get("code") == "unreachable")
     _, status = edge.invoke("sftp", "get_status", {})

@@ -30,7 +30,7 @@ def error_of(**content: Any) -> str:
     return section.error
 
 
-def test_everything_a_section_may_hold_becomes_the_clients_settings() -> None:
+def test_every_key_of_the_section_becomes_a_setting_of_the_client() -> None:
     section = server_of(
         port=2222,
         privateKey=["-----BEGIN", "x", "-----END"],
@@ -87,7 +87,7 @@ def test_a_secret_of_another_form_is_refused_without_repeating_it(key: str, secr
     assert "hunter" not in message
 
 
-def test_what_a_patch_has_left_of_a_secrets_former_place_is_told() -> None:
+def test_a_secret_with_two_sources_after_a_patch_is_refused() -> None:
     message = error_of(password={"file": "/run/secrets/hunter2", "env": "HUNTER"})
     assert message.startswith('\'password\' has both "file" and "env"')
     assert "hunter" not in message.lower()
@@ -126,7 +126,7 @@ def test_what_is_wrong_is_named_as_the_author_wrote_it(content: dict[str, Any], 
     assert error_of(**content).startswith(message)
 
 
-def test_the_longest_times_and_the_widest_band_are_those_of_the_page() -> None:
+def test_the_upper_limits_are_those_of_the_page() -> None:
     server_of(connectTimeout=86_400, stallTimeout=0.001, keepAlive=86_400)
     assert read_desired({"transfers": {"bandwidthLimit": 10**12}}).transfers.value is not None
     error = read_desired({"transfers": {"bandwidthLimit": 10**12 + 1}}).transfers.error
@@ -138,7 +138,7 @@ def test_what_is_missing_is_named() -> None:
     assert read_desired({"sftp": []}).sftp.error == "'sftp' must be an object whose keys are text"
 
 
-def test_the_way_to_log_in_is_told_and_nothing_secret() -> None:
+def test_the_login_method_is_reported_and_no_secret() -> None:
     section = server_of(privateKey="key text", passphrase="pass text")
     assert section.as_properties() == {
         "host": "sftp.example.com",
@@ -197,7 +197,7 @@ def test_metadata_alone_is_an_empty_document() -> None:
     assert read_desired({"$version": "3"}).version == 0
 
 
-def test_sections_that_are_none_are_named() -> None:
+def test_unknown_sections_are_named() -> None:
     assert read_desired({"sfpt": {}, "$version": 1, "rulez": []}).unknown == ("sfpt", "rulez")
 
 
@@ -241,6 +241,6 @@ def test_no_secret_is_in_an_error_or_in_a_text_of_the_section(secret: str, key: 
     assert secret not in repr(section)
 
 
-def test_the_shortest_times_that_are_valid_here_are_valid_for_the_client() -> None:
+def test_the_shortest_valid_times_are_valid_for_the_client() -> None:
     section = server_of(connectTimeout=0.001, stallTimeout=0.001, keepAlive=0, user="müller")
     assert section.as_settings(Path("k"), Path("t")).time_limits == TimeLimits(0.001, 0.001, 0)

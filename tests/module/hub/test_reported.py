@@ -77,7 +77,7 @@ def test_changes_at_once_are_one_update_and_the_next_comes_after_a_pause() -> No
     run(scenario, interval=0.5)
 
 
-def test_nothing_is_sent_before_the_reported_properties_of_the_hub_are_known() -> None:
+def test_nothing_is_sent_before_the_state_of_the_hub_is_known() -> None:
     async def scenario(hub: RecordingHub, reporter: Reporter) -> None:
         hub.reported = {"module": {"version": "1"}, "gone": {"ac": 200}}
         reporter.set("module", {"version": "1"})

@@ -30,7 +30,7 @@ def client() -> Iterator[IoTHubModuleClient]:
     asyncio.run(client.shutdown())
 
 
-def test_the_stages_are_found_and_one_that_is_gone_is_named(client: IoTHubModuleClient) -> None:
+def test_the_stages_are_found_and_a_missing_one_is_named(client: IoTHubModuleClient) -> None:
     assert find_stage(client, IoTHubMQTTTranslationStage).next is not None
     transport = find_stage(client, MQTTTransportStage).transport
     assert transport._mqtt_client.on_socket_open is not None

@@ -46,7 +46,7 @@ def test_work_gives_its_result_or_its_error() -> None:
     asyncio.run(scenario())
 
 
-def test_so_much_work_runs_at_a_time_and_the_rest_in_the_order_of_arrival() -> None:
+def test_a_bounded_number_runs_at_a_time_first_in_first_out() -> None:
     async def scenario() -> None:
         queue = CallQueue("test", Slots(2))
         running, most, order = 0, 0, []
@@ -69,7 +69,7 @@ def test_so_much_work_runs_at_a_time_and_the_rest_in_the_order_of_arrival() -> N
     asyncio.run(scenario())
 
 
-def test_work_that_does_not_come_back_is_answered_at_its_deadline() -> None:
+def test_work_that_does_not_return_is_answered_at_its_deadline() -> None:
     async def scenario() -> None:
         queue = CallQueue("test", Slots(1))
         free = threading.Event()
@@ -88,7 +88,7 @@ def test_work_that_does_not_come_back_is_answered_at_its_deadline() -> None:
     asyncio.run(scenario())
 
 
-def test_too_many_that_wait_are_told_to_come_later() -> None:
+def test_too_many_waiting_calls_are_refused_as_busy() -> None:
     async def scenario() -> None:
         queue = CallQueue("test", Slots(1, length=2))
         free = threading.Event()
@@ -102,7 +102,7 @@ def test_too_many_that_wait_are_told_to_come_later() -> None:
     asyncio.run(scenario())
 
 
-def test_a_wider_queue_lets_in_at_once() -> None:
+def test_a_wider_queue_starts_waiting_calls_at_once() -> None:
     async def scenario() -> None:
         slots = Slots(1)
         queue = CallQueue("test", slots)
@@ -128,7 +128,7 @@ PAYLOADS = JSON | st.dictionaries(KEYS, JSON, max_size=5) | st.text().map(Malfor
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the journal may be the same for all
 @given(name=st.sampled_from([*METHODS, "nope"]) | st.text(), payload=PAYLOADS)
-def test_any_payload_to_any_method_gets_one_answer_of_the_contracts_form(
+def test_any_payload_to_any_method_gets_one_response_of_the_contracts_form(
     tmp_path: Path, name: str, payload: Any
 ) -> None:
     async def scenario() -> None:
@@ -156,7 +156,7 @@ def test_any_payload_to_any_method_gets_one_answer_of_the_contracts_form(
     asyncio.run(scenario())
 
 
-def test_a_defect_is_answered_without_its_details_which_are_in_the_log(
+def test_an_internal_error_is_answered_without_its_details_which_are_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def breaks(_context: MethodContext, _request: Request, _timeout: float) -> None:
@@ -245,7 +245,7 @@ def test_a_failure_is_logged_in_one_line_with_its_code_and_path(
     assert len(record.getMessage()) < 1_000
 
 
-def test_the_line_of_a_call_that_failed_tells_how_often_it_was_tried(
+def test_the_log_line_of_a_failed_call_has_the_number_of_attempts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(_context: MethodContext, request: PathRequest, _timeout: float) -> None:

@@ -93,7 +93,7 @@ def test_an_id_is_a_short_text(tmp_path: Path, value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["upload_file", "move_file"])
-def test_what_was_done_is_not_done_again_not_even_after_a_restart(tmp_path: Path, work: Work, name: str) -> None:
+def test_a_repeat_is_not_executed_again_not_even_after_a_restart(tmp_path: Path, work: Work, name: str) -> None:
     async def scenario() -> None:
         dispatcher = dispatcher_in(tmp_path)
         for _ in range(3):
@@ -118,7 +118,9 @@ def test_a_refusal_is_an_outcome_too(tmp_path: Path, work: Work, name: str, erro
 
 @pytest.mark.parametrize("reason", [Unreachable, NotConfigured, AuthenticationFailed, HostKeyMismatch, Busy])
 @pytest.mark.parametrize("name", ["upload_file", "move_file"])
-def test_what_surely_was_not_done_is_tried_anew(tmp_path: Path, work: Work, name: str, reason: type[SFTPError]) -> None:
+def test_a_call_without_effect_is_executed_again_by_a_repeat(
+    tmp_path: Path, work: Work, name: str, reason: type[SFTPError]
+) -> None:
     work.raises(reason("not now"))
     assert call(tmp_path, name, payload_of(name, request_id="1")).code == reason.code
     work.does = lambda: True
@@ -128,7 +130,7 @@ def test_what_surely_was_not_done_is_tried_anew(tmp_path: Path, work: Work, name
 
 
 @pytest.mark.parametrize("reason", [ConnectionLost, DeadlineExceeded, TransferIncomplete])
-def test_a_transfer_that_was_interrupted_is_gone_on_with_and_a_move_is_not(
+def test_a_repeat_resumes_an_interrupted_transfer_and_not_a_move(
     tmp_path: Path, work: Work, reason: type[SFTPError]
 ) -> None:
     for name, request_id, times in (("upload_file", "u", 2), ("move_file", "m", 1)):
@@ -154,7 +156,7 @@ def test_another_call_with_the_id_is_refused(tmp_path: Path, work: Work) -> None
     assert work.times == 1
 
 
-def test_a_repeat_while_the_first_runs_waits_for_its_outcome_within_its_own_time(tmp_path: Path, work: Work) -> None:
+def test_a_repeat_waits_for_the_first_call_within_its_own_timeout(tmp_path: Path, work: Work) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def does() -> bool:
@@ -182,7 +184,7 @@ def test_a_repeat_while_the_first_runs_waits_for_its_outcome_within_its_own_time
     assert work.times == 1
 
 
-def test_a_repeat_after_a_time_out_that_in_truth_succeeded_finds_the_success(tmp_path: Path, work: Work) -> None:
+def test_a_repeat_after_a_timeout_finds_that_the_first_call_succeeded(tmp_path: Path, work: Work) -> None:
     go_on = threading.Event()
     work.does = lambda: go_on.wait(SOON)
 
@@ -206,7 +208,7 @@ def test_a_call_that_had_no_turn_was_not_begun(tmp_path: Path, work: Work) -> No
     assert work.times == 1
 
 
-def test_after_a_crash_a_transfer_is_done_again_and_what_cannot_be_known_is_told(tmp_path: Path, work: Work) -> None:
+def test_after_a_crash_a_transfer_is_repeated_and_a_move_is_reported_as_unknown(tmp_path: Path, work: Work) -> None:
     journal = Journal(tmp_path)
     for name, request_id in (("upload_file", "u"), ("move_file", "m")):
         request = parse_call(name, payload_of(name, request_id=request_id)).request
@@ -221,7 +223,7 @@ def test_after_a_crash_a_transfer_is_done_again_and_what_cannot_be_known_is_told
 
 
 @pytest.mark.parametrize("name", ["upload_file", "download_file", "upload_files", "download_files"])
-def test_a_repeat_of_a_call_that_became_a_task_gives_the_same_task(tmp_path: Path, name: str) -> None:
+def test_a_repeat_of_a_call_that_became_a_task_returns_the_same_task(tmp_path: Path, name: str) -> None:
     payload = payload_of(name, request_id="1", background=True)
 
     async def scenario() -> set[str]:
@@ -236,7 +238,7 @@ def test_a_repeat_of_a_call_that_became_a_task_gives_the_same_task(tmp_path: Pat
     assert call(tmp_path, name, payload | {"dest": "c"}).code == "request_id_conflict"
 
 
-def test_without_a_journal_calls_are_not_held_up_and_ids_are_known_until_the_end(tmp_path: Path, work: Work) -> None:
+def test_without_a_journal_calls_proceed_and_ids_are_kept_in_memory(tmp_path: Path, work: Work) -> None:
     (tmp_path / NAME).mkdir()  # in the place of the file
 
     async def scenario() -> None:
@@ -275,12 +277,12 @@ def test_a_journal_that_hangs_holds_no_call_up_beyond_its_time(
     assert (later.payload, work.times) == (True, 1)
 
 
-def test_cancelling_what_has_ended_is_false_also_without_a_journal(tmp_path: Path) -> None:
+def test_cancelling_an_ended_task_is_false_also_without_a_journal(tmp_path: Path) -> None:
     (tmp_path / NAME).mkdir()  # in the place of the file
     assert call(tmp_path, "cancel_task", {"task_id": "a", "request_id": "1"}).payload is False
 
 
-def test_a_defect_leaves_no_call_waiting(tmp_path: Path, work: Work) -> None:
+def test_an_internal_error_leaves_no_call_waiting(tmp_path: Path, work: Work) -> None:
     def does() -> None:
         raise RuntimeError("a defect")
 

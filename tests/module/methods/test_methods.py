@@ -31,13 +31,13 @@ def message_of(name: str, payload: Any) -> str:
     return caught.value.message
 
 
-def test_the_table_holds_the_librarys_methods_the_connection_test_the_status_and_those_on_tasks() -> None:
+def test_the_table_has_exactly_the_methods_of_the_contract() -> None:
     assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS}
 
 
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
 @pytest.mark.parametrize("payload", [None, {}, ""])
-def test_methods_without_parameters_take_null_an_empty_object_and_an_empty_string(name: str, payload: Any) -> None:
+def test_methods_without_parameters_accept_an_empty_payload(name: str, payload: Any) -> None:
     assert parse_call(name, payload).request.timeout == 25
 
 
@@ -80,7 +80,7 @@ def test_an_empty_path_is_refused() -> None:
 
 
 @pytest.mark.parametrize("unit", ["x", "\N{GRINNING FACE}", "\udcff"])
-def test_what_is_longer_than_any_path_is_refused_by_its_key(unit: str) -> None:
+def test_a_text_that_is_longer_than_any_path_is_refused(unit: str) -> None:
     size = len(unit.encode("utf-8", "surrogatepass"))
     longest, longer = unit * (4096 // size), unit * (4096 // size + 1)
     for key in ("source", "dest", "file_pattern"):
@@ -189,7 +189,7 @@ def test_values_are_never_repeated_in_a_message() -> None:
     assert "hunter2" not in message_of("exists", {"path": ["hunter2"], "x": "hunter2", "timeout": "hunter2"})
 
 
-def test_file_names_that_are_not_utf8_can_be_given_back_as_they_were_listed() -> None:
+def test_file_names_that_are_not_utf8_can_be_used_as_listed() -> None:
     request = parse_call("exists", parse_payload(rb'{"path": "\udcff"}')).request
     assert request.model_dump()["path"] == "\udcff"
 
@@ -221,14 +221,14 @@ def test_any_bytes_are_a_value_or_malformed(payload: bytes) -> None:
     parse_payload(payload)
 
 
-def test_a_call_that_was_carried_out_is_answered_with_the_bare_result() -> None:
+def test_the_response_to_a_successful_call_is_the_bare_result() -> None:
     for result in (True, False, None, ["a"], {"authenticated": True}):
         response = succeeded(result)
         assert (response.status, response.payload, response.code) == (200, result, None)
 
 
 @pytest.mark.parametrize("name", [*METHODS, "nope"])
-def test_a_call_that_was_not_carried_out_says_code_and_message_and_no_result(name: str) -> None:
+def test_a_failed_call_has_a_code_a_message_and_no_result(name: str) -> None:
     response = failed(name, NotFound("it is not there", path="in/a.txt"))
     assert response.status == 404
     assert response.payload == {
@@ -251,7 +251,7 @@ def test_a_page_of_tasks_is_as_long_as_a_response_allows() -> None:
     message=st.text(),
     path=st.none() | st.text() | st.just("x" * 200_000),
 )
-def test_any_error_becomes_an_answer_that_fits(reason: type[SFTPError], message: str, path: str | None) -> None:
+def test_any_error_becomes_a_response_that_fits(reason: type[SFTPError], message: str, path: str | None) -> None:
     error = reason.__new__(reason)
     SFTPError.__init__(error, message, path=path)
     response = failed("exists", error)

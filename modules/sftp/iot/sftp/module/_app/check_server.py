@@ -1,25 +1,24 @@
-"""Answers `iot-sftp check` on this device: the module diagnoses the connection that it has, with the secrets it has.
+"""Answers `iot-sftp check` on this device: the module diagnoses its own connection, with the secrets that it has.
 
-Whoever asks does not hold up anything: few at a time, each for a while, in threads of their own.
+A client cannot block the module: the number of connections and the time for each are bounded, and each has a thread of
+its own.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import socket
 import threading
 import time
 from contextlib import closing, suppress
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import (
     Busy,
     ConnectionLost,
     DeadlineExceeded,
-    Internal,
     InvalidRequest,
     PermissionDenied,
     SFTPError,
@@ -27,56 +26,74 @@ from iot.sftp.client import (
 )
 from iot.sftp.module._app.check_socket import (
     CHECK_LIMIT,
-    LOOK_EVERY,
     REQUEST_MAXIMUM,
     ROOT,
     Listener,
-    content_of,
-    line,
+    directories,
+    encode_line,
+    parse_line,
     peer,
-    places,
 )
+from iot.sftp.module._app.diagnosis import Diagnosis
 from iot.sftp.module._base.logging import subject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from iot.sftp.client import ServerSettings, Step
+    from iot.sftp.module._app.diagnosis import Diagnose
 
 CONNECTIONS = 4  # at a time
-DIAGNOSES = 2  # at a time: one that hangs in a step does not keep another from telling where it hangs
-REQUEST_LIMIT = 5.0  # seconds in which the request has to come
-SEND_LIMIT = 5.0  # seconds in which a line has to be taken
+DIAGNOSES = 2  # at a time: one that hangs in a step does not prevent another one from showing where it hangs
 ACCEPT_PAUSE = 1.0  # seconds after a connection that could not be accepted
 SHORTEST = 0.1  # seconds that may be asked for a step
-STOP_LIMIT = 1.0  # seconds
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckLimits:
+    """Time limits, in seconds.
+
+    Attributes:
+        check: for a diagnosis.
+        request: until the request has arrived.
+        send: until the client has received a line.
+        accept: between two looks whether the socket is still in its place.
+        stop: until the server has ended.
+    """
+
+    check: float = CHECK_LIMIT
+    request: float = 5.0
+    send: float = 5.0
+    accept: float = 5.0
+    stop: float = 1.0
+
+
 class CheckServer:
-    """Serves a Unix socket on which this machine's root and the module's own user may ask for a diagnosis."""
+    """Serves a Unix socket on which root and the module's own user can ask for a diagnosis."""
 
     def __init__(
         self,
         state_dir: Path,
         settings: Callable[[], ServerSettings],
         *,
-        limit: float = CHECK_LIMIT,
-        request_limit: float = REQUEST_LIMIT,
+        diagnose: Diagnose = diagnose,
+        limits: CheckLimits | None = None,
     ) -> None:
         """Take where to listen, and what to diagnose; nothing is started.
 
         Parameters:
             state_dir: the state directory; where it cannot be written, the temporary directory takes its place.
             settings: returns those in force, or raises `NotConfigured`; called from any thread.
-            limit: seconds for a diagnosis.
-            request_limit: seconds for a request.
+            diagnose: yields the steps of a diagnosis.
+            limits: time limits.
         """
-        self._places = places(state_dir)
+        self._directories = directories(state_dir)
         self._settings = settings
-        self._limit, self._request_limit = limit, request_limit
+        self._diagnose = diagnose
+        self._limits = limits or CheckLimits()
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
         self._diagnoses = threading.BoundedSemaphore(DIAGNOSES)
         self._stopping = threading.Event()
@@ -85,50 +102,41 @@ class CheckServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to serve. What is in the way is one warning in the log, and it is tried again until that is gone."""
-        self._listener = self._listening()
+        """Begin to serve; where no socket can be made, log one warning, and retry until it can."""
+        self._listener = self._listen()
         self._thread = threading.Thread(target=self._serve, name="check-server", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no more, and take the socket away."""
+        """Stop to serve, and remove the socket."""
         self._stopping.set()
         listener = self._listener
         if listener is not None:
             with suppress(OSError):
-                listener.socket.shutdown(socket.SHUT_RDWR)  # which ends the waiting for a connection
+                listener.socket.shutdown(socket.SHUT_RDWR)  # which wakes the thread that accepts
         if self._thread is not None:
-            self._thread.join(STOP_LIMIT)
+            self._thread.join(self._limits.stop)
+
+    # --- In the server's thread
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
             if self._listener is None:
-                if not self._stopping.wait(LOOK_EVERY):
-                    self._listener = self._listening()
+                if not self._stopping.wait(self._limits.accept):
+                    self._listener = self._listen()
             elif self._listener.can_be_reached:
                 self._accept(self._listener.socket)
-            else:  # the directory was taken away, with the socket in it
+            else:  # the directory was removed, with the socket in it
                 self._listener.close()
-                self._listener = self._listening()
+                self._listener = self._listen()
         if self._listener is not None:
             self._listener.close()
 
-    def _accept(self, listener: socket.socket) -> None:
-        """Wait for a connection, for a while, and see to it."""
-        try:
-            connection, _ = listener.accept()
-        except BlockingIOError:  # nobody came
-            pass
-        except OSError:  # the end, or no descriptor is left
-            self._stopping.wait(ACCEPT_PAUSE)
-        else:
-            self._begin(connection)
-
-    def _listening(self) -> Listener | None:
+    def _listen(self) -> Listener | None:
         reasons = []
-        for directory in self._places:
+        for directory in self._directories:
             try:
-                return Listener(directory)
+                return Listener(directory, self._limits.accept)
             except OSError as error:
                 reasons.append(f"{directory}: {error.strerror or error}")
         level = logging.DEBUG if self._warned else logging.WARNING
@@ -136,13 +144,24 @@ class CheckServer:
         _log.log(level, "iot-sftp check cannot ask this module, as no socket can be made: %s", "; ".join(reasons))
         return None
 
-    def _begin(self, connection: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        """Wait for a connection, for a while."""
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:  # none came
+            pass
+        except OSError:  # the end, or no descriptor is left
+            self._stopping.wait(ACCEPT_PAUSE)
+        else:
+            self._admit(connection)
+
+    def _admit(self, connection: socket.socket) -> None:
         """Answer in a thread of its own, or refuse at once."""
         user = peer(connection)
         if user not in (ROOT, os.geteuid()):
             _refuse(connection, PermissionDenied(f"the module answers root and its own user, not uid {user}"))
         elif not self._connections.acquire(blocking=False):
-            _refuse(connection, Busy(f"{CONNECTIONS} others ask already: try again in a moment"))
+            _refuse(connection, Busy(f"{CONNECTIONS} other clients are connected: try again in a moment"))
         else:
             try:
                 threading.Thread(target=self._answer, args=(connection, user), name="check", daemon=True).start()
@@ -150,111 +169,68 @@ class CheckServer:
                 self._connections.release()
                 _refuse(connection, Busy("no thread is left: try again in a moment"))
 
+    # --- In the thread of a connection
+
     def _answer(self, connection: socket.socket, user: int) -> None:
         try:
             with connection, subject("check"):
-                outcome = self._talk(connection)
+                outcome = self._check(connection)
                 _log.info("asked for by uid %d: %s", user, outcome)
         finally:
             self._connections.release()
 
-    def _talk(self, connection: socket.socket) -> str:
-        """Take the request and answer it; return what came of it, for the log."""
+    def _check(self, connection: socket.socket) -> str:
+        """Read the request and answer it; return the outcome, for the log."""
         try:
-            settings = self._asked(connection)
-            connection.settimeout(SEND_LIMIT)
-            connection.sendall(line(server=f"{settings.user} at {settings.host} port {settings.port}"))
+            settings = self._requested(connection)
+            connection.settimeout(self._limits.send)
+            connection.sendall(encode_line(server=f"{settings.user} at {settings.host} port {settings.port}"))
             outcome = "no step was done"
             with closing(self._steps(settings)) as steps:
                 for step in steps:
-                    connection.sendall(line(step=asdict(step)))
+                    connection.sendall(encode_line(step=asdict(step)))
                     outcome = "all is well" if step.passed else f"{step.name} fails: {step.code}"
         except SFTPError as error:
             _refuse(connection, error)
             return f"{error.code}: {error.message}"
         except OSError:
-            return "gone before the end"
+            return "the client disconnected before the end"
         _end(connection, None, "")
         return outcome
 
-    def _asked(self, connection: socket.socket) -> ServerSettings:
-        """Return the settings in force, with the time limit that was asked for."""
-        request = _request(connection, self._request_limit)
+    def _requested(self, connection: socket.socket) -> ServerSettings:
+        """Return the settings in force, with the time limit that the request asks for."""
+        request = _read_request(connection, self._limits.request)
         timeout = request.get("timeout")
         is_time = isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout >= SHORTEST
         if request.keys() - {"command", "timeout"} or request.get("command") != "check":
-            message = "nothing but a check is done here"
+            message = "the only command is 'check'"
             raise InvalidRequest(message)
         if timeout is not None and not is_time:
             message = f"timeout must be a number of seconds, {SHORTEST:g} at least"
             raise InvalidRequest(message)
-        settings = self._settings()
+        settings, longest = self._settings(), self._limits.check
         limits = settings.time_limits
-        connect = min(limits.connect, self._limit, self._limit if timeout is None else timeout)
-        return replace(settings, time_limits=replace(limits, connect=connect, stall=min(limits.stall, self._limit)))
+        connect = min(limits.connect, longest, longest if timeout is None else timeout)
+        return replace(settings, time_limits=replace(limits, connect=connect, stall=min(limits.stall, longest)))
 
     def _steps(self, settings: ServerSettings) -> Generator[Step]:
-        """Give the steps of a diagnosis that is made in a thread of its own, until the time is over."""
+        """Yield the steps of a diagnosis in a thread of its own, until its time limit."""
         if not self._diagnoses.acquire(blocking=False):
-            message = f"{DIAGNOSES} checks are made already: try again when they have ended"
+            message = f"{DIAGNOSES} checks are running: try again when they have ended"
             raise Busy(message)
-        diagnosis = _Diagnosis(settings, self._diagnoses.release)
+        diagnosis = Diagnosis(self._diagnose, settings, self._diagnoses.release)
         try:
             diagnosis.start()
         except RuntimeError:  # no thread is left
             self._diagnoses.release()
             message = "no thread is left: try again in a moment"
             raise Busy(message) from None
-        yield from diagnosis.steps(self._limit)
+        yield from diagnosis.steps(self._limits.check)
 
 
-class _Diagnosis(threading.Thread):
-    """One diagnosis. When nobody wants it any more, it ends after the step that it is at, which has its own limits."""
-
-    def __init__(self, settings: ServerSettings, on_end: Callable[[], None]) -> None:
-        super().__init__(name="diagnosis", daemon=True)
-        self._settings = settings
-        self._on_end = on_end
-        self._unwanted = threading.Event()
-        self._found: queue.SimpleQueue[Step | SFTPError | None] = queue.SimpleQueue()
-
-    def steps(self, limit: float) -> Iterator[Step]:
-        end = time.monotonic() + limit
-        try:
-            while True:
-                try:
-                    found = self._found.get(timeout=max(0.0, end - time.monotonic()))
-                except queue.Empty:
-                    message = f"the check was not done after {limit:g} s: its next step does not come to an end"
-                    raise DeadlineExceeded(message) from None
-                if found is None:
-                    return
-                if isinstance(found, SFTPError):
-                    raise found
-                yield found
-        finally:
-            self._unwanted.set()
-
-    def run(self) -> None:
-        last: SFTPError | None = None
-        try:
-            with subject("check"), closing(cast("Generator[Step]", diagnose(self._settings))) as steps:
-                for step in steps:
-                    self._found.put(step)
-                    if self._unwanted.is_set():
-                        return
-        except SFTPError as error:
-            last = error  # raised where the steps are given
-        except Exception:  # noqa: BLE001 - whatever it is, whoever asks is to know that there is no more
-            _log.exception("a defect of the check")
-            last = Internal("a defect: the module's log tells more")
-        finally:
-            self._on_end()
-            self._found.put(last)
-
-
-def _request(connection: socket.socket, limit: float) -> dict[str, Any]:
-    """Return the request, which has to come as one short line, and in time."""
+def _read_request(connection: socket.socket, limit: float) -> dict[str, Any]:
+    """Return the request: one short line that has to arrive in time."""
     end = time.monotonic() + limit
     text = b""
     while b"\n" not in text and len(text) <= REQUEST_MAXIMUM:
@@ -262,14 +238,14 @@ def _request(connection: socket.socket, limit: float) -> dict[str, Any]:
         try:
             piece = connection.recv(REQUEST_MAXIMUM + 1 - len(text))
         except TimeoutError:
-            message = f"no request came within {limit:g} s"
+            message = f"no request arrived within {limit:g} s"
             raise DeadlineExceeded(message) from None
         if not piece:
-            message = "whoever asked went away"
+            message = "the client disconnected"
             raise ConnectionLost(message)
         text += piece
     try:
-        return content_of(text)
+        return parse_line(text)
     except ValueError as error:
         message = f"the request cannot be read: {error}"
         raise InvalidRequest(message) from None
@@ -280,7 +256,7 @@ def _refuse(connection: socket.socket, error: SFTPError) -> None:
 
 
 def _end(connection: socket.socket, code: str | None, message: str) -> None:
-    """Say why nothing more comes, to somebody who listens, and hang up."""
+    """Send the last line, if the client still reads, and disconnect."""
     with suppress(OSError), connection:
         connection.settimeout(0)
-        connection.sendall(line(end={"code": code, "message": message}))
+        connection.sendall(encode_line(end={"code": code, "message": message}))

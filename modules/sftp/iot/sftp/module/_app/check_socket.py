@@ -1,13 +1,13 @@
-"""What the running module and `iot-sftp check` agree on: where the socket between them is, and what is said there.
+"""The protocol between the running module and `iot-sftp check`: where their socket is, and what is sent there.
 
-A request is one line of JSON, and so is each part of the answer; the last one tells why nothing more comes:
+A request is one line of JSON, and so is each part of the answer; the last line gives the reason for the end:
 
     → {"command": "check", "timeout": 5.0}
     ← {"server": "device-42 at sftp.example.com port 22"}
     ← {"step": {"name": "dns", "passed": true, "found": "…", "advice": "", "code": null}}
     ← {"end": {"code": null, "message": ""}}
 
-The command line has nothing but the library, so that nothing else is imported here.
+This file imports the standard library only, as the command line has nothing else than the client library.
 """
 
 from __future__ import annotations
@@ -24,37 +24,40 @@ from typing import Any
 
 DIRECTORY, NAME = "check", "socket"
 DIRECTORY_MODE, SOCKET_MODE = 0o700, 0o600
-WAITING = 16  # connections in the kernel's queue
-REQUEST_MAXIMUM = 1024  # bytes of the one line that is asked
-ANSWER_MAXIMUM = 64 * 1024  # bytes of a line that is answered
+BACKLOG = 16  # connections in the kernel's queue
+REQUEST_MAXIMUM = 1024  # bytes of the request's line
+ANSWER_MAXIMUM = 64 * 1024  # bytes of a line of the answer
 CHECK_LIMIT = 120.0  # seconds for all steps
-LOOK_EVERY = 5  # seconds that an accept waits: then it is looked whether the socket is still there
 
 ROOT = 0
 # Seconds and microseconds: socket(7), SO_RCVTIMEO; another number stands for 64-bit times on 32-bit machines
-# (asm-generic/socket.h). Who waits with a time limit of Python's is not woken by a shutdown.
+# (asm-generic/socket.h). A timeout of Python's own would wait in poll(2), which a shutdown does not wake.
 _TIME = struct.Struct("@2l" if socket.SO_RCVTIMEO == 20 else "@2q")  # noqa: PLR2004 - see above
 _CREDENTIALS = struct.Struct("3i")  # of a peer: process, user, group; see unix(7)
 
 
-def places(state_dir: Path) -> tuple[Path, Path]:
+def directories(state_dir: Path) -> tuple[Path, Path]:
     """Return the directories in which the socket may be: in the state directory, or else in the temporary one."""
-    # Not tempfile's: that looks for one that can be written now, as far as to the current directory, which is elsewhere
-    temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - who has made the directory in there is checked
+    # Not tempfile's: that returns the current directory where no other can be written, which differs between processes
+    temporary = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the owner of the directory in there is checked
     return state_dir / DIRECTORY, Path(temporary, f"iot-sftp-{DIRECTORY}-{os.geteuid()}")
 
 
 class Listener:
-    """A socket that listens in a directory of our own, in the place of whatever listened there before."""
+    """A socket that listens in a directory of our own; it replaces any socket that was there."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, accept_limit: float) -> None:
         """Listen.
 
-        The socket is made under another name: so it is there with its mode or not at all, and one that a killed process
-        has left is replaced in one step.
+        The socket is made under a temporary name: so it appears with its final mode, and atomically replaces one that
+        a killed process has left.
+
+        Parameters:
+            directory: one of `directories`; it is made if it is missing.
+            accept_limit: seconds after which `accept` raises `BlockingIOError`.
 
         Raises:
-            OSError: nothing can be made there, or the directory is somebody else's.
+            OSError: nothing can be made there, or the directory belongs to another user.
         """
         self._path = directory / NAME
         self._place = _made(directory)
@@ -66,8 +69,8 @@ class Listener:
             self.socket.bind(_address(self._place, new))
             os.chmod(new, SOCKET_MODE, dir_fd=self._place)
             self._file = os.stat(new, dir_fd=self._place)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(LOOK_EVERY, 0))
-            self.socket.listen(WAITING)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(*_parts_of(accept_limit)))
+            self.socket.listen(BACKLOG)
             os.rename(new, NAME, src_dir_fd=self._place, dst_dir_fd=self._place)
         except BaseException:
             self.socket.close()
@@ -76,14 +79,14 @@ class Listener:
 
     @property
     def can_be_reached(self) -> bool:
-        """Whether the socket is still where it was made, or another process's that has taken its place."""
+        """Whether there still is a socket: ours, or that of another process that has replaced it."""
         try:
             return stat.S_ISSOCK(os.stat(self._path).st_mode)
         except OSError:
             return False
 
     def close(self) -> None:
-        """Listen no more, and take the socket away, unless another process has put its own in its place."""
+        """Close and remove the socket, unless another process has replaced it."""
         self.socket.close()
         with suppress(OSError):
             if os.path.samestat(os.stat(NAME, dir_fd=self._place), self._file):
@@ -95,11 +98,11 @@ def connect(directory: Path, *, owner: int | None) -> socket.socket:
     """Connect to the module that listens in a directory.
 
     Parameters:
-        directory: one of `places`.
-        owner: the user to whom it has to belong, since anybody could have made it; `None` takes everybody's.
+        directory: one of `directories`.
+        owner: the user that it has to belong to, as anybody could have made it; `None` accepts every owner.
 
     Raises:
-        OSError: nobody listens there, or it is somebody else's.
+        OSError: no process listens there, or the directory belongs to another user.
     """
     place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -117,22 +120,22 @@ def connect(directory: Path, *, owner: int | None) -> socket.socket:
 
 
 def peer(connection: socket.socket) -> int:
-    """Return the user of whoever has connected, as the kernel knows it."""
+    """Return the user of the peer, as the kernel reports it."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _process, user, _group = _CREDENTIALS.unpack(raw)
     return int(user)
 
 
-def line(**content: Any) -> bytes:
+def encode_line(**content: Any) -> bytes:
     """Return a line to send."""
     return json.dumps(content).encode("ascii") + b"\n"
 
 
-def content_of(text: bytes) -> dict[str, Any]:
-    """Return what a line holds.
+def parse_line(text: bytes) -> dict[str, Any]:
+    """Return the JSON object of a line.
 
     Raises:
-        ValueError: it is not whole, or no JSON object.
+        ValueError: the line is incomplete, or not a JSON object.
     """
     if not text.endswith(b"\n"):
         message = "the line is cut, or too long"
@@ -142,13 +145,13 @@ def content_of(text: bytes) -> dict[str, Any]:
     except RecursionError:
         content = None
     if not isinstance(content, dict):
-        message = "it is no JSON object"
-        raise ValueError(message)  # noqa: TRY004 - one kind of error for all that cannot be read
+        message = "it is not a JSON object"
+        raise ValueError(message)  # noqa: TRY004 - one class of error for every line that cannot be read
     return content
 
 
 def _made(directory: Path) -> int:
-    """Make a directory that only we may enter; return its descriptor."""
+    """Make a directory with access for our user only; return its descriptor."""
     with suppress(FileExistsError):
         os.mkdir(directory, DIRECTORY_MODE)
     place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -161,11 +164,16 @@ def _made(directory: Path) -> int:
     return place
 
 
+def _parts_of(seconds: float) -> tuple[int, int]:
+    """Return whole seconds and microseconds."""
+    return int(seconds), round(seconds % 1 * 1_000_000)
+
+
 def _check_owner(place: int, owner: int) -> None:
     if os.fstat(place).st_uid != owner:
         raise PermissionError(errno.EPERM, "it belongs to another user")
 
 
 def _address(place: int, name: str) -> str:
-    """Return the path of a socket by its directory's descriptor: the kernel takes 107 bytes, whatever that one's is."""
+    """Return the path of a socket by its directory's descriptor, as the kernel accepts 107 bytes only."""
     return f"/proc/self/fd/{place}/{name}"
