@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ from iot.sftp.module._work.journal import (
     NAME,
     PRUNE_EVERY,
     REQUESTS_KEPT,
-    SET_ASIDE_KEPT,
     TASKS_KEPT,
     VERSION,
     Journal,
     Record,
     Request,
 )
+from iot.sftp.module._work.sqlite_file import SET_ASIDE_KEPT
 
 
 def record_of(number: int, **fields: Any) -> Record:
@@ -35,6 +37,17 @@ def record_of(number: int, **fields: Any) -> Record:
 
 def ended(number: int, **fields: Any) -> Record:
     return record_of(number, status="Completed", result=True, finished=time.time(), **fields)
+
+
+@contextmanager
+def other_process(directory: Path) -> Iterator[sqlite3.Connection]:
+    """Use the file beside the journal, as another process would."""
+    connection = sqlite3.connect(directory / NAME)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
 
 
 TEXT = st.text(max_size=20)
@@ -182,7 +195,7 @@ def test_a_journal_of_0_1_0_goes_on_and_can_be_gone_back_to(tmp_path: Path) -> N
 def test_request_ids_are_bounded_but_for_those_of_tasks_that_are_there(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.add(record_of(1), "of a task", "f")
-    with journal._transaction() as connection:  # as so many calls would leave it, at once
+    with other_process(tmp_path) as connection:  # as so many calls would leave it, at once
         connection.executemany(
             "INSERT INTO requests (request_id, fingerprint, moment, begun) VALUES (?, 'f', ?, 0)",
             [(f"id {number}", time.time()) for number in range(REQUESTS_KEPT + 500)],
@@ -239,7 +252,7 @@ def test_damage_that_is_found_at_work_is_set_aside_too(tmp_path: Path) -> None:
     journal = Journal(tmp_path, told.append)
     for number in range(200):
         journal.save(record_of(number))
-    with journal._transaction() as connection:
+    with other_process(tmp_path) as connection:
         connection.execute("DROP TABLE tasks")
     with pytest.raises(PermissionDenied):
         journal.get("task-1")
@@ -252,7 +265,7 @@ def test_damage_that_is_found_at_work_is_set_aside_too(tmp_path: Path) -> None:
 def test_an_answer_that_is_damaged_is_named_and_the_file_set_aside(tmp_path: Path, payload: object) -> None:
     journal = Journal(tmp_path)
     journal.save_request("id", Request("f", status=200, payload=True))
-    with journal._transaction() as connection:
+    with other_process(tmp_path) as connection:
         connection.execute("UPDATE requests SET payload = ?", (payload,))
     with pytest.raises(PermissionDenied):
         journal.find_request("id")
@@ -316,7 +329,8 @@ def test_a_file_that_is_full_says_so_and_is_well_again_when_there_is_room(tmp_pa
     with pytest.raises(NoSpace, match="state directory"):
         fill()
     assert told[-1] is not None
-    journal._size_maximum = 10_000_000
+    with other_process(tmp_path) as connection:
+        connection.execute("DELETE FROM tasks")
     journal.add(record_of(5_000))
     assert told[-1] is None
 
@@ -337,8 +351,8 @@ def test_a_file_that_is_full_can_be_read_and_stays_in_trouble_until_something_wa
     journal.unfinished()
     journal.prune()
     assert told[-1] is not None
-    journal.try_again()
-    journal.try_again()
+    journal.retry()
+    journal.retry()
     assert [type(trouble) for trouble in told[2:]] == [NoSpace, type(None)]
     assert journal.find_request("") is None
 

@@ -610,7 +610,7 @@ class Tasks:
         if time.monotonic() < self._journal_again:
             return
         try:
-            self._journal.try_again()
+            self._journal.retry()
         except SFTPError:
             self._journal_again = time.monotonic() + JOURNAL_PAUSE
             return
