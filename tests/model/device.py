@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.model.clock import Clock
 from tests.model.server import PASSWORD, USER
+from tests.tasks import end_of, submit
 
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session
 from iot.sftp.module._documents.rule import Rule, read_rules
@@ -26,7 +27,8 @@ from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.slots import Slots
-from iot.sftp.module._work.tasks import Pauses, Tasks
+from iot.sftp.module._work.task_limits import Pauses, TaskLimits
+from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
 if TYPE_CHECKING:
@@ -125,20 +127,21 @@ class Device:
     def tasks(self) -> Tasks:
         """The tasks; those of an earlier process go on."""
         if self._tasks is None:
-            work, slots, pauses = self.parts.transfers.work, self.parts.slots, Pauses(PAUSE, 4 * PAUSE)
-            self._tasks = Tasks(Journal(self.place.state), slots, work, pauses=pauses)
+            limits = TaskLimits(backoff=Pauses(PAUSE, 4 * PAUSE))
+            parts = self.parts
+            self._tasks = Tasks(Journal(self.place.state), parts.slots, parts.transfers.work, limits=limits)
             self._tasks.start()
         return self._tasks
 
     def run_task(self, method: str, request: dict[str, Any]) -> str:
         """Give out a task, wait for its end, and return the code of its failure, or nothing."""
-        ended = self.tasks.await_end(self.tasks.submit(method, request), LONGEST_TASK)
+        ended = end_of(self.tasks, submit(self.tasks, method, request), LONGEST_TASK)
         return ended["code"] or ("" if ended["status"] == "Completed" else ended["status"])
 
     def end_tasks(self) -> str:
         """Let the tasks of an earlier process come to their ends."""
         for document in self.tasks.newest(100):
-            self.tasks.await_end(document["task_id"], LONGEST_TASK)
+            end_of(self.tasks, document["task_id"], LONGEST_TASK)
         return ""
 
     def call(self, method: str, *arguments: str) -> str:

@@ -13,7 +13,7 @@ from iot.sftp import client
 from iot.sftp.client import Cancelled, SFTPError
 from iot.sftp.module._methods.request_ids import RequestIdConflict
 from iot.sftp.module._work.advice import ADVICE
-from iot.sftp.module._work.tasks import INTERRUPTED, NO_WAY
+from iot.sftp.module._work.task_limits import INTERRUPTED, NO_WAY
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operate.md").read_text()

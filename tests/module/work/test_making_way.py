@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.clients import settings_of
 from tests.servers import Server
+from tests.tasks import submit
 
 from iot.sftp.client import SFTPSession
 from iot.sftp.module._app.status import Status
@@ -88,7 +89,7 @@ def test_neither_calls_nor_what_makes_way_for_them_starve(
         def has_ended() -> bool:
             return device.rules.statuses()["r"].files == 1
     else:
-        task_id = device.tasks.submit("download_files", {"source": source, "dest": "in"})
+        task_id = submit(device.tasks, "download_files", {"source": source, "dest": "in"})
 
         def has_ended() -> bool:
             return bool(device.tasks.status(task_id)["status"] == "Completed")

@@ -24,7 +24,7 @@ from iot.sftp.module._base.tallies import Tally
 from iot.sftp.module._hub.reported import Allowance
 from iot.sftp.module._rules.watcher import Watch
 from iot.sftp.module._work.slots import Kind, TimeSlice
-from iot.sftp.module._work.tasks import NO_WAY
+from iot.sftp.module._work.task_limits import NO_WAY
 from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
 from iot.sftp.module._work.sqlite_file import Schema, SQLiteFile, malformed
+from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,67 +53,7 @@ CREATE TABLE requests (
 """
 
 
-@dataclass
-class Record:
-    """What is known about a task.
-
-    Attributes:
-        task_id: its name.
-        method: what it does.
-        request: the parameters, as JSON has them.
-        time_limit: seconds from its acceptance, after which it is given up.
-        accepted: when, in seconds of the epoch, as all times here.
-        announce: whether its end is still to be told.
-        status: `NotStarted`, `Running`, `Completed`, `Failed` or `Cancelled`.
-        result: of the method, once it has ended.
-        code: why it failed, or why its last try did.
-        message: the same for people.
-        bytes: that have been moved.
-        total_bytes: that there are, if that is known.
-        started: when it was begun.
-        finished: when it ended.
-        details: further fields of its status.
-        used: seconds of use when it was accepted; `None` where an older module has accepted it.
-    """
-
-    task_id: str
-    method: str
-    request: dict[str, Any]
-    time_limit: float
-    accepted: float = field(default_factory=time.time)
-    announce: bool = True
-    status: str = "NotStarted"
-    result: bool | None = None
-    code: str | None = None
-    message: str | None = None
-    bytes: int = 0
-    total_bytes: int | None = None
-    started: float | None = None
-    finished: float | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    used: float | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is known about a request id.
-
-    Attributes:
-        fingerprint: of the call that it came with.
-        begun: whether the call was begun, and its outcome is not known.
-        task_id: of the task that it made.
-        status: of the answer, if it is known.
-        payload: of the answer.
-    """
-
-    fingerprint: str
-    begun: bool = False
-    task_id: str | None = None
-    status: int | None = None
-    payload: Any = None
-
-
-_COLUMNS = tuple(column.name for column in fields(Record))
+_COLUMNS = tuple(column.name for column in fields(TaskRecord))
 _NUMBERS = ("time_limit", "accepted", "bytes", "total_bytes", "started", "finished", "used")
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608 - the names are ours
 _WRITE = (
@@ -169,7 +110,7 @@ class Journal:
 
     # --- tasks
 
-    def add(self, record: Record, request_id: str | None = None, fingerprint: str = "") -> Request | None:
+    def add(self, record: TaskRecord, request_id: str | None = None, fingerprint: str = "") -> RequestRecord | None:
         """Take a new task, durably. If its request id is known already, nothing is taken, and that is returned."""
         with self._transaction(durable=True) as connection:
             if request_id is not None:
@@ -179,7 +120,7 @@ class Journal:
             self._make_room(connection)
             record.used = self._file.count_use(connection)
             if request_id is not None:
-                _write_request(connection, request_id, Request(fingerprint, task_id=record.task_id))
+                _write_request(connection, request_id, RequestRecord(fingerprint, task_id=record.task_id))
             connection.execute(_WRITE, _row(record))
         return None
 
@@ -188,7 +129,7 @@ class Journal:
         with self._transaction() as connection:
             return self._file.count_use(connection)
 
-    def save(self, record: Record, *, durable: bool = False) -> None:
+    def save(self, record: TaskRecord, *, durable: bool = False) -> None:
         """Write down what has changed about a task."""
         with self._transaction(durable=durable) as connection:
             self._make_room(connection)
@@ -196,24 +137,24 @@ class Journal:
             if record.finished is not None:
                 self._prune_now_and_then(connection)
 
-    def get(self, task_id: str) -> Record | None:
+    def get(self, task_id: str) -> TaskRecord | None:
         """Return a task, if there is one of that name."""
         with self._transaction() as connection:
             row = connection.execute(f"{_READ} WHERE task_id = ?", (task_id,)).fetchone()
             return None if row is None else _record(row)
 
-    def newest(self, limit: int, after: str | None = None) -> list[Record]:
+    def newest(self, limit: int, after: str | None = None) -> list[TaskRecord]:
         """Return the newest tasks first, or those that come after one of them."""
         where, values = ("", ()) if after is None else (
             " WHERE sequence < (SELECT sequence FROM tasks WHERE task_id = ?)", (after,)
         )  # fmt: skip
         return self._records(f"{where} ORDER BY sequence DESC LIMIT ?", (*values, limit))
 
-    def unfinished(self) -> list[Record]:
+    def unfinished(self) -> list[TaskRecord]:
         """Return the tasks that have not ended, the oldest first."""
         return self._records(" WHERE finished IS NULL ORDER BY sequence", ())
 
-    def unannounced(self, limit: int) -> list[Record]:
+    def unannounced(self, limit: int) -> list[TaskRecord]:
         """Return the tasks that have ended and whose end is still to be told, the oldest first."""
         return self._records(" WHERE finished IS NOT NULL AND announce ORDER BY sequence LIMIT ?", (limit,))
 
@@ -224,12 +165,12 @@ class Journal:
 
     # --- request ids
 
-    def find_request(self, request_id: str) -> Request | None:
+    def find_request(self, request_id: str) -> RequestRecord | None:
         """Return what is known about an id, if anything is."""
         with self._transaction() as connection:
             return _request(connection, request_id)
 
-    def save_request(self, request_id: str, request: Request) -> None:
+    def save_request(self, request_id: str, request: RequestRecord) -> None:
         """Write down, durably, that a call is begun, or what became of it."""
         with self._transaction(durable=True) as connection:
             self._make_room(connection)
@@ -252,7 +193,7 @@ class Journal:
         """After a trouble with the file, write to it and so find out whether that is over."""
         if not self.is_well:
             with self._transaction(durable=True) as connection:
-                _write_request(connection, "", Request(""))
+                _write_request(connection, "", RequestRecord(""))
                 connection.execute("DELETE FROM requests WHERE request_id = ''")
 
     def close(self) -> None:
@@ -264,7 +205,7 @@ class Journal:
         with self._transaction() as connection:
             self._prune(connection)
 
-    def _records(self, condition: str, values: tuple[object, ...]) -> list[Record]:
+    def _records(self, condition: str, values: tuple[object, ...]) -> list[TaskRecord]:
         with self._transaction() as connection:
             return [_record(row) for row in connection.execute(_READ + condition, values).fetchall()]
 
@@ -323,27 +264,29 @@ _SCHEMA = Schema(
 )
 
 
-def _row(record: Record) -> list[object]:
+def _row(record: TaskRecord) -> list[object]:
     values = vars(record) | {"request": json.dumps(record.request), "details": json.dumps(record.details)}
+    values["status"] = record.status.value
     values["bytes"] = min(record.bytes, INTEGER_MAXIMUM)
     values["total_bytes"] = None if record.total_bytes is None else min(record.total_bytes, INTEGER_MAXIMUM)
     return [values[name] for name in _COLUMNS]
 
 
-def _record(row: Sequence[Any]) -> Record:
+def _record(row: Sequence[Any]) -> TaskRecord:
     values = dict(zip(_COLUMNS, row, strict=True))
     try:
         values["request"], values["details"] = dict(json.loads(values["request"])), dict(json.loads(values["details"]))
         for name in _NUMBERS:
             values[name] = None if values[name] is None else values[name] + 0
+        values["status"] = TaskStatus(values["status"])
     except (TypeError, ValueError) as error:
         raise malformed(error) from None
     values["announce"] = bool(values["announce"])
     values["result"] = None if values["result"] is None else bool(values["result"])
-    return Record(**values)
+    return TaskRecord(**values)
 
 
-def _request(connection: sqlite3.Connection, request_id: str) -> Request | None:
+def _request(connection: sqlite3.Connection, request_id: str) -> RequestRecord | None:
     row = connection.execute(
         "SELECT fingerprint, begun, task_id, status, payload FROM requests WHERE request_id = ?", (request_id,)
     ).fetchone()
@@ -354,10 +297,10 @@ def _request(connection: sqlite3.Connection, request_id: str) -> Request | None:
         answer = None if payload is None else json.loads(payload)
     except (TypeError, ValueError) as error:
         raise malformed(error) from None
-    return Request(fingerprint, bool(begun), task_id, status, answer)
+    return RequestRecord(fingerprint, bool(begun), task_id, status, answer)
 
 
-def _write_request(connection: sqlite3.Connection, request_id: str, request: Request) -> None:
+def _write_request(connection: sqlite3.Connection, request_id: str, request: RequestRecord) -> None:
     payload = None if request.status is None else json.dumps(request.payload)
     connection.execute(
         "INSERT INTO requests (request_id, fingerprint, moment, begun, task_id, status, payload) "
