@@ -20,7 +20,8 @@ from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.request_ids import RequestIds
 from iot.sftp.module._methods.table import Parts
-from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._rules.run import RuleContext
+from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
@@ -51,7 +52,7 @@ class Device:
         self.tasks = Tasks(journal, slots, transfers.work, forget=transfers.forget)
         self.dispatcher = Dispatcher(Parts(self.sessions, transfers, self.tasks, Status()), slots, RequestIds(journal))
         self.changed = threading.Event()
-        self.rules = Rules(Means(self.sessions, transfers, slots, ledgers, files), self.changed.set)
+        self.rules = Rules(RuleContext(self.sessions, transfers, slots, ledgers, files), self.changed.set)
         self.tasks.start()
 
     async def call_until(self, holds: Callable[[], bool], source: str) -> list[float]:
