@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Interruption
+from iot.sftp.client import Interruption, Retry, error_for_code
 from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._rules.backoff import RuleBackoff
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
@@ -16,7 +16,6 @@ from iot.sftp.module._rules.run import RuleContext, RunOutcome, RunResult, make_
 from iot.sftp.module._rules.schedule import RuleSchedule
 from iot.sftp.module._rules.watcher import Watch
 from iot.sftp.module._work.slots import Kind, TimeSlice
-from iot.sftp.module._work.task_limits import NO_WAY
 
 if TYPE_CHECKING:
     from iot.sftp.module._documents.rule import Rule
@@ -153,7 +152,7 @@ class RuleWorker:
         code, message = result.code or "", result.message or ""
         self._is_careful = True
         pause = self._backoff.failed(code, made_progress=result.moved.files > 0)
-        self._schedule.pause(pause, until_reachable=code in NO_WAY)
+        self._schedule.pause(pause, until_reachable=error_for_code(code).retry is Retry.WHEN_REACHABLE)
         _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
         self._context.on_failure(self._name, code, message)
         self._schedule.run_by(0.0)

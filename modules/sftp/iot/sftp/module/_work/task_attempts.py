@@ -7,10 +7,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import DeadlineExceeded, Internal, SFTPError, TransferIncomplete
+from iot.sftp.client import DeadlineExceeded, Internal, SFTPError, TransferIncomplete, error_for_code
 from iot.sftp.module._base.logging import about, printable, shortened, subject, told
 from iot.sftp.module._work.live_task import Job, LiveTask, StopReason
-from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, INTERRUPTED, MESSAGE_MAXIMUM, NO_WAY
+from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, MESSAGE_MAXIMUM
 from iot.sftp.module._work.task_record import TaskStatus
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class TaskAttempts:
             if task.stop_reason in {StopReason.PREEMPTED, StopReason.SHUTDOWN}:
                 self._scheduler.pause(task)
                 return True
-            is_temporary = code in NO_WAY or code in INTERRUPTED
-            if task.stop_reason is not None or not is_temporary or task.incomplete >= INCOMPLETE_ATTEMPTS:
+            is_final = task.stop_reason is not None or not error_for_code(code).retry.is_automatic
+            if is_final or task.incomplete >= INCOMPLETE_ATTEMPTS:
                 return False
             task.record.code, task.record.message = code, message
             seconds = self._scheduler.retry_later(task, code)

@@ -10,11 +10,6 @@ USE_PERIOD = 60.0  # seconds after which the journal notes for how long unfinish
 INCOMPLETE_ATTEMPTS = 5  # of a file that changes while it is transferred
 MESSAGE_MAXIMUM = 2_000  # characters
 
-# The server cannot be reached, by any task: all wait, and go on in their order
-NO_WAY = frozenset({"unreachable", "not_configured", "authentication_failed", "host_key_mismatch"})
-# This task was interrupted, or its destination is busy: it waits, the others go on
-INTERRUPTED = frozenset({"connection_lost", "busy", "transfer_incomplete"})
-
 
 @dataclass(frozen=True)
 class Pauses:

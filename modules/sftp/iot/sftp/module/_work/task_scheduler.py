@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Busy
+from iot.sftp.client import Busy, Retry, error_for_code
 from iot.sftp.module._work.live_task import LiveTask, StopReason
 from iot.sftp.module._work.slots import Kind
-from iot.sftp.module._work.task_limits import NO_WAY, THREADS_MAXIMUM
+from iot.sftp.module._work.task_limits import THREADS_MAXIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +157,7 @@ class TaskScheduler:
         self._running.remove(task)
         task.turn = None
         self.lock.notify_all()
-        if code in NO_WAY:
+        if error_for_code(code).retry is Retry.WHEN_REACHABLE:
             if now >= self._server_retry_at:  # others that find the same at the same time make it no worse
                 self._server_failures += 1
                 self._server_retry_at = now + self._limits.backoff.after(self._server_failures)
