@@ -56,6 +56,13 @@ def texts() -> Iterator[str]:
 TEXTS = frozenset(texts())
 
 
+def is_made_of(row: str, text: str) -> bool:
+    """Tell whether a row of the page is a text of the source with something put into it."""
+    parts = text.split("…")
+    letters = len(re.sub(r"\W", "", text))
+    return letters > TELLING and re.fullmatch(".*".join(re.escape(part) for part in parts), row) is not None
+
+
 def test_every_error_has_its_row_and_no_other_has() -> None:
     exported = [getattr(client, name) for name in client.__all__]
     errors = {kind.code for kind in exported if isinstance(kind, type) and issubclass(kind, SFTPError)}
@@ -84,7 +91,7 @@ def test_what_an_advice_names_is_in_the_row_of_the_page_or_its_runbook(code: str
 def test_every_line_of_the_page_is_in_the_source(row: tuple[str, str]) -> None:
     _, text = row
 
-    assert any(text in found for found in TEXTS)
+    assert any(text in found or is_made_of(text, found) for found in TEXTS)
 
 
 @pytest.mark.parametrize("line", sorted(set(logged())), ids=lambda line: line[1])
@@ -93,6 +100,7 @@ def test_every_warning_and_error_of_the_source_is_on_the_page(line: tuple[str, s
     if len(re.sub(r"\W", "", text)) < TELLING:
         return  # its text is in what is put into it, which is on the page as well
 
-    assert any(number == severity and (row == text or (len(row) > TELLING and row in text)) for number, row in ROWS), (
+    rows = [row for number, row in ROWS if number == severity]
+    assert any(row == text or (len(row) > TELLING and row in text) or is_made_of(row, text) for row in rows), (
         "docs/operate.md does not say what this line of the log means"
     )

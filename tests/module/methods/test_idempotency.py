@@ -34,7 +34,8 @@ from iot.sftp.module._methods.method import Method, MethodContext
 from iot.sftp.module._methods.parsing import parse_call
 from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
-from iot.sftp.module._work.journal import NAME, Journal, Request
+from iot.sftp.module._work.journal import NAME, Journal
+from iot.sftp.module._work.task_record import RequestRecord
 
 UPLOAD = {"source": "a", "dest": "b", "request_id": "1"}
 MOVE = {"source": "a", "dest": "b", "request_id": "1"}
@@ -213,7 +214,9 @@ def test_after_a_crash_a_transfer_is_repeated_and_a_move_is_reported_as_unknown(
     for name, request_id in (("upload_file", "u"), ("move_file", "m")):
         request = parse_call(name, payload_of(name, request_id=request_id)).request
         assert isinstance(request, ChangeRequest)
-        journal.save_request(request_id, Request(request.fingerprint(name), begun=True))  # and then the process died
+        journal.save_request(
+            request_id, RequestRecord(request.fingerprint(name), begun=True)
+        )  # and then the process died
     journal.close()
     assert call(tmp_path, "upload_file", payload_of("upload_file", request_id="u")).payload is True
     response = call(tmp_path, "move_file", payload_of("move_file", request_id="m"))

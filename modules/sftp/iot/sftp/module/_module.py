@@ -27,7 +27,8 @@ from iot.sftp.module._hub.restarts import RestartBudget
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
-from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._rules.run import RuleContext
+from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
@@ -82,10 +83,10 @@ class Module:
             on_failure=self._note_failure,
             forget=transfers.forget,
         )
-        means = Means(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
-        self._rules = Rules(means, self._rules_changed)
-        context = MethodContext(self._sessions, transfers, self._tasks, self._status)
-        self._dispatcher = Dispatcher(context, slots, Idempotency(journal))
+        rule_context = RuleContext(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
+        self._rules = Rules(rule_context, self._rules_changed)
+        method_context = MethodContext(self._sessions, transfers, self._tasks, self._status)
+        self._dispatcher = Dispatcher(method_context, slots, Idempotency(journal))
         self._connect_to_hub(environment, journal)
         self._configuration = Configuration(
             environment,

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from iot.sftp.client import __version__
 from iot.sftp.module._app.metrics_server import PATH, MetricsServer
+from iot.sftp.module._work.task_record import ENDED, LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"  # a label is never empty: the metrics collector does not accept that
 SESSION_STATES = ("connected", "connecting", "disconnected", "failed", "not_configured")
-LIVE, ENDED = ("NotStarted", "Running"), ("Completed", "Failed", "Cancelled")  # of tasks
 
 _log = logging.getLogger(__name__)
 
@@ -175,11 +175,11 @@ class ModuleCollector(Collector):
 
     def _of_tasks(self) -> Iterator[Metric]:
         counts = self._parts.tasks.counts
-        live = {(status,): counts.get(status, 0) for status in LIVE}
+        live = {(status.value,): counts.get(status.value, 0) for status in LIVE}
         yield _gauge("sftp_tasks", "Tasks that have not ended.", live, "status")
         text = "1 if tasks can be written to the journal, as far as is known, else 0."
         yield _gauge("sftp_journal_writable", text, {(): self._parts.tasks.can_be_accepted})
-        ended = {(status,): counts.get(status, 0) for status in ENDED}
+        ended = {(status.value,): counts.get(status.value, 0) for status in ENDED}
         yield _counter("sftp_tasks_ended", "Tasks that have ended.", ended, "status")
 
     def _of_rules(self) -> Iterator[Metric]:

@@ -20,8 +20,8 @@ from iot.sftp.module._methods.lanes import queues_of_lanes
 from iot.sftp.module._methods.method import Lane
 from iot.sftp.module._methods.parsing import NAME_SHOWN, parse_call
 from iot.sftp.module._methods.table import METHODS
-from iot.sftp.module._work.task_status import short_id
-from iot.sftp.module._work.tasks import new_record
+from iot.sftp.module._work.task_document import short_id
+from iot.sftp.module._work.task_record import new_task
 
 if TYPE_CHECKING:
     from iot.sftp.module._hub.response import Response
@@ -98,7 +98,7 @@ class Dispatcher:
 
     async def _accept(self, call: Call, request: TransferRequest | FolderRequest, deadline: float) -> Response:
         """Make a task of a call, or find the one that the first call with its id became."""
-        record = new_record(call.name, request.parameters(), time_limit=request.time_limit)
+        record = new_task(call.name, request.parameters(), request.time_limit)
         if request.request_id is not None:
             self._idempotency.running(call)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, Retry, SFTPError, error_for_code
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods import responses
-from iot.sftp.module._work.journal import Request
+from iot.sftp.module._work.task_record import RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +137,7 @@ class IdempotentCall:
         self._has_started = True
         response = responses.failed(self._call.name, ConnectionLost(INTERRUPTION))  # unless something else is known
         try:
-            self._outcomes.save(_id(self._call), Request(self.fingerprint, begun=True))
+            self._outcomes.save(_id(self._call), RequestRecord(self.fingerprint, begun=True))
             try:
                 response = responses.succeeded(work())
             except SFTPError as error:
@@ -157,10 +157,10 @@ class _Outcomes:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._in_memory: OrderedDict[str, Request] = OrderedDict()
+        self._in_memory: OrderedDict[str, RequestRecord] = OrderedDict()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request-ids")
 
-    async def look_up(self, name: str, deadline: float) -> Request | None:
+    async def look_up(self, name: str, deadline: float) -> RequestRecord | None:
         """Return what is known of an id; a journal whose file system hangs delays the call until its deadline only."""
         lookup = asyncio.get_running_loop().run_in_executor(self._threads, self._find, name)
         await asyncio.wait({lookup}, timeout=max(0.0, deadline - time.monotonic()))
@@ -170,7 +170,7 @@ class _Outcomes:
             raise DeadlineExceeded(message)
         return lookup.result()
 
-    def save(self, name: str, request: Request) -> None:
+    def save(self, name: str, request: RequestRecord) -> None:
         """Record what is known of an id; blocks."""
         try:
             self._journal.save_request(name, request)
@@ -180,7 +180,7 @@ class _Outcomes:
             while len(self._in_memory) > IN_MEMORY:
                 self._in_memory.popitem(last=False)
 
-    def _find(self, name: str) -> Request | None:
+    def _find(self, name: str) -> RequestRecord | None:
         request = self._in_memory.get(name)
         if request is not None:
             return request
@@ -190,7 +190,7 @@ class _Outcomes:
             return None
 
 
-def check_same_call(known: Request, call: Call) -> None:
+def check_same_call(known: RequestRecord, call: Call) -> None:
     """Compare a call with the one that its id belongs to.
 
     Raises:
@@ -217,7 +217,7 @@ def _request(call: Call) -> ChangeRequest:
     return cast("ChangeRequest", call.request)  # no other request has an id
 
 
-def _recalled(call: Call, known: Request) -> Response | None:
+def _recalled(call: Call, known: RequestRecord) -> Response | None:
     """Return the response that follows from a recorded outcome; `None` if the call has to be executed (again)."""
     _check_same(known.fingerprint, call)
     if known.status is not None:
@@ -228,10 +228,10 @@ def _recalled(call: Call, known: Request) -> Response | None:
     return None
 
 
-def _outcome(call: Call, fingerprint: str, response: Response) -> Request:
+def _outcome(call: Call, fingerprint: str, response: Response) -> RequestRecord:
     """Return what is to be recorded of a call with this response."""
     if response.code is not None:
         error = error_for_code(response.code)
         if error.retry is not Retry.NEVER and (call.method.is_idempotent or not error.leaves_doubt):
-            return Request(fingerprint)
-    return Request(fingerprint, status=response.status, payload=response.payload)
+            return RequestRecord(fingerprint)
+    return RequestRecord(fingerprint, status=response.status, payload=response.payload)
