@@ -11,15 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._base.errors import (
-    ConnectionLost,
-    NotFound,
-    PermissionDenied,
-    SFTPError,
-    Unsupported,
-    from_os_error,
-    printable,
-)
+from iot.sftp.client._base.errors import ConnectionLost, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._files.remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import Handshake, Stage

@@ -19,7 +19,8 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, SFTPError, Unsupported, printable
+from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, SFTPError, Unsupported
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import VERSION, Kind, Reader, string
 from iot.sftp.client._ssh.paramiko_internals.channel_data import consumed, divert

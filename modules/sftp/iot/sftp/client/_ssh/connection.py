@@ -16,8 +16,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._base.errors import ConnectionLost, SFTPError, printable
+from iot.sftp.client._base.errors import ConnectionLost, Retry, SFTPError
 from iot.sftp.client._base.pysftp import pysftp
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.channel_pool import ChannelBudget, ChannelPool
 from iot.sftp.client._ssh.handshake import Handshake, ServerInfo
 from iot.sftp.client._ssh.liveness import Liveness
@@ -238,7 +239,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def lost(self, error: ConnectionLost) -> SFTPError:
         """End the connection, and return why it broke. Other calls on it may be retried."""
-        self.close(error if error.is_repeated else ConnectionLost(error.message))
+        self.close(ConnectionLost(error.message) if error.retry is Retry.NEVER else error)
         return reason_of(error, self.transport.saved_exception)
 
     def close(self, error: SFTPError | None = None) -> None:

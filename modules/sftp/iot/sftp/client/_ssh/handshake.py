@@ -18,8 +18,8 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unreachable,
     Unsupported,
-    printable,
 )
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh import login_backoff
 from iot.sftp.client._ssh.credentials import Credentials
 from iot.sftp.client._ssh.dial import DirectDialer

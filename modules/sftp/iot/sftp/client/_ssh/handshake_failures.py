@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import ConnectionLost, ServerBusy, SFTPError, Unreachable, Unsupported, printable
+from iot.sftp.client._base.errors import ConnectionLost, ServerBusy, SFTPError, Unreachable, Unsupported
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.algorithms import OUTDATED
 
 if TYPE_CHECKING:

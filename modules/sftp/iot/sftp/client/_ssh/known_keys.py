@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import from_os_error
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._ssh.known_hosts import (
     AUTHORITY,
     REVOKED,

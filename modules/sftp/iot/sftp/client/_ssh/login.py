@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost, ServerBusy, printable
+from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost, ServerBusy
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.algorithms import CERTIFICATE_SUFFIX, RSA_SIGNATURES
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS
 from iot.sftp.client._ssh.packets import Reader, string

@@ -13,7 +13,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import Busy, HandleInUse, NotSFTP, SFTPError, is_of_a_limit
+from iot.sftp.client._base.errors import Busy, HandleInUse, NotSFTP, SFTPError
+from iot.sftp.client._base.sftp_statuses import is_of_a_limit
 from iot.sftp.client._ssh.packets import Kind, Reader
 
 if TYPE_CHECKING:

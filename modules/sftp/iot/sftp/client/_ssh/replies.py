@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import NotSFTP, TooLarge, Unsupported, printable
+from iot.sftp.client._base.errors import NotSFTP, TooLarge, Unsupported
 from iot.sftp.client._base.memory import Budget, most_kept
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.packets import Kind
 
 if TYPE_CHECKING:

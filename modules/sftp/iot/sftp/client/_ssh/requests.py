@@ -8,7 +8,8 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from iot.sftp.client._base.errors import SFTPError, TransferIncomplete, from_os_error
+from iot.sftp.client._base.errors import SFTPError, TransferIncomplete
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._ssh.packets import UINT32, Kind, Reader, string
 
 if TYPE_CHECKING:

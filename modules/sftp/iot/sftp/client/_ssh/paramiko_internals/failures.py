@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from paramiko.ssh_exception import SSHException
 
-from iot.sftp.client._base.errors import HostKeyMismatch, SFTPError, from_lower_layer
+from iot.sftp.client._base.errors import HostKeyMismatch, SFTPError
+from iot.sftp.client._base.lower_layers import from_lower_layer
 
 
 class ReasonError(SSHException):

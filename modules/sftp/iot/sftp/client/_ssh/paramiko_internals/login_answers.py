@@ -20,14 +20,8 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
 from iot.sftp.client._base.deadline import GLANCE
-from iot.sftp.client._base.errors import (
-    AuthenticationFailed,
-    ConnectionLost,
-    ServerBusy,
-    SFTPError,
-    Unsupported,
-    printable,
-)
+from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost, ServerBusy, SFTPError, Unsupported
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS
 from iot.sftp.client._ssh.login_backoff import UnansweredLogin
 from iot.sftp.client._ssh.packets import string

@@ -20,9 +20,9 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unreachable,
     Unsupported,
-    from_lower_layer,
-    printable,
 )
+from iot.sftp.client._base.lower_layers import from_lower_layer
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh import algorithms, chacha
 from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable, too_old
