@@ -15,7 +15,7 @@ from iot.sftp.module._methods.request_ids import RequestIdConflict
 from iot.sftp.module._work.advice import ADVICE
 from iot.sftp.module._work.tasks import INTERRUPTED, NO_WAY
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "operate.md").read_text()
 SOURCES = [file for floor in ("client", "module") for file in (ROOT / "modules/sftp/iot/sftp" / floor).glob("*.py")]
 TREES = [ast.parse(file.read_text()) for file in SOURCES]

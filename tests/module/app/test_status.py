@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from localedge import LocalEdge
 
 RESPONSE_MAXIMUM = 128 * 1024
-METHODS_PAGE = (Path(__file__).parents[2] / "docs" / "direct-methods.md").read_text()
+METHODS_PAGE = (Path(__file__).parents[3] / "docs" / "direct-methods.md").read_text()
 CHAPTER = METHODS_PAGE.partition("### `get_status`")[2].partition("\n## ")[0]
 
 
