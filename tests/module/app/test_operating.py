@@ -17,7 +17,7 @@ from iot.sftp.module._work.tasks import INTERRUPTED, NO_WAY
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "operate.md").read_text()
-SOURCES = [file for floor in ("client", "module") for file in (ROOT / "modules/sftp/iot/sftp" / floor).glob("*.py")]
+SOURCES = [file for floor in ("client", "module") for file in (ROOT / "modules/sftp/iot/sftp" / floor).rglob("*.py")]
 TREES = [ast.parse(file.read_text()) for file in SOURCES]
 LEVELS = {"warning": "4", "error": "3", "exception": "3", "critical": "2"}
 TELLING = 8  # letters that a text needs, for somebody to find it
