@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from iot.sftp.client import SFTPError
 from iot.sftp.module._documents.rule import Rule, read_rules
 from iot.sftp.module._documents.twin import ServerSection, TransfersSection, read_desired
 from iot.sftp.module._hub import reported
-from iot.sftp.module._methods.request_ids import RequestIdConflict
+from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._rules import runner as rules
 
@@ -36,8 +35,7 @@ def test_every_parameter_of_a_method_is_in_its_chapter(name: str) -> None:
 def test_every_error_that_a_caller_can_get_is_in_the_table_with_its_status() -> None:
     rows = re.findall(r"^\| (`.*?`) \| (\d{3}) \|", METHODS_PAGE, re.MULTILINE)
     documented = {(code, int(status)) for codes, status in rows for code in re.findall(r"\w+", codes)}
-    public: list[type[SFTPError]] = [*SFTPError.__subclasses__(), RequestIdConflict]
-    assert documented == {(error.code, error.status) for error in public}
+    assert documented == set(STATUSES.items())
 
 
 def test_the_example_of_desired_properties_is_valid_but_for_its_placeholders() -> None:

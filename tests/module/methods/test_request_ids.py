@@ -30,6 +30,7 @@ from iot.sftp.module._documents.requests import ChangeRequest
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods import table
 from iot.sftp.module._methods.dispatcher import Dispatcher
+from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS, Method, Parts, understand
 from iot.sftp.module._work.journal import NAME, Journal, Request
 
@@ -109,7 +110,7 @@ def test_a_refusal_is_an_outcome_too(tmp_path: Path, work: Work, name: str, erro
     first = call(tmp_path, name, payload_of(name, request_id="1"))
     work.does = lambda: True
     assert call(tmp_path, name, payload_of(name, request_id="1")) == first
-    assert (first.status, first.code) == (error.status, error.code)
+    assert (first.status, first.code) == (STATUSES[error.code], error.code)
     assert work.times == 1
 
 

@@ -24,7 +24,7 @@ from iot.sftp.client._base.errors import (
     HostKeyMismatch,
     Internal,
     InvalidRequest,
-    LocalBusy,
+    Retry,
     ServerBusy,
     SFTPError,
     Unreachable,
@@ -106,7 +106,7 @@ class _Attempts:
 
     def are_exhausted_by(self, failure: SFTPError, deadline: Deadline) -> bool:
         """Tell whether there is no further attempt after this failure, whatever time is left."""
-        if isinstance(failure, LocalBusy):  # of this machine: the connection is as good as before
+        if failure.retry is Retry.AFTER_PAUSE:  # nothing is wrong with the connection
             return self.begun >= ATTEMPTS
         busy = isinstance(failure, ServerBusy)
         goes_on = (self.were_connected or busy) and deadline.limited
@@ -571,20 +571,20 @@ class SFTPSession:
         A deadline that runs out after a break is told as that break, which is what the caller can do something about.
         """
         disconnects = self._disconnects
-        lost: ConnectionLost | LocalBusy | None = None
+        lost: SFTPError | None = None
         while True:
             attempts.begun += 1
             try:
                 return self._try(work, deadline, attempts)
-            except HandleInUse:
-                continue  # what was open is opened again, one file at a time
-            except (ConnectionLost, LocalBusy) as error:
-                if isinstance(error, ConnectionLost) and not error.is_repeated:
-                    raise
-                lost = error
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise
+            except SFTPError as error:
+                if not error.retry.is_within_call:
+                    raise
+                if error.retry is Retry.AT_ONCE:
+                    continue
+                lost = error
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempts.begun) * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
             exhausted = attempts.are_exhausted_by(lost, deadline)
             if self._disconnects != disconnects or exhausted or pause >= deadline.remaining():

@@ -26,19 +26,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from iot.sftp.client._base.deadline import Deadline, Interruption
 from iot.sftp.client._base.errors import (
-    AuthenticationFailed,
     Busy,
     Cancelled,
-    ConnectionLost,
-    DeadlineExceeded,
-    HostKeyMismatch,
-    Internal,
     InvalidRequest,
     LocalBusy,
-    NoSpace,
+    Scope,
     SFTPError,
-    TooLarge,
-    Unreachable,
 )
 from iot.sftp.client._base.memory import Budget
 from iot.sftp.client._files.remote_paths import listed
@@ -68,13 +61,6 @@ LATEST = 0xFFFFFFFF * NANOSECONDS  # since 1970
 
 EXISTING = ("replace", "skip", "skip_same")
 AFTERWARDS = ("keep", "delete", "move")
-
-# What is wrong with the connection, the call or the disk is wrong for all files. Everything else is about one file.
-ENDS_ALL = (
-    AuthenticationFailed, ConnectionLost, DeadlineExceeded, HostKeyMismatch, Internal, NoSpace, TooLarge, Unreachable,
-)  # fmt: skip
-# What is wrong with the place that a file is moved to concerns that file: others may arrive, at least.
-ENDS_ALL_AFTER_ARRIVAL = tuple(reason for reason in ENDS_ALL if reason not in {NoSpace, TooLarge})
 
 
 @dataclass(frozen=True)
@@ -319,7 +305,7 @@ class FolderRun:
         """Do all that is not done yet over a connection.
 
         Raises:
-            SFTPError: what ended it for all files: see `ENDS_ALL`, and the folder itself that could not be listed.
+            SFTPError: what ended it for all files: see `Scope`, and the folder itself that could not be listed.
         """
         self._attempts += 1
         self._direction.begin()
@@ -432,7 +418,7 @@ class FolderRun:
             _patiently(deadline, lambda: self._direction.look(remote, directory, page))
 
     def _ends_planning(self, error: SFTPError) -> bool:
-        if error is self._ledger_failure or isinstance(error, ENDS_ALL):
+        if error is self._ledger_failure or error.scope is not Scope.FILE:
             return True
         return _is_busy(error)
 
@@ -462,9 +448,9 @@ class FolderRun:
             self._take_out(found)
             with self._lock:
                 self._young += 1
-        except ENDS_ALL:
-            raise
         except SFTPError as error:
+            if error.scope is not Scope.FILE:
+                raise
             if _is_busy(error) and not self._is_second_try:
                 self._busy.append(found)
             elif self._vanished(remote, found):
@@ -534,9 +520,9 @@ class FolderRun:
     def _proven_version(self, remote: RemoteFiles, found: Found) -> FileVersion | None:
         try:
             return self._direction.proven_version(remote, found)
-        except ENDS_ALL:
-            raise
         except SFTPError as error:  # the bytes differ, or cannot be compared: nothing is proven
+            if error.scope is not Scope.FILE:
+                raise
             logger.debug("%r is not known to be at its destination: %s", found.path, error)
             return None
 
@@ -593,14 +579,15 @@ class FolderRun:
 
         try:
             self._do_last_step(remote, found, versions, note)
-        except ENDS_ALL_AFTER_ARRIVAL:
-            raise
         except VersionChanged as error:
             if found.is_delivered and found.path not in self._arrived:
                 return False
             self._fail(found.path, error, delivered="")
             return True
         except SFTPError as error:
+            # The place that it is moved to concerns this file only: others may arrive, at least
+            if error.scope is Scope.CALL:
+                raise
             if not self._vanished(remote, found):
                 done = "deleted" if self.order.then == "delete" else "moved"
                 with self._lock:
@@ -640,9 +627,9 @@ class FolderRun:
     def _vanished(self, remote: RemoteFiles, found: Found) -> bool:
         try:
             return self._direction.vanished(remote, found)
-        except ENDS_ALL:
-            raise
-        except SFTPError:
+        except SFTPError as error:
+            if error.scope is not Scope.FILE:
+                raise
             return False
 
     def _fail(self, path: str, error: SFTPError, *, delivered: str | None = None, is_known: bool = False) -> None:

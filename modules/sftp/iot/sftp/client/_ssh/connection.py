@@ -25,6 +25,7 @@ from iot.sftp.client._base.errors import (
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
+    Retry,
     ServerBusy,
     SFTPError,
     Unreachable,
@@ -387,7 +388,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def lost(self, error: ConnectionLost) -> SFTPError:
         """End the connection, and return why it broke. Whoever else uses it may repeat what it does."""
-        self.close(error if error.is_repeated else ConnectionLost(error.message))
+        self.close(ConnectionLost(error.message) if error.retry is Retry.NEVER else error)
         return self._reason(error)
 
     def close(self, error: SFTPError | None = None) -> None:

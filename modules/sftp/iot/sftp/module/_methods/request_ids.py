@@ -15,12 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, SFTPError
+from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, Retry, SFTPError, error_for_code
 from iot.sftp.module._documents.requests import ChangeRequest
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods.table import Call, refused, succeeded
 from iot.sftp.module._work.journal import Request
-from iot.sftp.module._work.tasks import INTERRUPTED, NO_WAY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,7 +41,7 @@ INTERRUPTION = (
 class RequestIdConflict(InvalidRequest):
     """The request id was used for another call: give each call its own."""
 
-    code, status = "request_id_conflict", 409
+    code = "request_id_conflict"
 
 
 @dataclass
@@ -188,11 +187,10 @@ def _recalled(call: Call, fingerprint: str, known: Request | None) -> Response |
 
 def _request(call: Call, fingerprint: str, response: Response) -> Request:
     """Say what is to be known of a call that got this response."""
-    open_codes = NO_WAY | {"busy"}
-    if call.method.repeatable:
-        open_codes |= INTERRUPTED | {DeadlineExceeded.code}
-    if response.code in open_codes:
-        return Request(fingerprint)
+    if response.code is not None:
+        error = error_for_code(response.code)
+        if error.retry is not Retry.NEVER and (call.method.repeatable or not error.leaves_doubt):
+            return Request(fingerprint)
     return Request(fingerprint, status=response.status, payload=response.payload)
 
 

@@ -17,14 +17,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import Cancelled, FolderTransfer, Internal, Interruption, NotFound, SFTPError
+from iot.sftp.client import (
+    Cancelled,
+    FolderTransfer,
+    Internal,
+    Interruption,
+    NotFound,
+    Retry,
+    SFTPError,
+    error_for_code,
+)
 from iot.sftp.module._base.logging import about, printable, shortened, subject, told
 from iot.sftp.module._base.repeats import without_quantities
 from iot.sftp.module._base.tallies import Tally
 from iot.sftp.module._hub.reported import Allowance
 from iot.sftp.module._rules.watcher import Watch
 from iot.sftp.module._work.slots import Kind, TimeSlice
-from iot.sftp.module._work.tasks import NO_WAY
 from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
 
 if TYPE_CHECKING:
@@ -361,7 +369,7 @@ class _Runner:
         pause *= random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
         with self._changed:
             self._not_before = time.monotonic() + pause
-            self._has_no_way = code in NO_WAY
+            self._has_no_way = error_for_code(code).retry is Retry.WHEN_REACHABLE
         _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
         self._means.on_failure(_name(self.rule), code, message)
         self._settle(moved, code=code, message=message, due=0.0)

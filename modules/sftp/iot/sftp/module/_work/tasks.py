@@ -30,7 +30,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import Busy, DeadlineExceeded, Internal, Interruption, SFTPError, TransferIncomplete
+from iot.sftp.client import (
+    Busy,
+    DeadlineExceeded,
+    Internal,
+    Interruption,
+    Retry,
+    SFTPError,
+    TransferIncomplete,
+    error_for_code,
+)
 from iot.sftp.module._base.logging import about, printable, quoted, shortened, subject, told
 from iot.sftp.module._work.journal import Record
 from iot.sftp.module._work.slots import SLICE, Kind, TimeSlice
@@ -50,11 +59,6 @@ JOURNAL_PAUSE = 10.0  # seconds between two tries to write what could not be wri
 USE_EVERY = 60.0  # seconds after which it is written down how long unfinished tasks have had
 INCOMPLETE_TRIES = 5  # of a file that changes while it is moved
 MESSAGE_MAXIMUM = 2_000  # characters
-
-# The way to the server is not there, for any task: all wait, and go on in their order
-NO_WAY = frozenset({"unreachable", "not_configured", "authentication_failed", "host_key_mismatch"})
-# This task was interrupted, or somebody is in its way: it waits, the others go on
-INTERRUPTED = frozenset({"connection_lost", "busy", "transfer_incomplete"})
 
 _log = logging.getLogger(__name__)
 
@@ -472,7 +476,7 @@ class Tasks:
             elif stopped_for in {"way", "stop"}:
                 self._wait_for_next_turn(task)
                 return
-            elif not stopped_for and (code in NO_WAY or code in INTERRUPTED) and task.incomplete < INCOMPLETE_TRIES:
+            elif not stopped_for and error_for_code(code).retry.is_automatic and task.incomplete < INCOMPLETE_TRIES:
                 task.record.code, task.record.message = code, message
                 again = self._wait_and_try_again(task, code)
         if again is not None:
@@ -504,7 +508,7 @@ class Tasks:
         self._running.remove(task)
         task.turn = None
         self._changed.notify_all()
-        if code in NO_WAY:
+        if error_for_code(code).retry is Retry.WHEN_REACHABLE:  # all tasks wait, and go on in their order
             if now >= self._way_again:  # others that find the same at the same time make it no worse
                 self._way_failures += 1
                 self._way_again = now + self._pauses.after(self._way_failures)
