@@ -4,6 +4,9 @@ from __future__ import annotations
 
 CORE = {
     "client/_base/errors": ["client/base/test_errors.py"],
+    "client/_base/lower_layers": ["client/base/test_lower_layers.py"],
+    "client/_base/os_errors": ["client/base/test_os_errors.py"],
+    "client/_base/sftp_statuses": ["client/base/test_sftp_statuses.py"],
     "client/_transfer/replace": [
         "client/transfer/test_transfers.py",
         "client/transfer/test_whole_files.py",

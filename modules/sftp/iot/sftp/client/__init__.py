@@ -34,8 +34,8 @@ from iot.sftp.client._base.errors import (
     Unsupported,
     error_classes,
     error_for_code,
-    from_os_error,
 )
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.settings import Secret, ServerSettings, TimeLimits
 from iot.sftp.client._client import IoTSFTPClient
 from iot.sftp.client._diagnosis import Step, diagnose

@@ -14,17 +14,10 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._base.errors import (
-    ConnectionLost,
-    NotFound,
-    PermissionDenied,
-    SFTPError,
-    Unreachable,
-    Unsupported,
-    from_lower_layer,
-    from_os_error,
-    printable,
-)
+from iot.sftp.client._base.errors import ConnectionLost, NotFound, PermissionDenied, SFTPError, Unreachable, Unsupported
+from iot.sftp.client._base.lower_layers import from_lower_layer
+from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._files.remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh import login_backoff as login_pauses

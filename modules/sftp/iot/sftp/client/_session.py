@@ -29,8 +29,8 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unreachable,
     Unsupported,
-    from_lower_layer,
 )
+from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._files.file_info import FileInfo
 from iot.sftp.client._files.listing import entries_of, list_files
 from iot.sftp.client._files.local_files import LocalFiles

@@ -21,8 +21,8 @@ from iot.sftp.client._base.errors import (
     PermissionDenied,
     TransferIncomplete,
     Unsupported,
-    from_os_error,
 )
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import WRONG_BY, FileVersion, Observed
 from iot.sftp.client._files.local_files import UNKNOWN, LocalFiles, LocalName, check_name
 from iot.sftp.client._files.taking import VersionChanged, own_place

@@ -30,10 +30,10 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unreachable,
     Unsupported,
-    from_lower_layer,
-    printable,
 )
+from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._base.pysftp import pysftp
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh import login_backoff as login_pauses
 from iot.sftp.client._ssh.channel import Answer, Reply, SFTPChannel, wait_for, wait_for_answer
 from iot.sftp.client._ssh.credentials import Credentials

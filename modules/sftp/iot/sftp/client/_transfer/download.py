@@ -22,8 +22,8 @@ from iot.sftp.client._base.errors import (
     PermissionDenied,
     TransferIncomplete,
     Unsupported,
-    from_os_error,
 )
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._ssh.packets import Attributes, Kind, OpenFlag, encode_path, string
 from iot.sftp.client._transfer.pipeline import Download, SourceChanged

@@ -18,14 +18,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import (
-    IsADirectory,
-    NotFound,
-    PermissionDenied,
-    SFTPError,
-    Unsupported,
-    is_plain_refusal,
-)
+from iot.sftp.client._base.errors import IsADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.sftp_statuses import is_plain_refusal
 from iot.sftp.client._files.remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._transfer.unfinished import KEPT_FOR, Progress

@@ -20,8 +20,8 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     TransferIncomplete,
     Unsupported,
-    from_os_error,
 )
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.remote_files import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import Kind, OpenFlag, string
 
