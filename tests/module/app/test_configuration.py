@@ -19,7 +19,7 @@ from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.current_session import ConnectionState, CurrentSession
+from iot.sftp.module._work.current_session import ConnectionState, CurrentSession, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
@@ -305,7 +305,7 @@ def test_any_desired_document_is_reported_within_the_limits_of_a_twin(
 
 
 def test_an_unknown_section_does_not_replace_one_of_the_reported_properties(device: Device) -> None:
-    device.configuration.report_connection(ConnectionState("failed", "unreachable", "no route"))
+    device.configuration.report_connection(ConnectionState(SessionState.FAILED, "unreachable", "no route"))
     device.apply(1, connection={"state": "connected"}, module=5)
     assert device.reported["connection"]["code"] == "unreachable"
     assert device.reported["module"] == {"version": __version__}

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from iot.sftp.client import __version__
 from iot.sftp.module._app.metrics_server import PATH, MetricsServer
+from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.task_record import ENDED, LIVE
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.transfers import Transfers
 
 UNKNOWN = "unknown"  # a label is never empty: the metrics collector does not accept that
-SESSION_STATES = ("connected", "connecting", "disconnected", "failed", "not_configured")
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class ModuleCollector(Collector):
     def _of_session(self) -> Iterator[Metric]:
         sessions = self._parts.sessions
         now, totals = sessions.state.state, sessions.totals()
-        states = {(state,): int(state == now) for state in SESSION_STATES}
+        states = {(state.value,): int(state is now) for state in sorted(SessionState)}
         text = "1 for the state of the session with the SFTP server, 0 for the other states."
         yield _gauge("sftp_session_state", text, states, "state")
         text = "Sessions with the SFTP server that followed a broken or closed one."
