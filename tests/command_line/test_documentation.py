@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.command_line.conftest import PROGRAM, Terminal
 
 from iot.sftp.command_line._arguments import parser
-from iot.sftp.command_line._completion import _commands, _words
+from iot.sftp.command_line._completion import commands_of, words_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
 LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
@@ -42,9 +42,9 @@ def test_the_line_for_the_shell_works(terminal: Terminal) -> None:
 
 
 def test_every_option_and_command_is_on_the_page() -> None:
-    for name, command in _commands(parser()).items():
+    for name, command in commands_of(parser()).items():
         assert f"iot-sftp {name}" in PAGE
-        for word in itertools.chain(*_words(command)):
+        for word in itertools.chain(*words_of(command)):
             assert word == "--help" or word in PAGE, word
 
 

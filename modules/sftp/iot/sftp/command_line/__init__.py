@@ -1,4 +1,4 @@
-"""`iot-sftp`: the library for people at a terminal. It needs nothing that the library does not need."""
+"""`iot-sftp`: the library on the command line, without further dependencies."""
 
 from iot.sftp.command_line._main import main
 

@@ -1,4 +1,4 @@
-"""The commands: each does its work on a session, and shows the result."""
+"""The commands: each works on a session, and prints the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LETTERS = {"file": "-", "directory": "d", "link": "l"}
 
 
 def ls(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
-    """List a directory, or the one file that is there, as it comes: any number of names takes the same memory."""
+    """List a directory, or the one file that is there, entry by entry: memory does not grow with their number."""
     entries = _entries(session, arguments.path, arguments.timeout)
     if arguments.json:
         failure = document_of_many("entries", (asdict(entry) for entry in entries))
@@ -41,7 +41,7 @@ def _entries(session: SFTPSession, path: str, timeout: float | None) -> Iterator
     try:
         yield from session.scan(path, timeout=timeout)
     except (NotFound, NotADirectory, PermissionDenied):
-        # Servers do not say that a path is no directory: it is "no such file", or just a failure.
+        # Servers do not report "not a directory", but "no such file" or a plain failure.
         entry = session.stat(path, timeout=timeout)
         if entry.kind == "directory":
             raise
@@ -84,7 +84,7 @@ def _transfer(
         document(ok=True, source=arguments.source, dest=dest, **asdict(transfer))
         return
     rate = size_in_words((transfer.bytes - transfer.resumed) / max(transfer.seconds, 0.001))
-    how = "" if transfer.atomic else "; the server could not replace the old file in one step"
+    how = "" if transfer.atomic else "; the server could not replace the old file atomically"
     print(f"{shown(arguments.source)}: {size_in_words(transfer.bytes)} in {transfer.seconds:.1f} s, {rate}/s{how}")
 
 
@@ -95,7 +95,7 @@ def mv(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threadin
 
 
 def rm(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
-    """Delete files on the server, until one cannot be deleted."""
+    """Delete files on the server; stop at the first failure."""
     deleted: list[str] = []
     try:
         for path in arguments.paths:
@@ -109,8 +109,8 @@ def rm(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threadin
     _done(arguments, f"deleted: {', '.join(deleted)}", deleted=deleted)
 
 
-def tell(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
-    """Tell what is at a path."""
+def describe(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
+    """Describe a file or directory."""
     entry = session.stat(arguments.path, timeout=arguments.timeout)
     _done(arguments, _line(entry), **asdict(entry))
 
@@ -128,5 +128,5 @@ COMMANDS: dict[str, Callable[[SFTPSession, argparse.Namespace, threading.Event],
     "put": put,
     "mv": mv,
     "rm": rm,
-    "stat": tell,
+    "stat": describe,
 }

@@ -1,4 +1,4 @@
-"""What a shell completes: the commands and the options, as the parser has them; files for the rest."""
+"""The completion scripts: commands and options come from the parser, everything else is a file name."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ ZSH = "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && ba
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Return the script for a shell; zsh takes that of bash, once it was told to."""
-    commands = _commands(parser)
-    cases = [_case(name, *_words(command)) for name, command in commands.items()]
+    """Return the script for a shell; zsh can run that of bash."""
+    commands = commands_of(parser)
+    cases = [_case(name, *words_of(command)) for name, command in commands.items()]
     values = {option: words for command in commands.values() for option, words in _values(command)}
     given = [f'            {option}) words="{" ".join(words)}" ;;' for option, words in values.items()]
     text = SCRIPT.format(how=HOW[shell], commands=" ".join(commands), cases="\n".join(cases), values="\n".join(given))
     return ZSH + text if shell == "zsh" else text
 
 
-def _commands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
-    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 - argparse tells of its words in no other way
+def commands_of(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parser of each command, by its name."""
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 - argparse has no public way to list them
     return commands.choices
 
 
@@ -50,8 +51,8 @@ def _case(name: str, options: list[str], choices: list[str]) -> str:
     return f'            {name}) options="{" ".join(options)}" choices="{" ".join(choices)}" ;;'
 
 
-def _words(command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
-    """Return the options of a command, and the words that its arguments may be."""
+def words_of(command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Return the options of a command, and the choices of its arguments."""
     actions = command._actions  # noqa: SLF001 - see above
     options = [option for action in actions for option in action.option_strings if option.startswith("--")]
     choices = [str(choice) for action in actions if not action.option_strings for choice in action.choices or ()]
@@ -59,7 +60,7 @@ def _words(command: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
 
 
 def _values(command: argparse.ArgumentParser) -> Iterator[tuple[str, list[str]]]:
-    """Give each option that has a value, and the words that this may be: none are files, which the shell knows."""
+    """Yield each option that has a value, and its choices; without choices, the shell completes file names."""
     for action in command._actions:  # noqa: SLF001 - see above
         if action.nargs != 0:
             for option in action.option_strings:

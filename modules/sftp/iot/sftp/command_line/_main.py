@@ -1,4 +1,4 @@
-"""The program: from the command line to an exit status."""
+"""The program: parses the arguments, runs a command, returns the exit status."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-DONE, NOT_DONE, NOT_UNDERSTOOD = 0, 1, 2
-SIGNAL_BASE = 128  # the exit status of a program that a signal ended, as shells have it
-CLEANING_LIMIT = 10.0  # seconds
-CANCELLED_BY_ITSELF = {"get", "put"}  # they clean up when they are told to end
+SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
+SIGNAL_BASE = 128  # plus the number: the exit status of a program that a signal ended, as shells report it
+CLEANUP_LIMIT = 10.0  # seconds
+CANCELLABLE = {"get", "put"}  # commands that clean up when they are cancelled
 
 
 class Interrupted(BaseException):
@@ -34,36 +34,36 @@ class Interrupted(BaseException):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that is named; return the exit status."""
-    if sys.stdout is None or sys.stderr is None:  # it was closed by whoever has started the program
+    """Run a command; return the exit status."""
+    if sys.stdout is None or sys.stderr is None:  # the parent process has closed it
         sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     _show_warnings()
     top = parser()
-    said = top.parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    parsed = top.parse_arguments(sys.argv[1:] if arguments is None else arguments)
     signals = _Signals()
     try:
-        if said.command == "completion":
-            print(script(top, said.shell), end="")
-            status = DONE
+        if parsed.command == "completion":
+            print(script(top, parsed.shell), end="")
+            status = SUCCESS
         else:
-            status = _run(said, signals)
+            status = _run(parsed, signals)
         sys.stdout.flush()
     except UsageError as error:
         say(f"iot-sftp: {error}")
-        return NOT_UNDERSTOOD
+        return USAGE_ERROR
     except Interrupted:
-        status = NOT_DONE
+        status = FAILURE
     except BrokenPipeError:
-        _close_output()  # whoever reads has enough, as `head` does
+        _close_output()  # the reader has closed the pipe, as `head` does
         return SIGNAL_BASE + signal.SIGPIPE
-    except OSError as error:  # those of files have become an `SFTPError`
-        say(f"iot-sftp: what there is to say cannot be written: {error.strerror}")
+    except OSError as error:  # not one of a transferred file, which is an `SFTPError`
+        say(f"iot-sftp: the output cannot be written: {error.strerror}")
         _close_output()
-        return NOT_DONE
-    if signals.number and status != DONE:
+        return FAILURE
+    if signals.number and status != SUCCESS:
         return SIGNAL_BASE + signals.number
     return status
 
@@ -72,59 +72,59 @@ def _run(arguments: argparse.Namespace, signals: _Signals) -> int:
     if arguments.command == "check":
         return check(arguments, os.environ)
     session = SFTPSession(settings_of(arguments, os.environ))
-    signals.in_good_order = arguments.command in CANCELLED_BY_ITSELF
+    signals.is_cancellable = arguments.command in CANCELLABLE
     try:
         COMMANDS[arguments.command](session, arguments, signals.cancelled)
     except AlreadyShownError as error:
         say(f"iot-sftp: {error.__cause__}")
-        return NOT_DONE
+        return FAILURE
     except SFTPError as error:
         if arguments.json:
             document(**failed(error))
         if isinstance(error, Cancelled):
-            say("iot-sftp: ended by a signal; at the destination is the old file or the new one, whole")
+            say("iot-sftp: ended by a signal; the destination is the complete old file or the complete new one")
             if arguments.command == "put" and session.counts.connections:
                 _clean_up(session)
         else:
             say(f"iot-sftp: {error} [{error.code}]")
-        return NOT_DONE
+        return FAILURE
     finally:
         session.disconnect()
-    return DONE
+    return SUCCESS
 
 
 def _clean_up(session: SFTPSession) -> None:
-    """Connect anew, which removes what the call that was cancelled has left on the server."""
+    """Reconnect, which removes the temporary files of the cancelled transfer from the server."""
     session.disconnect()
     try:
-        session.connect(timeout=CLEANING_LIMIT)
+        session.connect(timeout=CLEANUP_LIMIT)
     except SFTPError:
-        say("iot-sftp: what is left on the server begins with .iot-sftp-, and is removed by the next command")
+        say("iot-sftp: temporary files on the server, .iot-sftp-…, are left; the next command removes them")
 
 
 def _close_output() -> None:
-    """Have Python not complain once more when it flushes at the end."""
+    """Redirect the output, so that Python's flush at the exit does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Signals:
-    """Let Ctrl-C and SIGTERM end a transfer in good order, anything else at once; a second one ends all at once.
+    """Handles Ctrl-C and SIGTERM: the first one cancels a transfer, a second one, or any other command, ends at once.
 
     Attributes:
-        cancelled: set by the first one.
-        number: of the last one, or 0.
-        in_good_order: whether what runs looks at `cancelled`.
+        cancelled: set by the first signal.
+        number: of the last signal, or 0.
+        is_cancellable: whether the running command checks `cancelled`.
     """
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
         self.number = 0
-        self.in_good_order = False
+        self.is_cancellable = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._end)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
-        at_once = not self.in_good_order or self.cancelled.is_set()
+        at_once = not self.is_cancellable or self.cancelled.is_set()
         self.number = number
         self.cancelled.set()
         if at_once:
@@ -133,7 +133,7 @@ class _Signals:
 
 def _show_warnings() -> None:
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # they are for whoever writes programs
+        warnings.simplefilter("ignore")  # they are for developers
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("iot-sftp: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

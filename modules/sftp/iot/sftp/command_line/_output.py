@@ -1,4 +1,4 @@
-"""What is shown: text or one JSON document to standard output, a progress bar and messages to standard error."""
+"""The output: text or one JSON document to standard output, a progress bar and messages to standard error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TITLES = {
 
 
 def shown(text: str) -> str:
-    """Return a text from outside with what could act on a terminal written as an escape."""
+    """Return a text with escapes in place of characters that a terminal would interpret."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -45,12 +45,12 @@ def size_in_words(count: float) -> str:
 
 
 def document(**content: Any) -> None:
-    """Print one JSON document, in ASCII: no name in it acts on a terminal."""
+    """Print one JSON document, in ASCII: a terminal interprets no name in it."""
     print(json.dumps(content))
 
 
 def document_of_many(key: str, values: Iterable[dict[str, Any]], **more: Any) -> SFTPError | None:
-    """Print one JSON document that holds a list, each value as it comes; return what ended it too early, if it did."""
+    """Print one JSON document with a list, each value as it arrives; return the error that ended it early, if any."""
     failure: SFTPError | None = None
     sys.stdout.write(f"{{{json.dumps(key)}: [")
     try:
@@ -64,18 +64,18 @@ def document_of_many(key: str, values: Iterable[dict[str, Any]], **more: Any) ->
 
 
 def failed(error: SFTPError) -> dict[str, Any]:
-    """Return what programs are told of a failure."""
+    """Return the fields of a JSON document that describe a failure."""
     path = {} if error.path is None else {"path": error.path}
     return {"ok": False, "code": error.code, "status": STATUSES[error.code], **path, "message": error.message}
 
 
 def say(message: str) -> None:
-    """Tell people something, beside the result."""
+    """Print a message to standard error."""
     print(shown(message), file=sys.stderr)
 
 
 def step_in_words(step: Step) -> Iterator[str]:
-    """Give the lines that tell of a step of a diagnosis."""
+    """Yield the lines that show a step of a diagnosis."""
     good, bad = ("✓", "✗") if _can_be_written("✓✗") else ("ok", "FAILED")
     yield f"{good if step.passed else bad} {TITLES.get(step.name, step.name):<14}  {shown(step.found)}"
     if step.advice:
@@ -91,17 +91,17 @@ def _can_be_written(text: str) -> bool:
 
 
 class ProgressBar:
-    """One line on a terminal that tells how far a transfer is; nothing where standard error is none."""
+    """The progress of a transfer in one line on a terminal; nothing if standard error is not a terminal."""
 
     def __init__(self, name: str, *, wanted: bool) -> None:
-        """Take the file's name, and whether a bar is wanted."""
+        """Take the file's name, and whether to show a bar."""
         self._name = shown(name)
         self._wanted = wanted and sys.stderr.isatty()
         self._started = time.monotonic()
         self._first: int | None = None  # bytes that were there before this transfer
 
     def update(self, done: int, total: int | None) -> None:
-        """Show that so many bytes of so many are there."""
+        """Show the number of transferred bytes, and of all bytes if that is known."""
         if self._first is None:
             self._first = done
         if not self._wanted:
@@ -115,7 +115,7 @@ class ProgressBar:
         sys.stderr.flush()
 
     def close(self) -> None:
-        """Take the line away."""
+        """Clear the line."""
         if self._wanted:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Which server, and how to log in: from arguments, the environment, files, and a prompt on a terminal."""
+"""The settings of the server: from arguments, the environment, files, and a prompt on a terminal."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ OPTIONS = ("host", "port", "user", "password_file", "key_file", "passphrase_file
 
 
 class UsageError(Exception):
-    """What was said is not enough, or can never work; the message says what to do."""
+    """The arguments are incomplete or invalid; the message says what to do."""
 
 
 def is_named(arguments: argparse.Namespace, variables: Mapping[str, str]) -> bool:
-    """Tell whether anything at all is said about a server."""
+    """Return whether any option or variable of a server is set."""
     said = any(getattr(arguments, name) for name in OPTIONS)
     return said or any(value for name, value in variables.items() if name.startswith(PREFIX))
 
 
 def settings_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> ServerSettings:
-    """Return the server's settings; an argument comes before its environment variable.
+    """Return the server's settings; an argument overrides its environment variable.
 
     Raises:
-        UsageError: something is missing or wrong.
+        UsageError: a setting is missing or invalid.
     """
 
     def given(name: str) -> str | None:
@@ -78,17 +78,17 @@ def _file(path: str | None) -> Secret | None:
 
 
 def _secret(name: str, given: Callable[[str], str | None], variables: Mapping[str, str]) -> Secret | None:
-    """Return a secret from a file that is named, or from its variable."""
+    """Return a secret from its file, or from its environment variable."""
     variable = PREFIX + name.upper()
     return _file(given(f"{name}_file")) or (Secret.from_environment(variable) if variables.get(variable) else None)
 
 
 def _asked(user: str | None, host: str | None) -> Secret:
-    """Ask for the password, on a terminal only: a program must not wait for nobody."""
+    """Prompt for the password, on a terminal only: a script must not block."""
     if not sys.stdin.isatty():
         message = (
-            f"no password and no key is given: set {PREFIX}PASSWORD, or use --password-file or --key-file. "
-            "On a terminal the password is asked for"
+            f"neither a password nor a key is given: set {PREFIX}PASSWORD, or use --password-file or --key-file. "
+            "On a terminal there is a prompt"
         )
         raise UsageError(message)
     password = getpass.getpass(f"Password of {shown(str(user))} at {shown(str(host))}: ")
