@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from iot.sftp.module._module import Module
 
-STOP_LIMIT = 7.0  # seconds from a signal to the end, come what may
+STOP_LIMIT = 7.0  # seconds from a signal until the process exits in any case
 
 _stopping = threading.Event()
 _module: Module | None = None
 
 
 def main() -> int:
-    """Run the module until it is told to end; return the exit status."""
+    """Run the module until a signal stops it; return the exit status."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    # The libraries take a second or more to load on a small device: a signal must not find the default action then.
+    # Imported later than the handlers are set: on a small device that takes a second, and a signal may come meanwhile.
     import asyncio  # noqa: PLC0415
     import logging  # noqa: PLC0415
 
@@ -44,20 +44,20 @@ def main() -> int:
     from iot.sftp.module._module import Module  # noqa: PLC0415
 
     async def run() -> int:
-        global _module  # noqa: PLW0603 - the signal handler has no other way to it
+        global _module  # noqa: PLW0603 - the signal handler needs it
         _module = Module(environment, lambda: _leave(1))
         if _stopping.is_set():
             return 0
         return await _module.run()
 
-    # Not asyncio.run: at its end that waits for every thread, and the SDK's may never come back
+    # Not asyncio.run: at its end that waits for all threads, and those of the SDK may never end
     try:
         return asyncio.new_event_loop().run_until_complete(run())
     finally:
         log_what_was_counted()
 
 
-def _main_in_words() -> int:
+def _main_with_errors_logged() -> int:
     try:
         return main()
     except Exception:
@@ -72,23 +72,23 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     if _stopping.is_set():
         return
     _stopping.set()
-    threading.Thread(target=_end_in_time, daemon=True).start()
+    threading.Thread(target=_exit_in_time, daemon=True).start()
     if _module is not None:
         _module.stop()
 
 
-def _end_in_time() -> None:
+def _exit_in_time() -> None:
     time.sleep(STOP_LIMIT)
     _leave(0)
 
 
 def _leave(status: int) -> None:
-    # Neither the SDK's threads nor a transfer that hangs are waited for: what had to be said is said
+    # Without waiting for the SDK's threads or for a transfer that hangs
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # it is closed, or whoever read it is gone
+        with suppress(Exception):  # it is closed, or its reader has ended
             stream.flush()
     os._exit(status)
 
 
 if __name__ == "__main__":
-    _leave(_main_in_words())
+    _leave(_main_with_errors_logged())
