@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests import faulty_servers as faulty
+from tests.clients import set_retry_policy
 from tests.faulty_servers import (
     FAILURE,
     FILE,
@@ -44,8 +45,8 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
     TransferIncomplete,
-    _session,
 )
+from iot.sftp.client._calls.retry_policy import RetryPolicy
 from iot.sftp.client._ssh import login_backoff
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 from iot.sftp.client._transfer import upload
@@ -75,12 +76,12 @@ def nothing_is_left_or_told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture
 def no_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call without a deadline is tried once."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
 
 
 @contextmanager
@@ -257,7 +258,7 @@ def test_a_failure_tells_how_often_it_was_tried(tmp_path: Path) -> None:
     server = faulty.ClosesAfterSomeBytes(1, times=1000)
     with session_with(server) as session, pytest.raises(SFTPError) as caught:
         session.download_file("source", str(tmp_path / "dest"))
-    assert (caught.value.code, caught.value.attempts) == ("connection_lost", _session.ATTEMPTS)
+    assert (caught.value.code, caught.value.attempts) == ("connection_lost", RetryPolicy.attempts)
     with session_with(faulty.FaultyServer()) as session, pytest.raises(SFTPError) as caught:
         session.download_file("none", str(tmp_path / "dest"))
     assert (caught.value.code, caught.value.attempts) == ("not_found", 1)
@@ -294,7 +295,7 @@ def test_a_channel_that_the_server_closed_while_it_was_idle_is_replaced_on_the_s
         quick, transfer = server.channels
         transfer.close()
         assert session.exists("source")
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
         for channel in connection._channels:
             if channel is not connection.quick:
@@ -330,7 +331,7 @@ def test_a_channel_that_cannot_be_opened_for_want_of_time_is_done_without_at_onc
     prepared(server, tmp_path)
     with session_with(server) as session:
         session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
 
         def silent(_: object) -> None:
@@ -874,7 +875,7 @@ def test_many_threads_that_close_one_connection_end_it_once() -> None:
     with session_with(server) as session:
         for _ in range(10):
             session.connect()
-            connection = session._connection
+            connection = session._live.current
             assert connection is not None
             closers = [threading.Thread(target=connection.close) for _ in range(8)]
             for closer in closers:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.clients import set_retry_policy
 from tests.faulty_servers import (
     DIRECTORY,
     EOF,
@@ -25,8 +26,9 @@ from tests.faulty_servers import (
 )
 from tests.hostile.servers import MEBIBYTE, Lists, growing_by_at_most, list_in_a_process, session_with
 
-from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLarge, _session
+from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLarge
 from iot.sftp.client._base import memory
+from iot.sftp.client._calls.retry_policy import RetryPolicy
 from iot.sftp.client._files import listing, remote_files
 from iot.sftp.client._folders import trees
 from iot.sftp.client._ssh.packets import Kind, Reader, string
@@ -250,13 +252,13 @@ def test_the_names_of_a_folder_count_over_all_tries_and_not_when_there_is_none_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", 5 * MEBIBYTE)
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
     server, other = HangsUp(), Lists([b"%020d" % number for number in range(10_000)])
     with session_with(server) as session, session_with(other) as another:
         with pytest.raises(ConnectionLost):
             session.download_files("in", str(tmp_path / "dest"))
         names_only = 10_000 * trees.size_of(f"{0:020}")
-        assert server.connections > _session.ATTEMPTS
+        assert server.connections > RetryPolicy.attempts
         assert set(server.kept) == {names_only}
         assert len(another.list_files("in")) == 10_000, "what is garbage by now is in nobody's way"
     assert kept() == 0

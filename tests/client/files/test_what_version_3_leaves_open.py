@@ -14,6 +14,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from tests.clients import set_retry_policy
 from tests.faulty_servers import (
     DIRECTORY,
     EOF,
@@ -44,7 +45,6 @@ from iot.sftp.client import (
     ServerSettings,
     SFTPSession,
     TimeLimits,
-    _session,
 )
 from iot.sftp.client._files import remote_files
 from iot.sftp.client._files.remote_files import MOST_IN_FLIGHT, SAFE_REQUEST
@@ -587,7 +587,7 @@ def test_a_server_that_takes_long_to_list_a_large_folder_is_waited_for(kind: Kin
 def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SLOW_SECONDS", 1.0)
     monkeypatch.setattr(connection, "SLOW_STALLS", 1)
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = TakesItsTime(POSIX_RENAME, 100)
     server.files["source"] = bytearray(CONTENT)
     started = time.monotonic()
@@ -599,7 +599,7 @@ def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: 
 def test_a_server_that_answers_no_reads_is_noticed_at_the_stall_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = TakesItsTime(Kind.READ, 100)
     server.files["source"] = bytearray(CONTENT)
     started = time.monotonic()
@@ -655,7 +655,7 @@ REPEATS = [
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
 
 
 @pytest.mark.usefixtures("short_pauses")
@@ -805,7 +805,7 @@ def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_w
     syncs: bool,
     is_sent_again: bool,
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = LosesAnAnswer(POSIX_RENAME, then, does_it=True, syncs=syncs)
     server.folders.add("in")
     source, state = tmp_path / "order", tmp_path / "state"
@@ -825,7 +825,7 @@ def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_w
 def test_another_version_is_sent_whatever_became_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = LosesAnAnswer(POSIX_RENAME, taken_by_its_receiver, does_it=True)
     server.folders.add("in")
     source, state = tmp_path / "order", tmp_path / "state"
@@ -843,7 +843,7 @@ def test_another_version_is_sent_whatever_became_of_the_one_before(
 def test_the_next_process_finishes_an_upload_whose_rename_was_not_carried_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = LosesAnAnswer(POSIX_RENAME, nothing, does_it=False)
     source, state = tmp_path / "order", tmp_path / "state"
     source.write_bytes(content)
@@ -1015,7 +1015,7 @@ def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypa
     with session_with(server) as session, ThreadPoolExecutor(2) as threads:
         done = [threads.submit(session.download_file, str(n), str(tmp_path / str(n)), timeout=30) for n in range(2)]
         while not all(call.done() for call in done):
-            connection = session._connection
+            connection = session._live.current
             if connection is not None:
                 most += [channel.in_flight for channel in connection._channels]
         assert all(call.result().bytes == SAFE_REQUEST * 20 for call in done)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 from paramiko.ssh_exception import SSHException
-from tests.clients import session_of
+from tests.clients import session_of, set_retry_policy
 from tests.faulty_links import Break, BreakingRelay
 from tests.servers import Server, openssh, processes_below
 from tests.victims import victims
@@ -34,7 +34,6 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
     TooLarge,
-    _session,
 )
 from iot.sftp.client._ssh import connection
 from iot.sftp.client._ssh import transport as transport_module
@@ -89,8 +88,8 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
     """In the middle of sending, that thread holds the lock which a farewell to the server would need."""
     with session_of(openssh_server) as session:
         session.connect()
-        assert session._connection is not None
-        forgotten: list[object] = [session._connection._live_transport.open_session(timeout=10)]
+        assert session._live.current is not None
+        forgotten: list[object] = [session._live.current._live_transport.open_session(timeout=10)]
         forgotten.append(forgotten)
         gone = weakref.ref(forgotten[0])
         write_all = FastPacketizer.write_all
@@ -186,7 +185,7 @@ def test_a_byte_that_is_damaged_on_its_way_ends_the_connection_and_reaches_no_fi
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, down: bool
 ) -> None:
     """Whatever it is: a length, a tag, or what is between them."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = openssh_server
     relay = BreakingRelay((server.host, server.port))
     (server.directory / "source").write_bytes(NEW)
@@ -236,8 +235,8 @@ def test_without_strict_key_exchange_new_keys_go_on_with_the_sequence_numbers(
     monkeypatch.setattr(transport_module.Transport, "_send_kex_init", without)
     with openssh(tmp_path / "sshd", f"Ciphers {CHACHA}") as server, session_of(server) as session:
         both_ways(session, server, tmp_path)
-        assert session._connection is not None
-        transport = session._connection._live_transport
+        assert session._live.current is not None
+        transport = session._live.current._live_transport
         assert not transport.agreed_on_strict_kex  # type: ignore[attr-defined] # not in its stubs
         assert session.is_open
 
@@ -544,7 +543,7 @@ def test_a_large_file_takes_no_more_memory_than_a_small_one(
 def test_transfers_that_went_well_or_broke_leave_no_thread_and_no_descriptor(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = openssh_server
     relay = BreakingRelay((server.host, server.port))
     (server.directory / "source").write_bytes(NEW)

@@ -432,7 +432,7 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
     """The policy is asked again in every key exchange: what it refuses at a rekey ends the session."""
     with session_of(openssh_server) as session:
         session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
         transport = connection._live_transport
         asked: list[str] = []

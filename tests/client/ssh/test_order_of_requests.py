@@ -79,8 +79,8 @@ def test_what_was_found_out_about_a_server_is_not_believed_of_another_in_its_pla
 def test_the_real_servers_are_recognised(server: Server) -> None:
     with session_of(server) as session:
         session.connect()
-        assert session._traits.keeps_order
-        assert session._traits.parts_in_any_order is (server.password is None)
+        assert session._live.factory.traits.keeps_order
+        assert session._live.factory.traits.parts_in_any_order is (server.password is None)
 
 
 # --- requests that overtake others -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import paramiko
 import psutil
 import pytest
 from paramiko.common import MSG_KEXINIT
+from tests.clients import set_retry_policy
 from tests.faulty_servers import PASSWORD, FaultyServer
 from tests.servers import Relay, Server
 
@@ -27,7 +28,6 @@ from iot.sftp.client import (
     SFTPError,
     SFTPSession,
     TimeLimits,
-    _session,
 )
 from iot.sftp.client._ssh.packets import Kind, Reader
 
@@ -249,7 +249,7 @@ class SaysNoMoreToARequest(FaultyServer):
 @pytest.fixture
 def _no_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call without a deadline is tried once."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @pytest.mark.usefixtures("_no_repeat")

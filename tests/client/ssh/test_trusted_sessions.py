@@ -558,8 +558,8 @@ def test_a_server_that_asks_for_new_keys_gets_them_whoever_tries_to_send_meanwhi
     (tmp_path / "source").write_bytes(os.urandom(5_000_000))
     with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
         session.connect()
-        assert session._connection is not None
-        transport = session._connection._live_transport
+        assert session._live.current is not None
+        transport = session._live.current._live_transport
         policy = transport.policy = Asked("127.0.0.1", server.port)
         transport.clear_to_send_lock = HeldForAMoment()  # type: ignore[assignment]
         session.upload_file(str(tmp_path / "source"), "there", timeout=30)
@@ -572,7 +572,7 @@ def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path:
     (tmp_path / "source").write_bytes(content)
     with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
         session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
         policy = connection._live_transport.policy = Asked("127.0.0.1", server.port)
         session.upload_file(str(tmp_path / "source"), "there")
@@ -583,7 +583,7 @@ def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path:
         assert (tmp_path / "back").read_bytes() == content
         assert policy.times - after_upload >= 5, session.counts
         assert session.exists("there")
-        assert session._connection is connection
+        assert session._live.current is connection
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of, settings_of
+from tests.clients import session_of, set_retry_policy, settings_of
 from tests.faulty_servers import (
     FAILURE,
     PASSWORD,
@@ -22,7 +22,7 @@ from tests.faulty_servers import (
 )
 from tests.servers import openssh
 
-from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session, diagnose
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, diagnose
 from iot.sftp.client._ssh.packets import Kind, OpenFlag, Reader, string
 
 NEW = os.urandom(100_000)
@@ -165,7 +165,7 @@ class BreaksOnce(FaultyServer):
 def test_a_file_that_was_cut_under_its_own_name_is_completed_by_the_next_try_and_not_taken_for_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = BreaksOnce()
     with server.running() as port:
         with session_at(port, tmp_path) as session:

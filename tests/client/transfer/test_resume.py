@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of
+from tests.clients import session_of, set_retry_policy
 from tests.faulty_links import Action, Break, BreakingRelay
 from tests.servers import Server, openssh
 from tests.victims import victims
 
-from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer, _session
+from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer
 from iot.sftp.client._transfer.cleaning import LATE
 from iot.sftp.client._transfer.unfinished import KEPT_FOR, WORTH_KEEPING
 
@@ -35,7 +35,7 @@ MOST_OVERHEAD = SIZE // 50 + 300_000  # bytes of SSH and SFTP around the file's,
 @pytest.fixture(autouse=True)
 def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call without a deadline is tried once: the next call is the one that goes on."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @pytest.fixture(params=["download", "upload"])
@@ -223,7 +223,7 @@ def test_no_break_loses_what_earlier_tries_have_moved(openssh_server: Server, tm
 def test_one_call_with_a_deadline_goes_on_by_itself_however_often_the_link_breaks(
     server: Server, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
     with work(server, tmp_path, direction) as transfer:
         transfer.begin_anew()
         transfer.session.exists(".")
@@ -572,7 +572,7 @@ def test_a_break_while_an_upload_goes_on_does_not_forget_that_its_file_is_there(
 ) -> None:
     with work(openssh_server, tmp_path, "upload") as transfer:
         transfer.break_in_the_middle()
-        monkeypatch.setattr(_session, "ATTEMPTS", 1)
+        set_retry_policy(monkeypatch, attempts=1)
         assert transfer.break_at(Break(20_000, down=True))
         (record,) = transfer.records()
         assert json.loads(record.read_text())["opened"]

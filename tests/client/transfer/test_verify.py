@@ -14,7 +14,7 @@ from tests.servers import Server, openssh
 
 from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits, Transfer, TransferIncomplete
 from iot.sftp.client._ssh.packets import Kind, Reader
-from iot.sftp.client._transfer.terms import Verify
+from iot.sftp.client._transfer.file_order import Verify
 
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 

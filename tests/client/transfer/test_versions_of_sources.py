@@ -17,9 +17,9 @@ from tests.servers import Server
 
 from iot.sftp.client import SFTPError, SFTPSession, TransferIncomplete
 from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._calls.calls import CallAttempt
 from iot.sftp.client._files.file_version import COARSE_TICK, SECOND, SKEW, TICK, FileVersion, Observed
 from iot.sftp.client._files.local_files import LocalFiles
-from iot.sftp.client._session import _Attempt
 from iot.sftp.client._transfer import replace
 from iot.sftp.client._transfer.download import READ_TWICE, download_file
 from iot.sftp.client._transfer.terms import Terms
@@ -107,7 +107,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
     for name, size in (("small", 1000), ("large", READ_TWICE + 1)):
         (openssh_server.directory / name).write_bytes(bytes(size))
     pauses: list[float] = []
-    connection = session._connection
+    connection = session._live.current
     assert connection is not None
 
     class Watched(Deadline):
@@ -115,7 +115,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
             pauses.append(seconds)
             super().pause(seconds)
 
-    attempt = _Attempt(connection, Watched(20), 0)
+    attempt = CallAttempt(connection, Watched(20), 0)
 
     def download(name: str, *, seen: bool) -> None:
         future = int(time.time()) + 1000  # as young as can be

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of
+from tests.clients import session_of, set_retry_policy
 from tests.faulty_servers import (
     EOF,
     FAILURE,
@@ -41,7 +41,6 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
     TransferIncomplete,
-    _session,
 )
 from iot.sftp.client._ssh.packets import Kind, Reader
 
@@ -51,7 +50,7 @@ LIMITS_HERE = TimeLimits(stall=5)
 
 @pytest.fixture(autouse=True)
 def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
-    from iot.sftp.client._folders.runner import FolderOrder
+    from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.trees import Found, Page
     from iot.sftp.client._ssh.packets import Attributes
     from iot.sftp.client._transfer.terms import Terms
@@ -55,9 +55,20 @@ DIRECTORIES_OPEN = 32  # descriptors that are kept for the next file in the same
 class Downloads:
     """From the server into a local directory."""
 
-    def __init__(self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms) -> None:
-        """Take what is to be done, and how both sides are reached."""
+    def __init__(
+        self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms, *, is_remembered: bool
+    ) -> None:
+        """Take what is to be done, and how both sides are reached.
+
+        Parameters:
+            order: which files, and how.
+            local_files: how local files are reached.
+            paths: how remote ones are.
+            terms: how each file is transferred.
+            is_remembered: whether a ledger remembers which versions have arrived.
+        """
         self._order = order
+        self._is_remembered = is_remembered
         self._source = paths.on_server(order.source)
         self._move_to = None if order.move_to is None else paths.on_server(order.move_to)
         self._terms = terms
@@ -118,7 +129,7 @@ class Downloads:
             accept(version)
             if version != observed.version:
                 observed = Observed(version, time.monotonic())
-            if self._order.ledger is not None and _settles_in(observed):
+            if self._is_remembered and _settles_in(observed):
                 raise _Unsettled
 
         for _ in range(LOOKS):
@@ -134,7 +145,7 @@ class Downloads:
 
         Else one that is written in the same second, and as long, would be taken for it, and be lost.
         """
-        if self._order.ledger is not None and (pause := _settles_in(observed)):
+        if self._is_remembered and (pause := _settles_in(observed)):
             remote.deadline.pause(pause)
             remote.deadline.check()
 
@@ -189,9 +200,20 @@ class Downloads:
 class Uploads:
     """From a local directory to the server."""
 
-    def __init__(self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms) -> None:
-        """Take what is to be done, and how both sides are reached."""
+    def __init__(
+        self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms, *, is_remembered: bool
+    ) -> None:
+        """Take what is to be done, and how both sides are reached.
+
+        Parameters:
+            order: which files, and how.
+            local_files: how local files are reached.
+            paths: how remote ones are.
+            terms: how each file is transferred.
+            is_remembered: whether a ledger remembers which versions have arrived.
+        """
         self._order = order
+        self._is_remembered = is_remembered
         self._dest = paths.on_server(order.dest)
         self._terms = terms
         self._local_files = local_files
@@ -245,7 +267,7 @@ class Uploads:
     ) -> tuple[int, FileVersion]:
         """Upload a file."""
         with self._local_files.source(self._path_of(found)) as descriptor:
-            settled = _settled_version(descriptor, remote.deadline) if self._order.ledger is not None else None
+            settled = _settled_version(descriptor, remote.deadline) if self._is_remembered else None
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
             self._tree.make_parent(remote, found.path)

@@ -12,10 +12,8 @@ just transferred, by a ledger's record, or by equal hashes (`_versions` says why
 from __future__ import annotations
 
 import logging
-import posixpath
 import random
 import threading
-import time
 from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -33,7 +31,6 @@ from iot.sftp.client._base.errors import (
     DeadlineExceeded,
     HostKeyMismatch,
     Internal,
-    InvalidRequest,
     LocalBusy,
     NoSpace,
     SFTPError,
@@ -43,6 +40,7 @@ from iot.sftp.client._base.errors import (
 from iot.sftp.client._base.memory import Budget
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._files.taking import VersionChanged
+from iot.sftp.client._folders.folder_order import IfExists, Then
 from iot.sftp.client._folders.trees import Found, Page, Unlisted, size_of, walk
 
 if TYPE_CHECKING:
@@ -51,6 +49,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.ledgers import SessionLedger
 
 logger = logging.getLogger(__name__)
@@ -65,9 +64,6 @@ PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds, before what often passes is 
 TOUCHED_TRIES = 3  # to delete or move a file whose change time goes on changing
 NANOSECONDS = 1_000_000_000
 LATEST = 0xFFFFFFFF * NANOSECONDS  # since 1970
-
-EXISTING = ("replace", "skip", "skip_same")
-AFTERWARDS = ("keep", "delete", "move")
 
 # What is wrong with the connection, the call or the disk is wrong for all files. Everything else is about one file.
 ENDS_ALL = (
@@ -129,49 +125,6 @@ class FolderTransfer(FolderProgress):
 
     seconds: float = 0.0
     attempts: int = 1
-
-
-@dataclass(frozen=True)
-class FolderOrder:
-    """Which files of a folder are transferred, and what becomes of them: see `SFTPSession.download_files`."""
-
-    source: str
-    dest: str
-    file_pattern: str | None = None
-    recursive: bool = False
-    if_exists: str = "replace"
-    then: str = "keep"
-    move_to: str | None = None
-    min_age: float = 0.0
-    ledger: SessionLedger | None = None
-    verify_existing: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        if self.if_exists not in EXISTING:
-            raise InvalidRequest(f"if_exists must be one of {', '.join(EXISTING)}")
-        if self.then not in AFTERWARDS:
-            raise InvalidRequest(f"then must be one of {', '.join(AFTERWARDS)}")
-        if (self.then == "move") != (self.move_to is not None):
-            raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
-        if self.move_to is not None and posixpath.normpath(self.move_to) == posixpath.normpath(self.source):
-            raise InvalidRequest("move_to is the source itself: its files would be found again each time")
-        if not 0 <= self.min_age < float("inf"):
-            raise InvalidRequest("min_age must be a number of seconds, 0 or more")
-
-    def wants(self, path: str) -> bool:
-        """Tell whether a file is to be looked at, by its path relative to the source."""
-        return self.file_pattern is None or self.file_pattern in listed(self.source, path)
-
-    def is_young(self, version: FileVersion) -> bool:
-        """Tell whether a file is to be left for the next time.
-
-        SFTP does not tell the server's time: its clock is taken to be right to better than `min_age`, as ours is. So a
-        file is young if its time is less than `min_age` away from now, either way.
-        """
-        if version.modified is None or not self.min_age:
-            return False
-        return abs(time.time_ns() - version.modified) < self.min_age * NANOSECONDS
 
 
 class Lender(Protocol):
@@ -253,16 +206,22 @@ class FolderRun:
     """The transfer of one folder, over as many attempts as it takes: what is done stays done."""
 
     def __init__(
-        self, order: FolderOrder, direction: Direction, progress: Callable[[FolderProgress], object] | None
+        self,
+        order: FolderOrder,
+        direction: Direction,
+        ledger: SessionLedger | None,
+        progress: Callable[[FolderProgress], object] | None,
     ) -> None:
         """Take what is to be done; nothing is begun.
 
         Parameters:
             order: which files, and how.
             direction: where to.
+            ledger: which versions of files have arrived before.
             progress: told of each change, at most ten times a second, in the thread of `attempt`.
         """
         self.order = order
+        self._ledger = ledger
         self._direction = direction
         self._progress = progress
         self._lock = threading.Lock()
@@ -386,7 +345,7 @@ class FolderRun:
                 told.append(directory)
         old, young = list[Found](), 0
         for file in page.files():
-            if self.order.is_young(file.version) and not file.is_delivered:
+            if self.order.is_too_young(file.version) and not file.is_delivered:
                 young += 1
             else:
                 old.append(file)
@@ -406,9 +365,9 @@ class FolderRun:
 
     def _choose(self, found: Found) -> Found | None:
         """Return a file that is to be looked at, with what the ledger tells of it; nothing of any other."""
-        if not self.order.wants(found.path):
+        if not self.order.selects(found.path):
             return None
-        ledger = self.order.ledger
+        ledger = self._ledger
         if ledger is None:
             return found
         try:
@@ -423,7 +382,7 @@ class FolderRun:
             raise
         if not is_known:
             return found
-        is_all = self.order.then == "keep" and found.version.modified is not None  # else there may be more to ask
+        is_all = self.order.keeps_source and found.version.modified is not None  # else there may be more to ask
         return None if is_all else found._replace(is_delivered=True)
 
     def _look(self, lender: Lender, deadline: Deadline, page: Page, directory: str) -> None:
@@ -483,11 +442,11 @@ class FolderRun:
 
     def _finish_delivered(self, remote: RemoteFiles, found: Found) -> bool:
         """Do the last step for what a ledger knows to have arrived; `False` if it does not know what is there now."""
-        version, is_kept = found.version, self.order.then == "keep"
+        version, is_kept = found.version, self.order.keeps_source
         if version.modified is None:  # by the listing; the server may tell more of a single file
             version = self._direction.version_at_source(remote, found)
-            assert self.order.ledger is not None  # noqa: S101 - which has told that it is delivered
-            is_known = self.order.ledger.knows(found.path, version)
+            assert self._ledger is not None  # noqa: S101 - which has told that it is delivered
+            is_known = self._ledger.knows(found.path, version)
             if not is_known or (version.modified is None and not is_kept):
                 return False
         if is_kept:
@@ -504,7 +463,7 @@ class FolderRun:
     def _is_there(self, remote: RemoteFiles, found: Found) -> bool:
         """Tell whether `if_exists` has a file left alone; what is the same beyond doubt counts as arrived before."""
         order = self.order
-        if order.if_exists == "replace" and not order.verify_existing and not found.is_delivered:
+        if order.if_exists is IfExists.REPLACE and not order.verify_existing and not found.is_delivered:
             return False
         there = self._direction.version_at_dest(remote, found)
         if there is None:
@@ -513,10 +472,10 @@ class FolderRun:
         if at_source.modified is None:  # by the listing
             at_source = self._direction.version_at_source(remote, found)
         resembles = _as_sftp_tells(there).resembles(_as_sftp_tells(at_source))
-        if order.then == "keep" and not order.verify_existing:
-            is_to_be_skipped = order.if_exists == "skip" or (order.if_exists == "skip_same" and resembles)
-            if resembles and is_to_be_skipped and order.ledger is not None:
-                order.ledger.suppose(found.path, found.version)
+        if order.keeps_source and not order.verify_existing:
+            is_to_be_skipped = order.if_exists is IfExists.SKIP or (order.if_exists is IfExists.SKIP_SAME and resembles)
+            if resembles and is_to_be_skipped and self._ledger is not None:
+                self._ledger.suppose(found.path, found.version)
         else:
             # Where a side does not tell the time, its size has to be enough of a reason to compare the bytes
             times = (there.modified, at_source.modified)
@@ -525,7 +484,7 @@ class FolderRun:
             if version is not None:
                 self._accept(found, version)
                 self._has_arrived(found, version)
-            is_to_be_skipped = version is not None or order.if_exists == "skip"
+            is_to_be_skipped = version is not None or order.if_exists is IfExists.SKIP
         if is_to_be_skipped:
             with self._lock:
                 self._skipped += 1
@@ -542,7 +501,7 @@ class FolderRun:
 
     def _accept(self, found: Found, version: FileVersion) -> None:
         """Take the version that is there when a file's turn comes, unless it is too young by now."""
-        if self.order.is_young(version):
+        if self.order.is_too_young(version):
             raise _IsYoung
         if not version.is_same_as(found.version):
             logger.debug("%r has changed since it was listed: it is taken as it is now", found.path)
@@ -567,14 +526,14 @@ class FolderRun:
     def _has_arrived(self, found: Found, version: FileVersion) -> None:
         """Take note of a version that has arrived, so that whatever fails afterwards is no reason to send it again."""
         with self._lock:
-            if self.order.then != "keep":
+            if not self.order.keeps_source:
                 self._arrived[found.path] = version
-        if self.order.ledger is None:
+        if self._ledger is None:
             return
         try:
-            self.order.ledger.note(found.path, version)
+            self._ledger.note(found.path, version)
         except SFTPError as error:
-            if self.order.then == "keep":
+            if self.order.keeps_source:
                 self._fail(found.path, error, delivered="it was delivered, and that cannot be written down")
             else:
                 logger.warning("that %r was delivered cannot be written down: %s", found.path, error.message)
@@ -602,7 +561,7 @@ class FolderRun:
             return True
         except SFTPError as error:
             if not self._vanished(remote, found):
-                done = "deleted" if self.order.then == "delete" else "moved"
+                done = "deleted" if self.order.then is Then.DELETE else "moved"
                 with self._lock:
                     self._not_removed += 1
                 words = f"it was delivered, and cannot be {done} at its source"
@@ -611,9 +570,9 @@ class FolderRun:
         with self._lock:
             if self._arrived.pop(found.path, None) is None:
                 self._skipped += 1
-        if self.order.ledger is not None:
+        if self._ledger is not None:
             with suppress(SFTPError):  # what is remembered of a file that is gone does no harm
-                self.order.ledger.settle(found.path)
+                self._ledger.settle(found.path)
         return True
 
     def _do_last_step(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.counts import Counts
 from iot.sftp.client._transfer.rate_limit import Limit
@@ -12,8 +12,8 @@ from iot.sftp.client._transfer.unfinished import Unfinished
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Verify = Literal["size", "sha256"]
-VERIFY = get_args(Verify)
+    from iot.sftp.client._transfer.file_order import Verify
+
 Server = tuple[str, int, str]  # host, port and user
 
 
@@ -51,3 +51,30 @@ class Outcome(NamedTuple):
     verified: str
     resumed: int
     atomic: bool
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a transfer did.
+
+    Attributes:
+        bytes: the size of the file, compared between source and destination.
+        seconds: from the call to the end.
+        atomic: whether the destination was replaced in one step. `False` where the server does not offer that.
+        verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`; or
+            `acknowledged`: the server tells no size, and has confirmed each WRITE, or the end of the file.
+        resumed: how many of the bytes were there already, from an earlier try.
+        attempts: how often it was tried, the one that succeeded included; attempts to connect count too.
+    """
+
+    bytes: int
+    seconds: float
+    atomic: bool
+    verified: str = "size"
+    resumed: int = 0
+    attempts: int = 1
+
+    @classmethod
+    def of(cls, outcome: Outcome, seconds: float, attempts: int) -> Transfer:
+        """Return what was done in so many seconds and attempts."""
+        return cls(outcome.size, seconds, outcome.atomic, outcome.verified, outcome.resumed, attempts)
