@@ -30,7 +30,7 @@ from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLar
 from iot.sftp.client._base import memory
 from iot.sftp.client._calls.retry_policy import RetryPolicy
 from iot.sftp.client._files import listing, remote_files
-from iot.sftp.client._folders import trees
+from iot.sftp.client._folders import folder_page
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 
 MILLION = 1_000_000
@@ -73,7 +73,7 @@ def test_a_million_long_names_below_a_long_path_stay_within_the_bounds() -> None
         budget.take(listing._size(path))
     assert budget._kept * (MILLION / 1000) < memory.MOST_KEPT
     for _ in range(1000):
-        budget.take(trees.size_of("y" * 255) - listing._size(path))
+        budget.take(folder_page.size_of("y" * 255) - listing._size(path))
     # A folder's transfer keeps what tells a version of each file, and works off what does not fit in parts
     assert budget._kept * (MILLION / 2 / 1000) < memory.MOST_KEPT
     assert MILLION <= remote_files.MOST_NAMES
@@ -116,7 +116,7 @@ def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch:
 
 def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", MEBIBYTE)
-    monkeypatch.setattr(trees, "MOST_FOUND", 20_000)
+    monkeypatch.setattr(folder_page, "MOST_FOUND", 20_000)
 
     class OnlyFolders(Lists):
         def truth(self, kind: int | str, fields: Reader) -> bytes:
@@ -227,8 +227,8 @@ def test_nothing_is_kept_of_what_was_too_large_even_by_its_error(
         call(session, tmp_path)
     assert failure.value.__traceback__ is not None
     assert kept() == 0
-    left = [thing for thing in gc.get_objects() if isinstance(thing, trees.Found | listing._Page)]
-    assert all(isinstance(thing, listing._Page) and not thing._files for thing in left)
+    left = [thing for thing in gc.get_objects() if isinstance(thing, folder_page.FoundFile | listing.ListedPaths)]
+    assert all(isinstance(thing, listing.ListedPaths) and not thing._files for thing in left)
 
 
 class HangsUp(Lists):
@@ -257,7 +257,7 @@ def test_the_names_of_a_folder_count_over_all_tries_and_not_when_there_is_none_a
     with session_with(server) as session, session_with(other) as another:
         with pytest.raises(ConnectionLost):
             session.download_files("in", str(tmp_path / "dest"))
-        names_only = 10_000 * trees.size_of(f"{0:020}")
+        names_only = 10_000 * folder_page.size_of(f"{0:020}")
         assert server.connections > RetryPolicy.attempts
         assert set(server.kept) == {names_only}
         assert len(another.list_files("in")) == 10_000, "what is garbage by now is in nobody's way"

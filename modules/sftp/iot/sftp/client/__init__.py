@@ -32,9 +32,9 @@ from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
+from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
-from iot.sftp.client._folders.ledgers import Ledger
-from iot.sftp.client._folders.runner import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.connection import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin

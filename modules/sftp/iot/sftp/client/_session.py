@@ -22,10 +22,11 @@ from iot.sftp.client._files.listing import entries_of, list_files
 from iot.sftp.client._files.local_files import LocalFiles
 from iot.sftp.client._files.remote_files import RemoteFiles
 from iot.sftp.client._files.remote_paths import RemotePaths, listed
-from iot.sftp.client._folders.directions import Downloads, Uploads
+from iot.sftp.client._folders.delivery_ledger import SessionLedgers
+from iot.sftp.client._folders.folder_download import FolderDownload
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
-from iot.sftp.client._folders.ledgers import Recent
-from iot.sftp.client._folders.runner import FolderRun, FolderTransfer
+from iot.sftp.client._folders.folder_run import FolderRun
+from iot.sftp.client._folders.folder_upload import FolderUpload
 from iot.sftp.client._ssh.packets import decode_path
 from iot.sftp.client._transfer import operations
 from iot.sftp.client._transfer.cleaning import clean_up_locally, clean_up_remotely
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client._base.settings import ServerSettings
-    from iot.sftp.client._folders.ledgers import Ledger
-    from iot.sftp.client._folders.runner import FolderProgress
+    from iot.sftp.client._folders.delivery_ledger import Ledger
+    from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTransfer
     from iot.sftp.client._ssh.connection import Connection, ServerInfo
 
 
@@ -71,7 +72,7 @@ class SFTPSession:
         self._server = settings.host, settings.port, settings.user
         self._unfinished = Unfinished.of(settings.state)
         self._limit = Limit()
-        self._recent = Recent()
+        self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(
             ConnectionFactory(settings),
@@ -418,8 +419,8 @@ class SFTPSession:
         started = time.monotonic()
         key = order.direction, order.source, order.dest, order.then
         # Without a ledger, what is kept at the source is transferred by each call
-        known = None if ledger is None and order.keeps_source else self._recent.of(key, ledger)
-        way = Downloads if order.direction is Direction.DOWNLOAD else Uploads
+        known = None if ledger is None and order.keeps_source else self._ledgers.of(key, ledger)
+        way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
         direction = way(
             order, self._local_files, self._paths, self._terms(order.verify), is_remembered=known is not None
         )

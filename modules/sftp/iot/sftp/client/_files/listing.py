@@ -57,7 +57,7 @@ def list_files(
         NotFound: nothing is there.
     """
     prefix = listed(path, "")
-    with closing(_Page(remote, directory, limit, longest)) as page:
+    with closing(ListedPaths(remote, directory, limit, longest)) as page:
         try:
             for entry in entries_of(remote, directory):
                 name = prefix + decode_path(entry.name)
@@ -94,7 +94,7 @@ def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
         raise NotADirectory(message, path=directory) from None
 
 
-class _Page:
+class ListedPaths:
     """Collects the first paths of a listing that comes in any order.
 
     What sorts behind `limit` files that were found already is not kept. Links, and what the server does not tell the

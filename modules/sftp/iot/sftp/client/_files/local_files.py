@@ -5,7 +5,7 @@ file's name in it, and all further calls (`openat`, `renameat`, `unlinkat`) go t
 checked is what is used, whoever renames directories or plants symbolic links meanwhile.
 
 A file is deleted or moved only as the version that was sent (`remove_version`, `move_version`): it is first taken out
-of its producer's reach, see `_taking`.
+of its producer's reach, see `set_aside`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from iot.sftp.client._base.errors import (
     from_os_error,
 )
 from iot.sftp.client._files.file_version import FileVersion
-from iot.sftp.client._files.taking import Source, Taken, is_taken, own_place, recover, taking, was_put_back
+from iot.sftp.client._files.set_aside import (
+    SentFile,
+    SetAsideFile,
+    is_set_aside,
+    own_place,
+    restore_abandoned,
+    setting_aside,
+    was_restored,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,13 +137,13 @@ class LocalFiles:
             with os.scandir(directory) as names:
                 for found in names:
                     proceed()
-                    if is_taken(found.name):
+                    if is_set_aside(found.name):
                         abandoned.append(found.name)
                         continue
                     entry = self._entry(path, found)
                     if entry is not None:
                         yield entry
-            for name in filter(None, (recover(directory, taken) for taken in abandoned)):
+            for name in filter(None, (restore_abandoned(directory, name) for name in abandoned)):
                 entry = _entry_of(name, os.stat(name, dir_fd=directory, follow_symlinks=False), was_taken=True)
                 if entry is not None:
                     yield entry
@@ -169,7 +177,7 @@ class LocalFiles:
 
         That is no news of its producer, though the file system tells of a new file.
         """
-        return was_put_back(path)
+        return was_restored(path)
 
     def remove(self, path: str) -> None:
         """Remove a file; of a symbolic link the link, not what it leads to.
@@ -199,8 +207,8 @@ class LocalFiles:
             VersionChanged: it is another version, and is left in its place.
             SFTPError: as `remove`.
         """
-        with self._taking(path, version, on_put_back) as taken:
-            taken.remove()
+        with self._setting_aside(path, version, on_put_back) as file:
+            file.remove()
 
     def move_version(
         self,
@@ -228,19 +236,23 @@ class LocalFiles:
         try:
             if self._is_in(end, path) and name == os.path.basename(path):
                 raise own_place(dest)
-            with self._taking(path, version, on_put_back) as taken:
-                taken.move(end, name, proceed)
+            with self._setting_aside(path, version, on_put_back) as file:
+                file.move(end, name, proceed)
             with suppress(OSError):  # not every file system offers it, and the file is where it belongs
                 os.fsync(end)
         finally:
             os.close(end)
 
     @contextmanager
-    def _taking(self, path: str, version: FileVersion, on_put_back: Callable[[FileVersion], object]) -> Iterator[Taken]:
+    def _setting_aside(
+        self, path: str, version: FileVersion, on_put_back: Callable[[FileVersion], object]
+    ) -> Iterator[SetAsideFile]:
         directory, name = self._place_of(path, create=False)
         try:
-            with self.source(path) as file, taking(Source(directory, name, path, file, version), on_put_back) as taken:
-                yield taken
+            with self.source(path) as descriptor:
+                sent = SentFile(directory, name, path, descriptor, version)
+                with setting_aside(sent, on_put_back) as file:
+                    yield file
         except OSError as error:
             raise from_os_error(error, path) from error
         finally:

@@ -23,7 +23,7 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.remote_files import SAFE_REQUEST
-from iot.sftp.client._files.taking import VersionChanged
+from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._ssh.packets import Attributes, Kind, OpenFlag, encode_path, string
 from iot.sftp.client._transfer.replace import is_temporary, replace_remote, replacing, temporary_name
 from iot.sftp.client._transfer.unfinished import Progress
