@@ -49,7 +49,7 @@ from iot.sftp.client import (
 from iot.sftp.client._calls.retry_policy import RetryPolicy
 from iot.sftp.client._ssh import login_backoff
 from iot.sftp.client._ssh.packets import Kind, Reader, string
-from iot.sftp.client._transfer import upload
+from iot.sftp.client._transfer import upload_completion
 
 OLD, NEW = b"old" * 100, bytes(range(256)) * 700
 HANDLE = bytes([Kind.HANDLE]) + string(b"h")
@@ -641,7 +641,7 @@ def test_a_file_may_end_without_the_word_for_it_where_it_was_said_to_end(tmp_pat
 def test_an_upload_of_which_the_server_says_another_size_is_incomplete(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "LAGGING", (0.01,) * 3)
+    monkeypatch.setattr(upload_completion, "LAGGING", (0.01,) * 3)
     server = FaultyServer({Kind.FSTAT: attrs(size), Kind.STAT: attrs(size)})
     prepared(server, tmp_path)
     with session_with(server) as session, pytest.raises(TransferIncomplete):
@@ -651,7 +651,7 @@ def test_an_upload_of_which_the_server_says_another_size_is_incomplete(
 
 def test_a_size_that_lags_behind_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a gateway in front of an object store, or of a network file system's cache."""
-    monkeypatch.setattr(upload, "LAGGING", (0.01,) * 3)
+    monkeypatch.setattr(upload_completion, "LAGGING", (0.01,) * 3)
     told = iter([0, 0, len(NEW) // 2, len(NEW)])
     server = FaultyServer({Kind.FSTAT: attrs(0)})
     server._answers[Kind.STAT] = lambda fields: (

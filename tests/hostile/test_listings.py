@@ -29,7 +29,7 @@ from tests.hostile.servers import MEBIBYTE, Lists, growing_by_at_most, list_in_a
 from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLarge
 from iot.sftp.client._base import memory
 from iot.sftp.client._calls.retry_policy import RetryPolicy
-from iot.sftp.client._files import listing, remote_files
+from iot.sftp.client._files import listing, remote_queries
 from iot.sftp.client._folders import folder_page
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 
@@ -76,7 +76,7 @@ def test_a_million_long_names_below_a_long_path_stay_within_the_bounds() -> None
         budget.take(folder_page.size_of("y" * 255) - listing._size(path))
     # A folder's transfer keeps what tells a version of each file, and works off what does not fit in parts
     assert budget._kept * (MILLION / 2 / 1000) < memory.MOST_KEPT
-    assert MILLION <= remote_files.MOST_NAMES
+    assert MILLION <= remote_queries.MOST_NAMES
 
 
 def test_a_listing_that_never_ends_is_ended_without_a_deadline_when_its_names_take_too_much(
@@ -94,7 +94,7 @@ def test_a_listing_that_never_ends_is_ended_without_a_deadline_when_its_names_ta
 
 
 def test_a_page_of_a_listing_that_never_ends_is_given_up_after_so_many_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 30_000)
+    monkeypatch.setattr(remote_queries, "MOST_NAMES", 30_000)
     server = NeverEnds()
     with session_with(server) as session:
         with growing_by_at_most(60 * MEBIBYTE), pytest.raises(TooLarge, match="more than 30000 names"):
@@ -108,7 +108,7 @@ def test_a_page_of_a_listing_that_never_ends_is_given_up_after_so_many_names(mon
 
 def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", 8 * MEBIBYTE)
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 100_000)
+    monkeypatch.setattr(remote_queries, "MOST_NAMES", 100_000)
     with session_with(NeverEnds()) as session, growing_by_at_most(60 * MEBIBYTE), pytest.raises(TooLarge):
         session.download_files("in", str(tmp_path / "dest"), recursive=True)
     assert not (tmp_path / "dest").exists()
@@ -134,7 +134,7 @@ def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatc
 LITTLE_MEMORY = """
 import resource, sys
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession
-from iot.sftp.client._files import remote_files as remote_files_module
+from iot.sftp.client._files import remote_queries as remote_files_module
 
 if "a folder" in sys.argv:  # which comes in parts, each within the memory
     remote_files_module.MOST_NAMES = 400_000
@@ -185,7 +185,7 @@ def test_several_that_never_end_do_not_take_more_together_than_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", 8 * MEBIBYTE)
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 60_000)
+    monkeypatch.setattr(remote_queries, "MOST_NAMES", 60_000)
     together: list[int] = []
     failures: list[SFTPError] = []
     everybody = threading.Barrier(6)

@@ -46,11 +46,11 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
 )
-from iot.sftp.client._files import remote_files
-from iot.sftp.client._files.remote_files import MOST_IN_FLIGHT, SAFE_REQUEST
+from iot.sftp.client._files import remote_requests
+from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_REQUEST
 from iot.sftp.client._ssh import connection
 from iot.sftp.client._ssh.packets import Kind, Reader, string
-from iot.sftp.client._transfer.unfinished import Unfinished
+from iot.sftp.client._transfer.resume_records import ResumeRecords
 
 LONG_AGO = 1_600_000_000  # seconds since 1970
 MALFORMED = 5
@@ -617,7 +617,7 @@ class LosesAnAnswer(HasFolders):
     def __init__(
         self, kind: int | str, then: Callable[[LosesAnAnswer], object], *, does_it: bool, syncs: bool = False
     ) -> None:
-        super().__init__(extensions=(POSIX_RENAME, remote_files.FSYNC) if syncs else (POSIX_RENAME,))
+        super().__init__(extensions=(POSIX_RENAME, FSYNC) if syncs else (POSIX_RENAME,))
         self._kind, self._then, self._does_it = kind, then, does_it
 
     def truth(self, kind: int | str, fields: Reader) -> bytes:
@@ -767,7 +767,7 @@ def test_an_upload_whose_rename_was_lost_on_its_way_is_renamed(tmp_path: Path, c
 @contextmanager
 def process_at(port: int, state: Path) -> Iterator[SFTPSession]:
     """Give the session of a process of its own, which tries everything once."""
-    Unfinished.of.cache_clear()
+    ResumeRecords.of.cache_clear()
     session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), state=state))
     try:
         yield session
@@ -1001,7 +1001,7 @@ def test_a_server_that_announces_requests_of_a_byte_is_asked_for_no_fewer_than_e
 
 def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MOST_IN_FLIGHT <= 1024
-    monkeypatch.setattr(remote_files, "MOST_IN_FLIGHT", 4)
+    monkeypatch.setattr(remote_requests, "MOST_IN_FLIGHT", 4)
     most: list[int] = []
 
     class Counts(HasFolders):

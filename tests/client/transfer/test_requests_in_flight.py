@@ -26,10 +26,10 @@ from iot.sftp.client import (
     Transfer,
 )
 from iot.sftp.client._base import deadline
-from iot.sftp.client._files.remote_files import SAFE_REQUEST
+from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import Kind
-from iot.sftp.client._transfer.pipeline import Download
 from iot.sftp.client._transfer.rate_limit import START
+from iot.sftp.client._transfer.read_pipeline import ReadPipeline
 
 CONTENT = os.urandom(3 * START + 1234)  # a size that no request divides
 DIRECTIONS = {"download_file": Kind.READ, "upload_file": Kind.WRITE}
@@ -222,13 +222,13 @@ def test_who_cancels_while_the_server_never_says_whether_it_has_renamed_is_told_
 
 def test_a_disk_that_is_full_at_the_last_answers_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They may all come between two looks of the one who waits for them."""
-    moving, done = Moving("download_file", tmp_path), Download._done
+    moving, done = Moving("download_file", tmp_path), ReadPipeline._done
     moving.server.files["source"] = bytearray(CONTENT[: 10 * SAFE_REQUEST])
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def looks_late(download: Download) -> bool:
+    def looks_late(download: ReadPipeline) -> bool:
         if moving.server.held:
             monkeypatch.setattr(os, "pwrite", full)
             moving.server.give_all()
@@ -237,7 +237,7 @@ def test_a_disk_that_is_full_at_the_last_answers_is_named(tmp_path: Path, monkey
                 time.sleep(0.001)
         return done(download)
 
-    monkeypatch.setattr(Download, "_done", looks_late)
+    monkeypatch.setattr(ReadPipeline, "_done", looks_late)
     with moving.running() as transfer:
         moving.server.wait_for(11 * SAFE_REQUEST)  # and the one past the end
         moving.server.give(*range(9))

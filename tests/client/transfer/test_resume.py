@@ -21,8 +21,8 @@ from tests.servers import Server, openssh
 from tests.victims import victims
 
 from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer
-from iot.sftp.client._transfer.cleaning import LATE
-from iot.sftp.client._transfer.unfinished import KEPT_FOR, WORTH_KEEPING
+from iot.sftp.client._transfer.abandoned_transfers import LATE
+from iot.sftp.client._transfer.resume_records import KEPT_FOR, WORTH_KEEPING
 
 SIZE = 4 * 1024 * 1024
 OLD, NEW = b"old" * 1000, os.urandom(SIZE)

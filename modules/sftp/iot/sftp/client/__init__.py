@@ -39,7 +39,7 @@ from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.connection import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.file_order import Direction, FileOrder
-from iot.sftp.client._transfer.terms import Transfer
+from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [

@@ -25,7 +25,8 @@ from iot.sftp.client._base.errors import (
     from_os_error,
     printable,
 )
-from iot.sftp.client._files.remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
+from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
+from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh import login_backoff as login_pauses
 from iot.sftp.client._ssh.connection import CIPHERS, MACS

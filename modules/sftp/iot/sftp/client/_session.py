@@ -29,12 +29,13 @@ from iot.sftp.client._folders.folder_run import FolderRun
 from iot.sftp.client._folders.folder_upload import FolderUpload
 from iot.sftp.client._ssh.packets import decode_path
 from iot.sftp.client._transfer import operations
-from iot.sftp.client._transfer.cleaning import clean_up_locally, clean_up_remotely
+from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
 from iot.sftp.client._transfer.download import download_file
 from iot.sftp.client._transfer.file_order import Direction, FileOrder, Verify
-from iot.sftp.client._transfer.rate_limit import Limit
-from iot.sftp.client._transfer.terms import Terms, Transfer, ignore_progress
-from iot.sftp.client._transfer.unfinished import Unfinished
+from iot.sftp.client._transfer.outcome import Transfer
+from iot.sftp.client._transfer.rate_limit import RateLimit
+from iot.sftp.client._transfer.resume_records import ResumeRecords
+from iot.sftp.client._transfer.transfer_context import TransferContext, ignore_progress
 from iot.sftp.client._transfer.upload import upload_file
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ class SFTPSession:
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
         self._server = settings.host, settings.port, settings.user
-        self._unfinished = Unfinished.of(settings.state)
-        self._limit = Limit()
+        self._records = ResumeRecords.of(settings.state)
+        self._limit = RateLimit()
         self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(
             ConnectionFactory(settings),
             self._counts,
-            before_opening=lambda: clean_up_locally(self._unfinished),
+            before_opening=lambda: clean_up_locally(self._records),
             before_use=self._clean_up_remotely,
         )
         self._calls = Calls(self._live, self._paths, self._counts, self._retry_policy)
@@ -189,10 +190,10 @@ class SFTPSession:
 
     def delete_file(self, path: str, *, timeout: float | None = None) -> None:
         """Delete a file or a link; a directory is refused."""
-        sent = operations.Sent()
+        requested = operations.RequestedVersion()
 
         def work(attempt: CallAttempt) -> None:
-            operations.delete_file(attempt.remote, self._paths.on_server(path), sent)
+            operations.delete_file(attempt.remote, self._paths.on_server(path), requested)
 
         self._calls.run("delete_file", path, timeout, work)
 
@@ -201,11 +202,11 @@ class SFTPSession:
 
         Returns whether the destination was replaced in one atomic step.
         """
-        sent = operations.Sent()
+        requested = operations.RequestedVersion()
 
         def work(attempt: CallAttempt) -> bool:
             start, end = self._paths.on_server(source), self._paths.on_server(dest)
-            return operations.move_file(attempt.remote, start, end, self._terms("size"), sent)
+            return operations.move_file(attempt.remote, start, end, self._transfer_context("size"), requested)
 
         return self._calls.run("move_file", source, timeout, work, dest)
 
@@ -275,18 +276,18 @@ class SFTPSession:
             timeout, progress, cancelled: see `download_file`.
         """
         started = time.monotonic()
-        terms = self._terms(order.verify, progress)
+        context = self._transfer_context(order.verify, progress)
 
         def download(attempt: CallAttempt) -> Transfer:
             with attempt.transfer() as remote:
                 source = self._paths.on_server(order.source)
-                outcome = download_file(remote, source, self._local_files, order.dest, terms)
+                outcome = download_file(remote, source, self._local_files, order.dest, context)
             return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
 
         def upload(attempt: CallAttempt) -> Transfer:
             with self._local_files.source(order.source) as descriptor, attempt.transfer() as remote:
                 end, name = self._paths.on_server(order.dest), posixpath.basename(order.source)
-                outcome = upload_file(remote, descriptor, name, end, terms=terms, spare=attempt.spare)
+                outcome = upload_file(remote, descriptor, name, end, context=context, spare=attempt.spare)
             return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
 
         work = download if order.direction is Direction.DOWNLOAD else upload
@@ -422,7 +423,7 @@ class SFTPSession:
         known = None if ledger is None and order.keeps_source else self._ledgers.of(key, ledger)
         way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
         direction = way(
-            order, self._local_files, self._paths, self._terms(order.verify), is_remembered=known is not None
+            order, self._local_files, self._paths, self._transfer_context(order.verify), is_remembered=known is not None
         )
         with closing(FolderRun(order, direction, known, progress)) as run:
             self._calls.run_while_it_advances(
@@ -453,11 +454,15 @@ class SFTPSession:
         connection.close()
         return info
 
-    def _terms(self, verify: Verify, progress: Callable[[int, int | None], object] | None = None) -> Terms:
-        return Terms(self._server, verify, self._unfinished, self._limit, self._counts, progress or ignore_progress)
+    def _transfer_context(
+        self, verify: Verify, progress: Callable[[int, int | None], object] | None = None
+    ) -> TransferContext:
+        return TransferContext(
+            self._server, verify, self._records, self._limit, self._counts, progress or ignore_progress
+        )
 
     def _clean_up_remotely(self, connection: Connection) -> None:
         """Clean up after earlier transfers before any call runs: else the next one would find its destination busy."""
         limit = Deadline(self.settings.time_limits.connect)
         with suppress(SFTPError):  # the next connection brings the next chance
-            clean_up_remotely(self._unfinished, RemoteFiles(connection, connection.quick, limit), self._server)
+            clean_up_remotely(self._records, RemoteFiles(connection, connection.quick, limit), self._server)

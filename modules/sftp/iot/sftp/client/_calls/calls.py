@@ -1,4 +1,4 @@
-"""Run the calls of a session: each under its deadline, retried after a break, its failures in the caller's terms."""
+"""Run the calls of a session: each under its deadline, retried after a break, its failures in the caller's context."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Calls:
 
     @contextmanager
     def once(self, operation: str, path: str | None, timeout: float | None) -> Iterator[CallAttempt]:
-        """Lend a connection to an operation that is not retried; its failures are in the caller's terms."""
+        """Lend a connection to an operation that is not retried; its failures are in the caller's context."""
         deadline = Deadline(timeout)
         try:
             with self._live.serving_a_call():

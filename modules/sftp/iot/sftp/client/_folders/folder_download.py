@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
     from iot.sftp.client._ssh.packets import Attributes
-    from iot.sftp.client._transfer.terms import Terms
+    from iot.sftp.client._transfer.transfer_context import TransferContext
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,13 @@ class FolderDownload:
     """From the server into a local directory: see `FolderDirection`."""
 
     def __init__(
-        self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms, *, is_remembered: bool
+        self,
+        order: FolderOrder,
+        local_files: LocalFiles,
+        paths: RemotePaths,
+        context: TransferContext,
+        *,
+        is_remembered: bool,
     ) -> None:
         """Take what is to be done, and how both sides are reached.
 
@@ -63,14 +69,14 @@ class FolderDownload:
             order: which files, and how.
             local_files: how local files are reached.
             paths: how remote ones are.
-            terms: how each file is transferred.
+            context: how each file is transferred.
             is_remembered: whether a ledger remembers which versions have arrived.
         """
         self._order = order
         self._is_remembered = is_remembered
         self._source = paths.on_server(order.source)
         self._move_to = None if order.move_to is None else paths.on_server(order.move_to)
-        self._terms = terms
+        self._context = context
         self._dest = LocalDestination(local_files, order.dest)
         self._moved = RemoteDirectories(self._move_to or "")
         self._apart = set[tuple[str, str]]()  # directories that are not one and the same
@@ -120,7 +126,7 @@ class FolderDownload:
     ) -> tuple[int, FileVersion]:
         """Download a file."""
         observed, source = Observed(found.version, found.seen), self._path_of(found)
-        terms = replace(self._terms, on_progress=progress)
+        context = replace(self._context, on_progress=progress)
 
         def look(attributes: Attributes) -> None:
             nonlocal observed
@@ -134,7 +140,7 @@ class FolderDownload:
         for _ in range(ATTEMPTS):
             self._settle(remote, observed)
             with suppress(_UnsettledError):
-                outcome = download_file(remote, source, self._dest, found.path, terms, observed=observed, accept=look)
+                outcome = download_file(remote, source, self._dest, found.path, context, observed=observed, accept=look)
                 return outcome.size, observed.version
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)
@@ -171,14 +177,14 @@ class FolderDownload:
         target = posixpath.join(self._move_to, found.path)
         self._refuse_own_place(remote, source, target)
         try:
-            with replacing(remote, target, self._terms) as put_aside:
-                replace_remote(remote, source, target, put_aside)
+            with replacing(remote, target, self._context) as note_backup:
+                replace_remote(remote, source, target, note_backup)
         except (PermissionDenied, Unsupported) as error:
             if remote.kind_of(target) == stat.S_IFDIR:
                 message = "there is a directory on the server in the place that the file is to be moved to"
                 raise IsADirectory(message, path=target) from error
             logger.debug("%r is not renamed to %r: %s", source, target, error)
-            move_by_copy(remote, source, target, self._terms)
+            move_by_copy(remote, source, target, self._context)
 
     def _refuse_own_place(self, remote: RemoteFiles, source: str, target: str) -> None:
         """Raise where a link leads from the folder to move into to the source: a copy's original would be the copy."""

@@ -14,7 +14,8 @@ from iot.sftp.client._folders.folder_walk import list_locally
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settled_version
 from iot.sftp.client._ssh.packets import OpenFlag
-from iot.sftp.client._transfer.upload import forget_rename, no_spare, upload_file
+from iot.sftp.client._transfer.upload import forget_rename, upload_file
+from iot.sftp.client._transfer.upload_job import no_spare
 from iot.sftp.client._transfer.verify import compare_hashes
 
 if TYPE_CHECKING:
@@ -25,14 +26,20 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.remote_paths import RemotePaths
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
-    from iot.sftp.client._transfer.terms import Terms
+    from iot.sftp.client._transfer.transfer_context import TransferContext
 
 
 class FolderUpload:
     """From a local directory to the server: see `FolderDirection`."""
 
     def __init__(
-        self, order: FolderOrder, local_files: LocalFiles, paths: RemotePaths, terms: Terms, *, is_remembered: bool
+        self,
+        order: FolderOrder,
+        local_files: LocalFiles,
+        paths: RemotePaths,
+        context: TransferContext,
+        *,
+        is_remembered: bool,
     ) -> None:
         """Take what is to be done, and how both sides are reached.
 
@@ -40,13 +47,13 @@ class FolderUpload:
             order: which files, and how.
             local_files: how local files are reached.
             paths: how remote ones are.
-            terms: how each file is transferred.
+            context: how each file is transferred.
             is_remembered: whether a ledger remembers which versions have arrived.
         """
         self._order = order
         self._is_remembered = is_remembered
         self._dest = paths.on_server(order.dest)
-        self._terms = terms
+        self._context = context
         self._local_files = local_files
         self._directories = RemoteDirectories(self._dest)
         self.excluded = relative_to(order.source, order.move_to)
@@ -86,7 +93,7 @@ class FolderUpload:
                 compare_hashes(remote, handle, end, descriptor)
             if before != FileVersion.of_local(os.fstat(descriptor)):
                 return None
-        forget_rename(remote, end, self._terms)
+        forget_rename(remote, end, self._context)
         return before
 
     def transfer(
@@ -102,8 +109,8 @@ class FolderUpload:
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
             self._directories.make_parent(remote, found.path)
-            terms = replace(self._terms, on_progress=progress)
-            outcome = upload_file(remote, descriptor, None, self._end_of(found), terms=terms, spare=no_spare)
+            context = replace(self._context, on_progress=progress)
+            outcome = upload_file(remote, descriptor, None, self._end_of(found), context=context, spare=no_spare)
             return outcome.size, version
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:

@@ -19,7 +19,7 @@ FORGET = 0.98  # of the best rate that is left of it after each round: a link ma
 BURST = 0.1  # seconds' worth of bytes that a limited transfer may be ahead of its limit
 
 
-class Window:
+class TransferWindow:
     """How many bytes may be on their way, sized to the link.
 
     It begins small and grows by three bytes for each one that arrives, as long as each round trip brings more than the
@@ -61,7 +61,7 @@ class Window:
         self._since, self._count = now, 0
 
 
-class Limit:
+class RateLimit:
     """A number of bytes per second that all transfers of a session share."""
 
     def __init__(self) -> None:
