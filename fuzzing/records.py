@@ -12,7 +12,7 @@ from fuzzing.script import Script
 from iot.sftp.client import SFTPError
 from iot.sftp.client._ssh.packets import encode_path
 from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
-from iot.sftp.client._transfer.resume_records import ON_DISK, SUFFIX, ResumeRecords, ResumeState
+from iot.sftp.client._transfer.resume_records import SUFFIX, ResumeRecords, ResumeState
 
 SERVER = ("h", 22, "u")
 TEMPORARY = ".iot-sftp-0123456789abcdef"

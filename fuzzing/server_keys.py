@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 
 from iot.sftp.client import SFTPError
-from iot.sftp.client._base.errors import Internal, from_lower_layer
+from iot.sftp.client._base.errors import Internal
+from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 from iot.sftp.client._ssh.transport import Transport
 

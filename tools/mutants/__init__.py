@@ -4,6 +4,9 @@ from __future__ import annotations
 
 CORE = {
     "client/_base/errors": ["client/base/test_errors.py"],
+    "client/_base/lower_layers": ["client/base/test_lower_layers.py"],
+    "client/_base/os_errors": ["client/base/test_os_errors.py"],
+    "client/_base/sftp_statuses": ["client/base/test_sftp_statuses.py"],
     "client/_transfer/replace": [
         "client/transfer/test_transfers.py",
         "client/transfer/test_whole_files.py",
@@ -44,6 +47,9 @@ CORE = {
         "module/work/test_tasks_end_to_end.py",
     ],
     "module/_work/tasks": ["module/work/test_tasks.py", "module/app/test_status.py"],
+    "module/_work/task_attempts": ["module/work/test_tasks.py"],
+    "module/_work/task_scheduler": ["module/work/test_tasks.py"],
+    "module/_work/task_store": ["module/work/test_tasks.py"],
     "module/_documents/twin": [
         "module/documents/test_twin.py",
         "module/app/test_configuration.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +18,15 @@ CHAPTERS = {
     "Settings": ("ServerSettings", "TimeLimits", "Secret", "check_pin"),
     "Local files": ("LocalFiles", "LocalName", "LocalEntry"),
     "Diagnosis": ("diagnose", "Step"),
-    "Errors": ("SFTPError", "from_os_error"),  # and the table of its subclasses
+    "Errors": (
+        "SFTPError",
+        "Fault",
+        "Retry",
+        "Scope",
+        "error_classes",
+        "error_for_code",
+        "from_os_error",
+    ),  # and the table of the subclasses of `SFTPError`
     "Version": ("VERSION", "__version__"),
 }
 """The exports by chapter. Classes of errors are in the table of theirs, and not named here."""
@@ -45,7 +54,7 @@ def reference() -> str:
     Raises:
         ValueError: an export is in no chapter, or a chapter names what is no export.
     """
-    errors = {error.__name__: error for error in _errors(client.SFTPError) if error.__name__ in client.__all__}
+    errors = {error.__name__: error for error in _errors() if error.__name__ in client.__all__}
     placed = {*errors, *(name for names in CHAPTERS.values() for name in names)}
     if placed != set(client.__all__):
         message = f"in no chapter, or no export: {sorted(placed ^ set(client.__all__))}"
@@ -58,15 +67,28 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def _errors(base: type[client.SFTPError]) -> Iterator[type[client.SFTPError]]:
-    for error in sorted(base.__subclasses__(), key=lambda error: (error.status, error.code)):
-        yield error
-        yield from _errors(error)
+def _errors() -> Iterator[type[client.SFTPError]]:
+    yield from (error for error in client.error_classes() if error is not client.SFTPError)
 
 
 def _table(errors: list[type[client.SFTPError]]) -> str:
-    rows = [f"| `{error.__name__}` | `{error.code}` | {error.status} | {_summary(error)} |" for error in errors]
-    return "\n".join(["| class | `code` | `status` | |", "| --- | --- | --- | --- |", *rows, ""])
+    rows = [
+        f"| `{error.__name__}` | {_base(error)} | {_code_of(error)} | {error.fault.value} | {error.retry.value} "
+        f"| {_summary(error)} |"
+        for error in errors
+    ]
+    head = ["| class | a kind of | `code` | `fault` | `retry` | |", "| --- | --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows, ""])
+
+
+def _base(error: type[client.SFTPError]) -> str:
+    (base,) = error.__bases__
+    return f"`{base.__name__}`"
+
+
+def _code_of(error: type[client.SFTPError]) -> str:
+    """Return the code of a reason; a base that is only there to be caught has none of its own."""
+    return "" if error.code == client.SFTPError.code and error is not client.Internal else f"`{error.code}`"
 
 
 def _summary(thing: object) -> str:
@@ -85,7 +107,7 @@ def _export(name: str, value: Any) -> Iterator[str]:
 
 
 def _class(name: str, kind: type) -> Iterator[str]:
-    is_made_by_callers = not getattr(kind, "_is_protocol", False)
+    is_made_by_callers = not getattr(kind, "_is_protocol", False) and not issubclass(kind, enum.Enum)
     bases = [base.__name__ for base in kind.__bases__ if base.__name__ in client.__all__]
     if is_made_by_callers:
         yield _code(name, kind)

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from iot.sftp import client
-from iot.sftp.client import Cancelled, SFTPError
+from iot.sftp.client import Cancelled, SFTPError, error_classes
 from iot.sftp.module._methods.request_ids import RequestIdConflict
 from iot.sftp.module._work.advice import ADVICE
-from iot.sftp.module._work.tasks import INTERRUPTED, NO_WAY
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "operate.md").read_text()
-SOURCES = [file for floor in ("client", "module") for file in (ROOT / "modules/sftp/iot/sftp" / floor).glob("*.py")]
+SOURCES = [file for floor in ("client", "module") for file in (ROOT / "modules/sftp/iot/sftp" / floor).rglob("*.py")]
 TREES = [ast.parse(file.read_text()) for file in SOURCES]
 LEVELS = {"warning": "4", "error": "3", "exception": "3", "critical": "2"}
 TELLING = 8  # letters that a text needs, for somebody to find it
@@ -66,7 +65,9 @@ def test_every_error_has_its_row_and_no_other_has() -> None:
 
 
 def test_what_is_tried_again_is_what_tasks_try_again() -> None:
-    assert {code for code, again in CODES.items() if again == "yes"} == NO_WAY | INTERRUPTED
+    assert {code for code, again in CODES.items() if again == "yes"} == {
+        error.code for error in error_classes() if "code" in vars(error) and error.retry.is_automatic
+    }
 
 
 @pytest.mark.parametrize("code", sorted(ADVICE))

@@ -30,8 +30,10 @@ from iot.sftp.module._documents.requests import ChangeRequest
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods import table
 from iot.sftp.module._methods.dispatcher import Dispatcher
+from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS, Method, Parts, understand
-from iot.sftp.module._work.journal import NAME, Journal, Request
+from iot.sftp.module._work.journal import NAME, Journal
+from iot.sftp.module._work.task_record import RequestRecord
 
 UPLOAD = {"source": "a", "dest": "b", "request_id": "1"}
 MOVE = {"source": "a", "dest": "b", "request_id": "1"}
@@ -109,7 +111,7 @@ def test_a_refusal_is_an_outcome_too(tmp_path: Path, work: Work, name: str, erro
     first = call(tmp_path, name, payload_of(name, request_id="1"))
     work.does = lambda: True
     assert call(tmp_path, name, payload_of(name, request_id="1")) == first
-    assert (first.status, first.code) == (error.status, error.code)
+    assert (first.status, first.code) == (STATUSES[error.code], error.code)
     assert work.times == 1
 
 
@@ -208,7 +210,9 @@ def test_after_a_crash_a_transfer_is_done_again_and_what_cannot_be_known_is_told
     for name, request_id in (("upload_file", "u"), ("move_file", "m")):
         request = understand(name, payload_of(name, request_id=request_id)).request
         assert isinstance(request, ChangeRequest)
-        journal.save_request(request_id, Request(request.fingerprint(name), begun=True))  # and then the process died
+        journal.save_request(
+            request_id, RequestRecord(request.fingerprint(name), begun=True)
+        )  # and then the process died
     journal.close()
     assert call(tmp_path, "upload_file", payload_of("upload_file", request_id="u")).payload is True
     response = call(tmp_path, "move_file", payload_of("move_file", request_id="m"))

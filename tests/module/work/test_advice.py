@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 
-from iot.sftp.client import SFTPError
+from iot.sftp.client import error_classes
 from iot.sftp.module._documents.twin import ServerSection, TransfersSection
 from iot.sftp.module._documents.validation import Document
-from iot.sftp.module._methods.request_ids import RequestIdConflict
 from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._work.advice import ADVICE
 
 
 def test_every_code_that_an_operator_can_see_has_its_advice() -> None:
-    public: list[type[SFTPError]] = [*SFTPError.__subclasses__(), RequestIdConflict]
-    assert set(ADVICE) == {error.code for error in public}
+    assert set(ADVICE) == {error.code for error in error_classes()}
 
 
 def test_an_advice_is_one_line_of_sentences() -> None:

@@ -21,10 +21,10 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unreachable,
     Unsupported,
-    from_lower_layer,
-    from_os_error,
-    printable,
 )
+from iot.sftp.client._base.lower_layers import from_lower_layer
+from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
 from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
 from iot.sftp.client._session import SFTPSession

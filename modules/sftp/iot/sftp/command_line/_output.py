@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import SFTPError
+from iot.sftp.module._methods.statuses import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,7 +66,7 @@ def document_of_many(key: str, values: Iterable[dict[str, Any]], **more: Any) ->
 def failed(error: SFTPError) -> dict[str, Any]:
     """Return what programs are told of a failure."""
     path = {} if error.path is None else {"path": error.path}
-    return {"ok": False, "code": error.code, "status": error.status, **path, "message": error.message}
+    return {"ok": False, "code": error.code, "status": STATUSES[error.code], **path, "message": error.message}
 
 
 def say(message: str) -> None:

@@ -16,6 +16,7 @@ from iot.sftp.client import (
     SFTPError,
     Step,
     Unreachable,
+    error_for_code,
 )
 from iot.sftp.command_line._output import say
 from iot.sftp.module._app.check_socket import ANSWER_MAXIMUM, CHECK_LIMIT, NAME, ROOT, connect, content_of, line, places
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 FIRST_LIMIT = 20.0  # seconds in which the module has to answer at all
 LAST_LIMIT = CHECK_LIMIT + FIRST_LIMIT
-
-ERRORS = {kind.code: kind for kind in SFTPError.__subclasses__()}
 
 
 def traces_of_module(variables: Mapping[str, str]) -> dict[Path, int | None]:
@@ -124,7 +123,7 @@ def _raise_failure(end: Any) -> None:
     if not isinstance(end, dict):
         raise _senseless()
     if end.get("code") is not None:
-        raise ERRORS.get(end["code"], Internal)(str(end.get("message")))
+        raise error_for_code(end["code"])(str(end.get("message")))
 
 
 def _senseless() -> SFTPError:

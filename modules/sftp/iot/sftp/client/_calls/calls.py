@@ -14,12 +14,12 @@ from iot.sftp.client._base.errors import (
     DeadlineExceeded,
     HandleInUse,
     Internal,
-    LocalBusy,
+    Retry,
     SFTPError,
     Unreachable,
     Unsupported,
-    from_lower_layer,
 )
+from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._calls.retry_policy import Attempts
 from iot.sftp.client._files.remote_files import RemoteFiles
 
@@ -164,20 +164,20 @@ class Calls:
         A deadline that runs out after a break is reported as that break: the caller can act on it.
         """
         disconnects = self._live.disconnects
-        lost: ConnectionLost | LocalBusy | None = None
+        lost: SFTPError | None = None
         while True:
             attempts.begun += 1
             try:
                 return self._attempt(work, deadline, attempts)
-            except HandleInUse:
-                continue  # what was open is opened again, one file at a time
-            except (ConnectionLost, LocalBusy) as error:
-                if isinstance(error, ConnectionLost) and not error.is_repeated:
-                    raise
-                lost = error
             except (Unreachable, DeadlineExceeded) as error:
                 if lost is None or isinstance(error, Cancelled):
                     raise
+            except SFTPError as error:
+                if not error.retry.is_within_call:
+                    raise
+                if error.retry is Retry.AT_ONCE:
+                    continue
+                lost = error
             pause = self._policy.pause_after(attempts.begun)
             is_exhausted = attempts.are_exhausted_by(lost, deadline)
             if self._live.disconnects != disconnects or is_exhausted or pause >= deadline.remaining():

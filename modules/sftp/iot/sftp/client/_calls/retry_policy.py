@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import LocalBusy, ServerBusy
+from iot.sftp.client._base.errors import Retry, ServerBusy
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
@@ -47,7 +47,7 @@ class Attempts:
 
     def are_exhausted_by(self, failure: SFTPError, deadline: Deadline) -> bool:
         """Tell whether this failure ends the call, however much time is left."""
-        if isinstance(failure, LocalBusy):  # the local system's fault: the connection is as good as before
+        if failure.retry is Retry.AFTER_PAUSE:  # nothing is wrong with the connection
             return self.begun >= self.policy.attempts
         is_busy = isinstance(failure, ServerBusy)
         goes_on = (self.were_connected or is_busy) and deadline.limited

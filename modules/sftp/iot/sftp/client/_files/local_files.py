@@ -16,14 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import (
-    IsADirectory,
-    NotADirectory,
-    NotFound,
-    PathNotAllowed,
-    SFTPError,
-    from_os_error,
-)
+from iot.sftp.client._base.errors import IsADirectory, NotADirectory, NotFound, PathNotAllowed, SFTPError
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.set_aside import (
     SentFile,

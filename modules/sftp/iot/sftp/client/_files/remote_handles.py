@@ -9,7 +9,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import Busy, ConnectionLost, PermissionDenied, SFTPError, is_of_a_limit
+from iot.sftp.client._base.errors import (
+    Busy,
+    ConnectionLost,
+    PermissionDenied,
+    SFTPError,
+)
+from iot.sftp.client._base.sftp_statuses import is_of_a_limit
 from iot.sftp.client._files.remote_requests import RemoteRequests
 from iot.sftp.client._ssh.packets import Kind, encode_path, string
 

@@ -23,8 +23,8 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     TooLarge,
     Unsupported,
-    is_plain_refusal,
 )
+from iot.sftp.client._base.sftp_statuses import is_plain_refusal
 from iot.sftp.client._files.remote_handles import RemoteHandles
 from iot.sftp.client._ssh.packets import Attributes, Entry, Kind, OpenFlag, decode_path, encode_path, string
 

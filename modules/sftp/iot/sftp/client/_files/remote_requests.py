@@ -13,17 +13,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
-    SSH_FX_OK,
     ConnectionLost,
     DeadlineExceeded,
     EndOfFile,
     HandleInUse,
     NotSFTP,
     SFTPError,
-    StatusReply,
     Unsupported,
-    from_status,
 )
+from iot.sftp.client._base.sftp_statuses import SSH_FX_OK, StatusReply, from_status
 from iot.sftp.client._ssh.packets import Attributes, Kind, Reader, encode_path, string
 
 if TYPE_CHECKING:

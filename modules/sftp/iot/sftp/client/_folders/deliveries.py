@@ -11,12 +11,12 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import SFTPError
+from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._folders.folder_order import Then
 from iot.sftp.client._folders.folder_progress import FileFailure
-from iot.sftp.client._folders.workers import ENDS_ALL, ENDS_ALL_AFTER_ARRIVAL, retry_while_local_busy
+from iot.sftp.client._folders.workers import retry_while_local_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,14 +112,15 @@ class Deliveries:
 
         try:
             self._remove_unless_changed(remote, found, versions, note)
-        except ENDS_ALL_AFTER_ARRIVAL:
-            raise
         except VersionChanged as error:
             if found.is_delivered and found.path not in self._arrived:
                 return False
             self.fail(found.path, error, delivered="")
             return True
         except SFTPError as error:
+            # The place that it is moved to concerns this file only: others may arrive, at least
+            if error.scope is Scope.CALL:
+                raise
             if not self.has_vanished(remote, found):
                 done = "deleted" if self._order.then is Then.DELETE else "moved"
                 reason = f"it was delivered, and cannot be {done} at its source"
@@ -165,9 +166,9 @@ class Deliveries:
         """Return the source's version whose bytes are at the destination, by a hash; `None` if that is not proven."""
         try:
             return self._direction.proven_version(remote, found)
-        except ENDS_ALL:
-            raise
         except SFTPError as error:  # the bytes differ, or cannot be compared: nothing is proven
+            if error.scope is not Scope.FILE:
+                raise
             logger.debug("%r is not known to be at its destination: %s", found.path, error)
             return None
 
@@ -175,9 +176,9 @@ class Deliveries:
         """Tell whether the source's file is not there any more; a refusal does not tell."""
         try:
             return self._direction.vanished(remote, found)
-        except ENDS_ALL:
-            raise
-        except SFTPError:
+        except SFTPError as error:
+            if error.scope is not Scope.FILE:
+                raise
             return False
 
     def fail(

@@ -6,10 +6,10 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import SFTPError
+from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._files.file_version import SECOND
 from iot.sftp.client._folders.folder_order import IfExists
-from iot.sftp.client._folders.workers import ENDS_ALL, is_busy, retry_while_local_busy
+from iot.sftp.client._folders.workers import is_busy, retry_while_local_busy
 
 if TYPE_CHECKING:
     from iot.sftp.client._files.file_version import FileVersion
@@ -59,9 +59,9 @@ class FileDelivery:
                 retry_while_local_busy(remote.deadline, lambda: self._transfer_unless_there(remote, found))
         except _IsTooYoungError:
             self._tally.remove_found(found.size_to_move, is_young=True)
-        except ENDS_ALL:
-            raise
         except SFTPError as error:
+            if error.scope is not Scope.FILE:
+                raise
             if is_busy(error) and not self.is_second_round:
                 self.busy.append(found)
             elif self._deliveries.has_vanished(remote, found):

@@ -6,12 +6,12 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import SFTPError
+from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._base.memory import Budget
 from iot.sftp.client._folders.folder_page import FolderPage, FoundFile, UnlistedDirectory, size_of
 from iot.sftp.client._folders.folder_progress import FAILURES_REPORTED
 from iot.sftp.client._folders.folder_walk import walk
-from iot.sftp.client._folders.workers import ENDS_ALL, is_busy, retry_while_local_busy
+from iot.sftp.client._folders.workers import is_busy, retry_while_local_busy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,4 +137,4 @@ class FolderPlan:
             retry_while_local_busy(deadline, lambda: self._direction.list_source(remote, directory, page))
 
     def _ends_planning(self, error: SFTPError) -> bool:
-        return error is self._ledger_failure or isinstance(error, ENDS_ALL) or is_busy(error)
+        return error is self._ledger_failure or error.scope is not Scope.FILE or is_busy(error)

@@ -77,7 +77,7 @@ class FolderRun:
         """Do all that is not done yet over a connection.
 
         Raises:
-            SFTPError: what ended it for all files: see `ENDS_ALL`, and the folder itself that could not be listed.
+            SFTPError: what ended it for all files: see `Scope`, and the folder itself that could not be listed.
         """
         self._attempts += 1
         self._direction.begin()

@@ -9,7 +9,11 @@ import threading
 from collections import OrderedDict
 from contextlib import suppress
 
-from iot.sftp.client._base.errors import NotADirectory, NotFound, from_os_error
+from iot.sftp.client._base.errors import (
+    NotADirectory,
+    NotFound,
+)
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.local_files import LocalFiles, LocalName, check_name
 from iot.sftp.client._folders.folder_walk import below
 

@@ -10,18 +10,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from iot.sftp.client._base.deadline import Deadline, Interruption
 from iot.sftp.client._base.errors import (
-    AuthenticationFailed,
     Busy,
     Cancelled,
-    ConnectionLost,
-    DeadlineExceeded,
-    HostKeyMismatch,
-    Internal,
     LocalBusy,
-    NoSpace,
     SFTPError,
-    TooLarge,
-    Unreachable,
 )
 
 if TYPE_CHECKING:
@@ -36,13 +28,6 @@ Result = TypeVar("Result")
 
 PROGRESS_INTERVAL = 0.1  # seconds
 PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds of backoff where the local system is short of something: `LocalBusy`
-
-# What is wrong with the connection, the call or the disk is wrong for all files. Everything else is about one file.
-ENDS_ALL = (
-    AuthenticationFailed, ConnectionLost, DeadlineExceeded, HostKeyMismatch, Internal, NoSpace, TooLarge, Unreachable,
-)  # fmt: skip
-# What is wrong with the place that a file is moved to concerns that file: others may arrive, at least.
-ENDS_ALL_AFTER_ARRIVAL = tuple(reason for reason in ENDS_ALL if reason not in {NoSpace, TooLarge})
 
 
 class ChannelLender(Protocol):

@@ -33,10 +33,10 @@ from iot.sftp.client._base.errors import (
     TooLarge,
     TransferIncomplete,
     Unsupported,
-    from_os_error,
-    printable,
 )
 from iot.sftp.client._base.memory import Budget, most_kept
+from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import UINT32, VERSION, Kind, Reader, string
 from iot.sftp.client._ssh.transport import divert, send_all, taken, widen_window

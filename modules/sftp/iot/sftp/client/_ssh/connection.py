@@ -25,14 +25,15 @@ from iot.sftp.client._base.errors import (
     ConnectionLost,
     DeadlineExceeded,
     HostKeyMismatch,
+    Retry,
     ServerBusy,
     SFTPError,
     Unreachable,
     Unsupported,
-    from_lower_layer,
-    printable,
 )
+from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._base.pysftp import pysftp
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh import login_backoff as login_pauses
 from iot.sftp.client._ssh.channel import Answer, Reply, SFTPChannel, wait_for, wait_for_answer
 from iot.sftp.client._ssh.credentials import Credentials
@@ -387,7 +388,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def lost(self, error: ConnectionLost) -> SFTPError:
         """End the connection, and return why it broke. Whoever else uses it may repeat what it does."""
-        self.close(error if error.is_repeated else ConnectionLost(error.message))
+        self.close(ConnectionLost(error.message) if error.retry is Retry.NEVER else error)
         return self._reason(error)
 
     def close(self, error: SFTPError | None = None) -> None:

@@ -7,7 +7,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client._base.errors import SFTPError, Unreachable, from_lower_layer
+from iot.sftp.client._base.errors import SFTPError, Unreachable
+from iot.sftp.client._base.lower_layers import from_lower_layer
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import ConnectionLost, ServerBusy, SFTPError, Unreachable, printable
+from iot.sftp.client._base.errors import ConnectionLost, ServerBusy, SFTPError, Unreachable
+from iot.sftp.client._base.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from paramiko import HostKeys
 
-from iot.sftp.client._base.errors import HostKeyMismatch, from_os_error
+from iot.sftp.client._base.errors import HostKeyMismatch
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._ssh.certificates import HOST_CERTIFICATE_TYPES, read_host_certificate
 
 if TYPE_CHECKING:

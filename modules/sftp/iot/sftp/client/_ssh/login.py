@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost, ServerBusy, printable
+from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost, ServerBusy
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.certificates import CERTIFICATE_SUFFIX
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS
 from iot.sftp.client._ssh.packets import Reader, string

@@ -12,7 +12,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import Busy, HandleInUse, SFTPError, is_of_a_limit
+from iot.sftp.client._base.errors import Busy, HandleInUse, SFTPError
+from iot.sftp.client._base.sftp_statuses import is_of_a_limit
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline

@@ -57,9 +57,9 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unreachable,
     Unsupported,
-    from_lower_layer,
-    printable,
 )
+from iot.sftp.client._base.lower_layers import from_lower_layer
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh import chacha
 from iot.sftp.client._ssh import login_backoff as login_pauses
 from iot.sftp.client._ssh.certificates import CERTIFICATE_SUFFIX

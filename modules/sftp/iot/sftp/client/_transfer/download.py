@@ -12,7 +12,12 @@ import os
 import posixpath
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, TransferIncomplete, from_os_error
+from iot.sftp.client._base.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    TransferIncomplete,
+)
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.download_source import DownloadSource, look_at_source
 from iot.sftp.client._transfer.download_target import DownloadTarget

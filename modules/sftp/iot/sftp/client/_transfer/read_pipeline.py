@@ -8,7 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import SFTPError, TransferIncomplete, from_os_error
+from iot.sftp.client._base.errors import (
+    SFTPError,
+    TransferIncomplete,
+)
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._transfer.pipeline import Pipeline, ReceivedRanges, SourceChanged
 
 if TYPE_CHECKING:

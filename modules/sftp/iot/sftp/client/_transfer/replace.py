@@ -13,14 +13,8 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import (
-    IsADirectory,
-    NotFound,
-    PermissionDenied,
-    SFTPError,
-    Unsupported,
-    is_plain_refusal,
-)
+from iot.sftp.client._base.errors import IsADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.sftp_statuses import is_plain_refusal
 from iot.sftp.client._files.remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.resume_records import ResumeState

@@ -15,8 +15,8 @@ from iot.sftp.client._base.errors import (
     EndOfFile,
     SFTPError,
     TransferIncomplete,
-    from_os_error,
 )
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.remote_files import CHECK_FILE
 from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import OpenFlag

@@ -30,6 +30,7 @@ from iot.sftp.module._documents.requests import (
 from iot.sftp.module._documents.validation import explain
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._hub.sdk import Malformed
+from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._work.failures import Failures
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def refused(name: str, error: SFTPError) -> Response:
         "code": error.code,
         "message": shortened(printable(told(error)), MESSAGE_MAXIMUM),
     }
-    return Response(error.status, payload, error.code)
+    return Response(STATUSES[error.code], payload, error.code)
 
 
 def _example(request: type[Request]) -> str:

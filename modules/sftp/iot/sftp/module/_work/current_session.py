@@ -11,13 +11,13 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import (
-    AuthenticationFailed,
     ConnectionLost,
-    HostKeyMismatch,
+    Fault,
     NotConfigured,
     SFTPError,
-    Unreachable,
+    TransportError,
     Unsupported,
+    error_classes,
 )
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._base.tallies import Tally
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client import Counts, SFTPSession
-
-# What an operation may find out about the connection itself; `Unsupported` where no session could be opened for it
-CONNECTION_REASONS = (AuthenticationFailed, HostKeyMismatch, Unreachable, ConnectionLost, Unsupported)
 
 OPENING_WAIT = 5.0  # seconds
 
@@ -94,7 +91,7 @@ class CurrentSession:
         self._session: SFTPSession | None = None
         self._users: dict[SFTPSession, int] = {}
         self._past = Totals()  # of the sessions that have ended
-        self.failures = Tally(*((reason.code,) for reason in CONNECTION_REASONS))
+        self.failures = Tally(*((code,) for code in _codes_of_a_connection()))
         self._state = ConnectionState("")
         self._closed = False
         self._opened = threading.Event()  # unset while a new configuration's session is being opened
@@ -152,8 +149,9 @@ class CurrentSession:
             raise NotConfigured(self._state.message or "there are no settings yet")
         try:
             yield session
-        except CONNECTION_REASONS as error:
-            if not isinstance(error, Unsupported) or not session.is_open:
+        except SFTPError as error:
+            is_of_login = error.fault is Fault.SERVER and not session.is_open  # no algorithm in common, or no SFTP
+            if error.fault is Fault.CONNECTION or is_of_login:
                 self._note_failure(session, error)
             raise
         else:
@@ -265,3 +263,9 @@ class CurrentSession:
             self._state = ConnectionState(state.state, state.code, state.message, since, state.server, state.host_key)
             if self._state != old:
                 self._on_change(self._state)
+
+
+def _codes_of_a_connection() -> dict[str, None]:
+    """Return the reasons for which a connection can fail, without repetition; without settings nothing is tried."""
+    errors: list[type[SFTPError]] = [*error_classes(TransportError), Unsupported]
+    return dict.fromkeys(error.code for error in errors if "code" in vars(error) and error is not NotConfigured)
