@@ -121,7 +121,7 @@ def test_a_new_file_of_the_producer_is_not_replaced_by_the_old_one(
     with pytest.raises(ZeroDivisionError):
         taken_with(path, version, lambda: (path.write_bytes(b"new"), 1 / 0), [])
     assert content_of(folder) == {"a": b"new", "a.1": b"also there", "a.2": b"1"}
-    assert "the file of before is kept as 'a.2'" in caplog.text
+    assert "the earlier file is kept as 'a.2'" in caplog.text
 
 
 def taken_with(path: Path, version: FileVersion, meanwhile: Callable[[], object], told: list[FileVersion]) -> None:

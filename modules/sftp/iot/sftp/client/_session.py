@@ -130,7 +130,7 @@ class SFTPSession:
         self._live.close(when_idle=when_idle)
 
     def exists(self, path: str, *, timeout: float | None = None) -> bool:
-        """Tell whether a file or a directory is there. `False` only when the server says that it is not."""
+        """Return whether a file or a directory is there. `False` only when the server says that it is not."""
 
         def work(attempt: CallAttempt) -> bool:
             return attempt.remote.kind_of(self._paths.on_server(path)) is not None
@@ -156,8 +156,8 @@ class SFTPSession:
             file_pattern: a substring that a path must hold to be returned.
             limit: so many paths at most, the first ones.
             after: only paths that sort after this one: the last of the page before.
-            longest: characters that all paths together may have; if they have more, that is `TooLarge`, told as soon
-                as it is known.
+            longest: characters that all paths together may have; if they have more, `TooLarge` is raised as
+                soon as that is known.
             timeout: seconds.
         """
         if limit is not None and limit < 1:
@@ -171,7 +171,7 @@ class SFTPSession:
         return self._calls.run("list_files", path, timeout, work)
 
     def stat(self, path: str, *, timeout: float | None = None) -> FileInfo:
-        """Return what the server tells of a path; a link is followed."""
+        """Return what the server reports of a path; a link is followed."""
 
         def work(attempt: CallAttempt) -> FileInfo:
             return FileInfo.of(path, attempt.remote.stat(self._paths.on_server(path)))
@@ -220,9 +220,9 @@ class SFTPSession:
         progress: Callable[[int, int | None], object] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Transfer:
-        """Download a file, creating or replacing `dest` at one blow and creating its parents.
+        """Download a file, atomically creating or replacing `dest` and creating its parents.
 
-        What a broken try has left is built on by the next one, in this process or a later one, as long as the source
+        What a broken attempt has left is resumed by the next one, in this process or a later one, as long as the source
         is the same.
 
         Parameters:
@@ -230,8 +230,8 @@ class SFTPSession:
             dest: the local file; an existing directory, or a path that ends with `/`, keeps the source's name.
             timeout: seconds.
             verify: `size`, or `sha256` to compare the hash of all bytes too.
-            progress: told the bytes that are there and those that there will be, at most ten times a second, in this
-                thread.
+            progress: receives the bytes that are there and those that there will be, at most ten times a second, in
+                this thread.
             cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
         """
         order = FileOrder(Direction.DOWNLOAD, source, dest, verify=verify)
@@ -247,15 +247,15 @@ class SFTPSession:
         progress: Callable[[int, int | None], object] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Transfer:
-        """Upload a file, creating or replacing `dest` at one blow and creating its parents: see `download_file`.
+        """Upload a file, atomically creating or replacing `dest` and creating its parents: see `download_file`.
 
         Parameters:
             source: the local file.
             dest: the remote file; an existing directory, or a path that ends with `/`, keeps the source's name.
             timeout: seconds.
             verify: `size`, or `sha256` to compare the hash of all bytes too.
-            progress: told the bytes that are there and those that there will be, at most ten times a second, in this
-                thread.
+            progress: receives the bytes that are there and those that there will be, at most ten times a second, in
+                this thread.
             cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
         """
         order = FileOrder(Direction.UPLOAD, source, dest, verify=verify)
@@ -321,8 +321,9 @@ class SFTPSession:
     ) -> FolderTransfer:
         """Download the files of a folder, many at a time, each as `download_file` does.
 
-        One file's failure does not stop the others: it is counted, and the first 20 are told. A file that is deleted
-        before its turn comes is no failure. Links to files are taken as files, links to directories are not followed.
+        One file's failure does not stop the others: it is counted, and the first 20 are reported. A file that is
+        deleted before its turn comes is no failure. Links to files are taken as files, links to directories are not
+        followed.
 
         Parameters:
             source: the remote folder.
@@ -340,12 +341,12 @@ class SFTPSession:
             min_age: seconds since a file's modification, so that what is still being written is left for the next
                 time; looked at again when a file's turn comes. The server's clock is taken to be right.
             timeout: seconds.
-            progress: told how far it is, at most ten times a second, in the caller's thread.
+            progress: receives how far it is, at most ten times a second, in the caller's thread.
             cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
-            ledger: asked which versions of files have arrived before, and told which ones have.
+            ledger: knows which versions of files have arrived before, and records which ones have.
             verify: as for `download_file`.
             verify_existing: where a file of the same size and time is there, compare the bytes by a hash, and leave it
-                alone if they are the same, also with `replace`; for a call that goes on where another one was ended.
+                alone if they are the same, also with `replace`; for a call that resumes one that was ended.
 
         Raises:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.

@@ -46,7 +46,7 @@ class Attempts:
     were_connected: bool = False
 
     def are_exhausted_by(self, failure: SFTPError, deadline: Deadline) -> bool:
-        """Tell whether this failure ends the call, however much time is left."""
+        """Return whether this failure ends the call, however much time is left."""
         if failure.retry is Retry.AFTER_PAUSE:  # nothing is wrong with the connection
             return self.begun >= self.policy.attempts
         is_busy = isinstance(failure, ServerBusy)

@@ -2,7 +2,7 @@
 
 Nothing is done by path twice: a path is walked once, to a descriptor of the directory that holds the file and the
 file's name in it, and all further calls (`openat`, `renameat`, `unlinkat`) go through that descriptor. So what was
-checked is what is used, whoever renames directories or plants symbolic links meanwhile.
+checked is what is used, whatever directories are renamed or symbolic links planted meanwhile.
 
 A file is deleted or moved only as the version that was sent (`remove_version`, `move_version`): it is first taken out
 of its producer's reach, see `set_aside`.
@@ -52,8 +52,8 @@ class LocalName:
 class LocalEntry:
     """One name in a directory: a directory, or a file with its size in bytes and its time in seconds since 1970.
 
-    `version` is all that is known of which version of the file it is. `was_taken` tells that a process which was killed
-    had taken the file from its place, and it has just been put back: its change time is that of now.
+    `version` is all that is known of which version of the file it is. `was_taken` is true if a process that was killed
+    had set the file aside, and it has just been restored: its change time is that of now.
     """
 
     name: str
@@ -111,7 +111,7 @@ class LocalFiles:
             raise
 
     def entries(self, path: str, proceed: Callable[[], object] = lambda: None) -> Iterator[LocalEntry]:
-        """Give the directories, the files and the links to files in a directory, in no order.
+        """Yield the directories, the files and the links to files in a directory, in no order.
 
         A link to a directory, a link to nothing, and what is neither file nor directory are left out. A link that may
         not be followed is a file of 0 bytes here: opening it gives the reason.
@@ -167,9 +167,9 @@ class LocalFiles:
 
     @staticmethod
     def was_put_back(path: str) -> bool:
-        """Tell whether a file is at its path because it had been taken from there, and was not removed or moved.
+        """Return whether a file is at its path because it had been taken from there, and was not removed or moved.
 
-        That is no news of its producer, though the file system tells of a new file.
+        That is no news of its producer, though the file system reports a new file.
         """
         return was_restored(path)
 
@@ -195,7 +195,7 @@ class LocalFiles:
         Parameters:
             path: the file's.
             version: what it has to be.
-            on_put_back: told its version by then, if it could not be removed when it had been taken out of its place.
+            on_put_back: receives its version by then, if it could not be removed when it had been set aside.
 
         Raises:
             VersionChanged: it is another version, and is left in its place.
@@ -212,7 +212,7 @@ class LocalFiles:
         on_put_back: Callable[[FileVersion], object] = lambda _: None,
         proceed: Callable[[], object] = lambda: None,
     ) -> None:
-        """Move a file if it still is this version, replacing `dest` at one blow and making its parents.
+        """Move a file if it still is this version, replacing `dest` atomically and making its parents.
 
         To another file system, or another mount, it is copied, and deleted afterwards.
 
@@ -253,7 +253,7 @@ class LocalFiles:
             os.close(directory)
 
     def _is_in(self, directory: int, path: str) -> bool:
-        """Tell whether a path's name is in the directory of a descriptor, by whatever links or mounts."""
+        """Return whether a path's name is in the directory of a descriptor, by whatever links or mounts."""
         parent, _ = self._place_of(path, create=False)
         try:
             return os.path.samestat(os.fstat(parent), os.fstat(directory))

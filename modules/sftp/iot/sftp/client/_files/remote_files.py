@@ -97,7 +97,7 @@ class RemoteFiles(RemoteQueries):
         self._extended(COPY_DATA, fields, path)
 
     def is_full(self, path: str) -> bool:
-        """Tell whether the file system of a path has no space left, as far as the server tells (statvfs, 4.4)."""
+        """Return whether the file system of a path has no space left, if the server reports that (statvfs, 4.4)."""
         if not self.offers(STATVFS):
             return False
         try:
@@ -108,7 +108,7 @@ class RemoteFiles(RemoteQueries):
         return numbers[4] == 0  # f_bavail: blocks for others than the superuser
 
     def make_directories(self, path: str) -> None:
-        """Make a directory and its missing parents (section 6.6), also where the server lets nobody look at any."""
+        """Make a directory and its missing parents (section 6.6), also where the server refuses to show any."""
         missing: list[str] = []
         ancestor = path.rstrip("/") or "/"
         try:
@@ -131,7 +131,7 @@ class RemoteFiles(RemoteQueries):
             except (NotFound, PermissionDenied, Unsupported) as error:
                 refusal = refusal or error
             else:
-                refusal = None  # of a parent: it is there, and the server does not tell
+                refusal = None  # of a parent: it is there, and the server does not say so
         if refusal is not None:
             raise refusal
 
@@ -150,7 +150,7 @@ class RemoteFiles(RemoteQueries):
             if isinstance(refusal, ConnectionLost | DeadlineExceeded):
                 raise
             if self.kind_of(path) == stat.S_IFDIR:
-                return  # somebody else has made it meanwhile
+                return  # another process has made it meanwhile
             if isinstance(refusal, PermissionDenied) and self.is_full(posixpath.dirname(path) or "."):
                 message = "the server's disk is full"
                 raise NoSpace(message, path=path) from refusal

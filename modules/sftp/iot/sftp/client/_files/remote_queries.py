@@ -47,37 +47,37 @@ class RemoteQueries(RemoteHandles):
     # --- what is at a path ---
 
     def stat(self, path: str) -> Attributes:
-        """Return what the server tells of a path, links followed (section 6.8); of a link itself, if it refuses STAT.
+        """Return the attributes of a path, links followed (section 6.8); of a link itself, if the server refuses STAT.
 
         Raises:
             NotFound: the server says that nothing is there; or shows a directory that does not hold it, after it has
                 refused the question without a word on why.
         """
         try:
-            told = self._attributes(Kind.STAT, path)
+            attributes = self._attributes(Kind.STAT, path)
         except (PermissionDenied, Unsupported) as refusal:
             return self._attributes_otherwise(Kind.LSTAT, path, refusal)
-        if told == Attributes():
+        if attributes == Attributes():
             # Apache MINA answers so for what cannot be there, since a part of the path is a file.
             with suppress(PermissionDenied, Unsupported):
-                return self._attributes_in_listing(path, Unsupported("the server tells nothing of it", path=path))
-        return told
+                return self._attributes_in_listing(path, Unsupported("the server reports nothing of it", path=path))
+        return attributes
 
     def lstat(self, path: str) -> Attributes:
-        """Return what the server tells of a path (section 6.8), links not followed unless it refuses LSTAT."""
+        """Return the attributes of a path (section 6.8), links not followed unless it refuses LSTAT."""
         lacks = self.traits.lacks
         if Kind.LSTAT in lacks:
             return self.stat(path)
         try:
             return self._attributes(Kind.LSTAT, path)
         except (PermissionDenied, Unsupported) as refusal:
-            told = self._attributes_otherwise(Kind.STAT, path, refusal)
-            if told.mode is not None:
-                lacks.add(Kind.LSTAT)  # whoever may follow a link may look at it
-            return told
+            attributes = self._attributes_otherwise(Kind.STAT, path, refusal)
+            if attributes.mode is not None:
+                lacks.add(Kind.LSTAT)  # a user who may follow a link may look at it
+            return attributes
 
     def _attributes_otherwise(self, kind: Kind, path: str, refusal: SFTPError) -> Attributes:
-        """Find out about a path in other ways than the one that was refused; raise that refusal where none tells."""
+        """Find out about a path in other ways than the one that was refused; raise that refusal where none works."""
         with suppress(PermissionDenied, Unsupported):
             return self._attributes(kind, path)
         if is_plain_refusal(refusal):
@@ -107,7 +107,7 @@ class RemoteQueries(RemoteHandles):
         raise NotFound(message, path=path)
 
     def kind_of(self, path: str) -> int | None:
-        """Return the type bits of what is at `path`, 0 if the server does not tell, `None` if nothing is there."""
+        """Return the type bits of what is at `path`, 0 if the server does not report it, `None` if nothing is there."""
         try:
             kind = stat.S_IFMT(self.stat(path).mode or 0)
             return kind or self._is_listable(path) * stat.S_IFDIR
@@ -115,7 +115,7 @@ class RemoteQueries(RemoteHandles):
             return None
 
     def _is_listable(self, path: str) -> bool:
-        """Tell whether a path is that of a directory by listing it, where the server tells no types."""
+        """Return whether a path is that of a directory by listing it, where the server reports no types."""
         try:
             self._begin_to_list(path)
         except (NotFound, NotADirectory, PermissionDenied, Unsupported):
@@ -132,7 +132,7 @@ class RemoteQueries(RemoteHandles):
             self.begin_close(handle)
 
     def is_missing(self, path: str) -> bool:
-        """Tell whether the server says, in one way or another, that nothing is at a path; a refusal does not."""
+        """Return whether the server says, in one way or another, that nothing is at a path; a refusal does not."""
         try:
             return self.kind_of(path) is None
         except (PermissionDenied, Unsupported):
@@ -164,7 +164,7 @@ class RemoteQueries(RemoteHandles):
         return path  # an answer without a name is an answer
 
     def is_directory(self, asked: Future[Reply], path: str) -> bool:
-        """Tell whether the answer to STAT is that of a directory, or a path can be listed, where there is none.
+        """Return whether the answer to STAT is that of a directory, or a path can be listed, where there is none.
 
         A folder may be written without being looked at.
         """
@@ -220,7 +220,7 @@ class RemoteQueries(RemoteHandles):
         Names that hold a `/` or a NUL, or are longer than 4,096 bytes, which no file has, are left out.
 
         Raises:
-            TooLarge: the listing goes on and on.
+            TooLarge: the listing has no end.
         """
         with self._clearer_refusal(path):
             handle = self._open_handle(Kind.OPENDIR, path)
@@ -238,7 +238,7 @@ class RemoteQueries(RemoteHandles):
                             yield entry
                 more = more and count > before  # some servers end with an answer that holds none
                 if count > MOST_NAMES:
-                    message = f"the server has given more than {MOST_NAMES} names of this directory, and goes on"
+                    message = f"the server has given more than {MOST_NAMES} names of this directory, without an end"
                     raise TooLarge(message, path=path)
         finally:
             self.begin_close(handle)

@@ -62,7 +62,7 @@ class RemoteRequests:
         return self._connection.traits
 
     def offers(self, extension: str) -> bool:
-        """Tell whether the server announced an extension."""
+        """Return whether the server announced an extension."""
         return extension in self._channel.extensions
 
     @property
@@ -100,7 +100,7 @@ class RemoteRequests:
         return self._channel.request_sizes
 
     def run(self, command: str) -> bytes:
-        """Return the output of a command on the server; nothing where it lets nobody run one."""
+        """Return the output of a command on the server; nothing where it refuses to run any."""
         return self._connection.run(command, self.deadline)
 
     # --- requests about an open file ---

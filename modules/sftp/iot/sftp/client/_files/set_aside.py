@@ -1,12 +1,12 @@
-"""Taking a local file out of its producer's reach, so that what is deleted or moved is what was sent.
+"""Set a local file aside, out of its producer's reach, so that what is deleted or moved is what was sent.
 
-A producer may write a file anew, or put another one in its place, at any moment, also between a look at it and its
+A producer may write a file again, or put another one in its place, at any moment, also between a look at it and its
 removal. So the file is first renamed, in its own directory: `.iot-sftp-taken-`, 8 hexadecimal digits, `-` and its name.
-There nobody opens it by its name any more. If it is what was sent by then, it is deleted or moved; if not, it is put
-back, without replacing what its producer has put there meanwhile.
+There no process opens it by its name any more. If it is what was sent by then, it is deleted or moved; if not, it is
+restored, without replacing what its producer has put there meanwhile.
 
-The file is locked (flock) as long as it has that name. A process that is killed in between gives up the lock: whoever
-lists the folder next puts the file back.
+The file is locked (flock) as long as it has that name. A process that is killed in between releases the lock: the next
+listing of the folder restores the file.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class SetAsideFile:
         self.is_there = False
 
     def move(self, directory: int, name: str, proceed: Callable[[], object] = lambda: None) -> None:
-        """Move it into a directory, where it replaces what has its name there, at one blow.
+        """Move it into a directory, where it replaces what has its name there, atomically.
 
         Parameters:
             directory: a descriptor.
@@ -150,14 +150,14 @@ class SetAsideFile:
 
 
 def _open_copy(directory: int) -> tuple[str, int]:
-    """Make a file for a copy, locked as long as it is open, so that nobody takes it for abandoned."""
+    """Make a file for a copy, locked as long as it is open, so that no process takes it for abandoned."""
     while True:
         name = f"{COPY_PREFIX}{secrets.token_hex(8)}"
         copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
         _lock(copy, fcntl.LOCK_EX)
         if _is_at(directory, name, os.fstat(copy)):
             return name, copy
-        os.close(copy)  # somebody has found it before it was locked
+        os.close(copy)  # another process has found it before it was locked
 
 
 def _remove_abandoned_copies(directory: int) -> None:
@@ -183,7 +183,7 @@ def setting_aside(source: SentFile, on_restored: Callable[[FileVersion], object]
 
     Parameters:
         source: the file.
-        on_restored: told what it is like when it is back in its place: its change time is another one then.
+        on_restored: receives its version when it is back in its place: its change time is another one then.
 
     Raises:
         VersionChanged: it is not what was sent; it is where it was.
@@ -227,7 +227,7 @@ def _is_at(directory: int, name: str, status: os.stat_result) -> bool:
 
 
 def _lock(descriptor: int, kind: int) -> bool | None:
-    """Lock a file; `False` if somebody else has locked it, `None` if the file system has no locks."""
+    """Lock a file; `False` if another process has locked it, `None` if the file system has no locks."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -238,7 +238,7 @@ def _lock(descriptor: int, kind: int) -> bool | None:
 
 
 def is_set_aside(name: str) -> bool:
-    """Tell whether this is the name of a file that was taken."""
+    """Return whether this is the name of a file that was taken."""
     return NAME_PATTERN.fullmatch(name) is not None
 
 
@@ -290,13 +290,13 @@ def restore(directory: int, aside: str, name: str) -> str:
             with suppress(ValueError):
                 _restored.remove(before._replace(changed=None))
             if back != name:
-                logger.warning("%r has been written anew meanwhile: the file of before is kept as %r", name, back)
+                logger.warning("%r was written again meanwhile: the earlier file is kept as %r", name, back)
             return back
     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
 def was_restored(path: str) -> bool:
-    """Tell whether what is at a path was put there by `restore`, and is unchanged since."""
+    """Return whether what is at a path was put there by `restore`, and is unchanged since."""
     try:
         now = FileVersion.of_local(os.lstat(path))
     except OSError:
@@ -305,17 +305,17 @@ def was_restored(path: str) -> bool:
 
 
 def _is_open_for_writing(source: SentFile) -> bool:
-    """Tell whether any process has a file open for writing, where the system tells.
+    """Return whether any process has a file open for writing, where the system reports it.
 
-    It gives a lease for reading (fcntl(2)) to the file's owner only while nobody has. Somebody who opens the file in
-    that moment waits until the lease is given back, at once; the signal that tells of it does nothing by default.
+    It gives a lease for reading (fcntl(2)) to the file's owner only while no process has. A process that opens the file
+    in that moment waits until the lease is given back, at once; the signal about it does nothing by default.
     Network file systems refuse leases with the same error: a refusal counts only where a new file is given one.
     """
     try:
         _take_lease(source.file)
     except BlockingIOError:
         return _gives_leases(source.directory)
-    except OSError:  # somebody else's file, or a file system without leases
+    except OSError:  # another owner's file, or a file system without leases
         return False
     return False
 

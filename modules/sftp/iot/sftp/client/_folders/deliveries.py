@@ -65,7 +65,7 @@ class Deliveries:
             self._arrived.clear()
 
     def note_arrival(self, found: FoundFile, version: FileVersion) -> None:
-        """Take note of a version that has arrived, so that no later failure is a reason to send it again."""
+        """Record a version that has arrived, so that no later failure is a reason to send it again."""
         with self._lock:
             if not self._order.keeps_source:
                 self._arrived[found.path] = version
@@ -87,7 +87,7 @@ class Deliveries:
     def settle_delivered(self, remote: RemoteFiles, found: FoundFile) -> bool:
         """Remove the source of what a ledger knows to have arrived; `False` if it does not know what is there now."""
         version, is_kept = found.version, self._order.keeps_source
-        if version.modified is None:  # by the listing; the server may tell more of a single file
+        if version.modified is None:  # by the listing; the server may report more of a single file
             version = self._direction.version_at_source(remote, found)
             assert self._ledger is not None  # noqa: S101 - it has reported that the file is delivered
             is_known = self._ledger.knows(found.path, version)
@@ -173,7 +173,7 @@ class Deliveries:
             return None
 
     def has_vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
-        """Tell whether the source's file is not there any more; a refusal does not tell."""
+        """Return whether the source's file is not there any more; a refusal proves nothing."""
         try:
             return self._direction.vanished(remote, found)
         except SFTPError as error:

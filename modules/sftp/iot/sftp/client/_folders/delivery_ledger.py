@@ -26,13 +26,13 @@ class Ledger(Protocol):
     """
 
     def knows(self, path: str, version: FileVersion) -> bool:
-        """Tell whether this very version has arrived before; asked about each file that is found and selected."""
+        """Return whether this very version has arrived before; asked about each file that is found and selected."""
 
     def note(self, path: str, version: FileVersion) -> None:
-        """Take note that this version has arrived; called at once, before its source is deleted or moved."""
+        """Record that this version has arrived; called at once, before its source is deleted or moved."""
 
     def settle(self, path: str) -> None:
-        """Take note that the source is deleted or moved as well: nothing is left to be remembered."""
+        """Record that the source is deleted or moved as well: nothing is left to be remembered."""
 
 
 class SessionLedgers:
@@ -76,7 +76,7 @@ class SessionLedger:
         self._ledger = ledger
 
     def knows(self, path: str, version: FileVersion) -> bool:
-        """Tell whether this very version has arrived before."""
+        """Return whether this very version has arrived before."""
         arrived = self._versions.get(self._place, path)
         if arrived is not None and arrived.is_same_as(version):
             return True
@@ -87,7 +87,7 @@ class SessionLedger:
         self._versions.put(self._place, path, version)
 
     def note(self, path: str, version: FileVersion) -> None:
-        """Take note that this version has arrived; the session remembers what the caller's ledger does not take."""
+        """Record that this version has arrived; the session remembers what the caller's ledger does not take."""
         if self._ledger is not None:
             try:
                 self._ledger.note(path, version)
@@ -99,7 +99,7 @@ class SessionLedger:
             self._versions.put(self._place, path, version)
 
     def settle(self, path: str) -> None:
-        """Take note that nothing is left to be remembered of a file."""
+        """Record that nothing is left to be remembered of a file."""
         self._versions.forget(self._place, path)
         if self._ledger is not None:
             self._ledger.settle(path)

@@ -78,7 +78,7 @@ class FileDelivery:
             self.transfer(remote, found)
 
     def _is_to_be_skipped(self, remote: RemoteFiles, found: FoundFile) -> bool:
-        """Tell whether a file is skipped because of `if_exists`; what is proven to be the same counts as arrived."""
+        """Return whether a file is skipped because of `if_exists`; what is proven to be the same counts as arrived."""
         order = self._order
         if order.if_exists is IfExists.REPLACE and not order.verify_existing and not found.is_delivered:
             return False
@@ -115,7 +115,7 @@ class FileDelivery:
             logger.debug("%r has changed since it was listed: it is transferred as it is now", found.path)
 
     def transfer(self, remote: RemoteFiles, found: FoundFile) -> None:
-        """Transfer a file, and take note of its arrival."""
+        """Transfer a file, and record its arrival."""
 
         def note(done: int, _total: int | None) -> None:
             self._tally.note_in_flight(found.path, done)

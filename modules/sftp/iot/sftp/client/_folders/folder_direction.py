@@ -57,7 +57,7 @@ class FolderDirection(Protocol):
         """
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
-        """Tell whether the source's file is not there any more."""
+        """Return whether the source's file is not there any more."""
 
     def remove_source(
         self, remote: RemoteFiles, found: FoundFile, version: FileVersion, on_restored: Callable[[FileVersion], object]

@@ -155,7 +155,7 @@ class FolderDownload:
             remote.deadline.check()
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
-        """Tell whether the server's file is not there any more."""
+        """Return whether the server's file is not there any more."""
         try:
             remote.stat(self._path_of(found))
         except (NotFound, NotADirectory):
@@ -193,7 +193,7 @@ class FolderDownload:
             return
         with suppress(PermissionDenied, Unsupported, NotFound):
             real = remote.real_path(places[0] or ".")
-            # A server that has one answer to every REALPATH tells nothing by it
+            # A server that has one answer to every REALPATH proves nothing by it
             if real == remote.real_path(places[1] or ".") and real != remote.real_path(source):
                 raise own_place(target)
         self._apart.add(places)

@@ -101,11 +101,11 @@ class FolderOrder:
         return self.then is Then.KEEP
 
     def selects(self, path: str) -> bool:
-        """Tell whether a file is to be transferred, by its path relative to the source."""
+        """Return whether a file is to be transferred, by its path relative to the source."""
         return self.file_pattern is None or self.file_pattern in listed(self.source, path)
 
     def is_too_young(self, version: FileVersion) -> bool:
-        """Tell whether a file is to be left for the next call because of `min_age`.
+        """Return whether a file is to be left for the next call because of `min_age`.
 
         SFTP does not report the server's time: its clock is assumed to be right to better than `min_age`, as ours is.
         So a file is too young if its time is less than `min_age` away from now, either way.

@@ -29,7 +29,7 @@ class FoundFile(NamedTuple):
     Attributes:
         path: relative to the folder.
         version: which version of the file was seen there.
-        seen: a moment on the clock that nobody can set (`time.monotonic`): it was looked at then, or later.
+        seen: a moment on the monotonic clock: it was looked at then, or later.
         was_restored: `LocalFiles.entries` has just restored it after a process was killed.
         is_delivered: this version has arrived before; only its source is to be removed.
     """
@@ -67,7 +67,7 @@ class FolderPage:
     """The first files of a folder, from one place in the order of all paths on, as many as there is memory for.
 
     Files and directories are added in any order and from several threads, while the folder is walked. If there is no
-    memory left, the last ones of what was kept are let go, and everything behind them is left to the next page.
+    memory left, the last ones of what was kept are discarded, and everything behind them is left to the next page.
 
     Attributes:
         bound: where the next page begins; `None` if nothing is left for it.
@@ -103,12 +103,12 @@ class FolderPage:
         self.bound: str | None = None
 
     def covers(self, path: str) -> bool:
-        """Tell whether a file belongs to this page, as far as is known by now."""
+        """Return whether a file belongs to this page, as far as is known by now."""
         key = key_of(path)
         return key >= self._start and (self.bound is None or key < self.bound)
 
     def goes_into(self, path: str) -> bool:
-        """Tell whether anything in a directory may belong to this page."""
+        """Return whether anything in a directory may belong to this page."""
         if path == self._excluded:
             return False
         key = key_of(path)
@@ -141,7 +141,7 @@ class FolderPage:
             return sorted(self._level, key=key_of)
 
     def let_go(self, directory: str) -> None:
-        """Take note that a directory of `next_level` has been listed, or need not be.
+        """Record that a directory of `next_level` has been listed, or need not be.
 
         Raises:
             TooLarge: the folder has no end.
@@ -166,11 +166,11 @@ class FolderPage:
     def _count(self, number: int) -> None:
         self.count += number
         if self.count > MOST_FOUND:
-            message = f"the folder holds more than {MOST_FOUND} names, and goes on: transfer its parts one by one"
+            message = f"the folder holds more than {MOST_FOUND} names, without an end: transfer its parts one by one"
             raise TooLarge(message)
 
     def _take(self, path: str) -> bool:
-        """Find memory for a path; tell whether it still is on this page."""
+        """Find memory for a path; return whether it still is on this page."""
         size = size_of(path)
         while True:
             try:
@@ -186,7 +186,7 @@ class FolderPage:
                 return True
 
     def _cut(self) -> bool:
-        """Let go of the last half of what is kept; tell whether that has made room, and leaves this page something."""
+        """Discard the last half of what is kept; return whether that has made room, and leaves this page something."""
         keys = [key_of(path) for path in (*(found.path for found in self._files), *self._directories, *self._level)]
         keys.sort()
         bound = next((key for key in keys[len(keys) // 2 :] if key > self._start), None)

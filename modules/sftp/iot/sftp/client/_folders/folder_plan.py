@@ -127,7 +127,7 @@ class FolderPlan:
             raise
         if not is_known:
             return found
-        # Without a time in the listing, the server may tell more of the single file
+        # Without a time in the listing, the server may report more of the single file
         is_settled = self._order.keeps_source and found.version.modified is not None
         return None if is_settled else found._replace(is_delivered=True)
 

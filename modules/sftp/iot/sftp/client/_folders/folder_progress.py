@@ -109,12 +109,12 @@ class FolderTally:
             self._young += is_young
 
     def note_in_flight(self, path: str, done: int) -> None:
-        """Take note of how many bytes of a file are at its destination."""
+        """Record how many bytes of a file are at its destination."""
         with self._lock:
             self._in_flight[path] = done
 
     def end_in_flight(self, path: str) -> None:
-        """Take note that a file is not being transferred any more."""
+        """Record that a file is not being transferred any more."""
         with self._lock:
             self._in_flight.pop(path, None)
 

@@ -114,7 +114,7 @@ class FolderUpload:
             return outcome.size, version
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
-        """Tell whether the local file is not there any more."""
+        """Return whether the local file is not there any more."""
         del remote
         try:
             with self._local_files.source(self._path_of(found)):

@@ -39,10 +39,10 @@ def walk(
         look: lists a directory, given by its path relative to the folder, which is `""` itself, onto the page.
         page: collects what is found.
         recursive: go into directories.
-        ends_all: tells whether a failure to list a directory is one of the whole walk.
+        ends_all: returns whether a failure to list a directory ends the whole walk.
 
     Raises:
-        SFTPError: the folder itself could not be listed, or another failure is one of the whole walk.
+        SFTPError: the folder itself could not be listed, or another failure ends the whole walk.
     """
     level = [""]
     with ThreadPoolExecutor(LISTINGS_AT_ONCE, thread_name_prefix="sftp-walk") as threads:
@@ -92,7 +92,7 @@ def below(folder: str, path: str) -> str:
 def list_on_server(remote: RemoteFiles, folder: str, directory: str, page: FolderPage, *, recursive: bool) -> None:
     """List a directory on the server: what is a file, or a link to one, and which directories there are.
 
-    A link to a directory is left out: it may lead round in a circle. What the server does not tell the type of counts
+    A link to a directory is left out: it may lead in a circle. What the server reports no type of counts
     as a file, rather than as nothing.
 
     Parameters:
@@ -115,7 +115,7 @@ def list_on_server(remote: RemoteFiles, folder: str, directory: str, page: Folde
 
 
 class _RemoteListing:
-    """One listing on the server: links, and what the type is not told of, are asked about by the dozen."""
+    """One listing on the server: links, and names without a type, are asked about by the dozen."""
 
     def __init__(self, remote: RemoteFiles, folder: str, page: FolderPage, *, recursive: bool) -> None:
         self._remote = remote
@@ -153,7 +153,7 @@ class _RemoteListing:
                 self._take_own_directories()
 
     def _ask_if(self, due: bool) -> None:  # noqa: FBT001 - that is what it is about
-        """Find out what links, and names of which the type was not told, stand for."""
+        """Find out what links, and names without a type, stand for."""
         if not due:
             return
         links, unclear = self._links, self._unclear

@@ -38,7 +38,7 @@ class RemoteDirectories:
             made.result()
             return
         try:
-            # A folder may be written without being looked at: the upload itself tells.
+            # A folder may be written without being looked at: the upload itself shows.
             with suppress(PermissionDenied):
                 remote.make_directories(below(self._root, parent))
         except BaseException as error:

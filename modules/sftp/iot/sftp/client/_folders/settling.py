@@ -26,7 +26,7 @@ def settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
         version = FileVersion.of_local(os.fstat(descriptor))
         if version != seen.version:
             seen = Observed(version, time.monotonic())
-        # The change time tells of any write, and nobody can set it; but the clock, which may be behind it by now
+        # The change time shows any write, and cannot be set; the clock can, and may be behind it by now
         if not settles_in(seen._replace(version=version._replace(modified=None))):
             return version
         deadline.pause(SETTLING_PAUSE)
@@ -37,6 +37,6 @@ def settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
 def settles_in(observed: Observed) -> float:
     """Return the seconds after which a version would show a further write; 0 if it does.
 
-    What depends on it is whether a file is deleted: neither side's clock is believed, but for what is days old.
+    What depends on it is whether a file is deleted: neither side's clock is trusted, but for what is days old.
     """
     return observed.version.settles_in(time.monotonic() - observed.since, skew=WRONG_BY)

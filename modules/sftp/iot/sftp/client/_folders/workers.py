@@ -88,7 +88,7 @@ def retry_while_local_busy(deadline: Deadline, work: Callable[[], Result]) -> Re
 
 
 def is_busy(error: SFTPError) -> bool:
-    """Tell whether another transfer or call is in the way."""
+    """Return whether another transfer or call is in the way."""
     return isinstance(error, Busy) and not isinstance(error, LocalBusy)
 
 

@@ -1,4 +1,4 @@
-"""Clean up after abandoned transfers: their process was killed, or their connection broke, and nobody resumes them."""
+"""Clean up after abandoned transfers: their process was killed, or their connection broke, and nothing resumes them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LATE = 900.0  # seconds that a server may take to carry out what it was asked ov
 
 
 def clean_up_locally(records: ResumeRecords) -> None:
-    """Remove what downloads have left that nobody resumes."""
+    """Remove what downloads have left that is not resumed."""
     for record, state in records.abandoned(Direction.DOWNLOAD.value):
         _remove_abandoned_download(state)
         record.forget()
 
 
 def clean_up_remotely(records: ResumeRecords, remote: RemoteFiles, server: Server) -> None:
-    """Remove what uploads to a server have left that nobody resumes, and finish replacements cut in the middle.
+    """Remove what uploads to a server have left that is not resumed, and finish replacements cut in the middle.
 
     A temporary file that is not there may appear yet, out of a connection that was slow and is lost to us but not to
     the server: the record stays, and later sessions look again. So does the record of one that is not there because it
@@ -51,16 +51,16 @@ def clean_up_remotely(records: ResumeRecords, remote: RemoteFiles, server: Serve
 
 
 def _remove_abandoned_download(state: ResumeState) -> None:
-    """Remove what a download has left that nobody resumes."""
+    """Remove what a download has left that is not resumed."""
     if is_temporary(state.temporary) and os.path.isabs(state.directory):
         with suppress(OSError, ValueError):  # a record that was tampered with may name what is no path
             os.unlink(os.path.join(state.directory, state.temporary))
 
 
 def _remove_abandoned_upload(remote: RemoteFiles, state: ResumeState, record: ResumeRecord) -> Removal:
-    """Remove what an upload has left that nobody resumes, and finish a replacement that was cut in its middle.
+    """Remove what an upload has left that is not resumed, and finish a replacement that was cut in its middle.
 
-    What was written under its own name is not touched: by now it may be somebody else's.
+    What was written under its own name is not touched: by now it may be another process's.
     """
     if state.backup:
         settle_backup(remote, state)

@@ -131,8 +131,8 @@ class DownloadSource:
     def check_unchanged(self, moved: int, asked: Future[Reply] | None, handle: bytes, here: int) -> str:
         """Raise unless the file is what it was before, and as long as what was read; return how that is known.
 
-        FSTAT tells first. Where it tells something else than STAT has told before, or nothing, STAT is asked again:
-        rclone's cache has other times for an open file than for its path, and others tell nothing of an open file.
+        FSTAT is asked first. Where its answer is not what STAT said before, or is empty, STAT is asked again:
+        rclone's cache has other times for an open file than for its path, and others report nothing of an open file.
 
         Parameters:
             moved: how many bytes were read.
@@ -140,19 +140,21 @@ class DownloadSource:
             handle: of the open file.
             here: the size of the local file.
         """
-        told = self._remote.attributes_if_told(asked or self._remote.begin_fstat(handle), self.path)
-        if told is not None and self._is_as_before(told, moved, here):
+        after = self._remote.attributes_if_told(asked or self._remote.begin_fstat(handle), self.path)
+        if after is not None and self._is_as_before(after, moved, here):
             return "size"
         by_path = self._remote.attributes_if_told(self._remote.begin_stat(self.path), self.path)
-        told = by_path or told or self.before
-        if self._is_as_before(told, moved, here):  # or nothing is told, and READ met the end where it was said to be
+        after = by_path or after or self.before
+        if self._is_as_before(
+            after, moved, here
+        ):  # or nothing is reported, and READ met the end where it was said to be
             return "size"
-        tells_no_size = told.size is None and self.before.size is None
-        if tells_no_size and here == moved and FileVersion.of_remote(told).is_same_as(self.version):
+        has_no_size = after.size is None and self.before.size is None
+        if has_no_size and here == moved and FileVersion.of_remote(after).is_same_as(self.version):
             return "acknowledged"
-        sizes = {told.size, self.before.size} - {None}
+        sizes = {after.size, self.before.size} - {None}
         if here != moved or sizes - {moved}:
-            size = told.size if told.size not in {None, moved} else self.before.size
+            size = after.size if after.size not in {None, moved} else self.before.size
             message = (
                 f"{moved} bytes were moved, but the file has {size}: it changed meanwhile, or the server cut it short"
             )
@@ -162,13 +164,13 @@ class DownloadSource:
         self.is_settled = False
         return "size" if sizes else "acknowledged"
 
-    def _is_as_before(self, told: Attributes, moved: int, here: int) -> bool:
-        """Tell whether the server describes the version that was to be read, and all of it was.
+    def _is_as_before(self, after: Attributes, moved: int, here: int) -> bool:
+        """Return whether the server describes the version that was to be read, and all of it was.
 
         Of a file that was cut meanwhile there may be more here: what was answered before.
         """
-        sizes = {told.size, self.before.size} - {None}
-        return here == moved and sizes == {moved} and FileVersion.of_remote(told).is_same_as(self.version)
+        sizes = {after.size, self.before.size} - {None}
+        return here == moved and sizes == {moved} and FileVersion.of_remote(after).is_same_as(self.version)
 
     def read_again(self, handle: bytes, descriptor: int, size: int) -> None:
         """Raise unless the file still has the bytes that were read: then it had all of them at one moment.

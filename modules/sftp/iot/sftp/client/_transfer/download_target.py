@@ -87,7 +87,7 @@ class DownloadTarget:
     def proven_offset(self, handle: bytes, descriptor: int) -> int:
         """Return the offset to resume from: the earlier attempt's, or 0 if its bytes are not proven.
 
-        Size and time may be those of another version: images that are built anew often have both in common. So the
+        Size and time may be those of another version: images that are built again often have both in common. So the
         server's hash decides, or where it computes none, parts that are spread over all that is there.
         """
         length = self.state.contiguous

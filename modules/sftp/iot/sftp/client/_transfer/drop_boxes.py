@@ -1,11 +1,13 @@
-"""Folders that take files and let nobody rename them, or take names of a pattern only: files go there directly.
+"""Drop boxes: folders that take files and refuse to rename them, or take names of a pattern only.
 
-What was found out is written down beside the records of records transfers, so that a new process does not leave
-another temporary file there to find it out again. After a day it is found out anew.
+Files go there directly.
 
-A file that is there is not written over. Where the server shows nothing of it, EXCLUSIVE tells; whether a server knows
-that is tried before anything is written. Left open is one that shows nothing, does not know EXCLUSIVE, and cuts a file
-that is opened without TRUNCATE.
+What was found out is written down beside the resume records, so that a new process does not leave
+another temporary file there to find it out again. After a day it is found out again.
+
+A file that is there is not overwritten. Where the server shows nothing of it, EXCLUSIVE decides; whether a server
+knows that is tried before anything is written. Not covered is a server that shows nothing, does not know EXCLUSIVE, and
+cuts a file that is opened without TRUNCATE.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class DropBox:
         return known
 
     def learn(self, refusal: str) -> None:
-        """Take note of what is refused, and tell of it once."""
+        """Record what is refused, and log it once."""
         self._traits.learn(self._directory, refusal)
         with suppress(Busy), self._context.records.held(self._key, self._directory) as record:
             record.save(ResumeState(KIND, list(self._context.server), self._directory, source=[refusal]))

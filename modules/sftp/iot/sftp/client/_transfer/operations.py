@@ -1,4 +1,4 @@
-"""What each operation does on a server: the steps, and what they make sure of. Paths are the server's."""
+"""Delete and move single files on a server: the steps of each operation. Paths are the server's."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ UNKNOWN = FileVersion(None)
 
 
 class RequestedVersion:
-    """Remembers, over the attempts of one call, which version of a file a request was requested for.
+    """Remembers, over the attempts of one call, which version of a file a request was sent for.
 
-    When the answer to a deletion or a move is lost, whether it was carried out is not known, and somebody else may have
-    put another file there meanwhile. A repeat may act only on what the first attempt saw.
+    If the answer to a deletion or a move is lost, whether it was carried out is not known, and another process may
+    have put another file there meanwhile. A retry may act only on what the first attempt saw: so it is idempotent.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class RequestedVersion:
         self._is_racy = False
 
     def note(self, version: FileVersion) -> None:
-        """Take note, before it is requested, that a request is about this version."""
+        """Record, before it is sent, that a request is about this version."""
         if self.version is None:
             self.version, self._is_racy = version, version.is_racy()
 
@@ -85,7 +85,7 @@ def delete_file(remote: RemoteFiles, path: str, requested: RequestedVersion) -> 
 def move_file(
     remote: RemoteFiles, source: str, dest: str, context: TransferContext, requested: RequestedVersion
 ) -> bool:
-    """Rename a file, replacing `dest` and creating its parents; tell whether that was one atomic step.
+    """Rename a file, replacing `dest` and creating its parents; return whether that was one atomic step.
 
     Parameters:
         remote: the server's files.

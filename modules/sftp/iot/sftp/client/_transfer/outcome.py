@@ -24,9 +24,9 @@ class Transfer:
         seconds: from the call to the end.
         atomic: whether the destination was replaced in one step. `False` where the server does not offer that.
         verified: what was compared: `size`, or how the SHA-256 was: `check-file`, `sha256sum` or `read back`; or
-            `acknowledged`: the server tells no size, and has confirmed each WRITE, or the end of the file.
-        resumed: how many of the bytes were there already, from an earlier try.
-        attempts: how often it was tried, the one that succeeded included; attempts to connect count too.
+            `acknowledged`: the server reports no size, and has confirmed each WRITE, or the end of the file.
+        resumed: how many of the bytes were there already, from an earlier attempt.
+        attempts: the attempts, the one that succeeded included; attempts to connect count too.
     """
 
     bytes: int

@@ -1,8 +1,8 @@
 """A pipeline of READ or WRITE requests for one file: a window of requests is kept in flight.
 
 One request at a time would make each wait for a round trip. Here the next ones are in flight while answers are awaited,
-which may arrive in any order. What is proven to be at its place is the part before the first hole, up to the contiguous
-offset: from there a transfer is resumed later. `read_pipeline` and `write_pipeline` are the two directions.
+which may arrive in any order. All bytes before the contiguous offset are proven to be at their
+place: from there a transfer is resumed later. `read_pipeline` and `write_pipeline` are the two directions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ReceivedRanges:
     def __init__(self, start: int) -> None:
         """Start with a file whose first `start` bytes are there."""
         self.contiguous = start
-        self._behind: dict[int, int] = {}  # start and end of what is behind a hole
+        self._behind: dict[int, int] = {}  # start and end of what is behind the first gap
 
     def add(self, start: int, end: int) -> None:
         """Add a range."""
@@ -57,7 +57,7 @@ class Pipeline:
     def __init__(
         self, remote: RemoteFiles, path: str, limit: RateLimit, counts: Counts, on_progress: Callable[[int], None]
     ) -> None:
-        """Move bytes of the remote file `path`, and tell `on_progress` how many are at their place, now and then."""
+        """Move bytes of the remote file `path`, and report the contiguous offset to `on_progress` now and then."""
         self._remote = remote
         self._path = path
         self._limit = limit
@@ -92,7 +92,7 @@ class Pipeline:
         return self._limit.largest(min(largest, max(SAFE_REQUEST, self._window.size // 4)))
 
     def _has_room(self, count: int) -> bool:
-        """Tell whether so many bytes may go: within the window, and within the number of requests of a channel.
+        """Return whether so many bytes may go: within the window, and within the number of requests of a channel.
 
         One request is always in flight, whatever others do on the channel: its answer brings the next look.
         """

@@ -64,7 +64,7 @@ class ReadPipeline(Pipeline):
                 the file's attributes goes with that one: the future `after`.
 
         Raises:
-            SourceChanged: there is more than that. A server that goes on and on must not fill the disk.
+            SourceChanged: there is more than that. A server that sends without end must not fill the disk.
         """
         self._ranges = ReceivedRanges(start)
         self._size_is_known = size is not None
@@ -90,7 +90,7 @@ class ReadPipeline(Pipeline):
             self._sent(length)
             is_last = offset >= self._size and self._size_is_known and self._remote.traits.keeps_order
             self._remote.begin_read_into(self._handle, offset, length, ReadLanding(self, offset, length))
-            # What the rest of a short answer is read after is not what it is by then: that is asked anew.
+            # If the rest of a short answer is read after FSTAT, its answer is out of date: it is sent again.
             self.after = self._remote.begin_fstat(self._handle) if is_last else None
 
     def _next_piece(self) -> tuple[int, int] | None:
@@ -166,7 +166,7 @@ class ReadPipeline(Pipeline):
             self._meet_end(piece)
 
     def may_end_at(self, offset: int) -> bool:
-        """Tell whether the file is known to end there: then nothing, or OK, says it as well as EOF does."""
+        """Return whether the file is known to end there: then nothing, or OK, says it as well as EOF does."""
         return self._size_is_known and offset >= self._size
 
     def _meet_end(self, piece: ReadLanding) -> None:

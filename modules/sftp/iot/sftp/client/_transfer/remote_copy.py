@@ -65,7 +65,7 @@ def move_by_copy(remote: RemoteFiles, source: str, target: str, context: Transfe
 
 
 def _is_copied(remote: RemoteFiles, source: str, target: str, before: Attributes) -> bool:
-    """Tell whether all bytes are at the new place: an earlier move could not remove the original, or was killed."""
+    """Return whether all bytes are at the new place: an earlier move could not remove the original, or was killed."""
     (there,) = remote.attributes_of([target])
     if there is None or there.size is None or there.size != before.size:
         return False
@@ -167,7 +167,7 @@ def _compare(remote: RemoteFiles, source: str, temporary: str, before: Attribute
         message = "the file could not be compared with its copy on the server: try again"
         raise TransferIncomplete(message, path=source)
     version = FileVersion.of_remote(after)
-    is_whole = FileVersion(copy.size).is_same_as(FileVersion(after.size))
-    if not is_whole or not version.is_same_as(FileVersion.of_remote(before)):
+    is_complete = FileVersion(copy.size).is_same_as(FileVersion(after.size))
+    if not is_complete or not version.is_same_as(FileVersion.of_remote(before)):
         message = "the file changed while it was copied on the server, or the copy was cut short: try again"
         raise TransferIncomplete(message, path=source)

@@ -1,4 +1,4 @@
-"""Replacing a file at one blow: a temporary file beside it is filled, checked, and renamed over it.
+"""Replace a file atomically: a temporary file beside it is filled, checked, and renamed over it.
 
 Temporary names are hidden, unguessable and recognisable: `.iot-sftp-` and 16 hexadecimal digits.
 """
@@ -36,7 +36,7 @@ def replace_local(place: LocalName, name: str, descriptor: int, permissions: int
     """Put the file `name` beside a destination in its place, with all its bytes on the disk.
 
     A file system may keep its own permissions (CIFS, exFAT, a mount of another owner), and may have no way to
-    synchronise a directory: neither makes the file less whole.
+    synchronise a directory: the file is complete all the same.
     """
     if permissions is not None:
         with _optional("its permissions", place.path):
@@ -62,22 +62,22 @@ def _optional(what: str, path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, OverflowError, ValueError) as error:  # a 32-bit time_t ends in 2038
-        logger.debug("%r is whole, but the local file system does not keep %s: %s", path, what, error)
+        logger.debug("%r is complete, but the local file system does not keep %s: %s", path, what, error)
 
 
 def replace_remote(
     remote: RemoteFiles, source: str, dest: str, note_backup: Callable[[str], object] = lambda _: None
 ) -> bool:
-    """Rename `source` to `dest`, replacing it; tell whether that was one atomic step.
+    """Rename `source` to `dest`, replacing it; return whether that was one atomic step.
 
     Where the server has no atomic replacement, the old file is kept under another name until the new one is in
-    place, and is put back if that fails. So there is always a whole file, though for a moment not under `dest`.
+    place, and is restored if that fails. So there is always a complete file, though for a moment not under `dest`.
 
     Parameters:
         remote: the server's files.
         source: the new file, complete.
         dest: the path that it gets.
-        note_backup: told the other name before the old file gets it.
+        note_backup: receives the backup path before the old file gets it.
     """
     try:
         return try_to_replace(remote, source, dest, note_backup)
@@ -92,7 +92,7 @@ def try_to_replace(remote: RemoteFiles, source: str, dest: str, note_backup: Cal
         RenameRefused: no rename was carried out.
     """
     remote.deadline.check()
-    remote = remote.patient()  # who cancels from here on would not know which of the two files is there
+    remote = remote.patient()  # a caller that cancels from here on would not know which of the two files is there
     if remote.offers_posix_rename:
         try:
             remote.posix_rename(source, dest)
@@ -126,7 +126,7 @@ class RenameRefused(Unsupported):
 
     Attributes:
         cause: what the server has answered.
-        is_there: whether something has that name; `None` where the server does not tell.
+        is_there: whether something has that name; `None` where the server does not report it.
     """
 
     def __init__(self, cause: SFTPError, dest: str, *, is_there: bool | None) -> None:
@@ -155,7 +155,7 @@ def _kind_if_told(remote: RemoteFiles, path: str) -> int | None:
 
 @contextmanager
 def replacing(remote: RemoteFiles, dest: str, context: TransferContext) -> Iterator[Callable[[str], None]]:
-    """Keep a remote destination for one move, and give what `replace_remote` tells the other name of the old file.
+    """Keep a remote destination for one move, and yield what `replace_remote` calls with the backup path.
 
     Raises:
         Busy: another transfer is writing it.
@@ -179,22 +179,22 @@ def replacing(remote: RemoteFiles, dest: str, context: TransferContext) -> Itera
 
 
 def remote_key(context: TransferContext, dest: str) -> tuple[object, ...]:
-    """Return what tells a remote destination from others."""
+    """Return the key of a remote destination's resume record."""
     return "upload", context.server, posixpath.normpath(dest)
 
 
 def settle_backup(remote: RemoteFiles, state: ResumeState) -> None:
-    """Finish a replacement in steps that was cut in its middle, as its temporary file tells how far it came."""
+    """Finish a replacement in steps that was cut in its middle, as its temporary file shows how far it came."""
     if not is_temporary(posixpath.basename(state.backup)):
         return
     if state.pending_rename and remote.is_missing(state.temporary):  # the new one has its name, or had it already
         with suppress(NotFound, PermissionDenied, Unsupported):
             remote.remove(state.backup)
     else:
-        _put_back(remote, state.backup, state.dest)
+        _restore_backup(remote, state.backup, state.dest)
 
 
-def _put_back(remote: RemoteFiles, backup: str, dest: str) -> None:
+def _restore_backup(remote: RemoteFiles, backup: str, dest: str) -> None:
     """Have a file at `dest`, and no other."""
     try:
         remote.rename(backup, dest)
@@ -226,4 +226,4 @@ def _replace_in_steps(remote: RemoteFiles, source: str, dest: str, note_backup: 
     except NotFound:
         pass
     except (PermissionDenied, Unsupported):  # the new one is in its place
-        logger.warning("The file that was at %r stays as %r: the server lets nobody remove it", dest, backup)
+        logger.warning("The file that was at %r stays as %r: the server refuses to remove it", dest, backup)

@@ -1,7 +1,7 @@
-"""What is known of transfers that have not ended: so they go on later, and nothing that they left stays behind.
+"""Resume records: what is known of unfinished transfers, so that they are resumed, or cleaned up after, later.
 
 Each destination that is being written has one small file in a directory of our own, which is locked as long as its
-transfer runs. It tells under which temporary name the bytes are collected, of which source they are, and how many of
+transfer runs. It holds the temporary name, which source the bytes are from, and how many of
 them are proven to be there. A process that is killed gives up the lock, and leaves the rest to the next one.
 """
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 BUSY = -1  # instead of a descriptor: another process holds the record
 SUFFIX = ".transfer"
 WORTH_KEEPING = 32 * 1024  # bytes: fewer are moved again sooner than looked after
-KEPT_FOR = 24 * 3600.0  # seconds: what nobody has gone on with by then is cleaned up
+KEPT_FOR = 24 * 3600.0  # seconds: what has not been resumed by then is cleaned up
 
 
 @dataclass
@@ -45,7 +45,7 @@ class ResumeState:
         directory: the local directory of a download's destination, to clean up in.
         dest: the destination's name or path.
         temporary: the name or path of the temporary file.
-        source: what tells this source from another, and from itself when it has changed.
+        source: identifies the source, and its version.
         opened: whether the server has answered that the temporary file is open.
         contiguous: the contiguous offset: all bytes before it are proven to be in the temporary file.
         backup: the backup path: of the old file while it is being replaced in two steps.
@@ -102,13 +102,13 @@ class ResumeRecord:
             except OSError as error:
                 logger.debug("The state of a transfer cannot be written down: %s", error)
             else:
-                # Another process may go on with it before we do: then what we remember is not true any more.
+                # Another process may resume it before we do: then what we remember is out of date.
                 self._records.remembered.pop(self._name, None)
                 return
         self._records.remembered[self._name] = replace(state)
 
     def forget(self) -> None:
-        """Take note that nothing is left to be done, and nothing to be cleaned up."""
+        """Record that nothing is left to be done, and nothing to be cleaned up."""
         self._records.remembered.pop(self._name, None)
         if self._descriptor is not None:
             self._records.remove(self._name)
@@ -136,7 +136,7 @@ class ResumeRecords:
         """Hold the record of a destination, so that no other transfer writes it, in this process or another.
 
         Parameters:
-            destination: what tells it from others.
+            destination: its key.
             path: its path, for the message.
 
         Raises:
@@ -162,7 +162,7 @@ class ResumeRecords:
                 self._held.discard(name)
 
     def abandoned(self, direction: str) -> Iterator[tuple[ResumeRecord, ResumeState]]:
-        """Give what is known of each transfer that ended without cleaning up and will not go on; hold it meanwhile."""
+        """Yield what is known of each transfer that was abandoned, and hold its record meanwhile."""
         for name in {*self._names(), *self.remembered}:
             with self._lock:
                 if name in self._held:
@@ -206,7 +206,7 @@ class ResumeRecords:
         os.close(descriptor)
 
     def _is_at(self, name: str, descriptor: int) -> bool:
-        """Tell whether a record was not removed yet: by now, the name may be that of somebody else's record."""
+        """Return whether a record was not removed yet: by now, the name may be that of another process's record."""
         assert self._directory is not None  # noqa: S101 - there would be no descriptor
         try:
             return os.stat(self._directory / name).st_ino == os.fstat(descriptor).st_ino
@@ -252,14 +252,14 @@ class ResumeRecords:
             return
         self._warned = True
         logger.warning(
-            "Unfinished transfers cannot be remembered in %s (%s): after a restart they begin anew",
+            "Unfinished transfers cannot be remembered in %s (%s): after a restart they start from the beginning",
             self._directory,
             error.strerror,
         )
 
 
 def _write(descriptor: int, state: ResumeState) -> None:
-    """Write a record at one blow: what it is shorter by than the last one is blank, so that it needs no second step."""
+    """Write a record atomically: what it is shorter by than the last one is blank, so that it needs no second step."""
     fields = {ON_DISK.get(name, name): value for name, value in vars(state).items()}
     text = json.dumps(fields).encode().ljust(os.fstat(descriptor).st_size)
     if os.pwrite(descriptor, text, 0) < len(text):
@@ -277,7 +277,7 @@ def _read(descriptor: int) -> ResumeState | None:
 
 
 def _makes_sense(state: ResumeState) -> bool:
-    """Tell whether a record holds what we write: one that was damaged must not get in the way of later transfers."""
+    """Return whether a record holds what we write: one that was damaged must not get in the way of later transfers."""
     fields = vars(state)
     if any(type(value) is not type(getattr(EMPTY, name)) for name, value in fields.items()):
         return False

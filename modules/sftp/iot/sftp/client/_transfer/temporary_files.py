@@ -38,7 +38,7 @@ def temporary_name() -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Tell whether this is a name that `temporary_name` gives."""
+    """Return whether this is a name that `temporary_name` gives."""
     return re.fullmatch(re.escape(TEMPORARY_PREFIX) + "[0-9a-f]{16}", name) is not None
 
 
@@ -51,7 +51,7 @@ def claim(descriptor: int) -> None:
 def remove_leftovers(directory: int) -> None:
     """Remove temporary files from a local directory whose record was lost, once for each directory of this process.
 
-    They are older than what is resumed, and nobody has them open.
+    They are older than what is resumed, and no process has them open.
     """
     status = os.fstat(directory)
     place = status.st_dev, status.st_ino

@@ -151,7 +151,7 @@ class UploadAttempt:
             except (SourceChanged, NoSpace):
                 raise
             except (PermissionDenied, Unsupported, NotFound, TransferIncomplete) as error:
-                logger.info("%r is sent anew, since it cannot be resumed: %s", job.dest, error.message)
+                logger.info("%r is sent from the beginning, since it cannot be resumed: %s", job.dest, error.message)
                 handle = self._target.open_instead_of(replace(job.state))
                 job.state.opened = True
         return 0, self._body.send(handle, 0)

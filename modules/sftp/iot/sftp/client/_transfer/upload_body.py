@@ -69,7 +69,7 @@ class UploadBody:
         except BaseException as error:
             if isinstance(error, ConnectionLost | DeadlineExceeded):
                 job.state.contiguous = pipeline.contiguous
-            if completion is None or not completion.is_closed:  # closed twice, it may be somebody else's by then
+            if completion is None or not completion.is_closed:  # closed twice, the handle may be another file's by then
                 job.close(handle)
             raise
         finally:

@@ -66,7 +66,7 @@ class UploadCompletion:
             check_size(moved, by_path, self._path)
             return "size"
         check_size(moved, size or None, self._path)
-        logger.info("The server does not tell the size of %r: it has acknowledged each of its bytes", self._path)
+        logger.info("The server does not report the size of %r: it has acknowledged each of its bytes", self._path)
         return "acknowledged"
 
     def _settled_size(self, moved: int) -> int | None:

@@ -59,7 +59,7 @@ class EarlierUpload:
     def arrived_as(self, earlier: ResumeState) -> str:
         """Return how a file was verified that an earlier attempt has renamed without an answer; empty otherwise.
 
-        Its temporary name is nobody else's, and the server has had all of this version under it: it is gone only if
+        Its temporary name is unique, and the server has had all of this version under it: it is gone only if
         the rename was carried out. So it is not sent again, though its receiver may have taken it away by now. What
         else is there may be a later one, within this call; after a longer time, it is reason to send it again.
         """
@@ -154,7 +154,7 @@ class EarlierUpload:
             return False
 
     def _has_kept_its_size(self, handle: bytes) -> bool:
-        """Tell whether what an earlier attempt has sent is still there once the file is open again."""
+        """Return whether what an earlier attempt has sent is still there once the file is open again."""
         job = self._job
         there = job.remote.attributes_if_told(job.remote.begin_fstat(handle), job.temporary)
         if there is None or there.size is None:

@@ -1,6 +1,6 @@
 """The remote file that an upload writes to: a temporary file beside the destination, or a drop box's own file.
 
-Folders that let nobody rename, or take names of a pattern only, get new files under their own names: see `drop_boxes`.
+Folders that refuse to rename, or take names of a pattern only, get new files under their own names: see `drop_boxes`.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class UploadTarget:
             raise _NameRefused(reason.message, path=job.dest) from error
 
     def _check_exclusive(self, handle: bytes, reason: SFTPError) -> None:
-        """Raise if the server opens an existing file as a new one: nothing but EXCLUSIVE tells here.
+        """Raise if the server opens an existing file as a new one: nothing but EXCLUSIVE shows it here.
 
         OpenSSH's knows it. Another one is asked to make the same file once more, which it has to refuse. Nothing is
         written, cut or removed before that is known.
@@ -160,14 +160,14 @@ class UploadTarget:
         try:
             handle = self._open_for_writing(flags)
         except BaseException:
-            job.state.temporary = ""  # it may be somebody else's
+            job.state.temporary = ""  # it may be another process's
             raise
         job.state.opened = True
         job.save()
         return handle
 
     def _exists(self) -> bool | None:
-        """Tell whether something has the destination's name; `None` where the server lets nobody know."""
+        """Return whether something has the destination's name; `None` where the server does not say."""
         remote, dest = self._job.remote, self._job.dest
         for begin in (remote.begin_stat, remote.begin_lstat):
             try:
@@ -187,7 +187,7 @@ class UploadTarget:
         return True
 
     def _may_overwrite(self) -> bool:
-        """Tell whether an earlier attempt's file at the destination still is that: no longer than the source."""
+        """Return whether an earlier attempt's file at the destination still is that: no longer than the source."""
         job = self._job
         there = job.remote.attributes_if_told(job.remote.begin_stat(job.dest), job.dest)
         return there is None or there.size is None or there.size <= job.source.size

@@ -62,7 +62,7 @@ def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
 
 
 def remote_files_are_same(remote: RemoteFiles, first: str, second: str, size: int) -> bool:
-    """Tell whether two remote files of one size have the same bytes: by the server's hashes, else by reading both."""
+    """Return whether two remote files of one size have the same bytes: by the server's hashes, else by reading both."""
     with (
         remote.opened(first, OpenFlag.READ, wait_for_close=False) as one,
         remote.opened(second, OpenFlag.READ, wait_for_close=False) as other,
@@ -108,7 +108,7 @@ def all_parts(length: int) -> list[Part]:
 
 
 def parts_are_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, parts: list[Part]) -> bool:
-    """Tell whether some parts of a remote file, open for reading, are those of a local one; one round trip for all."""
+    """Return whether parts of a remote file, open for reading, are those of a local one; one round trip for all."""
     asked = [remote.begin_read(handle, offset, length) for offset, length in parts]
     for (offset, length), future in zip(parts, asked, strict=True):
         there = _whole_part(remote, future, handle, path, (offset, length))
@@ -121,10 +121,10 @@ def parts_are_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
 
 
 def beginning_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, length: int) -> bool:
-    """Tell whether both files begin with the same `length` bytes: by the server's hash, or by parts of them.
+    """Return whether both files begin with the same `length` bytes: by the server's hash, or by parts of them.
 
     Parts that are spread over all of them, first and last ones among them, prove nothing about the rest; where a
-    server tells no hash, that is what can be known without moving all bytes again.
+    server computes no hash, that is what can be known without moving all bytes again.
     """
     if length <= PARTS_LEAST * PART:
         return parts_are_same(remote, handle, path, descriptor, all_parts(length))
@@ -135,9 +135,9 @@ def beginning_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor:
 
 
 def _hash_if_cheap(remote: RemoteFiles, handle: bytes, path: str, length: int) -> bytes | None:
-    """Return the hash of the beginning of a remote file, if the server tells one.
+    """Return the hash of the beginning of a remote file, if the server computes one.
 
-    A hash of much is given up after some time: a call that has little left must not spend it here.
+    A hash of a large file has a time limit: a call that has little time left must not spend it here.
     """
     brief = remote.within(min(HASH_AT_MOST, remote.deadline.remaining() / 3))
     try:
@@ -188,7 +188,7 @@ def _hash_of_remote(remote: RemoteFiles, handle: bytes, path: str) -> bytes:
             window.append((asked, remote.begin_read(handle, asked, size)))
             asked += size
         start, future = window.popleft()
-        if start != offset:  # an answer was short: what was asked for behind it is asked for anew
+        if start != offset:  # an answer was short: what was asked for behind it is asked for again
             window.clear()
             asked = offset
             continue

@@ -51,7 +51,7 @@ class WritePipeline(Pipeline):
         super().__init__(remote, path, limit, counts, on_progress)
         self._channels = [WriteChannel(remote, handle)]
         self._source = Source(descriptor)
-        self.several = False  # whether further lanes are there or to come
+        self.several = False  # whether further channels are there or to come
         self._request_size = remote.request_sizes()[1]
 
     def add_channel(self, channel: WriteChannel) -> None:
@@ -62,7 +62,7 @@ class WritePipeline(Pipeline):
             self._wake.set()
 
     def send(self, start: int, size: int) -> None:
-        """Send all that there is room for, and return when the last request is on its way.
+        """Send all that there is room for, and return when the last request is in flight.
 
         Parameters:
             start: what is there already.
