@@ -292,7 +292,7 @@ def test_too_many_open_files_is_told_by_its_name(folder: Path) -> None:
     assert content_of(folder) == {"a": b"1"}
 
 
-def test_the_copy_of_a_move_that_was_killed_is_removed_by_the_next_one_unless_it_is_in_use(
+def test_the_copy_of_a_killed_move_is_removed_by_the_next_one_unless_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = os.replace

@@ -187,7 +187,7 @@ def test_what_is_missing_is_found_out_whatever_the_server_says_of_it(code: int, 
         assert server.connections == 1
 
 
-def test_a_client_takes_nothing_for_an_error_only_where_the_server_says_that_it_is_not_there() -> None:
+def test_a_missing_file_is_no_error_only_where_the_server_says_it_is_missing() -> None:
     refusing: dict[int | str, bytes | Callable[[Reader], bytes]] = {
         kind: status(FAILURE) for kind in (Kind.STAT, Kind.LSTAT, Kind.OPENDIR)
     }
@@ -521,7 +521,7 @@ class HandsOutHandlesTwice(HasFolders):
         return means.get(handle, b"none")
 
 
-def test_no_file_gets_anothers_bytes_where_a_server_gives_out_handles_that_are_in_use(
+def test_no_file_gets_the_bytes_of_another_where_handles_are_given_out_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "iot.sftp")
@@ -796,7 +796,7 @@ def with_its_folder_gone(server: LosesAnAnswer) -> None:
         (with_its_folder_gone, True, True),
     ],
 )
-def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_was_lost(
+def test_the_next_process_finds_what_arrived_when_the_rename_was_not_answered(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     then: Callable[[LosesAnAnswer], None],
@@ -929,7 +929,7 @@ def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -
     assert server.files == {"done/a": CONTENT}
 
 
-def test_a_copy_that_gets_no_name_and_cannot_be_removed_is_one_and_goes_with_the_next_session(tmp_path: Path) -> None:
+def test_a_temporary_file_that_cannot_be_removed_is_reused_and_removed_later(tmp_path: Path) -> None:
     class RenamesNothing(CopiesOnly):
         """Refuses every rename, as long as it is told to refuse to remove as well."""
 
@@ -974,7 +974,7 @@ def test_the_copy_of_a_move_that_was_cut_off_is_removed_by_the_next_session(tmp_
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_announces_requests_of_a_byte_is_asked_for_no_fewer_than_every_server_takes(
+def test_requests_are_never_smaller_than_every_server_takes(
     tmp_path: Path,
 ) -> None:
     asked: list[int] = []

@@ -309,7 +309,7 @@ def change_after_arrival(monkeypatch: pytest.MonkeyPatch, change: Callable[[], o
     monkeypatch.setattr(FileDelivery, "transfer", then_change)
 
 
-def test_a_local_file_that_is_replaced_by_one_of_the_same_size_and_time_is_not_deleted(
+def test_a_local_file_replaced_by_one_of_same_size_and_time_is_not_deleted(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "in"
@@ -330,7 +330,7 @@ def test_a_local_file_that_is_replaced_by_one_of_the_same_size_and_time_is_not_d
 
 
 @pytest.mark.parametrize("touch", [lambda path: path.chmod(0o600), lambda path: os.link(path, path.parent / "z")])
-def test_a_local_file_that_is_only_touched_after_its_arrival_is_deleted_and_not_sent_again(
+def test_a_local_file_only_touched_after_its_arrival_is_deleted_not_sent_again(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, touch: Callable[[Path], object]
 ) -> None:
     fill(tmp_path / "in", {"changing": b"1"})
@@ -457,7 +457,7 @@ def test_a_link_to_the_source_is_no_folder_to_move_into(way: Way) -> None:
 
 
 @pytest.mark.parametrize("hours", [-5, -0.01, 0.01, 14])
-def test_a_server_whose_clock_is_wrong_loses_no_version_of_a_file_written_twice_in_a_second(
+def test_a_server_with_a_wrong_clock_loses_no_file_written_twice_in_a_second(
     openssh_server: Server, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
     source = openssh_server.directory / folder
@@ -647,7 +647,7 @@ def test_a_large_file_among_them_is_told_of_while_it_moves(way: Way) -> None:
     assert any(0 < count < size for count in told)
 
 
-def test_the_names_of_a_folder_are_counted_until_it_is_transferred_and_only_those_that_are_kept(way: Way) -> None:
+def test_the_kept_names_of_a_folder_are_counted_until_it_is_transferred(way: Way) -> None:
     def kept() -> int:
         return sum(budget.granted for budget in memory._budgets)
 
@@ -667,7 +667,7 @@ def test_the_names_of_a_folder_are_counted_until_it_is_transferred_and_only_thos
 
 
 @pytest.mark.parametrize("then", ["keep", "delete"])
-def test_a_folder_with_more_names_than_there_is_memory_for_is_transferred_part_by_part(
+def test_a_folder_with_more_names_than_memory_is_transferred_page_by_page(
     way: Way, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
     files = many(120) | {f"sub-{n}/{m}/file": b"%d" % m for n in range(5) for m in range(20)}

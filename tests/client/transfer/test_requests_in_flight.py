@@ -189,7 +189,7 @@ def test_an_upload_that_is_over_reads_its_file_no_more(tmp_path: Path) -> None:
     assert all(CONTENT[offset : offset + len(content)] == content for offset, content in server.written)
 
 
-def test_who_cancels_an_upload_that_gets_its_name_at_that_moment_is_told_that_it_has_it(tmp_path: Path) -> None:
+def test_an_upload_cancelled_while_it_is_renamed_reports_success(tmp_path: Path) -> None:
     """Cancelled means that the destination is what it was."""
     server, cancelled = RenamesLate(), threading.Event()
     server.files["dest"] = bytearray(b"old")
@@ -205,7 +205,7 @@ def test_who_cancels_an_upload_that_gets_its_name_at_that_moment_is_told_that_it
     assert server.files == {"dest": CONTENT}
 
 
-def test_who_cancels_while_the_server_never_says_whether_it_has_renamed_is_told_so_in_the_end(
+def test_an_upload_cancelled_while_its_rename_hangs_reports_an_unknown_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deadline, "PATIENCE", 0.5)

@@ -84,7 +84,7 @@ def overwrite(path: Path, content: bytes) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("size", [1000, READ_TWICE, READ_TWICE + 1, 4 * MiB])
-def test_a_remote_file_that_is_rewritten_within_the_second_of_its_time_is_had_as_one_version(
+def test_a_remote_file_rewritten_within_a_second_is_downloaded_as_one_version(
     openssh_server: Server, session: SFTPSession, tmp_path: Path, size: int
 ) -> None:
     source = openssh_server.directory / "rewritten"
@@ -134,7 +134,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
     assert len(pauses) == 1
 
 
-def test_a_local_file_that_gets_a_new_name_or_permission_while_it_is_read_is_uploaded(
+def test_a_local_file_renamed_or_chmodded_while_it_is_read_is_uploaded(
     openssh_server: Server, session: SFTPSession, tmp_path: Path
 ) -> None:
     """Its change time alone tells nothing: the bytes are compared again."""
@@ -252,7 +252,7 @@ def test_a_disk_that_fails_at_the_last_moment_is_a_failure(
 # --- leftovers --------------------------------------------------------------------------------------------------------
 
 
-def test_temporary_files_whose_record_was_lost_are_removed_when_they_are_old_and_nobody_has_them_open(
+def test_old_temporary_files_without_a_record_are_removed_unless_in_use(
     openssh_server: Server, session: SFTPSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(temporary_files, "_searched", set())

@@ -103,7 +103,7 @@ class EndsAt(FaultyServer):
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("again", ["upload", "only connect"])
-def test_a_replacement_in_two_steps_that_is_cut_is_put_right_over_the_next_connection(
+def test_a_two_step_replacement_that_was_cut_is_repaired_on_reconnect(
     tmp_path: Path, number: int, done: bool, again: str
 ) -> None:
     server = EndsAt(number, done=done)
@@ -321,7 +321,7 @@ def test_a_read_answered_wrongly_ends_the_download_and_keeps_the_old_file(tmp_pa
 # --- sources that change ---------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_was_short_for_a_moment_is_not_mixed_with_what_it_was_before_and_after(tmp_path: Path) -> None:
+def test_a_source_that_was_short_for_a_moment_is_not_mixed_with_other_versions(tmp_path: Path) -> None:
     """One READ meets the end of the file, those behind it do not, and at the end the file is said to end there."""
     cut = 20 * 32 * 1024  # bytes: where a request begins
 
