@@ -1,8 +1,8 @@
 """A server's files: everything that the layers above ask of it, each call waiting until its deadline.
 
-`RemoteFiles` is put together from four files, each above the one before: `remote_requests` (packets and answers),
-`remote_handles` (opening), `remote_queries` (looking and reading), and this one (changing). One object, and no further
-call per packet. Section numbers are those of draft-ietf-secsh-filexfer-02.
+`RemoteFiles` is put together from five files, each above the one before: `remote_answers` (waiting), `remote_requests`
+(sending), `remote_handles` (opening), `remote_queries` (looking and reading), and this one (changing). One object, and
+no further call per packet. Section numbers are those of draft-ietf-secsh-filexfer-02.
 """
 
 from __future__ import annotations

@@ -1,39 +1,26 @@
-"""SFTP requests to one server, over one channel and under one deadline: asking, waiting, and naming refusals.
+"""SFTP requests to one server, sent without waiting for their answers.
 
 Packets are put together here and in the three files above this one (`remote_handles`, `remote_queries` and
-`remote_files`), and nowhere else. `begin_…` sends a request and returns the future of its answer; `wait`, `attributes`,
-`data` and their relatives wait for it. Section numbers are those of draft-ietf-secsh-filexfer-02.
+`remote_files`), and nowhere else. `begin_…` sends a request and returns the future of its answer; the methods of
+`RemoteAnswers` wait for it. Section numbers are those of draft-ietf-secsh-filexfer-02.
 """
 
 from __future__ import annotations
 
-import logging
 import struct
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
-    ConnectionLost,
     DeadlineExceeded,
-    EndOfFile,
-    HandleInUse,
-    NotSFTP,
     SFTPError,
-    Unsupported,
 )
-from iot.sftp.client._base.sftp_statuses import SSH_FX_OK, StatusReply, from_status
-from iot.sftp.client._ssh.packets import Attributes, Kind, Reader, encode_path, string
+from iot.sftp.client._files.remote_answers import RemoteAnswers
+from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from concurrent.futures import Future
 
-    from iot.sftp.client._base.deadline import Deadline
-    from iot.sftp.client._ssh.channel import Landing, Reply, SFTPChannel, Source
-    from iot.sftp.client._ssh.connection import Connection
-    from iot.sftp.client._ssh.server_traits import ServerTraits
-
-logger = logging.getLogger(__name__)
+    from iot.sftp.client._ssh.channel import Landing, Reply, Source
 
 FSYNC = "fsync@openssh.com"
 LIMITS = "limits@openssh.com"
@@ -45,21 +32,13 @@ LARGEST_REQUEST = 255 * 1024
 MOST_IN_FLIGHT = 1024  # requests on a channel: OpenSSH's client has 64 by default, and 1,024 at most
 
 
-class RemoteRequests:
-    """Requests to a server, over one channel and under one deadline. Paths are as the server takes them."""
+class RemoteRequests(RemoteAnswers):
+    """Requests to a server: one method each, which sends the packet and returns the future of its answer.
 
-    def __init__(self, connection: Connection, channel: SFTPChannel, deadline: Deadline) -> None:
-        """Use this channel of this connection until the deadline."""
-        self._connection = connection
-        self._channel = channel
-        self.deadline = deadline
+    It has many methods because the protocol has many requests; each is a line or two.
+    """
 
     # --- what is known of the server ---
-
-    @property
-    def traits(self) -> ServerTraits:
-        """What is known of the server beyond what its protocol promises."""
-        return self._connection.traits
 
     def offers(self, extension: str) -> bool:
         """Return whether the server announced an extension."""
@@ -154,101 +133,6 @@ class RemoteRequests:
     def begin_open(self, path: str, flags: int, attributes: Attributes) -> Future[Reply]:
         """Open a file, whether the server has a place for it or not (section 6.3): see `RemoteFiles.open`."""
         return self._send(Kind.OPEN, string(encode_path(path)) + struct.pack(">I", flags) + attributes.pack())
-
-    # --- answers ---
-
-    def wait_until(self, ready: Callable[[float], bool]) -> None:
-        """Wait for what the server owes; `ready` waits for so many seconds at most, and returns whether it is there."""
-        self._connection.wait_until(ready, self.deadline)
-
-    def reason(self, error: SFTPError) -> SFTPError:
-        """Return the reason behind an error of a request: the connection knows best what ended it."""
-        return self._connection.lost(error) if isinstance(error, ConnectionLost) else error
-
-    def wait(self, future: Future[Reply], path: str) -> None:
-        """Wait until a request was carried out, and give a refusal its name."""
-        self._fields(future, path)
-
-    def attributes(self, future: Future[Reply], path: str) -> Attributes:
-        """Wait for attributes, and give a refusal its name."""
-        return self._fields(future, path, Kind.ATTRS).attributes()
-
-    def attributes_if_told(self, future: Future[Reply], path: str) -> Attributes | None:
-        """Wait for attributes; `None` where the server refuses them, with whatever status."""
-        try:
-            return self.attributes(future, path)
-        except (ConnectionLost, DeadlineExceeded, HandleInUse):
-            raise
-        except SFTPError as error:
-            logger.debug("The server does not report the attributes of %r: %s", path, error.message)
-            return None
-
-    def handle(self, future: Future[Reply], path: str) -> bytes:
-        """Wait for the handle of an opened file, and give a refusal its name."""
-        return self._fields(future, path, Kind.HANDLE).string()
-
-    def data(self, future: Future[Reply], path: str) -> bytes:
-        """Wait for the data of a READ, and give a refusal its name.
-
-        Raises:
-            EndOfFile: there is no more.
-        """
-        return self._fields(future, path, Kind.DATA).string()
-
-    def data_if_readable(self, future: Future[Reply], path: str) -> bytes:
-        """Wait for data as `data` does; OK in its place is a refusal: rclone's, of a file that is open for both."""
-        reply = self._reply(future)
-        if reply.kind != Kind.STATUS:
-            return self.accept(reply, path, Kind.DATA).string()
-        self.accept(reply, path)  # raises every status but OK
-        message = "the server lets nobody read this file back"
-        raise Unsupported(message, path=path)
-
-    def raise_without_data(self, reply: Reply, path: str, *, may_end: bool) -> None:
-        """Raise what an answer to READ means that brought no data; return if it is the end of the file.
-
-        Parameters:
-            reply: the answer.
-            path: of the file.
-            may_end: whether the file is known to end there: then OK means the end as well as EOF does.
-        """
-        with suppress(EndOfFile):
-            if reply.kind == Kind.STATUS and may_end:
-                self.accept(reply, path)
-                return
-            self.accept(reply, path, Kind.DATA)
-            message = "the server's answer to a READ is not SFTP: its lengths contradict each other"
-            raise ConnectionLost(message)
-
-    def accept(self, reply: Reply, path: str, due: Kind = Kind.STATUS) -> Reader:
-        """Return the fields of an answer of the kind that is due, and give a refusal its name."""
-        kind, fields = reply
-        if kind == Kind.STATUS:
-            status = fields.uint32()
-            # Some servers leave out the text, which version 3 demands.
-            text = "" if fields.at_end() else fields.string().decode("utf-8", "replace")
-            if status != SSH_FX_OK:
-                raise from_status(StatusReply(status, text), path)
-        if kind != due:
-            message = f"the server's answer is not SFTP: packet type {kind} where {due.name} was due"
-            raise NotSFTP(message)
-        return fields
-
-    def _send(self, kind: Kind, fields: bytes) -> Future[Reply]:
-        return self._channel.request(kind, fields)
-
-    def _reply(self, future: Future[Reply]) -> Reply:
-        return self._connection.wait(future, self.deadline)
-
-    def _fields(self, future: Future[Reply], path: str, due: Kind = Kind.STATUS) -> Reader:
-        return self.accept(self._reply(future), path, due)
-
-    def _ask(self, kind: Kind, path: str, more: bytes = b"", due: Kind = Kind.STATUS) -> Reader:
-        return self._fields(self._send(kind, string(encode_path(path)) + more), path, due)
-
-    def _extended(self, name: str, fields: bytes, path: str, due: Kind = Kind.STATUS) -> Reader:
-        """Ask for an extension (section 8), and return the fields of the answer."""
-        return self._fields(self._send(Kind.EXTENDED, string(name.encode()) + fields), path, due)
 
 
 def _request_size(limit: int, longest: int) -> int:
