@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.backoff import backoff
 from iot.sftp.client._base.errors import Retry, ServerBusy
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ class RetryPolicy:
 
     def pause_after(self, attempts: int) -> float:
         """Return the seconds to wait after this many attempts."""
-        jitter = random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
-        return min(self.longest_pause, self.first_pause * 2.0**attempts) * jitter
+        return backoff(attempts + 1, first=self.first_pause, longest=self.longest_pause)
 
 
 @dataclass

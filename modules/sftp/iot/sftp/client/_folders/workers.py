@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import random
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from iot.sftp.client._base.backoff import backoff
 from iot.sftp.client._base.deadline import Deadline, Interruption
 from iot.sftp.client._base.errors import (
     Busy,
@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 PROGRESS_INTERVAL = 0.1  # seconds
-PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # seconds of backoff where the local system is short of something: `LocalBusy`
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.2  # seconds of backoff where the local system is short of something: `LocalBusy`
+RETRIES = 6
 
 
 class ChannelLender(Protocol):
@@ -77,12 +78,13 @@ def run_in_threads(
 
 def retry_while_local_busy(deadline: Deadline, work: Callable[[], Result]) -> Result:
     """Do some work; retry it with exponential backoff as long as the local system is short of something."""
-    for pause in PAUSES:
+    for attempt in range(1, RETRIES + 1):
         try:
             return work()
         except LocalBusy as error:
-            logger.debug("trying again in %.1f s: %s", pause, error)
-            deadline.pause(pause * random.uniform(0.5, 1.0))  # noqa: S311 - nothing secret
+            pause = backoff(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+            logger.debug("Trying again in %.1f s: %s", pause, error)
+            deadline.pause(pause)
             deadline.check()
     return work()
 
