@@ -198,8 +198,11 @@ class RemoteQueries(RemoteHandles):
         """Open a file and return its handle (section 6.3), once the server has a place for one more."""
         fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
         needed = posixpath.dirname(path) or "." if flags & OpenFlag.CREATE else path
-        with self._clearer_refusal(needed):
+        try:
             return self._open_handle(Kind.OPEN, path, fields)
+        except PermissionDenied:
+            with self._clearer_refusal(needed):
+                raise
 
     def read_exactly(self, handle: bytes, offset: int, length: int, path: str) -> bytes:
         """Return a part of an open file, shorter only at its end (section 6.4)."""
