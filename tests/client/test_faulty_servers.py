@@ -295,7 +295,7 @@ def test_a_channel_closed_while_idle_is_replaced_on_the_same_connection(tmp_path
         assert session.exists("source")
         connection = session._live.current
         assert connection is not None
-        for channel in connection._channels:
+        for channel in connection.channels.all:
             if channel is not connection.quick:
                 until(lambda lent=channel: lent.closed)  # type: ignore[misc] # mypy infers no such default
         session.download_file("source", str(tmp_path / "dest"))
@@ -335,7 +335,7 @@ def test_a_channel_that_cannot_be_opened_for_want_of_time_is_done_without_at_onc
         def silent(_: object) -> None:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
-        monkeypatch.setattr(connection, "_open_channel", silent)
+        monkeypatch.setattr(connection.channels, "open_channel", silent)
         with within(0.5):
             session.download_file("source", str(tmp_path / "dest"))
     local_is(tmp_path, NEW)

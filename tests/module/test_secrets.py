@@ -238,7 +238,7 @@ def use(search: Search, place: str, settings: ServerSettings, here: Path) -> lis
     if session._live.current is not None:
         connection = session._live.current
         search.note(f"{place} connection", [repr(connection), pprint.pformat(vars(connection))])
-        search.note(f"{place} transport", [repr(connection._transport), str(connection._transport)])
+        search.note(f"{place} transport", [repr(connection.transport), str(connection.transport)])
         assert isinstance(connection, Connection)
     session.disconnect()
     return codes

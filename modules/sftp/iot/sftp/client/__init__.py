@@ -46,7 +46,7 @@ from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
 from iot.sftp.client._session import SFTPSession
-from iot.sftp.client._ssh.connection import ServerInfo
+from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.file_order import Direction, FileOrder
 from iot.sftp.client._transfer.outcome import Transfer

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._folders.delivery_ledger import Ledger
     from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTransfer
-    from iot.sftp.client._ssh.connection import Connection, ServerInfo
+    from iot.sftp.client._ssh.connection import Connection
+    from iot.sftp.client._ssh.handshake import ServerInfo
 
 
 class SFTPSession:

@@ -12,8 +12,9 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._base.errors import ConnectionLost, HostKeyMismatch, SFTPError, Unreachable, Unsupported
-from iot.sftp.client._ssh.connection import ChannelBudget, Connection
+from iot.sftp.client._base.errors import ConnectionLost, SFTPError, Unreachable
+from iot.sftp.client._ssh.channel_pool import ChannelBudget
+from iot.sftp.client._ssh.connection import Connection
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 from iot.sftp.client._ssh.server_traits import ServerTraits
 
@@ -41,13 +42,7 @@ class ConnectionFactory:
         self._settings = settings
         self._budget = ChannelBudget()
         self.traits = ServerTraits()
-        self.policy = HostKeyPolicy(
-            settings.host,
-            settings.port,
-            pinned=settings.host_keys,
-            known_hosts=settings.known_hosts,
-            known_hosts_files=settings.known_hosts_files,
-        )
+        self.policy = HostKeyPolicy.of(settings)
 
     def open(
         self, deadline: Deadline, policy: HostKeyPolicy, announce: Callable[[Connection], object] = lambda _: None
@@ -61,7 +56,7 @@ class ConnectionFactory:
         """
         limit = deadline.within(self._settings.time_limits.connect)
         try:
-            connection = self._open_with_any_key_type(limit, policy, announce)
+            connection = Connection(self._settings, policy, limit, self._budget, announce, traits=self.traits)
         except SFTPError:
             deadline.check()
             raise
@@ -70,24 +65,6 @@ class ConnectionFactory:
             "Connected to %s port %s (%s, %s)", self._settings.host, self._settings.port, info.server, info.cipher
         )
         return connection
-
-    def _open_with_any_key_type(
-        self, limit: Deadline, policy: HostKeyPolicy, announce: Callable[[Connection], object]
-    ) -> Connection:
-        """Connect; where a pinned fingerprint is not that of the first key shown, ask for keys of other types."""
-        mismatch: HostKeyMismatch | None = None
-        while True:
-            try:
-                return Connection(self._settings, policy, limit, self._budget, announce, traits=self.traits)
-            except HostKeyMismatch as error:
-                mismatch = mismatch or error
-                if not policy.pass_over():
-                    raise
-            except Unsupported:
-                if not policy.start_over():
-                    raise
-                if mismatch is not None:
-                    raise mismatch from None
 
 
 class LiveConnection:

@@ -16,9 +16,10 @@ from iot.sftp.client._base.errors import (
     HandleInUse,
     NotSFTP,
     SFTPError,
+    StatusReply,
     Unsupported,
 )
-from iot.sftp.client._base.sftp_statuses import SSH_FX_OK, StatusReply, from_status
+from iot.sftp.client._base.sftp_statuses import SSH_FX_OK, from_status
 from iot.sftp.client._ssh.packets import Attributes, Kind, Reader, encode_path, string
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from iot.sftp.client._base.deadline import Deadline
-    from iot.sftp.client._ssh.channel import Reply, SFTPChannel
+    from iot.sftp.client._ssh.channel import SFTPChannel
     from iot.sftp.client._ssh.connection import Connection
+    from iot.sftp.client._ssh.requests import Reply
     from iot.sftp.client._ssh.server_traits import ServerTraits
 
 logger = logging.getLogger(__name__)

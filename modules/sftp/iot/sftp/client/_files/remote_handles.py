@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from iot.sftp.client._ssh.channel import Reply
     from iot.sftp.client._ssh.open_files import Place
+    from iot.sftp.client._ssh.requests import Reply
 
 # Seconds for which an OPEN that was refused waits to be tried without any other file open: of a quick call, a transfer
 ALONE_WITHIN = 3.0, 30.0

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from iot.sftp.client._ssh.channel import Reply
+    from iot.sftp.client._ssh.requests import Reply
 
 NO_FILES = frozenset({b"", b".", b".."})
 LONGEST_NAME = 4096  # bytes: the longest path that Linux takes (PATH_MAX); names have 255 there

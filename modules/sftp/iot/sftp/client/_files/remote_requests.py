@@ -20,7 +20,7 @@ from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from iot.sftp.client._ssh.channel import Landing, Reply, Source
+    from iot.sftp.client._ssh.requests import Landing, Reply, Source
 
 FSYNC = "fsync@openssh.com"
 LIMITS = "limits@openssh.com"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.counts import Counts
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._ssh.channel import Reply
+    from iot.sftp.client._ssh.requests import Reply
     from iot.sftp.client._transfer.rate_limit import RateLimit
 
 READ_AHEAD = 8 * 1024 * 1024  # bytes, at most, that are asked for behind what is there of a file of unknown size

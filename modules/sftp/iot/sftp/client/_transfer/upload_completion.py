@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._ssh.channel import Reply
     from iot.sftp.client._ssh.packets import Attributes
+    from iot.sftp.client._ssh.requests import Reply
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._ssh.channel import Reply
+    from iot.sftp.client._ssh.requests import Reply
 
 BLOCK = 1024 * 1024  # bytes of a local file that are hashed at a time
 READS_IN_FLIGHT = 16

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import SFTPError
-from iot.sftp.client._ssh.channel import Source
+from iot.sftp.client._ssh.requests import Source
 from iot.sftp.client._transfer.pipeline import Pipeline, ReceivedRanges
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.counts import Counts
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._ssh.channel import Reply
+    from iot.sftp.client._ssh.requests import Reply
     from iot.sftp.client._transfer.rate_limit import RateLimit
 
 # What one of several channels is given at most: what OpenSSH carries over one in one and a half round trips. More would
