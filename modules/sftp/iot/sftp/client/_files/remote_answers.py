@@ -65,7 +65,7 @@ class RemoteAnswers:
         """Wait for attributes, and give a refusal its name."""
         return self._fields(future, path, Kind.ATTRS).attributes()
 
-    def attributes_if_told(self, future: Future[Reply], path: str) -> Attributes | None:
+    def attributes_if_reported(self, future: Future[Reply], path: str) -> Attributes | None:
         """Wait for attributes; `None` where the server refuses them, with whatever status."""
         try:
             return self.attributes(future, path)

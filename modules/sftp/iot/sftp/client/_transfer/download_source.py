@@ -123,7 +123,7 @@ class DownloadSource:
         """Ask for the open file's attributes where its path's were refused."""
         if self.before == Attributes():
             asked = self._remote.begin_fstat(handle)
-            self.before = self._remote.attributes_if_told(asked, self.path) or self.before
+            self.before = self._remote.attributes_if_reported(asked, self.path) or self.before
             _refuse_irregular(self.before, self.path)
             self._accept(self.before)
             self.is_settled = not self.version.tells_time or not self.version.is_racy()
@@ -140,10 +140,10 @@ class DownloadSource:
             handle: of the open file.
             here: the size of the local file.
         """
-        after = self._remote.attributes_if_told(asked or self._remote.begin_fstat(handle), self.path)
+        after = self._remote.attributes_if_reported(asked or self._remote.begin_fstat(handle), self.path)
         if after is not None and self._is_as_before(after, moved, here):
             return "size"
-        by_path = self._remote.attributes_if_told(self._remote.begin_stat(self.path), self.path)
+        by_path = self._remote.attributes_if_reported(self._remote.begin_stat(self.path), self.path)
         after = by_path or after or self.before
         if self._is_as_before(
             after, moved, here

@@ -104,13 +104,13 @@ def try_to_replace(remote: RemoteFiles, source: str, dest: str, note_backup: Cal
     try:
         remote.rename(source, dest)
     except (PermissionDenied, Unsupported) as error:
-        kind = _kind_if_told(remote, dest)
+        kind = _kind_if_reported(remote, dest)
         if kind == stat.S_IFDIR:
             message = "this is a directory on the server: name a file in it"
             raise IsADirectory(message, path=dest) from None
         if kind is None:
             raise RenameRefused(error, dest, is_there=False) from error
-        if kind == NOT_TOLD:
+        if kind == NOT_REPORTED:
             raise RenameRefused(error, dest, is_there=None) from error
         _replace_in_steps(remote, source, dest, note_backup)
         logger.warning("%r was replaced in two steps: the server has no atomic replacement", dest)
@@ -118,7 +118,7 @@ def try_to_replace(remote: RemoteFiles, source: str, dest: str, note_backup: Cal
     return True
 
 
-NOT_TOLD = -1  # instead of the type of a file
+NOT_REPORTED = -1  # instead of the type of a file
 
 
 class RenameRefused(Unsupported):
@@ -146,11 +146,11 @@ class RenameRefused(Unsupported):
         return (Unsupported if taken else type(self.cause))(self.message, path=self.path)
 
 
-def _kind_if_told(remote: RemoteFiles, path: str) -> int | None:
+def _kind_if_reported(remote: RemoteFiles, path: str) -> int | None:
     try:
         return remote.kind_of(path)
     except (PermissionDenied, Unsupported):
-        return NOT_TOLD
+        return NOT_REPORTED
 
 
 @contextmanager

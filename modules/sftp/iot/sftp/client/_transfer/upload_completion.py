@@ -49,7 +49,7 @@ class UploadCompletion:
             are_set = self._wait_for_optional(self._set_attributes)
             if self._sync is not None:
                 self._wait_for_optional(self._sync)
-            there = self._remote.attributes_if_told(self._status, self._path)
+            there = self._remote.attributes_if_reported(self._status, self._path)
         finally:
             self._closed = self._closed or self._remote.begin_close(self._handle)
         self._remote.wait(self._closed, self._path)
@@ -82,7 +82,7 @@ class UploadCompletion:
 
     def _size_by_path(self) -> int | None:
         for begin in (self._remote.begin_stat, self._remote.begin_lstat):
-            there = self._remote.attributes_if_told(begin(self._path), self._path)
+            there = self._remote.attributes_if_reported(begin(self._path), self._path)
             if there is not None and there.size is not None:
                 return there.size
         return None

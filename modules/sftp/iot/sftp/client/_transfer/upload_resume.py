@@ -156,8 +156,8 @@ class EarlierUpload:
     def _has_kept_its_size(self, handle: bytes) -> bool:
         """Return whether what an earlier attempt has sent is still there once the file is open again."""
         job = self._job
-        there = job.remote.attributes_if_told(job.remote.begin_fstat(handle), job.temporary)
+        there = job.remote.attributes_if_reported(job.remote.begin_fstat(handle), job.temporary)
         if there is None or there.size is None:
-            there = job.remote.attributes_if_told(job.remote.begin_stat(job.temporary), job.temporary)
+            there = job.remote.attributes_if_reported(job.remote.begin_stat(job.temporary), job.temporary)
         size = None if there is None else there.size
         return size is not None and job.state.contiguous <= size <= job.source.size

@@ -189,7 +189,7 @@ class UploadTarget:
     def _may_overwrite(self) -> bool:
         """Return whether an earlier attempt's file at the destination still is that: no longer than the source."""
         job = self._job
-        there = job.remote.attributes_if_told(job.remote.begin_stat(job.dest), job.dest)
+        there = job.remote.attributes_if_reported(job.remote.begin_stat(job.dest), job.dest)
         return there is None or there.size is None or there.size <= job.source.size
 
 
