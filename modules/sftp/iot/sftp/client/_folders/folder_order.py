@@ -53,6 +53,9 @@ class Then(Enum):
 class FolderOrder:
     """The order to transfer a folder: see `SFTPSession.transfer_folder`.
 
+    Made once, where a request or a rule is read, and checked there. What differs from run to run is replaced
+    (`dataclasses.replace`): `verify`, `verify_existing`.
+
     Attributes:
         direction: which way.
         source: the folder, remote for a download, local for an upload.

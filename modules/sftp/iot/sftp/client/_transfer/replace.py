@@ -1,7 +1,4 @@
-"""Replace a file atomically: a temporary file beside it is filled, checked, and renamed over it.
-
-Temporary names are hidden, unguessable and recognisable: `.iot-sftp-` and 16 hexadecimal digits.
-"""
+"""Replace a file atomically: the complete temporary file beside it is renamed over it; see `temporary_files`."""
 
 from __future__ import annotations
 
