@@ -97,19 +97,19 @@ def refused(call: Callable[[], object]) -> str:
 
 
 class Clock:
-    """The time of the pauses, which are minutes, put forward by the test: nothing else uses it."""
+    """The clock of the backoff, put forward by the test: its pauses are minutes, and nothing else uses it."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return time.monotonic() + self.ahead
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(login_backoff, "time", clock)
+    monkeypatch.setattr(login_backoff.LOGIN_BACKOFF, "clock", clock)
     return clock
 
 
@@ -349,7 +349,7 @@ def test_what_is_kept_of_refused_credentials_holds_none_of_them() -> None:
     server = CountsLogins()
     with server.running() as port, session_with(port) as session:
         refused(lambda: session.exists("x"))
-    assert WRONG not in repr(vars(login_backoff))
+    assert WRONG not in repr([vars(login_backoff), vars(login_backoff.LOGIN_BACKOFF)])
 
 
 def test_an_open_session_is_not_touched_by_anothers_refusal() -> None:
