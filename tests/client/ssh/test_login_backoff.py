@@ -320,7 +320,7 @@ def test_a_drop_in_the_login_is_no_refusal_until_it_comes_again_and_again(clock:
         assert "4 times in a row" in refused(session.connect)
 
 
-def test_a_call_that_is_repeated_sends_no_credential_for_ever_to_a_server_that_hangs_up() -> None:
+def test_a_retried_call_stops_sending_credentials_to_a_server_that_hangs_up() -> None:
     server = DropsInTheLogin()
     with server.running() as port, session_with(port, WRONG) as session:
         with pytest.raises(AuthenticationFailed):
@@ -328,7 +328,7 @@ def test_a_call_that_is_repeated_sends_no_credential_for_ever_to_a_server_that_h
         assert server.connections <= 4
 
 
-def test_a_password_that_is_known_to_be_right_is_tried_more_often_over_links_that_break() -> None:
+def test_a_password_known_to_be_right_is_tried_more_often_over_a_bad_link() -> None:
     server = DropsWhenTold()
     with server.running() as port, session_with(port, PASSWORD) as session:
         assert not session.exists("x")
