@@ -355,7 +355,7 @@ def test_a_refused_login_that_ends_the_connection_is_authentication_failed() -> 
     server = faulty.RefusesAndHangsUp()
     with session_with(server) as session:
         for _ in range(10):
-            login_backoff.forget_all()
+            login_backoff.LOGIN_BACKOFF.forget_all()
             assert failure_of(lambda: session.exists("x", timeout=5), 1).code == "authentication_failed"
     assert server.connections == 10
 

@@ -105,7 +105,7 @@ def test_a_key_that_the_server_does_not_know_is_an_authentication_failure(
         session.exists("x")
 
 
-def test_a_server_that_ends_the_connection_after_one_refusal_is_an_authentication_failure(tmp_path: Path) -> None:
+def test_a_connection_ended_after_one_refusal_is_an_authentication_failure(tmp_path: Path) -> None:
     with openssh(tmp_path / "sshd", "MaxAuthTries 1") as server:
         key = paramiko.ECDSAKey.generate()
         key.write_private_key_file(str(tmp_path / "key"))

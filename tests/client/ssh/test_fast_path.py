@@ -107,7 +107,7 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
 
 
 @pytest.mark.parametrize("missing", ["decrypt_into", "encrypt_into"])
-def test_without_a_cipher_that_works_from_buffer_to_buffer_paramiko_does_it_its_own_way(
+def test_an_older_cryptography_takes_paramikos_own_path(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     class Older:
@@ -183,7 +183,7 @@ def test_new_keys_that_the_server_asks_for_disturb_nothing(tmp_path: Path, ciphe
 
 
 @pytest.mark.parametrize("down", [True, False])
-def test_a_byte_that_is_damaged_on_its_way_ends_the_connection_and_reaches_no_file(
+def test_a_byte_damaged_in_transit_ends_the_connection_and_reaches_no_file(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, down: bool
 ) -> None:
     """Whatever it is: a length, a tag, or what is between them."""
@@ -354,7 +354,7 @@ def test_packets_may_be_cut_anywhere_on_their_way(sizes: list[int], cuts: list[i
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 400_000, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_an_ssh_packet_of_a_length_that_none_has_is_refused_before_its_bytes_come(wire: Wire, length: int) -> None:
+def test_an_ssh_packet_of_impossible_length_is_refused_before_it_arrives(wire: Wire, length: int) -> None:
     wire.theirs.sendall(wire.announcing(length) + bytes(100))
     with pytest.raises(SSHException, match="announced"):
         wire.packetizer.read_message()
