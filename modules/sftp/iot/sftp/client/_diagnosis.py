@@ -17,7 +17,7 @@ from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import ConnectionLost, NotFound, PermissionDenied, SFTPError, Unreachable, Unsupported
 from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._files.remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh import login_backoff as login_pauses
@@ -344,7 +344,7 @@ class _Diagnosis:
 
 
 def _version(line: bytes) -> tuple[str, str]:
-    shown = printable(line.decode("utf-8", "replace").rstrip("\r"), 255)
+    shown = excerpt(line.decode("utf-8", "replace").rstrip("\r"), 255)
     if not line.startswith((b"SSH-2.0-", b"SSH-1.99-")):
         message = f"the server speaks an SSH that is too old: {shown}"
         raise Unsupported(message)

@@ -36,7 +36,7 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.memory import Budget, most_kept
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import UINT32, VERSION, Kind, Reader, string
 from iot.sftp.client._ssh.transport import divert, send_all, taken, widen_window
@@ -640,11 +640,11 @@ def _complete(expected: Future[Reply] | Landing, reply: Reply | None = None, err
 
 def _lost(error: BaseException) -> ConnectionLost:
     words = str(error)
-    return ConnectionLost(f"the connection broke ({printable(words, 200)})" if words else "the connection broke")
+    return ConnectionLost(f"the connection broke ({excerpt(words)})" if words else "the connection broke")
 
 
 def _not_sftp(start: bytes) -> Unsupported:
-    text = printable(start[:80].decode("utf-8", "replace"), 80)
+    text = excerpt(start[:80].decode("utf-8", "replace"), 80)
     return Unsupported(
         f"the server does not speak SFTP, it began with {text!r}: "
         "an SSH account for SFTP must not run a shell that prints",

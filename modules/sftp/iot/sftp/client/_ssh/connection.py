@@ -33,7 +33,7 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._base.pysftp import pysftp
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh import login_backoff as login_pauses
 from iot.sftp.client._ssh.channel import Answer, Reply, SFTPChannel, wait_for, wait_for_answer
 from iot.sftp.client._ssh.credentials import Credentials
@@ -80,7 +80,7 @@ def _only_for_debugging(record: logging.LogRecord) -> bool:
     record.levelno, record.levelname = logging.DEBUG, "DEBUG"
     if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
         return False
-    record.msg, record.args = printable(record.getMessage(), LONGEST_RECORD), ()  # the server's words are in it
+    record.msg, record.args = excerpt(record.getMessage(), LONGEST_RECORD), ()  # the server's words are in it
     return True
 
 
@@ -230,9 +230,9 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         key: paramiko.PKey = transport.get_remote_server_key()
         return ServerInfo(
             host_key=key.fingerprint,
-            server=printable(transport.remote_version, 255),
+            server=excerpt(transport.remote_version, 255),
             cipher=cipher,
-            extensions=tuple(printable(name, 255) for name in sorted(self._quick.extensions)),
+            extensions=tuple(excerpt(name, 255) for name in sorted(self._quick.extensions)),
         )
 
     @contextmanager

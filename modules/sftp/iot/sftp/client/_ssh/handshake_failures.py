@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, ServerBusy, SFTPError, Unreachable
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ def readable(words: Sequence[bytes]) -> str:
     """Return the lines that are text, cut to what a message may hold."""
     texts = (word.decode("utf-8", "replace").replace("\t", " ").strip() for word in words)
     said = (text for text in texts if text and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text)
-    return printable(" ".join(said), LONGEST_WORDS)
+    return excerpt(" ".join(said), LONGEST_WORDS)
 
 
 def incompatible(what: str, offered: Iterable[str], spoken: Iterable[str]) -> str:
@@ -48,6 +48,6 @@ def incompatible(what: str, offered: Iterable[str], spoken: Iterable[str]) -> st
     old = bool(theirs) and all(any(part in name for part in OLD_ALGORITHMS) for name in theirs)
     only = f"the server offers only {'old ones, which are no longer accepted' if old else 'others'}"
     return (
-        f"no {what} in common: {only}: {printable(', '.join(theirs), 2 * LONGEST_WORDS) or 'none'}. "
+        f"no {what} in common: {only}: {excerpt(', '.join(theirs), 2 * LONGEST_WORDS) or 'none'}. "
         f"This client has {', '.join(spoken)}"
     )

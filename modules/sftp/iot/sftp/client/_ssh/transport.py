@@ -59,7 +59,7 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.lower_layers import from_lower_layer
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh import chacha
 from iot.sftp.client._ssh import login_backoff as login_pauses
 from iot.sftp.client._ssh.certificates import CERTIFICATE_SUFFIX
@@ -520,7 +520,7 @@ class LoginAnswers:
         """Take a message, in paramiko's thread."""
         fields = message.asbytes()
         if kind == MSG_USERAUTH_BANNER and self._is_given:
-            self.banner = printable(Message(fields).get_binary().decode("utf-8", "replace"), LONGEST_WORDS)
+            self.banner = excerpt(Message(fields).get_binary().decode("utf-8", "replace"), LONGEST_WORDS)
         if kind == MSG_USERAUTH_BANNER or not self._is_asked or self._is_authenticated:
             return
         self._is_asked = False
@@ -657,7 +657,7 @@ class Transport(paramiko.Transport):
                 self.remote_version = line.decode()
                 if line.startswith((b"SSH-2.0-", b"SSH-1.99-")):
                     return
-                message = f"the server speaks an SSH that is too old: {printable(self.remote_version, LONGEST_WORDS)}"
+                message = f"the server speaks an SSH that is too old: {excerpt(self.remote_version, LONGEST_WORDS)}"
                 raise ReasonError(Unsupported(message))
             words.append(line)
         message = f"the server began with more than {MOST_LINES} lines and no greeting: is this an SSH server?"
@@ -735,7 +735,7 @@ class Transport(paramiko.Transport):
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()
-        self.farewell = printable(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)
+        self.farewell = excerpt(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)
 
 
 class Inlet(BufferedPipe):  # type: ignore[type-arg] # generic in its stubs alone

@@ -27,9 +27,11 @@ from iot.sftp.client import (
     SFTPError,
     error_for_code,
 )
-from iot.sftp.module._base.logging import about, printable, shortened, subject, told
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._base.repeats import without_quantities
 from iot.sftp.module._base.tallies import Tally
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._hub.reported import Allowance
 from iot.sftp.module._rules.watcher import Watch
 from iot.sftp.module._work.slots import Kind, TimeSlice
@@ -311,7 +313,7 @@ class _Runner:
             done = replace(moved[0], failed=before.failed, not_removed=before.delivered)  # of the last whole run
             self._settle(done, code=before.code, message=before.message, due=0.0)
         except SFTPError as error:
-            self._fail(moved[0], error.code, told(error))
+            self._fail(moved[0], error.code, describe(error))
         except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
             _log.exception("a defect")
             self._fail(moved[0], Internal.code, "a defect of the module, which its log describes")
@@ -385,7 +387,7 @@ class _Runner:
             moved.failed,
             moved.not_removed,
             code,
-            None if message is None else printable(shortened(message, MESSAGE_MAXIMUM)),
+            None if message is None else excerpt(message, MESSAGE_MAXIMUM),
         )
         with self._changed:
             self._due = min(self._due, due)

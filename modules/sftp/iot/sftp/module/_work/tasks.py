@@ -40,7 +40,9 @@ from iot.sftp.client import (
     TransferIncomplete,
     error_for_code,
 )
-from iot.sftp.module._base.logging import about, printable, quoted, shortened, subject, told
+from iot.sftp.client._base.text import excerpt, quoted, shortened
+from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._work.journal import Record
 from iot.sftp.module._work.slots import SLICE, Kind, TimeSlice
 from iot.sftp.module._work.task_status import Rate, document, short_id, unknown
@@ -450,12 +452,12 @@ class Tasks:
             self._note(task, outcome.progress)
             code, message = outcome.code, outcome.message
         except SFTPError as error:
-            code, message = error.code, told(error)
+            code, message = error.code, describe(error)
         except Exception:  # noqa: BLE001 - whatever it is, the task has an end that is told
             _log.exception("a defect")
             code, message = Internal.code, f"a defect of the module, which its log describes at task {record.task_id}"
         task.tries += 1
-        self._settle(task, code, None if message is None else printable(shortened(message, MESSAGE_MAXIMUM)))
+        self._settle(task, code, None if message is None else excerpt(message, MESSAGE_MAXIMUM))
 
     def _note(self, task: _Task, progress: Progress) -> None:
         with self._changed:
