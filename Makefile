@@ -23,7 +23,7 @@ INTEROP := .venv-interop
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test test-faults soak lost-hub bench fuzz mutants interop lint images manifest dashboard reference format requirements clean
+.PHONY: help demo test test-faults soak lost-hub bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -87,6 +87,10 @@ dashboard: $(ENVIRONMENT)/.dev ## draw docs/dashboard.svg from what a run of fiv
 
 reference: $(ENVIRONMENT)/.dev ## make docs/api.md and docs/architecture.svg from the source
 	$(BIN)/python -m reference
+
+surface: $(ENVIRONMENT)/.dev ## record the public surface again: names, codes, responses, metrics (tests/frame/public_surface)
+	tools/install-test-servers
+	PUBLIC_SURFACE=record $(BIN)/python -m pytest -q tests/frame/test_public_surface.py
 
 format: $(ENVIRONMENT)/.dev ## put the code into its style, and mend what can be mended safely
 	$(BIN)/ruff check --fix

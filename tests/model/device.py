@@ -10,27 +10,31 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.model.clock import Clock
 from tests.model.server import PASSWORD, USER
+from tests.tasks import end_of, submit
 
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session
-from iot.sftp.module._documents.rule import Rule, read_rules
-from iot.sftp.module._rules import runner as runner_module
-from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._documents.rule import read_rules
+from iot.sftp.module._hub.reported import Allowance
+from iot.sftp.module._rules.rule_status import RuleReporter
+from iot.sftp.module._rules.run import RuleContext
+from iot.sftp.module._rules.worker import RuleWorker
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.slots import Slots
-from iot.sftp.module._work.tasks import Pauses, Tasks
+from iot.sftp.module._work.task_limits import Pauses, TaskLimits
+from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 HANGS = 40.0  # seconds after which a process of its own says where it stands
@@ -71,25 +75,13 @@ class Place:
         return SFTPSession(settings, local_files=LocalRoot(self.root, self.state))
 
 
-class _RulesOnDemand(Rules):
-    """The rules, whose threads are not started: each runs when it is told to."""
-
-    def apply(self, rules: Mapping[str, Rule]) -> None:
-        start = runner_module._Runner.start
-        runner_module._Runner.start = lambda _self, **_: None  # type: ignore[method-assign]
-        try:
-            super().apply(rules)
-        finally:
-            runner_module._Runner.start = start  # type: ignore[method-assign]
-
-
 @dataclass
 class Device:
     """The module's parts, made when they are needed; the rules run when they are told to."""
 
     place: Place
-    _parts: Means | None = None
-    _rules: Rules | None = None
+    _parts: RuleContext | None = None
+    _rules: dict[str, RuleWorker] = field(default_factory=dict)
     _tasks: Tasks | None = None
 
     def __post_init__(self) -> None:
@@ -98,47 +90,48 @@ class Device:
             path.mkdir(parents=True, exist_ok=True)
 
     @property
-    def parts(self) -> Means:
+    def parts(self) -> RuleContext:
         """What rules work with."""
         if self._parts is None:
             sessions = CurrentSession(lambda _state: None)
             sessions.replace(self.place.session())
             files = LocalRoot(self.place.root, self.place.state)
             ledgers = DeliveryLedgers(self.place.state)
-            self._parts = Means(sessions, Transfers(sessions, ledgers, files), Slots(2), ledgers, files)
+            self._parts = RuleContext(sessions, Transfers(sessions, ledgers, files), Slots(2), ledgers, files)
         return self._parts
 
     def run_rule(self, document: dict[str, Any]) -> str:
         """Let a rule run once, and return the code of its failure, or nothing."""
         name = document["name"]
-        if self._rules is None:
-            self._rules = _RulesOnDemand(self.parts, lambda: None)
         section = read_rules([document])
         assert section is not None
         assert (section.error, section.errors) == (None, {}), section
-        self._rules.apply({**self._rules.in_force, **section.rules})
-        runner = self._rules._runners[name]
-        runner._once()
-        return runner.status.code or ""
+        rule, worker = section.rules[name], self._rules.get(name)
+        if worker is None or worker.rule != rule:
+            reporter = RuleReporter(lambda: None, Allowance(1, 1), 1)
+            worker = self._rules[name] = RuleWorker(rule, self.parts, reporter)
+        worker.run_once()
+        return worker.status.code or ""
 
     @property
     def tasks(self) -> Tasks:
         """The tasks; those of an earlier process go on."""
         if self._tasks is None:
-            work, slots, pauses = self.parts.transfers.work, self.parts.slots, Pauses(PAUSE, 4 * PAUSE)
-            self._tasks = Tasks(Journal(self.place.state), slots, work, pauses=pauses)
+            limits = TaskLimits(backoff=Pauses(PAUSE, 4 * PAUSE))
+            parts = self.parts
+            self._tasks = Tasks(Journal(self.place.state), parts.slots, parts.transfers.work, limits=limits)
             self._tasks.start()
         return self._tasks
 
     def run_task(self, method: str, request: dict[str, Any]) -> str:
         """Give out a task, wait for its end, and return the code of its failure, or nothing."""
-        ended = self.tasks.await_end(self.tasks.submit(method, request), LONGEST_TASK)
+        ended = end_of(self.tasks, submit(self.tasks, method, request), LONGEST_TASK)
         return ended["code"] or ("" if ended["status"] == "Completed" else ended["status"])
 
     def end_tasks(self) -> str:
         """Let the tasks of an earlier process come to their ends."""
         for document in self.tasks.newest(100):
-            self.tasks.await_end(document["task_id"], LONGEST_TASK)
+            end_of(self.tasks, document["task_id"], LONGEST_TASK)
         return ""
 
     def call(self, method: str, *arguments: str) -> str:
@@ -157,7 +150,8 @@ class Device:
         if self._parts is not None:
             self._parts.ledgers.close()
             self._parts.sessions.close()
-        self._parts = self._rules = self._tasks = None
+        self._parts = self._tasks = None
+        self._rules.clear()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from iot.sftp.module._documents.twin import ServerSection, TransfersSection, rea
 from iot.sftp.module._hub import reported
 from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
-from iot.sftp.module._rules import runner as rules
+from iot.sftp.module._rules.limits import RULE_LIMITS
 
 DOCS = Path(__file__).parents[2] / "docs"
 METHODS_PAGE = (DOCS / "direct-methods.md").read_text()
@@ -61,9 +61,9 @@ def test_every_key_of_a_rule_is_in_its_table_and_the_examples_are_valid() -> Non
 
 def test_what_a_day_costs_is_what_the_constants_say() -> None:
     page, day = (DOCS / "deploy.md").read_text(), 86_400
-    moving = round(rules.COUNTS_AT_ONCE + day / rules.COUNTS_PERIOD)
+    moving = round(RULE_LIMITS.counts_at_once + day / RULE_LIMITS.counts_period)
     flapping = round(reported.AT_ONCE + day / reported.IN_THE_LONG_RUN)
-    idle = round(day / rules.NOTHING_NEW)
+    idle = round(day / RULE_LIMITS.nothing_new)
     assert f"| rules that move files every 5 minutes, or all the time | {moving} at most |" in page
     assert f"| a link that flaps all day | {flapping:,} at most |" in page
     assert f"| rules that find nothing new, however many and however often | {idle} |" in page

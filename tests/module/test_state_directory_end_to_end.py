@@ -36,13 +36,15 @@ CONTENT = os.urandom(3_000)
 HURRIED = """
 import resource, runpy, sys
 from iot.sftp.module._app import check_socket
-from iot.sftp.module._rules import runner
-from iot.sftp.module._work import tasks as tasks_module
+from iot.sftp.module._rules.limits import RuleLimits
+from iot.sftp.module._rules.runner import Rules
+from iot.sftp.module._work.task_limits import TaskLimits
+from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 check_socket.LOOK_EVERY = 1
-runner.PAUSE_FIRST = runner.PAUSE_LONGEST = 0.5
-tasks_module.JOURNAL_PAUSE = 0.2
+Rules.__init__.__kwdefaults__.update(limits=RuleLimits(first_pause=0.5, longest_pause=0.5))
+Tasks.__init__.__kwdefaults__.update(limits=TaskLimits(journal_pause=0.2))
 largest = int(sys.argv[1])
 if largest >= 0:
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
@@ -341,7 +343,6 @@ def test_it_starts_where_nothing_at_all_can_be_written(
 NO_PATIENCE = """
 import runpy
 from iot.sftp.module import _module
-from iot.sftp.module._work import tasks as tasks_module
 from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 _module.STATE_PATIENCE = _module.STATE_PAUSE = 0.1

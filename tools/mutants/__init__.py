@@ -29,6 +29,9 @@ CORE = {
         "module/work/test_tasks_end_to_end.py",
     ],
     "module/_work/tasks": ["module/work/test_tasks.py", "module/app/test_status.py"],
+    "module/_work/task_attempts": ["module/work/test_tasks.py"],
+    "module/_work/task_scheduler": ["module/work/test_tasks.py"],
+    "module/_work/task_store": ["module/work/test_tasks.py"],
     "module/_documents/twin": [
         "module/documents/test_twin.py",
         "module/app/test_configuration.py",

@@ -17,7 +17,8 @@ from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._app.configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._hub.reported import Reporter
-from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._rules.run import RuleContext
+from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_session import ConnectionState, CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
@@ -37,8 +38,8 @@ class Device:
         self.announcer = Announcer(Journal(directory / "state"), self._never_told)
         self.slots, self.transfers = Slots(2), Transfers(self.sessions)
         files = LocalRoot(directory / "data", directory / "state")
-        means = Means(self.sessions, self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
-        self.rules = Rules(means, lambda: None)
+        context = RuleContext(self.sessions, self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
+        self.rules = Rules(context, lambda: None)
         self.configuration = Configuration(
             environment,
             sessions=self.sessions,

@@ -6,6 +6,8 @@ import json
 import re
 import threading
 import time
+from collections import UserDict
+from collections.abc import KeysView
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.module.conftest import section_of
 from tests.servers import Server, free_port
+from tests.tasks import end_of, submit
 
 from iot.sftp.module._app.status import Disks, Status
 from iot.sftp.module._work.failures import FAILURES_KEPT, Failures
 from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
 from iot.sftp.module._work.slots import Kind, Slots
-from iot.sftp.module._work.tasks import Job, Outcome, Progress, Tasks
+from iot.sftp.module._work.tasks import Tasks
 
 if TYPE_CHECKING:
     from localedge import LocalEdge
 
 RESPONSE_MAXIMUM = 128 * 1024
-METHODS_PAGE = (Path(__file__).parents[2] / "docs" / "direct-methods.md").read_text()
+METHODS_PAGE = (Path(__file__).parents[3] / "docs" / "direct-methods.md").read_text()
 CHAPTER = METHODS_PAGE.partition("### `get_status`")[2].partition("\n## ")[0]
 
 
@@ -172,33 +176,41 @@ def test_the_queue_tells_how_many_wait_and_for_how_long() -> None:
 def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running, free = threading.Event(), threading.Event()
+    submitted, held, free = threading.Event(), threading.Event(), threading.Event()
 
-    def work(job: Job) -> Outcome:
+    class Slow(UserDict[str, Any]):
+        """Details of a progress that are read slowly, which is done with the lock held."""
+
+        def keys(self) -> KeysView[str]:
+            held.set()
+            free.wait(20)
+            return super().keys()
+
+    def work(job: Job) -> TaskOutcome:
         if job.request.get("fails"):
             raise ValueError
-        running.set()
-        free.wait(20)
-        return Outcome(Progress(1))
+        submitted.wait(20)
+        job.report(TaskProgress(1, details=Slow()))
+        return TaskOutcome(TaskProgress(1))
 
     failures = Failures()
     tasks = Tasks(Journal(tmp_path), Slots(1), work, on_failure=failures.note)
     tasks.start()
     try:
-        assert tasks.await_end(tasks.submit("upload_file", {"fails": True}), 10)["status"] == "Failed"
-        first, second = (tasks.submit("upload_file", {}) for _ in range(2))
-        assert running.wait(10)
+        assert end_of(tasks, submit(tasks, "upload_file", {"fails": True}))["status"] == "Failed"
+        first, second = (submit(tasks, "upload_file", {}) for _ in range(2))
+        submitted.set()
+        assert held.wait(10)
         found: list[Any] = []
-        with tasks._changed:
-            asking = threading.Thread(target=lambda: found.extend([tasks.counts, tasks.waiting]))
-            asking.start()
-            asking.join(10)
+        asking = threading.Thread(target=lambda: found.extend([tasks.counts, tasks.waiting]))
+        asking.start()
+        asking.join(10)
         counts, (waiting, oldest) = found
         assert counts == {"Failed": 1, "Running": 1, "NotStarted": 1}
         assert waiting == 1
         assert 0 <= oldest < 30
         free.set()
-        assert {tasks.await_end(task, 10)["status"] for task in (first, second)} == {"Completed"}
+        assert {end_of(tasks, task)["status"] for task in (first, second)} == {"Completed"}
         assert tasks.counts == {"Failed": 1, "Completed": 2}
     finally:
         free.set()

@@ -32,7 +32,8 @@ from iot.sftp.module._methods import table
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS, Method, Parts, understand
-from iot.sftp.module._work.journal import NAME, Journal, Request
+from iot.sftp.module._work.journal import NAME, Journal
+from iot.sftp.module._work.task_record import RequestRecord
 
 UPLOAD = {"source": "a", "dest": "b", "request_id": "1"}
 MOVE = {"source": "a", "dest": "b", "request_id": "1"}
@@ -209,7 +210,9 @@ def test_after_a_crash_a_transfer_is_done_again_and_what_cannot_be_known_is_told
     for name, request_id in (("upload_file", "u"), ("move_file", "m")):
         request = understand(name, payload_of(name, request_id=request_id)).request
         assert isinstance(request, ChangeRequest)
-        journal.save_request(request_id, Request(request.fingerprint(name), begun=True))  # and then the process died
+        journal.save_request(
+            request_id, RequestRecord(request.fingerprint(name), begun=True)
+        )  # and then the process died
     journal.close()
     assert call(tmp_path, "upload_file", payload_of("upload_file", request_id="u")).payload is True
     response = call(tmp_path, "move_file", payload_of("move_file", request_id="m"))

@@ -18,8 +18,9 @@ from tests.servers import Relay, Server, openssh
 
 from iot.sftp.client import SFTPSession, TimeLimits
 from iot.sftp.module._documents.rule import NAME, Rule, read_rules
-from iot.sftp.module._rules import runner as rules_module
-from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._rules.limits import RuleLimits
+from iot.sftp.module._rules.run import RuleContext
+from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import NAME as LEDGERS
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
@@ -28,6 +29,7 @@ from iot.sftp.module._work.slots import Kind, Slots, Turn
 from iot.sftp.module._work.transfers import Transfers
 
 OLD = 1_600_000_000
+QUICK = RuleLimits(first_pause=0.1)
 
 
 class Device:
@@ -40,6 +42,7 @@ class Device:
         *,
         port: int | None = None,
         concurrency: int = 2,
+        limits: RuleLimits = QUICK,
     ) -> None:
         self.root, self.state = directory / "data", directory / "state"
         for path in (self.root, self.state):
@@ -47,13 +50,13 @@ class Device:
         files = LocalRoot(self.root, self.state)
         self.slots = Slots(concurrency, time_slice=0.1)
         self.sessions = CurrentSession(lambda _state: None)
-        limits = TimeLimits(connect=5, stall=5)
-        settings = settings_of(server, port=port or server.port, time_limits=limits)
+        time_limits = TimeLimits(connect=5, stall=5)
+        settings = settings_of(server, port=port or server.port, time_limits=time_limits)
         self.sessions.replace(SFTPSession(settings, local_files=files))
-        self.reports = 0
+        self.reports = self.reported = 0
         self._changed = threading.Condition()
-        means = Means(self.sessions, Transfers(self.sessions), self.slots, DeliveryLedgers(self.state), files)
-        self.rules = Rules(means, self._note)
+        context = RuleContext(self.sessions, Transfers(self.sessions), self.slots, DeliveryLedgers(self.state), files)
+        self.rules = Rules(context, self._note, limits=limits)
 
     def have(self, *rules: dict[str, Any]) -> None:
         section = read_rules(list(rules))
@@ -76,6 +79,7 @@ class Device:
     def _note(self) -> None:
         with self._changed:
             self.reports += 1
+            self.reported = sum(status.files for status in self.rules.statuses().values())
             self._changed.notify_all()
 
 
@@ -108,6 +112,12 @@ def files_of(directory: Path) -> dict[str, bytes]:
             if path.is_file() and not path.name.startswith(".iot-sftp-"):
                 found[str(path.relative_to(directory))] = path.read_bytes()
     return found
+
+
+def thread_of(name: str) -> threading.Thread:
+    """Return the thread in which a rule runs."""
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == f"rule-{name}")
+    return thread
 
 
 def put(directory: Path, name: str, content: bytes, when: int = OLD) -> None:
@@ -225,7 +235,7 @@ def test_what_arrived_and_was_not_written_down_is_found_at_the_destination(
     again.close()
     assert (remote / "in/a").stat().st_ino == before
     assert files_of(remote / "in") == {"a": b"1", "b": b"2"}
-    assert (device.state / f"{LEDGERS}.set-aside").exists()
+    assert len(list(device.state.glob(f"{LEDGERS}.set-aside-*Z"))) == 1
 
 
 def test_a_file_that_is_gone_and_comes_again_is_sent_again(device: Device, remote: Path) -> None:
@@ -348,8 +358,7 @@ def test_what_cannot_be_deleted_is_delivered_once_and_told_once_and_holds_up_not
         after.close()
 
 
-def test_a_rule_that_fails_backs_off_alone(device: Device, remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules_module, "PAUSE_FIRST", 0.05)
+def test_a_rule_that_fails_backs_off_alone(device: Device, remote: Path) -> None:
     (remote / "file").write_bytes(b"")
     (device.root / "bad").mkdir()
     put(device.root / "bad", "a", b"1")
@@ -365,8 +374,7 @@ def test_a_rule_that_fails_backs_off_alone(device: Device, remote: Path, monkeyp
     assert status.failed == 1
     assert "'bad/a'" in (status.message or "")
     assert status.as_properties()["state"] == "failing"
-    runner = device.rules._runners["bad"]
-    device.until(lambda: runner._failures >= 4 and runner._not_before - time.monotonic() > 0.05)
+    device.until(lambda: device.rules.retries >= 6)
     (remote / "file").unlink()
     device.until(lambda: device.rules.statuses()["bad"].code is None)
     assert files_of(remote / "file/below") == {"a": b"1"}
@@ -396,22 +404,22 @@ def test_a_rule_that_is_removed_or_changed_ends_at_once(device: Device, remote: 
         file.truncate(3_000_000_000)
     device.have(upload(remote))
     device.until(lambda: any(path.name.startswith(".iot-sftp-") for path in remote.rglob("*")))
-    runner = device.rules._runners["up"]
+    former = thread_of("up")
     changed = upload(remote, dest=f"{remote.name}/elsewhere", file_pattern="small")
     started = time.monotonic()
     device.have(changed)
     assert time.monotonic() - started < 1
     put(device.root / "out", "small", b"1")
     device.until(lambda: device.rules.statuses()["up"].files == 1, 10)
-    assert not runner._thread.is_alive()
+    assert not former.is_alive()
     assert files_of(remote) == {"elsewhere/small": b"1"}
-    kept = device.rules._runners["up"]
+    kept = thread_of("up")
     device.have(changed)
-    assert device.rules._runners["up"] is kept
+    assert thread_of("up") is kept
     device.have()
     put(device.root / "out", "small too", b"1")
     kept.join(10)
-    assert not kept._thread.is_alive()
+    assert not kept.is_alive()
     assert files_of(remote) == {"elsewhere/small": b"1"}
 
 
@@ -451,10 +459,7 @@ def test_a_rule_makes_way_for_a_call_and_goes_on_afterwards(
     assert len(files_of(remote / "in")) == 1500
 
 
-def test_a_folder_that_is_made_later_or_anew_is_watched(
-    device: Device, remote: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rules_module, "PAUSE_FIRST", 0.1)
+def test_a_folder_that_is_made_later_or_anew_is_watched(device: Device, remote: Path) -> None:
     device.have(upload(remote, source="later", every=1))
     device.until(lambda: device.rules.statuses()["up"].code == "not_found")
     assert str(device.rules.statuses()["up"].message).startswith("'later': ")
@@ -476,11 +481,9 @@ def test_a_run_that_found_nothing_is_reported_seldom(device: Device, remote: Pat
 
 
 def test_what_is_only_counted_is_reported_as_often_as_is_allowed_and_in_the_end(
-    tmp_path: Path, openssh_server: Server, remote: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, openssh_server: Server, remote: Path
 ) -> None:
-    monkeypatch.setattr(rules_module, "COUNTS_AT_ONCE", 1)
-    monkeypatch.setattr(rules_module, "COUNTS_PERIOD", 1.0)
-    device = Device(tmp_path, openssh_server)
+    device = Device(tmp_path, openssh_server, limits=RuleLimits(counts_at_once=1, counts_period=1.0))
     (device.root / "out").mkdir()
     device.have(upload(remote))
     device.until(lambda: device.reports == 1)
@@ -488,8 +491,7 @@ def test_what_is_only_counted_is_reported_as_often_as_is_allowed_and_in_the_end(
     for number in range(8):
         put(device.root / "out", f"{number}", b"1")
         device.until(lambda number=number: device.rules.statuses()["up"].files == number + 1)  # type: ignore[misc]
-    runner = device.rules._runners["up"]
-    device.until(lambda: runner._reported.files == 8)
+    device.until(lambda: device.reported == 8)
     assert device.reports <= 3 + (time.monotonic() - started)
     device.close()
 

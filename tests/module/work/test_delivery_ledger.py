@@ -193,8 +193,9 @@ def test_what_nobody_uses_any_more_is_forgotten_by_counted_use_over_restarts(tmp
         ledgers.of("in force").note("1", VERSION)
         clock.now += UNUSED_KEPT / (lives - 1) + 1
         ledgers.of("in force")
-        with ledgers.opened() as connection:
+        with sqlite3.connect(tmp_path / NAME) as connection:
             (count,) = connection.execute("SELECT count(*) FROM deliveries").fetchone()
+        connection.close()
         assert count == (1 if life >= lives - 2 else 2)
         ledgers.close()
 
@@ -258,7 +259,22 @@ def test_a_file_of_a_later_version_is_set_aside(tmp_path: Path) -> None:
     ledger = DeliveryLedgers(tmp_path).of("a")
     ledger.note("1", VERSION)
     assert ledger.knows("1", VERSION)
-    assert (tmp_path / f"{NAME}.set-aside").exists()
+    assert len(list(tmp_path.glob(f"{NAME}.set-aside-*Z"))) == 1
+
+
+def test_a_file_that_is_found_damaged_at_work_is_set_aside(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledger = ledgers.of("a")
+    ledger.note("1", VERSION)
+    with sqlite3.connect(tmp_path / NAME) as connection:
+        connection.execute("DROP TABLE deliveries")
+    connection.close()
+    with pytest.raises(SFTPError, match="to remember what was delivered"):
+        ledger.knows("1", VERSION)
+    assert not ledger.knows("1", VERSION)
+    ledger.note("1", VERSION)
+    assert ledger.knows("1", VERSION)
+    assert len(list(tmp_path.glob(f"{NAME}.set-aside-*Z"))) == 1
 
 
 @given(number=st.integers(0, 2**64 - 1))

@@ -14,7 +14,7 @@ import pytest
 from iot.sftp.module._work import events
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
-from iot.sftp.module._work.tasks import new_record
+from iot.sftp.module._work.task_record import TaskStatus, new_task
 
 if TYPE_CHECKING:
     from azure.iot.device import Message
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def journal(tmp_path: Path) -> Iterator[Journal]:
     """A journal with one task that has ended, which nobody was told."""
     journal = Journal(tmp_path)
-    record = new_record("upload_file", {"source": "a", "dest": "b"})
+    record = new_task("upload_file", {"source": "a", "dest": "b"}, 60)
     journal.add(record)
-    journal.save(replace(record, status="Completed", finished=time.time()))
+    journal.save(replace(record, status=TaskStatus.COMPLETED, finished=time.time()))
     yield journal
     journal.close()
 

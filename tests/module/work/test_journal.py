@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +22,44 @@ from iot.sftp.module._work.journal import (
     NAME,
     PRUNE_EVERY,
     REQUESTS_KEPT,
-    SET_ASIDE_KEPT,
     TASKS_KEPT,
     VERSION,
     Journal,
-    Record,
-    Request,
 )
+from iot.sftp.module._work.sqlite_file import SET_ASIDE_KEPT
+from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, TaskStatus
 
 
-def record_of(number: int, **fields: Any) -> Record:
-    return Record(f"task-{number}", "download_file", {"source": f"s{number}", "dest": "d"}, 60.0, **fields)
+def record_of(number: int, **fields: Any) -> TaskRecord:
+    return TaskRecord(f"task-{number}", "download_file", {"source": f"s{number}", "dest": "d"}, 60.0, **fields)
 
 
-def ended(number: int, **fields: Any) -> Record:
-    return record_of(number, status="Completed", result=True, finished=time.time(), **fields)
+def ended(number: int, **fields: Any) -> TaskRecord:
+    return record_of(number, status=TaskStatus.COMPLETED, result=True, finished=time.time(), **fields)
+
+
+@contextmanager
+def other_process(directory: Path) -> Iterator[sqlite3.Connection]:
+    """Use the file beside the journal, as another process would."""
+    connection = sqlite3.connect(directory / NAME)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
 
 
 TEXT = st.text(max_size=20)
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT, st.lists, max_leaves=5)
 RECORDS = st.builds(
-    Record,
+    TaskRecord,
     task_id=st.uuids().map(str),
     method=st.sampled_from(["download_file", "upload_files"]),
     request=st.dictionaries(TEXT, JSON, max_size=4),
     time_limit=st.floats(1, 1e6),
     accepted=st.floats(0, 1e10),
     announce=st.booleans(),
-    status=st.sampled_from(["NotStarted", "Running", "Failed"]),
+    status=st.sampled_from([TaskStatus.NOT_STARTED, TaskStatus.RUNNING, TaskStatus.FAILED]),
     result=st.none() | st.booleans(),
     code=st.none() | st.just("not_found"),
     message=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
@@ -61,7 +73,7 @@ RECORDS = st.builds(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(record=RECORDS)
-def test_a_task_is_read_as_it_was_written(tmp_path: Path, record: Record) -> None:
+def test_a_task_is_read_as_it_was_written(tmp_path: Path, record: TaskRecord) -> None:
     journal = Journal(tmp_path)
     journal.add(record)
     journal.close()
@@ -94,14 +106,14 @@ def test_a_request_id_makes_one_task_and_no_second(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     assert journal.add(record_of(1), "id", "the call") is None
     known = journal.add(record_of(2), "id", "the call")
-    assert known == Request("the call", task_id="task-1")
+    assert known == RequestRecord("the call", task_id="task-1")
     assert journal.get("task-2") is None
 
 
 def test_what_became_of_a_call_is_remembered(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     assert journal.find_request("id") is None
-    for request in (Request("f", begun=True), Request("f", status=404, payload={"result": False})):
+    for request in (RequestRecord("f", begun=True), RequestRecord("f", status=404, payload={"result": False})):
         journal.save_request("id", request)
         assert Journal(tmp_path).find_request("id") == request
 
@@ -120,33 +132,33 @@ def test_the_history_is_bounded_by_count_and_what_has_not_ended_stays(tmp_path: 
 def test_a_clock_that_is_set_erases_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     journal = Journal(tmp_path)
     journal.save(ended(1, announce=False))
-    journal.save_request("deletion", Request("f", status=200, payload=True))
+    journal.save_request("deletion", RequestRecord("f", status=200, payload=True))
     now = time.time()
     for moment in (now + jump, now, now + jump):
         monkeypatch.setattr(time, "time", lambda moment=moment: moment)
         for number in range(PRUNE_EVERY):
-            journal.save_request(f"{moment} {number}", Request("f", status=200, payload=True))
+            journal.save_request(f"{moment} {number}", RequestRecord("f", status=200, payload=True))
         journal.prune()
     assert journal.get("task-1") is not None
-    assert journal.find_request("deletion") == Request("f", status=200, payload=True)
+    assert journal.find_request("deletion") == RequestRecord("f", status=200, payload=True)
 
 
 def test_the_history_is_bounded_by_size_and_what_is_new_always_finds_room(tmp_path: Path) -> None:
     size = 1_000_000
     journal = Journal(tmp_path, size_maximum=size)
-    journal.save_request("deletion", Request("f", begun=True))
+    journal.save_request("deletion", RequestRecord("f", begun=True))
     journal.add(record_of(-1))
     for number in range(2 * PRUNE_EVERY):
         long = {"source": "x" * 30_000, "dest": "d"}
         record = record_of(number, announce=False)
         record.request = long
         assert journal.add(record) is None
-        record.status, record.result, record.finished = "Failed", False, time.time()
+        record.status, record.result, record.finished = TaskStatus.FAILED, False, time.time()
         journal.save(record)
     assert (tmp_path / NAME).stat().st_size <= size
     assert journal.newest(1)[0].task_id == f"task-{2 * PRUNE_EVERY - 1}"
     assert [record.task_id for record in journal.unfinished()] == ["task--1"]
-    assert journal.find_request("deletion") == Request("f", begun=True)
+    assert journal.find_request("deletion") == RequestRecord("f", begun=True)
 
 
 def test_use_is_counted_over_restarts_and_by_no_clock_that_is_set(tmp_path: Path) -> None:
@@ -182,7 +194,7 @@ def test_a_journal_of_0_1_0_goes_on_and_can_be_gone_back_to(tmp_path: Path) -> N
 def test_request_ids_are_bounded_but_for_those_of_tasks_that_are_there(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.add(record_of(1), "of a task", "f")
-    with journal._transaction() as connection:  # as so many calls would leave it, at once
+    with other_process(tmp_path) as connection:  # as so many calls would leave it, at once
         connection.executemany(
             "INSERT INTO requests (request_id, fingerprint, moment, begun) VALUES (?, 'f', ?, 0)",
             [(f"id {number}", time.time()) for number in range(REQUESTS_KEPT + 500)],
@@ -239,7 +251,7 @@ def test_damage_that_is_found_at_work_is_set_aside_too(tmp_path: Path) -> None:
     journal = Journal(tmp_path, told.append)
     for number in range(200):
         journal.save(record_of(number))
-    with journal._transaction() as connection:
+    with other_process(tmp_path) as connection:
         connection.execute("DROP TABLE tasks")
     with pytest.raises(PermissionDenied):
         journal.get("task-1")
@@ -251,8 +263,8 @@ def test_damage_that_is_found_at_work_is_set_aside_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("payload", ["{", b"\xff"])
 def test_an_answer_that_is_damaged_is_named_and_the_file_set_aside(tmp_path: Path, payload: object) -> None:
     journal = Journal(tmp_path)
-    journal.save_request("id", Request("f", status=200, payload=True))
-    with journal._transaction() as connection:
+    journal.save_request("id", RequestRecord("f", status=200, payload=True))
+    with other_process(tmp_path) as connection:
         connection.execute("UPDATE requests SET payload = ?", (payload,))
     with pytest.raises(PermissionDenied):
         journal.find_request("id")
@@ -316,7 +328,8 @@ def test_a_file_that_is_full_says_so_and_is_well_again_when_there_is_room(tmp_pa
     with pytest.raises(NoSpace, match="state directory"):
         fill()
     assert told[-1] is not None
-    journal._size_maximum = 10_000_000
+    with other_process(tmp_path) as connection:
+        connection.execute("DELETE FROM tasks")
     journal.add(record_of(5_000))
     assert told[-1] is None
 
@@ -337,8 +350,8 @@ def test_a_file_that_is_full_can_be_read_and_stays_in_trouble_until_something_wa
     journal.unfinished()
     journal.prune()
     assert told[-1] is not None
-    journal.try_again()
-    journal.try_again()
+    journal.retry()
+    journal.retry()
     assert [type(trouble) for trouble in told[2:]] == [NoSpace, type(None)]
     assert journal.find_request("") is None
 
@@ -364,11 +377,12 @@ def test_a_state_directory_that_is_lost_is_begun_anew(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from iot.sftp.module._work.journal import Journal, Record
+from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.task_record import TaskRecord
 journal = Journal(Path(sys.argv[1]))
 number = 0
 while True:
-    journal.add(Record(f"task-{number}", "m", {}, 60.0))
+    journal.add(TaskRecord(f"task-{number}", "m", {}, 60.0))
     print(number, flush=True)
     number += 1
 """

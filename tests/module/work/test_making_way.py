@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.clients import settings_of
 from tests.servers import Server
+from tests.tasks import submit
 
 from iot.sftp.client import SFTPSession
 from iot.sftp.module._app.status import Status
@@ -19,7 +20,8 @@ from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.request_ids import RequestIds
 from iot.sftp.module._methods.table import Parts
-from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._rules.run import RuleContext
+from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
@@ -50,7 +52,7 @@ class Device:
         self.tasks = Tasks(journal, slots, transfers.work, forget=transfers.forget)
         self.dispatcher = Dispatcher(Parts(self.sessions, transfers, self.tasks, Status()), slots, RequestIds(journal))
         self.changed = threading.Event()
-        self.rules = Rules(Means(self.sessions, transfers, slots, ledgers, files), self.changed.set)
+        self.rules = Rules(RuleContext(self.sessions, transfers, slots, ledgers, files), self.changed.set)
         self.tasks.start()
 
     async def call_until(self, holds: Callable[[], bool], source: str) -> list[float]:
@@ -88,7 +90,7 @@ def test_neither_calls_nor_what_makes_way_for_them_starve(
         def has_ended() -> bool:
             return device.rules.statuses()["r"].files == 1
     else:
-        task_id = device.tasks.submit("download_files", {"source": source, "dest": "in"})
+        task_id = submit(device.tasks, "download_files", {"source": source, "dest": "in"})
 
         def has_ended() -> bool:
             return bool(device.tasks.status(task_id)["status"] == "Completed")

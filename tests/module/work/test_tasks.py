@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.tasks import SOON, end_of
+from tests.tasks import submit as give_out
 
 from iot.sftp.client import (
     Busy,
@@ -26,25 +29,26 @@ from iot.sftp.client import (
     Unreachable,
 )
 from iot.sftp.module._methods.table import encoded_size
-from iot.sftp.module._work import tasks as tasks_module
 from iot.sftp.module._work.journal import NAME, Journal
+from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
 from iot.sftp.module._work.slots import Kind, Slots, Turn
-from iot.sftp.module._work.tasks import INCOMPLETE_TRIES, Job, Outcome, Pauses, Progress, Tasks, new_record
+from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, Pauses, TaskLimits
+from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, new_task
+from iot.sftp.module._work.tasks import Tasks
 
 FIELDS = ["task_id", "method", "status", "result", "code", "message", "bytes", "total_bytes", "started", "finished"]
 QUICK = Pauses(0.001, 0.01)
-SOON = 10.0  # seconds
 
-Work = Callable[[Job], Outcome]
+Work = Callable[[Job], TaskOutcome]
 
 
-def done(job: Job) -> Outcome:
+def done(job: Job) -> TaskOutcome:
     """The work of a task that has nothing to do."""
-    job.report(Progress(7, 7))
-    return Outcome(Progress(7, 7))
+    job.report(TaskProgress(7, 7))
+    return TaskOutcome(TaskProgress(7, 7))
 
 
-def until_cancelled(job: Job) -> Outcome:
+def until_cancelled(job: Job) -> TaskOutcome:
     """Work that goes on until it is told to end."""
     job.cancelled.wait(SOON)
     raise Cancelled("it was told to end")
@@ -59,11 +63,20 @@ class Device:
         self.ended = threading.Event()
         self.size_maximum = 10_000_000
 
-    def start(self, work: Work = done, *, width: int = 2, time_slice: float = 0.05, **options: Any) -> Tasks:
+    def start(
+        self,
+        work: Work = done,
+        *,
+        width: int = 2,
+        time_slice: float = 0.05,
+        journal: type[Journal] = Journal,
+        pauses: Pauses = QUICK,
+        maximum: int = 1_000,
+    ) -> Tasks:
         self.slots = Slots(width, time_slice=time_slice)
-        self.journal = Journal(self.directory, size_maximum=self.size_maximum)
-        pauses: Pauses = options.pop("pauses", QUICK)
-        tasks = Tasks(self.journal, self.slots, work, on_end=self.ended.set, pauses=pauses, **options)
+        self.journal = journal(self.directory, size_maximum=self.size_maximum)
+        limits = TaskLimits(maximum, pauses, journal_pause=0.05)
+        tasks = Tasks(self.journal, self.slots, work, on_end=self.ended.set, limits=limits)
         tasks.start()
         self.running.append(tasks)
         return tasks
@@ -77,12 +90,8 @@ def device(tmp_path: Path) -> Iterator[Device]:
         tasks.stop(5)
 
 
-def end_of(tasks: Tasks, task_id: str) -> dict[str, Any]:
-    return tasks.await_end(task_id, SOON)
-
-
 def submit(tasks: Tasks, name: str = "a", **options: Any) -> str:
-    return tasks.submit("download_file", {"source": name, "dest": "d"}, **options)
+    return give_out(tasks, "download_file", {"source": name, "dest": "d"}, **options)
 
 
 # --- a task's life
@@ -103,13 +112,13 @@ def test_a_task_that_is_done_is_completed_with_the_contracts_fields(device: Devi
 def test_a_task_that_waits_has_not_started_and_one_that_runs_says_how_far_it_is(device: Device) -> None:
     reported, go_on = threading.Event(), threading.Event()
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         for number in range(1, 4):
-            job.report(Progress(number * 1_000, 9_000, {"files": number}))
+            job.report(TaskProgress(number * 1_000, 9_000, {"files": number}))
             time.sleep(0.15)  # a rate needs time to be measured
         reported.set()
         go_on.wait(SOON)
-        return Outcome(Progress(9_000, 9_000))
+        return TaskOutcome(TaskProgress(9_000, 9_000))
 
     tasks = device.start(work, width=1)
     first, second = submit(tasks), submit(tasks)
@@ -137,8 +146,8 @@ def test_a_task_that_nobody_knows_is_unknown(device: Device) -> None:
 def test_a_reason_that_stays_fails_the_task_at_once(device: Device, error: SFTPError) -> None:
     tries = []
 
-    def work(job: Job) -> Outcome:
-        tries.append(job.tries)
+    def work(job: Job) -> TaskOutcome:
+        tries.append(job.attempts)
         raise error
 
     tasks = device.start(work)
@@ -151,7 +160,7 @@ def test_a_reason_that_stays_fails_the_task_at_once(device: Device, error: SFTPE
 def test_a_defect_fails_the_task_and_leaves_its_trace_in_the_log(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def work(_job: Job) -> Outcome:
+    def work(_job: Job) -> TaskOutcome:
         raise KeyError("what a defect says")
 
     tasks = device.start(work)
@@ -164,7 +173,7 @@ def test_a_defect_fails_the_task_and_leaves_its_trace_in_the_log(
 def test_tasks_are_begun_in_the_order_of_their_acceptance(device: Device) -> None:
     order: list[str] = []
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         order.append(job.request["source"])
         return done(job)
 
@@ -179,7 +188,7 @@ def test_so_many_tasks_run_at_a_time_and_no_more(device: Device) -> None:
     lock = threading.Lock()
     together = threading.Barrier(2, timeout=SOON)
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         nonlocal running, most
         with lock:
             running += 1
@@ -219,7 +228,7 @@ def test_a_task_that_runs_is_cancelled_and_a_second_time_is_no_more(device: Devi
 def test_a_task_that_waits_is_cancelled_and_never_begun(device: Device) -> None:
     begun: list[str] = []
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         begun.append(job.request["source"])
         return until_cancelled(job)
 
@@ -234,7 +243,7 @@ def test_a_task_that_waits_is_cancelled_and_never_begun(device: Device) -> None:
 def test_a_task_that_pauses_is_cancelled(device: Device) -> None:
     failed = threading.Event()
 
-    def work(_job: Job) -> Outcome:
+    def work(_job: Job) -> TaskOutcome:
         failed.set()
         raise Unreachable("nobody there")
 
@@ -248,7 +257,7 @@ def test_a_task_that_pauses_is_cancelled(device: Device) -> None:
 def test_a_task_that_is_done_in_spite_of_being_cancelled_is_completed(device: Device) -> None:
     begun = threading.Event()
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         begun.set()
         job.cancelled.wait(SOON)
         return done(job)
@@ -263,7 +272,7 @@ def test_a_task_that_is_done_in_spite_of_being_cancelled_is_completed(device: De
 def test_a_task_that_does_not_end_in_time_is_told_to_be_ending(device: Device) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         begun.set()
         go_on.wait(SOON)
         return until_cancelled(job)
@@ -283,7 +292,7 @@ def test_a_task_that_does_not_end_in_time_is_told_to_be_ending(device: Device) -
 def test_a_task_waits_for_a_way_to_the_server_and_keeps_its_place(device: Device) -> None:
     away, order = 5, []
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         nonlocal away
         if away > 0:
             away -= 1
@@ -300,7 +309,7 @@ def test_a_task_waits_for_a_way_to_the_server_and_keeps_its_place(device: Device
 def test_while_there_is_no_way_the_status_says_why_and_the_way_back_ends_the_pause(device: Device) -> None:
     is_there, tried = threading.Event(), threading.Event()
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         if not is_there.is_set():
             tried.set()
             raise Unreachable("nobody there")
@@ -321,9 +330,9 @@ def test_while_there_is_no_way_the_status_says_why_and_the_way_back_ends_the_pau
 def test_a_task_that_was_interrupted_lets_the_others_go_on(device: Device) -> None:
     order = []
 
-    def work(job: Job) -> Outcome:
-        order.append((job.request["source"], job.tries))
-        if job.request["source"] == "a" and job.tries < 2:
+    def work(job: Job) -> TaskOutcome:
+        order.append((job.request["source"], job.attempts))
+        if job.request["source"] == "a" and job.attempts < 2:
             raise ConnectionLost("it broke")
         return done(job)
 
@@ -345,18 +354,18 @@ def test_pauses_double_from_the_first_to_the_longest_and_are_not_the_same_everyw
 def test_a_file_that_keeps_changing_is_given_up(device: Device) -> None:
     tries = []
 
-    def work(job: Job) -> Outcome:
-        tries.append(job.tries)
+    def work(job: Job) -> TaskOutcome:
+        tries.append(job.attempts)
         raise TransferIncomplete("it has changed")
 
     tasks = device.start(work)
     assert end_of(tasks, submit(tasks))["code"] == "transfer_incomplete"
-    assert len(tries) == INCOMPLETE_TRIES
+    assert len(tries) == INCOMPLETE_ATTEMPTS
 
 
 def test_an_outcome_with_a_code_is_a_failure_that_keeps_its_counts(device: Device) -> None:
-    def work(_job: Job) -> Outcome:
-        return Outcome(Progress(5, 10, {"files": 1, "failed": 1}), "permission_denied", "one file failed")
+    def work(_job: Job) -> TaskOutcome:
+        return TaskOutcome(TaskProgress(5, 10, {"files": 1, "failed": 1}), "permission_denied", "one file failed")
 
     tasks = device.start(work)
     status = end_of(tasks, submit(tasks))
@@ -372,7 +381,7 @@ def test_an_outcome_with_a_code_is_a_failure_that_keeps_its_counts(device: Devic
 def test_a_task_whose_time_is_over_has_failed_and_says_what_its_last_try_found(
     device: Device, error: SFTPError
 ) -> None:
-    def work(_job: Job) -> Outcome:
+    def work(_job: Job) -> TaskOutcome:
         raise error
 
     tasks = device.start(work)
@@ -401,8 +410,8 @@ def take_place(slots: Slots) -> tuple[Turn, threading.Event]:
 def test_a_task_makes_way_for_a_call_and_goes_on_afterwards(device: Device) -> None:
     begun, tries = threading.Event(), []
 
-    def work(job: Job) -> Outcome:
-        tries.append(job.tries)
+    def work(job: Job) -> TaskOutcome:
+        tries.append(job.attempts)
         begun.set()
         return until_cancelled(job) if len(tries) == 1 else done(job)
 
@@ -421,7 +430,7 @@ def test_what_makes_way_is_told_to_keep_what_it_has_and_what_is_cancelled_is_not
     begun = threading.Semaphore(0)
     goes_on: list[bool] = []
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         begun.release()
         job.cancelled.wait(SOON)
         assert isinstance(job.cancelled, Interruption)
@@ -461,10 +470,10 @@ def test_calls_that_never_end_to_come_do_not_starve_tasks(device: Device) -> Non
 def test_a_task_that_does_not_let_itself_be_interrupted_does_not_hold_up_the_modules_end(device: Device) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def work(_: Job) -> Outcome:
+    def work(_: Job) -> TaskOutcome:
         begun.set()
         go_on.wait(SOON)
-        return Outcome(Progress(0))
+        return TaskOutcome(TaskProgress(0))
 
     tasks = device.start(work)
     submit(tasks)
@@ -483,8 +492,8 @@ def test_what_was_interrupted_by_the_modules_end_goes_on_in_its_order(device: De
     tasks.stop(5)
     order: list[tuple[str, bool]] = []
 
-    def work(job: Job) -> Outcome:
-        order.append((job.request["source"], job.tries > 0))
+    def work(job: Job) -> TaskOutcome:
+        order.append((job.request["source"], job.attempts > 0))
         return done(job)
 
     tasks = device.start(work, width=1)
@@ -494,17 +503,16 @@ def test_what_was_interrupted_by_the_modules_end_goes_on_in_its_order(device: De
 
 def test_what_has_ended_stays_as_it_was_after_a_restart(device: Device) -> None:
     tasks = device.start()
-    task_id = submit(tasks, details={"rule": "a"})
+    task_id = submit(tasks)
     before = end_of(tasks, task_id)
     tasks.stop(5)
     assert device.start().status(task_id) == before
-    assert before["rule"] == "a"
 
 
 def test_time_that_the_module_ran_before_a_restart_counts_and_what_clocks_show_does_not(device: Device) -> None:
     now = 0.0
     journal = Journal(device.directory, clock=lambda: now)
-    late, wrong, unset = (new_record("download_file", {"source": "a"}, time_limit=60) for _ in range(3))
+    late, wrong, unset = (new_task("download_file", {"source": "a"}, 60) for _ in range(3))
     journal.add(late)
     now += 100
     wrong.accepted -= 40 * 86_400  # the clock was set
@@ -517,26 +525,25 @@ def test_time_that_the_module_ran_before_a_restart_counts_and_what_clocks_show_d
     assert end_of(tasks, late.task_id)["code"] == "deadline_exceeded"
 
 
-def test_a_journal_that_is_full_refuses_new_tasks_and_keeps_the_ends_of_others_for_later(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks_module, "JOURNAL_PAUSE", 0.05)
+def test_a_journal_that_is_full_refuses_new_tasks_and_keeps_the_ends_of_others_for_later(device: Device) -> None:
     go_on = threading.Event()
 
-    def work(_job: Job) -> Outcome:
+    def work(_job: Job) -> TaskOutcome:
         go_on.wait(SOON)
-        return Outcome(Progress(1, 1, {"long": "x" * 50_000}))
+        return TaskOutcome(TaskProgress(1, 1, {"long": "x" * 50_000}))
 
-    device.size_maximum = 150_000
+    device.size_maximum = 500_000
     tasks = device.start(work, width=16)
     names = [submit(tasks) for _ in range(5)]
+    device.journal.save_request("large", RequestRecord("f", status=200, payload="x" * 400_000))
     go_on.set()
     assert [end_of(tasks, name)["status"] for name in names] == ["Completed"] * 5
     with pytest.raises(NoSpace):
-        tasks.submit("download_file", {"source": "x" * 100_000})
+        submit(tasks, "x" * 100_000)
     device.ended.clear()
-    device.journal._size_maximum = 10_000_000
-    device.journal.close()
+    with sqlite3.connect(device.directory / NAME) as connection:
+        connection.execute("DELETE FROM requests")
+    connection.close()
     assert device.ended.wait(SOON)
     deadline = time.monotonic() + SOON
     while len(device.journal.unannounced(9)) < 5:
@@ -544,10 +551,7 @@ def test_a_journal_that_is_full_refuses_new_tasks_and_keeps_the_ends_of_others_f
     assert all(tasks.status(name)["status"] == "Completed" for name in names)
 
 
-def test_a_journal_that_is_lost_is_written_again_with_what_has_not_ended(
-    device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks_module, "JOURNAL_PAUSE", 0.05)
+def test_a_journal_that_is_lost_is_written_again_with_what_has_not_ended(device: Device) -> None:
     tasks = device.start(until_cancelled, width=1)
     names = [submit(tasks) for _ in range(3)]
     for path in device.directory.glob(f"{NAME}*"):
@@ -579,9 +583,9 @@ def test_what_is_known_without_the_journal_is_listed_in_pages_too(device: Device
 
 
 def test_a_size_that_no_file_has_stops_no_other_task(device: Device) -> None:
-    def work(job: Job) -> Outcome:
-        job.report(Progress(2**64, 2**64))
-        return Outcome(Progress(2**64, 2**64))
+    def work(job: Job) -> TaskOutcome:
+        job.report(TaskProgress(2**64, 2**64))
+        return TaskOutcome(TaskProgress(2**64, 2**64))
 
     tasks = device.start(work, width=1)
     for task_id in [submit(tasks), submit(tasks)]:
@@ -589,50 +593,46 @@ def test_a_size_that_no_file_has_stops_no_other_task(device: Device) -> None:
 
 
 def test_a_defect_of_the_journal_leaves_each_task_its_end_and_is_in_the_log(
-    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tasks_module, "JOURNAL_PAUSE", 0.05)
-    save, defects = Journal.save, iter(range(4))
+    defects = iter(range(4))
 
-    def fails(journal: Journal, record: Any, *, durable: bool = False) -> None:
-        if next(defects, None) is not None:
-            raise OverflowError
-        save(journal, record, durable=durable)
+    class FailingJournal(Journal):
+        def save(self, record: TaskRecord, *, durable: bool = False) -> None:
+            if next(defects, None) is not None:
+                raise OverflowError
+            super().save(record, durable=durable)
 
-    monkeypatch.setattr(Journal, "save", fails)
-    tasks = device.start(width=1)
+    tasks = device.start(width=1, journal=FailingJournal)
     assert [end_of(tasks, submit(tasks))["status"] for _ in range(3)] == ["Completed"] * 3
     assert "a defect of the journal" in caplog.text
 
 
-def test_a_defect_of_the_queue_stops_the_time_of_no_task(
-    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tasks_module, "JOURNAL_PAUSE", 0.05)
-    look, defects = Tasks._look_after_journal, iter(range(2))
+def test_a_defect_of_the_queue_stops_the_time_of_no_task(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    defects = iter(range(2))
 
-    def fails(tasks: Tasks) -> None:
-        if next(defects, None) is not None:
-            raise OverflowError
-        look(tasks)
+    class FailingJournal(Journal):
+        def retry(self) -> None:
+            if next(defects, None) is not None:
+                raise OverflowError
+            super().retry()
 
-    monkeypatch.setattr(Tasks, "_look_after_journal", fails)
-    tasks = device.start(until_cancelled)
+    tasks = device.start(until_cancelled, journal=FailingJournal)
     assert end_of(tasks, submit(tasks, time_limit=0.1))["code"] == "deadline_exceeded"
     assert "a defect of the queue" in caplog.text
 
 
-def test_the_ends_that_are_counted_never_become_fewer(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks = device.start()
-    end_of(tasks, submit(tasks))
+def test_the_ends_that_are_counted_never_become_fewer(device: Device) -> None:
     seen: list[dict[str, int]] = []
-    save = Journal.save
 
-    def looked_at(journal: Journal, record: Any, *, durable: bool = False) -> None:
-        seen.append(tasks.counts)
-        save(journal, record, durable=durable)
+    class CountingJournal(Journal):
+        def save(self, record: TaskRecord, *, durable: bool = False) -> None:
+            seen.append(tasks.counts)
+            super().save(record, durable=durable)
 
-    monkeypatch.setattr(Journal, "save", looked_at)
+    tasks = device.start(journal=CountingJournal)
+    end_of(tasks, submit(tasks))
+    seen.clear()
     end_of(tasks, submit(tasks))
     # While it is begun, and while its end is written down, by whoever gets to it
     assert sorted({counts["Completed"] for counts in seen}) == [1, 2]
@@ -641,7 +641,7 @@ def test_the_ends_that_are_counted_never_become_fewer(device: Device, monkeypatc
 def test_the_status_of_a_task_fits_into_a_response_whatever_its_paths_are(device: Device) -> None:
     tasks = device.start()
     long = "\N{GRINNING FACE}" * 16_000
-    status = end_of(tasks, tasks.submit("download_file", {"source": long, "dest": long}))
+    status = end_of(tasks, give_out(tasks, "download_file", {"source": long, "dest": long}))
     assert encoded_size(status) < 10_000
     assert status["source"].endswith("… (15800 more)")
     assert encoded_size(tasks.status(long)) < 10_000
@@ -650,21 +650,20 @@ def test_the_status_of_a_task_fits_into_a_response_whatever_its_paths_are(device
 def test_where_there_is_no_way_it_is_tried_again_after_a_pause_and_no_sooner(device: Device) -> None:
     tries: list[float] = []
 
-    def work(_: Job) -> Outcome:
+    def work(_: Job) -> TaskOutcome:
         tries.append(time.monotonic())
         if len(tries) < 3:
             raise Unreachable("nobody there")
-        return Outcome(Progress(0))
+        return TaskOutcome(TaskProgress(0))
 
     tasks = device.start(work, pauses=Pauses(0.4, 0.4))
     assert end_of(tasks, submit(tasks))["status"] == "Completed"
     assert min(after - before for before, after in itertools.pairwise(tries)) >= 0.2
 
 
-def test_a_journal_that_comes_later_is_gone_on_with(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks_module, "JOURNAL_PAUSE", 0.05)
+def test_a_journal_that_comes_later_is_gone_on_with(device: Device) -> None:
     journal = Journal(device.directory)
-    record = new_record("download_file", {"source": "a"})
+    record = new_task("download_file", {"source": "a"}, 60)
     journal.add(record)
     journal.close()
     away = device.directory.rename(device.directory.with_name("away"))
@@ -709,7 +708,7 @@ def test_whatever_happens_each_task_has_one_end(
     lock = threading.Lock()
     completed: list[str] = []
 
-    def work(job: Job) -> Outcome:
+    def work(job: Job) -> TaskOutcome:
         with lock:
             error = next(coming, None)
         if job.cancelled.wait(0.001):

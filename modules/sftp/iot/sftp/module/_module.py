@@ -27,7 +27,8 @@ from iot.sftp.module._hub.restarts import Endings
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.request_ids import RequestIds
 from iot.sftp.module._methods.table import Parts
-from iot.sftp.module._rules.runner import Means, Rules
+from iot.sftp.module._rules.run import RuleContext
+from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
@@ -96,8 +97,8 @@ class Module:
         self._hub = Hub(self._dispatcher.answer, self._connected, self._desired, may_end=self._endings.allow)
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin_wanted.set)
-        means = Means(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
-        self._rules = Rules(means, self._rules_changed)
+        context = RuleContext(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
+        self._rules = Rules(context, self._rules_changed)
         self._configuration = Configuration(
             environment,
             sessions=self._sessions,

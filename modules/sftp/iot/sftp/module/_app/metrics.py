@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from iot.sftp.client import __version__
 from iot.sftp.module._app.metrics_server import PATH, MetricsServer
+from iot.sftp.module._work.task_record import ENDED, LIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"  # the value of a label is never empty: the metrics collector takes none that is
 SESSION_STATES = ("connected", "connecting", "disconnected", "failed", "not_configured")
-LIVE, ENDED = ("NotStarted", "Running"), ("Completed", "Failed", "Cancelled")  # of tasks
 
 _log = logging.getLogger(__name__)
 
@@ -166,11 +166,11 @@ class ModuleCollector(Collector):
 
     def _of_tasks(self) -> Iterator[Metric]:
         counts = self._sources.tasks.counts
-        live = {(status,): counts.get(status, 0) for status in LIVE}
+        live = {(status.value,): counts.get(status.value, 0) for status in LIVE}
         yield _gauge("sftp_tasks", "Tasks that have not ended.", live, "status")
         well = self._sources.tasks.can_be_accepted
         yield _gauge("sftp_journal_writable", "Whether tasks can be written down, as far as is known.", {(): well})
-        ended = {(status,): counts.get(status, 0) for status in ENDED}
+        ended = {(status.value,): counts.get(status.value, 0) for status in ENDED}
         yield _counter("sftp_tasks_ended", "Tasks that have ended.", ended, "status")
 
     def _of_rules(self) -> Iterator[Metric]:

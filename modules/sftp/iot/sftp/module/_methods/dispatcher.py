@@ -29,8 +29,8 @@ from iot.sftp.module._methods.table import (
     understand,
 )
 from iot.sftp.module._work.slots import Kind, Slots, Turn
-from iot.sftp.module._work.task_status import short_id
-from iot.sftp.module._work.tasks import new_record
+from iot.sftp.module._work.task_document import short_id
+from iot.sftp.module._work.task_record import new_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ class Dispatcher:
 
     async def _accept(self, call: Call, request: TransferRequest | FolderRequest, deadline: float) -> Response:
         """Make a task of a call, or find the one that it became the first time."""
-        record = new_record(call.name, request.parameters(), time_limit=request.time_limit)
+        record = new_task(call.name, request.parameters(), request.time_limit)
         if request.request_id is not None:
             self._request_ids.check(call)
 

@@ -19,7 +19,7 @@ from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, Re
 from iot.sftp.module._documents.requests import ChangeRequest
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods.table import Call, refused, succeeded
-from iot.sftp.module._work.journal import Request
+from iot.sftp.module._work.task_record import RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,7 +60,7 @@ class RequestIds:
         """Write down there what has to be known after a restart."""
         self._journal = journal
         self._here: dict[str, _First] = {}
-        self._in_memory: OrderedDict[str, Request] = OrderedDict()
+        self._in_memory: OrderedDict[str, RequestRecord] = OrderedDict()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request-ids")
 
     def check(self, call: Call) -> None:
@@ -105,7 +105,7 @@ class RequestIds:
                 first.response.set_result(given_up if response is None else response)
         return response
 
-    async def _known(self, name: str, deadline: float) -> Request | None:
+    async def _known(self, name: str, deadline: float) -> RequestRecord | None:
         """Look an id up; a journal whose file system hangs holds the call up until its deadline, and no longer."""
         looking = asyncio.get_running_loop().run_in_executor(self._threads, self._find, name)
         await asyncio.wait({looking}, timeout=max(0.0, deadline - time.monotonic()))
@@ -122,7 +122,7 @@ class RequestIds:
         first.begun = True
         response = refused(call.name, ConnectionLost(INTERRUPTION))  # if a defect leaves nothing else to say
         try:
-            self._save(name, Request(fingerprint, begun=True))
+            self._save(name, RequestRecord(fingerprint, begun=True))
             try:
                 response = succeeded(work())
             except SFTPError as error:
@@ -133,7 +133,7 @@ class RequestIds:
             first.response.set_result(response)
         return response
 
-    def _save(self, name: str, request: Request) -> None:
+    def _save(self, name: str, request: RequestRecord) -> None:
         try:
             self._journal.save_request(name, request)
             self._in_memory.pop(name, None)
@@ -142,7 +142,7 @@ class RequestIds:
             while len(self._in_memory) > IN_MEMORY:
                 self._in_memory.popitem(last=False)
 
-    def _find(self, name: str) -> Request | None:
+    def _find(self, name: str) -> RequestRecord | None:
         request = self._in_memory.get(name)
         if request is not None:
             return request
@@ -163,7 +163,7 @@ def _compare(first: str, second: str) -> None:
         raise RequestIdConflict(message)
 
 
-def compare(known: Request, call: Call) -> None:
+def compare(known: RequestRecord, call: Call) -> None:
     """Refuse a call whose id belongs to another one.
 
     Raises:
@@ -172,7 +172,7 @@ def compare(known: Request, call: Call) -> None:
     _compare(known.fingerprint, _key(call)[1])
 
 
-def _recalled(call: Call, fingerprint: str, known: Request | None) -> Response | None:
+def _recalled(call: Call, fingerprint: str, known: RequestRecord | None) -> Response | None:
     """Return the response that is known; none if the call is to be carried out, now or again."""
     if known is None:
         return None
@@ -185,13 +185,13 @@ def _recalled(call: Call, fingerprint: str, known: Request | None) -> Response |
     return None
 
 
-def _request(call: Call, fingerprint: str, response: Response) -> Request:
+def _request(call: Call, fingerprint: str, response: Response) -> RequestRecord:
     """Say what is to be known of a call that got this response."""
     if response.code is not None:
         error = error_for_code(response.code)
         if error.retry is not Retry.NEVER and (call.method.repeatable or not error.leaves_doubt):
-            return Request(fingerprint)
-    return Request(fingerprint, status=response.status, payload=response.payload)
+            return RequestRecord(fingerprint)
+    return RequestRecord(fingerprint, status=response.status, payload=response.payload)
 
 
 async def _response_of(first: _First, deadline: float) -> Response:

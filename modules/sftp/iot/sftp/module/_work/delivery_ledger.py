@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import Cancelled, FileVersion
-from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM, inode, why_unusable
+from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
+from iot.sftp.module._work.sqlite_file import Schema, SQLiteFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,6 @@ UNUSED_KEPT = 30 * 86_400.0  # seconds of use after which a ledger is forgotten 
 LOOK_PAUSE = 0.2  # seconds after which a look that waits for another one sees whether it is to end
 SEEN_EVERY = 86_400.0  # seconds of use after which it is written down again that a file is still there
 ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
-SURROUNDINGS = ("full", "readonly", "unable to open", "i/o error", "locked", "out of memory", "permission")
 
 _TABLES = """
 CREATE TABLE usage (seconds REAL NOT NULL);
@@ -63,8 +62,6 @@ INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (led
     size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
     inode = excluded.inode, is_proof = 1, home = excluded.home, missed = 0, seen = excluded.seen
 """
-
-_log = logging.getLogger(__name__)
 
 
 class _Delivery(NamedTuple):
@@ -94,13 +91,7 @@ class DeliveryLedgers:
             clock: counts the seconds of use; never set, and of no meaning between two processes.
             guard: raises an `SFTPError` while the directory is not ours to use.
         """
-        self._path = directory / NAME
-        self._clock = clock
-        self._guard = guard
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
-        self._counted = clock()
+        self._file = SQLiteFile(directory, _SCHEMA, guard=guard, clock=clock)
         self._looks: dict[str, list[str | None]] = {}  # the patterns of looks that are under way
         self._looks_changed = threading.Condition()
 
@@ -156,14 +147,14 @@ class DeliveryLedgers:
             SFTPError: the file cannot be used.
         """
         ledger = _name_of(way)
-        with self.opened() as connection:
-            use = self._count_use(connection)
+        with self._file.transaction() as connection:
+            use = self._file.count_use(connection)
             connection.execute(
                 "INSERT INTO ledgers VALUES (?, ?, ?) ON CONFLICT (ledger) DO UPDATE SET used = excluded.used",
                 (ledger, task, use),
             )
             _forget(connection, "used < ?", use - UNUSED_KEPT)
-        return DeliveryLedger(self, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies)
+        return DeliveryLedger(self._file, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies)
 
     def forget_task(self, task: str) -> None:
         """Forget what belongs to a task that has ended.
@@ -171,77 +162,12 @@ class DeliveryLedgers:
         Raises:
             SFTPError: the file cannot be used.
         """
-        with self.opened() as connection:
+        with self._file.transaction() as connection:
             _forget(connection, "task = ?", task)
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
-        with self._lock:
-            self._close()
-
-    @contextmanager
-    def opened(self) -> Iterator[sqlite3.Connection]:
-        """Lend the file for one transaction.
-
-        Raises:
-            SFTPError: it cannot be used.
-        """
-        with self._lock:
-            self._guard()
-            try:
-                if inode(self._path) != self._inode:  # it was taken away: what is written there is lost
-                    self._close()
-                if self._connection is None:
-                    self._connection = self._open()
-                    self._inode = inode(self._path)
-                with self._connection as connection:
-                    yield connection
-            except (sqlite3.Error, OSError) as error:
-                self._close()
-                raise why_unusable(self._path.parent, "to remember what was delivered", error) from error
-
-    def _count_use(self, connection: sqlite3.Connection) -> float:
-        """Add the seconds since the last time, and return how many there are."""
-        now = self._clock()
-        connection.execute("UPDATE usage SET seconds = seconds + ?", (max(0.0, now - self._counted),))
-        self._counted = now
-        use: float
-        (use,) = connection.execute("SELECT seconds FROM usage").fetchone()
-        return use
-
-    def _close(self) -> None:
-        with suppress(sqlite3.Error):
-            if self._connection is not None:
-                self._connection.close()
-        self._connection = None
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            if any(text in str(error).lower() for text in SURROUNDINGS):
-                raise
-            aside = f"{self._path}.set-aside"
-            _log.error("the delivery ledger is not readable (%s): it was set aside as %s", error, aside)
-            for ending in ("-wal", "-shm", ""):
-                with suppress(FileNotFoundError):
-                    os.replace(f"{self._path}{ending}", f"{aside}{ending}")
-            return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=5, check_same_thread=False)
-        try:
-            with suppress(OSError):
-                os.chmod(self._path, 0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            _migrate(connection)
-            connection.execute("SELECT ledger FROM deliveries LIMIT 1")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        self._file.close()
 
 
 class DeliveryLedger:
@@ -259,7 +185,7 @@ class DeliveryLedger:
 
     def __init__(
         self,
-        ledgers: DeliveryLedgers,
+        file: SQLiteFile,
         ledger: str,
         use: float,
         *,
@@ -269,7 +195,7 @@ class DeliveryLedger:
         verifies: bool,
     ) -> None:
         """Made by `DeliveryLedgers.of`."""
-        self._ledgers = ledgers
+        self._file = file
         self._ledger = ledger
         self._use = use
         self._covers = covers
@@ -289,7 +215,7 @@ class DeliveryLedger:
         name, device = os.fsencode(path), _signed(version.device)
         self._found.add(hash(name))
         self._devices.add(device)
-        with self._ledgers.opened() as connection:
+        with self._file.transaction() as connection:
             delivery = self._delivery(connection, name)
             if delivery is None or (self._is_strict and not delivery.is_proof):
                 return False
@@ -312,7 +238,7 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        with self._ledgers.opened() as connection:
+        with self._file.transaction() as connection:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
 
     def settle(self, path: str) -> None:
@@ -321,7 +247,7 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        with self._ledgers.opened() as connection:
+        with self._file.transaction() as connection:
             connection.execute(
                 "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
             )
@@ -341,7 +267,7 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        with self._ledgers.opened() as connection:
+        with self._file.transaction() as connection:
             row = connection.execute("SELECT 1 FROM deliveries WHERE ledger = ? LIMIT 1", (self._ledger,)).fetchone()
         return row is not None
 
@@ -360,7 +286,7 @@ class DeliveryLedger:
         """
         if not is_complete or not self._found:
             return
-        with self._ledgers.opened() as connection:
+        with self._file.transaction() as connection:
             gone, absent = list[tuple[str, bytes]](), list[tuple[str, bytes]]()
             for path, device, home, missed, seen in connection.execute(
                 "SELECT path, device, home, missed, seen FROM deliveries WHERE ledger = ?", (self._ledger,)
@@ -425,12 +351,18 @@ def _forget(connection: sqlite3.Connection, condition: str, value: object) -> No
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Make the tables, or bring those of an earlier version to this one, in one transaction."""
-    version: int
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise sqlite3.DatabaseError(f"it is of version {version}, and this module knows version {VERSION}")
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Create the tables, or bring those of an earlier version to this one, in one transaction."""
     if version < VERSION:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+_SCHEMA = Schema(
+    NAME,
+    title="the delivery ledger",
+    purpose="to remember what was delivered",
+    version=VERSION,
+    tables=("ledgers", "deliveries"),
+    migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
+)

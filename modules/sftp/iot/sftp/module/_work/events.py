@@ -19,12 +19,13 @@ from azure.iot.device import Message
 from iot.sftp.client import SFTPError
 from iot.sftp.module._base.waiting import pauses
 from iot.sftp.module._base.wording import with_causes
-from iot.sftp.module._work.task_status import document
+from iot.sftp.module._work.task_document import document
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from iot.sftp.module._work.journal import Journal, Record
+    from iot.sftp.module._work.journal import Journal
+    from iot.sftp.module._work.task_record import TaskRecord
 
 OUTPUT = "tasks"
 BATCH = 50  # ends that are read from the journal at a time
@@ -85,8 +86,8 @@ class Announcer:
                 return
 
 
-def as_message(record: Record) -> Message:
+def as_message(record: TaskRecord) -> Message:
     """Return the message that tells of a task's end: its status document."""
     message = Message(json.dumps(document(record)), content_encoding="utf-8", content_type="application/json")
-    message.message_id = f"{record.task_id}-{record.status}"
+    message.message_id = f"{record.task_id}-{record.status.value}"
     return message

@@ -15,8 +15,8 @@ from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.tallies import Moves
 from iot.sftp.module._base.wording import rate
 from iot.sftp.module._documents.requests import FolderRequest, TransferRequest
-from iot.sftp.module._work.task_status import TEXT_SHOWN
-from iot.sftp.module._work.tasks import Outcome, Progress
+from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
+from iot.sftp.module._work.task_document import TEXT_SHOWN
 
 if TYPE_CHECKING:
     import threading
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._documents.rule import Rule
     from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
-    from iot.sftp.module._work.tasks import Job
+    from iot.sftp.module._work.live_task import Job
 
 Verify = Literal["size", "sha256"]
 
@@ -151,7 +151,7 @@ class Transfers:
         with self.moves.one(method), self._sessions.use() as session:
             _move_one(session, method, request, verify=self.verify, timeout=timeout)
 
-    def work(self, job: Job) -> Outcome:
+    def work(self, job: Job) -> TaskOutcome:
         """Do one try of a task, without a time limit: the task's own ends it."""
         if job.method in ("download_files", "upload_files"):
             return self._work_on_folder(job, FolderRequest.model_validate(job.request))
@@ -207,7 +207,7 @@ class Transfers:
         ledger.end_look(is_complete=_is_complete(what.source, done, ledger))
         return done, ledger.is_in_doubt
 
-    def _work_on_folder(self, job: Job, request: FolderRequest) -> Outcome:
+    def _work_on_folder(self, job: Job, request: FolderRequest) -> TaskOutcome:
         started, reached = time.monotonic(), FolderProgress()
 
         def note(done: FolderProgress) -> None:
@@ -219,7 +219,7 @@ class Transfers:
         order = FolderMove(
             direction,
             request,
-            is_careful=job.tries > 0,
+            is_careful=job.attempts > 0,
             progress=note,
             cancelled=job.cancelled,
             ledgers=self._ledgers,
@@ -236,13 +236,13 @@ class Transfers:
         _log.info("%s -> %s: %s", quoted(request.source), quoted(request.dest), folder_in_words(done, self.verify))
         progress = _folder_progress(done)
         if not done.failed:
-            return Outcome(progress)
-        return Outcome(progress, done.failures[0].code, failures_in_words(done, request.then))
+            return TaskOutcome(progress)
+        return TaskOutcome(progress, done.failures[0].code, failures_in_words(done, request.then))
 
-    def _move_file(self, session: SFTPSession, job: Job, request: TransferRequest) -> Outcome:
+    def _move_file(self, session: SFTPSession, job: Job, request: TransferRequest) -> TaskOutcome:
         done = _move_one(session, job.method, request, verify=self.verify, cancelled=job.cancelled, report=job.report)
         details = {"verified": done.verified, "atomic": done.atomic}
-        return Outcome(Progress(done.bytes, done.bytes, details))
+        return TaskOutcome(TaskProgress(done.bytes, done.bytes, details))
 
 
 def _move_one(
@@ -253,14 +253,14 @@ def _move_one(
     verify: Verify,
     timeout: float | None = None,
     cancelled: threading.Event | None = None,
-    report: Callable[[Progress], object] | None = None,
+    report: Callable[[TaskProgress], object] | None = None,
 ) -> Transfer:
     """Move one file, and log what was moved, also where that is not all."""
     started, reached = time.monotonic(), None
 
     def note(count: int, total: int | None) -> None:
         nonlocal reached
-        reached = Progress(count, total)
+        reached = TaskProgress(count, total)
         if report is not None:
             report(reached)
 
@@ -308,7 +308,7 @@ def _log_end(request: TransferRequest, done: Transfer) -> None:
     _log.info("%s: %s%s, %s, verified by %s%s", place, pace, before, _tries(done.attempts), done.verified, way)
 
 
-def _log_break(request: TransferRequest, reached: Progress, seconds: float) -> None:
+def _log_break(request: TransferRequest, reached: TaskProgress, seconds: float) -> None:
     place = f"{quoted(request.source)} -> {quoted(request.dest)}"
     line = "%s: it broke off with %d of %d bytes there, after %.3f s"
     _log.info(line, place, reached.bytes, reached.total_bytes or 0, seconds, extra={"repeated": True})
@@ -330,7 +330,7 @@ def _tries(count: int) -> str:
     return f"{count} attempt{'' if count == 1 else 's'}"
 
 
-def _folder_progress(done: FolderProgress | FolderTransfer) -> Progress:
+def _folder_progress(done: FolderProgress | FolderTransfer) -> TaskProgress:
     details: dict[str, Any] = {
         "files": done.files,
         "total_files": done.total_files,
@@ -346,4 +346,4 @@ def _folder_progress(done: FolderProgress | FolderTransfer) -> Progress:
             for failure in done.failures
         ],
     }
-    return Progress(done.bytes, done.total_bytes, details)
+    return TaskProgress(done.bytes, done.total_bytes, details)

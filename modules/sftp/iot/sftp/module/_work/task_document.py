@@ -7,9 +7,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt, shortened
+from iot.sftp.module._work.task_record import TaskStatus
 
 if TYPE_CHECKING:
-    from iot.sftp.module._work.journal import Record
+    from iot.sftp.module._work.task_record import TaskRecord
 
 RATE_PERIOD = 2.0  # seconds over which a rate is measured
 TEXT_SHOWN = 200  # characters of a path or a message of one of many files: a status always fits into a response
@@ -36,7 +37,7 @@ class Rate:
             self._mark = now, bytes_done
 
 
-def document(record: Record, rate: float | None = None) -> dict[str, Any]:
+def document(record: TaskRecord, rate: float | None = None) -> dict[str, Any]:
     """Return a task's status document.
 
     Parameters:
@@ -46,7 +47,7 @@ def document(record: Record, rate: float | None = None) -> dict[str, Any]:
     return {
         "task_id": record.task_id,
         "method": record.method,
-        "status": record.status,
+        "status": record.status.value,
         "result": record.result,
         "code": record.code,
         "message": record.message,
@@ -68,7 +69,7 @@ def short_id(task_id: str) -> str:
 def unknown(task_id: str) -> dict[str, Any]:
     """Return the status document of a task that is not known."""
     fields = ("task_id", "method", "status", "result", "code", "message", "bytes", "total_bytes", "started", "finished")
-    return dict.fromkeys(fields) | {"task_id": shortened(task_id, TEXT_SHOWN), "status": "Unknown"}
+    return dict.fromkeys(fields) | {"task_id": shortened(task_id, TEXT_SHOWN), "status": TaskStatus.UNKNOWN.value}
 
 
 def _shown(path: object) -> str:

@@ -1,0 +1,44 @@
+"""Pause a rule after runs that failed: exponential backoff with jitter, for each rule by itself."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from iot.sftp.client import NotFound
+
+if TYPE_CHECKING:
+    from iot.sftp.module._rules.limits import RuleLimits
+
+
+class RuleBackoff:
+    """Counts the runs of one rule that failed in a row; used by the rule's thread only."""
+
+    def __init__(self, limits: RuleLimits, period: float) -> None:
+        """Begin without failures.
+
+        Parameters:
+            limits: the first and the longest pause.
+            period: seconds between two runs of the rule (`every`).
+        """
+        self._limits = limits
+        self._period = period
+        self._failures = 0
+
+    def failed(self, code: str, *, made_progress: bool) -> float:
+        """Count a run that failed, and return the seconds until the next one.
+
+        Parameters:
+            code: of the failure.
+            made_progress: whether it has transferred files nevertheless: then the pauses begin anew.
+        """
+        self._failures = 1 if made_progress else self._failures + 1
+        longest = self._limits.longest_pause
+        if code == NotFound.code:  # a folder that does not exist may be created at any time
+            longest = min(longest, self._period)
+        pause: float = min(longest, self._limits.first_pause * 2 ** min(self._failures - 1, 30))
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+
+    def succeeded(self) -> None:
+        """Begin anew after a run that did not fail."""
+        self._failures = 0

@@ -1,0 +1,120 @@
+"""Report how a rule does: at once what is new, and what is only counted as often as the hub allows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.repeats import without_quantities
+from iot.sftp.module._base.times import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iot.sftp.client import FolderProgress
+    from iot.sftp.module._hub.reported import Allowance
+
+MESSAGE_MAXIMUM = 300  # characters of a message that is reported
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class RuleStatus:
+    """How a rule does.
+
+    Attributes:
+        since: when it came into force, in UTC (ISO 8601); what is counted is counted from then.
+        last_run: when it last looked for files.
+        files: that were transferred.
+        bytes: of these.
+        failed: files that the last run could not transfer, or not delete or move at their source.
+        delivered: of these, files that have arrived, and are only to be deleted or moved.
+        code: why the last run, or the first of these files, failed; `None` if all is well.
+        message: the same for people.
+    """
+
+    since: str
+    last_run: str | None = None
+    files: int = 0
+    bytes: int = 0
+    failed: int = 0
+    delivered: int = 0
+    code: str | None = None
+    message: str | None = None
+
+    def as_properties(self) -> dict[str, Any]:
+        """Return what is reported."""
+        return {
+            "state": "active" if self.code is None else "failing",
+            "since": self.since,
+            "lastRun": self.last_run,
+            "files": self.files,
+            "bytes": self.bytes,
+            "failed": self.failed,
+            "delivered": self.delivered,
+            "code": self.code,
+            "message": self.message,
+        }
+
+
+class RuleReporter:
+    """Keeps the status of one rule, and reports it; changed by the rule's thread only, read by any."""
+
+    def __init__(self, report: Callable[[], None], allowance: Allowance, nothing_new: float) -> None:
+        """Begin with a rule that comes into force.
+
+        Parameters:
+            report: called when the status is to be reported; must not block.
+            allowance: of all rules, for reports that only count further.
+            nothing_new: seconds between two reports that only say that the rule has run again.
+        """
+        self.status = RuleStatus(moment(time.time()))
+        self._report = report
+        self._allowance = allowance
+        self._nothing_new = nothing_new
+        self._reported = RuleStatus("")  # what was reported last
+        self._reported_at = 0.0
+        self._due = NEVER  # when counts are to be reported that had to wait
+
+    def note_run(self, moved: FolderProgress, code: str | None, message: str | None) -> None:
+        """Add what a run has done to the status, and report it if it is new."""
+        before = self.status
+        self.status = RuleStatus(
+            before.since,
+            moment(time.time()),
+            before.files + moved.files,
+            before.bytes + moved.bytes,
+            moved.failed,
+            moved.not_removed,
+            code,
+            None if message is None else excerpt(message, MESSAGE_MAXIMUM),
+        )
+        self._report_news()
+
+    def report_due(self) -> float:
+        """Report counts that had to wait, if it is time; return when to call again, in `time.monotonic()`."""
+        if self._due <= time.monotonic():
+            self._report_news()
+        return self._due
+
+    def _report_news(self) -> None:
+        now, new, old = time.monotonic(), self.status, self._reported
+        self._due = NEVER
+        if _state_of(new) == _state_of(old):
+            if replace(new, last_run=None) == replace(old, last_run=None):
+                if now - self._reported_at < self._nothing_new:
+                    return
+            elif (wait := self._allowance.wait()) > 0:
+                self._due = now + wait
+                return
+            else:
+                self._allowance.take()
+        self._reported, self._reported_at = new, now
+        self._report()
+
+
+def _state_of(status: RuleStatus) -> tuple[object, ...]:
+    """Return what is reported at once when it changes."""
+    return status.since, status.code, status.delivered > 0, without_quantities(status.message or "")

@@ -1,0 +1,144 @@
+"""Make one run of a rule: transfer its folder once, and say how that ended."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from iot.sftp.client import Cancelled, FolderTransfer, Internal, SFTPError
+from iot.sftp.module._base.tallies import Tally
+from iot.sftp.module._base.wording import describe
+from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from iot.sftp.client import FolderProgress, LocalFiles
+    from iot.sftp.module._documents.rule import Rule
+    from iot.sftp.module._work.current_session import CurrentSession
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.transfers import Transfers
+
+_log = logging.getLogger(__name__)
+
+
+class RunOutcome(Enum):
+    """How a run ends; the values are those of the metrics."""
+
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"  # single files have failed, others have not
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # to make way for a call, or because the rule or the module ends
+
+
+@dataclass(frozen=True)
+class RuleContext:
+    """The parts of the module that rules use.
+
+    Attributes:
+        sessions: lends the session.
+        transfers: transfer the folders.
+        slots: where runs wait for their turns.
+        ledgers: what has arrived.
+        local_files: how local folders are reached.
+        on_failure: called for each failure with what, the code and the message; must not block.
+        runs: counts the runs that have ended, by their outcome.
+    """
+
+    sessions: CurrentSession
+    transfers: Transfers
+    slots: Slots
+    ledgers: DeliveryLedgers
+    local_files: LocalFiles
+    on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
+    runs: Tally = field(default_factory=lambda: Tally(*((outcome.value,) for outcome in RunOutcome)))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run has ended.
+
+    Attributes:
+        outcome: in one word.
+        moved: what it has transferred.
+        code: why it, or the first file, failed.
+        message: the same for people.
+        is_whole: whether it has looked at all files, so that nothing but single files can have failed.
+        is_in_doubt: whether files may have changed since they arrived, which only a careful run finds out.
+        has_young: whether files were left because they are younger than the rule's `min_age`.
+    """
+
+    outcome: RunOutcome
+    moved: FolderProgress
+    code: str | None = None
+    message: str | None = None
+    is_whole: bool = False
+    is_in_doubt: bool = False
+    has_young: bool = False
+
+    @property
+    def has_undelivered(self) -> bool:
+        """Whether files were found that have not arrived."""
+        return self.moved.failed > self.moved.not_removed
+
+
+def make_run(
+    rule: Rule,
+    context: RuleContext,
+    *,
+    is_careful: bool,
+    interruption: threading.Event,
+    progress: Callable[[FolderProgress], None],
+) -> RunResult:
+    """Transfer the folder of a rule once; raises nothing.
+
+    Parameters:
+        rule: what is transferred.
+        context: what it is transferred with.
+        is_careful: whether bytes at the destination are compared where the ledger does not decide.
+        interruption: set when the run has to stop soon.
+        progress: called for each step.
+    """
+    moved: FolderProgress = FolderTransfer()  # as far as it came
+
+    def note(reached: FolderProgress) -> None:
+        nonlocal moved
+        moved = reached
+        progress(reached)
+
+    move = FolderMove(
+        rule.direction,
+        rule,
+        is_careful=is_careful,
+        progress=note,
+        cancelled=interruption,
+        ledgers=context.ledgers,
+        local_files=context.local_files,
+    )
+    try:
+        done, is_in_doubt = context.transfers.move_folder(move)
+    except Cancelled:
+        return RunResult(RunOutcome.INTERRUPTED, moved)
+    except SFTPError as error:
+        return RunResult(RunOutcome.FAILED, moved, error.code, describe(error))
+    except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
+        _log.exception("a defect")
+        return RunResult(RunOutcome.FAILED, moved, Internal.code, "a defect of the module, which its log describes")
+    if done.files:
+        _log.info("%s", folder_in_words(done, context.transfers.verify))
+    return _result(rule, done, is_in_doubt=is_in_doubt)
+
+
+def _result(rule: Rule, done: FolderTransfer, *, is_in_doubt: bool) -> RunResult:
+    """Judge a run that has looked at all files."""
+    has_young = done.young > 0
+    if not done.failures:
+        return RunResult(RunOutcome.COMPLETED, done, is_whole=True, is_in_doubt=is_in_doubt, has_young=has_young)
+    is_failure = done.failed > done.not_removed and not done.files
+    outcome = RunOutcome.FAILED if is_failure else RunOutcome.INCOMPLETE
+    code, message = done.failures[0].code, failures_in_words(done, rule.then)
+    return RunResult(outcome, done, code, message, is_whole=True, has_young=has_young)

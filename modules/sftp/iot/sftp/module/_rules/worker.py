@@ -1,0 +1,188 @@
+"""Run one rule in a thread of its own: wait until it is due, take a slot, make a run, see what follows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from iot.sftp.client import Interruption, Retry, error_for_code
+from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._rules.backoff import RuleBackoff
+from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
+from iot.sftp.module._rules.run import RuleContext, RunOutcome, RunResult, make_run
+from iot.sftp.module._rules.schedule import RuleSchedule
+from iot.sftp.module._rules.watcher import Watch
+from iot.sftp.module._work.slots import Kind, TimeSlice
+
+if TYPE_CHECKING:
+    from iot.sftp.module._documents.rule import Rule
+    from iot.sftp.module._rules.rule_status import RuleReporter, RuleStatus
+    from iot.sftp.module._work.slots import Turn
+
+_log = logging.getLogger(__name__)
+
+
+class RuleWorker:
+    """One rule at work. `run_once` and what it calls belong to the rule's thread; the rest may be called from any."""
+
+    def __init__(
+        self, rule: Rule, context: RuleContext, reporter: RuleReporter, limits: RuleLimits = RULE_LIMITS
+    ) -> None:
+        """Take a rule; `start` begins.
+
+        Parameters:
+            rule: what is transferred, and when.
+            context: the parts that rules use.
+            reporter: keeps and reports the rule's status.
+            limits: bound rules.
+        """
+        self.rule = rule
+        self._context = context
+        self._reporter = reporter
+        self._limits = limits
+        self._name = f"rule {rule.name}"
+        self._schedule = RuleSchedule()
+        self._backoff = RuleBackoff(limits, rule.every)
+        self._is_careful = True  # what an interrupted run has done may not be in the ledger
+        self._interruption = Interruption()
+        self._turn_came = threading.Event()
+        self._slice = TimeSlice(context.slots.time_slice)
+        self._watch = Watch(context.local_files, rule.source, self._on_event, recursive=rule.recursive)
+        self._thread = threading.Thread(target=self._run, name=f"rule-{rule.name}", daemon=True)
+        self._predecessor: RuleWorker | None = None
+
+    @property
+    def status(self) -> RuleStatus:
+        """How the rule does."""
+        return self._reporter.status
+
+    def start(self, *, after: RuleWorker | None) -> None:
+        """Begin, as soon as the worker has ended that had the name before."""
+        self._predecessor = after
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; does not block."""
+        self._schedule.stop()
+        self._interruption.interrupt()
+        self._turn_came.set()
+
+    def join(self, limit: float) -> None:
+        """Wait for the end of the thread, for `limit` seconds at most."""
+        self._thread.join(limit)
+
+    def wake(self) -> None:
+        """Run at once, if the server could not be reached: it may be reachable again."""
+        self._schedule.wake()
+
+    def run_once(self) -> None:
+        """Wait for a slot, and transfer what there is."""
+        started = time.monotonic()
+        self._turn_came.clear()
+        interruption = self._interruption = Interruption()
+        if self._schedule.is_stopped():
+            return
+        turn = self._context.slots.ask(Kind.TASK, self._on_turn, lambda _turn: interruption.interrupt())
+        self._turn_came.wait()
+        try:
+            if self._schedule.is_stopped() and turn.withdraw():
+                return
+            turn.slice = self._slice.seconds
+            result = make_run(
+                self.rule,
+                self._context,
+                is_careful=self._is_careful,
+                interruption=interruption,
+                progress=lambda moved: self._slice.note(moved.bytes, files=moved.files),
+            )
+            self._settle(result, started)
+        finally:
+            turn.leave()
+
+    def _run(self) -> None:
+        if self._predecessor is not None:
+            self._predecessor.join(threading.TIMEOUT_MAX)
+            self._predecessor = None
+        try:
+            while self._schedule.wait(self._reporter.report_due):
+                with subject(self._name):
+                    if self.rule.direction == "upload":
+                        self._watch.renew()
+                    self.run_once()
+        finally:
+            self._watch.stop()
+
+    def _on_event(self) -> None:
+        """Run soon after an event in the folder."""
+        self._schedule.run_by(time.monotonic() + self._limits.gathering + self.rule.min_age)
+
+    def _on_turn(self, _turn: Turn) -> None:
+        self._turn_came.set()
+
+    # --- what follows from a run
+
+    def _settle(self, result: RunResult, started: float) -> None:
+        """Report a run, and schedule the next one."""
+        self._context.runs.add(result.outcome.value)
+        if result.is_whole:
+            self._slice = TimeSlice(self._context.slots.time_slice)
+        if result.outcome is RunOutcome.INTERRUPTED:
+            self._settle_interrupted(result)
+        elif result.outcome is RunOutcome.FAILED:
+            self._settle_failed(result)
+        else:
+            self._settle_whole(result, started)
+
+    def _settle_interrupted(self, result: RunResult) -> None:
+        """Go on soon after a run that made way for a call; the failures are still those of the last whole run."""
+        self._is_careful = True
+        self._slice.interrupt()
+        before = self.status
+        moved = replace(result.moved, failed=before.failed, not_removed=before.delivered)
+        if before.code is None:
+            self._schedule.end_pause()
+        self._schedule.run_by(0.0)
+        self._reporter.note_run(moved, before.code, before.message)
+
+    def _settle_failed(self, result: RunResult) -> None:
+        """Pause after a run that failed; other rules go on."""
+        code, message = result.code or "", result.message or ""
+        self._is_careful = True
+        pause = self._backoff.failed(code, made_progress=result.moved.files > 0)
+        self._schedule.pause(pause, until_reachable=error_for_code(code).retry is Retry.WHEN_REACHABLE)
+        _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
+        self._context.on_failure(self._name, code, message)
+        self._schedule.run_by(0.0)
+        self._reporter.note_run(result.moved, code, message)
+
+    def _settle_whole(self, result: RunResult, started: float) -> None:
+        """Wait for the next period after a run that has looked at all files, though single ones may have failed."""
+        self._is_careful = result.is_in_doubt or result.has_undelivered
+        self._backoff.succeeded()
+        self._log_change(result)
+        self._schedule.end_pause()
+        self._schedule.run_by(0.0 if result.is_in_doubt else self._next_run(result, started))
+        self._reporter.note_run(result.moved, result.code, result.message)
+
+    def _log_change(self, result: RunResult) -> None:
+        """Log files that failed, and the end of failures.
+
+        What was delivered and cannot be deleted holds up nothing, and is logged once, not for each run.
+        """
+        before = self.status
+        if result.code is None:
+            if before.code is not None:
+                _log.info("all is well again", extra=about(self._name))
+        elif result.has_undelivered or (result.code, result.moved.not_removed) != (before.code, before.delivered):
+            _log.warning("%s", result.message)
+            self._context.on_failure(self._name, result.code, result.message or "")
+
+    def _next_run(self, result: RunResult, started: float) -> float:
+        """Return when to run again: a young file is old enough by then, or an event has said that it was changed."""
+        due = started + self.rule.every
+        if result.has_young:
+            due = min(due, time.monotonic() + self.rule.min_age + self._limits.gathering)
+        return due

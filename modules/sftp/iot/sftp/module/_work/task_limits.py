@@ -1,0 +1,42 @@
+"""Define the limits of tasks: how many, how long, how often again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+THREADS_MAXIMUM = 16  # transfers.concurrency goes so far
+USE_PERIOD = 60.0  # seconds after which the journal notes for how long unfinished tasks have had the module's time
+INCOMPLETE_ATTEMPTS = 5  # of a file that changes while it is transferred
+MESSAGE_MAXIMUM = 2_000  # characters
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """Seconds between two tries: growing from the first to the longest."""
+
+    first: float = 1.0
+    longest: float = 60.0
+
+    def after(self, failures: int) -> float:
+        """Return the pause after so many failures, never the same on two devices."""
+        pause: float = min(self.longest, self.first * 2 ** min(failures - 1, 30))
+        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+
+
+@dataclass(frozen=True)
+class TaskLimits:
+    """What bounds tasks; tests shorten it.
+
+    Attributes:
+        maximum: tasks that have not ended.
+        backoff: between two attempts of a task.
+        journal_pause: seconds between two attempts to write what the journal did not take.
+    """
+
+    maximum: int = 1_000
+    backoff: Pauses = Pauses()
+    journal_pause: float = 10.0
+
+
+TASK_LIMITS = TaskLimits()  # of the module
