@@ -74,6 +74,7 @@ SLOW_STALLS, SLOW_SECONDS = 10, 300.0
 LONGEST_WORDS = 4096  # bytes of what a command may say
 COMMAND_STALLS = 4  # times the stall limit that a command may take; half of a call's time at most
 LONGEST_RECORD = 1000  # characters of what paramiko has to say in a log
+LONGEST_VERSION = 240  # characters of a version or an extension that are shown: RFC 4253 allows 255
 
 
 def _only_for_debugging(record: logging.LogRecord) -> bool:
@@ -230,9 +231,9 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         key: paramiko.PKey = transport.get_remote_server_key()
         return ServerInfo(
             host_key=key.fingerprint,
-            server=excerpt(transport.remote_version, 255),
+            server=excerpt(transport.remote_version, LONGEST_VERSION),
             cipher=cipher,
-            extensions=tuple(excerpt(name, 255) for name in sorted(self._quick.extensions)),
+            extensions=tuple(excerpt(name, LONGEST_VERSION) for name in sorted(self._quick.extensions)),
         )
 
     @contextmanager
