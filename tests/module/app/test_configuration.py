@@ -19,7 +19,7 @@ from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.current_session import ConnectionState, CurrentSession
+from iot.sftp.module._work.current_session import ConnectionState, CurrentSession, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
@@ -305,7 +305,7 @@ def test_whatever_is_desired_a_twin_holds_what_is_reported(
 
 
 def test_a_section_of_our_own_name_does_not_take_the_place_of_what_is_reported(device: Device) -> None:
-    device.configuration.report_connection(ConnectionState("failed", "unreachable", "no route"))
+    device.configuration.report_connection(ConnectionState(SessionState.FAILED, "unreachable", "no route"))
     device.apply(1, connection={"state": "connected"}, module=5)
     assert device.reported["connection"]["code"] == "unreachable"
     assert device.reported["module"] == {"version": __version__}

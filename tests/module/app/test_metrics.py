@@ -33,7 +33,7 @@ from iot.sftp.module._base.tallies import Durations, Moves, Tally
 from iot.sftp.module._work.current_session import CurrentSession, Totals
 from localedge import LocalEdge
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
 ALERTS = (ROOT / "monitoring" / "alerts.yml").read_text()
 DASHBOARD = (ROOT / "monitoring" / "grafana-dashboard.json").read_text()

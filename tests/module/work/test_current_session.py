@@ -63,13 +63,13 @@ def session_of(server: Server, **options: object) -> SFTPSession:
     return SFTPSession(settings_of(server, time_limits=SHORT, **options))
 
 
-def test_a_call_that_comes_when_the_module_stops_is_told_so_and_not_that_settings_are_missing(
+def test_a_call_while_the_module_stops_is_refused_for_that_reason(
     current: CurrentSession, openssh_server: Server, watcher: Watcher
 ) -> None:
     current.replace(session_of(openssh_server))
     watcher.wait_for_state("connected")
     current.close()
-    with pytest.raises(ConnectionLost, match="started anew"), current.use():
+    with pytest.raises(ConnectionLost, match="when it has restarted"), current.use():
         pass
 
 

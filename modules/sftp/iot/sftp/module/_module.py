@@ -29,7 +29,7 @@ from iot.sftp.module._methods.request_ids import RequestIds
 from iot.sftp.module._methods.table import Parts
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.current_session import CurrentSession
+from iot.sftp.module._work.current_session import CurrentSession, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
@@ -226,14 +226,14 @@ class Module:
         self._loop.call_soon_threadsafe(show)
 
     def _show_connection(self, state: ConnectionState) -> None:
-        if state.state == "failed":
+        if state.state is SessionState.FAILED:
             self._note_failure("connection", state.code or "", state.message or "")
 
         def show() -> None:
             self._configuration.report_connection(state)
 
         self._loop.call_soon_threadsafe(show)  # any thread may have found it
-        if state.state in {"connecting", "connected"}:
+        if state.state in {SessionState.CONNECTING, SessionState.CONNECTED}:
             self._loop.call_soon_threadsafe(self._wake_tasks)
 
     def _wake_tasks(self) -> None:

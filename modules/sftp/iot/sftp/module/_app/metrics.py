@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from iot.sftp.client import __version__
 from iot.sftp.module._app.metrics_server import PATH, MetricsServer
+from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.task_record import ENDED, LIVE
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.transfers import Transfers
 
 UNKNOWN = "unknown"  # the value of a label is never empty: the metrics collector takes none that is
-SESSION_STATES = ("connected", "connecting", "disconnected", "failed", "not_configured")
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class ModuleCollector(Collector):
     def _of_session(self) -> Iterator[Metric]:
         sessions = self._sources.sessions
         now, totals = sessions.state.state, sessions.totals()
-        states = {(state,): int(state == now) for state in SESSION_STATES}
+        states = {(state.value,): int(state is now) for state in sorted(SessionState)}
         yield _gauge("sftp_session_state", "The state of the session with the SFTP server: 1.", states, "state")
         text = "Sessions with the SFTP server that were opened after one that broke or was ended."
         yield _counter("sftp_session_reconnects", text, {(): totals.reconnects})

@@ -1,4 +1,4 @@
-"""What to do about each reason of a failure, for whoever looks after the device: one table for status and manual."""
+"""Advise what to do about each code, for the operator of the device; one table for the status and the manual."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ADVICE: Mapping[str, str] = {
-    "invalid_request": "Mend the request: the message names the key, and what is expected there.",
+    "invalid_request": "Fix the request: the message names the key, and what is expected there.",
     "path_not_allowed": "Use a path inside the module's local root, and inside sftp.root if that is set.",
     "authentication_failed": (
-        "Mend the user, the password or the key, in the section sftp of the twin or in the file or variable that it "
+        "Fix the user, the password or the key, in the section sftp of the twin or in the file or variable that it "
         "names, or have the account unlocked; "
         "another credential is tried at once, the same one after a pause."
     ),
@@ -32,7 +32,7 @@ ADVICE: Mapping[str, str] = {
     "internal": "Report it with the line of the log that the message names; restart the module if it goes on.",
     "host_key_mismatch": (
         "Ask the server's administrator whether its key was changed. If so, pin the new one in sftp.hostKeys, "
-        'or call test_connection with "learn": true. If not, somebody is in between: leave it as it is.'
+        'or call test_connection with "learn": true. If not, it may be a man-in-the-middle attack: change nothing.'
     ),
     "transfer_incomplete": "The file was changed while it was moved: have it written under another name, then renamed.",
     "unsupported": "Have the server updated: it lacks what was asked for, or speaks only algorithms known to be weak.",

@@ -1,4 +1,4 @@
-"""The one session in use: taken by calls, replaced by configurations, and what is known about its connection."""
+"""Lend the session in use to calls, replace it with the configuration, and report the state of its connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import (
@@ -21,6 +21,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._base.tallies import Tally
+from iot.sftp.module._base.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,20 +33,30 @@ OPENING_WAIT = 5.0  # seconds
 _log = logging.getLogger(__name__)
 
 
+class SessionState(str, Enum):
+    """The state of a connection in one word, as it is reported."""
+
+    NOT_CONFIGURED = "not_configured"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True)
 class ConnectionState:
-    """What was found last about the connection to the server.
+    """The state of the connection to the server, as it was last seen.
 
     Attributes:
-        state: `connected`, `connecting`, `disconnected`, `failed` or `not_configured`.
-        code: why it is not connected: that of an `SFTPError`.
+        state: one word.
+        code: why it is not connected: the code of an `SFTPError`.
         message: the same for people.
-        since: when it became so, in UTC (ISO 8601).
+        since: when this state began, in UTC (ISO 8601).
         server: the server's version string, while connected.
         host_key: the fingerprint of the server's key, while connected.
     """
 
-    state: str
+    state: SessionState
     code: str | None = None
     message: str | None = None
     since: str = ""
@@ -53,8 +64,9 @@ class ConnectionState:
     host_key: str | None = None
 
     def as_properties(self) -> dict[str, str]:
-        """Return what is known, for the reported properties."""
-        return {key: value for key, value in vars(self).items() if value is not None}
+        """Return what is reported of it."""
+        properties = vars(self) | {"state": self.state.value}
+        return {key: value for key, value in properties.items() if value is not None}
 
 
 @dataclass
@@ -62,8 +74,8 @@ class Totals:
     """What all sessions have done since the process began.
 
     Attributes:
-        reconnects: how often a session was opened again, after it broke or was ended.
-        retries: how often an operation was tried again, after a break.
+        reconnects: how often a session was opened again, after it broke or was closed.
+        retries: how often an operation was retried, after a break.
         downloaded: bytes of files.
         uploaded: bytes of files.
     """
@@ -82,28 +94,31 @@ class Totals:
 
 
 class CurrentSession:
-    """Lends the session in force to calls; a session that was replaced ends when the last call gives it back."""
+    """Lends the session in use to calls, thread-safe; a session that was replaced is closed after its last call.
+
+    One lock protects it; `on_change` is called with it.
+    """
 
     def __init__(self, on_change: Callable[[ConnectionState], None]) -> None:
-        """Tell `on_change` of each new state, from whatever thread finds it."""
+        """Begin without a session; `on_change` is called with each new state, from any thread, and must not block."""
         self._on_change = on_change
         self._lock = threading.RLock()
         self._session: SFTPSession | None = None
         self._users: dict[SFTPSession, int] = {}
         self._past = Totals()  # of the sessions that have ended
         self.failures = Tally(*((code,) for code in _codes_of_a_connection()))
-        self._state = ConnectionState("")
+        self._state = ConnectionState(SessionState.NOT_CONFIGURED)
         self._closed = False
-        self._opened = threading.Event()  # unset while a new configuration's session is being opened
+        self._opened = threading.Event()  # cleared while a new configuration's session is being opened
         self.replace(None, "the module has not received its desired properties yet")
 
     @property
     def state(self) -> ConnectionState:
-        """What was found last."""
+        """The state as it was last seen."""
         return self._state
 
     def totals(self) -> Totals:
-        """Return what all sessions have done; from any thread."""
+        """Return what all sessions have done."""
         with self._lock:
             totals = Totals(**vars(self._past))
             for session in {*self._users, *([self._session] if self._session else [])}:
@@ -114,16 +129,16 @@ class CurrentSession:
         """Use another session from the next call on, and open it in the background.
 
         Parameters:
-            session: or `None`, if there is none to use.
+            session: the new one; `None` if there is none to use.
             missing: what is missing, if there is none.
         """
         with self._lock:
             old, self._session = self._session, session
             if session is None:
-                self._set(ConnectionState("not_configured", NotConfigured.code, missing))
+                self._set(ConnectionState(SessionState.NOT_CONFIGURED, NotConfigured.code, missing))
                 self._opened.set()
             else:
-                self._set(ConnectionState("connecting"))
+                self._set(ConnectionState(SessionState.CONNECTING))
                 self._opened.clear()
             unused = old is not None and not self._users.get(old)
             if old is not None and unused:
@@ -135,15 +150,15 @@ class CurrentSession:
 
     @contextmanager
     def use(self) -> Iterator[SFTPSession]:
-        """Lend the session for one operation, whose outcome tells about the connection.
+        """Lend the session for one operation, whose outcome shows the state of the connection.
 
         Raises:
             NotConfigured: there is none; the message says what is missing.
-            ConnectionLost: the module ends.
+            ConnectionLost: the module exits.
         """
         session = self._take()
         if self._closed and session is None:
-            message = "the module stops: call again when it has been started anew"
+            message = "the module stops: call again when it has restarted"
             raise ConnectionLost(message)
         if session is None:
             raise NotConfigured(self._state.message or "there are no settings yet")
@@ -160,9 +175,9 @@ class CurrentSession:
             self._give_back(session)
 
     def is_connected(self, timeout: float) -> bool:
-        """Ask the live session; never opens one, never raises. `False` if there is none.
+        """Return whether the server answers on the open session; never opens one, never raises.
 
-        If a new configuration's session is just being opened, that is waited for, for a short while.
+        A new configuration's session that is just being opened is waited for, for a short while.
         """
         deadline = time.monotonic() + timeout
         self._opened.wait(min(timeout, OPENING_WAIT))
@@ -173,26 +188,26 @@ class CurrentSession:
             connected = session.is_connected(timeout=max(0.0, deadline - time.monotonic()))
             if connected:
                 self._note_success(session)
-            elif self._state.state == "connected":
+            elif self._state.state is SessionState.CONNECTED:
                 message = "the server is gone; the next call connects again"
-                self._note(session, ConnectionState("disconnected", ConnectionLost.code, message))
+                self._note(session, ConnectionState(SessionState.DISCONNECTED, ConnectionLost.code, message))
         finally:
             self._give_back(session)
         return connected
 
     def disconnect(self) -> None:
-        """End the connection; calls in flight fail, a later one connects again."""
+        """Close the connection; calls in flight fail, a later call connects again."""
         session = self._take()
         if session is None:
             return
         try:
-            self._note(session, ConnectionState("disconnected"))
+            self._note(session, ConnectionState(SessionState.DISCONNECTED))
             session.disconnect()
         finally:
             self._give_back(session)
 
     def close(self) -> None:
-        """End the session for good; calls in flight fail."""
+        """Close the session for good; calls in flight fail."""
         with self._lock:
             sessions = {*self._users, *([self._session] if self._session else [])}
             self._session, self._closed = None, True
@@ -210,7 +225,7 @@ class CurrentSession:
                     )
                     self._note_failure(session, error)
         except (NotConfigured, ConnectionLost):
-            pass  # it was replaced by nothing meanwhile, or the module ends
+            pass  # there is no session any more, or the module exits
         finally:
             self._opened.set()
 
@@ -234,19 +249,19 @@ class CurrentSession:
             session.close()
 
     def _note_success(self, session: SFTPSession) -> None:
-        if self._state.state == "connected":
+        if self._state.state is SessionState.CONNECTED:
             return
         try:
-            server = session.connect(timeout=1)  # open already: it only tells what it knows
+            server = session.connect(timeout=1)  # open already: nothing is sent
         except SFTPError:
-            return  # it has just gone again; the next call will tell
-        self._note(session, ConnectionState("connected", server=server.server, host_key=server.host_key))
+            return  # it has just broken; the next call reports that
+        self._note(session, ConnectionState(SessionState.CONNECTED, server=server.server, host_key=server.host_key))
 
     def _note_failure(self, session: SFTPSession, error: SFTPError) -> None:
-        if isinstance(error, ConnectionLost) and self._state.state == "disconnected":
-            return  # it was ended by `disconnect`, and this call with it
+        if isinstance(error, ConnectionLost) and self._state.state is SessionState.DISCONNECTED:
+            return  # `disconnect` closed it, and with it this call
         self.failures.add(error.code)
-        self._note(session, ConnectionState("failed", error.code, error.message))
+        self._note(session, ConnectionState(SessionState.FAILED, error.code, error.message))
 
     def _note(self, session: SFTPSession, state: ConnectionState) -> None:
         with self._lock:
@@ -259,7 +274,7 @@ class CurrentSession:
             if (state.state, state.code) == (old.state, old.code) and state.host_key == old.host_key:
                 since = old.since
             else:
-                since = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+                since = moment(time.time())
             self._state = ConnectionState(state.state, state.code, state.message, since, state.server, state.host_key)
             if self._state != old:
                 self._on_change(self._state)

@@ -1,7 +1,7 @@
-"""The ends of tasks, told on the module's output `tasks`: each one at least once, whatever happens in between.
+"""Send the ends of tasks to the module's output `tasks`: each at least once.
 
-The journal says whose end is still to be told. A message may come twice, when it could not be seen whether the hub had
-it: both then have the same message id.
+The journal knows whose end is still to be sent. A message may be sent twice, where it could not be seen whether the hub
+had got it: both have the same message id.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -34,45 +34,45 @@ _log = logging.getLogger(__name__)
 
 
 class Announcer:
-    """Sends what is to be told as soon as the hub is there; lives in one event loop."""
+    """Sends the ends of tasks as soon as the hub is connected; belongs to one event loop."""
 
     def __init__(self, journal: Journal, send: Callable[[Message, str], Awaitable[None]]) -> None:
-        """Take the means.
+        """Take what it needs.
 
         Parameters:
-            journal: knows what is to be told.
-            send: a message to an output; raises an exception if it cannot tell that the hub has it.
+            journal: knows what is to be sent.
+            send: sends a message to an output; raises an exception unless the hub has confirmed it.
         """
         self._journal = journal
         self._send = send
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanted = asyncio.Event()
-        self.enabled = True  # if not, what ends is never told, not even later
+        self.enabled = True  # if not, what ends meanwhile is never sent, not even later
 
     def wake(self) -> None:
-        """Something may have to be told, or the hub is back; from any thread."""
+        """Look for something to send: a task has ended, or the hub is back; thread-safe."""
         if self._loop is None:
             self._wanted.set()  # nobody waits yet
         else:
             self._loop.call_soon_threadsafe(self._wanted.set)
 
     async def run(self) -> None:
-        """Send for ever."""
+        """Send until this is cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
             for pause in pauses():
-                self._wanted.clear()  # before each try: one that fails is not tried again for what was wanted before it
+                self._wanted.clear()  # before each attempt: what was wanted before one that fails causes no other
                 try:
-                    await self._tell_all()
+                    await self._send_all()
                     break
-                except Exception as error:  # noqa: BLE001 - whatever it is, what is to be told is still in the journal
-                    _log.info("the ends of tasks cannot be told, next try in %.0f s: %s", pause, with_causes(error))
+                except Exception as error:  # noqa: BLE001 - whatever it is, what is to be sent is still in the journal
+                    _log.info("the ends of tasks cannot be sent, next attempt in %.0f s: %s", pause, with_causes(error))
                 waiting = asyncio.ensure_future(self._wanted.wait())  # the hub may come back sooner
                 await asyncio.wait({waiting}, timeout=pause)
                 waiting.cancel()
 
-    async def _tell_all(self) -> None:
+    async def _send_all(self) -> None:
         while True:
             try:
                 records = await asyncio.to_thread(self._journal.unannounced, BATCH)
@@ -81,13 +81,13 @@ class Announcer:
                         await self._send(as_message(record), OUTPUT)
                     await asyncio.to_thread(self._journal.announced, [record.task_id])
             except SFTPError:
-                return  # the journal has told of it; it wakes us when it is written again
+                return  # logged by the journal, which wakes us when it can be written again
             if not records:
                 return
 
 
 def as_message(record: TaskRecord) -> Message:
-    """Return the message that tells of a task's end: its status document."""
+    """Return the message for the end of a task, which holds its status document."""
     message = Message(json.dumps(document(record)), content_encoding="utf-8", content_type="application/json")
     message.message_id = f"{record.task_id}-{record.status.value}"
     return message

@@ -1,4 +1,4 @@
-"""The last failures of calls, tasks, rules and the connection, for whoever asks what went wrong."""
+"""Keep the last failures of calls, tasks, rules and the connection, for `get_status`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT_SHOWN = 300  # characters of what failed, and of why
 
 @dataclass
 class _Failure:
-    """Something that failed, the last time, and how often it did."""
+    """The last failure of one thing for one reason, and how often there was one."""
 
     message: str
     moment: float
@@ -25,10 +25,10 @@ class _Failure:
 
 
 class Failures:
-    """The last failures, for any number of threads; what fails again and again is there once."""
+    """The last failures, thread-safe; what fails repeatedly is there once."""
 
     def __init__(self, maximum: int = FAILURES_KEPT) -> None:
-        """Know of none yet; keep so many."""
+        """Begin with none; keep so many."""
         self._maximum = maximum
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, str], _Failure] = {}  # the oldest first
@@ -37,8 +37,8 @@ class Failures:
         """Keep a failure.
 
         Parameters:
-            what: failed: a call with its paths, a task, a rule, the connection.
-            code: that of an `SFTPError`.
+            what: what failed: a call with its paths, a task, a rule, the connection.
+            code: the code of its `SFTPError`.
             message: the same for people.
         """
         what, message = (excerpt(text, TEXT_SHOWN) for text in (what, message))

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.task_record import TaskRecord
 
 
+class TaskState(Enum):
+    """What a task that has not ended is about to do."""
+
+    READY = "ready"  # takes the next slot in its turn
+    PAUSING = "pausing"  # waits for its next attempt, after one that failed
+    RUNNING = "running"
+    ENDING = "ending"  # was asked to end while it did not run
+
+
 class StopReason(Enum):
     """Why a task was asked to stop."""
 
@@ -89,17 +98,16 @@ class Job:
 class LiveTask:
     """A task that has not ended; protected by the lock of `TaskScheduler`, as is its record."""
 
-    def __init__(self, record: TaskRecord, number: int, remaining: float, time_slice: float = SLICE) -> None:
+    def __init__(self, record: TaskRecord, remaining: float, time_slice: float = SLICE) -> None:
         """Take a record.
 
         Parameters:
             record: what is known about it.
-            number: its place in the order of acceptance.
             remaining: seconds until its time limit is over.
             time_slice: seconds that it may run at first while calls wait.
         """
         self.record = record
-        self.number = number
+        self.state = TaskState.READY
         self.ends = time.monotonic() + remaining
         self.slice = TimeSlice(time_slice)
         self.rate = Rate()
@@ -142,7 +150,8 @@ class LiveTask:
         else:
             self.cancelled.interrupt()  # what it has transferred is kept
 
-    def pause(self) -> None:
-        """Leave its slot after an attempt that was stopped to go on later."""
+    def interrupted(self) -> None:
+        """Get ready again after an attempt that was stopped to go on later."""
         self.slice.interrupt()
+        self.state = TaskState.READY
         self.turn, self.stop_reason, self.cancelled = None, None, Interruption()

@@ -1,13 +1,13 @@
-"""Slots: so many transfers at a time, and calls that somebody waits for share the slots fairly with tasks.
+"""Share a number of slots fairly between calls, for which somebody waits, and tasks.
 
-Within each of the two, whoever came first is first. Where both wait, a free slot goes to the one that has fewer, and if
-both have as many, to the one whose turn it was not last. A call that finds every slot taken by tasks interrupts the
-youngest of them once its time slice is over: a task goes on later from where it was, a call's caller does not wait for
-hours.
+A slot is the right to transfer. Each of the two kinds has a queue: first come, first served. Where both wait, a free
+slot goes to the kind that has fewer, and if both have as many, to the kind that did not get the last one. A call that
+finds every slot taken by tasks preempts the youngest of them as soon as its time slice is over: the task resumes later,
+and the call's caller does not wait for hours.
 
-There is no starvation either way. A call gets the slot after one slice. A task gets it back after one call, and its
-slice doubles each time that it kept nothing of what it did in the last one (see `TimeSlice`): on however slow a link,
-with however large a folder to list, a slice is long enough in the end.
+There is no starvation. A call gets a slot after one time slice. A task gets it back after one call, and its slice
+doubles each time that nothing of its last one was kept (see `TimeSlice`): on however slow a link, with however large a
+folder to list, a slice is long enough in the end.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from iot.sftp.client import Busy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-QUEUE_MAXIMUM = 1_000  # calls that wait for their turn
-SLICE = 2.0  # seconds that a task may run before it has to make way: enough to get further on most links
+QUEUE_MAXIMUM = 1_000  # calls that wait for a slot
+SLICE = 2.0  # seconds that a task may run before a call preempts it: enough to get further on most links
 SLICE_LONGEST = 86_400.0  # seconds
 
 
 class Kind(Enum):
-    """Who asks for a place."""
+    """Who asks for a slot."""
 
     CALL = "call"
     TASK = "task"
 
 
 class TimeSlice:
-    """How long a task runs before it is interrupted: twice as long each time that it kept nothing of its last slice.
+    """How long a task runs before it may be preempted: twice as long each time that nothing of its last slice was kept.
 
-    Whether anything was kept shows when the next try begins: a transfer that is resumed begins with more bytes than it
-    did before, one that is begun anew does not. So nothing needs to be known about what a server can resume.
+    Whether anything was kept shows when the next attempt begins: a transfer that is resumed begins with more bytes than
+    the last one did, one that is restarted does not. So nothing needs to be known about what a server can resume.
     """
 
     def __init__(self, shortest: float) -> None:
         """Begin with the shortest slice."""
         self.seconds = shortest
         self._shortest = shortest
-        self._highest = 0  # bytes with which a try has begun
-        self._first: int | None = None  # bytes that were there when this try began
+        self._highest = 0  # bytes with which an attempt has begun
+        self._first: int | None = None  # bytes that were there when this attempt began
         self._is_further = False
 
     def note(self, count: int, *, files: int = 0) -> None:
-        """Take how far the try is.
+        """Take the progress of the attempt.
 
         Parameters:
-            count: bytes that are there.
-            files: of a folder: those that are done for good.
+            count: bytes that have arrived.
+            files: files of a folder that are finished.
         """
         if self._first is None and count:
             self._first = count
         self._is_further = self._is_further or files > 0
 
     def interrupt(self) -> None:
-        """End the try, which was interrupted, and measure the next slice."""
+        """End an attempt that was interrupted, and compute the next slice."""
         first = self._first or 0
         further = self._is_further or first > self._highest > 0
         self._highest, self._first, self._is_further = max(first, self._highest), None, False
@@ -70,7 +70,7 @@ class TimeSlice:
 
 
 class Turn:
-    """A place that was asked for: waiting, taken, or given back."""
+    """A request for a slot: waiting, granted, or released."""
 
     def __init__(
         self, slots: Slots, kind: Kind, on_turn: Callable[[Turn], None], make_way: Callable[[Turn], None] | None
@@ -80,34 +80,37 @@ class Turn:
         self.on_turn = on_turn
         self.make_way = make_way
         self.asked = time.monotonic()
-        self.since = 0.0  # when it was taken, in time.monotonic()
-        self.slice = slots.time_slice  # seconds that it may be kept while others wait; to be set by its task
+        self.since = 0.0  # when it was granted, in time.monotonic()
+        self.slice = slots.time_slice  # seconds until a call may preempt it; set by its task
         self._slots = slots
 
     @property
     def has_come(self) -> bool:
-        """Whether the place is taken."""
+        """Whether the slot was granted."""
         return self.since > 0
 
     def withdraw(self) -> bool:
-        """Wait no more; `False` if the turn has come already, and is to be given back by `leave`."""
+        """Stop waiting; `False` if the slot was granted already, and has to be released by `leave`."""
         return self._slots.withdraw(self)
 
     def leave(self) -> None:
-        """Give the place back; safe to repeat."""
+        """Release the slot; idempotent."""
         self._slots.leave(self)
 
 
 class Slots:
-    """So many places; for any number of threads."""
+    """A number of slots, and the queues for them; thread-safe.
+
+    One lock protects everything, and is held for moments. Callbacks are called without it.
+    """
 
     def __init__(self, width: int, *, length: int = QUEUE_MAXIMUM, time_slice: float = SLICE) -> None:
-        """Have all places free.
+        """Begin with all slots free.
 
         Parameters:
-            width: how many places there are.
-            length: how many calls may wait. How many tasks may, is not decided here.
-            time_slice: seconds that a task may run before it has to make way for a call.
+            width: the number of slots.
+            length: the number of calls that may wait; the number of tasks is not limited here.
+            time_slice: seconds that a task may run before a call preempts it.
         """
         self._width = width
         self._length = length
@@ -116,37 +119,38 @@ class Slots:
         self._waiting: dict[Kind, deque[Turn]] = {kind: deque() for kind in Kind}
         self._taken: dict[Kind, list[Turn]] = {kind: [] for kind in Kind}
         self._last = Kind.TASK
-        self._asked: set[Turn] = set()  # tasks that are making way
+        self._asked: set[Turn] = set()  # tasks that were asked to make way
         self._look_again: threading.Timer | None = None
         self._look_due = 0.0  # in time.monotonic()
 
     def widen(self, width: int) -> None:
-        """Have another number of places from now on; who has one keeps it."""
+        """Change the number of slots; those that are granted are kept."""
         self._width = width
         self._let_in()
 
     @property
     def width(self) -> int:
-        """How many places there are."""
+        """The number of slots."""
         return self._width
 
     @property
     def running(self) -> int:
-        """How many places are taken."""
+        """The number of slots that are taken."""
         return sum(len(taken) for taken in self._taken.values())
 
     def waiting(self, kind: Kind) -> tuple[int, float]:
-        """Return how many wait, and the seconds for which the first of them has; waits for no lock."""
+        """Return how many wait, and for how many seconds the first of them has; takes no lock."""
         waiting = list(self._waiting[kind])
         return len(waiting), max(0.0, time.monotonic() - waiting[0].asked) if waiting else 0.0
 
     def ask(self, kind: Kind, on_turn: Callable[[Turn], None], make_way: Callable[[Turn], None] | None = None) -> Turn:
-        """Wait for a place without blocking.
+        """Ask for a slot without blocking.
 
         Parameters:
             kind: who asks.
-            on_turn: told when the turn has come, at once or later, from any thread; must not block.
-            make_way: asked to leave soon, as a call waits; must not block. `None` never makes way.
+            on_turn: called when the slot is granted, at once or later, from any thread; must not block.
+            make_way: called when a call needs the slot: it has to be released soon; must not block. `None` is never
+                preempted.
 
         Raises:
             Busy: too many calls wait already.
@@ -195,12 +199,12 @@ class Slots:
         return self._width - sum(len(taken) for taken in self._taken.values())
 
     def _next(self) -> Kind | None:
-        """Say whose turn it is."""
+        """Return which kind gets the next slot."""
         waiting = [kind for kind in Kind if self._waiting[kind]]
         return min(waiting, key=lambda kind: (len(self._taken[kind]), kind is self._last), default=None)
 
     def _who_makes_way(self) -> Turn | None:
-        """Choose a task that has to make way for a call that waits, if it does while tasks have every place."""
+        """Choose the task that has to make way for a call, if one waits while tasks have every slot."""
         if not self._waiting[Kind.CALL] or self._taken[Kind.CALL] or self._asked:
             return None
         willing = [turn for turn in self._taken[Kind.TASK] if turn.make_way is not None]
@@ -216,7 +220,7 @@ class Slots:
         return youngest
 
     def _look_later(self, seconds: float) -> None:
-        """Look again whether somebody has to make way, in a while, or sooner if that was asked for before."""
+        """Check again in so many seconds who has to make way, unless a check is due sooner."""
         due = time.monotonic() + seconds
         if self._look_again is not None:
             if self._look_due <= due:

@@ -138,7 +138,7 @@ class TaskAttempts:
             task.incomplete += 1
         with self._scheduler.lock:
             if task.stop_reason in {StopReason.PREEMPTED, StopReason.SHUTDOWN}:
-                self._scheduler.pause(task)
+                self._scheduler.go_on_later(task)
                 return True
             is_final = task.stop_reason is not None or not error_for_code(code).retry.is_automatic
             if is_final or task.incomplete >= INCOMPLETE_ATTEMPTS:

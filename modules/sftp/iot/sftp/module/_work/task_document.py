@@ -1,4 +1,4 @@
-"""What is told about a task: the document that `get_task_status` answers and that is sent when the task has ended."""
+"""Make the status document of a task, which `get_task_status` returns, and which is sent when the task has ended."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ TEXT_SHOWN = 200  # characters of a path or a message of one of many files: a st
 
 
 class Rate:
-    """Bytes per second, over the last moments."""
+    """Bytes per second, over the last seconds."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Begin with no measurement."""
         self.value: float | None = None
         self._mark: tuple[float, int] | None = None
 
     def note(self, bytes_done: int) -> None:
-        """Take how many bytes there are now; fewer than before are a new beginning."""
+        """Take the number of bytes now; fewer than before mean that the transfer was restarted."""
         now = time.monotonic()
         if self._mark is None or bytes_done < self._mark[1]:
             self._mark = now, bytes_done
@@ -41,7 +41,7 @@ def document(record: TaskRecord, rate: float | None = None) -> dict[str, Any]:
     """Return a task's status document.
 
     Parameters:
-        record: what is known about it.
+        record: what is known about the task.
         rate: bytes per second, while it runs.
     """
     return {
@@ -62,7 +62,7 @@ def document(record: TaskRecord, rate: float | None = None) -> dict[str, Any]:
 
 
 def short_id(task_id: str) -> str:
-    """Return the beginning of a task's id, which is enough to find it in the log."""
+    """Return the first characters of a task's id, which identify it in the log."""
     return task_id[:8]
 
 

@@ -1,18 +1,19 @@
-"""Decide which task runs when: the queue, its slots, backoff and time limits."""
+"""Decide which task runs when: turns, backoff, time limits and interruptions."""
 
 from __future__ import annotations
 
 import threading
 import time
-from bisect import insort
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Busy, Retry, error_for_code
-from iot.sftp.module._work.live_task import LiveTask, StopReason
+from iot.sftp.client import Retry, error_for_code
+from iot.sftp.module._work.live_task import LiveTask, StopReason, TaskState
 from iot.sftp.module._work.slots import Kind
 from iot.sftp.module._work.task_limits import THREADS_MAXIMUM
+from iot.sftp.module._work.task_queue import TaskQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
 
 class TaskScheduler:
-    """The tasks that have not ended, each of which is ready, pausing, running, or about to end; thread-safe.
+    """Starts, interrupts and retries tasks; thread-safe.
 
     Ready tasks take slots in the order of their acceptance. A task whose attempt failed by itself pauses, with
-    exponential backoff, while the others go on. While the server cannot be reached, nobody is started.
+    exponential backoff, while the others go on. While the server cannot be reached, none is started.
 
-    Locks: `lock` protects this object, every `LiveTask` and its record. It is held for moments only: never while an
-    attempt runs, and never while the journal is used, whose file system may hang. It is taken before the locks of
-    `Slots` and `TaskStore`, which are both held for moments too. `Slots` calls back without its own lock, so that its
-    callbacks may take this one. The journal has a lock of its own, which is taken alone.
+    Locks: `lock` protects this object, the queue, every `LiveTask` and its record. It is held for moments only: never
+    while an attempt runs, and never while the journal is used, whose file system may hang. It is taken before the locks
+    of `Slots` and `TaskStore`, which are both held for moments too. `Slots` calls back without its own lock, so that
+    its callbacks may take this one. The journal has a lock of its own, which is taken alone.
     """
 
     def __init__(self, slots: Slots, run: Callable[[LiveTask], None], limits: TaskLimits) -> None:
@@ -39,27 +40,20 @@ class TaskScheduler:
 
         Parameters:
             slots: where tasks wait for their turns, with others.
-            run: makes one attempt of a task, and calls `pause`, `retry_later` or `remove` at its end; blocking.
+            run: makes one attempt of a task, and calls `go_on_later`, `retry_later` or `remove` at its end; blocking.
             limits: bound tasks.
         """
         self.lock = threading.Condition()
+        self.queue = TaskQueue(limits.maximum)
         self.retries = 0  # attempts that failed and are followed by another one
+        self.is_stopping = False
         self._slots = slots
         self._run = run
-        self._limits = limits
+        self._backoff = limits.backoff
         self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix="task")
-        self._live: dict[str, LiveTask] = {}
-        self._coming: set[str] = set()  # tasks that are being accepted
-        self._ready: list[LiveTask] = []  # the oldest first
-        self._pausing: list[LiveTask] = []
-        self._running: list[LiveTask] = []
-        self._added = 0
         self._turns_wanted = 0  # that were asked for and have not come
         self._server_failures = 0
         self._server_retry_at = 0.0  # when the server may be reached again, in time.monotonic()
-        self.is_stopping = False
-
-    # --- tasks
 
     @contextmanager
     def admission(self, task_id: str) -> Iterator[None]:
@@ -69,41 +63,19 @@ class TaskScheduler:
             Busy: too many tasks have not ended yet.
         """
         with self.lock:
-            if len(self._live) + len(self._coming) >= self._limits.maximum:
-                message = f"{self._limits.maximum} tasks have not ended yet: try again later, or cancel some"
-                raise Busy(message)
-            self._coming.add(task_id)
+            self.queue.admit(task_id)
         try:
             yield
         finally:
             with self.lock:
-                self._coming.discard(task_id)
+                self.queue.dismiss(task_id)
 
     def add(self, record: TaskRecord, remaining: float) -> None:
         """Take a task, which has so many seconds left."""
         with self.lock:
-            self._added += 1
-            task = LiveTask(record, self._added, remaining, self._slots.time_slice)
-            self._live[record.task_id] = task
-            self._make_ready(task)
+            self.queue.add(LiveTask(record, remaining, self._slots.time_slice))
             self._ask_for_turns()
             self.lock.notify_all()
-
-    def live(self) -> list[LiveTask]:
-        """Return all tasks in the order of acceptance; does not wait for the lock."""
-        return list(self._live.values())
-
-    def find(self, task_id: str) -> LiveTask | None:
-        """Return a task that has not ended."""
-        return self._live.get(task_id)
-
-    def is_running(self, task: LiveTask) -> bool:
-        """Return whether an attempt runs; with the lock held."""
-        return task in self._running
-
-    def is_known(self, task_id: str) -> bool:
-        """Return whether a task is here, or is being accepted; with the lock held."""
-        return task_id in self._live or task_id in self._coming
 
     def stop_task(self, task_id: str, reason: StopReason) -> tuple[LiveTask | None, bool]:
         """Ask a task to end.
@@ -112,16 +84,8 @@ class TaskScheduler:
             the task, if it has not ended; and whether the caller has to end it, as no attempt runs that would.
         """
         with self.lock:
-            task = self._live.get(task_id)
+            task = self.queue.find(task_id)
             return task, task is not None and self._stop(task, reason)
-
-    def _stop(self, task: LiveTask, reason: StopReason) -> bool:
-        is_ours = task not in self._running and task.stop_reason is None
-        task.stop(reason)
-        for queue in (self._ready, self._pausing):
-            if task in queue:
-                queue.remove(task)
-        return is_ours
 
     def wake(self) -> None:
         """Start tasks at once: the server may be reachable again."""
@@ -134,37 +98,32 @@ class TaskScheduler:
         end = time.monotonic() + limit
         with self.lock:
             self.is_stopping = True
-            for task in self._running:
+            for task in self.queue.in_state(TaskState.RUNNING):
                 task.stop(StopReason.SHUTDOWN)
             self.lock.notify_all()
-            self.lock.wait_for(lambda: not self._running, max(0.0, end - time.monotonic()))
+            self.lock.wait_for(self._is_idle, max(0.0, end - time.monotonic()))
         self._threads.shutdown(wait=False)
 
     # --- the end of an attempt
 
-    def pause(self, task: LiveTask) -> None:
-        """Put a task back into its place that was interrupted to go on later; with the lock held."""
-        self._running.remove(task)
-        task.pause()
-        if not self.is_stopping:
-            self._make_ready(task)
+    def go_on_later(self, task: LiveTask) -> None:
+        """Put a task back into its place that was interrupted; with the lock held."""
+        task.interrupted()
         self.lock.notify_all()
 
     def retry_later(self, task: LiveTask, code: str) -> float:
         """Put a task back whose attempt failed; return the seconds until the next one; with the lock held."""
         self.retries += 1
         now = time.monotonic()
-        self._running.remove(task)
         task.turn = None
         self.lock.notify_all()
         if error_for_code(code).retry is Retry.WHEN_REACHABLE:
             if now >= self._server_retry_at:  # others that find the same at the same time make it no worse
                 self._server_failures += 1
-                self._server_retry_at = now + self._limits.backoff.after(self._server_failures)
-            self._make_ready(task)
+                self._server_retry_at = now + self._backoff.after(self._server_failures)
+            task.state = TaskState.READY
             return self._server_retry_at - now
-        task.retry_at = now + self._limits.backoff.after(task.attempts)
-        self._pausing.append(task)
+        task.state, task.retry_at = TaskState.PAUSING, now + self._backoff.after(task.attempts)
         return task.retry_at - now
 
     def note_success(self) -> None:
@@ -174,9 +133,7 @@ class TaskScheduler:
     def remove(self, task: LiveTask) -> None:
         """Forget a task that has ended."""
         with self.lock:
-            if task in self._running:
-                self._running.remove(task)
-            del self._live[task.record.task_id]
+            self.queue.remove(task)
             self.lock.notify_all()
         task.ended.set()
 
@@ -189,11 +146,10 @@ class TaskScheduler:
             overdue tasks that the caller has to end, as no attempt runs that would.
         """
         with self.lock:
-            overdue = [task for task in self._live.values() if task.ends <= now and task.can_be_stopped]
-            to_end = [task for task in overdue if self._stop(task, StopReason.OVERDUE)]
-            for task in [task for task in self._pausing if task.retry_at <= now]:
-                self._pausing.remove(task)
-                self._make_ready(task)
+            to_end = [task for task in self.queue.overdue(now) if self._stop(task, StopReason.OVERDUE)]
+            for task in self.queue.in_state(TaskState.PAUSING):
+                if task.retry_at <= now:
+                    task.state = TaskState.READY
             self._ask_for_turns()
         return to_end
 
@@ -202,23 +158,27 @@ class TaskScheduler:
         with self.lock:
             if self.is_stopping:
                 return
-            moments = [task.retry_at for task in self._pausing]
-            moments += [task.ends for task in self._live.values() if task.stop_reason is None]
-            if self._ready:
-                moments.append(self._server_retry_at)
-            moment = min([until, *(moment for moment in moments if moment > now)])
+            moment = min(until, self.queue.next_moment(now))
+            if self._server_retry_at > now and any(self.queue.in_state(TaskState.READY)):
+                moment = min(moment, self._server_retry_at)
             self.lock.wait(max(0.0, moment - time.monotonic()))
 
     # --- turns
 
-    def _make_ready(self, task: LiveTask) -> None:
-        insort(self._ready, task, key=lambda waiting: waiting.number)
+    def _stop(self, task: LiveTask, reason: StopReason) -> bool:
+        """Ask a task to end; return whether it is in nobody's hands, so that the caller has to end it."""
+        is_ours = task.state in {TaskState.READY, TaskState.PAUSING}
+        task.stop(reason)
+        if is_ours:
+            task.state = TaskState.ENDING
+        return is_ours
 
     def _ask_for_turns(self) -> None:
         """Ask for as many turns as there are tasks that could take one."""
         if self.is_stopping or time.monotonic() < self._server_retry_at:
             return
-        while self._turns_wanted < min(len(self._ready), THREADS_MAXIMUM):
+        ready = sum(1 for _ in islice(self.queue.in_state(TaskState.READY), THREADS_MAXIMUM))
+        while self._turns_wanted < ready:
             self._turns_wanted += 1
             self._slots.ask(Kind.TASK, self._on_turn, self._on_make_way)
 
@@ -230,7 +190,7 @@ class TaskScheduler:
 
     def _on_make_way(self, turn: Turn) -> None:
         with self.lock:
-            for task in self._running:
+            for task in self.queue.in_state(TaskState.RUNNING):
                 if task.turn is turn:
                     task.stop(StopReason.PREEMPTED)
 
@@ -253,9 +213,11 @@ class TaskScheduler:
             if self.is_stopping or now < self._server_retry_at:
                 return None
             # One whose time limit is over is not started any more: it is about to be given up
-            task = next((task for task in self._ready if task.ends > now), None)
+            ready = self.queue.in_state(TaskState.READY)
+            task = next((task for task in ready if task.ends > now), None)
             if task is not None:
-                self._ready.remove(task)
-                task.turn, turn.slice = turn, task.slice.seconds
-                self._running.append(task)
+                task.state, task.turn, turn.slice = TaskState.RUNNING, turn, task.slice.seconds
             return task
+
+    def _is_idle(self) -> bool:
+        return not any(self.queue.in_state(TaskState.RUNNING))

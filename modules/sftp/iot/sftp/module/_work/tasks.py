@@ -8,7 +8,8 @@
 All of it may be called from any thread, none of it from the event loop. What a task does is the function that `Tasks`
 is made with. Each of the parts has one job:
 
-- `TaskScheduler` decides which task runs when, and has the lock (its docstring says what it protects);
+- `TaskQueue` has the tasks that have not ended;
+- `TaskScheduler` decides which of them runs when, and has the lock (its docstring says what it protects);
 - `TaskAttempts` makes an attempt, and decides what follows from its outcome;
 - `TaskStore` writes tasks into the journal;
 - `Tasks` is what the rest of the module calls, and the thread that does what is due.
@@ -24,7 +25,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import DeadlineExceeded, SFTPError
-from iot.sftp.module._work.live_task import StopReason
+from iot.sftp.module._work.live_task import StopReason, TaskState
 from iot.sftp.module._work.task_attempts import TaskAttempts
 from iot.sftp.module._work.task_document import document, unknown
 from iot.sftp.module._work.task_limits import TASK_LIMITS, TaskLimits
@@ -123,7 +124,7 @@ class Tasks:
         """
         if after is not None and not after.isprintable():
             return []
-        records = self._store.newest(limit, after, [task.record for task in self._scheduler.live()])
+        records = self._store.newest(limit, after, [task.record for task in self._scheduler.queue.all()])
         return [self._shown(record.task_id) or document(record) for record in records]
 
     def cancel(self, task_id: str, timeout: float) -> bool:
@@ -147,14 +148,14 @@ class Tasks:
     @property
     def counts(self) -> dict[str, int]:
         """The number of tasks that have not ended, and of those that have since the process began, by status."""
-        live = Counter(task.record.status.value for task in self._scheduler.live())
+        live = Counter(task.record.status.value for task in self._scheduler.queue.all())
         return {**live, **self._ended}  # one whose end is being written is among both
 
     @property
     def waiting(self) -> tuple[int, float]:
         """How many tasks wait for a turn or for a retry, and the seconds since the first of them was accepted."""
         now = time.monotonic()
-        waiting = [task for task in self._scheduler.live() if task.turn is None]
+        waiting = [task for task in self._scheduler.queue.all() if task.turn is None]
         ages = [now - task.ends + task.record.time_limit for task in waiting]
         return len(ages), max([0.0, *ages])
 
@@ -171,10 +172,10 @@ class Tasks:
     def _shown(self, task_id: str) -> dict[str, Any] | None:
         """Return the status document of a task that has not ended."""
         with self._scheduler.lock:
-            task = self._scheduler.find(task_id)
+            task = self._scheduler.queue.find(task_id)
             if task is None:
                 return None
-            return document(task.record, task.rate.value if self._scheduler.is_running(task) else None)
+            return document(task.record, task.rate.value if task.state is TaskState.RUNNING else None)
 
     def _run(self, task: LiveTask) -> None:
         self._attempts.run(task)
@@ -208,7 +209,7 @@ class Tasks:
     def _look_after_journal(self) -> None:
         if not self._store.is_due():
             return
-        can_be_used = self._store.look_after(task.record for task in self._scheduler.live())
+        can_be_used = self._store.look_after(task.record for task in self._scheduler.queue.all())
         if can_be_used and not self._store.is_loaded:
             self._load()
 
@@ -219,7 +220,7 @@ class Tasks:
             new = [
                 (record, remaining)
                 for record, remaining in loaded
-                if not self._scheduler.is_known(record.task_id) and not self._store.is_unsaved(record.task_id)
+                if not self._scheduler.queue.is_known(record.task_id) and not self._store.is_unsaved(record.task_id)
             ]
         for record, remaining in new:
             self._scheduler.add(record, remaining)
