@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, SFTPError
-from iot.sftp.module._base.logging import told
 from iot.sftp.module._base.tallies import Tally
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def make_run(
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)
     except SFTPError as error:
-        return RunResult(RunOutcome.FAILED, moved, error.code, told(error))
+        return RunResult(RunOutcome.FAILED, moved, error.code, describe(error))
     except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
         _log.exception("a defect")
         return RunResult(RunOutcome.FAILED, moved, Internal.code, "a defect of the module, which its log describes")

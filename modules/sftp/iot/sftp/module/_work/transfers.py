@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import FolderProgress, SFTPError
-from iot.sftp.module._base.logging import printable, quoted, rate, shortened
+from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.tallies import Moves
+from iot.sftp.module._base.wording import rate
 from iot.sftp.module._documents.requests import FolderRequest, TransferRequest
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.task_document import TEXT_SHOWN
@@ -338,9 +339,9 @@ def _folder_progress(done: FolderProgress | FolderTransfer) -> TaskProgress:
         "delivered": done.not_removed,
         "failures": [
             {
-                "path": printable(shortened(failure.path, TEXT_SHOWN)),
+                "path": excerpt(failure.path, TEXT_SHOWN),
                 "code": failure.code,
-                "message": printable(shortened(failure.message, TEXT_SHOWN)),
+                "message": excerpt(failure.message, TEXT_SHOWN),
             }
             for failure in done.failures
         ],
