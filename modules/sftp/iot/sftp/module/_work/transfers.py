@@ -71,7 +71,9 @@ class FolderMove:
         """Wait until no other rule or task takes the same files the same way."""
         if self.ledgers is None:
             return nullcontext()
-        return self.ledgers.turn(*self._way(session), pattern=self.what.file_pattern, cancelled=self.cancelled)
+        return self.ledgers.exclusive_scan(
+            *self._way(session), pattern=self.what.file_pattern, cancelled=self.cancelled
+        )
 
     def _way(self, session: SFTPSession) -> list[object]:
         settings, what = session.settings, self.what
@@ -203,7 +205,7 @@ class Transfers:
             move.note(done)
         if ledger is None:
             return done, False
-        ledger.end_look(is_complete=_is_complete(what.source, done, ledger))
+        ledger.end_scan(is_complete=_is_complete(what.source, done, ledger))
         return done, ledger.is_in_doubt
 
     def _work_on_folder(self, job: Job, request: FolderRequest) -> TaskOutcome:
