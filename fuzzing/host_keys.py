@@ -7,8 +7,10 @@ from contextlib import suppress
 from paramiko import Ed25519Key
 
 from iot.sftp.client import HostKeyMismatch, check_pin
-from iot.sftp.client._ssh.certificates import HOST_CERTIFICATE_TYPES, read_host_certificate
-from iot.sftp.client._ssh.host_keys import HostKeyPolicy, _names, _parse, fingerprint
+from iot.sftp.client._ssh.algorithms import HOST_CERTIFICATE_TYPES
+from iot.sftp.client._ssh.certificates import read_host_certificate
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.known_hosts import fingerprint, is_for, parse_line
 from iot.sftp.client._ssh.packets import string
 
 KEY = Ed25519Key(data=string(b"ssh-ed25519") + string(b"\x02" + bytes(31)))
@@ -24,10 +26,10 @@ WORDS = (
 def check(data: bytes) -> None:
     """A line is a key or none, a pin is usable or refused, a certificate holds or not."""
     text = data.decode("utf-8", "surrogateescape")
-    for known in _parse(text, "host.example"):
+    for known in parse_line(text, "host.example"):
         assert known.text
         assert fingerprint(known.text)
-    assert _names(text, "host.example") in {True, False}
+    assert is_for(text, "host.example") in {True, False}
     certificate = read_host_certificate(data)
     assert certificate is None or certificate.authority
     with suppress(ValueError):

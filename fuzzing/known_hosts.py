@@ -8,7 +8,9 @@ from pathlib import Path
 
 from fuzzing.host_keys import KEY, OFFERED, SPOKEN, WORDS
 from iot.sftp.client import HostKeyMismatch
-from iot.sftp.client._ssh.host_keys import HostKeyPolicy, _in_memory, _parse
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.known_hosts import parse_line
+from iot.sftp.client._ssh.known_keys import forget_all
 
 __all__ = ["WORDS", "check"]
 
@@ -20,10 +22,10 @@ def check(data: bytes) -> None:
     """A key is accepted or refused, the same each time; other hosts' lines stay as they are, byte by byte."""
     path = Path(_directory.name) / "known_hosts"
     path.write_bytes(data)
-    _in_memory.clear()
+    forget_all()
     policy = HostKeyPolicy("host.example", 22, known_hosts=path)
     assert set(policy.wanted_types(OFFERED)) <= SPOKEN
-    was_known = any(not entry.marker for entry in policy._known())
+    was_known = any(not entry.marker for entry in policy.keys.all())
     accepted = _accepts(policy)
     assert accepted == _accepts(policy)
     assert path.read_bytes().startswith(data)
@@ -47,7 +49,7 @@ def _learns(policy: HostKeyPolicy, path: Path, data: bytes) -> None:
     if not _accepts(learning):
         assert path.read_bytes() == before
         return
-    assert {entry.text for entry in policy._known() if not entry.marker} == {KEY.get_base64()}
+    assert {entry.text for entry in policy.keys.all() if not entry.marker} == {KEY.get_base64()}
     lines, kept = data.split(b"\n"), path.read_bytes().split(b"\n")
     for line in set(lines) - set(kept):
-        assert not line or _parse(line.decode("utf-8", "surrogateescape"), policy.name)
+        assert not line or parse_line(line.decode("utf-8", "surrogateescape"), policy.name)

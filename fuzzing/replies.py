@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 from iot.sftp.client import FileInfo, SFTPError
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._files.remote_files import RemoteFiles
-from iot.sftp.client._ssh.channel import LONGEST_PACKET, Reply, _Parser
 from iot.sftp.client._ssh.packets import Kind, Reader
+from iot.sftp.client._ssh.replies import LONGEST_PACKET, ReplyParser
+from iot.sftp.client._ssh.requests import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +36,11 @@ class _Client:
 
     def take_all(self, pieces: Iterator[bytes]) -> list[Any]:
         """Return what has arrived, with the name of what ended it at last."""
-        parser = _Parser(self._awaited.get, self._landed, self._take_packet)
+        parser = ReplyParser(self._awaited.get, self._landed, self._take_packet)
         try:
             for piece in pieces:
                 parser.take(memoryview(piece))
-                assert parser._budget is not None or len(parser._partial) <= LONGEST_PACKET + 4
+                assert parser.is_amid_a_listing or parser.kept <= LONGEST_PACKET + 4
         except SFTPError as error:
             self._said.append(error.code)
         return self._said

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 
 from iot.sftp.client import SFTPError
+from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import Internal
 from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
-from iot.sftp.client._ssh.transport import Transport
+from iot.sftp.client._ssh.paramiko_internals.transport import Transport
 
 TYPES = (
     *("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512"),
@@ -18,8 +19,7 @@ LENGTH = 2  # bytes of the length before the key; what is behind the key is the 
 WORDS = tuple(chr(0) * 3 + chr(len(name)) + name for name in (*TYPES, "ssh-rsa", "nistp256", "nistp384", "nistp521"))
 
 _ours, _theirs = socket.socketpair()
-_transport = Transport(_ours)
-_transport.policy = HostKeyPolicy("host.example", 22)
+_transport = Transport(_ours, HostKeyPolicy("host.example", 22), Deadline(None))
 
 
 def check(data: bytes) -> None:

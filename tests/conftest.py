@@ -11,7 +11,7 @@ from tests.clients import client_of
 from tests.servers import Server, openssh, proftpd
 
 from iot.sftp.client import IoTSFTPClient
-from iot.sftp.client._ssh import host_keys, login_backoff
+from iot.sftp.client._ssh import known_keys, login_backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ hypothesis_settings.load_profile("ci")
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests away from the known hosts of whoever runs them, and from those of the test before."""
-    host_keys._in_memory.clear()  # a port is used again by another server
+    known_keys.forget_all()  # a port is used again by another server
     login_backoff.forget_all()
     home = tmp_path / "home"
     home.mkdir()

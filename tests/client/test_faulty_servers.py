@@ -296,7 +296,7 @@ def test_a_channel_that_the_server_closed_while_it_was_idle_is_replaced_on_the_s
         assert session.exists("source")
         connection = session._connection
         assert connection is not None
-        for channel in connection._channels:
+        for channel in connection.channels.all:
             if channel is not connection.quick:
                 until(lambda lent=channel: lent.closed)  # type: ignore[misc] # mypy infers no such default
         session.download_file("source", str(tmp_path / "dest"))
@@ -336,7 +336,7 @@ def test_a_channel_that_cannot_be_opened_for_want_of_time_is_done_without_at_onc
         def silent(_: object) -> None:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
-        monkeypatch.setattr(connection, "_open_channel", silent)
+        monkeypatch.setattr(connection.channels, "open_channel", silent)
         with within(0.5):
             session.download_file("source", str(tmp_path / "dest"))
     local_is(tmp_path, NEW)

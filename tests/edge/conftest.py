@@ -29,6 +29,17 @@ def echo_module() -> tuple[str, ...]:
     return ECHO_MODULE
 
 
+@pytest.fixture(scope="module")
+def shared_edge(address: str) -> Iterator[LocalEdge]:
+    """The same for all tests of a file that leave it as they found it."""
+    first, second, *rest = address.split(".")
+    own_address = ".".join([first, str(int(second) ^ 64), *rest])
+    with LocalEdge(address=own_address, command=ECHO_MODULE) as edge:
+        edge.wait_until_connected()
+        assert edge.invoke("sftp", "first")[0] == 200
+        yield edge
+
+
 @pytest.fixture
 def edge(address: str) -> Iterator[LocalEdge]:
     """A runtime whose module is connected, and knows it: a drop just before would fail its start."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from iot.sftp import client
-from reference import ARROWS, CHAPTERS, drawing, imports, reference
-from reference._architecture import HANDED_OVER, ROWS, SAYS, SOURCE
+from reference import CHAPTERS, HOUSES, arrows, description, drawing, imports, reference, rooms
+from reference._architecture import NO_ROOMS, SOURCE, Room, _box_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -35,28 +38,48 @@ def test_an_export_without_a_chapter_is_told(monkeypatch: pytest.MonkeyPatch) ->
         reference()
 
 
-def test_every_arrow_of_the_picture_is_an_import() -> None:
-    inside = [arrow for arrow in ARROWS if not any(box.startswith("outside:") for box in arrow)]
-
-    assert len(inside) > 20
-    for start, end in inside:
-        floor, _, name = start.partition(":")
-        found = imports(floor, name)
-        if floor != end.partition(":")[0]:  # another floor is known by what it exports
-            assert {end, f"{end.partition(':')[0]}:"} & found, (start, end)
-        else:
-            assert ((start, end) in HANDED_OVER) == (end not in found), (start, end)
+def direct(house: str) -> Mapping[str, set[str]]:
+    return {room: {other.name for other in imports(house, room) if other.house == house} for room in rooms(house)}
 
 
-def test_the_library_imports_nothing_of_the_floors_above_it() -> None:
-    for file in (SOURCE / "client").glob("*.py"):
-        assert not {found for found in imports("client", file.stem) if not found.startswith("client:")}, file
+def reached(room: str, graph: Mapping[str, set[str]]) -> set[str]:
+    return graph[room].union(*(reached(other, graph) for other in graph[room]))
 
 
-def test_every_box_of_the_picture_is_a_file() -> None:
-    boxes = set(ROWS.split()) - {"-"}
+@pytest.mark.parametrize("house", ["client", "module"])
+def test_the_arrows_lead_to_what_a_room_imports_and_to_nothing_else(house: str) -> None:
+    drawn = {room: {end.name for start, end in arrows() if start == Room(house, room)} for room in rooms(house)}
 
-    assert boxes == set(SAYS) == {box for arrow in ARROWS for box in arrow}
-    for box in boxes:
-        floor, _, name = box.partition(":")
-        assert floor == "outside" or (SOURCE / floor / f"{name}.py").is_file()
+    assert sum(map(len, drawn.values())) > 5
+    for room, others in direct(house).items():
+        assert drawn[room] <= others
+        assert reached(room, drawn) == reached(room, direct(house)), room
+
+
+@pytest.mark.parametrize("house", ["client", "module"])
+def test_every_arrow_leads_down(house: str) -> None:
+    for start, end in arrows():
+        if start.house == end.house == house:
+            assert _box_of(start).bottom < _box_of(end).top, (start, end)
+
+
+def test_the_houses_import_in_one_direction() -> None:
+    between = {(start.house, end.house) for start, end in arrows() if start.house != end.house}
+
+    assert between == {("module", "client"), ("command_line", "client"), ("command_line", "module")}
+
+
+def test_every_file_of_the_source_is_in_a_room_of_the_picture() -> None:
+    files = {file for house in HOUSES for file in (SOURCE / house).rglob("*.py") if file.stem not in NO_ROOMS}
+
+    assert files <= {file for house in HOUSES for room in rooms(house) for file in rooms(house)[room]}
+
+
+def test_every_room_of_the_picture_says_what_it_is_for() -> None:
+    texts = [element.text or "" for element in ET.fromstring(drawing()).iter() if element.tag.endswith("text")]  # noqa: S314 - our own
+
+    for house in ("client", "module"):
+        for room in rooms(house):
+            assert {f"{room}/", f"{room}.py"} & set(texts), room
+            (start, *_) = re.split(r"[ ,:]", description(house, room))
+            assert any(text.startswith(start) for text in texts), room

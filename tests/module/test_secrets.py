@@ -238,7 +238,7 @@ def use(search: Search, place: str, settings: ServerSettings, here: Path) -> lis
     if session._connection is not None:
         connection = session._connection
         search.note(f"{place} connection", [repr(connection), pprint.pformat(vars(connection))])
-        search.note(f"{place} transport", [repr(connection._transport), str(connection._transport)])
+        search.note(f"{place} transport", [repr(connection.transport), str(connection.transport)])
         assert isinstance(connection, Connection)
     session.disconnect()
     return codes

@@ -1,9 +1,11 @@
-"""Waiting for a state to become true, without polling."""
+"""Wait for a condition: asked again after each change, and now and then for what nobody notifies of."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+
+LOOK_EVERY = 0.05  # seconds: conditions about files and processes change without a notification
 
 
 class Changes:
@@ -27,8 +29,9 @@ class Changes:
             waiter: asyncio.Future[None] = loop.create_future()
             self._waiters.add(waiter)
             try:
-                await asyncio.wait_for(waiter, deadline - loop.time())
+                await asyncio.wait_for(waiter, min(LOOK_EVERY, deadline - loop.time()))
             except asyncio.TimeoutError:  # another class than TimeoutError before Python 3.11
                 self._waiters.discard(waiter)
-                return condition()
+                if loop.time() >= deadline:
+                    return condition()
         return True

@@ -192,7 +192,10 @@ class LocalEdge:
         return next(filter(condition, self.messages))
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
-        """Return when `condition` holds, asked after each change in the hub; `TimeoutError` if it never does."""
+        """Return when `condition` holds; `TimeoutError` if it never does.
+
+        It is asked after each change in the hub, and now and then: it may be about files or processes.
+        """
         if not self._run(self._runtime.hub.changes.until(condition, timeout)):
             raise TimeoutError(
                 f"Not within {timeout:g} s: {what}. The end of the module's log:\n{self.module_log[-2000:]}"

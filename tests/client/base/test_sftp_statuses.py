@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from iot.sftp.client import (
     error_classes,
 )
-from iot.sftp.client._base.sftp_statuses import StatusReply, from_status
+from iot.sftp.client._base.errors import StatusReply
+from iot.sftp.client._base.sftp_statuses import from_status
 
 # The numbers of draft-ietf-secsh-filexfer-13, section 9.1, by the names that they have there.
 STATUSES = {

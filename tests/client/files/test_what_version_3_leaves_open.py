@@ -1017,7 +1017,7 @@ def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypa
         while not all(call.done() for call in done):
             connection = session._connection
             if connection is not None:
-                most += [channel.in_flight for channel in connection._channels]
+                most += [channel.in_flight for channel in connection.channels.all]
         assert all(call.result().bytes == SAFE_REQUEST * 20 for call in done)
     assert max(most) <= 8
     assert (tmp_path / "0").read_bytes() == server.files["0"]

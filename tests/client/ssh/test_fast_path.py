@@ -36,12 +36,14 @@ from iot.sftp.client import (
     TooLarge,
     _session,
 )
-from iot.sftp.client._ssh import connection
-from iot.sftp.client._ssh import transport as transport_module
+from iot.sftp.client._ssh import algorithms
 from iot.sftp.client._ssh.chacha import ChaChaPoly
-from iot.sftp.client._ssh.channel import LONGEST_PACKET, Landing, Reply, _Parser
 from iot.sftp.client._ssh.packets import Kind
-from iot.sftp.client._ssh.transport import BoundedPacketizer, FastPacketizer, packetizer_class
+from iot.sftp.client._ssh.paramiko_internals import packetizers
+from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer, packetizer_class
+from iot.sftp.client._ssh.paramiko_internals.transport import Transport
+from iot.sftp.client._ssh.replies import LONGEST_PACKET, ReplyParser
+from iot.sftp.client._ssh.requests import Landing, Reply
 
 NEW = os.urandom(3_000_000)
 CHACHA = "chacha20-poly1305@openssh.com"
@@ -90,7 +92,7 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
     with session_of(openssh_server) as session:
         session.connect()
         assert session._connection is not None
-        forgotten: list[object] = [session._connection._live_transport.open_session(timeout=10)]
+        forgotten: list[object] = [session._connection.transport.open_session(timeout=10)]
         forgotten.append(forgotten)
         gone = weakref.ref(forgotten[0])
         write_all = FastPacketizer.write_all
@@ -114,7 +116,7 @@ def test_without_a_cipher_that_works_from_buffer_to_buffer_paramiko_does_it_its_
 
     for name in {"decrypt_into", "encrypt_into"} - {missing}:
         setattr(Older, name, getattr(AESGCM, name))
-    monkeypatch.setattr(transport_module, "AESGCM", Older)
+    monkeypatch.setattr(packetizers, "AESGCM", Older)
     assert packetizer_class() is BoundedPacketizer
     with session_of(openssh_server) as session:
         assert "gcm" in session.connect().cipher
@@ -132,7 +134,7 @@ def test_many_new_keys_under_load_in_both_directions_disturb_nothing(
     if cipher == CHACHA and server.password:
         pytest.skip("this ProFTPD does not have the cipher")
     monkeypatch.setattr(FastPacketizer, "REKEY_BYTES", 300_000)
-    monkeypatch.setattr(connection, "CIPHERS", (cipher,))
+    monkeypatch.setattr(algorithms, "CIPHERS", (cipher,))
     asked: list[int] = []
     ask = FastPacketizer._trigger_rekey
 
@@ -227,17 +229,17 @@ def test_without_strict_key_exchange_new_keys_go_on_with_the_sequence_numbers(
 ) -> None:
     """They are the nonces of this cipher: servers of before 2024 never begin with 0 again."""
     monkeypatch.setattr(FastPacketizer, "REKEY_BYTES", 300_000)
-    send = transport_module.Transport._send_kex_init
+    send = Transport._send_kex_init
 
-    def without(transport: transport_module.Transport) -> None:
+    def without(transport: Transport) -> None:
         transport.advertise_strict_kex = False  # type: ignore[attr-defined] # not in its stubs
         send(transport)
 
-    monkeypatch.setattr(transport_module.Transport, "_send_kex_init", without)
+    monkeypatch.setattr(Transport, "_send_kex_init", without)
     with openssh(tmp_path / "sshd", f"Ciphers {CHACHA}") as server, session_of(server) as session:
         both_ways(session, server, tmp_path)
         assert session._connection is not None
-        transport = session._connection._live_transport
+        transport = session._connection.transport
         assert not transport.agreed_on_strict_kex  # type: ignore[attr-defined] # not in its stubs
         assert session.is_open
 
@@ -406,7 +408,7 @@ def parse(stream: bytes, cuts: list[int], awaited: dict[int, Collector]) -> tupl
         landings.pop(number)
         landed.append(number)
 
-    parser = _Parser(landings.get, land, packets.append)
+    parser = ReplyParser(landings.get, land, packets.append)
     start, turn = 0, 0
     while start < len(stream):
         end = start + cuts[turn % len(cuts)]

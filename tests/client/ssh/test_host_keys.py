@@ -9,6 +9,7 @@ import re
 import stat
 import subprocess
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,8 +22,8 @@ from tests.clients import client_of, session_of
 from tests.servers import Server, openssh
 
 from iot.sftp.client import ConnectionLost, HostKeyMismatch, NoSpace, SFTPError, Unreachable, check_pin
-from iot.sftp.client._ssh import host_keys as host_keys_module
-from iot.sftp.client._ssh.host_keys import HostKeyPolicy, _names, _parse, _write, known_hosts_name
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.known_hosts import is_for, known_hosts_name, parse_line, write_lines
 
 
 @pytest.fixture(scope="module")
@@ -320,37 +321,35 @@ def test_one_key_is_learnt_and_no_other_one_at_a_rekey(
 
 
 def test_learning_changes_the_file_in_one_step_or_not_at_all(
-    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
 ) -> None:
     known = tmp_path / "known_hosts"
     HostKeyPolicy("host", 22, known_hosts=known).check(key)
     written: list[list[str]] = []
 
-    def write(path: Path, lines: list[str]) -> None:
-        written.append(lines)
+    def write(path: Path, lines: Iterable[str]) -> None:
+        written.append(list(lines))
         if len(written) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        _write(path, lines)
+        write_lines(path, written[-1])
 
-    monkeypatch.setattr(host_keys_module, "_write", write)
-    HostKeyPolicy("host", 22, known_hosts=known).learning().check(other)
+    HostKeyPolicy("host", 22, known_hosts=known, write=write).learning().check(other)
     assert known.read_text() == f"host {line(other)}\n"
     with pytest.raises(NoSpace):
-        HostKeyPolicy("host", 22, known_hosts=known).learning().check(key)
+        HostKeyPolicy("host", 22, known_hosts=known, write=write).learning().check(key)
     assert known.read_text() == f"host {line(other)}\n"
 
 
 def test_learning_needs_no_file_for_a_key_that_is_only_in_memory(
-    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
 ) -> None:
     known = tmp_path / "known_hosts"
     HostKeyPolicy("somebody", 22, known_hosts=known).check(other)
 
-    def refuse(_path: Path, _lines: list[str]) -> None:
+    def refuse(_path: Path, _lines: Iterable[str]) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(host_keys_module, "_write", refuse)
-    policy = HostKeyPolicy("host", 22, known_hosts=known)
+    policy = HostKeyPolicy("host", 22, known_hosts=known, write=refuse)
     policy.check(key)
     policy.learning().check(other)
     policy.check(other)
@@ -378,10 +377,10 @@ def test_learning_leaves_other_hosts_alone(key: paramiko.PKey, other: paramiko.P
 
 
 def test_every_test_that_the_table_of_who_is_believed_names_is_there() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     page = (root / "docs" / "security.md").read_text()
     named = set(re.findall(r"`(test_\w{20,})`", page))
-    written = "".join(path.read_text() for path in (root / "tests" / "client").glob("test_*.py"))
+    written = "".join(path.read_text() for path in (root / "tests" / "client").rglob("test_*.py"))
     assert len(named) > 15
     assert [name for name in sorted(named) if f"def {name}(" not in written] == []
 
@@ -396,7 +395,7 @@ def test_every_test_that_the_table_of_who_is_believed_names_is_there() -> None:
     ],
 )  # fmt: skip
 def test_names_match_as_openssh_matches_them(patterns: str, name: str, matches: bool) -> None:
-    assert _names(patterns, name) is matches
+    assert is_for(patterns, name) is matches
 
 
 def test_a_name_carries_the_port_only_if_it_is_another_one() -> None:
@@ -406,7 +405,7 @@ def test_a_name_carries_the_port_only_if_it_is_another_one() -> None:
 
 @given(st.text())
 def test_no_line_of_a_known_hosts_file_breaks_the_reader(text: str) -> None:
-    for known in _parse(text, "host"):
+    for known in parse_line(text, "host"):
         assert known.text
 
 
@@ -434,7 +433,7 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
         session.connect()
         connection = session._connection
         assert connection is not None
-        transport = connection._live_transport
+        transport = connection.transport
         asked: list[str] = []
 
         class Refusing(HostKeyPolicy):

@@ -482,9 +482,9 @@ class Script:
     def request_service(self) -> None:
         """Let everybody begin."""
 
-    def ask(self, message: bytes, *, gives: bool) -> tuple[int, bytes]:
+    def ask(self, message: bytes, *, has_credential: bool) -> tuple[int, bytes]:
         self.passwords += message.count(PASSWORD.encode())
-        assert gives or PASSWORD.encode() not in message
+        assert has_credential or PASSWORD.encode() not in message
         try:
             return next(self._answers)
         except StopIteration:

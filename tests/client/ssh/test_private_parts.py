@@ -8,22 +8,20 @@ import socket
 import subprocess
 import sys
 from importlib.metadata import requires, version
+from pathlib import Path
 
 import paramiko
 from packaging.requirements import Requirement
 from paramiko.packet import Packetizer
 
+import iot.sftp.client
+from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.pysftp import DSAKeysAreGone, pysftp
-from iot.sftp.client._ssh import chacha
-from iot.sftp.client._ssh.transport import (
-    ALGORITHM_LISTS,
-    MACS_OF,
-    BoundedPacketizer,
-    FastPacketizer,
-    LoginAnswers,
-    Transport,
-    packetizer_class,
-)
+from iot.sftp.client._ssh import algorithms, chacha
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.paramiko_internals.login_answers import LoginAnswers
+from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer, packetizer_class
+from iot.sftp.client._ssh.paramiko_internals.transport import ALGORITHM_LISTS, MACS_OF, Transport
 
 
 def test_pysftp_still_needs_the_name_that_we_supply() -> None:
@@ -73,7 +71,7 @@ def test_a_login_is_handled_where_paramiko_has_its_own_handler() -> None:
     assert asked - logins == {"_handler_table", "abort", "is_authenticated", "get_username", "banner"}
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        transport = Transport(ours)
+        transport = Transport(ours, HostKeyPolicy("host.example", 22), Deadline(None))
         handler: object = transport.auth_handler
         assert isinstance(handler, LoginAnswers)
         assert [name for name in asked - logins if not hasattr(handler, name)] == []
@@ -120,11 +118,24 @@ def test_a_cipher_is_made_from_the_table_that_ours_is_in() -> None:
 
 
 def test_the_names_of_a_key_exchange_are_those_that_paramiko_lacks() -> None:
-    """When this fails: paramiko has learnt RFC 8731's name, and `with_curve25519` can go."""
+    """When this fails: paramiko has learnt RFC 8731's name, and `Transport._kex_info` can be its own."""
     assert "curve25519-sha256" not in paramiko.Transport._kex_info  # type: ignore[attr-defined]
-    names = Transport._preferred_kex
-    assert names[:3] == ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
-    assert set(names) <= set(Transport._kex_info)
+    assert Transport._preferred_kex == algorithms.KEY_EXCHANGES
+    assert set(algorithms.KEY_EXCHANGES) <= set(Transport._kex_info)
+
+
+def test_all_algorithms_that_are_offered_are_implemented() -> None:
+    transport = paramiko.Transport
+    assert set(algorithms.CIPHERS) <= set(Transport._cipher_info)
+    assert set(algorithms.MACS) <= set(transport._mac_info)  # type: ignore[attr-defined]
+    assert {*algorithms.HOST_KEY_TYPES, *algorithms.HOST_CERTIFICATE_TYPES} <= set(transport._key_info)  # type: ignore[attr-defined]
+
+
+def test_nothing_else_reaches_into_private_parts_of_paramiko() -> None:
+    client = Path(iot.sftp.client.__file__).parent
+    place = client / "_ssh" / "paramiko_internals"
+    reaching = [path for path in client.rglob("*.py") if "SLF001" in path.read_text() and place not in path.parents]
+    assert reaching == []
 
 
 def test_every_key_exchange_of_paramiko_verifies_the_key() -> None:

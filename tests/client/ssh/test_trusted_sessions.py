@@ -559,7 +559,7 @@ def test_a_server_that_asks_for_new_keys_gets_them_whoever_tries_to_send_meanwhi
     with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
         session.connect()
         assert session._connection is not None
-        transport = session._connection._live_transport
+        transport = session._connection.transport
         policy = transport.policy = Asked("127.0.0.1", server.port)
         transport.clear_to_send_lock = HeldForAMoment()  # type: ignore[assignment]
         session.upload_file(str(tmp_path / "source"), "there", timeout=30)
@@ -574,7 +574,7 @@ def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path:
         session.connect()
         connection = session._connection
         assert connection is not None
-        policy = connection._live_transport.policy = Asked("127.0.0.1", server.port)
+        policy = connection.transport.policy = Asked("127.0.0.1", server.port)
         session.upload_file(str(tmp_path / "source"), "there")
         assert (server.directory / "there").read_bytes() == content
         after_upload = policy.times

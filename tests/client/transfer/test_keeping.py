@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
@@ -76,7 +77,13 @@ def test_a_session_in_use_is_not_idle(server: Server) -> None:
 
 
 def test_disconnect_ends_an_attempt_to_connect(server: Server) -> None:
-    with listening(never_answers) as port, session_of(server, port=port) as session:
+    is_asked = threading.Event()
+
+    def accepts_and_is_silent(connection: socket.socket) -> None:
+        is_asked.set()
+        never_answers(connection)
+
+    with listening(accepts_and_is_silent) as port, session_of(server, port=port) as session:
         failures: list[ConnectionLost] = []
 
         def call() -> None:
@@ -86,8 +93,7 @@ def test_disconnect_ends_an_attempt_to_connect(server: Server) -> None:
 
         thread = threading.Thread(target=call)
         thread.start()
-        while session._opening is None or session._opening._transport is None:
-            threading.Event().wait(0.01)
+        assert is_asked.wait(5)
         started = time.monotonic()
         session.disconnect()
         thread.join(5)

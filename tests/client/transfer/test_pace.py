@@ -18,7 +18,7 @@ from tests.servers import Server, listening, never_answers
 
 from iot.sftp.client import Cancelled, DeadlineExceeded, Secret, ServerSettings, SFTPSession
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._ssh.transport import FastPacketizer
+from iot.sftp.client._ssh.paramiko_internals.packetizers import FastPacketizer
 from iot.sftp.client._transfer import verify as verify_module
 from iot.sftp.client._transfer.rate_limit import BURST, LEAST, MOST, START, Limit, Window
 

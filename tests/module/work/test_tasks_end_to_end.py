@@ -9,11 +9,12 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -381,11 +382,18 @@ def test_a_repeat_gives_the_same_task_and_the_first_outcome(hurried: LocalEdge, 
     assert (remote / "none").exists()
 
 
+def is_to_be_sent(edge: LocalEdge, task_id: str) -> bool:
+    """Tell whether the message about a task's end is still to be sent, or discarded: what the journal has."""
+    with closing(sqlite3.connect(edge.state_directory / "tasks.sqlite3", timeout=10)) as journal:
+        return bool(journal.execute("SELECT announce FROM tasks WHERE task_id = ?", (task_id,)).fetchone()[0])
+
+
 def test_events_can_be_turned_off(hurried: LocalEdge, remote: Path) -> None:
     hurried.patch_desired({"events": False})
     hurried.wait_for_reported(lambda reported: reported["events"]["value"] is False)
     quiet = begin(hurried, "download_file", source=f"{remote.name}/none", dest="none")
     end_of(hurried, quiet)
+    hurried.wait_for(lambda: not is_to_be_sent(hurried, quiet), "its end is settled")
     hurried.patch_desired({"events": None})
     hurried.wait_for_reported(lambda reported: "events" not in reported)
     loud = begin(hurried, "download_file", source=f"{remote.name}/none", dest="none")

@@ -45,7 +45,7 @@ from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.ledgers import Ledger
 from iot.sftp.client._folders.runner import FileFailure, FolderProgress, FolderTransfer
 from iot.sftp.client._session import SFTPSession, Transfer
-from iot.sftp.client._ssh.connection import ServerInfo
+from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._version import VERSION, __version__
 

@@ -21,7 +21,6 @@ from iot.sftp.client._base.errors import (
     ConnectionLost,
     DeadlineExceeded,
     HandleInUse,
-    HostKeyMismatch,
     Internal,
     InvalidRequest,
     Retry,
@@ -39,7 +38,9 @@ from iot.sftp.client._files.remote_paths import RemotePaths, listed
 from iot.sftp.client._folders.directions import Downloads, Uploads
 from iot.sftp.client._folders.ledgers import Recent
 from iot.sftp.client._folders.runner import FolderOrder, FolderRun, FolderTransfer
-from iot.sftp.client._ssh.connection import ChannelBudget, Connection, ServerInfo
+from iot.sftp.client._ssh.channel_pool import ChannelBudget
+from iot.sftp.client._ssh.connection import Connection
+from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 from iot.sftp.client._ssh.packets import decode_path
 from iot.sftp.client._ssh.server_traits import ServerTraits
@@ -171,13 +172,7 @@ class SFTPSession:
         self._connecting: Future[Connection] | None = None
         self._opening: Connection | None = None
         self._slow_failure: tuple[float, Unreachable] | None = None
-        self._policy = HostKeyPolicy(
-            settings.host,
-            settings.port,
-            pinned=settings.host_keys,
-            known_hosts=settings.known_hosts,
-            known_hosts_files=settings.known_hosts_files,
-        )
+        self._policy = HostKeyPolicy.of(settings)
         self._disconnects = 0
         self._in_flight = 0
         self._close_when_idle = False
@@ -694,7 +689,7 @@ class SFTPSession:
     ) -> Connection:
         limit = deadline.within(self.settings.time_limits.connect)
         try:
-            connection = self._new_connection_of_any_type(limit, policy, announce)
+            connection = Connection(self.settings, policy, limit, self._budget, announce, traits=self._traits)
         except SFTPError:
             deadline.check()
             raise
@@ -703,24 +698,6 @@ class SFTPSession:
             "Connected to %s port %s (%s, %s)", self.settings.host, self.settings.port, info.server, info.cipher
         )
         return connection
-
-    def _new_connection_of_any_type(
-        self, limit: Deadline, policy: HostKeyPolicy, announce: Callable[[Connection], object]
-    ) -> Connection:
-        """Connect; where a pinned fingerprint is not that of the first key shown, ask for keys of other types."""
-        mismatch: HostKeyMismatch | None = None
-        while True:
-            try:
-                return Connection(self.settings, policy, limit, self._budget, announce, traits=self._traits)
-            except HostKeyMismatch as error:
-                mismatch = mismatch or error
-                if not policy.pass_over():
-                    raise
-            except Unsupported:
-                if not policy.start_over():
-                    raise
-                if mismatch is not None:
-                    raise mismatch from None
 
     def _drop(self, connection: Connection) -> None:
         with self._lock:

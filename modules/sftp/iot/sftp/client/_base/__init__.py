@@ -1,0 +1,1 @@
+"""Errors and what each implies, settings, deadlines, the memory limit: what every room uses."""

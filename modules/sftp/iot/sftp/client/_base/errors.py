@@ -45,12 +45,10 @@ operation may have been carried out all the same). Upper layers add what is thei
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from iot.sftp.client._base.sftp_statuses import StatusReply
 
 
 class Fault(Enum):
@@ -115,6 +113,18 @@ class Scope(Enum):
     FILE = "file"
     FOLDER = "folder"
     CALL = "call"
+
+
+class StatusReply(NamedTuple):
+    """A status that is not OK (draft-ietf-secsh-filexfer-02, section 7).
+
+    Attributes:
+        status: the server's code.
+        words: the server's text.
+    """
+
+    status: int
+    words: str
 
 
 class SFTPError(Exception):

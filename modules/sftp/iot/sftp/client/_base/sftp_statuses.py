@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from iot.sftp.client._base.errors import (
     ConnectionLost,
     EndOfFile,
@@ -14,6 +12,7 @@ from iot.sftp.client._base.errors import (
     PathNotAllowed,
     PermissionDenied,
     SFTPError,
+    StatusReply,
     Unsupported,
 )
 from iot.sftp.client._base.text import printable
@@ -101,18 +100,6 @@ LIMIT_WORDS = (
     "no more handles",
     "resource",
 )
-
-
-class StatusReply(NamedTuple):
-    """A status that is not OK (draft-ietf-secsh-filexfer-02, section 7).
-
-    Attributes:
-        status: the server's code.
-        words: the server's text.
-    """
-
-    status: int
-    words: str
 
 
 def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:

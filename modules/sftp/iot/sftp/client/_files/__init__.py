@@ -1,0 +1,1 @@
+"""Files on either side: remote (SFTP version 3), local (openat), listings, versions."""

@@ -27,10 +27,11 @@ from iot.sftp.client._base.errors import (
     PathNotAllowed,
     PermissionDenied,
     SFTPError,
+    StatusReply,
     TooLarge,
     Unsupported,
 )
-from iot.sftp.client._base.sftp_statuses import SSH_FX_OK, StatusReply, from_status, is_of_a_limit, is_plain_refusal
+from iot.sftp.client._base.sftp_statuses import SSH_FX_OK, from_status, is_of_a_limit, is_plain_refusal
 from iot.sftp.client._ssh.packets import Attributes, Entry, Kind, OpenFlag, Reader, decode_path, encode_path, string
 
 if TYPE_CHECKING:

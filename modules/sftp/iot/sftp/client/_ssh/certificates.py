@@ -12,22 +12,13 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from iot.sftp.client._ssh.algorithms import CERTIFICATE_SUFFIX
 from iot.sftp.client._ssh.packets import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What a server may be asked for, best first.
-HOST_CERTIFICATE_TYPES = (
-    "ssh-ed25519-cert-v01@openssh.com",
-    "ecdsa-sha2-nistp256-cert-v01@openssh.com",
-    "ecdsa-sha2-nistp384-cert-v01@openssh.com",
-    "ecdsa-sha2-nistp521-cert-v01@openssh.com",
-    "rsa-sha2-512-cert-v01@openssh.com",
-    "rsa-sha2-256-cert-v01@openssh.com",
-)
 HOST_CERTIFICATE = 2  # the type of a certificate for hosts; 1 is for users
-CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
 # How many fields a public key of each type has in a certificate, behind the nonce.
 KEY_FIELDS = {"ssh-ed25519": 1, "ecdsa-sha2-nistp256": 2, "ecdsa-sha2-nistp384": 2, "ecdsa-sha2-nistp521": 2}
 RSA_FIELDS = 2

@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-NAME = "chacha20-poly1305@openssh.com"
+from iot.sftp.client._ssh.algorithms import CHACHA20_POLY1305
+
+NAME = CHACHA20_POLY1305
 KEY, LENGTH, TAG, BLOCK = 64, 4, 16, 64  # bytes; the block is ChaCha20's
 _FIRST_BLOCK = bytes(BLOCK)
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from iot.sftp.client._base.errors import AuthenticationFailed
-from iot.sftp.client._ssh.certificates import CERTIFICATE_SUFFIX
+from iot.sftp.client._ssh.algorithms import CERTIFICATE_SUFFIX
 from iot.sftp.client._ssh.login_backoff import identity
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
-"""How many files and directories of a server may be open at a time: found out once, and kept to from then on.
+"""How many files and directories of a server may be open at a time: learned once, and respected from then on.
 
-Servers limit it, and most say so only by refusing one OPEN too many, with a status that they use for other things as
-well: draft-ietf-secsh-filexfer-02 has none for it. Others give out a handle that is in use when several files are open
-(Erlang's ssh_sftpd). Neither is the fault of a file: whoever has to wait for its place, waits.
+Servers limit it, and most report that only by refusing one OPEN too many, with a status that they use for other things
+as well: draft-ietf-secsh-filexfer-02 has none for it. Others give out a handle that is in use when several files are
+open (Erlang's ssh_sftpd). Neither is the fault of a file: a caller without a place waits for one, as for a semaphore
+whose size is learned.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import Busy, HandleInUse, SFTPError
+from iot.sftp.client._base.errors import Busy, HandleInUse, NotSFTP, SFTPError
 from iot.sftp.client._base.sftp_statuses import is_of_a_limit
+from iot.sftp.client._ssh.packets import Kind, Reader
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
+    from iot.sftp.client._ssh.requests import Answer
 
 logger = logging.getLogger(__name__)
 
-UNLIMITED = 1_000_000_000
+UNLIMITED = 1_000_000_000  # files
 
 
 @dataclass(eq=False)
@@ -31,11 +34,11 @@ class Place:
         channel: over which it is opened.
         is_directory: whether it is a directory; some servers count files only.
         owner: the thread that opens it.
-        is_alone: whether nobody else has or gets a place, as long as it is being opened.
+        is_alone: whether no other thread has or gets a place, as long as it is being opened.
         others: how many were open beside it when the server refused it.
-        unclear: how many others were being opened then: the answer may have been on its way, over another channel.
-        is_crowded: whether never more were open than there may have been then.
-        is_own_crowd: whether all of these are of the same thread, and stay open: there is nothing to wait for.
+        unclear: how many others were being opened then: their answers may have been in flight, over another channel.
+        is_crowded: whether more were never open than there may have been then.
+        is_own_crowd: whether all of these belong to the same thread, and stay open: there is nothing to wait for.
         is_closing: whether CLOSE was sent, and not answered yet.
     """
 
@@ -51,28 +54,29 @@ class Place:
 
 
 class OpenFiles:
-    """The places of one server, of all channels, kept from one connection to the next.
+    """The places of one server, of all channels, kept from one connection to the next; thread-safe.
 
-    A thread that has a file open gets its next place at once: if it waited, it could be for itself.
+    A thread that has a file open gets its next place at once: if it waited, it could be for itself, a deadlock.
+    It stays in one piece because each method reads or changes the same few sets under one lock.
 
     Attributes:
         most: how many may be open at a time, as far as that is known.
     """
 
     def __init__(self) -> None:
-        """Nothing is known, and nothing is open."""
+        """Start without knowing a limit."""
         self.most = UNLIMITED
         self._changed = threading.Condition()
         self._asked: set[Place] = set()
         self._open: dict[object, dict[bytes, Place]] = {}  # by channel and handle
-        self._wanting_to_be_alone = 0
+        self._waiting_to_be_alone = 0  # threads
         self._granted = self._granted_directories = self._granted_files = 0  # the most that were open at a time
-        self._one_per_channel = False
+        self._is_one_per_channel = False
 
     # --- places, in the threads of callers ---
 
     def take_place(self, channel: object, deadline: Deadline, *, is_directory: bool, is_quick: bool) -> Place:
-        """Wait for a place, and take it. Transfers leave the last one, where there are several, to quick calls.
+        """Wait for a place, and take it. Transfers leave the last one, if there are several, to quick calls.
 
         Raises:
             DeadlineExceeded: there was none in time.
@@ -86,9 +90,9 @@ class OpenFiles:
         return place
 
     def take_place_alone(self, refused: Place, deadline: Deadline, seconds: float) -> Place | None:
-        """Take a place when nobody else has one; `None` once the server's limit is known: then there is no need to.
+        """Take a place when no other thread has one; `None` once the server's limit is known: then there is no need.
 
-        Transfers that begin meanwhile are not let in before.
+        Transfers that begin meanwhile have to wait.
 
         Raises:
             Busy: there were others all the time, for so many seconds.
@@ -96,7 +100,7 @@ class OpenFiles:
         """
         place, patience = Place(refused.channel, refused.is_directory, is_alone=True), deadline.within(seconds)
         with self._changed:
-            self._wanting_to_be_alone += 1
+            self._waiting_to_be_alone += 1
             try:
                 while any(other.owner != place.owner for other in self._all()):
                     if self.most <= refused.others:
@@ -108,26 +112,26 @@ class OpenFiles:
                         raise Busy(message)
                 self._asked.add(place)
             finally:
-                self._wanting_to_be_alone -= 1
+                self._waiting_to_be_alone -= 1
                 self._changed.notify_all()
         return place
 
     def may_be_of_limit(self, place: Place, error: SFTPError) -> bool:
-        """Tell whether a refusal may be because of the other files that were open, and not because of this one."""
+        """Return whether a refusal may be caused by the other files that were open, and not by this one."""
         is_crowded = place.is_crowded and not place.is_own_crowd
         return is_of_a_limit(error) or (is_crowded and not place.is_alone)
 
     # --- what is learned ---
 
     def announce(self, most: int) -> None:
-        """Take note of what the server says that it allows (OpenSSH PROTOCOL, section 4.8); 0 says nothing."""
+        """Record the limit that the server announced (OpenSSH PROTOCOL, section 4.8); 0 announces none."""
         with self._changed:
             if most:
                 self.most = min(self.most, most)
                 self._granted = self._granted_files = self._granted_directories = most
 
     def learn(self, most: int) -> None:
-        """Take note that the server has refused a file because so many others were open."""
+        """Record that the server refused a file because so many others were open."""
         with self._changed:
             most = max(1, most)
             if most >= self.most:
@@ -144,12 +148,33 @@ class OpenFiles:
             self._asked.add(place)
         return place
 
-    def granted(self, place: Place, handle: bytes) -> None:
-        """Take note that a file is open.
+    def answered(self, channel: object, answer: Answer, packet: bytes) -> None:
+        """Record what an answer says about open files: the packet to an OPEN, an OPENDIR or a CLOSE.
 
         Raises:
-            HandleInUse: another one on this channel is open under that handle. A CLOSE that was not answered yet does
-                not change that: the server had not come to it when it gave out the handle.
+            HandleInUse: see `granted`.
+        """
+        if answer.closes is not None:
+            self.closed(channel, answer.closes)
+        place = answer.place
+        if place is None:
+            return
+        if packet[0] != Kind.HANDLE:
+            self.refused(place)
+            return
+        try:
+            handle = Reader(packet, 5).string()  # behind the type and the number
+        except NotSFTP:
+            self.refused(place)
+        else:
+            self.granted(place, handle)
+
+    def granted(self, place: Place, handle: bytes) -> None:
+        """Record that a file is open.
+
+        Raises:
+            HandleInUse: another one on this channel is open under that handle. A CLOSE in flight does not change that:
+                the server had not received it when it gave out the handle.
         """
         with self._changed:
             self._asked.discard(place)
@@ -160,17 +185,17 @@ class OpenFiles:
             self._granted = max(self._granted, files + directories)
             self._granted_files = max(self._granted_files, files)
             self._granted_directories = max(self._granted_directories, directories)
-            is_new = is_in_use and not self._one_per_channel
-            self._one_per_channel = self._one_per_channel or is_in_use
+            is_news = is_in_use and not self._is_one_per_channel
+            self._is_one_per_channel = self._is_one_per_channel or is_in_use
             self._changed.notify_all()
-        if is_new:
+        if is_news:
             logger.info("The server gives out handles that are in use: one file is opened at a time from now on")
         if is_in_use:
             message = "the server gave out a handle that is in use: what was moved meanwhile is moved again"
             raise HandleInUse(message)
 
     def refused(self, place: Place) -> None:
-        """Take note that a file was not opened."""
+        """Record that a file was not opened."""
         with self._changed:
             self._asked.discard(place)
             files, directories = self._count_open()
@@ -182,25 +207,25 @@ class OpenFiles:
                 (directories, self._granted_directories) if place.is_directory else (files, self._granted_files)
             )
             slack = place.unclear + (self.most != UNLIMITED)  # CLOSE may be answered before there is a place again
-            crowded = place.others + slack >= self._granted or of_its_kind + slack >= most
-            place.is_crowded = crowded and place.others + place.unclear > 0
+            is_crowded = place.others + slack >= self._granted or of_its_kind + slack >= most
+            place.is_crowded = is_crowded and place.others + place.unclear > 0
             self._changed.notify_all()
 
     def closing(self, channel: object, handle: bytes) -> None:
-        """Take note that CLOSE is on its way."""
+        """Record that CLOSE was sent."""
         with self._changed:
             place = self._open.get(channel, {}).get(handle)
             if place is not None:
                 place.is_closing = True
 
     def closed(self, channel: object, handle: bytes) -> None:
-        """Take note that CLOSE was answered."""
+        """Record that CLOSE was answered."""
         with self._changed:
             self._open.get(channel, {}).pop(handle, None)
             self._changed.notify_all()
 
     def ended(self, channel: object) -> None:
-        """Take note that a channel has ended, and all that was open on it."""
+        """Record that a channel has ended, and with it all that was open on it."""
         with self._changed:
             self._open.pop(channel, None)
             self._asked = {place for place in self._asked if place.channel is not channel}
@@ -212,9 +237,9 @@ class OpenFiles:
         there = self._all()
         if any(other.owner == place.owner and not other.is_closing for other in there):
             return True
-        if (self._wanting_to_be_alone and not is_quick) or any(other.is_alone for other in self._asked):
+        if (self._waiting_to_be_alone and not is_quick) or any(other.is_alone for other in self._asked):
             return False
-        if self._one_per_channel and any(other.channel is place.channel for other in there):
+        if self._is_one_per_channel and any(other.channel is place.channel for other in there):
             return False
         return len(there) < (self.most if is_quick or self.most == 1 else self.most - 1)
 

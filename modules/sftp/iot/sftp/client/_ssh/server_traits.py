@@ -1,7 +1,7 @@
-"""What is known of a server beyond SFTP version 3, which promises little: found by asking where that tells.
+"""What is known of a server beyond SFTP version 3, which promises little: learned by asking where that is possible.
 
-A server that is not known gets the safe way: requests that depend on each other wait for each other, and one file is
-written through one handle. Only two implementations are recognised by name, since no request could tell what they do.
+An unknown server gets the safe treatment: requests that depend on each other wait for each other, and one file is
+written through one handle. Only two implementations are recognised by name, since no request could reveal what they do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._ssh.packets import Kind
 
-PROFTPD = "mod_sftp"
+OPENSSH, PROFTPD = "OpenSSH", "mod_sftp"  # in the version line
 
 # What OpenSSH's own sftp-server announces (OpenSSH PROTOCOL, section 4; sftp-server.c). A foreign subsystem behind
 # sshd, such as one built on Go's pkg/sftp, has the same version line, and announces fewer of these or others.
@@ -27,9 +27,32 @@ OPENSSH_EXTENSIONS = frozenset(
         "home-directory", "users-groups-by-id@openssh.com",
     }
 )  # fmt: skip
-OPENSSH_ALONE = frozenset({"fsync@openssh.com", "fstatvfs@openssh.com"})  # nobody else announces both
+OPENSSH_ALONE = frozenset({"fsync@openssh.com", "fstatvfs@openssh.com"})  # no other server announces both
 RENAME, TEMPORARY_NAME = "every rename", "the name of the temporary file"
 MOST_DIRECTORIES = 1_000  # that are remembered
+
+
+def mixes_up_channels(version: str) -> bool:
+    """Return whether a server must have one channel only.
+
+    ProFTPD confuses requests of two channels if one of them is split over several SSH packets: uploads beside any other
+    call then fail or hang.
+
+    Parameters:
+        version: the server's version line.
+    """
+    return PROFTPD in version
+
+
+def takes_a_stream(version: str) -> bool:
+    """Return whether a server treats a channel as the stream that it is (RFC 4254, section 5.2).
+
+    sshd passes it on through a pipe; libssh answers only the first of several requests in one message.
+
+    Parameters:
+        version: the server's version line.
+    """
+    return OPENSSH in version or PROFTPD in version
 
 
 @dataclass
@@ -39,12 +62,12 @@ class ServerTraits:
     Attributes:
         keeps_order: requests on one channel are carried out in the order in which they were sent. Section 6 of
             draft-ietf-secsh-filexfer-02 leaves that open, and Go's pkg/sftp answers FSTAT before earlier WRITEs.
-        parts_in_any_order: several handles may write one file at once; with object stores they may not.
-        takes_commands: asking for a command does no harm: one that is not allowed is refused. Other servers have been
+        parts_in_any_order: several handles may write one file at once; with object stores they must not.
+        takes_commands: requesting a command does no harm: one that is not allowed is refused. Other servers have been
             seen to end the connection when a further channel is opened.
         keeps_own_attributes: neither FSETSTAT nor SETSTAT gives a file its permissions and times.
-        refusals: what was found to be refused in a directory, `RENAME` or `TEMPORARY_NAME`: it is a drop box.
-        lacks: requests that it was found not to carry out.
+        refusals: what was refused in a directory, `RENAME` or `TEMPORARY_NAME`: it is a drop box.
+        lacks: requests that the server does not implement.
         files: the places for files that are open on the server at a time.
     """
 
@@ -58,19 +81,24 @@ class ServerTraits:
     _server: str = ""
 
     def recognise(self, server: str, extensions: Iterable[str]) -> None:
-        """Take note of what a connection has shown: the server's version line, and what its SFTP announces."""
+        """Record what a connection has shown.
+
+        Parameters:
+            server: the server's version line.
+            extensions: the SFTP extensions that it announced.
+        """
         announced = frozenset(extensions)
-        openssh = "OpenSSH" in server and OPENSSH_ALONE <= announced <= OPENSSH_EXTENSIONS
-        self.keeps_order = openssh or PROFTPD in server
-        self.parts_in_any_order = self.takes_commands = openssh
-        if server != self._server:  # another one in its place: what was found out about the old one is not true of it
+        is_openssh = OPENSSH in server and OPENSSH_ALONE <= announced <= OPENSSH_EXTENSIONS
+        self.keeps_order = is_openssh or PROFTPD in server
+        self.parts_in_any_order = self.takes_commands = is_openssh
+        if server != self._server:  # another one in its place: what was learned of the old one does not apply to it
             self._server = server
             self.keeps_own_attributes = False
             self.refusals.clear()
             self.lacks.clear()
 
     def learn(self, directory: str, refusal: str) -> None:
-        """Take note of what is refused in a directory; nothing is told by an empty text."""
+        """Record what is refused in a directory; an empty text stands for nothing."""
         if len(self.refusals) >= MOST_DIRECTORIES:
             self.refusals.clear()
         self.refusals[directory] = refusal

@@ -1,0 +1,1 @@
+"""One file: pipeline, resume, verification, atomic replacement, rate limit."""

@@ -1,0 +1,1 @@
+"""What looks at everything: the configuration in force, status, metrics, checks."""

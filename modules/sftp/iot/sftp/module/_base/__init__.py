@@ -1,0 +1,1 @@
+"""Logging, backoff, counters, the state directory, the environment: what every room uses."""

@@ -1,0 +1,1 @@
+"""What people write, as models: the twin's sections, rules, requests; their validation."""

@@ -1,0 +1,1 @@
+"""The edge hub: connection, watchdog, the SDK's internals, reported properties."""

@@ -1,0 +1,1 @@
+"""Direct methods: the table, the dispatcher, idempotency keys."""

@@ -1,0 +1,1 @@
+"""Work under way: the session in use, slots, tasks, journal, delivery ledger, messages."""

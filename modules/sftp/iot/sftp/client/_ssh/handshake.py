@@ -1,0 +1,303 @@
+"""The one way from settings to a connection on which SFTP answers, stage by stage.
+
+A session runs all stages (`run`); `diagnose` runs the very same ones, and describes each when it has ended (`stages`).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    HostKeyMismatch,
+    ServerBusy,
+    SFTPError,
+    Unreachable,
+    Unsupported,
+)
+from iot.sftp.client._base.text import printable
+from iot.sftp.client._ssh import login_backoff
+from iot.sftp.client._ssh.credentials import Credentials
+from iot.sftp.client._ssh.dial import DirectDialer
+from iot.sftp.client._ssh.liveness import Activity
+from iot.sftp.client._ssh.login import authenticate
+from iot.sftp.client._ssh.open_files import OpenFiles
+from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, reason_of
+from iot.sftp.client._ssh.paramiko_internals.transport import Transport
+from iot.sftp.client._ssh.sftp_subsystem import open_sftp_channel
+from iot.sftp.client._ssh.waiting import at_deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from iot.sftp.client._base.deadline import Deadline
+    from iot.sftp.client._base.settings import ServerSettings
+    from iot.sftp.client._ssh.channel import SFTPChannel
+    from iot.sftp.client._ssh.dial import Dialer
+    from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+
+
+class Stage(Enum):
+    """A stage of a handshake, in their order; the values are the names of the steps of a diagnosis."""
+
+    NAME_LOOKUP = "dns"
+    DIAL = "tcp"
+    GREETING = "ssh_version"
+    KEY_EXCHANGE = "algorithms"
+    HOST_KEY = "host_key"
+    LOGIN = "authentication"
+    SFTP = "extensions"
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What a server showed of itself.
+
+    Attributes:
+        host_key: the fingerprint of its key, `SHA256:…`.
+        server: its version line, `SSH-2.0-…`.
+        cipher: what the connection is encrypted with.
+        extensions: the SFTP extensions that it announced.
+    """
+
+    host_key: str
+    server: str
+    cipher: str
+    extensions: tuple[str, ...]
+
+
+class Handshake:
+    """Opens one connection to a server.
+
+    Each stage is a method; all of them share one deadline. Whatever a stage raises becomes one `SFTPError`, and nothing
+    is left open then.
+
+    Attributes:
+        stage: the stage that runs, or ran last.
+        addresses: of the server, for people.
+        dialer: how the server is reached.
+        credentials: what the user is logged in with, once that was read.
+        activity: when something came from the server last.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        policy: HostKeyPolicy,
+        deadline: Deadline,
+        *,
+        open_files: OpenFiles | None = None,
+        dialer: Dialer | None = None,
+    ) -> None:
+        """Take the server; nothing is sent yet.
+
+        Parameters:
+            settings: the server.
+            policy: which keys it may have.
+            deadline: by when all stages have to be done.
+            open_files: of the server.
+            dialer: how the server is reached; directly by default.
+        """
+        self.stage = Stage.NAME_LOOKUP
+        self.addresses: list[str] = []
+        self.dialer = dialer or DirectDialer(settings.host, settings.port, settings.time_limits.stall)
+        self.credentials: Credentials | None = None
+        self.activity = Activity()
+        self._settings = settings
+        self._policy = policy
+        self._deadline = deadline
+        self._open_files = open_files or OpenFiles()
+        self._lock = threading.Lock()
+        self._closed_by: SFTPError | None = None
+        self._transport: Transport | None = None
+        self._channel: SFTPChannel | None = None
+        self._mismatch: HostKeyMismatch | None = None  # of the first key that was shown
+
+    def run(self) -> None:
+        """Run all stages.
+
+        Raises:
+            SFTPError: what failed; nothing is left open.
+        """
+        for _ in self.stages():
+            pass
+
+    def stages(self) -> Iterator[Stage]:
+        """Run the stages, and yield each of them when it has ended.
+
+        Raises:
+            SFTPError: `stage` failed; nothing is left open.
+        """
+        actions: dict[Stage, Callable[[], None]] = {
+            Stage.NAME_LOOKUP: self._look_up,
+            Stage.DIAL: self._dial,
+            Stage.GREETING: self._await_greeting,
+            Stage.KEY_EXCHANGE: self._exchange_keys,
+            Stage.HOST_KEY: self._check_host_key,
+            Stage.LOGIN: self._log_in,
+            Stage.SFTP: self._start_sftp,
+        }
+        with at_deadline(self._deadline, self._cut_off):  # some of paramiko's calls wait for ever
+            for self.stage, act in actions.items():
+                try:
+                    act()
+                except BaseException as error:
+                    reason = self._reason_of(error)
+                    self.close(reason)
+                    if reason is error or not isinstance(error, Exception):
+                        raise
+                    raise reason from error
+                yield self.stage
+
+    def close(self, reason: SFTPError) -> None:
+        """End the connection, if there is one: its threads and its socket are gone on return.
+
+        A stage that runs fails with `reason`.
+        """
+        with self._lock:
+            self._closed_by = self._closed_by or reason
+            transport, channel = self._transport, self._channel
+        if channel is not None:
+            channel.fail(reason)
+        if transport is not None:
+            transport.end()
+        if channel is not None:
+            channel.join()
+
+    # --- what it leads to ---
+
+    @property
+    def transport(self) -> Transport:
+        """The connection; there is one once the stage `DIAL` has ended."""
+        assert self._transport is not None  # noqa: S101 - see above
+        return self._transport
+
+    @property
+    def channel(self) -> SFTPChannel:
+        """The channel on which SFTP answers, once all stages have ended."""
+        assert self._channel is not None  # noqa: S101 - see above
+        return self._channel
+
+    @property
+    def info(self) -> ServerInfo:
+        """What the server has shown, once all stages have ended."""
+        return ServerInfo(
+            host_key=self.transport.host_key_fingerprint,
+            server=printable(self.transport.remote_version, 255),
+            cipher=self.transport.local_cipher,
+            extensions=tuple(printable(name, 255) for name in sorted(self.channel.extensions)),
+        )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether keys were agreed on: not if the server's host key was refused."""
+        return self._mismatch is None
+
+    # --- the stages ---
+
+    def check_credentials(self) -> None:
+        """Read the credentials before the first stage: without usable ones, the server is not even dialled.
+
+        Raises:
+            AuthenticationFailed: they cannot be read, or their login backoff has not ended.
+        """
+        self.credentials = Credentials.read(self._settings)
+        login_backoff.check(self.credentials.identity)
+
+    def _look_up(self) -> None:
+        self.addresses = self.dialer.look_up(self._deadline)
+
+    def _dial(self) -> None:
+        connection = self.dialer.connect(self._deadline)
+        with self._lock:
+            closed_by = self._closed_by
+            if closed_by is None:
+                self._transport = Transport(connection, self._policy, self._deadline)
+        if closed_by is not None:
+            connection.close()
+            raise closed_by
+
+    def _await_greeting(self) -> None:
+        self.transport.await_greeting()
+
+    def _exchange_keys(self) -> None:
+        """Agree on keys. If the key that is shown is not the pinned one, ask for keys of other types.
+
+        A key that is refused at last is left to the next stage, as is a server that has no key of another type.
+        """
+        while True:
+            try:
+                self.transport.await_keys()
+            except RefusedKeyError as error:
+                self._mismatch = self._mismatch or error.reason
+                if not self._policy.exclude_mismatched_type():
+                    return
+            except ReasonError as error:
+                is_without_types = isinstance(error.reason, Unsupported) and self._policy.include_all_types()
+                if not is_without_types:
+                    raise
+                if self._mismatch is not None:
+                    return
+            else:
+                self._mismatch = None
+                return
+            self.transport.end()
+            self._look_up()
+            self._dial()
+            self._await_greeting()
+
+    def _check_host_key(self) -> None:
+        if self._mismatch is not None:
+            raise self._mismatch
+
+    def _log_in(self) -> None:
+        credentials = self.credentials = self.credentials or Credentials.read(self._settings)
+        with login_backoff.login(credentials.identity, self._deadline):
+            authenticate(self.transport.login, credentials)
+
+    def _start_sftp(self) -> None:
+        open_sftp_channel(
+            self.transport,
+            self._deadline,
+            activity=self.activity,
+            stall=self._settings.time_limits.stall,
+            open_files=self._open_files,
+            on_opened=self._set_channel,
+        )
+
+    def _set_channel(self, channel: SFTPChannel) -> None:
+        with self._lock:
+            self._channel = channel
+            closed_by = self._closed_by
+        if closed_by is not None:
+            channel.fail(closed_by)
+
+    # --- its failure ---
+
+    def _cut_off(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _reason_of(self, error: BaseException) -> SFTPError:
+        """Return why there is no connection: paramiko has one class for several reasons, and words for few of them."""
+        if self._closed_by is not None:
+            return self._closed_by
+        transport = self._transport
+        reason = reason_of(error, None if transport is None else transport.saved_exception)
+        is_ours = isinstance(error, SFTPError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
+        is_clear = isinstance(reason, HostKeyMismatch | ServerBusy) or isinstance(error, ReasonError)
+        if transport is None or is_ours or is_clear:
+            return reason
+        if self._deadline.remaining() == 0.0:
+            said = f" (it said {transport.text_before_greeting!r})" if transport.text_before_greeting else ""
+            limit = self._settings.time_limits.connect
+            return Unreachable(f"the server did not let us in within {limit:g} s{said}")
+        if transport.initial_kex_done or isinstance(reason, Unsupported):
+            return reason
+        return transport.parting() or ConnectionLost(
+            "the server closed the connection before it had shown its key: is this an SSH server?"
+        )

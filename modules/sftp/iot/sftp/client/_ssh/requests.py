@@ -1,0 +1,143 @@
+"""SFTP requests in flight: what is sent, what is expected in return, and where it goes."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from iot.sftp.client._base.errors import SFTPError, TransferIncomplete
+from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._ssh.packets import UINT32, Kind, Reader, string
+
+if TYPE_CHECKING:
+    from iot.sftp.client._ssh.open_files import Place
+
+HEADER = struct.Struct(">IBI")  # a packet's length and type, and the number of its request
+
+# Requests that may take a server long: an object store copies in a RENAME, and writes in a CLOSE; an archive fetches
+# what is opened, and many servers list all of a large directory before they answer.
+SLOW_KINDS = frozenset(
+    {
+        *(Kind.OPEN, Kind.CLOSE, Kind.OPENDIR, Kind.READDIR, Kind.SETSTAT, Kind.FSETSTAT),
+        *(Kind.REMOVE, Kind.MKDIR, Kind.RMDIR, Kind.RENAME, Kind.EXTENDED),
+    }
+)
+QUICK_EXTENSIONS = (string(b"limits@openssh.com"), string(b"statvfs@openssh.com"))
+
+
+class Reply(NamedTuple):
+    """An answer: its packet type, and its fields behind the request's number."""
+
+    kind: int
+    fields: Reader
+
+
+class Answer(Future[Reply]):
+    """The future answer to a request.
+
+    Attributes:
+        is_slow: whether the request may take the server long.
+        place: of what is opened by the request, if it opens something.
+        closes: the handle that is closed by the request, if it is a CLOSE.
+    """
+
+    def __init__(self, kind: Kind, fields: bytes, place: Place | None = None) -> None:
+        """Expect the answer to a request of this type and with these fields."""
+        super().__init__()
+        self.is_slow = kind in SLOW_KINDS and not fields.startswith(QUICK_EXTENSIONS)
+        self.place = place
+        self.closes = fields[UINT32.size :] if kind == Kind.CLOSE else None
+
+
+class Landing(Protocol):
+    """Where the data of a READ goes. paramiko's thread, which serves all channels, calls all of this: so be quick."""
+
+    def announce(self, size: int) -> None:
+        """Take note of how many bytes will come."""
+
+    def take(self, data: memoryview) -> None:
+        """Take a piece; the view is valid until the call returns."""
+
+    def finish(self, reply: Reply | None, error: SFTPError | None) -> None:
+        """End: with neither, all data was taken; `reply` is another answer than data, `error` stands for none."""
+
+
+Expected = Future[Reply] | Landing
+
+
+class Source:
+    """A local file that is read by the writer threads of channels, as long as its upload runs."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Read this descriptor, which belongs to the caller."""
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._has_ended = False
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer.
+
+        Raises:
+            SFTPError: the file cannot be read, became shorter, or the upload has ended.
+        """
+        with self._lock:
+            if self._has_ended:
+                message = "the upload has ended"
+                raise TransferIncomplete(message)
+            try:
+                while buffer:
+                    count = os.preadv(self._descriptor, [buffer], offset)
+                    if count == 0:
+                        message = "the file became shorter while it was read"
+                        raise TransferIncomplete(message)
+                    buffer, offset = buffer[count:], offset + count
+            except OSError as error:
+                raise from_os_error(error) from error
+
+    def end(self) -> None:
+        """Stop reading: the descriptor may belong to another file from now on."""
+        with self._lock:
+            self._has_ended = True
+
+
+class FileWrite(NamedTuple):
+    """A WRITE request whose data is read from a file at the moment at which it is sent."""
+
+    number: int
+    handle: bytes
+    source: Source
+    offset: int
+    length: int
+
+    def packet_into(self, buffer: memoryview) -> memoryview:
+        """Assemble the packet (draft-ietf-secsh-filexfer-02, section 6.4), and return it.
+
+        Raises:
+            SFTPError: the file cannot be read, or became shorter.
+        """
+        fields = b"".join((string(self.handle), struct.pack(">QI", self.offset, self.length)))
+        start = HEADER.size + len(fields)
+        end = start + self.length
+        buffer[:start] = HEADER.pack(end - 4, Kind.WRITE, self.number) + fields
+        self.source.read_into(buffer[start:end], self.offset)
+        return buffer[:end]
+
+
+Outgoing = bytes | FileWrite
+
+
+def complete(expected: Expected, reply: Reply | None = None, error: SFTPError | None = None) -> None:
+    """Complete what a request expects: with an answer, an error, or neither where a landing has taken all data."""
+    if not isinstance(expected, Future):
+        expected.finish(reply, error)
+        return
+    try:
+        if error is not None:
+            expected.set_exception(error)
+        else:
+            expected.set_result(reply)  # type: ignore[arg-type] # only a landing is completed with neither
+    except InvalidStateError:
+        pass  # answered twice, or failed meanwhile: the first outcome stands
