@@ -42,7 +42,7 @@ def look(ledger: DeliveryLedger, *found: str, version: FileVersion = VERSION) ->
     return known
 
 
-def test_a_file_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_is_created_again(tmp_path: Path) -> None:
     ledgers = DeliveryLedgers(tmp_path / "state")
     ledgers.of("a").note("1", VERSION)
     (tmp_path / "state").rename(tmp_path / "away")
@@ -71,7 +71,7 @@ def test_a_directory_that_cannot_be_used_says_so(tmp_path: Path) -> None:
         (VERSION._replace(changed=5), False),
     ],
 )
-def test_a_version_is_told_from_another_by_all_that_is_known_of_it_but_the_device(
+def test_versions_differ_by_all_that_is_known_but_the_device(
     tmp_path: Path, other: FileVersion, *, is_same: bool
 ) -> None:
     ledgers = DeliveryLedgers(tmp_path)
@@ -80,7 +80,7 @@ def test_a_version_is_told_from_another_by_all_that_is_known_of_it_but_the_devic
     assert ledgers.of("a", verifies=True).knows("1", other) is is_same
 
 
-def test_a_file_of_which_only_the_change_time_is_new_is_left_to_a_look_that_verifies(tmp_path: Path) -> None:
+def test_a_file_with_only_a_new_change_time_is_left_to_a_careful_scan(tmp_path: Path) -> None:
     ledgers = DeliveryLedgers(tmp_path)
     ledgers.of("a").note("1", VERSION)
     touched = VERSION._replace(changed=5)
@@ -153,7 +153,7 @@ def test_a_look_forgets_only_what_it_would_have_found(tmp_path: Path) -> None:
     assert look(ledgers.of("a"), "a.csv", "b.csv", "a.json", "b.json") == ["a.csv", "a.json", "b.json"]
 
 
-def test_what_was_delivered_from_another_file_system_or_folder_is_kept_while_that_is_away(tmp_path: Path) -> None:
+def test_deliveries_from_a_mount_or_folder_that_is_away_are_kept(tmp_path: Path) -> None:
     clock = Clock()
     ledgers = DeliveryLedgers(tmp_path, clock=clock)
     mounted = VERSION._replace(device=8)
@@ -183,7 +183,7 @@ def test_a_clock_that_is_set_erases_nothing(tmp_path: Path, monkeypatch: pytest.
         ledgers.close()
 
 
-def test_what_nobody_uses_any_more_is_forgotten_by_counted_use_over_restarts(tmp_path: Path) -> None:
+def test_unused_ledgers_are_deleted_by_use_time_over_restarts(tmp_path: Path) -> None:
     lives = 10
     for life in range(lives):
         clock = Clock()

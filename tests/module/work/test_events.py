@@ -31,7 +31,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def test_while_the_hub_is_away_a_task_that_ends_brings_one_more_try_and_not_try_after_try(
+def test_while_the_hub_is_away_a_task_that_ends_causes_one_attempt(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "pauses", lambda: iter([3600.0] * 100))
