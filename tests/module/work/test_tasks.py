@@ -600,7 +600,7 @@ def test_an_internal_error_of_the_journal_leaves_each_task_its_end(
 
     tasks = device.start(width=1, journal=FailingJournal)
     assert [end_of(tasks, submit(tasks))["status"] for _ in range(3)] == ["Completed"] * 3
-    assert "a defect of the journal" in caplog.text
+    assert "internal error of the journal" in caplog.text
 
 
 def test_an_internal_error_of_the_scheduler_stops_no_time_limit(
@@ -616,7 +616,7 @@ def test_an_internal_error_of_the_scheduler_stops_no_time_limit(
 
     tasks = device.start(until_cancelled, journal=FailingJournal)
     assert end_of(tasks, submit(tasks, time_limit=0.1))["code"] == "deadline_exceeded"
-    assert "a defect of the queue" in caplog.text
+    assert "internal error of the scheduler" in caplog.text
 
 
 def test_the_ends_that_are_counted_never_become_fewer(device: Device) -> None:

@@ -126,8 +126,9 @@ def make_run(
     except SFTPError as error:
         return RunResult(RunOutcome.FAILED, moved, error.code, told(error))
     except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
-        _log.exception("a defect")
-        return RunResult(RunOutcome.FAILED, moved, Internal.code, "a defect of the module, which its log describes")
+        _log.exception("internal error")
+        message = f"internal error of the module, described in its log at rule {rule.name}: please report it"
+        return RunResult(RunOutcome.FAILED, moved, Internal.code, message)
     if done.files:
         _log.info("%s", folder_in_words(done, context.transfers.verify))
     return _result(rule, done, is_in_doubt=is_in_doubt)

@@ -175,7 +175,7 @@ class RuleWorker:
         before = self.status
         if result.code is None:
             if before.code is not None:
-                _log.info("all is well again", extra=about(self._name))
+                _log.info("the rule works again", extra=about(self._name))
         elif result.has_undelivered or (result.code, result.moved.not_removed) != (before.code, before.delivered):
             _log.warning("%s", result.message)
             self._context.on_failure(self._name, result.code, result.message or "")

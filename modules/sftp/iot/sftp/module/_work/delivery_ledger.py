@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import Cancelled, FileVersion
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
-from iot.sftp.module._work.sqlite_file import Schema, SQLiteFile
+from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -360,7 +360,12 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 _SCHEMA = Schema(
     NAME,
-    title="the delivery ledger",
+    messages=FileMessages(
+        removed="the delivery ledger %s was removed: a new one is created",
+        damaged="the delivery ledger is not readable (%s): it was set aside as %s, what it held is not known any more",
+        unusable="the delivery ledger cannot be used: %s",
+        recovered="the delivery ledger can be written again",
+    ),
     purpose="to remember what was delivered",
     version=VERSION,
     tables=("ledgers", "deliveries"),

@@ -16,7 +16,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
-from iot.sftp.module._work.sqlite_file import Schema, SQLiteFile, malformed
+from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile, malformed
 from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
@@ -255,7 +255,12 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 _SCHEMA = Schema(
     NAME,
-    title="the journal",
+    messages=FileMessages(
+        removed="the journal %s was removed: a new one is created",
+        damaged="the journal is not readable (%s): it was set aside as %s, what it held is not known any more",
+        unusable="the journal cannot be used: %s",
+        recovered="the journal can be written again",
+    ),
     purpose="for the journal",
     version=VERSION,
     tables=("tasks", "requests"),

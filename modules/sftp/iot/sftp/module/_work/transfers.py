@@ -108,7 +108,9 @@ class FolderMove:
         except SFTPError as error:
             if self.keeps and self.task is None:  # it would send everything again, run after run
                 raise
-            _log.warning("what arrives is known until the module ends only, and then compared again: %s", error.message)
+            _log.warning(
+                "deliveries are recorded in memory only, and compared again after a restart: %s", error.message
+            )
             return None, True
 
     def _home(self) -> int | None:
@@ -231,7 +233,7 @@ class Transfers:
             done, _ = self.move_folder(order)
         except SFTPError:
             counts = reached.files, reached.total_files, reached.bytes, time.monotonic() - started
-            line = "%s -> %s: it broke off with %d of %d files there, %d bytes, after %.3f s"
+            line = "%s -> %s: stopped after %d of %d files, %d bytes, in %.3f s"
             _log.info(line, quoted(request.source), quoted(request.dest), *counts, extra={"repeated": True})
             raise
         _log.info("%s -> %s: %s", quoted(request.source), quoted(request.dest), folder_in_words(done, self.verify))
@@ -311,7 +313,7 @@ def _log_end(request: TransferRequest, done: Transfer) -> None:
 
 def _log_break(request: TransferRequest, reached: TaskProgress, seconds: float) -> None:
     place = f"{quoted(request.source)} -> {quoted(request.dest)}"
-    line = "%s: it broke off with %d of %d bytes there, after %.3f s"
+    line = "%s: stopped after %d of %d bytes, in %.3f s"
     _log.info(line, place, reached.bytes, reached.total_bytes or 0, seconds, extra={"repeated": True})
 
 
