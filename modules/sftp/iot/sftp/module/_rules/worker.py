@@ -137,7 +137,7 @@ class RuleWorker:
             self._settle_whole(result, started)
 
     def _settle_interrupted(self, result: RunResult) -> None:
-        """Go on soon after a run that made way for a call; the failures are still those of the last whole run."""
+        """Resume soon after a run that was preempted; the failures are still those of the last whole run."""
         self._is_careful = True
         self._slice.interrupt()
         before = self.status
@@ -159,7 +159,7 @@ class RuleWorker:
         self._reporter.note_run(result.moved, code, message)
 
     def _settle_whole(self, result: RunResult, started: float) -> None:
-        """Wait for the next period after a run that has looked at all files, though single ones may have failed."""
+        """Wait for the next period after a run that has scanned the whole folder; single files may have failed."""
         self._is_careful = result.is_in_doubt or result.has_undelivered
         self._backoff.succeeded()
         self._log_change(result)

@@ -336,7 +336,7 @@ def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
 
 
 def _folded(version: FileVersion) -> FileVersion:
-    return FileVersion(*(_signed(told) for told in version))
+    return FileVersion(*(_signed(value) for value in version))
 
 
 def _signed(number: int | None) -> int | None:

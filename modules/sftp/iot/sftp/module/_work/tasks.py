@@ -83,7 +83,7 @@ class Tasks:
         threading.Thread(target=self._keep_time, name="tasks", daemon=True).start()
 
     def stop(self, limit: float) -> None:
-        """Interrupt what runs, within `limit` seconds; it goes on when the module starts again."""
+        """Interrupt what runs, within `limit` seconds; it resumes when the module starts again."""
         self._scheduler.stop(limit)
         self._store.close()
 
