@@ -97,7 +97,7 @@ def _common() -> Parser:
     server.add_argument("--known-hosts", metavar="FILE", help="file in which host keys are remembered")
     server.add_argument("--root", metavar="FOLDER", help="folder on the server that paths are relative to")
     common.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="time limit of each operation, and of each step of check"
+        "--timeout", type=_seconds, metavar="SECONDS", help="time limit of each operation, and of the session in check"
     )
     common.add_argument("--json", action="store_true", help="print one JSON document to standard output")
     return common

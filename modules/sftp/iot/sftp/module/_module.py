@@ -14,9 +14,9 @@ from iot.sftp.module._app.metrics import Metrics, MetricsContext, identity, serv
 from iot.sftp.module._app.state_claim import StateClaim
 from iot.sftp.module._app.status import Status
 from iot.sftp.module._app.twin_follower import TwinFollower, version_of
-from iot.sftp.module._base.logging import log_loop_exception
 from iot.sftp.module._base.state_directory import StateLock
 from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.uncaught import log_loop_exception
 from iot.sftp.module._base.waiting import in_thread
 from iot.sftp.module._documents.twin import TransfersSection
 from iot.sftp.module._hub.hub import Hub, HubLost

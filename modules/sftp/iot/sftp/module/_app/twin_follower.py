@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import exceptions
 
-from iot.sftp.module._base.waiting import in_words, pauses
+from iot.sftp.module._base.waiting import pauses
+from iot.sftp.module._base.wording import with_causes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -78,7 +79,7 @@ class TwinFollower:
             except exceptions.NoConnectionError:
                 return  # it is wanted again as soon as the hub is back
             except Exception as error:  # noqa: BLE001 - whatever it is, the twin is still wanted
-                _log.warning("the twin cannot be fetched, next attempt in %.0f s: %s", pause, in_words(error))
+                _log.warning("the twin cannot be fetched, next attempt in %.0f s: %s", pause, with_causes(error))
             else:
                 fetched += 1
                 self._apply(desired, reported)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -50,7 +50,7 @@ def explain(error: ValidationError, model: type[Document], *, whole: str = "payl
 def _sentence(problem: ErrorDetails, model: type[Document], whole: str) -> str:
     if not problem["loc"]:
         return f"'{whole}' must be an object whose keys are text"
-    key = shortened(printable(".".join(str(part) for part in problem["loc"])), KEY_SHOWN)
+    key = excerpt(".".join(str(part) for part in problem["loc"]), KEY_SHOWN)
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     if problem["type"] == "extra_forbidden":

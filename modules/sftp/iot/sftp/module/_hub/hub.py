@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.device import exceptions
 
 from iot.sftp.module._base.logging import about
-from iot.sftp.module._base.waiting import in_words, pauses
+from iot.sftp.module._base.waiting import pauses
+from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._hub.client import HubClient, not_connected
 from iot.sftp.module._hub.health import ConnectionHealth
 from iot.sftp.module._hub.limits import HubLimits
@@ -137,8 +138,8 @@ class Hub:
             try:
                 await self._connect()
             except Exception as error:  # noqa: BLE001 - at the start nothing is given up: the hub may come at any time
-                self._health.suspicion = "" if _is_unreachable(error) else in_words(error)
-                _log.warning("no connection to the edge hub yet, next attempt in %.0f s: %s", pause, in_words(error))
+                self._health.suspicion = "" if _is_unreachable(error) else with_causes(error)
+                _log.warning("no connection to the edge hub yet, next attempt in %.0f s: %s", pause, with_causes(error))
             else:
                 return
             await asyncio.sleep(pause)
@@ -203,7 +204,7 @@ class Hub:
                 await client.subscribe((*TWIN, *METHODS))
                 await self._receiver.probe(client.deliver, self._limits.subscribe)
             except Exception as error:  # noqa: BLE001 - whatever it is, the connection is of no use
-                reason = in_words(error)
+                reason = with_causes(error)
             else:
                 return
         if self.is_connected:
@@ -231,8 +232,8 @@ class Hub:
             except Exception as error:  # noqa: BLE001 - whatever it is, the process exits after a while
                 self._check_patience(time.monotonic() - lost, error)
                 if not _is_unreachable(error):
-                    self._health.suspicion = self._health.suspicion or in_words(error)
-                _log.warning("no connection to the edge hub, next attempt in %.0f s: %s", pause, in_words(error))
+                    self._health.suspicion = self._health.suspicion or with_causes(error)
+                _log.warning("no connection to the edge hub, next attempt in %.0f s: %s", pause, with_causes(error))
             else:
                 return
             await self._health.wait_until(lambda: self.is_connected and not self._health.suspicion, pause)
@@ -248,7 +249,7 @@ class Hub:
         limits = self._limits
         patience = limits.give_up_unreachable if _is_unreachable(error) else limits.give_up
         if seconds > patience and self._may_exit():
-            message = f"no connection to the edge hub for {seconds:.0f} s: {in_words(error)}"
+            message = f"no connection to the edge hub for {seconds:.0f} s: {with_causes(error)}"
             raise HubLost(message) from error
 
     # --- The SDK calls these in a loop of its own, which must not be blocked: they only pass on
@@ -266,7 +267,7 @@ class Hub:
 
     async def _handle_background_exception(self, error: Exception) -> None:
         if isinstance(error, SasTokenError):  # the SDK does not retry, and the token expires in two minutes
-            reason = f"its token could not be renewed: {in_words(error)}"
+            reason = f"its token could not be renewed: {with_causes(error)}"
             self._loop.call_soon_threadsafe(self._health.suspect, reason)
 
     def _receive(self, request: MethodRequest, received: float) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import MethodRequest
 
-from iot.sftp.module._base.waiting import in_words, within
+from iot.sftp.module._base.waiting import within
+from iot.sftp.module._base.wording import with_causes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,4 +75,4 @@ class MethodReceiver:
         try:
             await self._respond(request, response)
         except Exception as error:  # noqa: BLE001 - the caller cannot be reached
-            _log.warning("the response to %s could not be sent: %s", request.name[:NAME_SHOWN], in_words(error))
+            _log.warning("the response to %s could not be sent: %s", request.name[:NAME_SHOWN], with_causes(error))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.module._base.logging import printable
+from iot.sftp.client._base.text import printable
 
 if TYPE_CHECKING:
     from iot.sftp.module._hub.merge_patch import Properties

@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
-from iot.sftp.module._base.logging import about, printable, quoted, shortened, subject
+from iot.sftp.client._base.text import excerpt, quoted
+from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._base.tallies import Calls
 from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, TransferRequest
 from iot.sftp.module._methods import responses
@@ -63,7 +64,7 @@ class Dispatcher:
             received: when, in `time.monotonic()`; the timeout counts from then.
         """
         started = time.monotonic() if received is None else received
-        call_id, shown = secrets.token_hex(3), shortened(printable(name), NAME_SHOWN)
+        call_id, shown = secrets.token_hex(3), excerpt(name, NAME_SHOWN)
         paths, attempts = "", 1
         with subject(f"call {call_id} {shown}", shown):
             try:

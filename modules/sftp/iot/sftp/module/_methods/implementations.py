@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import InvalidRequest, SFTPError, TooLarge
-from iot.sftp.module._base.logging import shortened
+from iot.sftp.client._base.text import shortened
 from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, encoded_size
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from iot.sftp.client import InvalidRequest, UnknownMethod
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._documents.validation import explain
 from iot.sftp.module._hub.sdk import Malformed
 from iot.sftp.module._methods.method import Call
@@ -33,7 +33,7 @@ def parse_call(name: str, payload: Any) -> Call:
     """
     method = METHODS.get(name)
     if method is None:
-        message = f"there is no method '{shortened(printable(name), NAME_SHOWN)}'; there are: {', '.join(METHODS)}"
+        message = f"there is no method '{excerpt(name, NAME_SHOWN)}'; there are: {', '.join(METHODS)}"
         raise UnknownMethod(message)
     if isinstance(payload, Malformed):
         message = f"the payload is not valid JSON: {payload.reason}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.module._base.logging import printable, shortened, told
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
@@ -38,6 +39,6 @@ def failed(name: str, error: SFTPError) -> Response:
     payload = {
         "result": method.failed if method is not None else False,
         "code": error.code,
-        "message": shortened(printable(told(error)), MESSAGE_MAXIMUM),
+        "message": excerpt(describe(error), MESSAGE_MAXIMUM),
     }
     return Response(STATUSES[error.code], payload, error.code)
