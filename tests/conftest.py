@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import secrets
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from tests.clients import client_of
+from tests.secret_search import Search
 from tests.servers import Server, openssh, proftpd
 
 from iot.sftp.client import IoTSFTPClient
@@ -87,3 +91,31 @@ def client(server: Server) -> Iterator[IoTSFTPClient]:
     with client_of(server) as connected:
         assert connected.last_error is None
         yield connected
+
+
+@pytest.fixture
+def search() -> Search:
+    """Give a search for secrets that knows none yet."""
+    return Search()
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with private keys: `plain`, `encrypted`, and the passphrase of the latter."""
+    folder = tmp_path_factory.mktemp("keys")
+    passphrase = "passphrase " + secrets.token_urlsafe(12)
+    (folder / "passphrase").write_text(passphrase)
+    for name, kind, text in (("plain", "ed25519", ""), ("encrypted", "ecdsa", passphrase), ("pem", "rsa", "")):
+        form = ("-b", "2048", "-m", "PEM") if kind == "rsa" else ()
+        command = ["ssh-keygen", "-q", "-t", kind, *form, "-N", text, "-C", "", "-f", folder / name]
+        subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def key_server(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """OpenSSH, for those keys."""
+    public = keys / "authorized"
+    public.write_text("".join((keys / f"{name}.pub").read_text() for name in ("plain", "encrypted", "pem")))
+    with openssh(tmp_path_factory.mktemp("key-server"), f"AuthorizedKeysFile {public}") as server:
+        yield dataclasses.replace(server, key_file=keys / "plain")
