@@ -18,6 +18,8 @@ from tests.servers import free_port
 from localedge import LocalEdge
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prometheus_client import Metric
     from tests.servers import Server
 
@@ -100,3 +102,20 @@ def scraped(shared_address: str, openssh_server: Server) -> Iterator[Scraped]:
     with device(shared_address, {"sftp": section}, SFTP_METRICS_PORT=str(port)) as edge:
         edge.wait_until_connected()
         yield Scraped(edge, port)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a temporary directory of the test's own: another module may have put its socket into the usual one."""
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    return directory
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Give an empty state directory."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    return directory
