@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Cancelled, Direction, FolderTransfer, Internal, SFTPError
-from iot.sftp.module._base.logging import told
 from iot.sftp.module._base.tallies import Tally
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._documents.orders import folder_order
 from iot.sftp.module._work.transfer_wording import failures_in_words, folder_in_words
 
@@ -119,7 +119,7 @@ def make_run(
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)
     except SFTPError as error:
-        return RunResult(RunOutcome.FAILED, moved, error.code, told(error))
+        return RunResult(RunOutcome.FAILED, moved, error.code, describe(error))
     except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
         _log.exception("internal error")
         message = f"internal error of the module, described in its log at rule {rule.name}: please report it"

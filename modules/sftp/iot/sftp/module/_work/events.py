@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from azure.iot.device import Message
 
 from iot.sftp.client import SFTPError
-from iot.sftp.module._base.waiting import in_words, pauses
+from iot.sftp.module._base.waiting import pauses
+from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._work.task_document import document
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Announcer:
                     await self._send_all()
                     break
                 except Exception as error:  # noqa: BLE001 - whatever it is, what is to be sent is still in the journal
-                    _log.info("the ends of tasks cannot be sent, next attempt in %.0f s: %s", pause, in_words(error))
+                    _log.info("the ends of tasks cannot be sent, next attempt in %.0f s: %s", pause, with_causes(error))
                 waiting = asyncio.ensure_future(self._wanted.wait())  # the hub may come back sooner
                 await asyncio.wait({waiting}, timeout=pause)
                 waiting.cancel()

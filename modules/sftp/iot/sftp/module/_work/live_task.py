@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Interruption
-from iot.sftp.module._base.logging import quoted
+from iot.sftp.client._base.text import quoted
 from iot.sftp.module._work.slots import SLICE, TimeSlice
 from iot.sftp.module._work.task_document import Rate, short_id
 

@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError, TransferIncomplete, error_for_code
-from iot.sftp.module._base.logging import about, printable, shortened, subject, told
+from iot.sftp.client._base.text import excerpt, shortened
+from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._work.live_task import Job, LiveTask, StopReason
 from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, MESSAGE_MAXIMUM
 from iot.sftp.module._work.task_record import TaskStatus
@@ -57,7 +59,7 @@ class TaskAttempts:
                 code, message = self._attempt(task)
                 task.attempts += 1
                 if message is not None:
-                    message = printable(shortened(message, MESSAGE_MAXIMUM))
+                    message = excerpt(message, MESSAGE_MAXIMUM)
                 self._settle(task, code, message)
             except Exception:  # noqa: BLE001 - whatever it is, the task is not left without an end
                 _log.exception("task %s: internal error of the scheduler", task.record.task_id)
@@ -100,7 +102,7 @@ class TaskAttempts:
         try:
             outcome = self._work(job)
         except SFTPError as error:
-            return error.code, told(error)
+            return error.code, describe(error)
         except Exception:  # noqa: BLE001 - whatever it is, the task has an end
             _log.exception("internal error")
             return Internal.code, _internal(task)

@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Then
-from iot.sftp.module._base.logging import quoted, rate
+from iot.sftp.client._base.text import quoted
+from iot.sftp.module._base.wording import rate
 
 if TYPE_CHECKING:
     from iot.sftp.client import FileOrder, FolderOrder, FolderProgress, FolderTransfer, Transfer

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import FileOrder, FolderOrder, FolderProgress, SFTPError
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.tallies import Moves
 from iot.sftp.module._documents.orders import order_of
 from iot.sftp.module._work.folder_delivery import FolderDelivery
@@ -187,9 +187,9 @@ def _progress_of(done: FolderProgress | FolderTransfer) -> TaskProgress:
         "delivered": done.not_removed,
         "failures": [
             {
-                "path": printable(shortened(failure.path, TEXT_SHOWN)),
+                "path": excerpt(failure.path, TEXT_SHOWN),
                 "code": failure.code,
-                "message": printable(shortened(failure.message, TEXT_SHOWN)),
+                "message": excerpt(failure.message, TEXT_SHOWN),
             }
             for failure in done.failures
         ],
