@@ -31,7 +31,7 @@ from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.slots import Slots
-from iot.sftp.module._work.task_limits import Pauses, TaskLimits
+from iot.sftp.module._work.task_limits import TaskBackoff, TaskLimits
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
@@ -119,7 +119,7 @@ class Device:
     def tasks(self) -> Tasks:
         """The tasks; those of an earlier process go on."""
         if self._tasks is None:
-            limits = TaskLimits(backoff=Pauses(PAUSE, 4 * PAUSE))
+            limits = TaskLimits(backoff=TaskBackoff(PAUSE, 4 * PAUSE))
             parts = self.parts
             self._tasks = Tasks(Journal(self.place.state), parts.slots, parts.transfers.work, limits=limits)
             self._tasks.start()

@@ -5,6 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 
-def moment(seconds: float) -> str:
-    """Return a time of the epoch as people and programs read it, in UTC (ISO 8601)."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+def moment(seconds: float, timespec: str = "seconds") -> str:
+    """Return seconds of the epoch as UTC in ISO 8601; `timespec` is the precision, as `datetime.isoformat` takes it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec=timespec).replace("+00:00", "Z")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
+
+from iot.sftp.client._base.backoff import backoff
 
 THREADS_MAXIMUM = 16  # transfers.concurrency goes so far
 USE_PERIOD = 60.0  # seconds after which the journal notes for how long unfinished tasks have had the module's time
@@ -12,16 +13,15 @@ MESSAGE_MAXIMUM = 2_000  # characters
 
 
 @dataclass(frozen=True)
-class Pauses:
-    """Seconds between two tries: growing from the first to the longest."""
+class TaskBackoff:
+    """Exponential backoff with jitter: seconds between two attempts, from the first to the longest pause."""
 
     first: float = 1.0
     longest: float = 60.0
 
-    def after(self, failures: int) -> float:
-        """Return the pause after so many failures, never the same on two devices."""
-        pause: float = min(self.longest, self.first * 2 ** min(failures - 1, 30))
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+    def after(self, attempt: int) -> float:
+        """Return the pause after a failed attempt, which are numbered from 1."""
+        return backoff(attempt, first=self.first, longest=self.longest)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TaskLimits:
     """
 
     maximum: int = 1_000
-    backoff: Pauses = Pauses()
+    backoff: TaskBackoff = TaskBackoff()
     journal_pause: float = 10.0
 
 
