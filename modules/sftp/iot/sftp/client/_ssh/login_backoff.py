@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.backoff import backoff
 from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _end(state: _State, refusal: AuthenticationFailed | None) -> None:
     with _changed:
         state.being_tried = False
         if refusal is not None:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.refusals)
+            pause = backoff(state.refusals + 1, first=FIRST_PAUSE, longest=LONGEST_PAUSE, jitter=False)
             state.refusals, state.accepted = state.refusals + 1, False
             state.next_try, state.message = time.monotonic() + pause, refusal.message
         _changed.notify_all()
