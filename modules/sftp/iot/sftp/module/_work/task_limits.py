@@ -10,6 +10,7 @@ THREADS_MAXIMUM = 16  # transfers.concurrency goes so far
 USE_PERIOD = 60.0  # seconds after which the journal notes for how long unfinished tasks have had the module's time
 INCOMPLETE_ATTEMPTS = 5  # of a file that changes while it is transferred
 MESSAGE_MAXIMUM = 2_000  # characters
+TASK_BACKOFF = Backoff(first=1.0, longest=60.0)  # seconds between two attempts of a task
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TaskLimits:
     """
 
     maximum: int = 1_000
-    backoff: Backoff = Backoff(1.0, 60.0)
+    backoff: Backoff = TASK_BACKOFF
     journal_pause: float = 10.0
 
 
