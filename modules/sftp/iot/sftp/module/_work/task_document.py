@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt, shortened
 from iot.sftp.module._base.times import rfc3339
-from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._work.task_record import TaskStatus
 
 if TYPE_CHECKING:
-from iot.sftp.module._work.task_record import TaskRecord
+    from iot.sftp.module._work.task_record import TaskRecord
 
 RATE_PERIOD = 2.0  # seconds over which a rate is measured
 TEXT_SHOWN = 200  # characters of a path or a message of one of many files: a status always fits into a response
