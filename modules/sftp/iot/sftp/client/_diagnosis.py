@@ -14,7 +14,8 @@ from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import ConnectionLost, NotFound, PermissionDenied, SFTPError, Unsupported
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.client._files.remote_files import FSYNC, LIMITS, POSIX_RENAME, STATVFS
+from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
+from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy

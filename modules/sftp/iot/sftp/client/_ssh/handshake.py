@@ -20,11 +20,11 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.client._ssh import login_backoff
 from iot.sftp.client._ssh.credentials import Credentials
 from iot.sftp.client._ssh.dial import DirectDialer
 from iot.sftp.client._ssh.liveness import Activity
 from iot.sftp.client._ssh.login import authenticate
+from iot.sftp.client._ssh.login_backoff import LOGIN_BACKOFF
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, reason_of
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
@@ -208,7 +208,7 @@ class Handshake:
             AuthenticationFailed: they cannot be read, or their login backoff has not ended.
         """
         self.credentials = Credentials.read(self._settings)
-        login_backoff.check(self.credentials.identity)
+        LOGIN_BACKOFF.check(self.credentials.identity)
 
     def _look_up(self) -> None:
         self.addresses = self.dialer.look_up(self._deadline)
@@ -258,7 +258,7 @@ class Handshake:
 
     def _log_in(self) -> None:
         credentials = self.credentials = self.credentials or Credentials.read(self._settings)
-        with login_backoff.login(credentials.identity, self._deadline):
+        with LOGIN_BACKOFF.login(credentials.identity, self._deadline):
             authenticate(self.transport.login, credentials)
 
     def _start_sftp(self) -> None:

@@ -72,7 +72,9 @@ class FolderMove:
         """Wait until no other rule or task takes the same files the same way."""
         if self.ledgers is None:
             return nullcontext()
-        return self.ledgers.turn(*self._way(session), pattern=self.what.file_pattern, cancelled=self.cancelled)
+        return self.ledgers.exclusive_scan(
+            *self._way(session), pattern=self.what.file_pattern, cancelled=self.cancelled
+        )
 
     def _way(self, session: SFTPSession) -> list[object]:
         settings, what = session.settings, self.what
@@ -107,7 +109,9 @@ class FolderMove:
         except SFTPError as error:
             if self.keeps and self.task is None:  # it would send everything again, run after run
                 raise
-            _log.warning("what arrives is known until the module ends only, and then compared again: %s", error.message)
+            _log.warning(
+                "deliveries are recorded in memory only, and compared again after a restart: %s", error.message
+            )
             return None, True
 
     def _home(self) -> int | None:
@@ -204,7 +208,7 @@ class Transfers:
             move.note(done)
         if ledger is None:
             return done, False
-        ledger.end_look(is_complete=_is_complete(what.source, done, ledger))
+        ledger.end_scan(is_complete=_is_complete(what.source, done, ledger))
         return done, ledger.is_in_doubt
 
     def _work_on_folder(self, job: Job, request: FolderRequest) -> TaskOutcome:
@@ -230,7 +234,7 @@ class Transfers:
             done, _ = self.move_folder(order)
         except SFTPError:
             counts = reached.files, reached.total_files, reached.bytes, time.monotonic() - started
-            line = "%s -> %s: it broke off with %d of %d files there, %d bytes, after %.3f s"
+            line = "%s -> %s: stopped after %d of %d files, %d bytes, in %.3f s"
             _log.info(line, quoted(request.source), quoted(request.dest), *counts, extra={"repeated": True})
             raise
         _log.info("%s -> %s: %s", quoted(request.source), quoted(request.dest), folder_in_words(done, self.verify))
@@ -310,7 +314,7 @@ def _log_end(request: TransferRequest, done: Transfer) -> None:
 
 def _log_break(request: TransferRequest, reached: TaskProgress, seconds: float) -> None:
     place = f"{quoted(request.source)} -> {quoted(request.dest)}"
-    line = "%s: it broke off with %d of %d bytes there, after %.3f s"
+    line = "%s: stopped after %d of %d bytes, in %.3f s"
     _log.info(line, place, reached.bytes, reached.total_bytes or 0, seconds, extra={"repeated": True})
 
 

@@ -153,13 +153,14 @@ class Transport(paramiko.Transport):
             SSHException, OSError, EOFError: the connection was ended.
         """
         while not self._keys_are_agreed.wait(self.deadline.wait_at_most(GLANCE)):
-            if not self.active:
+            if not self.active or not self.deadline.remaining():
                 break
-            if not self.deadline.remaining():
-                message = "the server began the key exchange and did not end it in time"
-                raise Unreachable(message)
-        if not self.active:
-            raise self._reason_of_end()
+        if self._keys_are_agreed.is_set() and self.active:
+            return
+        if not self.deadline.remaining() and not isinstance(self._ended_by, ReasonError):
+            message = "the server began the key exchange and did not end it in time"
+            raise Unreachable(message)
+        raise self._reason_of_end()
 
     def connect(self, *_: object, **__: object) -> None:
         """Do nothing: pysftp calls it to log in, which the handshake has done by then."""
