@@ -40,6 +40,7 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import (
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
@@ -87,6 +88,8 @@ class Transport(paramiko.Transport):
     clear_to_send_lock: threading.Lock
     remote_cipher: str
     server_extensions: dict[str, bytes]
+    _send_message: Callable[[paramiko.Message], None]
+    _send_user_message: Callable[[paramiko.Message], None]
 
     # RFC 8731's name of what paramiko knows by its older name only; some servers offer just that.
     _kex_info: ClassVar[dict[str, type]] = paramiko.Transport._kex_info | (  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
