@@ -278,5 +278,5 @@ class SFTPChannel:
         """
         self._strangers += 1
         if self._strangers > MOST_STRANGERS:
-            message = f"the server's last {MOST_STRANGERS} answers were to requests that nobody made"
+            message = f"the server's last {MOST_STRANGERS} answers were to requests that were never made"
             raise ConnectionLost(message)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 
 # The server may send this many bytes before we acknowledge them. Data is consumed as it arrives, so the window costs no
-# memory: TCP slows a fast server down. So large a window is adjusted so rarely that nobody ever waits for it.
+# memory: TCP slows a fast server down. So large a window is adjusted so rarely that no sender ever waits for it.
 CHANNEL_WINDOW = 1 << 30
 MOST_LINES = 1024  # before the greeting: OpenSSH's limit
 TOO_MANY_CONNECTIONS = 12  # why a server disconnects (RFC 4253, section 11.1)
@@ -190,7 +190,7 @@ class Transport(paramiko.Transport):
 
     @property
     def saved_exception(self) -> Exception | None:
-        """What ended paramiko's thread, until somebody has asked for it."""
+        """What ended paramiko's thread; `get_exception` returns it once."""
         return self._ended_by
 
     @saved_exception.setter
