@@ -2,7 +2,10 @@
 
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
+# The tests start hundreds of processes: none of them compiles all modules again, whatever the shell has set.
+export PYTHONDONTWRITEBYTECODE =
 PYTEST_OPTIONS ?=
+QUICK_OPTIONS ?=
 DEMO_OPTIONS ?=
 PLATFORM ?= amd64
 IMAGES_OPTIONS ?=
@@ -23,7 +26,7 @@ INTEROP := .venv-interop
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo test test-faults soak lost-hub bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
+.PHONY: help demo quick test test-faults soak lost-hub bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -33,11 +36,15 @@ help: ## list the words
 demo: $(ENVIRONMENT)/.demo ## see every method work, on a local edge runtime and a real SFTP server
 	$(BIN)/python -m localedge.demo $(DEMO_OPTIONS)
 
+quick: lint ## check what changed: lint, types, and its fastest tests, in a minute; QUICK_OPTIONS=--help tells more
+	tools/install-test-servers
+	$(BIN)/python -m quick $(QUICK_OPTIONS)
+
 test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with its coverage
 	tools/install-test-servers
 	tools/install-interop-servers --fast
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses logical $(PYTEST_OPTIONS)
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal -p quick.durations $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
