@@ -176,7 +176,7 @@ def _parameter(parameter: inspect.Parameter, owner: Callable[..., Any]) -> str:
         return text
     is_lambda = inspect.isfunction(parameter.default) and parameter.default.__name__ == "<lambda>"
     default = "…" if is_lambda else repr(parameter.default)  # its repr has an address, another one in each process
-    if isinstance(parameter.default, Enum):
+    if isinstance(parameter.default, enum.Enum):
         default = str(parameter.default)
     if dataclasses.is_dataclass(owner):
         for field in dataclasses.fields(owner):
