@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt, shortened
-from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._work.task_record import TaskStatus
 
 if TYPE_CHECKING:
@@ -77,4 +77,4 @@ def _shown(path: object) -> str:
 
 
 def _moment(seconds: float | None) -> str | None:
-    return None if seconds is None else moment(seconds, "milliseconds")
+    return None if seconds is None else rfc3339(seconds, "milliseconds")

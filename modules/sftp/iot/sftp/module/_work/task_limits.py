@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iot.sftp.client._base.backoff import backoff
+from iot.sftp.client._base.backoff import Backoff
 
 THREADS_MAXIMUM = 16  # transfers.concurrency goes so far
 USE_PERIOD = 60.0  # seconds after which the journal notes for how long unfinished tasks have had the module's time
 INCOMPLETE_ATTEMPTS = 5  # of a file that changes while it is transferred
 MESSAGE_MAXIMUM = 2_000  # characters
-
-
-@dataclass(frozen=True)
-class TaskBackoff:
-    """Exponential backoff with jitter: seconds between two attempts, from the first to the longest pause."""
-
-    first: float = 1.0
-    longest: float = 60.0
-
-    def after(self, attempt: int) -> float:
-        """Return the pause after a failed attempt, which are numbered from 1."""
-        return backoff(attempt, first=self.first, longest=self.longest)
+TASK_BACKOFF = Backoff(first=1.0, longest=60.0)  # seconds between two attempts of a task
 
 
 @dataclass(frozen=True)
@@ -35,7 +24,7 @@ class TaskLimits:
     """
 
     maximum: int = 1_000
-    backoff: TaskBackoff = TaskBackoff()
+    backoff: Backoff = TASK_BACKOFF
     journal_pause: float = 10.0
 
 
