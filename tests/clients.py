@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from iot.sftp.client import IoTSFTPClient, Secret, ServerSettings, SFTPSession, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
     from tests.servers import Server
 
 SHORT = TimeLimits(connect=2, stall=2)
@@ -41,3 +43,9 @@ def session_of(server: Server, **options: Any) -> Iterator[SFTPSession]:
         yield session
     finally:
         session.disconnect()
+
+
+def set_retry_policy(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
+    """Have sessions that are made from now on retry by another policy; what is not named stays as it is."""
+    policy = dataclasses.replace(SFTPSession._retry_policy, **values)
+    monkeypatch.setattr(SFTPSession, "_retry_policy", policy)

@@ -44,7 +44,7 @@ def measured(request: pytest.FixtureRequest) -> Iterator[None]:
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests away from the known hosts of whoever runs them, and from those of the test before."""
     known_keys.forget_all()  # a port is used again by another server
-    login_backoff.forget_all()
+    login_backoff.LOGIN_BACKOFF.forget_all()
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", os.fspath(home))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession
-from iot.sftp.client._transfer import download, pipeline, upload
+from iot.sftp.client._transfer import download_target, pipeline, upload_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def main() -> None:
     )
     if save_at_once:
         pipeline.TICK = 0.002
-        download.SAVE_EVERY = upload.SAVE_EVERY = 0.0
+        download_target.SAVE_EVERY = upload_body.SAVE_EVERY = 0.0
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests import faulty_servers as faulty
+from tests.clients import set_retry_policy
 from tests.faulty_servers import (
     FAILURE,
     FILE,
@@ -44,11 +45,11 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
     TransferIncomplete,
-    _session,
 )
+from iot.sftp.client._calls.retry_policy import RetryPolicy
 from iot.sftp.client._ssh import login_backoff
 from iot.sftp.client._ssh.packets import Kind, Reader, string
-from iot.sftp.client._transfer import upload
+from iot.sftp.client._transfer import upload_completion
 
 OLD, NEW = b"old" * 100, bytes(range(256)) * 700
 HANDLE = bytes([Kind.HANDLE]) + string(b"h")
@@ -75,12 +76,12 @@ def nothing_is_left_or_told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture
 def no_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call without a deadline is tried once."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
 
 
 @contextmanager
@@ -173,7 +174,7 @@ FROZEN_IN_CONNECTING = [
 
 
 @pytest.mark.parametrize("server", FROZEN_IN_CONNECTING)
-def test_a_server_that_freezes_before_sftp_answers_is_unreachable_within_the_connect_limit(
+def test_a_server_that_freezes_before_sftp_is_unreachable_in_connect_timeout(
     server: type[FaultyServer],
 ) -> None:
     with session_with(server(), connect=0.6) as session:
@@ -228,9 +229,7 @@ def test_a_server_that_freezes_on_a_second_channel_is_asked_once(tmp_path: Path)
 
 @pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_connection_that_ends_anywhere_among_the_answers_is_replaced_and_the_call_succeeds(
-    tmp_path: Path, operation: str
-) -> None:
+def test_a_call_succeeds_wherever_the_connection_ends_among_its_answers(tmp_path: Path, operation: str) -> None:
     for after in [1, 4, 5, 9, 12, *range(20, 300, 29), 50_000, 170_000]:
         server = faulty.ClosesAfterSomeBytes(after, times=1)
         server.modified = LONG_AGO
@@ -257,7 +256,7 @@ def test_a_failure_tells_how_often_it_was_tried(tmp_path: Path) -> None:
     server = faulty.ClosesAfterSomeBytes(1, times=1000)
     with session_with(server) as session, pytest.raises(SFTPError) as caught:
         session.download_file("source", str(tmp_path / "dest"))
-    assert (caught.value.code, caught.value.attempts) == ("connection_lost", _session.ATTEMPTS)
+    assert (caught.value.code, caught.value.attempts) == ("connection_lost", RetryPolicy.attempts)
     with session_with(faulty.FaultyServer()) as session, pytest.raises(SFTPError) as caught:
         session.download_file("none", str(tmp_path / "dest"))
     assert (caught.value.code, caught.value.attempts) == ("not_found", 1)
@@ -275,7 +274,7 @@ def test_a_server_that_grants_one_channel_is_asked_for_more_once(tmp_path: Path)
     assert server.connections == len(server.channels) == 1
 
 
-def test_a_server_that_ends_the_connection_on_a_second_channel_is_known_after_two_of_them(tmp_path: Path) -> None:
+def test_a_server_that_ends_the_connection_on_a_second_channel_is_learned(tmp_path: Path) -> None:
     server = faulty.ClosesTheConnectionOnASecondChannel()
     prepared(server, tmp_path)
     with session_with(server) as session:
@@ -286,7 +285,7 @@ def test_a_server_that_ends_the_connection_on_a_second_channel_is_known_after_tw
     assert server.connections == 3
 
 
-def test_a_channel_that_the_server_closed_while_it_was_idle_is_replaced_on_the_same_connection(tmp_path: Path) -> None:
+def test_a_channel_closed_while_idle_is_replaced_on_the_same_connection(tmp_path: Path) -> None:
     server = FaultyServer()
     prepared(server, tmp_path)
     with session_with(server) as session:
@@ -294,7 +293,7 @@ def test_a_channel_that_the_server_closed_while_it_was_idle_is_replaced_on_the_s
         quick, transfer = server.channels
         transfer.close()
         assert session.exists("source")
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
         for channel in connection.channels.all:
             if channel is not connection.quick:
@@ -308,7 +307,7 @@ def test_a_channel_that_the_server_closed_while_it_was_idle_is_replaced_on_the_s
         assert server.connections == 2
 
 
-def test_a_connection_that_the_server_closed_while_it_was_idle_is_replaced_on_the_next_use() -> None:
+def test_a_connection_closed_while_idle_is_replaced_on_the_next_use() -> None:
     server = FaultyServer()
     with session_with(server) as session:
         for _ in range(3):
@@ -317,7 +316,7 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_replaced_on_th
     assert server.connections == 3
 
 
-def test_a_server_that_hangs_up_in_the_key_exchange_is_a_lost_connection_and_leaves_no_timer() -> None:
+def test_a_hang_up_in_the_key_exchange_is_connection_lost_and_leaves_no_timer() -> None:
     with session_with(faulty.HangsUpInTheKeyExchange(), connect=3600) as session:
         assert failure_of(lambda: session.exists("x", timeout=0.5), 0.5).code == "connection_lost"
 
@@ -330,7 +329,7 @@ def test_a_channel_that_cannot_be_opened_for_want_of_time_is_done_without_at_onc
     prepared(server, tmp_path)
     with session_with(server) as session:
         session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
 
         def silent(_: object) -> None:
@@ -352,11 +351,11 @@ def test_a_drop_in_the_login_is_a_lost_connection() -> None:
         assert "login" in error.message
 
 
-def test_a_refusal_that_comes_with_the_end_of_the_connection_is_an_authentication_failure() -> None:
+def test_a_refused_login_that_ends_the_connection_is_authentication_failed() -> None:
     server = faulty.RefusesAndHangsUp()
     with session_with(server) as session:
         for _ in range(10):
-            login_backoff.forget_all()
+            login_backoff.LOGIN_BACKOFF.forget_all()
             assert failure_of(lambda: session.exists("x", timeout=5), 1).code == "authentication_failed"
     assert server.connections == 10
 
@@ -371,7 +370,7 @@ def test_a_wrong_password_by_keyboard_is_an_authentication_failure() -> None:
         assert failure_of(lambda: session.exists("x"), 1).code == "authentication_failed"
 
 
-def test_a_server_that_asks_for_a_password_and_a_code_is_an_authentication_failure_that_is_not_repeated() -> None:
+def test_a_server_that_asks_for_a_second_factor_is_not_retried() -> None:
     server = faulty.AsksByKeyboard("Password: ", "Code: ")
     with session_with(server) as session:
         error = failure_of(lambda: session.exists("x"), 1)
@@ -640,7 +639,7 @@ def test_a_file_may_end_without_the_word_for_it_where_it_was_said_to_end(tmp_pat
 def test_an_upload_of_which_the_server_says_another_size_is_incomplete(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upload, "LAGGING", (0.01,) * 3)
+    monkeypatch.setattr(upload_completion, "LAGGING", (0.01,) * 3)
     server = FaultyServer({Kind.FSTAT: attrs(size), Kind.STAT: attrs(size)})
     prepared(server, tmp_path)
     with session_with(server) as session, pytest.raises(TransferIncomplete):
@@ -650,7 +649,7 @@ def test_an_upload_of_which_the_server_says_another_size_is_incomplete(
 
 def test_a_size_that_lags_behind_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a gateway in front of an object store, or of a network file system's cache."""
-    monkeypatch.setattr(upload, "LAGGING", (0.01,) * 3)
+    monkeypatch.setattr(upload_completion, "LAGGING", (0.01,) * 3)
     told = iter([0, 0, len(NEW) // 2, len(NEW)])
     server = FaultyServer({Kind.FSTAT: attrs(0)})
     server._answers[Kind.STAT] = lambda fields: (
@@ -666,9 +665,7 @@ NOT_TOLD = [status(code) for code in (NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, 
 
 
 @pytest.mark.parametrize("answer", [attrs(None), attrs(0), attrs(len(NEW) - 1), *NOT_TOLD])
-def test_a_server_that_does_not_tell_the_size_of_an_open_file_is_asked_for_that_of_its_path(
-    tmp_path: Path, answer: bytes
-) -> None:
+def test_without_the_size_of_an_open_file_that_of_its_path_is_asked_for(tmp_path: Path, answer: bytes) -> None:
     """Object stores tell it after CLOSE."""
     server = FaultyServer({Kind.FSTAT: answer})
     prepared(server, tmp_path)
@@ -711,7 +708,7 @@ def test_a_success_of_which_no_size_is_known_is_told_as_the_weaker_one(tmp_path:
         ("every rename", status(FAILURE), "unsupported"),
     ],
 )
-def test_an_upload_that_the_server_refuses_at_any_step_has_its_name_and_leaves_the_old_file(
+def test_an_upload_refused_at_any_step_names_the_error_and_leaves_the_old_file(
     tmp_path: Path, kind: int | str, answer: bytes, code: str
 ) -> None:
     kinds: list[int | str] = [POSIX_RENAME, Kind.RENAME] if kind == "every rename" else [kind]
@@ -827,7 +824,7 @@ def test_a_refused_write_keeps_its_name_whatever_the_server_says_of_its_space(
 # --- listings --------------------------------------------------------------------------------------------------------
 
 
-def test_names_that_no_file_has_are_left_out_of_a_listing_and_odd_ones_are_given_byte_by_byte() -> None:
+def test_a_listing_leaves_out_invalid_names_and_keeps_odd_ones_byte_by_byte() -> None:
     odd = [b"\x1b[2J\n", b"\xff\xfe", b"x" * 4000, b" ", b"-rf", "\N{SNOWMAN}".encode()]
     listing = names(b"", b".", b"..", b"a/b", b"/", b"../x", b"nul\0", *odd)
     asked = iter([listing])
@@ -874,7 +871,7 @@ def test_many_threads_that_close_one_connection_end_it_once() -> None:
     with session_with(server) as session:
         for _ in range(10):
             session.connect()
-            connection = session._connection
+            connection = session._live.current
             assert connection is not None
             closers = [threading.Thread(target=connection.close) for _ in range(8)]
             for closer in closers:
@@ -884,7 +881,7 @@ def test_many_threads_that_close_one_connection_end_it_once() -> None:
             assert not session.is_open
 
 
-def test_threads_that_disconnect_and_call_at_the_same_time_get_answers_or_a_lost_connection() -> None:
+def test_threads_that_disconnect_and_call_get_answers_or_connection_lost() -> None:
     server = FaultyServer()
     server.files["x"] = bytearray(b"x")
     outcomes: list[object] = []
@@ -912,7 +909,7 @@ def test_threads_that_disconnect_and_call_at_the_same_time_get_answers_or_a_lost
     assert True in outcomes
 
 
-def test_a_call_after_disconnect_does_not_wait_for_a_session_that_was_being_opened_before_it() -> None:
+def test_a_call_after_disconnect_does_not_wait_for_an_earlier_opening() -> None:
     server = faulty.FrozenInTheFirstLogin()
     with session_with(server, connect=3) as session:
         outcomes: list[str] = []

@@ -98,7 +98,7 @@ def main() -> None:
 
 def _fail(port: int, credential: str, key: str, values: dict[str, Any]) -> str:
     """Connect and ask something; return the code of the reason why that failed."""
-    login_backoff.forget_all()
+    login_backoff.LOGIN_BACKOFF.forget_all()
     settings = ServerSettings(
         "127.0.0.1",
         port,

@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 import pytest
+from tests.clients import set_retry_policy
 from tests.faulty_servers import (
     DIRECTORY,
     EOF,
@@ -26,10 +27,11 @@ from tests.faulty_servers import (
 )
 from tests.hostile.servers import MEBIBYTE, Lists, growing_by_at_most, list_in_a_process, session_with
 
-from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLarge, _session
+from iot.sftp.client import Busy, ConnectionLost, SFTPError, SFTPSession, TooLarge
 from iot.sftp.client._base import memory
-from iot.sftp.client._files import listing, remote_files
-from iot.sftp.client._folders import trees
+from iot.sftp.client._calls.retry_policy import RetryPolicy
+from iot.sftp.client._files import listing, remote_queries
+from iot.sftp.client._folders import folder_page
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 
 MILLION, MANY = 1_000_000, 200_000
@@ -72,10 +74,10 @@ def test_a_million_long_names_below_a_long_path_stay_within_the_bounds() -> None
         budget.take(listing._size(path))
     assert budget._kept * (MILLION / 1000) < memory.MOST_KEPT
     for _ in range(1000):
-        budget.take(trees.size_of("y" * 255) - listing._size(path))
+        budget.take(folder_page.size_of("y" * 255) - listing._size(path))
     # A folder's transfer keeps what tells a version of each file, and works off what does not fit in parts
     assert budget._kept * (MILLION / 2 / 1000) < memory.MOST_KEPT
-    assert MILLION <= remote_files.MOST_NAMES
+    assert MILLION <= remote_queries.MOST_NAMES
 
 
 def test_a_listing_that_never_ends_is_ended_without_a_deadline_when_its_names_take_too_much(
@@ -93,7 +95,7 @@ def test_a_listing_that_never_ends_is_ended_without_a_deadline_when_its_names_ta
 
 
 def test_a_page_of_a_listing_that_never_ends_is_given_up_after_so_many_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 30_000)
+    monkeypatch.setattr(remote_queries, "MOST_NAMES", 30_000)
     server = NeverEnds()
     with session_with(server) as session:
         with growing_by_at_most(60 * MEBIBYTE), pytest.raises(TooLarge, match="more than 30000 names"):
@@ -107,7 +109,7 @@ def test_a_page_of_a_listing_that_never_ends_is_given_up_after_so_many_names(mon
 
 def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", 8 * MEBIBYTE)
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 100_000)
+    monkeypatch.setattr(remote_queries, "MOST_NAMES", 100_000)
     with session_with(NeverEnds()) as session, growing_by_at_most(60 * MEBIBYTE), pytest.raises(TooLarge):
         session.download_files("in", str(tmp_path / "dest"), recursive=True)
     assert not (tmp_path / "dest").exists()
@@ -115,7 +117,7 @@ def test_a_folder_that_never_ends_is_not_downloaded(tmp_path: Path, monkeypatch:
 
 def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", MEBIBYTE)
-    monkeypatch.setattr(trees, "MOST_FOUND", 1_500)
+    monkeypatch.setattr(folder_page, "MOST_FOUND", 1_500)
 
     class OnlyFolders(Lists):
         def truth(self, kind: int | str, fields: Reader) -> bytes:
@@ -133,7 +135,7 @@ def test_folders_within_folders_without_end_are_ended(tmp_path: Path, monkeypatc
 LITTLE_MEMORY = """
 import resource, sys
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession
-from iot.sftp.client._files import remote_files as remote_files_module
+from iot.sftp.client._files import remote_queries as remote_files_module
 
 if "a folder" in sys.argv:  # which comes in parts, each within the memory
     remote_files_module.MOST_NAMES = 150_000
@@ -185,7 +187,7 @@ def test_several_that_never_end_do_not_take_more_together_than_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", 8 * MEBIBYTE)
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 60_000)
+    monkeypatch.setattr(remote_queries, "MOST_NAMES", 60_000)
     together: list[int] = []
     failures: list[SFTPError] = []
     everybody = threading.Barrier(6)
@@ -218,7 +220,7 @@ def test_several_that_never_end_do_not_take_more_together_than_one(
 
 
 def pages_and_files() -> list[object]:
-    return [thing for thing in gc.get_objects() if isinstance(thing, trees.Found | listing._Page)]
+    return [thing for thing in gc.get_objects() if isinstance(thing, folder_page.FoundFile | listing.ListedPaths)]
 
 
 @pytest.mark.usefixtures("no_garbage")
@@ -227,14 +229,14 @@ def test_nothing_is_kept_of_what_was_too_large_even_by_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", 4 * MEBIBYTE)
-    monkeypatch.setattr(remote_files, "MOST_NAMES", 40_000)  # a folder comes in parts, each within the memory
+    monkeypatch.setattr(remote_queries, "MOST_NAMES", 40_000)  # a folder comes in parts, each within the memory
     before = pages_and_files()
     with session_with(NeverEnds()) as session, pytest.raises(TooLarge) as failure:
         call(session, tmp_path)
     assert failure.value.__traceback__ is not None
     assert kept() == 0
     left = [thing for thing in pages_and_files() if not any(thing is other for other in before)]
-    assert all(isinstance(thing, listing._Page) and not thing._files for thing in left)
+    assert all(isinstance(thing, listing.ListedPaths) and not thing._files for thing in left)
 
 
 class HangsUp(Lists):
@@ -258,13 +260,13 @@ def test_the_names_of_a_folder_count_over_all_tries_and_not_when_there_is_none_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "MOST_KEPT", 5 * MEBIBYTE)
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
     server, other = HangsUp(), Lists([b"%020d" % number for number in range(10_000)])
     with session_with(server) as session, session_with(other) as another:
         with pytest.raises(ConnectionLost):
             session.download_files("in", str(tmp_path / "dest"))
-        names_only = 10_000 * trees.size_of(f"{0:020}")
-        assert server.connections > _session.ATTEMPTS
+        names_only = 10_000 * folder_page.size_of(f"{0:020}")
+        assert server.connections > RetryPolicy.attempts
         assert set(server.kept) == {names_only}
         assert len(another.list_files("in")) == 10_000, "what is garbage by now is in nobody's way"
     assert kept() == 0

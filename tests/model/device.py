@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from tests.clients import set_retry_policy
 from tests.model.clock import Clock
 from tests.model.server import PASSWORD, USER
 from tests.tasks import end_of, submit
 
-from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits
 from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._hub.reported import Allowance
 from iot.sftp.module._rules.rule_status import RuleReporter
@@ -158,14 +160,14 @@ class Device:
 def hurried() -> Iterator[None]:
     """Let this process wait for milliseconds where it waits for seconds between two tries, and log nothing."""
     logger = logging.getLogger("iot.sftp")
-    level, first, longest = logger.level, _session.FIRST_PAUSE, _session.LONGEST_PAUSE
+    level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
-    _session.FIRST_PAUSE, _session.LONGEST_PAUSE = PAUSE, 4 * PAUSE
     try:
-        yield
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            set_retry_policy(monkeypatch, first_pause=PAUSE, longest_pause=4 * PAUSE)
+            yield
     finally:
         logger.setLevel(level)
-        _session.FIRST_PAUSE, _session.LONGEST_PAUSE = first, longest
 
 
 # --- a process of its own ---------------------------------------------------------------------------------------------

@@ -235,8 +235,8 @@ def use(search: Search, place: str, settings: ServerSettings, here: Path) -> lis
             codes.append(error.code)
             search.note_error(f"{place} {name}", error)
     search.note(f"{place} session", [repr(session), str(session), pprint.pformat(vars(session))])
-    if session._connection is not None:
-        connection = session._connection
+    if session._live.current is not None:
+        connection = session._live.current
         search.note(f"{place} connection", [repr(connection), pprint.pformat(vars(connection))])
         search.note(f"{place} transport", [repr(connection.transport), str(connection.transport)])
         assert isinstance(connection, Connection)

@@ -125,7 +125,7 @@ def test_a_page_of_a_hundred_thousand_names_keeps_no_more_than_it_needs() -> Non
     server = Lists()
     numbers = list(range(100_000))
     random.Random(5).shuffle(numbers)  # noqa: S311 - any order will do
-    page = listing._Page(None, "in", limit=50, longest=None)  # type: ignore[arg-type] # there is no link to ask about
+    page = listing.ListedPaths(None, "in", limit=50, longest=None)  # type: ignore[arg-type] # there is no link to ask about
     kept = 0
     for number in numbers:
         page.add(f"{number:06}", Entry(b"", Attributes(mode=FILE)))
@@ -374,7 +374,7 @@ def test_a_page_gives_back_all_it_took_however_it_ends() -> None:
         for longest in (100, 20_000):
             with pytest.raises(TooLarge):
                 session.list_files("in", longest=longest)
-    page = listing._Page(None, "in", limit=10, longest=None)  # type: ignore[arg-type] # there is no link to ask about
+    page = listing.ListedPaths(None, "in", limit=10, longest=None)  # type: ignore[arg-type] # there is no link to ask about
     for number in range(5000):
         page.add(f"{number:06}", Entry(b"", Attributes(mode=FILE)))
     assert page._budget._kept == sum(map(listing._size, page._files))

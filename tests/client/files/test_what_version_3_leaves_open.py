@@ -14,6 +14,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from tests.clients import set_retry_policy
 from tests.faulty_servers import (
     DIRECTORY,
     EOF,
@@ -44,13 +45,12 @@ from iot.sftp.client import (
     ServerSettings,
     SFTPSession,
     TimeLimits,
-    _session,
 )
-from iot.sftp.client._files import remote_files
-from iot.sftp.client._files.remote_files import MOST_IN_FLIGHT, SAFE_REQUEST
+from iot.sftp.client._files import remote_requests
+from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_REQUEST
 from iot.sftp.client._ssh import connection
 from iot.sftp.client._ssh.packets import Kind, Reader, string
-from iot.sftp.client._transfer.unfinished import Unfinished
+from iot.sftp.client._transfer.resume_records import ResumeRecords
 
 LONG_AGO = 1_600_000_000  # seconds since 1970
 MALFORMED = 5
@@ -187,7 +187,7 @@ def test_what_is_missing_is_found_out_whatever_the_server_says_of_it(code: int, 
         assert server.connections == 1
 
 
-def test_a_client_takes_nothing_for_an_error_only_where_the_server_says_that_it_is_not_there() -> None:
+def test_a_missing_file_is_no_error_only_where_the_server_says_it_is_missing() -> None:
     refusing: dict[int | str, bytes | Callable[[Reader], bytes]] = {
         kind: status(FAILURE) for kind in (Kind.STAT, Kind.LSTAT, Kind.OPENDIR)
     }
@@ -521,7 +521,7 @@ class HandsOutHandlesTwice(HasFolders):
         return means.get(handle, b"none")
 
 
-def test_no_file_gets_anothers_bytes_where_a_server_gives_out_handles_that_are_in_use(
+def test_no_file_gets_the_bytes_of_another_where_handles_are_given_out_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "iot.sftp")
@@ -587,7 +587,7 @@ def test_a_server_that_takes_long_to_list_a_large_folder_is_waited_for(kind: Kin
 def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SLOW_SECONDS", 1.0)
     monkeypatch.setattr(connection, "SLOW_STALLS", 1)
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = TakesItsTime(POSIX_RENAME, 100)
     server.files["source"] = bytearray(CONTENT)
     started = time.monotonic()
@@ -599,7 +599,7 @@ def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: 
 def test_a_server_that_answers_no_reads_is_noticed_at_the_stall_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = TakesItsTime(Kind.READ, 100)
     server.files["source"] = bytearray(CONTENT)
     started = time.monotonic()
@@ -617,7 +617,7 @@ class LosesAnAnswer(HasFolders):
     def __init__(
         self, kind: int | str, then: Callable[[LosesAnAnswer], object], *, does_it: bool, syncs: bool = False
     ) -> None:
-        super().__init__(extensions=(POSIX_RENAME, remote_files.FSYNC) if syncs else (POSIX_RENAME,))
+        super().__init__(extensions=(POSIX_RENAME, FSYNC) if syncs else (POSIX_RENAME,))
         self._kind, self._then, self._does_it = kind, then, does_it
 
     def truth(self, kind: int | str, fields: Reader) -> bytes:
@@ -655,7 +655,7 @@ REPEATS = [
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
 
 
 @pytest.mark.usefixtures("short_pauses")
@@ -767,7 +767,7 @@ def test_an_upload_whose_rename_was_lost_on_its_way_is_renamed(tmp_path: Path, c
 @contextmanager
 def process_at(port: int, state: Path) -> Iterator[SFTPSession]:
     """Give the session of a process of its own, which tries everything once."""
-    Unfinished.of.cache_clear()
+    ResumeRecords.of.cache_clear()
     session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), state=state))
     try:
         yield session
@@ -796,7 +796,7 @@ def with_its_folder_gone(server: LosesAnAnswer) -> None:
         (with_its_folder_gone, True, True),
     ],
 )
-def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_was_lost(
+def test_the_next_process_finds_what_arrived_when_the_rename_was_not_answered(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     then: Callable[[LosesAnAnswer], None],
@@ -805,7 +805,7 @@ def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_w
     syncs: bool,
     is_sent_again: bool,
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = LosesAnAnswer(POSIX_RENAME, then, does_it=True, syncs=syncs)
     server.folders.add("in")
     source, state = tmp_path / "order", tmp_path / "state"
@@ -825,7 +825,7 @@ def test_the_next_process_finds_what_had_arrived_when_the_answer_to_its_rename_w
 def test_another_version_is_sent_whatever_became_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = LosesAnAnswer(POSIX_RENAME, taken_by_its_receiver, does_it=True)
     server.folders.add("in")
     source, state = tmp_path / "order", tmp_path / "state"
@@ -843,7 +843,7 @@ def test_another_version_is_sent_whatever_became_of_the_one_before(
 def test_the_next_process_finishes_an_upload_whose_rename_was_not_carried_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = LosesAnAnswer(POSIX_RENAME, nothing, does_it=False)
     source, state = tmp_path / "order", tmp_path / "state"
     source.write_bytes(content)
@@ -929,7 +929,7 @@ def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -
     assert server.files == {"done/a": CONTENT}
 
 
-def test_a_copy_that_gets_no_name_and_cannot_be_removed_is_one_and_goes_with_the_next_session(tmp_path: Path) -> None:
+def test_a_temporary_file_that_cannot_be_removed_is_reused_and_removed_later(tmp_path: Path) -> None:
     class RenamesNothing(CopiesOnly):
         """Refuses every rename, as long as it is told to refuse to remove as well."""
 
@@ -974,7 +974,7 @@ def test_the_copy_of_a_move_that_was_cut_off_is_removed_by_the_next_session(tmp_
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_announces_requests_of_a_byte_is_asked_for_no_fewer_than_every_server_takes(
+def test_requests_are_never_smaller_than_every_server_takes(
     tmp_path: Path,
 ) -> None:
     asked: list[int] = []
@@ -1001,7 +1001,7 @@ def test_a_server_that_announces_requests_of_a_byte_is_asked_for_no_fewer_than_e
 
 def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MOST_IN_FLIGHT <= 1024
-    monkeypatch.setattr(remote_files, "MOST_IN_FLIGHT", 4)
+    monkeypatch.setattr(remote_requests, "MOST_IN_FLIGHT", 4)
     most: list[int] = []
 
     class Counts(HasFolders):
@@ -1015,7 +1015,7 @@ def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypa
     with session_with(server) as session, ThreadPoolExecutor(2) as threads:
         done = [threads.submit(session.download_file, str(n), str(tmp_path / str(n)), timeout=30) for n in range(2)]
         while not all(call.done() for call in done):
-            connection = session._connection
+            connection = session._live.current
             if connection is not None:
                 most += [channel.in_flight for channel in connection.channels.all]
         assert all(call.result().bytes == SAFE_REQUEST * 20 for call in done)

@@ -49,8 +49,11 @@ from iot.sftp.client import (
     TooLarge,
 )
 from iot.sftp.client._base import memory
-from iot.sftp.client._folders import runner as folders
-from iot.sftp.client._folders import trees
+from iot.sftp.client._folders import folder_page
+from iot.sftp.client._folders.file_delivery import FileDelivery
+from iot.sftp.client._folders.folder_page import FoundFile
+from iot.sftp.client._folders.folder_plan import FolderPlan
+from iot.sftp.client._folders.folder_walk import DEEPEST
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 from iot.sftp.module._work.local_files import LocalRoot
 
@@ -296,17 +299,17 @@ def test_what_changes_while_it_is_sent_is_not_deleted(way: Way, monkeypatch: pyt
 
 def change_after_arrival(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
     """Have the producer do something between the arrival of a file named `changing` and the last step."""
-    transfer = folders.FolderRun._transfer
+    transfer = FileDelivery.transfer
 
-    def then_change(run: folders.FolderRun, remote: object, found: trees.Found) -> None:
-        transfer(run, remote, found)  # type: ignore[arg-type]
+    def then_change(delivery: FileDelivery, remote: object, found: FoundFile) -> None:
+        transfer(delivery, remote, found)  # type: ignore[arg-type]
         if found.path == "changing":
             change()
 
-    monkeypatch.setattr(folders.FolderRun, "_transfer", then_change)
+    monkeypatch.setattr(FileDelivery, "transfer", then_change)
 
 
-def test_a_local_file_that_is_replaced_by_one_of_the_same_size_and_time_is_not_deleted(
+def test_a_local_file_replaced_by_one_of_same_size_and_time_is_not_deleted(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "in"
@@ -327,7 +330,7 @@ def test_a_local_file_that_is_replaced_by_one_of_the_same_size_and_time_is_not_d
 
 
 @pytest.mark.parametrize("touch", [lambda path: path.chmod(0o600), lambda path: os.link(path, path.parent / "z")])
-def test_a_local_file_that_is_only_touched_after_its_arrival_is_deleted_and_not_sent_again(
+def test_a_local_file_only_touched_after_its_arrival_is_deleted_not_sent_again(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, touch: Callable[[Path], object]
 ) -> None:
     fill(tmp_path / "in", {"changing": b"1"})
@@ -371,13 +374,13 @@ def test_a_file_that_has_changed_since_the_listing_is_taken_as_it_is_now(
 
 
 def after_planning(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
-    plan = folders.FolderRun._plan
+    plan = FolderPlan.find_next_page
 
-    def then_change(run: folders.FolderRun, *arguments: object) -> None:
+    def then_change(run: FolderPlan, *arguments: object) -> None:
         plan(run, *arguments)  # type: ignore[arg-type]
         change()
 
-    monkeypatch.setattr(folders.FolderRun, "_plan", then_change)
+    monkeypatch.setattr(FolderPlan, "find_next_page", then_change)
 
 
 @pytest.mark.parametrize("with_ledger", [False, True], ids=["within a session", "with a ledger, in another session"])
@@ -454,7 +457,7 @@ def test_a_link_to_the_source_is_no_folder_to_move_into(way: Way) -> None:
 
 
 @pytest.mark.parametrize("hours", [-5, -0.01, 0.01, 14])
-def test_a_server_whose_clock_is_wrong_loses_no_version_of_a_file_written_twice_in_a_second(
+def test_a_server_with_a_wrong_clock_loses_no_file_written_twice_in_a_second(
     openssh_server: Server, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
     source = openssh_server.directory / folder
@@ -644,7 +647,7 @@ def test_a_large_file_among_them_is_told_of_while_it_moves(way: Way) -> None:
     assert any(0 < count < size for count in told)
 
 
-def test_the_names_of_a_folder_are_counted_until_it_is_transferred_and_only_those_that_are_kept(way: Way) -> None:
+def test_the_kept_names_of_a_folder_are_counted_until_it_is_transferred(way: Way) -> None:
     def kept() -> int:
         return sum(budget.granted for budget in memory._budgets)
 
@@ -660,16 +663,16 @@ def test_the_names_of_a_folder_are_counted_until_it_is_transferred_and_only_thos
     finally:
         gc.enable()
     assert done.files == 10
-    assert counted[-1] == 10 * trees.size_of("file-00010")
+    assert counted[-1] == 10 * folder_page.size_of("file-00010")
 
 
 @pytest.mark.parametrize("then", ["keep", "delete"])
-def test_a_folder_with_more_names_than_there_is_memory_for_is_transferred_part_by_part(
+def test_a_folder_with_more_names_than_memory_is_transferred_page_by_page(
     way: Way, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
     files = many(120) | {f"sub-{n}/{m}/file": b"%d" % m for n in range(5) for m in range(20)}
     fill(way.source, files)
-    monkeypatch.setattr(memory, "MOST_KEPT", 60 * trees.size_of("file-00000"))
+    monkeypatch.setattr(memory, "MOST_KEPT", 60 * folder_page.size_of("file-00000"))
     totals: list[int] = []
     done = way.transfer(then=then, recursive=True, progress=lambda now: totals.append(now.total_files))
     assert (done.files, done.total_files, done.failed) == (220, 220, 0)
@@ -681,9 +684,9 @@ def test_a_folder_with_more_names_than_there_is_memory_for_is_transferred_part_b
 
 def test_names_that_are_not_wanted_take_no_memory(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(way.source, many(150) | {"chosen.one": b""})
-    monkeypatch.setattr(memory, "MOST_KEPT", 2 * trees.size_of("file-00000"))
+    monkeypatch.setattr(memory, "MOST_KEPT", 2 * folder_page.size_of("file-00000"))
     assert way.transfer(file_pattern="chosen.one").files == 1
-    monkeypatch.setattr(memory, "MOST_KEPT", trees.size_of("chosen.one") - 1)
+    monkeypatch.setattr(memory, "MOST_KEPT", folder_page.size_of("chosen.one") - 1)
     with pytest.raises(TooLarge, match="transfer the parts of a folder one by one"):
         way.transfer(file_pattern="chosen.one")
 
@@ -723,7 +726,7 @@ def test_a_full_disk_stops_all_of_it(way: Way, monkeypatch: pytest.MonkeyPatch) 
         message = "the disk is full"
         raise NoSpace(message)
 
-    monkeypatch.setattr(folders.FolderRun, "_transfer", full)
+    monkeypatch.setattr(FileDelivery, "transfer", full)
     told: list[FolderProgress] = []
     with pytest.raises(NoSpace):
         way.transfer(progress=told.append)
@@ -894,10 +897,10 @@ def test_a_server_without_end_is_left_at_some_depth_and_at_some_number(
         session = session_with_tree(port)
         done = session.download_files("in", str(tmp_path / "deep"), recursive=True, timeout=60)
         session.disconnect()
-    assert (done.files, done.failed) == (trees.DEEPEST + 1, 1)
+    assert (done.files, done.failed) == (DEEPEST + 1, 1)
     assert done.failures[0].code == "path_not_allowed"
-    monkeypatch.setattr(memory, "MOST_KEPT", 100 * trees.FOUND_SIZE)
-    monkeypatch.setattr(trees, "MOST_FOUND", 200)
+    monkeypatch.setattr(memory, "MOST_KEPT", 100 * folder_page.FOUND_SIZE)
+    monkeypatch.setattr(folder_page, "MOST_FOUND", 200)
     wide = ServesATree(lambda path: [(b"%d" % n, 0o040755 if path.count("/") < 3 else 0o100644) for n in range(30)])
     with wide.running() as port:
         session = session_with_tree(port)

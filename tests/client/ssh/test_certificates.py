@@ -62,7 +62,7 @@ def test_a_certificate_for_users_is_none_for_hosts(tmp_path: Path) -> None:
     assert read_host_certificate(sign(make_key(tmp_path / "authority"), make_key(tmp_path / "key"))) is None
 
 
-def test_a_certificate_for_users_or_one_that_was_changed_is_no_way_past_an_authority(tmp_path: Path) -> None:
+def test_a_user_certificate_or_a_changed_one_is_refused_beside_an_authority(tmp_path: Path) -> None:
     authority, key = make_key(tmp_path / "authority"), make_key(tmp_path / "key")
     known = tmp_path / "known"
     known.write_text(f"@cert-authority *.example {Path(f'{authority}.pub').read_text()}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import paramiko
 import psutil
 import pytest
-from tests.clients import SHORT, client_of, session_of, settings_of
+from tests.clients import SHORT, client_of, session_of, set_retry_policy, settings_of
 from tests.servers import (
     Relay,
     Server,
@@ -42,9 +42,9 @@ from iot.sftp.client import (
     TimeLimits,
     Unreachable,
     Unsupported,
-    _session,
     diagnose,
 )
+from iot.sftp.client._calls.retry_policy import RetryPolicy
 
 
 def ours() -> list[threading.Thread]:
@@ -105,7 +105,7 @@ def test_a_key_that_the_server_does_not_know_is_an_authentication_failure(
         session.exists("x")
 
 
-def test_a_server_that_ends_the_connection_after_one_refusal_is_an_authentication_failure(tmp_path: Path) -> None:
+def test_a_connection_ended_after_one_refusal_is_an_authentication_failure(tmp_path: Path) -> None:
     with openssh(tmp_path / "sshd", "MaxAuthTries 1") as server:
         key = paramiko.ECDSAKey.generate()
         key.write_private_key_file(str(tmp_path / "key"))
@@ -341,7 +341,7 @@ def test_disconnect_ends_calls_in_flight(server: Server) -> None:
 
         thread = threading.Thread(target=call)
         thread.start()
-        while not session._in_flight:
+        while not session._live.in_flight:
             threading.Event().wait(0.01)
         session.disconnect()
         thread.join(5)
@@ -357,7 +357,7 @@ def test_closing_when_idle_lets_calls_in_flight_end(server: Server) -> None:
             target=lambda: results.append(session.download_file("large", str(server.directory / "copy")))
         )
         thread.start()
-        while not session._in_flight:
+        while not session._live.in_flight:
             threading.Event().wait(0.001)
         session.close(when_idle=True)
         thread.join(20)
@@ -517,8 +517,8 @@ def test_a_call_without_a_deadline_outlasts_the_shortest_penalty_of_openssh(
 ) -> None:
     """OpenSSH since 9.8 turns an address away for 15 s at least (PerSourcePenalties). Here all is 20 times faster."""
     faster = 20
-    monkeypatch.setattr(_session, "FIRST_PAUSE", _session.FIRST_PAUSE / faster)
-    monkeypatch.setattr(_session, "LONGEST_PAUSE", _session.LONGEST_PAUSE / faster)
+    usual = RetryPolicy()
+    set_retry_policy(monkeypatch, first_pause=usual.first_pause / faster, longest_pause=usual.longest_pause / faster)
     monkeypatch.setattr(random, "uniform", lambda least, _: least)
     over = time.monotonic() + 15 / faster
 

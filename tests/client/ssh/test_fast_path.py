@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 from paramiko.ssh_exception import SSHException
-from tests.clients import session_of
+from tests.clients import session_of, set_retry_policy
 from tests.faulty_links import Break, BreakingRelay
 from tests.servers import Server, openssh, processes_below
 from tests.victims import victims
@@ -34,7 +34,6 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
     TooLarge,
-    _session,
 )
 from iot.sftp.client._ssh import algorithms
 from iot.sftp.client._ssh.chacha import ChaChaPoly
@@ -91,8 +90,8 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
     """In the middle of sending, that thread holds the lock which a farewell to the server would need."""
     with session_of(openssh_server) as session:
         session.connect()
-        assert session._connection is not None
-        forgotten: list[object] = [session._connection.transport.open_session(timeout=10)]
+        assert session._live.current is not None
+        forgotten: list[object] = [session._live.current.transport.open_session(timeout=10)]
         forgotten.append(forgotten)
         gone = weakref.ref(forgotten[0])
         write_all = FastPacketizer.write_all
@@ -108,7 +107,7 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
 
 
 @pytest.mark.parametrize("missing", ["decrypt_into", "encrypt_into"])
-def test_without_a_cipher_that_works_from_buffer_to_buffer_paramiko_does_it_its_own_way(
+def test_an_older_cryptography_takes_paramikos_own_path(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     class Older:
@@ -184,11 +183,11 @@ def test_new_keys_that_the_server_asks_for_disturb_nothing(tmp_path: Path, ciphe
 
 
 @pytest.mark.parametrize("down", [True, False])
-def test_a_byte_that_is_damaged_on_its_way_ends_the_connection_and_reaches_no_file(
+def test_a_byte_damaged_in_transit_ends_the_connection_and_reaches_no_file(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, down: bool
 ) -> None:
     """Whatever it is: a length, a tag, or what is between them."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = openssh_server
     relay = BreakingRelay((server.host, server.port))
     (server.directory / "source").write_bytes(NEW)
@@ -238,8 +237,8 @@ def test_without_strict_key_exchange_new_keys_go_on_with_the_sequence_numbers(
     monkeypatch.setattr(Transport, "_send_kex_init", without)
     with openssh(tmp_path / "sshd", f"Ciphers {CHACHA}") as server, session_of(server) as session:
         both_ways(session, server, tmp_path)
-        assert session._connection is not None
-        transport = session._connection.transport
+        assert session._live.current is not None
+        transport = session._live.current.transport
         assert not transport.agreed_on_strict_kex  # type: ignore[attr-defined] # not in its stubs
         assert session.is_open
 
@@ -355,7 +354,7 @@ def test_packets_may_be_cut_anywhere_on_their_way(sizes: list[int], cuts: list[i
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 400_000, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_an_ssh_packet_of_a_length_that_none_has_is_refused_before_its_bytes_come(wire: Wire, length: int) -> None:
+def test_an_ssh_packet_of_impossible_length_is_refused_before_it_arrives(wire: Wire, length: int) -> None:
     wire.theirs.sendall(wire.announcing(length) + bytes(100))
     with pytest.raises(SSHException, match="announced"):
         wire.packetizer.read_message()
@@ -546,7 +545,7 @@ def test_a_large_file_takes_no_more_memory_than_a_small_one(
 def test_transfers_that_went_well_or_broke_leave_no_thread_and_no_descriptor(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = openssh_server
     relay = BreakingRelay((server.host, server.port))
     (server.directory / "source").write_bytes(NEW)

@@ -40,7 +40,7 @@ def line(key: paramiko.PKey) -> str:
     return f"{key.get_name()} {key.get_base64()}"
 
 
-def test_the_first_key_is_remembered_and_a_changed_one_refused_by_both_fingerprints(tmp_path: Path) -> None:
+def test_the_first_key_is_remembered_and_a_changed_one_is_refused(tmp_path: Path) -> None:
     known_hosts = tmp_path / "state" / "known_hosts"
     with openssh(tmp_path / "a") as first, session_of(first, known_hosts=known_hosts) as session:
         session.connect()
@@ -84,9 +84,7 @@ def test_the_key_type_that_is_known_is_asked_for_first(tmp_path: Path) -> None:
             assert session.connect().host_key == fingerprint
 
 
-def test_known_and_pinned_keys_of_types_that_are_not_spoken_do_not_stand_in_the_way(
-    openssh_server: Server, tmp_path: Path
-) -> None:
+def test_known_keys_of_types_that_are_not_implemented_are_ignored(openssh_server: Server, tmp_path: Path) -> None:
     """Old files name DSA keys, new ones keys of hardware: paramiko refuses to be asked for either."""
     public = (openssh_server.key_file.parent / "host_key.pub").read_text()  # type: ignore[union-attr]
     known_hosts, name = tmp_path / "known_hosts", f"[127.0.0.1]:{openssh_server.port}"
@@ -163,7 +161,7 @@ def test_a_key_that_could_not_be_written_is_written_as_soon_as_that_works(
         HostKeyPolicy("host", 22, known_hosts=known).check(other)
 
 
-def test_what_is_written_down_counts_for_more_than_what_was_believed_while_it_could_not_be_read(
+def test_a_file_that_can_be_read_again_counts_more_than_memory(
     key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
 ) -> None:
     known = tmp_path / "known_hosts"
@@ -283,7 +281,7 @@ def test_a_pinned_key_that_is_revoked_in_any_file_is_refused(key: paramiko.PKey,
         file.unlink()
 
 
-def test_a_key_of_the_host_on_its_usual_port_is_believed_on_others_and_not_remembered_again(
+def test_a_hosts_key_on_its_usual_port_is_accepted_on_other_ports(
     key: paramiko.PKey, other: paramiko.PKey, tmp_path: Path
 ) -> None:
     """As with OpenSSH, where nothing is known of the other port."""
@@ -431,7 +429,7 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
     """The policy is asked again in every key exchange: what it refuses at a rekey ends the session."""
     with session_of(openssh_server) as session:
         session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
         transport = connection.transport
         asked: list[str] = []

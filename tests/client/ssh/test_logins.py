@@ -142,7 +142,7 @@ def asyncssh_server(server: Callable[[], asyncssh.SSHServer], **options: Any) ->
 
 
 @pytest.mark.parametrize("server", [TakesPasswords, AsksForPasswords, KnowsNoKey])
-def test_the_second_way_to_log_in_works_too_where_one_request_for_the_service_is_taken(
+def test_the_second_method_works_where_one_service_request_is_accepted(
     server: Callable[[], asyncssh.SSHServer], tmp_path: Path
 ) -> None:
     """asyncssh ends a connection that asks for the service again, as MikroTik, Cisco, Nokia and Tectia do."""
@@ -452,7 +452,7 @@ def test_extensions_that_are_fewer_than_the_server_says_end_the_connection(count
         assert time.monotonic() - started < 3
 
 
-def test_a_server_that_hangs_up_when_it_refuses_the_first_credential_is_not_asked_again(tmp_path: Path) -> None:
+def test_a_refusal_by_hanging_up_at_the_first_credential_is_not_retried(tmp_path: Path) -> None:
     class RefusesKeysAndHangsUp(FaultyServer):
         def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
             del username, key
@@ -508,7 +508,7 @@ ANSWERS = st.one_of(
 
 
 @given(answers=st.lists(ANSWERS, max_size=12), with_key=st.booleans())
-def test_whatever_a_server_answers_the_password_goes_each_way_once_and_the_end_has_a_name(
+def test_whatever_a_server_answers_the_password_is_sent_once_per_method(
     answers: list[tuple[int, bytes]], *, with_key: bool
 ) -> None:
     script = Script(answers)
@@ -559,15 +559,13 @@ class TakesOneSignature(FaultyServer):
 
 
 @pytest.mark.parametrize("taken", ["rsa-sha2-512", "rsa-sha2-256"])
-def test_a_server_that_does_not_say_which_of_rsas_signatures_it_takes_gets_the_right_one(
-    taken: str, tmp_path: Path
-) -> None:
+def test_a_server_that_announces_no_rsa_signatures_gets_the_right_one(taken: str, tmp_path: Path) -> None:
     key = private_key(paramiko.RSAKey.generate(2048), tmp_path / "key")
     with TakesOneSignature(taken).running() as port, session_with(port, private_key=key, password=None) as session:
         assert not session.exists("x")
 
 
-def test_a_server_that_says_it_takes_what_it_does_not_gets_the_other_signature_too(tmp_path: Path) -> None:
+def test_a_server_that_announces_wrong_signatures_gets_the_other_one_too(tmp_path: Path) -> None:
     for taken in ("rsa-sha2-256", "rsa-sha2-512"):
         with openssh(tmp_path / taken, f"PubkeyAcceptedAlgorithms {taken}") as server:
             key = paramiko.RSAKey.generate(2048)

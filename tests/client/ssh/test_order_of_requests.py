@@ -68,7 +68,7 @@ def test_only_servers_that_are_known_to_keep_the_order_are_taken_to_do_so(
     assert (traits.keeps_order, traits.parts_in_any_order) == (keeps_order, parts)
 
 
-def test_what_was_found_out_about_a_server_is_not_believed_of_another_in_its_place() -> None:
+def test_traits_of_a_server_do_not_apply_to_another_in_its_place() -> None:
     traits = ServerTraits()
     for banner, known in (("SSH-2.0-one", {}), ("SSH-2.0-one", {"in": "x"}), ("SSH-2.0-other", {})):
         traits.recognise(banner, set())
@@ -79,8 +79,8 @@ def test_what_was_found_out_about_a_server_is_not_believed_of_another_in_its_pla
 def test_the_real_servers_are_recognised(server: Server) -> None:
     with session_of(server) as session:
         session.connect()
-        assert session._traits.keeps_order
-        assert session._traits.parts_in_any_order is (server.password is None)
+        assert session._live.factory.traits.keeps_order
+        assert session._live.factory.traits.parts_in_any_order is (server.password is None)
 
 
 # --- requests that overtake others -----------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class ListsWhatItDoes(FaultyServer):
         super().send(channel, answers)  # type: ignore[arg-type]
 
 
-def test_an_unknown_server_is_asked_for_nothing_that_depends_on_what_it_has_not_answered(tmp_path: Path) -> None:
+def test_no_dependent_request_is_in_flight_to_an_unknown_server(tmp_path: Path) -> None:
     server = ListsWhatItDoes()
     (tmp_path / "source").write_bytes(NEW[:1000])
     with session_at(server) as session:
@@ -238,7 +238,7 @@ def timed(size: int, modified: int) -> bytes:
     return bytes([Kind.ATTRS]) + struct.pack(">IQIII", 0x0D, size, 0o100644, modified, modified)
 
 
-def test_a_time_that_an_open_file_and_its_path_have_in_different_ways_is_no_change(tmp_path: Path) -> None:
+def test_times_that_differ_between_handle_and_path_are_no_change(tmp_path: Path) -> None:
     server = FaultyServer({Kind.STAT: timed(len(NEW), 1_700_000_000), Kind.FSTAT: timed(len(NEW), 1_700_000_099)})
     server.files["source"] = bytearray(NEW)
     with session_at(server) as session:
@@ -248,9 +248,7 @@ def test_a_time_that_an_open_file_and_its_path_have_in_different_ways_is_no_chan
 
 
 @pytest.mark.parametrize("size", [1000, len(NEW)])
-def test_a_file_of_which_only_the_time_changes_while_it_is_read_is_read_again_and_compared(
-    tmp_path: Path, size: int
-) -> None:
+def test_a_file_whose_time_changes_during_a_read_is_read_again_and_compared(tmp_path: Path, size: int) -> None:
     """rclone's cache writes a file back some seconds after its upload, and its time settles then."""
     times = iter(range(1_700_000_000, 1_700_000_100))
 

@@ -144,7 +144,7 @@ def test_every_key_exchange_of_paramiko_verifies_the_key() -> None:
         assert "transport._verify_key(" in source, f"{kex.__name__} does not verify the host key where we do"
 
 
-def test_the_parts_of_paramiko_that_the_fast_way_uses_are_where_it_reaches_for_them() -> None:
+def test_the_parts_of_paramiko_that_the_fast_path_uses_are_in_place() -> None:
     """Each of them: what is declared for the type checker, what is overridden, and what is called."""
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -15,6 +15,7 @@ import paramiko
 import psutil
 import pytest
 from paramiko.common import MSG_KEXINIT
+from tests.clients import set_retry_policy
 from tests.faulty_servers import PASSWORD, FaultyServer
 from tests.servers import Relay, Server
 
@@ -27,7 +28,6 @@ from iot.sftp.client import (
     SFTPError,
     SFTPSession,
     TimeLimits,
-    _session,
 )
 from iot.sftp.client._ssh.packets import Kind, Reader
 
@@ -124,9 +124,7 @@ def nothing_was_sent_after_the_key(server: ChangesItsKeyInARekey) -> None:
 
 
 @pytest.mark.parametrize("remembered", [True, False])
-def test_another_key_at_a_rekey_of_an_idle_session_is_a_mismatch_at_the_next_call(
-    tmp_path: Path, *, remembered: bool
-) -> None:
+def test_a_changed_key_at_an_idle_rekey_is_a_mismatch_at_the_next_call(tmp_path: Path, *, remembered: bool) -> None:
     server = ChangesItsKeyInARekey()
     known = tmp_path / "known" if remembered else None
     with session_with(server, known) as session:
@@ -144,7 +142,7 @@ def test_another_key_at_a_rekey_of_an_idle_session_is_a_mismatch_at_the_next_cal
         assert (known.read_text() if known else None) == before
 
 
-def test_a_server_that_has_its_key_again_after_a_rekey_with_another_one_is_taken_back(tmp_path: Path) -> None:
+def test_a_server_that_shows_its_known_key_again_after_a_rekey_is_accepted(tmp_path: Path) -> None:
     server = ChangesItsKeyInARekey()
     server.keeps_the_new_key = False
     with session_with(server, tmp_path / "known") as session:
@@ -249,7 +247,7 @@ class SaysNoMoreToARequest(FaultyServer):
 @pytest.fixture
 def _no_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call without a deadline is tried once."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @pytest.mark.usefixtures("_no_repeat")
@@ -309,7 +307,7 @@ class HalfClosing(Relay):
                 client.shutdown(socket.SHUT_WR)
 
 
-def test_an_idle_session_whose_server_ended_its_half_is_replaced_at_the_next_call(openssh_server: Server) -> None:
+def test_an_idle_half_closed_session_is_replaced_at_the_next_call(openssh_server: Server) -> None:
     relay = HalfClosing((openssh_server.host, openssh_server.port))
     with relay.running() as port, openssh_client(openssh_server, port) as client:
         assert client.is_connected()

@@ -222,7 +222,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_beside_an_authority_a_server_without_a_valid_certificate_is_refused_and_gets_nothing(
+def test_beside_an_authority_a_server_without_a_valid_certificate_is_refused(
     tmp_path: Path, authority: Path, plain_base: Path, what: str
 ) -> None:
     known, believed = tmp_path / "known", tmp_path / "believed"
@@ -250,7 +250,7 @@ def test_beside_an_authority_a_server_without_a_valid_certificate_is_refused_and
             assert session.exists(".")
 
 
-def test_an_authority_in_our_own_file_counts_as_one_in_a_file_that_is_only_believed(
+def test_an_authority_in_our_own_file_counts_as_one_in_a_read_only_file(
     tmp_path: Path, authority: Path, plain_base: Path
 ) -> None:
     known = tmp_path / "known"
@@ -394,7 +394,7 @@ def test_a_fingerprint_alone_pins_a_key_of_any_type_that_the_server_has(tmp_path
             assert session.test_connection().host_key == pin
 
 
-def test_a_fingerprint_that_none_of_the_servers_keys_has_is_a_mismatch_before_any_login(tmp_path: Path) -> None:
+def test_a_fingerprint_of_none_of_the_servers_keys_is_a_mismatch(tmp_path: Path) -> None:
     keys = [make_key(tmp_path / "keys" / kind, kind) for kind in ("rsa", "ecdsa")]
     pin = fingerprint(make_key(tmp_path / "other"))
     with openssh(tmp_path / "sshd", *(f"HostKey {key}" for key in keys)) as server:
@@ -407,7 +407,7 @@ def test_a_fingerprint_that_none_of_the_servers_keys_has_is_a_mismatch_before_an
         assert "".join(server.log).count("Connection from") <= 4
 
 
-def test_a_pinned_key_is_found_again_after_the_server_changed_to_another_pinned_type(tmp_path: Path) -> None:
+def test_a_pinned_key_is_found_again_after_a_change_of_its_type(tmp_path: Path) -> None:
     """Pins for a change of keys: the new key is pinned before the server has it."""
     old, new = make_key(tmp_path / "old", "rsa"), make_key(tmp_path / "new")
     with openssh(tmp_path / "first", f"HostKey {old}") as server:
@@ -454,7 +454,7 @@ def test_a_server_that_allows_one_try_lets_the_right_key_in(tmp_path: Path) -> N
         assert client.exists(".")
 
 
-def test_a_server_that_allows_one_try_is_not_asked_again_for_a_key_that_it_refused(tmp_path: Path) -> None:
+def test_a_key_is_not_offered_again_to_a_server_that_allows_one_attempt(tmp_path: Path) -> None:
     """The password beside the key is not tried either: the connection has ended by then."""
     with openssh(tmp_path / "sshd", "MaxAuthTries 1") as server:
         stranger = Secret.from_file(make_key(tmp_path / "key"))
@@ -554,12 +554,12 @@ class HeldForAMoment:
         self._lock.release()
 
 
-def test_a_server_that_asks_for_new_keys_gets_them_whoever_tries_to_send_meanwhile(tmp_path: Path) -> None:
+def test_a_rekey_by_the_server_succeeds_while_others_try_to_send(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(os.urandom(5_000_000))
     with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
         session.connect()
-        assert session._connection is not None
-        transport = session._connection.transport
+        assert session._live.current is not None
+        transport = session._live.current.transport
         policy = transport.policy = Asked("127.0.0.1", server.port)
         transport.clear_to_send_lock = HeldForAMoment()  # type: ignore[assignment]
         session.upload_file(str(tmp_path / "source"), "there", timeout=30)
@@ -572,7 +572,7 @@ def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path:
     (tmp_path / "source").write_bytes(content)
     with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
         session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
         policy = connection.transport.policy = Asked("127.0.0.1", server.port)
         session.upload_file(str(tmp_path / "source"), "there")
@@ -583,7 +583,7 @@ def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path:
         assert (tmp_path / "back").read_bytes() == content
         assert policy.times - after_upload >= 5, session.counts
         assert session.exists("there")
-        assert session._connection is connection
+        assert session._live.current is connection
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of, settings_of
+from tests.clients import session_of, set_retry_policy, settings_of
 from tests.faulty_servers import (
     FAILURE,
     PASSWORD,
@@ -22,7 +22,7 @@ from tests.faulty_servers import (
 )
 from tests.servers import openssh
 
-from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, _session, diagnose
+from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits, diagnose
 from iot.sftp.client._ssh.packets import Kind, OpenFlag, Reader, string
 
 NEW = os.urandom(100_000)
@@ -56,7 +56,7 @@ def temporaries(server: FaultyServer) -> dict[str, int]:
 
 @pytest.mark.parametrize("code", [PERMISSION_DENIED, FAILURE, UNSUPPORTED])
 @pytest.mark.parametrize("removes", [True, False])
-def test_where_every_rename_is_refused_a_new_file_gets_its_name_at_once_and_an_old_one_stays(
+def test_where_every_rename_is_refused_new_files_are_direct_and_old_ones_stay(
     tmp_path: Path, code: int, removes: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     kinds: list[int | str] = [POSIX_RENAME, Kind.RENAME, *([] if removes else [Kind.REMOVE])]
@@ -95,7 +95,7 @@ def test_a_file_is_replaced_where_the_old_one_may_be_renamed_and_not_removed(
     assert len(told) == 2
 
 
-def test_a_drop_box_that_lets_files_be_renamed_again_is_used_as_any_folder_after_a_day(tmp_path: Path) -> None:
+def test_a_drop_box_that_allows_renames_again_is_noticed_after_a_day(tmp_path: Path) -> None:
     server = FaultyServer({POSIX_RENAME: status(FAILURE), Kind.RENAME: status(FAILURE)})
     with server.running() as port:
         with session_at(port, tmp_path) as session:
@@ -162,10 +162,10 @@ class BreaksOnce(FaultyServer):
         return super().truth(kind, fields)
 
 
-def test_a_file_that_was_cut_under_its_own_name_is_completed_by_the_next_try_and_not_taken_for_another(
+def test_a_file_cut_under_its_own_name_is_completed_by_the_next_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
     server = BreaksOnce()
     with server.running() as port:
         with session_at(port, tmp_path) as session:

@@ -20,7 +20,7 @@ from iot.sftp.client import Cancelled, DeadlineExceeded, Secret, ServerSettings,
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._ssh.paramiko_internals.packetizers import FastPacketizer
 from iot.sftp.client._transfer import verify as verify_module
-from iot.sftp.client._transfer.rate_limit import BURST, LEAST, MOST, START, Limit, Window
+from iot.sftp.client._transfer.rate_limit import BURST, LEAST, MOST, START, RateLimit, TransferWindow
 
 SLACK = 0.6  # seconds on a busy machine, on top of the 0.2 that are promised
 NEW = os.urandom(6_000_000)
@@ -89,14 +89,14 @@ def test_a_limit_may_be_changed_while_a_transfer_runs(openssh_server: Server, tm
 @pytest.mark.parametrize("rate", [0, -1, 1.5, True, "fast"])
 def test_what_is_no_rate_is_refused(rate: object) -> None:
     with pytest.raises(ValueError, match="bytes per second"):
-        Limit().bytes_per_second = rate  # type: ignore[assignment]
+        RateLimit().bytes_per_second = rate  # type: ignore[assignment]
 
 
 def test_the_limit_itself_is_exact_whatever_sizes_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock of the test's own, on which nothing else takes time."""
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    limit = Limit()
+    limit = RateLimit()
     limit.bytes_per_second = 1_000_000
 
     class Waits(Deadline):
@@ -116,7 +116,7 @@ def test_the_limit_itself_is_exact_whatever_sizes_are_asked_for(monkeypatch: pyt
 def test_a_window_grows_with_what_arrives_and_stays_within_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    window = Window(0.05)
+    window = TransferWindow(0.05)
     sizes = [window.size]
     for _ in range(4000):  # 80 MB/s
         now += 0.0032
@@ -265,13 +265,13 @@ def test_a_transfer_is_cancelled_while_the_server_computes_a_hash(
 ) -> None:
     (openssh_server.directory / "hashed").write_bytes(NEW)
     begun = threading.Event()
-    told = verify_module._told_by_shell
+    told = verify_module._hash_by_shell
 
     def slowly(remote: object, path: str) -> bytes | None:
         begun.set()
         return told(_Slow(remote), path)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(verify_module, "_told_by_shell", slowly)
+    monkeypatch.setattr(verify_module, "_hash_by_shell", slowly)
     with session_of(openssh_server) as session:
         session.connect()
         with ends_soon_after(begun.wait) as cancelled:

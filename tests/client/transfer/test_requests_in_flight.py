@@ -26,10 +26,10 @@ from iot.sftp.client import (
     Transfer,
 )
 from iot.sftp.client._base import deadline
-from iot.sftp.client._files.remote_files import SAFE_REQUEST
+from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import Kind
-from iot.sftp.client._transfer.pipeline import Download
 from iot.sftp.client._transfer.rate_limit import START
+from iot.sftp.client._transfer.read_pipeline import ReadPipeline
 
 CONTENT = os.urandom(3 * START + 1234)  # a size that no request divides
 DIRECTIONS = {"download_file": Kind.READ, "upload_file": Kind.WRITE}
@@ -189,7 +189,7 @@ def test_an_upload_that_is_over_reads_its_file_no_more(tmp_path: Path) -> None:
     assert all(CONTENT[offset : offset + len(content)] == content for offset, content in server.written)
 
 
-def test_who_cancels_an_upload_that_gets_its_name_at_that_moment_is_told_that_it_has_it(tmp_path: Path) -> None:
+def test_an_upload_cancelled_while_it_is_renamed_reports_success(tmp_path: Path) -> None:
     """Cancelled means that the destination is what it was."""
     server, cancelled = RenamesLate(), threading.Event()
     server.files["dest"] = bytearray(b"old")
@@ -205,7 +205,7 @@ def test_who_cancels_an_upload_that_gets_its_name_at_that_moment_is_told_that_it
     assert server.files == {"dest": CONTENT}
 
 
-def test_who_cancels_while_the_server_never_says_whether_it_has_renamed_is_told_so_in_the_end(
+def test_an_upload_cancelled_while_its_rename_hangs_reports_an_unknown_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deadline, "PATIENCE", 0.5)
@@ -222,13 +222,13 @@ def test_who_cancels_while_the_server_never_says_whether_it_has_renamed_is_told_
 
 def test_a_disk_that_is_full_at_the_last_answers_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They may all come between two looks of the one who waits for them."""
-    moving, done = Moving("download_file", tmp_path), Download._done
+    moving, done = Moving("download_file", tmp_path), ReadPipeline._done
     moving.server.files["source"] = bytearray(CONTENT[: 10 * SAFE_REQUEST])
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def looks_late(download: Download) -> bool:
+    def looks_late(download: ReadPipeline) -> bool:
         if moving.server.held:
             monkeypatch.setattr(os, "pwrite", full)
             moving.server.give_all()
@@ -237,7 +237,7 @@ def test_a_disk_that_is_full_at_the_last_answers_is_named(tmp_path: Path, monkey
                 time.sleep(0.001)
         return done(download)
 
-    monkeypatch.setattr(Download, "_done", looks_late)
+    monkeypatch.setattr(ReadPipeline, "_done", looks_late)
     with moving.running() as transfer:
         moving.server.wait_for(11 * SAFE_REQUEST)  # and the one past the end
         moving.server.give(*range(9))

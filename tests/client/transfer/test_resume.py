@@ -15,14 +15,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of
+from tests.clients import session_of, set_retry_policy
 from tests.faulty_links import Action, Break, BreakingRelay
 from tests.servers import Server, openssh
 from tests.victims import victims
 
-from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer, _session
-from iot.sftp.client._transfer.cleaning import LATE
-from iot.sftp.client._transfer.unfinished import KEPT_FOR, WORTH_KEEPING
+from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer
+from iot.sftp.client._transfer.abandoned_transfers import LATE
+from iot.sftp.client._transfer.resume_records import KEPT_FOR, WORTH_KEEPING
 
 SIZE = 4 * 1024 * 1024
 OLD, NEW = b"old" * 1000, os.urandom(SIZE)
@@ -35,7 +35,7 @@ MOST_OVERHEAD = SIZE // 50 + 300_000  # bytes of SSH and SFTP around the file's,
 @pytest.fixture(autouse=True)
 def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call without a deadline is tried once: the next call is the one that goes on."""
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @pytest.fixture(params=["download", "upload"])
@@ -157,7 +157,7 @@ def random_points(number: int, size: int = SIZE + 60_000) -> Iterator[int]:
 # --- broken links ----------------------------------------------------------------------------------------------------
 
 
-def test_a_cut_at_any_byte_leaves_the_old_file_and_the_next_try_moves_only_what_is_missing(
+def test_a_cut_at_any_byte_leaves_the_old_file_and_the_next_attempt_resumes(
     server: Server, tmp_path: Path, direction: str
 ) -> None:
     points = 30 if server.password is None else 8  # ProFTPD takes half a second for each connection
@@ -195,7 +195,7 @@ def test_a_link_that_freezes_at_any_byte_is_given_up_and_the_next_try_goes_on(
     assert resumed > 0
 
 
-def test_breaks_in_the_answers_to_an_upload_and_in_the_requests_of_a_download_are_as_harmless(
+def test_breaks_in_answers_to_uploads_and_requests_of_downloads_are_resumed(
     openssh_server: Server, tmp_path: Path, direction: str
 ) -> None:
     with work(openssh_server, tmp_path, direction) as transfer:
@@ -223,7 +223,7 @@ def test_no_break_loses_what_earlier_tries_have_moved(openssh_server: Server, tm
 def test_one_call_with_a_deadline_goes_on_by_itself_however_often_the_link_breaks(
     server: Server, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "FIRST_PAUSE", 0.01)
+    set_retry_policy(monkeypatch, first_pause=0.01)
     with work(server, tmp_path, direction) as transfer:
         transfer.begin_anew()
         transfer.session.exists(".")
@@ -394,9 +394,7 @@ def without_a_shell(base: Path) -> Iterator[Server]:
         yield server
 
 
-def test_a_damage_between_the_parts_that_are_compared_is_found_where_the_whole_hash_is_asked_for(
-    tmp_path: Path, direction: str
-) -> None:
+def test_damage_between_compared_parts_is_found_by_the_hash_of_all_bytes(tmp_path: Path, direction: str) -> None:
     with without_a_shell(tmp_path / "sshd") as server, work(server, tmp_path, direction) as transfer:
         transfer.break_in_the_middle()
         with open(transfer.partials()[0], "r+b") as file:
@@ -578,7 +576,7 @@ def test_a_break_while_an_upload_goes_on_does_not_forget_that_its_file_is_there(
 ) -> None:
     with work(openssh_server, tmp_path, "upload") as transfer:
         transfer.break_in_the_middle()
-        monkeypatch.setattr(_session, "ATTEMPTS", 1)
+        set_retry_policy(monkeypatch, attempts=1)
         assert transfer.break_at(Break(20_000, down=True))
         (record,) = transfer.records()
         assert json.loads(record.read_text())["opened"]
@@ -586,7 +584,7 @@ def test_a_break_while_an_upload_goes_on_does_not_forget_that_its_file_is_there(
         transfer.is_whole_with_nothing_beside_it()
 
 
-def test_a_temporary_file_that_comes_late_out_of_a_lost_connection_is_removed_by_a_later_session(
+def test_a_temporary_file_created_late_by_a_lost_connection_is_removed_later(
     openssh_server: Server, tmp_path: Path
 ) -> None:
     """A slow link may hold the request to open it while the next session cleans up."""
@@ -625,7 +623,7 @@ def test_a_temporary_file_that_has_not_come_for_long_is_forgotten(openssh_server
 # --- kill -9 ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_process_killed_at_any_byte_leaves_the_old_file_or_the_new_and_the_next_process_goes_on(
+def test_a_process_killed_at_any_byte_leaves_old_or_new_and_the_next_resumes(
     openssh_server: Server, tmp_path: Path, direction: str
 ) -> None:
     killed = resumed = 0

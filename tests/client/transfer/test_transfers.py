@@ -180,9 +180,7 @@ def test_a_read_only_server_refuses_and_nothing_is_left(tmp_path: Path) -> None:
         assert os.listdir(server.directory) == []
 
 
-def test_a_source_that_grows_or_shrinks_during_its_transfer_is_moved_whole_or_refused(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_source_that_changes_size_during_its_transfer_is_complete_or_refused(server: Server, tmp_path: Path) -> None:
     """A writer appends to, and truncates, the source while it is transferred: no mixture ever counts as success."""
     source = server.directory / "changing"
     source.write_bytes(bytes(2_000_000))

@@ -14,7 +14,7 @@ from tests.servers import Server, openssh
 
 from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits, Transfer, TransferIncomplete
 from iot.sftp.client._ssh.packets import Kind, Reader
-from iot.sftp.client._transfer.terms import Verify
+from iot.sftp.client._transfer.file_order import Verify
 
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 
@@ -140,7 +140,7 @@ def session_at(port: int) -> Iterator[SFTPSession]:
         session.disconnect()
 
 
-def test_an_upload_that_ends_takes_back_no_request_of_another_whose_handle_is_the_same(
+def test_an_upload_that_ends_cancels_no_request_of_another_with_its_handle(
     openssh_server: Server, tmp_path: Path
 ) -> None:
     """A server gives a closed handle to the next file: uploads side by side would wait for answers for ever."""

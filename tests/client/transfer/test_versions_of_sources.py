@@ -17,13 +17,14 @@ from tests.servers import Server
 
 from iot.sftp.client import SFTPError, SFTPSession, TransferIncomplete
 from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._calls.calls import CallAttempt
 from iot.sftp.client._files.file_version import COARSE_TICK, SECOND, SKEW, TICK, FileVersion, Observed
 from iot.sftp.client._files.local_files import LocalFiles
-from iot.sftp.client._session import _Attempt
-from iot.sftp.client._transfer import replace
-from iot.sftp.client._transfer.download import READ_TWICE, download_file
-from iot.sftp.client._transfer.terms import Terms
-from iot.sftp.client._transfer.unfinished import KEPT_FOR
+from iot.sftp.client._transfer import temporary_files
+from iot.sftp.client._transfer.download import download_file
+from iot.sftp.client._transfer.download_source import READ_TWICE
+from iot.sftp.client._transfer.resume_records import KEPT_FOR
+from iot.sftp.client._transfer.transfer_context import TransferContext
 
 MiB = 1024 * 1024
 MODIFIED = 1_700_000_000
@@ -83,7 +84,7 @@ def overwrite(path: Path, content: bytes) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("size", [1000, READ_TWICE, READ_TWICE + 1, 4 * MiB])
-def test_a_remote_file_that_is_rewritten_within_the_second_of_its_time_is_had_as_one_version(
+def test_a_remote_file_rewritten_within_a_second_is_downloaded_as_one_version(
     openssh_server: Server, session: SFTPSession, tmp_path: Path, size: int
 ) -> None:
     source = openssh_server.directory / "rewritten"
@@ -107,7 +108,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
     for name, size in (("small", 1000), ("large", READ_TWICE + 1)):
         (openssh_server.directory / name).write_bytes(bytes(size))
     pauses: list[float] = []
-    connection = session._connection
+    connection = session._live.current
     assert connection is not None
 
     class Watched(Deadline):
@@ -115,7 +116,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
             pauses.append(seconds)
             super().pause(seconds)
 
-    attempt = _Attempt(connection, Watched(20), 0)
+    attempt = CallAttempt(connection, Watched(20), 0)
 
     def download(name: str, *, seen: bool) -> None:
         future = int(time.time()) + 1000  # as young as can be
@@ -123,7 +124,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
         version = FileVersion((openssh_server.directory / name).stat().st_size, future * SECOND)
         observed = Observed(version, time.monotonic() - 2) if seen else None
         with attempt.transfer() as remote:
-            terms = Terms(("host", 22, "user"))
+            terms = TransferContext(("host", 22, "user"))
             download_file(remote, name, LocalFiles(), str(tmp_path / name), terms, observed=observed)
 
     download("small", seen=False)
@@ -133,7 +134,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
     assert len(pauses) == 1
 
 
-def test_a_local_file_that_gets_a_new_name_or_permission_while_it_is_read_is_uploaded(
+def test_a_local_file_renamed_or_chmodded_while_it_is_read_is_uploaded(
     openssh_server: Server, session: SFTPSession, tmp_path: Path
 ) -> None:
     """Its change time alone tells nothing: the bytes are compared again."""
@@ -251,10 +252,10 @@ def test_a_disk_that_fails_at_the_last_moment_is_a_failure(
 # --- leftovers --------------------------------------------------------------------------------------------------------
 
 
-def test_temporary_files_whose_record_was_lost_are_removed_when_they_are_old_and_nobody_has_them_open(
+def test_old_temporary_files_without_a_record_are_removed_unless_in_use(
     openssh_server: Server, session: SFTPSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replace, "_looked_at", set())
+    monkeypatch.setattr(temporary_files, "_searched", set())
     (openssh_server.directory / "plain").write_bytes(b"x")
     old, young, used = (tmp_path / f".iot-sftp-{number:016x}" for number in range(3))
     others = [tmp_path / name for name in (".iot-sftp-notes", "iot-sftp-0123456789abcdef", ".iot-sftp-abc")]
@@ -267,7 +268,7 @@ def test_temporary_files_whose_record_was_lost_are_removed_when_they_are_old_and
     linked.symlink_to(others[0])
     directory.mkdir()
     with used.open("rb") as file:
-        replace.claim(file.fileno())
+        temporary_files.claim(file.fileno())
         session.download_file("plain", str(tmp_path / "dest"), timeout=20)
     assert not old.exists()
     assert all(path.exists() for path in (young, used, *others, linked, directory))

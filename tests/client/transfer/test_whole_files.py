@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of
+from tests.clients import session_of, set_retry_policy
 from tests.faulty_servers import (
     EOF,
     FAILURE,
@@ -41,7 +41,6 @@ from iot.sftp.client import (
     SFTPSession,
     TimeLimits,
     TransferIncomplete,
-    _session,
 )
 from iot.sftp.client._ssh.packets import Kind, Reader
 
@@ -51,7 +50,7 @@ LIMITS_HERE = TimeLimits(stall=5)
 
 @pytest.fixture(autouse=True)
 def one_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_session, "ATTEMPTS", 1)
+    set_retry_policy(monkeypatch, attempts=1)
 
 
 @contextmanager
@@ -104,7 +103,7 @@ class EndsAt(FaultyServer):
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("again", ["upload", "only connect"])
-def test_a_replacement_in_two_steps_that_is_cut_is_put_right_over_the_next_connection(
+def test_a_two_step_replacement_that_was_cut_is_repaired_on_reconnect(
     tmp_path: Path, number: int, done: bool, again: str
 ) -> None:
     server = EndsAt(number, done=done)
@@ -322,7 +321,7 @@ def test_a_read_answered_wrongly_ends_the_download_and_keeps_the_old_file(tmp_pa
 # --- sources that change ---------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_was_short_for_a_moment_is_not_mixed_with_what_it_was_before_and_after(tmp_path: Path) -> None:
+def test_a_source_that_was_short_for_a_moment_is_not_mixed_with_other_versions(tmp_path: Path) -> None:
     """One READ meets the end of the file, those behind it do not, and at the end the file is said to end there."""
     cut = 20 * 32 * 1024  # bytes: where a request begins
 

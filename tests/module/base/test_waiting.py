@@ -11,8 +11,9 @@ import threading
 import pytest
 from azure.iot.device import exceptions
 
-from iot.sftp.module._base.logging import log_loop_exception
-from iot.sftp.module._base.waiting import PAUSE_LONGEST, in_thread, in_words, pauses, within
+from iot.sftp.module._base.uncaught import log_loop_exception
+from iot.sftp.module._base.waiting import PAUSE_LONGEST, in_thread, pauses, within
+from iot.sftp.module._base.wording import with_causes
 
 
 def test_pauses_grow_to_a_bound_and_are_never_the_same() -> None:
@@ -91,5 +92,5 @@ def test_an_error_of_the_sdk_is_told_with_its_causes_once_each() -> None:
     error = exceptions.ConnectionFailedError("Could not connect")
     error.__cause__ = ConnectionRefusedError("refused")
     error.__cause__.__cause__ = OSError("refused")
-    assert in_words(error) == "Could not connect: refused"
-    assert in_words(KeyError()) == "KeyError"
+    assert with_causes(error) == "Could not connect: refused"
+    assert with_causes(KeyError()) == "KeyError"

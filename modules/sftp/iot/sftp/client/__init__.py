@@ -42,11 +42,14 @@ from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
-from iot.sftp.client._folders.ledgers import Ledger
-from iot.sftp.client._folders.runner import FileFailure, FolderProgress, FolderTransfer
-from iot.sftp.client._session import SFTPSession, Transfer
+from iot.sftp.client._folders.delivery_ledger import Ledger
+from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
+from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
+from iot.sftp.client._transfer.file_order import Direction, FileOrder
+from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [
@@ -58,14 +61,18 @@ __all__ = [
     "Counts",
     "CredentialError",
     "DeadlineExceeded",
+    "Direction",
     "Fault",
     "FileError",
     "FileFailure",
     "FileInfo",
+    "FileOrder",
     "FileVersion",
+    "FolderOrder",
     "FolderProgress",
     "FolderTransfer",
     "HostKeyMismatch",
+    "IfExists",
     "Internal",
     "Interruption",
     "InvalidRequest",
@@ -91,6 +98,7 @@ __all__ = [
     "ServerInfo",
     "ServerSettings",
     "Step",
+    "Then",
     "TimeLimits",
     "TooLarge",
     "Transfer",

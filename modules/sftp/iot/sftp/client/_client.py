@@ -1,4 +1,4 @@
-"""`IoTSFTPClient`: booleans and lists, and the typed reason of a failure kept aside."""
+"""`IoTSFTPClient`: booleans and lists, and the typed reason of a failure in `last_error`."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class IoTSFTPClient:
             private_key: the text of a private key (OpenSSH or PEM), or the path of a file that holds one.
             passphrase: of the private key.
             host_keys: the only keys accepted from the server: `SHA256:…` or public key lines. Without them, keys in
-                `~/.ssh/known_hosts` and `known_hosts` are believed, and the first key of an unknown server is
-                remembered in the latter.
+                `~/.ssh/known_hosts` and `known_hosts` are trusted, and so is the first key of an unknown server
+                (trust on first use), which is remembered in the latter.
             known_hosts: default: `iot-sftp-client/known_hosts` in the user's state directory (`XDG_STATE_HOME`).
             root: the remote directory that paths are taken inside of, and never leave.
             connect_timeout: seconds for a whole new session.
             stall_timeout: seconds after which a server that answers nothing is given up.
-            keep_alive: seconds between two signs of life on an idle session; 0 sends none.
+            keep_alive: seconds between two keep-alive requests on an idle session; 0 sends none.
 
         Raises:
             ValueError: an argument can never work; the message names it.
@@ -117,19 +117,19 @@ class IoTSFTPClient:
         return self._session.is_connected()
 
     def disconnect(self) -> None:
-        """End the session, its threads and its socket. Safe to repeat; a later operation opens a new session."""
+        """End the session, its threads and its socket. Idempotent; a later operation opens a new session."""
         self._errors.last = None
         self._session.disconnect()
 
     def exists(self, path: str) -> bool:
-        """Tell whether a file or a directory is on the server.
+        """Return whether a file or a directory is on the server.
 
         `False` with `last_error` `None` only when the server says that it is not there.
         """
         return self._attempt(lambda: self._session.exists(_text(path)), failed=False)
 
     def download_file(self, source: str, dest: str) -> bool:
-        """Download a file; `dest` is created or replaced at one blow, missing local parents are created.
+        """Download a file; `dest` is atomically created or replaced, missing local parents are created.
 
         Parameters:
             source: the file on the server.
@@ -138,7 +138,7 @@ class IoTSFTPClient:
         return self._attempt(lambda: bool(self._session.download_file(_text(source), _text(dest))), failed=False)
 
     def upload_file(self, source: str, dest: str) -> bool:
-        """Upload a file; `dest` is created or replaced at one blow, missing remote parents are created.
+        """Upload a file; `dest` is atomically created or replaced, missing remote parents are created.
 
         Parameters:
             source: the local file.

@@ -97,7 +97,7 @@ def _common() -> Parser:
     server.add_argument("--known-hosts", metavar="FILE", help="in which keys of servers are remembered")
     server.add_argument("--root", metavar="FOLDER", help="of the server, that paths are taken inside of")
     common.add_argument(
-        "--timeout", type=_seconds, metavar="SECONDS", help="for each operation, and for each step of check"
+        "--timeout", type=_seconds, metavar="SECONDS", help="for each operation, and for opening the session in check"
     )
     common.add_argument("--json", action="store_true", help="one JSON document to standard output")
     return common

@@ -1,4 +1,4 @@
-"""What a server tells of one file, directory or link."""
+"""What a server reports of one file, directory or link."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a server tells of a path; `None` where it does not.
+    """What a server reports of a path; `None` where it does not.
 
     Attributes:
         path: as the caller knows it.
-        kind: `file`, `directory`, `link`, `other` (a device, a socket), or `unknown` if the server does not tell.
+        kind: `file`, `directory`, `link`, `other` (a device, a socket), or `unknown` if the server does not report it.
         size: bytes.
         mode: the permission bits, `0o644`.
         modified: seconds since 1970.

@@ -1,12 +1,12 @@
-"""Which version of a file something is: what tells one content at a path from the next, and how much that proves.
+"""Versions of a file: what distinguishes one content at a path from the next, and how much that proves.
 
 A file that is written again is another version, though its path, and often its size, stay the same. Two descriptions of
 versions can be compared in two ways, which must not be mixed up:
 
-- `is_same_as` compares two looks at the *same side*, with everything that both of them tell. Locally that is device,
+- `is_same_as` compares two looks at the *same side*, with everything that both of them report. Locally that is device,
   inode, size, and both times in nanoseconds: any write and any replacement changes at least one of them, also where a
-  producer sets the modification time back (`cp -p`, `tar`), since nobody can set the change time. Remotely it is what
-  the server tells, whole seconds at best. Where the version was not *racy* when it was first looked at, this is proof.
+  producer sets the modification time back (`cp -p`, `tar`), since the change time cannot be set. Remotely it is what
+  the server reports, whole seconds at best. Where the version was not *racy* when it was first seen, this is proof.
 - `resembles` compares *two sides*, or a record that keeps whole seconds only. Equal sizes and seconds suggest the same
   content and prove nothing: no source may be deleted, and nothing built upon, for that reason alone.
 
@@ -30,18 +30,18 @@ SECOND = 1_000_000_000  # nanoseconds
 # of a whole second: FAT two of them, ext3, HFS+ and most network file systems one.
 TICK = 20_000_000  # nanoseconds
 COARSE_TICK = 2 * SECOND
-REMOTE_TICK = SECOND  # SFTP version 3 tells whole seconds (draft-ietf-secsh-filexfer-02, section 5)
+REMOTE_TICK = SECOND  # SFTP version 3 has whole seconds (draft-ietf-secsh-filexfer-02, section 5)
 MARGIN = 1.05  # of a tick that is waited for: what is waited with is another clock
 SKEW = SECOND  # by which the clocks of two machines that are set may differ
-WRONG_BY = 26 * 3600 * SECOND  # of clocks that are not: some servers tell their local time, and devices lose theirs
+WRONG_BY = 26 * 3600 * SECOND  # of clocks that are not: some servers report their local time, and devices lose theirs
 
 
 class FileVersion(NamedTuple):
-    """One version of a file, as one side tells it; `None` where it does not tell.
+    """One version of a file, as one side reports it; `None` where it does not.
 
     Attributes:
         size: bytes.
-        modified: the modification time in nanoseconds since 1970; a server tells whole seconds.
+        modified: the modification time in nanoseconds since 1970; a server reports whole seconds.
         changed: the change time (`st_ctime_ns`); only of local files.
         device: the file system's; only of local files.
         inode: only of local files.
@@ -66,22 +66,22 @@ class FileVersion(NamedTuple):
 
     @property
     def tells_time(self) -> bool:
-        """Whether anything is told of when it was written."""
+        """Whether any time of its writing is known."""
         return self.modified is not None or self.changed is not None
 
     def is_same_as(self, other: FileVersion) -> bool:
-        """Tell whether two looks at the same side show the same version: nothing that both of them tell differs."""
+        """Return whether two looks at the same side show the same version: nothing that both of them report differs."""
         return all(mine is None or theirs is None or mine == theirs for mine, theirs in zip(self, other, strict=True))
 
     def resembles(self, other: FileVersion) -> bool:
-        """Tell whether size and whole second are known of both, and equal: a hint, and no proof."""
+        """Return whether size and whole second are known of both, and equal: a hint, and no proof."""
         if None in (self.size, other.size) or self.modified is None or other.modified is None:
             return False
         return self.size == other.size and self.modified // SECOND == other.modified // SECOND
 
     @property
     def is_local(self) -> bool:
-        """Whether a local file system has told it."""
+        """Whether a local file system has reported it."""
         return self.inode is not None
 
     @property
@@ -89,11 +89,11 @@ class FileVersion(NamedTuple):
         """Nanoseconds within which a second write may leave no trace in the times."""
         if not self.is_local:
             return REMOTE_TICK
-        times = [told for told in (self.modified, self.changed) if told is not None]
-        return COARSE_TICK if times and all(told % SECOND == 0 for told in times) else TICK
+        times = [each for each in (self.modified, self.changed) if each is not None]
+        return COARSE_TICK if times and all(each % SECOND == 0 for each in times) else TICK
 
     def is_racy(self, now: int | None = None, *, skew: int = SKEW) -> bool:
-        """Tell whether it may be written again without a trace in what is told of it.
+        """Return whether it may be written again without a trace in what is reported of it.
 
         Parameters:
             now: nanoseconds since 1970, by this machine's clock; the present moment by default. A time in the future
@@ -101,7 +101,7 @@ class FileVersion(NamedTuple):
             skew: nanoseconds by which a server's clock may be another one.
         """
         now = time.time_ns() if now is None else now
-        last = max((told for told in (self.modified, self.changed) if told is not None), default=None)
+        last = max((each for each in (self.modified, self.changed) if each is not None), default=None)
         if last is None:
             return True
         return last + self.tick + (0 if self.is_local else skew) > now
@@ -109,8 +109,8 @@ class FileVersion(NamedTuple):
     def settles_in(self, seen_for: float = 0.0, *, skew: int = SKEW) -> float:
         """Return the seconds after which a further write would show: 0 for what is not racy.
 
-        Two clocks tell, and the sooner one counts: that of the file, as far as it agrees with this machine's; and that
-        for so long this very version has been seen. A version without any time gives 0: waiting does not help there.
+        Two clocks show it, and the sooner one counts: that of the file, if it agrees with this machine's; and for
+        how long this very version has been seen. A version without any time gives 0: waiting does not help there.
 
         Parameters:
             seen_for: seconds since this version was seen first.
@@ -118,7 +118,7 @@ class FileVersion(NamedTuple):
         """
         if not self.tells_time or not self.is_racy(skew=skew):
             return 0.0
-        last = max(told for told in (self.modified, self.changed) if told is not None)
+        last = max(each for each in (self.modified, self.changed) if each is not None)
         by_file = last + self.tick + (0 if self.is_local else skew) - time.time_ns()
         return max(0.0, min(by_file / SECOND, self.tick * MARGIN / SECOND - seen_for))
 

@@ -1,4 +1,4 @@
-"""Listing a directory, whole or page by page, without keeping more of it than the page needs."""
+"""List a directory, all of it or page by page, without keeping more of it than the page needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.packets import Entry
 
 LINKS_IN_FLIGHT = 64
-LINKS_KEPT = 4096  # that are not asked about yet: more are asked about before the listing goes on
+LINKS_KEPT = 4096  # that are not asked about yet: with more, they are asked about before the next entry
 SLACK = 1000  # paths that are collected beyond a page before they are sorted and cut
 # Bytes that they take beside their own: the place in a list, what allocation rounds up to; and what holds both together
 PATH_SIZE, NAME_SIZE = 24, 88
@@ -57,7 +57,7 @@ def list_files(
         NotFound: nothing is there.
     """
     prefix = listed(path, "")
-    with closing(_Page(remote, directory, limit, longest)) as page:
+    with closing(ListedPaths(remote, directory, limit, longest)) as page:
         try:
             for entry in entries_of(remote, directory):
                 name = prefix + decode_path(entry.name)
@@ -70,7 +70,7 @@ def list_files(
 
 
 def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
-    """Give what is in a directory.
+    """Yield what is in a directory.
 
     Raises:
         NotADirectory: there is a file.
@@ -94,11 +94,11 @@ def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
         raise NotADirectory(message, path=directory) from None
 
 
-class _Page:
+class ListedPaths:
     """Collects the first paths of a listing that comes in any order.
 
-    What sorts behind `limit` files that were found already is not kept. Links, and what the server does not tell the
-    type of, are kept beside them until the server was asked: only about those that may be on the page.
+    What sorts behind `limit` files that were found already is not kept. Links, and names without a
+    type, are kept beside them until the server was asked: only about those that may be on the page.
     """
 
     def __init__(self, remote: RemoteFiles, directory: str, limit: int | None, longest: int | None) -> None:
@@ -135,7 +135,7 @@ class _Page:
         return self._files
 
     def close(self) -> None:
-        """Keep nothing any more: whoever holds the error of a call that failed does not hold its names."""
+        """Release all names: an error of the call that somebody keeps does not keep them."""
         self._files, self._unknown = [], []
         self._budget.close()
 
@@ -168,7 +168,7 @@ class _Page:
                 [posixpath.join(self._directory, decode_path(name)) for _, name in some]
             )
             for (path, _), told in zip(some, answers, strict=True):
-                # A server that never tells types shows everything as a file, rather than nothing.
+                # A server that never reports types shows everything as a file, rather than nothing.
                 if told is not None and stat.S_IFMT(told.mode or 0) in {0, stat.S_IFREG}:
                     self._take(path)
 

@@ -2,10 +2,10 @@
 
 Nothing is done by path twice: a path is walked once, to a descriptor of the directory that holds the file and the
 file's name in it, and all further calls (`openat`, `renameat`, `unlinkat`) go through that descriptor. So what was
-checked is what is used, whoever renames directories or plants symbolic links meanwhile.
+checked is what is used, whatever directories are renamed or symbolic links planted meanwhile.
 
 A file is deleted or moved only as the version that was sent (`remove_version`, `move_version`): it is first taken out
-of its producer's reach, see `_taking`.
+of its producer's reach, see `set_aside`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import IsADirectory, NotADirectory, NotFound, PathNotAllowed, SFTPError
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import FileVersion
-from iot.sftp.client._files.taking import Source, Taken, is_taken, own_place, recover, taking, was_put_back
+from iot.sftp.client._files.set_aside import (
+    SentFile,
+    SetAsideFile,
+    is_set_aside,
+    own_place,
+    restore_abandoned,
+    setting_aside,
+    was_restored,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +52,8 @@ class LocalName:
 class LocalEntry:
     """One name in a directory: a directory, or a file with its size in bytes and its time in seconds since 1970.
 
-    `version` is all that is known of which version of the file it is. `was_taken` tells that a process which was killed
-    had taken the file from its place, and it has just been put back: its change time is that of now.
+    `version` is all that is known of which version of the file it is. `was_taken` is true if a process that was killed
+    had set the file aside, and it has just been restored: its change time is that of now.
     """
 
     name: str
@@ -103,7 +111,7 @@ class LocalFiles:
             raise
 
     def entries(self, path: str, proceed: Callable[[], object] = lambda: None) -> Iterator[LocalEntry]:
-        """Give the directories, the files and the links to files in a directory, in no order.
+        """Yield the directories, the files and the links to files in a directory, in no order.
 
         A link to a directory, a link to nothing, and what is neither file nor directory are left out. A link that may
         not be followed is a file of 0 bytes here: opening it gives the reason.
@@ -123,13 +131,13 @@ class LocalFiles:
             with os.scandir(directory) as names:
                 for found in names:
                     proceed()
-                    if is_taken(found.name):
+                    if is_set_aside(found.name):
                         abandoned.append(found.name)
                         continue
                     entry = self._entry(path, found)
                     if entry is not None:
                         yield entry
-            for name in filter(None, (recover(directory, taken) for taken in abandoned)):
+            for name in filter(None, (restore_abandoned(directory, name) for name in abandoned)):
                 entry = _entry_of(name, os.stat(name, dir_fd=directory, follow_symlinks=False), was_taken=True)
                 if entry is not None:
                     yield entry
@@ -159,11 +167,11 @@ class LocalFiles:
 
     @staticmethod
     def was_put_back(path: str) -> bool:
-        """Tell whether a file is at its path because it had been taken from there, and was not removed or moved.
+        """Return whether a file is at its path because it had been taken from there, and was not removed or moved.
 
-        That is no news of its producer, though the file system tells of a new file.
+        That is no news of its producer, though the file system reports a new file.
         """
-        return was_put_back(path)
+        return was_restored(path)
 
     def remove(self, path: str) -> None:
         """Remove a file; of a symbolic link the link, not what it leads to.
@@ -187,14 +195,14 @@ class LocalFiles:
         Parameters:
             path: the file's.
             version: what it has to be.
-            on_put_back: told its version by then, if it could not be removed when it had been taken out of its place.
+            on_put_back: receives its version by then, if it could not be removed when it had been set aside.
 
         Raises:
             VersionChanged: it is another version, and is left in its place.
             SFTPError: as `remove`.
         """
-        with self._taking(path, version, on_put_back) as taken:
-            taken.remove()
+        with self._setting_aside(path, version, on_put_back) as file:
+            file.remove()
 
     def move_version(
         self,
@@ -204,7 +212,7 @@ class LocalFiles:
         on_put_back: Callable[[FileVersion], object] = lambda _: None,
         proceed: Callable[[], object] = lambda: None,
     ) -> None:
-        """Move a file if it still is this version, replacing `dest` at one blow and making its parents.
+        """Move a file if it still is this version, replacing `dest` atomically and making its parents.
 
         To another file system, or another mount, it is copied, and deleted afterwards.
 
@@ -222,26 +230,30 @@ class LocalFiles:
         try:
             if self._is_in(end, path) and name == os.path.basename(path):
                 raise own_place(dest)
-            with self._taking(path, version, on_put_back) as taken:
-                taken.move(end, name, proceed)
+            with self._setting_aside(path, version, on_put_back) as file:
+                file.move(end, name, proceed)
             with suppress(OSError):  # not every file system offers it, and the file is where it belongs
                 os.fsync(end)
         finally:
             os.close(end)
 
     @contextmanager
-    def _taking(self, path: str, version: FileVersion, on_put_back: Callable[[FileVersion], object]) -> Iterator[Taken]:
+    def _setting_aside(
+        self, path: str, version: FileVersion, on_put_back: Callable[[FileVersion], object]
+    ) -> Iterator[SetAsideFile]:
         directory, name = self._place_of(path, create=False)
         try:
-            with self.source(path) as file, taking(Source(directory, name, path, file, version), on_put_back) as taken:
-                yield taken
+            with self.source(path) as descriptor:
+                sent = SentFile(directory, name, path, descriptor, version)
+                with setting_aside(sent, on_put_back) as file:
+                    yield file
         except OSError as error:
             raise from_os_error(error, path) from error
         finally:
             os.close(directory)
 
     def _is_in(self, directory: int, path: str) -> bool:
-        """Tell whether a path's name is in the directory of a descriptor, by whatever links or mounts."""
+        """Return whether a path's name is in the directory of a descriptor, by whatever links or mounts."""
         parent, _ = self._place_of(path, create=False)
         try:
             return os.path.samestat(os.fstat(parent), os.fstat(directory))

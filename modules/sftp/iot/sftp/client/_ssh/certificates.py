@@ -1,4 +1,4 @@
-"""Host certificates: a key that an authority has signed for some hosts and for some time.
+"""Host certificates: a key that an authority has signed for some hosts and for a period.
 
 Fields and rules are those of OpenSSH's PROTOCOL.certkeys.
 """
@@ -19,16 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOST_CERTIFICATE = 2  # the type of a certificate for hosts; 1 is for users
-# How many fields a public key of each type has in a certificate, behind the nonce.
+# The number of fields of a public key of each type in a certificate, behind the nonce.
 KEY_FIELDS = {"ssh-ed25519": 1, "ecdsa-sha2-nistp256": 2, "ecdsa-sha2-nistp384": 2, "ecdsa-sha2-nistp521": 2}
 RSA_FIELDS = 2
 
 
 @dataclass(frozen=True)
 class HostCertificate:
-    """What a host certificate says, its signature checked.
+    """The contents of a host certificate whose signature is valid.
 
-    `authority` is the base64 text of the key that signed it; times are seconds since 1970.
+    Attributes:
+        authority: the key that signed it, in base64.
+        principals: the hosts that it is for, as patterns.
+        valid_after: seconds since 1970.
+        valid_before: seconds since 1970.
+        critical_options: conditions; empty if there are none.
     """
 
     authority: str
@@ -38,10 +43,10 @@ class HostCertificate:
     critical_options: bytes
 
     def refusal(self, host: str, now: Callable[[], float] = time.time) -> str | None:
-        """Say why this certificate does not hold for `host`, or return `None` if it does."""
+        """Return why this certificate is not valid for `host`, or `None` if it is."""
         if not self.valid_after <= now() < self.valid_before:
             return "it is not valid at this time: is the clock right?"
-        # OpenSSH's patterns know `*` and `?`, and no brackets
+        # OpenSSH's patterns have `*` and `?`, and no brackets
         names = (pattern.lower().replace("[", "[[]") for pattern in self.principals)
         if self.principals and not any(fnmatch.fnmatchcase(host.lower(), name) for name in names):
             return f"it is not for {host}"
@@ -51,10 +56,10 @@ class HostCertificate:
 
 
 def read_host_certificate(blob: bytes) -> HostCertificate | None:
-    """Return what a host certificate says; `None` if it is none, or if its signature is wrong."""
+    """Return the contents of a host certificate; `None` if it is not one, or if its signature is not valid."""
     try:
         return _read(blob)
-    except Exception:  # noqa: BLE001 - paramiko raises anything for bytes that are no key and no signature
+    except Exception:  # noqa: BLE001 - paramiko raises anything for bytes that are not a key or a signature
         return None
 
 
@@ -76,8 +81,8 @@ def _read(blob: bytes) -> HostCertificate | None:
     signature = fields.string()
     signed = blob[: -4 - len(signature)]
     key = paramiko.PKey.from_type_string(Reader(authority).string().decode(), authority)
-    strict = fields.at_end() and len(_strings(signature)) == 2  # noqa: PLR2004 - algorithm and signature
-    if kind != HOST_CERTIFICATE or not strict or not key.verify_ssh_sig(signed, paramiko.Message(signature)):
+    is_complete = fields.at_end() and len(_strings(signature)) == 2  # noqa: PLR2004 - algorithm and signature
+    if kind != HOST_CERTIFICATE or not is_complete or not key.verify_ssh_sig(signed, paramiko.Message(signature)):
         return None
     return HostCertificate(key.get_base64(), principals, valid_after, valid_before, critical_options)
 

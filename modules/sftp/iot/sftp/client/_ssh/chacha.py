@@ -21,16 +21,16 @@ _FIRST_BLOCK = bytes(BLOCK)
 
 
 class ChaChaPoly:
-    """One direction of a connection."""
+    """The cipher of one direction of a connection."""
 
     def __init__(self, key: bytes) -> None:
-        """Take the key of the packets, and behind it that of their lengths."""
+        """Take the key of the packets, followed by that of their lengths."""
         self._packets = Cipher(ChaCha20(key[: KEY // 2], bytes(16)), None).encryptor()
         self._lengths = Cipher(ChaCha20(key[KEY // 2 :], bytes(16)), None).encryptor()
 
     @staticmethod
     def is_available() -> bool:
-        """Tell whether this version of `cryptography` can change a cipher's nonce, and whether it has the cipher."""
+        """Return whether this version of `cryptography` has the cipher, and can change its nonce."""
         try:
             ChaChaPoly(bytes(KEY)).length(0, bytes(LENGTH))
         except Exception:  # noqa: BLE001 - an older version, or a build of OpenSSL without it
@@ -43,10 +43,15 @@ class ChaChaPoly:
         return int.from_bytes(self._lengths.update(header), "big")
 
     def open_into(self, number: int, packet: memoryview, plain: memoryview) -> None:
-        """Check and decrypt a packet: its length, its bytes, its tag. What is written is all but the length.
+        """Verify and decrypt a packet.
+
+        Parameters:
+            number: its sequence number.
+            packet: its length, its payload and its tag, encrypted.
+            plain: where the payload is written.
 
         Raises:
-            InvalidTag: it was changed on its way; nothing is written.
+            InvalidTag: it was changed in transit; nothing is written.
         """
         end = len(packet) - TAG
         try:
@@ -56,7 +61,7 @@ class ChaChaPoly:
         self._packets.update_into(packet[LENGTH:end], plain)
 
     def seal_into(self, number: int, packet: memoryview, sealed: memoryview) -> None:
-        """Encrypt a packet that begins with its length, and put the tag behind it."""
+        """Encrypt a packet that begins with its length, and append its tag."""
         end = len(packet)
         key = self._first_key(number)
         self._lengths.reset_nonce(_nonce(number))
@@ -65,11 +70,11 @@ class ChaChaPoly:
         sealed[end : end + TAG] = Poly1305.generate_tag(key, sealed[:end])
 
     def _first_key(self, number: int) -> bytes:
-        """Return the key of a packet's tag. The cipher stands behind its first block then, where the packet begins."""
+        """Return the key of a packet's tag. The cipher is then behind its first block, where the packet begins."""
         self._packets.reset_nonce(_nonce(number))
         return self._packets.update(_FIRST_BLOCK)[:32]
 
 
 def _nonce(number: int) -> bytes:
-    """Return what OpenSSL takes: the block's number, little endian, and the nonce, 8 bytes each."""
+    """Return the nonce as OpenSSL has it: the block's number, little endian, and the nonce itself, 8 bytes each."""
     return struct.pack("<Q", 0) + struct.pack(">Q", number)

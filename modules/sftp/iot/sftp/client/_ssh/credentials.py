@@ -1,4 +1,4 @@
-"""Credentials: what the settings hold, read anew for each login."""
+"""Credentials: what the settings hold, read again for each login."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ KEY_CLASSES: tuple[tuple[type, type[paramiko.PKey]], ...] = (
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the settings hold, read anew for one login, so that a rotated secret works. Shown by nothing.
+    """What the settings hold, read for one login, so that a rotated secret works. `repr` shows no secret.
 
-    `identity` stands for them where they have to be told apart.
+    Attributes:
+        user: the name to log in with.
+        password: or `None`.
+        keys: best first.
+        identity: a keyed hash that stands for them; see `login_backoff`.
     """
 
     user: str
@@ -52,11 +56,11 @@ class Credentials:
 
 
 def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
-    """Read the private key, in OpenSSH or PEM form, with its passphrase where there is one.
+    """Read the private key, in OpenSSH or PEM form, with its passphrase if there is one.
 
-    Where there is a certificate, the key comes with it, and once more without: a server may know the plain key only.
-    A certificate (OpenSSH's PROTOCOL.certkeys) is a line of the same text, or a file beside the key's, with the name's
-    ending `-cert.pub`, as ssh(1) has it.
+    If there is a certificate, the key is returned with it, and once more without: a server may know the plain key only.
+    A certificate (OpenSSH's PROTOCOL.certkeys) is a line of the same text, or a file beside the key's with the suffix
+    `-cert.pub`, as for ssh(1).
 
     Raises:
         AuthenticationFailed: it is not a private key, the passphrase is missing or wrong, or its type is not accepted.
@@ -97,7 +101,7 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
 
 
 def _split(private_key: Secret | None) -> tuple[str, str]:
-    """Return the text of a key, and that of its certificate, or nothing."""
+    """Return the text of a key and that of its certificate, each empty if there is none."""
     text = private_key.read() if private_key else ""
     lines = text.strip().splitlines()
     certificates = [line for line in lines if CERTIFICATE_SUFFIX in line]
@@ -124,4 +128,4 @@ def _load(load: object, text: bytes, passphrase: bytes | None) -> object:
     except TypeError:
         if passphrase is None:
             raise
-        return load(text, None)  # type: ignore[operator] # a passphrase for a key that needs none does no harm
+        return load(text, None)  # type: ignore[operator] # a passphrase for a key that needs none is ignored

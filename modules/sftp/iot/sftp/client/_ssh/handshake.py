@@ -19,12 +19,12 @@ from iot.sftp.client._base.errors import (
     Unreachable,
     Unsupported,
 )
-from iot.sftp.client._base.text import printable
-from iot.sftp.client._ssh import login_backoff
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.credentials import Credentials
 from iot.sftp.client._ssh.dial import DirectDialer
 from iot.sftp.client._ssh.liveness import Activity
 from iot.sftp.client._ssh.login import authenticate
+from iot.sftp.client._ssh.login_backoff import LOGIN_BACKOFF
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, reason_of
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.channel import SFTPChannel
     from iot.sftp.client._ssh.dial import Dialer
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+
+LONGEST_VERSION = 240  # characters of a version or an extension that are shown: RFC 4253 allows 255
 
 
 class Stage(Enum):
@@ -187,9 +189,9 @@ class Handshake:
         """What the server has shown, once all stages have ended."""
         return ServerInfo(
             host_key=self.transport.host_key_fingerprint,
-            server=printable(self.transport.remote_version, 255),
+            server=excerpt(self.transport.remote_version, LONGEST_VERSION),
             cipher=self.transport.local_cipher,
-            extensions=tuple(printable(name, 255) for name in sorted(self.channel.extensions)),
+            extensions=tuple(excerpt(name, LONGEST_VERSION) for name in sorted(self.channel.extensions)),
         )
 
     @property
@@ -206,7 +208,7 @@ class Handshake:
             AuthenticationFailed: they cannot be read, or their login backoff has not ended.
         """
         self.credentials = Credentials.read(self._settings)
-        login_backoff.check(self.credentials.identity)
+        LOGIN_BACKOFF.check(self.credentials.identity)
 
     def _look_up(self) -> None:
         self.addresses = self.dialer.look_up(self._deadline)
@@ -256,7 +258,7 @@ class Handshake:
 
     def _log_in(self) -> None:
         credentials = self.credentials = self.credentials or Credentials.read(self._settings)
-        with login_backoff.login(credentials.identity, self._deadline):
+        with LOGIN_BACKOFF.login(credentials.identity, self._deadline):
             authenticate(self.transport.login, credentials)
 
     def _start_sftp(self) -> None:

@@ -1,11 +1,11 @@
-"""A login that was refused is not repeated blindly: accounts are locked after a handful of wrong passwords.
+"""Exponential backoff for refused logins: accounts are locked after a handful of wrong passwords.
 
 The same credentials wait for a pause that doubles with each refusal, in this process, whichever session or client
-uses them. Until they have been accepted once, they are tried by one session at a time. Other credentials, a rotated
-secret for instance, are tried at once. Credentials are kept as keyed hashes only.
+uses them. Until they have been accepted once, one session at a time tries them. Other credentials, a rotated secret for
+instance, are tried at once. Credentials are kept as keyed hashes only.
 
-Some servers hang up without a word where a password is wrong. A link that breaks at that moment looks the same, so
-that only several such ends in a row are taken for a refusal; more where the credentials are known to be right.
+Some servers hang up without a word if a password is wrong. A link that breaks at that moment looks the same, so only
+several such ends in a row count as a refusal; more of them if the credentials are known to be right.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from iot.sftp.client._base.deadline import Deadline
 
@@ -30,8 +30,6 @@ MOST_UNANSWERED = 3  # logins in a row; twice as many for credentials that were 
 MOST_KEPT = 1000  # credentials that are remembered; the oldest are forgotten
 
 _salt = secrets.token_bytes(32)
-_states: dict[bytes, _State] = {}
-_changed = threading.Condition()
 
 
 class UnansweredLogin(ConnectionLost):
@@ -39,94 +37,115 @@ class UnansweredLogin(ConnectionLost):
 
 
 @dataclass
-class _State:
+class _Record:
     """What is known of some credentials."""
 
     refusals: int = 0
-    unanswered: int = 0
-    next_try: float = 0.0
-    message: str = ""
-    accepted: bool = False
-    being_tried: bool = False
+    unanswered: int = 0  # logins in a row
+    next_attempt: float = 0.0  # on the clock of the backoff
+    message: str = ""  # of the last refusal
+    is_accepted: bool = False
+    is_being_tried: bool = False
 
 
 def identity(*parts: object) -> bytes:
-    """Return what some credentials are remembered by: nothing can be told from it."""
+    """Return a keyed hash by which credentials are remembered: it reveals nothing about them."""
     return blake2b(repr(parts).encode("utf-8", "surrogatepass"), key=_salt).digest()
 
 
-def check(credentials: bytes) -> None:
-    """Raise `AuthenticationFailed` while these credentials have to wait."""
-    with _changed:
-        _check(_states.get(credentials))
+class LoginBackoff:
+    """Decides when credentials may be tried; thread-safe.
 
-
-@contextmanager
-def login(credentials: bytes, deadline: Deadline) -> Iterator[None]:
-    """Surround a login. `AuthenticationFailed` out of the block is a refusal, its end without an error a success.
-
-    Raises:
-        AuthenticationFailed: these credentials have to wait, or several logins in a row were not answered.
-        DeadlineExceeded: another session is still trying them.
+    Attributes:
+        clock: returns seconds, and never goes back.
     """
-    with _changed:
-        state = _states.setdefault(credentials, _State())
-        while len(_states) > MOST_KEPT:
-            del _states[next(iter(_states))]
-        while state.being_tried and not state.accepted:
-            if not _changed.wait(min(deadline.remaining(), threading.TIMEOUT_MAX)):
-                raise deadline.exceeded()
-        _check(state)
-        state.being_tried = True
-    try:
-        yield
-    except AuthenticationFailed as refusal:
-        _end(state, refusal)
-        raise
-    except UnansweredLogin as error:
-        counted = _counted(state, error)
-        _end(state, counted)
-        raise counted or error from error.__cause__
-    except BaseException:
-        _end(state, None)
-        raise
-    with _changed:
-        state.accepted, state.refusals, state.unanswered, state.next_try = True, 0, 0, 0.0
-    _end(state, None)
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start without any refusal."""
+        self.clock = clock
+        self._records: dict[bytes, _Record] = {}
+        self._changed = threading.Condition()
 
-def forget_all() -> None:
-    """Forget all refusals, as a new process does."""
-    with _changed:
-        _states.clear()
+    def check(self, credentials: bytes) -> None:
+        """Check that credentials may be tried now.
 
+        Raises:
+            AuthenticationFailed: they were refused, and their pause has not ended.
+        """
+        with self._changed:
+            record = self._records.get(credentials)
+            if record is not None:
+                self._check(record)
 
-def _check(state: _State | None) -> None:
-    wait = state.next_try - time.monotonic() if state is not None else 0.0
-    if state is not None and wait > 0:
-        message = (
-            f"{state.message}. Nothing was sent now: so that the account is not locked, the same credentials are tried "
-            f"again in {wait:.0f} s at the earliest, others at once"
+    @contextmanager
+    def login(self, credentials: bytes, deadline: Deadline) -> Iterator[None]:
+        """Surround a login. `AuthenticationFailed` out of the block is a refusal, its end without an error a success.
+
+        Raises:
+            AuthenticationFailed: these credentials have to wait, or several logins in a row were not answered.
+            DeadlineExceeded: another session is still trying them.
+        """
+        record = self._begin(credentials, deadline)
+        try:
+            yield
+        except AuthenticationFailed as refusal:
+            self._end(record, refusal)
+            raise
+        except UnansweredLogin as error:
+            refusal_or_none = self._count_unanswered(record, error)
+            self._end(record, refusal_or_none)
+            raise refusal_or_none or error from error.__cause__
+        except BaseException:
+            self._end(record, None)
+            raise
+        with self._changed:
+            record.is_accepted, record.refusals, record.unanswered, record.next_attempt = True, 0, 0, 0.0
+        self._end(record, None)
+
+    def forget_all(self) -> None:
+        """Forget all refusals, as a new process does."""
+        with self._changed:
+            self._records.clear()
+
+    def _begin(self, credentials: bytes, deadline: Deadline) -> _Record:
+        with self._changed:
+            record = self._records.setdefault(credentials, _Record())
+            while len(self._records) > MOST_KEPT:
+                del self._records[next(iter(self._records))]
+            while record.is_being_tried and not record.is_accepted:
+                if not self._changed.wait(min(deadline.remaining(), threading.TIMEOUT_MAX)):
+                    raise deadline.exceeded()
+            self._check(record)
+            record.is_being_tried = True
+        return record
+
+    def _check(self, record: _Record) -> None:
+        wait = record.next_attempt - self.clock()
+        if wait > 0:
+            message = (
+                f"{record.message}. Nothing was sent now: so that the account is not locked, the same credentials are "
+                f"tried again in {wait:.0f} s at the earliest, others at once"
+            )
+            raise AuthenticationFailed(message)
+
+    def _count_unanswered(self, record: _Record, error: UnansweredLogin) -> AuthenticationFailed | None:
+        """Count a login that was not answered; return a refusal, once there are too many."""
+        with self._changed:
+            record.unanswered += 1
+            if record.unanswered < MOST_UNANSWERED * (2 if record.is_accepted else 1):
+                return None
+        return AuthenticationFailed(
+            f"{error.message}, {record.unanswered} times in a row: this may be its way to refuse the credential"
         )
-        raise AuthenticationFailed(message)
+
+    def _end(self, record: _Record, refusal: AuthenticationFailed | None) -> None:
+        with self._changed:
+            record.is_being_tried = False
+            if refusal is not None:
+                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**record.refusals)
+                record.refusals, record.is_accepted = record.refusals + 1, False
+                record.next_attempt, record.message = self.clock() + pause, refusal.message
+            self._changed.notify_all()
 
 
-def _counted(state: _State, error: UnansweredLogin) -> AuthenticationFailed | None:
-    """Count a login that was not answered; return the refusal that it is taken for, once there are too many."""
-    with _changed:
-        state.unanswered += 1
-        if state.unanswered < MOST_UNANSWERED * (2 if state.accepted else 1):
-            return None
-    return AuthenticationFailed(
-        f"{error.message}, {state.unanswered} times in a row: this may be its way to refuse the credential"
-    )
-
-
-def _end(state: _State, refusal: AuthenticationFailed | None) -> None:
-    with _changed:
-        state.being_tried = False
-        if refusal is not None:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**state.refusals)
-            state.refusals, state.accepted = state.refusals + 1, False
-            state.next_try, state.message = time.monotonic() + pause, refusal.message
-        _changed.notify_all()
+LOGIN_BACKOFF = LoginBackoff()  # of this process: accounts are locked whichever session is at fault

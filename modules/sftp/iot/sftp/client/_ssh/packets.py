@@ -1,7 +1,7 @@
-"""The bytes of SFTP version 3 (draft-ietf-secsh-filexfer-02): what a packet looks like, nothing about when it is sent.
+"""The format of SFTP version 3 packets (draft-ietf-secsh-filexfer-02), and nothing about when they are sent.
 
 Paths are bytes here. Text becomes bytes as UTF-8 with `surrogateescape`, so that a name that is not UTF-8 can be
-listed, and given back to the server byte by byte.
+listed, and sent back to the server byte by byte.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ ATTR_USUAL = ATTR_SIZE | ATTR_UIDGID | ATTR_PERMISSIONS | ATTR_ACMODTIME
 USUAL = struct.Struct(">IQ8xIII")  # the flags ATTR_USUAL and what follows them, without owner and group
 
 # The beginning of a line of `ls -l`. Version 3 lets a server write there what it likes (section 7); all of them write
-# this, and it is the only word on a file's type from those that send no permissions, or none with a type in them.
+# this, and it is the only hint at a file's type from those that send no permissions, or none with a type in them.
 LONG_NAME = re.compile(rb"[-dlbcps](?:[-r][-w][-xsStT]){3}")
 TYPES = {
     b"-": stat.S_IFREG,
@@ -83,7 +83,7 @@ TYPES = {
 
 
 class Attributes(NamedTuple):
-    """What a server tells of a file (section 5); `None` where it does not.
+    """What a server reports about a file (section 5); `None` for what it does not report.
 
     `mode` holds type and permissions as `st_mode` does, times are seconds since 1970.
     """
@@ -94,7 +94,7 @@ class Attributes(NamedTuple):
     modification_time: int | None = None
 
     def pack(self) -> bytes:
-        """Return the bytes that ask a server for these attributes."""
+        """Return the bytes that set these attributes in a request."""
         flags, parts = 0, b""
         if self.size is not None:
             flags, parts = flags | ATTR_SIZE, parts + struct.pack(">Q", self.size)
@@ -106,41 +106,41 @@ class Attributes(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One name in a directory, and what the server told of it without following a link."""
+    """One directory entry: its name, and its attributes without following a link."""
 
     name: bytes
     attributes: Attributes
 
 
 class Reader:
-    """Takes the fields of a packet from its bytes, in their order. Raises `NotSFTP` where they end too early."""
+    """Reads the fields of a packet in their order. Raises `NotSFTP` if the packet is truncated."""
 
     __slots__ = ("_data", "_held", "_position")
 
     def __init__(self, data: bytes, position: int = 0, held: object = None) -> None:
-        """Start at the first field, which is at `position`; `held` lives as long as the bytes do."""
+        """Start at the first field, which is at `position`; `held` is kept alive as long as the reader."""
         self._data = data
         self._position = position
         self._held = held
 
     def uint32(self) -> int:
-        """Take a 32-bit number."""
+        """Read a 32-bit number."""
         return int.from_bytes(self._take(4), "big")
 
     def uint64(self) -> int:
-        """Take a 64-bit number."""
+        """Read a 64-bit number."""
         return int.from_bytes(self._take(8), "big")
 
     def boolean(self) -> bool:
-        """Take a byte that is 0 for no (RFC 4251, section 5)."""
+        """Read a byte that is 0 for false (RFC 4251, section 5)."""
         return self._take(1) != b"\0"
 
     def string(self) -> bytes:
-        """Take a string: its length and its bytes."""
+        """Read a string: its length and its bytes."""
         return self._take(self.uint32())
 
     def attributes(self) -> Attributes:
-        """Take the attributes of a file."""
+        """Read the attributes of a file."""
         flags = self.uint32()
         size = self.uint64() if flags & ATTR_SIZE else None
         if flags & ATTR_UIDGID:
@@ -154,10 +154,11 @@ class Reader:
         return Attributes(size, mode, access_time, modification_time)
 
     def entries(self) -> Iterator[Entry]:
-        """Take the names of a NAME packet (section 7).
+        """Read the directory entries of a NAME packet (section 7).
 
-        The `ls -l` line between name and attributes is used for the type, where the attributes do not tell it.
-        A listing may have a hundred thousand: what nearly all servers send is taken at one go, the rest field by field.
+        The `ls -l` line between name and attributes is used for the type, if the attributes do not contain it.
+        A listing may have a hundred thousand: the form that nearly all servers send is unpacked at once, any other
+        field by field.
         """
         data, uint32_at, usual_at = self._data, UINT32.unpack_from, USUAL.unpack_from
         for _ in range(self.uint32()):
@@ -176,15 +177,15 @@ class Reader:
             yield Entry(name, _with_type(self.attributes(), long_name))
 
     def rest(self) -> bytes:
-        """Take everything that is left."""
+        """Read everything that is left."""
         return self._take(len(self._data) - self._position)
 
     def at_end(self) -> bool:
-        """Tell whether all has been taken."""
+        """Return whether everything has been read."""
         return self._position >= len(self._data)
 
     def extensions(self) -> Iterator[tuple[str, bytes]]:
-        """Take the pairs at the end of a VERSION packet (section 4); what is no pair is nothing that we could use."""
+        """Read the pairs at the end of a VERSION packet (section 4); anything that is not a pair is ignored."""
         with suppress(NotSFTP):
             while not self.at_end():
                 name = self.string().decode("utf-8", "replace")
@@ -214,10 +215,10 @@ def string(value: bytes) -> bytes:
 
 
 def encode_path(path: str) -> bytes:
-    """Return a path as the server gets it.
+    """Return a path as it is sent to a server.
 
     Raises:
-        PathNotAllowed: it holds a NUL, or a surrogate that no name can be made of.
+        PathNotAllowed: it contains a NUL, or a surrogate that cannot be encoded.
     """
     if "\0" in path:
         message = "a path holds no NUL character"
@@ -230,5 +231,5 @@ def encode_path(path: str) -> bytes:
 
 
 def decode_path(path: bytes) -> str:
-    """Return a server's path as text; `encode_path` gives the same bytes back."""
+    """Return a server's path as text; `encode_path` returns the same bytes again."""
     return path.decode("utf-8", "surrogateescape")

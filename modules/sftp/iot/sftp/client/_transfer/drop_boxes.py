@@ -1,11 +1,13 @@
-"""Folders that take files and let nobody rename them, or take names of a pattern only: files go there directly.
+"""Drop boxes: folders that take files and refuse to rename them, or take names of a pattern only.
 
-What was found out is written down beside the records of unfinished transfers, so that a new process does not leave
-another temporary file there to find it out again. After a day it is found out anew.
+Files go there directly.
 
-A file that is there is not written over. Where the server shows nothing of it, EXCLUSIVE tells; whether a server knows
-that is tried before anything is written. Left open is one that shows nothing, does not know EXCLUSIVE, and cuts a file
-that is opened without TRUNCATE.
+What was found out is written down beside the resume records, so that a new process does not leave
+another temporary file there to find it out again. After a day it is found out again.
+
+A file that is there is not overwritten. Where the server shows nothing of it, EXCLUSIVE decides; whether a server
+knows that is tried before anything is written. Not covered is a server that shows nothing, does not know EXCLUSIVE, and
+cuts a file that is opened without TRUNCATE.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import Busy, Unsupported
 from iot.sftp.client._ssh.server_traits import RENAME, TEMPORARY_NAME
-from iot.sftp.client._transfer.unfinished import KEPT_FOR, Progress
+from iot.sftp.client._transfer.resume_records import KEPT_FOR, ResumeState
 
 if TYPE_CHECKING:
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._transfer.terms import Terms
+    from iot.sftp.client._transfer.transfer_context import TransferContext
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +32,12 @@ KIND = "drop box"  # of record
 class DropBox:
     """A remote directory, and what is refused there."""
 
-    def __init__(self, remote: RemoteFiles, terms: Terms, directory: str) -> None:
+    def __init__(self, remote: RemoteFiles, context: TransferContext, directory: str) -> None:
         """Look at this directory."""
         self._traits = remote.traits
-        self._terms = terms
+        self._context = context
         self._directory = directory
-        self._key = KIND, terms.server, directory
+        self._key = KIND, context.server, directory
 
     @property
     def refusal(self) -> str:
@@ -47,10 +49,10 @@ class DropBox:
         return known
 
     def learn(self, refusal: str) -> None:
-        """Take note of what is refused, and tell of it once."""
+        """Record what is refused, and log it once."""
         self._traits.learn(self._directory, refusal)
-        with suppress(Busy), self._terms.unfinished.held(self._key, self._directory) as record:
-            record.save(Progress(KIND, list(self._terms.server), self._directory, source=[refusal]))
+        with suppress(Busy), self._context.records.held(self._key, self._directory) as record:
+            record.save(ResumeState(KIND, list(self._context.server), self._directory, source=[refusal]))
         logger.warning(
             "The server refuses %s in %r: files that are new there are written under their own names, which is not "
             "atomic, and those that are there are not replaced",
@@ -68,10 +70,10 @@ class DropBox:
         return Unsupported(message)
 
     def _remembered(self) -> str:
-        with suppress(Busy), self._terms.unfinished.held(self._key, self._directory) as record:
-            progress = record.load()
-            if progress is not None and progress.direction == KIND and record.age < KEPT_FOR:
-                refusal = progress.source[0] if progress.source else ""
+        with suppress(Busy), self._context.records.held(self._key, self._directory) as record:
+            state = record.load()
+            if state is not None and state.direction == KIND and record.age < KEPT_FOR:
+                refusal = state.source[0] if state.source else ""
                 return refusal if refusal in {RENAME, TEMPORARY_NAME} else ""
             record.forget()
         return ""

@@ -1,4 +1,4 @@
-"""What each operation does on a server: the steps, and what they make sure of. Paths are the server's."""
+"""Delete and move single files on a server: the steps of each operation. Paths are the server's."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._files.file_version import FileVersion
-from iot.sftp.client._ssh.packets import Kind, encode_path, string
 from iot.sftp.client._transfer.replace import replace_remote, replacing
 
 if TYPE_CHECKING:
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._transfer.terms import Terms
+    from iot.sftp.client._transfer.transfer_context import TransferContext
 
 
 UNKNOWN = FileVersion(None)
 
 
-class Sent:
+class RequestedVersion:
     """Remembers, over the attempts of one call, which version of a file a request was sent for.
 
-    When the answer to a deletion or a move is lost, whether it was carried out is not known, and somebody else may have
-    put another file there meanwhile. A repeat may act only on what the first attempt saw.
+    If the answer to a deletion or a move is lost, whether it was carried out is not known, and another process may
+    have put another file there meanwhile. A retry may act only on what the first attempt saw: so it is idempotent.
     """
 
     def __init__(self) -> None:
-        """Nothing was sent."""
+        """Nothing was requested."""
         self.version: FileVersion | None = None
         self._is_racy = False
 
     def note(self, version: FileVersion) -> None:
-        """Take note, before it is sent, that a request is about this version."""
+        """Record, before it is sent, that a request is about this version."""
         if self.version is None:
             self.version, self._is_racy = version, version.is_racy()
 
@@ -61,37 +60,39 @@ class Sent:
         return OutcomeUnknown(message, path=path)
 
 
-def delete_file(remote: RemoteFiles, path: str, sent: Sent) -> None:
+def delete_file(remote: RemoteFiles, path: str, requested: RequestedVersion) -> None:
     """Remove a file or a link.
 
     Parameters:
         remote: the server's files.
         path: of the file.
-        sent: what earlier attempts of the same call have asked for: what is gone now was deleted by one of them.
+        requested: what earlier attempts of the same call have asked for: what is gone now was deleted by one of them.
 
     Raises:
         OutcomeUnknown: the answer to an earlier attempt was lost, and there may be another file now.
     """
-    is_repeated = sent.version is not None
+    is_repeated = requested.version is not None
     try:
         version = _version_of_file(remote, path)
-        sent.check(version, path)
-        sent.note(version)
+        requested.check(version, path)
+        requested.note(version)
         remote.remove(path)
     except NotFound:
         if not is_repeated:
             raise
 
 
-def move_file(remote: RemoteFiles, source: str, dest: str, terms: Terms, sent: Sent) -> bool:
-    """Rename a file, replacing `dest` and creating its parents; tell whether that was one atomic step.
+def move_file(
+    remote: RemoteFiles, source: str, dest: str, context: TransferContext, requested: RequestedVersion
+) -> bool:
+    """Rename a file, replacing `dest` and creating its parents; return whether that was one atomic step.
 
     Parameters:
         remote: the server's files.
         source: the file.
         dest: its new path, or a directory.
-        terms: what keeps two writers of one destination apart.
-        sent: what earlier attempts of the same call have asked for.
+        context: what keeps two writers of one destination apart.
+        requested: what earlier attempts of the same call have asked for.
 
     Raises:
         OutcomeUnknown: the answer to an earlier attempt was lost, and neither the source nor the destination now is
@@ -103,20 +104,20 @@ def move_file(remote: RemoteFiles, source: str, dest: str, terms: Terms, sent: S
     except (PermissionDenied, Unsupported):
         version = UNKNOWN  # it may be renamed without being looked at
     except NotFound:
-        if sent.version is None:
+        if requested.version is None:
             raise
-        _check_arrival(remote, target, sent.version)
+        _check_arrival(remote, target, requested.version)
         return True
-    sent.check(version, source)
+    requested.check(version, source)
     if posixpath.normpath(source) == posixpath.normpath(target):
         return True
-    with replacing(remote, target, terms) as put_aside:
-        sent.note(version)
+    with replacing(remote, target, context) as note_backup:
+        requested.note(version)
         try:
-            return replace_remote(remote, source, target, put_aside)
+            return replace_remote(remote, source, target, note_backup)
         except (NotFound, NotADirectory):
             remote.make_directories(posixpath.dirname(target) or ".")
-            return replace_remote(remote, source, target, put_aside)
+            return replace_remote(remote, source, target, note_backup)
 
 
 def _check_arrival(remote: RemoteFiles, target: str, version: FileVersion) -> None:
@@ -124,14 +125,14 @@ def _check_arrival(remote: RemoteFiles, target: str, version: FileVersion) -> No
     try:
         there = FileVersion.of_remote(remote.lstat(target))
     except (NotFound, NotADirectory):
-        raise Sent.unknown(target) from None
+        raise RequestedVersion.unknown(target) from None
     if not there.resembles(version):
-        raise Sent.unknown(target)
+        raise RequestedVersion.unknown(target)
 
 
 def into_directory(remote: RemoteFiles, dest: str, source: str) -> str:
     """Return where a file goes: into `dest` under its own name where that is a directory or ends with `/`."""
-    if not dest.endswith("/") and not remote.is_directory(remote.send(Kind.STAT, string(encode_path(dest))), dest):
+    if not dest.endswith("/") and not remote.is_directory(remote.begin_stat(dest), dest):
         return dest
     return posixpath.join(dest, posixpath.basename(source))
 

@@ -1,4 +1,4 @@
-"""How fast a transfer goes: the window of what is on its way, and the limit that all transfers of a session share."""
+"""The speed of transfers: the window of bytes in flight, and the rate limit that all transfers of a session share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
 
-START = 1024 * 1024  # bytes on their way at first
+START = 1024 * 1024  # bytes in flight at first
 LEAST, MOST = 128 * 1024, 64 * 1024 * 1024  # bytes
-QUEUE = 0.1  # seconds: how long what is on its way may wait at the narrowest place of the link
+QUEUE = 0.1  # seconds: how long what is in flight may wait at the narrowest place of the link
 SHORTEST_ROUND = 0.02  # seconds over which a rate is measured
 STILL_GROWING = 1.25  # by which a round is faster than the best one, while the link is not filled yet
 FORGET = 0.98  # of the best rate that is left of it after each round: a link may become slower
@@ -19,12 +19,12 @@ FORGET = 0.98  # of the best rate that is left of it after each round: a link ma
 BURST = 0.1  # seconds' worth of bytes that a limited transfer may be ahead of its limit
 
 
-class Window:
-    """How many bytes may be on their way, sized to the link.
+class TransferWindow:
+    """How many bytes may be in flight, sized to the link.
 
     It begins small and grows by three bytes for each one that arrives, as long as each round trip brings more than the
     best one before. From then on it is what the link carries in two round trips, and a little for waiting in line: so
-    the link is full, and a short request of somebody else does not wait long behind it.
+    the link is full, and a short request of another call does not wait long behind it.
     """
 
     def __init__(self, round_trip: float) -> None:
@@ -38,11 +38,11 @@ class Window:
         self._growing = True
 
     def grow(self) -> None:
-        """Look again for how much the link carries: there is a further way."""
+        """Look again for how much the link carries: there is a further channel."""
         self._growing = True
 
     def arrived(self, count: int) -> None:
-        """Take note of bytes that are not on their way any more."""
+        """Record bytes that are not in flight any more."""
         now = time.monotonic()
         if self._growing:
             self.size = min(MOST, self.size + 3 * count)
@@ -61,11 +61,11 @@ class Window:
         self._since, self._count = now, 0
 
 
-class Limit:
+class RateLimit:
     """A number of bytes per second that all transfers of a session share."""
 
     def __init__(self) -> None:
-        """Begin without a limit."""
+        """Start unlimited."""
         self._lock = threading.Lock()
         self._rate: int | None = None
         self._free_at = 0.0  # when the next byte may go, on the monotonic clock

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import posixpath
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -22,34 +21,34 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
 )
 from iot.sftp.client._files.file_version import FileVersion
-from iot.sftp.client._files.remote_files import SAFE_REQUEST
-from iot.sftp.client._files.taking import VersionChanged
-from iot.sftp.client._ssh.packets import Attributes, Kind, OpenFlag, encode_path, string
-from iot.sftp.client._transfer.replace import is_temporary, replace_remote, replacing, temporary_name
-from iot.sftp.client._transfer.unfinished import Progress
-from iot.sftp.client._transfer.upload import Removal, remove_temporary
+from iot.sftp.client._files.remote_files import COPY_DATA
+from iot.sftp.client._files.remote_requests import SAFE_REQUEST
+from iot.sftp.client._files.set_aside import VersionChanged
+from iot.sftp.client._ssh.packets import Attributes, OpenFlag
+from iot.sftp.client._transfer.replace import replace_remote, replacing
+from iot.sftp.client._transfer.resume_records import ResumeState
+from iot.sftp.client._transfer.temporary_files import Removal, is_temporary, remove_temporary, temporary_name
 from iot.sftp.client._transfer.verify import remote_files_are_same
 
 if TYPE_CHECKING:
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._transfer.terms import Terms
+    from iot.sftp.client._transfer.transfer_context import TransferContext
 
 logger = logging.getLogger(__name__)
 
-COPY_DATA = "copy-data"
 COPIED_AT_ONCE = 64 * 1024 * 1024  # bytes that one request has the server copy: it is to answer soon
 IN_FLIGHT = 16  # READs, or WRITEs
 PERMISSION_BITS = 0o777
 
 
-def move_by_copy(remote: RemoteFiles, source: str, target: str, terms: Terms) -> None:
+def move_by_copy(remote: RemoteFiles, source: str, target: str, context: TransferContext) -> None:
     """Copy a file to its new place on the server, replacing what is there, and remove the original.
 
     Parameters:
         remote: the server's files.
         source: the file.
         target: its new path, in a directory that is there.
-        terms: what keeps two writers of one destination apart.
+        context: what keeps two writers of one destination apart.
 
     Raises:
         TransferIncomplete: the file changed meanwhile, or the copy is shorter: both places hold what they held before.
@@ -58,7 +57,7 @@ def move_by_copy(remote: RemoteFiles, source: str, target: str, terms: Terms) ->
     """
     before = remote.stat(source)
     if not _is_copied(remote, source, target, before):
-        _copy_to(remote, source, target, before, terms)
+        _copy_to(remote, source, target, before, context)
         if not FileVersion.of_remote(remote.stat(source)).is_same_as(FileVersion.of_remote(before)):
             raise VersionChanged(source)  # a rename may take its time
     remote.remove(source)
@@ -66,7 +65,7 @@ def move_by_copy(remote: RemoteFiles, source: str, target: str, terms: Terms) ->
 
 
 def _is_copied(remote: RemoteFiles, source: str, target: str, before: Attributes) -> bool:
-    """Tell whether all bytes are at the new place: an earlier move could not remove the original, or was killed."""
+    """Return whether all bytes are at the new place: an earlier move could not remove the original, or was killed."""
     (there,) = remote.attributes_of([target])
     if there is None or there.size is None or there.size != before.size:
         return False
@@ -80,24 +79,24 @@ def _is_copied(remote: RemoteFiles, source: str, target: str, before: Attributes
     return is_same and FileVersion.of_remote(remote.stat(source)).is_same_as(FileVersion.of_remote(before))
 
 
-def _copy_to(remote: RemoteFiles, source: str, target: str, before: Attributes, terms: Terms) -> None:
+def _copy_to(remote: RemoteFiles, source: str, target: str, before: Attributes, context: TransferContext) -> None:
     """Copy a file beside its new place, and give the copy its name; one that cannot be removed is written again."""
-    with terms.unfinished.held(("copy", terms.server, posixpath.normpath(target)), target) as record:
-        progress = record.load() or Progress("upload", list(terms.server), target, opened=True)
-        if not is_temporary(posixpath.basename(progress.temporary)):
-            progress.temporary = posixpath.join(posixpath.dirname(target), temporary_name())
-        temporary = progress.temporary
-        record.save(progress)
+    with context.records.held(("copy", context.server, posixpath.normpath(target)), target) as record:
+        state = record.load() or ResumeState("upload", list(context.server), target, opened=True)
+        if not is_temporary(posixpath.basename(state.temporary)):
+            state.temporary = posixpath.join(posixpath.dirname(target), temporary_name())
+        temporary = state.temporary
+        record.save(state)
         try:
             _copy(remote, source, temporary, before)
             _compare(remote, source, temporary, before)
-            with replacing(remote, target, terms) as put_aside:
-                replace_remote(remote, temporary, target, put_aside)
+            with replacing(remote, target, context) as note_backup:
+                replace_remote(remote, temporary, target, note_backup)
         except (ConnectionLost, DeadlineExceeded):
             raise  # the record stays: a later session cleans up
         except BaseException:
             with suppress(ConnectionLost, DeadlineExceeded):
-                if remove_temporary(remote, progress) is not Removal.REFUSED:
+                if remove_temporary(remote, state) is not Removal.REFUSED:
                     record.forget()
             raise
         record.forget()
@@ -112,12 +111,12 @@ def _copy(remote: RemoteFiles, source: str, temporary: str, attributes: Attribut
             if attributes.size is None or not _copied_by_server(remote, start, end, temporary, attributes.size):
                 _copy_through_here(remote, (source, start), (temporary, end))
         except BaseException:
-            remote.send(Kind.CLOSE, string(end))
+            remote.begin_close(end)
             raise
-        remote.wait(remote.send(Kind.CLOSE, string(end)), temporary)
+        remote.close(end, temporary)
     if attributes.access_time is not None and attributes.modification_time is not None:
         times = Attributes(access_time=attributes.access_time, modification_time=attributes.modification_time)
-        asked = remote.send(Kind.SETSTAT, string(encode_path(temporary)) + times.pack())
+        asked = remote.begin_setstat(temporary, times)
         try:
             remote.wait(asked, temporary)
         except (ConnectionLost, DeadlineExceeded):
@@ -128,13 +127,12 @@ def _copy(remote: RemoteFiles, source: str, temporary: str, attributes: Attribut
 
 def _copied_by_server(remote: RemoteFiles, start: bytes, end: bytes, path: str, size: int) -> bool:
     """Have the server copy the bytes; `False` if it does not, or only in part."""
-    if not remote.offers(COPY_DATA):
+    if not remote.offers_copy:
         return False
     for offset in range(0, size, COPIED_AT_ONCE):
         length = min(COPIED_AT_ONCE, size - offset)
-        fields = string(start) + struct.pack(">QQ", offset, length) + string(end) + struct.pack(">Q", offset)
         try:
-            remote.extended(COPY_DATA, fields, path)
+            remote.copy_data(start, end, offset, length, path)
         except (ConnectionLost, DeadlineExceeded):
             raise
         except SFTPError as error:
@@ -147,18 +145,14 @@ def _copy_through_here(remote: RemoteFiles, source: tuple[str, bytes], copy: tup
     """Read the file and write it again, some requests at a time, each as small as any server takes it."""
     offset = 0
     while True:
-        reads = [
-            remote.send(Kind.READ, string(source[1]) + struct.pack(">QI", offset + part * SAFE_REQUEST, SAFE_REQUEST))
-            for part in range(IN_FLIGHT)
-        ]
+        reads = [remote.begin_read(source[1], offset + part * SAFE_REQUEST, SAFE_REQUEST) for part in range(IN_FLIGHT)]
         writes, is_gapless = [], True
         for read in reads:
             data = b""
             with suppress(EndOfFile):
-                data = remote.wait(read, source[0], Kind.DATA).string()
+                data = remote.data(read, source[0])
             if is_gapless and data:
-                fields = string(copy[1]) + struct.pack(">Q", offset) + string(data)
-                writes.append(remote.send(Kind.WRITE, fields))
+                writes.append(remote.begin_write(copy[1], offset, data))
                 offset += len(data)
             is_gapless = is_gapless and len(data) == SAFE_REQUEST
         for write in writes:
@@ -173,7 +167,7 @@ def _compare(remote: RemoteFiles, source: str, temporary: str, before: Attribute
         message = "the file could not be compared with its copy on the server: try again"
         raise TransferIncomplete(message, path=source)
     version = FileVersion.of_remote(after)
-    is_whole = FileVersion(copy.size).is_same_as(FileVersion(after.size))
-    if not is_whole or not version.is_same_as(FileVersion.of_remote(before)):
+    is_complete = FileVersion(copy.size).is_same_as(FileVersion(after.size))
+    if not is_complete or not version.is_same_as(FileVersion.of_remote(before)):
         message = "the file changed while it was copied on the server, or the copy was cut short: try again"
         raise TransferIncomplete(message, path=source)

@@ -1,7 +1,4 @@
-"""Whether a remote file has a local one's bytes: by the server's hash where it tells one, else by reading them.
-
-`check-file-handle` is of draft-ietf-secsh-filexfer-extensions-00, section 3.
-"""
+"""Whether a remote file has a local one's bytes: by the server's hash where it computes one, else by reading them."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import hashlib
 import os
 import re
 import shlex
-import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -19,20 +15,18 @@ from iot.sftp.client._base.errors import (
     EndOfFile,
     SFTPError,
     TransferIncomplete,
-    Unsupported,
 )
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._files.remote_files import SAFE_REQUEST
-from iot.sftp.client._ssh.packets import Kind, OpenFlag, string
+from iot.sftp.client._files.remote_files import CHECK_FILE
+from iot.sftp.client._files.remote_requests import SAFE_REQUEST
+from iot.sftp.client._ssh.packets import OpenFlag
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._ssh.channel import Reply
+    from iot.sftp.client._ssh.requests import Reply
 
-CHECK_FILE = "check-file"
-CHECK_FILE_HANDLE = "check-file-handle"
 BLOCK = 1024 * 1024  # bytes of a local file that are hashed at a time
 READS_IN_FLIGHT = 16
 PART = 4 * 1024  # bytes that are compared in one place
@@ -55,31 +49,31 @@ def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
     Raises:
         TransferIncomplete: they differ.
     """
-    local = _of_local(remote, descriptor)
-    if _told_by_extension(remote, handle, path) == local:
+    local = _hash_of_local(remote, descriptor)
+    if remote.hash_of(handle, 0, path) == local:
         return CHECK_FILE
     # A hash that differs may be that of another file: a shell may see other paths than SFTP does.
-    if _told_by_shell(remote, path) == local:
+    if _hash_by_shell(remote, path) == local:
         return "sha256sum"
-    if _of_bytes(remote, handle, path) == local:
+    if _hash_of_remote(remote, handle, path) == local:
         return "read back"
     message = "the SHA-256 of the two files differ: something has changed their bytes on the way"
     raise TransferIncomplete(message, path=path)
 
 
 def remote_files_are_same(remote: RemoteFiles, first: str, second: str, size: int) -> bool:
-    """Tell whether two remote files of one size have the same bytes: by the server's hashes, else by reading both."""
+    """Return whether two remote files of one size have the same bytes: by the server's hashes, else by reading both."""
     with (
         remote.opened(first, OpenFlag.READ, wait_for_close=False) as one,
         remote.opened(second, OpenFlag.READ, wait_for_close=False) as other,
     ):
-        hashes = [_told_by_extension(remote, handle, path) for handle, path in ((one, first), (other, second))]
+        hashes = [remote.hash_of(handle, 0, path) for handle, path in ((one, first), (other, second))]
         if None not in hashes:
             return hashes[0] == hashes[1]
         parts = all_parts(size)
         for start in range(0, len(parts), READS_IN_FLIGHT):
             window = parts[start : start + READS_IN_FLIGHT]
-            asked = [(_ask(remote, one, *part), _ask(remote, other, *part)) for part in window]
+            asked = [(remote.begin_read(one, *part), remote.begin_read(other, *part)) for part in window]
             for part, futures in zip(window, asked, strict=True):
                 pieces = zip(futures, (one, other), (first, second), strict=True)
                 whole = [_whole_part(remote, future, handle, path, part) for future, handle, path in pieces]
@@ -91,7 +85,7 @@ def remote_files_are_same(remote: RemoteFiles, first: str, second: str, size: in
 def _whole_part(remote: RemoteFiles, asked: Future[Reply], handle: bytes, path: str, part: Part) -> bytes:
     """Return a part of a remote file, asked for already; shorter only at its end."""
     try:
-        there = _data(remote, asked, path)
+        there = remote.data_if_readable(asked, path)
     except EndOfFile:
         return b""
     offset, length = part
@@ -114,8 +108,8 @@ def all_parts(length: int) -> list[Part]:
 
 
 def parts_are_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, parts: list[Part]) -> bool:
-    """Tell whether some parts of a remote file, open for reading, are those of a local one; one round trip for all."""
-    asked = [_ask(remote, handle, offset, length) for offset, length in parts]
+    """Return whether parts of a remote file, open for reading, are those of a local one; one round trip for all."""
+    asked = [remote.begin_read(handle, offset, length) for offset, length in parts]
     for (offset, length), future in zip(parts, asked, strict=True):
         there = _whole_part(remote, future, handle, path, (offset, length))
         try:
@@ -127,36 +121,36 @@ def parts_are_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
 
 
 def beginning_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, length: int) -> bool:
-    """Tell whether both files begin with the same `length` bytes: by the server's hash, or by parts of them.
+    """Return whether both files begin with the same `length` bytes: by the server's hash, or by parts of them.
 
     Parts that are spread over all of them, first and last ones among them, prove nothing about the rest; where a
-    server tells no hash, that is what can be known without moving all bytes again.
+    server computes no hash, that is what can be known without moving all bytes again.
     """
     if length <= PARTS_LEAST * PART:
         return parts_are_same(remote, handle, path, descriptor, all_parts(length))
-    told = _told(remote, handle, path, length)
-    if told is None:
+    known = _hash_if_cheap(remote, handle, path, length)
+    if known is None:
         return parts_are_same(remote, handle, path, descriptor, spread(length))
-    return told == _of_local(remote, descriptor, length)
+    return known == _hash_of_local(remote, descriptor, length)
 
 
-def _told(remote: RemoteFiles, handle: bytes, path: str, length: int) -> bytes | None:
-    """Return the hash of the beginning of a remote file, if the server tells one.
+def _hash_if_cheap(remote: RemoteFiles, handle: bytes, path: str, length: int) -> bytes | None:
+    """Return the hash of the beginning of a remote file, if the server computes one.
 
-    A hash of much is given up after some time: a call that has little left must not spend it here.
+    A hash of a large file has a time limit: a call that has little time left must not spend it here.
     """
     brief = remote.within(min(HASH_AT_MOST, remote.deadline.remaining() / 3))
     try:
-        told = _told_by_extension(brief, handle, path, length)
-        if told is None and remote.traits.takes_commands:
-            told = _told_by_shell(brief, path, length)
+        known = brief.hash_of(handle, length, path)
+        if known is None and remote.traits.takes_commands:
+            known = _hash_by_shell(brief, path, length)
     except DeadlineExceeded:
         remote.deadline.check()
         return None
-    return told
+    return known
 
 
-def _of_local(remote: RemoteFiles, descriptor: int, length: int | None = None) -> bytes:
+def _hash_of_local(remote: RemoteFiles, descriptor: int, length: int | None = None) -> bytes:
     digest, offset = hashlib.sha256(), 0
     end = float("inf") if length is None else length
     try:
@@ -169,22 +163,7 @@ def _of_local(remote: RemoteFiles, descriptor: int, length: int | None = None) -
     return digest.digest()
 
 
-def _told_by_extension(remote: RemoteFiles, handle: bytes, path: str, length: int = 0) -> bytes | None:
-    """Return the hash of so many bytes from the beginning on, 0 for all of them, as one block."""
-    if not remote.offers(CHECK_FILE) and not remote.offers(CHECK_FILE_HANDLE):
-        return None
-    fields = string(handle) + string(b"sha256") + struct.pack(">QQI", 0, length, 0)
-    try:
-        answer = remote.extended(CHECK_FILE_HANDLE, fields, path, Kind.EXTENDED_REPLY)
-        words = answer.string()
-        return answer.rest() if words == b"sha256" else None
-    except (DeadlineExceeded, ConnectionLost):
-        raise
-    except SFTPError:
-        return None
-
-
-def _told_by_shell(remote: RemoteFiles, path: str, length: int | None = None) -> bytes | None:
+def _hash_by_shell(remote: RemoteFiles, path: str, length: int | None = None) -> bytes | None:
     try:
         path = remote.real_path(path)  # relative paths begin elsewhere for a shell
     except (DeadlineExceeded, ConnectionLost):
@@ -199,22 +178,22 @@ def _told_by_shell(remote: RemoteFiles, path: str, length: int | None = None) ->
     return bytes.fromhex(found[1].decode()) if found else None
 
 
-def _of_bytes(remote: RemoteFiles, handle: bytes, path: str) -> bytes:
+def _hash_of_remote(remote: RemoteFiles, handle: bytes, path: str) -> bytes:
     """Read the remote file to its end, in order."""
     digest, size = hashlib.sha256(), remote.request_sizes()[0]
     window: deque[tuple[int, Future[Reply]]] = deque()
     asked = offset = 0
     while True:
         while len(window) < READS_IN_FLIGHT:
-            window.append((asked, _ask(remote, handle, asked, size)))
+            window.append((asked, remote.begin_read(handle, asked, size)))
             asked += size
         start, future = window.popleft()
-        if start != offset:  # an answer was short: what was asked for behind it is asked for anew
+        if start != offset:  # an answer was short: what was asked for behind it is asked for again
             window.clear()
             asked = offset
             continue
         try:
-            data = remote.wait(future, path, Kind.DATA).string()
+            data = remote.data(future, path)
         except EndOfFile:
             return digest.digest()
         if not data:
@@ -223,16 +202,3 @@ def _of_bytes(remote: RemoteFiles, handle: bytes, path: str) -> bytes:
         digest.update(data)
         offset += len(data)
         size = min(size, len(data))  # a server that gives less than it is asked for does so again
-
-
-def _data(remote: RemoteFiles, future: Future[Reply], path: str) -> bytes:
-    reply = remote.reply(future)
-    if reply.kind != Kind.STATUS:
-        return remote.accept(reply, path, Kind.DATA).string()
-    remote.accept(reply, path)  # raises what it says, but for OK, which rclone says of a file that is open for both
-    message = "the server lets nobody read this file back"
-    raise Unsupported(message, path=path)
-
-
-def _ask(remote: RemoteFiles, handle: bytes, offset: int, length: int) -> Future[Reply]:
-    return remote.send(Kind.READ, string(handle) + struct.pack(">QI", offset, length))

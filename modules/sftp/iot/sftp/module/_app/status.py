@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography.hazmat.backends.openssl import backend as openssl_of_cryptography
 
 from iot.sftp.client import __version__
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt, shortened
 from iot.sftp.module._base.times import moment
 from iot.sftp.module._work.failures import Failures
 
@@ -172,7 +172,7 @@ def _within(document: dict[str, Any], maximum: int) -> dict[str, Any]:
 
 def _cut(value: Any, limit: int) -> Any:
     if isinstance(value, str):
-        return shortened(printable(value), limit)
+        return excerpt(value, limit)
     if isinstance(value, Mapping):
         return {shortened(str(key), limit): _cut(inner, limit) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -72,18 +72,6 @@ async def in_thread(function: Callable[[], T], seconds: float) -> T:
     return await within(seconds, future)
 
 
-def in_words(error: BaseException) -> str:
-    """Word an error of the SDK with its causes, which say more than itself."""
-    words: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(words) < 4:  # noqa: PLR2004 - deeper ones are of no help
-        text = str(cause) or type(cause).__name__
-        if text not in words:
-            words.append(text)
-        cause = cause.__cause__
-    return ": ".join(words)
-
-
 def _take_note(task: asyncio.Future[Any]) -> None:
     if not task.cancelled():
         task.exception()

@@ -30,7 +30,7 @@ class RuleBackoff:
 
         Parameters:
             code: of the failure.
-            made_progress: whether it has transferred files nevertheless: then the pauses begin anew.
+            made_progress: whether it has transferred files nevertheless: then the pauses start again from the first.
         """
         self._failures = 1 if made_progress else self._failures + 1
         longest = self._limits.longest_pause
@@ -40,5 +40,5 @@ class RuleBackoff:
         return pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
 
     def succeeded(self) -> None:
-        """Begin anew after a run that did not fail."""
+        """Reset the backoff after a run that did not fail."""
         self._failures = 0

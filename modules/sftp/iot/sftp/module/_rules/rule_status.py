@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.repeats import without_quantities
 from iot.sftp.module._base.times import moment
 
@@ -89,7 +89,7 @@ class RuleReporter:
             moved.failed,
             moved.not_removed,
             code,
-            None if message is None else printable(shortened(message, MESSAGE_MAXIMUM)),
+            None if message is None else excerpt(message, MESSAGE_MAXIMUM),
         )
         self._report_news()
 

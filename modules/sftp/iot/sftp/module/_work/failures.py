@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.times import moment
 from iot.sftp.module._work.advice import ADVICE
 
@@ -41,7 +41,7 @@ class Failures:
             code: the code of its `SFTPError`.
             message: the same for people.
         """
-        what, message = (shortened(printable(text), TEXT_SHOWN) for text in (what, message))
+        what, message = (excerpt(text, TEXT_SHOWN) for text in (what, message))
         with self._lock:
             failure = self._kept.pop((what, code), None) or _Failure(message, 0.0)
             failure.message, failure.moment, failure.times = message, time.time(), failure.times + 1

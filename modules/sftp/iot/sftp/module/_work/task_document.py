@@ -6,7 +6,7 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt, shortened
 from iot.sftp.module._work.task_record import TaskStatus
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def unknown(task_id: str) -> dict[str, Any]:
 
 
 def _shown(path: object) -> str:
-    return printable(shortened(str(path), TEXT_SHOWN))
+    return excerpt(str(path), TEXT_SHOWN)
 
 
 def _moment(seconds: float | None) -> str | None:

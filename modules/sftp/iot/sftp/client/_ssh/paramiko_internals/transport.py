@@ -22,7 +22,7 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.lower_layers import from_lower_layer
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh import algorithms, chacha
 from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable, too_old
@@ -153,13 +153,14 @@ class Transport(paramiko.Transport):
             SSHException, OSError, EOFError: the connection was ended.
         """
         while not self._keys_are_agreed.wait(self.deadline.wait_at_most(GLANCE)):
-            if not self.active:
+            if not self.active or not self.deadline.remaining():
                 break
-            if not self.deadline.remaining():
-                message = "the server began the key exchange and did not end it in time"
-                raise Unreachable(message)
-        if not self.active:
-            raise self._reason_of_end()
+        if self._keys_are_agreed.is_set() and self.active:
+            return
+        if not self.deadline.remaining() and not isinstance(self._ended_by, ReasonError):
+            message = "the server began the key exchange and did not end it in time"
+            raise Unreachable(message)
+        raise self._reason_of_end()
 
     def connect(self, *_: object, **__: object) -> None:
         """Do nothing: pysftp calls it to log in, which the handshake has done by then."""
@@ -322,4 +323,4 @@ class Transport(paramiko.Transport):
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()
-        self.farewell = printable(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)
+        self.farewell = excerpt(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)

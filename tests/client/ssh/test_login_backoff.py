@@ -97,19 +97,19 @@ def refused(call: Callable[[], object]) -> str:
 
 
 class Clock:
-    """The time of the pauses, which are minutes, put forward by the test: nothing else uses it."""
+    """The clock of the backoff, put forward by the test: its pauses are minutes, and nothing else uses it."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return time.monotonic() + self.ahead
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(login_backoff, "time", clock)
+    monkeypatch.setattr(login_backoff.LOGIN_BACKOFF, "clock", clock)
     return clock
 
 
@@ -320,7 +320,7 @@ def test_a_drop_in_the_login_is_no_refusal_until_it_comes_again_and_again(clock:
         assert "4 times in a row" in refused(session.connect)
 
 
-def test_a_call_that_is_repeated_sends_no_credential_for_ever_to_a_server_that_hangs_up() -> None:
+def test_a_retried_call_stops_sending_credentials_to_a_server_that_hangs_up() -> None:
     server = DropsInTheLogin()
     with server.running() as port, session_with(port, WRONG) as session:
         with pytest.raises(AuthenticationFailed):
@@ -328,7 +328,7 @@ def test_a_call_that_is_repeated_sends_no_credential_for_ever_to_a_server_that_h
         assert server.connections <= 4
 
 
-def test_a_password_that_is_known_to_be_right_is_tried_more_often_over_links_that_break() -> None:
+def test_a_password_known_to_be_right_is_tried_more_often_over_a_bad_link() -> None:
     server = DropsWhenTold()
     with server.running() as port, session_with(port, PASSWORD) as session:
         assert not session.exists("x")
@@ -349,7 +349,7 @@ def test_what_is_kept_of_refused_credentials_holds_none_of_them() -> None:
     server = CountsLogins()
     with server.running() as port, session_with(port) as session:
         refused(lambda: session.exists("x"))
-    assert WRONG not in repr(vars(login_backoff))
+    assert WRONG not in repr([vars(login_backoff), vars(login_backoff.LOGIN_BACKOFF)])
 
 
 def test_an_open_session_is_not_touched_by_anothers_refusal() -> None:

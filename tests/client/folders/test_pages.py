@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from iot.sftp.client import FileVersion, NotFound, SFTPError, TooLarge
 from iot.sftp.client._base import memory
-from iot.sftp.client._folders import trees
+from iot.sftp.client._folders import folder_page
+from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+from iot.sftp.client._folders.folder_walk import walk
 
 Tree = dict[str, object]  # a directory's names, each with its own tree, or `None` for a file
 
@@ -43,19 +45,19 @@ def pages_of(tree: Tree, *, excluded: str | None = None) -> list[list[str]]:
     pages, start = list[list[str]](), ""
     while True:
         budget = memory.Budget()
-        page = trees.Page(budget, start, excluded=excluded)
+        page = FolderPage(budget, start, excluded=excluded)
 
-        def look(directory: str, page: trees.Page = page) -> None:
+        def look(directory: str, page: FolderPage = page) -> None:
             for name, inner in reversed(at(tree, directory).items()):
                 path = posixpath.join(directory, name)
                 if isinstance(inner, dict):
                     page.add_directory(path)
                 else:
-                    page.add_file(trees.Found(path, FileVersion(1)))
+                    page.add_file(FoundFile(path, FileVersion(1)))
 
-        assert list(trees.walk(look, page, recursive=True, ends_all=lambda _: True)) == []
+        assert list(walk(look, page, recursive=True, ends_all=lambda _: True)) == []
         pages.append([found.path for found in page.files()])
-        assert budget._kept >= sum(map(trees.size_of, pages[-1]))
+        assert budget._kept >= sum(map(folder_page.size_of, pages[-1]))
         budget.close()
         if page.bound is None:
             return pages
@@ -67,11 +69,11 @@ def test_each_file_of_any_tree_is_on_one_page_and_in_order(monkeypatch: pytest.M
     @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
     @given(tree=TREES, room=st.integers(8, 60))
     def check(tree: Tree, room: int) -> None:
-        monkeypatch.setattr(memory, "MOST_KEPT", room * trees.size_of("a" * 30))
+        monkeypatch.setattr(memory, "MOST_KEPT", room * folder_page.size_of("a" * 30))
         pages = pages_of(tree)
         paths = [path for page in pages for path in page]
         assert sorted(paths) == sorted(files_of(tree))
-        assert paths == sorted(paths, key=trees.key_of)
+        assert paths == sorted(paths, key=folder_page.key_of)
         assert all(len(page) <= room for page in pages)
 
     check()
@@ -83,11 +85,11 @@ def test_a_directory_that_is_excluded_is_not_gone_into() -> None:
 
 
 def test_many_directories_and_one_large_one_are_worked_off_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "MOST_KEPT", 100 * trees.size_of("a" * 10))
+    monkeypatch.setattr(memory, "MOST_KEPT", 100 * folder_page.size_of("a" * 10))
     tree: Tree = {f"d{n:04}": {"a": None, "b": None} for n in range(500)}
     tree["e"] = {f"f{n:04}": None for n in range(700)}
     pages = pages_of(tree)
-    assert [path for page in pages for path in page] == sorted(files_of(tree), key=trees.key_of)
+    assert [path for page in pages for path in page] == sorted(files_of(tree), key=folder_page.key_of)
     assert len(pages) < 60, "the pages are about as large as they can be"
 
 
@@ -98,14 +100,14 @@ def test_without_room_for_a_single_name_it_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_directory_that_cannot_be_listed_is_told_and_the_others_are_walked() -> None:
-    page = trees.Page(memory.Budget())
+    page = FolderPage(memory.Budget())
 
     def look(directory: str) -> None:
         if directory == "bad":
             message = "gone"
             raise NotFound(message)
         if directory:
-            page.add_file(trees.Found(f"{directory}/a", FileVersion(1)))
+            page.add_file(FoundFile(f"{directory}/a", FileVersion(1)))
         else:
             page.add_directory("bad")
             page.add_directory("good")
@@ -113,6 +115,6 @@ def test_a_directory_that_cannot_be_listed_is_told_and_the_others_are_walked() -
     def ends_all(error: SFTPError) -> bool:
         return not isinstance(error, NotFound)
 
-    (unlisted,) = trees.walk(look, page, recursive=True, ends_all=ends_all)
+    (unlisted,) = walk(look, page, recursive=True, ends_all=ends_all)
     assert (unlisted.path, unlisted.error.code) == ("bad", "not_found")
     assert [found.path for found in page.files()] == ["good/a"]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iot.sftp.client import Busy, FileVersion, IsADirectory, LocalFiles, SFTPError
-from iot.sftp.client._files import taking
+from iot.sftp.client._files import set_aside
 
 ASIDE = ".iot-sftp-taken-01234567-a"
 OLD = 1_600_000_000
@@ -77,7 +77,7 @@ def test_another_version_is_left_in_its_place(folder: Path, change: Callable[[Pa
     version = written(path, b"1")
     change(path)
     before = content_of(folder)
-    with pytest.raises(taking.VersionChanged):
+    with pytest.raises(set_aside.VersionChanged):
         remove(path, version)
     assert content_of(folder) == before
     assert not [name for name in os.listdir(folder) if name.startswith(".iot")]
@@ -102,11 +102,11 @@ def test_another_name_of_the_same_file_is_left(folder: Path) -> None:
 
 def test_what_was_written_while_it_was_taken_is_put_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The producer has opened it before, on a file system that does not tell, and writes on."""
-    monkeypatch.setattr(taking, "F_SETSIG", -1)
+    monkeypatch.setattr(set_aside, "F_SETSIG", -1)
     path = folder / "a"
     version = written(path, b"1")
     told: list[FileVersion] = []
-    with pytest.raises(taking.VersionChanged), open(path, "ab") as producer:
+    with pytest.raises(set_aside.VersionChanged), open(path, "ab") as producer:
         taken_with(path, version, lambda: os.write(producer.fileno(), b"2"), told)
     assert content_of(folder) == {"a": b"12"}
     assert told == [version_of(path)]
@@ -121,7 +121,7 @@ def test_a_new_file_of_the_producer_is_not_replaced_by_the_old_one(
     with pytest.raises(ZeroDivisionError):
         taken_with(path, version, lambda: (path.write_bytes(b"new"), 1 / 0), [])
     assert content_of(folder) == {"a": b"new", "a.1": b"also there", "a.2": b"1"}
-    assert "the file of before is kept as 'a.2'" in caplog.text
+    assert "the earlier file is kept as 'a.2'" in caplog.text
 
 
 def taken_with(path: Path, version: FileVersion, meanwhile: Callable[[], object], told: list[FileVersion]) -> None:
@@ -129,8 +129,8 @@ def taken_with(path: Path, version: FileVersion, meanwhile: Callable[[], object]
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         with open(path, "rb") as file:
-            source = taking.Source(directory, path.name, str(path), file.fileno(), version)
-            with taking.taking(source, told.append):
+            source = set_aside.SentFile(directory, path.name, str(path), file.fileno(), version)
+            with set_aside.setting_aside(source, told.append):
                 meanwhile()
                 source.check_bytes()
     finally:
@@ -238,7 +238,7 @@ def test_a_link_that_was_taken_is_put_back_when_nobody_can_be_at_it_any_more(
     written(folder.parent / "outside", b"1")
     (folder / ASIDE).symlink_to(folder.parent / "outside")
     assert names_in(folder) == {}
-    monkeypatch.setattr(taking, "ABANDONED_AFTER", -1.0)
+    monkeypatch.setattr(set_aside, "ABANDONED_AFTER", -1.0)
     assert names_in(folder) == {}, "what is listed are files; the link is one the next time"
     assert names_in(folder).keys() == {"a"}
 
@@ -271,7 +271,7 @@ def test_no_descriptor_is_left_open_by_success_or_failure(folder: Path) -> None:
         with pytest.raises(SFTPError):
             remove(folder / "a", FileVersion(1))
         written(folder / "b", b"1")
-        with pytest.raises(taking.VersionChanged):
+        with pytest.raises(set_aside.VersionChanged):
             remove(folder / "b", FileVersion(2))
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
@@ -292,13 +292,13 @@ def test_too_many_open_files_is_told_by_its_name(folder: Path) -> None:
     assert content_of(folder) == {"a": b"1"}
 
 
-def test_the_copy_of_a_move_that_was_killed_is_removed_by_the_next_one_unless_it_is_in_use(
+def test_the_copy_of_a_killed_move_is_removed_by_the_next_one_unless_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = os.replace
 
     def boundary(source: str, dest: str, **directories: int) -> None:
-        if source.startswith(taking.PREFIX):
+        if source.startswith(set_aside.PREFIX):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         replace(source, dest, **directories)
 

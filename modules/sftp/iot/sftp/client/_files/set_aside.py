@@ -1,12 +1,12 @@
-"""Taking a local file out of its producer's reach, so that what is deleted or moved is what was sent.
+"""Set a local file aside, out of its producer's reach, so that what is deleted or moved is what was sent.
 
-A producer may write a file anew, or put another one in its place, at any moment, also between a look at it and its
+A producer may write a file again, or put another one in its place, at any moment, also between a look at it and its
 removal. So the file is first renamed, in its own directory: `.iot-sftp-taken-`, 8 hexadecimal digits, `-` and its name.
-There nobody opens it by its name any more. If it is what was sent by then, it is deleted or moved; if not, it is put
-back, without replacing what its producer has put there meanwhile.
+There no process opens it by its name any more. If it is what was sent by then, it is deleted or moved; if not, it is
+restored, without replacing what its producer has put there meanwhile.
 
-The file is locked (flock) as long as it has that name. A process that is killed in between gives up the lock: whoever
-lists the folder next puts the file back.
+The file is locked (flock) as long as it has that name. A process that is killed in between releases the lock: the next
+listing of the folder restores the file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COPIED_AT_ONCE = 1024 * 1024  # bytes
 F_SETSIG = 10  # of Linux (fcntl.h), which Python 3.10 does not name
 
 _looked_at: set[tuple[int, int]] = set()  # directories that were searched for abandoned copies
-_put_back: deque[FileVersion] = deque(maxlen=1024)  # what was put back last, as it is since then
+_restored: deque[FileVersion] = deque(maxlen=1024)  # what was put back last, as it is since then
 
 
 class VersionChanged(TransferIncomplete):
@@ -64,7 +64,7 @@ def own_place(path: str) -> InvalidRequest:
     return InvalidRequest(message, path=path)
 
 
-class Source(NamedTuple):
+class SentFile(NamedTuple):
     """A file that was sent: where it is, a descriptor of it, and which version it has to be.
 
     Attributes:
@@ -97,10 +97,10 @@ class Source(NamedTuple):
             raise VersionChanged(self.path)
 
 
-class Taken:
+class SetAsideFile:
     """A file that is out of its producer's reach, to be removed or moved; it is put back if neither is done."""
 
-    def __init__(self, source: Source, name: str) -> None:
+    def __init__(self, source: SentFile, name: str) -> None:
         """Take the source, and the name that it has now."""
         self._source = source
         self._name = name
@@ -112,7 +112,7 @@ class Taken:
         self.is_there = False
 
     def move(self, directory: int, name: str, proceed: Callable[[], object] = lambda: None) -> None:
-        """Move it into a directory, where it replaces what has its name there, at one blow.
+        """Move it into a directory, where it replaces what has its name there, atomically.
 
         Parameters:
             directory: a descriptor.
@@ -150,14 +150,14 @@ class Taken:
 
 
 def _open_copy(directory: int) -> tuple[str, int]:
-    """Make a file for a copy, locked as long as it is open, so that nobody takes it for abandoned."""
+    """Make a file for a copy, locked as long as it is open, so that no process takes it for abandoned."""
     while True:
         name = f"{COPY_PREFIX}{secrets.token_hex(8)}"
         copy = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
         _lock(copy, fcntl.LOCK_EX)
         if _is_at(directory, name, os.fstat(copy)):
             return name, copy
-        os.close(copy)  # somebody has found it before it was locked
+        os.close(copy)  # another process has found it before it was locked
 
 
 def _remove_abandoned_copies(directory: int) -> None:
@@ -176,14 +176,14 @@ def _remove_abandoned_copies(directory: int) -> None:
 
 
 @contextmanager
-def taking(source: Source, on_put_back: Callable[[FileVersion], object]) -> Iterator[Taken]:
+def setting_aside(source: SentFile, on_restored: Callable[[FileVersion], object]) -> Iterator[SetAsideFile]:
     """Take a file out of its producer's reach, and put it back if it was neither removed nor moved.
 
     Where its name is too long for that, or the directory has no room for it, it stays where it is.
 
     Parameters:
         source: the file.
-        on_put_back: told what it is like when it is back in its place: its change time is another one then.
+        on_restored: receives its version when it is back in its place: its change time is another one then.
 
     Raises:
         VersionChanged: it is not what was sent; it is where it was.
@@ -203,20 +203,20 @@ def taking(source: Source, on_put_back: Callable[[FileVersion], object]) -> Iter
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        yield Taken(source, source.name)
+        yield SetAsideFile(source, source.name)
         return
-    taken = Taken(source, aside)
+    file = SetAsideFile(source, aside)
     try:
         # Who has listed the folder in between may have put it back already, or holds the lock to do so
         if _lock(source.file, fcntl.LOCK_SH) is False or not _is_at(source.directory, aside, own):
             raise VersionChanged(source.path)
         source.check_bytes()
-        yield taken
+        yield file
     finally:
-        if taken.is_there:
+        if file.is_there:
             with suppress(FileNotFoundError):
-                put_back(source.directory, aside, source.name)
-            on_put_back(FileVersion.of_local(os.fstat(source.file)))
+                restore(source.directory, aside, source.name)
+            on_restored(FileVersion.of_local(os.fstat(source.file)))
 
 
 def _is_at(directory: int, name: str, status: os.stat_result) -> bool:
@@ -227,7 +227,7 @@ def _is_at(directory: int, name: str, status: os.stat_result) -> bool:
 
 
 def _lock(descriptor: int, kind: int) -> bool | None:
-    """Lock a file; `False` if somebody else has locked it, `None` if the file system has no locks."""
+    """Lock a file; `False` if another process has locked it, `None` if the file system has no locks."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -237,23 +237,23 @@ def _lock(descriptor: int, kind: int) -> bool | None:
     return True
 
 
-def is_taken(name: str) -> bool:
-    """Tell whether this is the name of a file that was taken."""
+def is_set_aside(name: str) -> bool:
+    """Return whether this is the name of a file that was taken."""
     return NAME_PATTERN.fullmatch(name) is not None
 
 
-def recover(directory: int, aside: str) -> str | None:
+def restore_abandoned(directory: int, aside: str) -> str | None:
     """Put back what a process that was killed had taken, and return the name that it has got.
 
     Parameters:
         directory: a descriptor of the folder.
-        aside: a name in it for which `is_taken` holds; a file that is just being removed or moved is left alone.
+        aside: a name in it for which `is_set_aside` holds; a file that is just being removed or moved is left alone.
     """
     name = NAME_PATTERN.fullmatch(aside)
     try:
         if name is None or not _is_abandoned(directory, aside):
             return None
-        back = put_back(directory, aside, name[1])
+        back = restore(directory, aside, name[1])
     except FileNotFoundError:
         return None  # it has just been removed, or put back
     except OSError as error:
@@ -278,44 +278,44 @@ def _is_abandoned(directory: int, aside: str) -> bool:
     return locked or (locked is None and abs(time.time() - status.st_ctime) > ABANDONED_AFTER)
 
 
-def put_back(directory: int, aside: str, name: str) -> str:
+def restore(directory: int, aside: str, name: str) -> str:
     """Put a file back in its place, or under a numbered name where there is another one by now; return the name."""
     before = FileVersion.of_local(os.stat(aside, dir_fd=directory, follow_symlinks=False))
-    _put_back.append(before._replace(changed=None))  # before anybody can see it there
+    _restored.append(before._replace(changed=None))  # before anybody can see it there
     for number in range(TRIES):
         back = _numbered(name, number)
         if _move_without_replacing(directory, aside, back):
             after = FileVersion.of_local(os.stat(back, dir_fd=directory, follow_symlinks=False))
-            _put_back.append(after)
+            _restored.append(after)
             with suppress(ValueError):
-                _put_back.remove(before._replace(changed=None))
+                _restored.remove(before._replace(changed=None))
             if back != name:
-                logger.warning("%r has been written anew meanwhile: the file of before is kept as %r", name, back)
+                logger.warning("%r was written again meanwhile: the earlier file is kept as %r", name, back)
             return back
     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
 
 
-def was_put_back(path: str) -> bool:
-    """Tell whether what is at a path was put there by `put_back`, and is unchanged since."""
+def was_restored(path: str) -> bool:
+    """Return whether what is at a path was put there by `restore`, and is unchanged since."""
     try:
         now = FileVersion.of_local(os.lstat(path))
     except OSError:
         return False
-    return any(known.is_same_as(now) for known in list(_put_back))
+    return any(known.is_same_as(now) for known in list(_restored))
 
 
-def _is_open_for_writing(source: Source) -> bool:
-    """Tell whether any process has a file open for writing, where the system tells.
+def _is_open_for_writing(source: SentFile) -> bool:
+    """Return whether any process has a file open for writing, where the system reports it.
 
-    It gives a lease for reading (fcntl(2)) to the file's owner only while nobody has. Somebody who opens the file in
-    that moment waits until the lease is given back, at once; the signal that tells of it does nothing by default.
+    It gives a lease for reading (fcntl(2)) to the file's owner only while no process has. A process that opens the file
+    in that moment waits until the lease is given back, at once; the signal about it does nothing by default.
     Network file systems refuse leases with the same error: a refusal counts only where a new file is given one.
     """
     try:
         _take_lease(source.file)
     except BlockingIOError:
         return _gives_leases(source.directory)
-    except OSError:  # somebody else's file, or a file system without leases
+    except OSError:  # another owner's file, or a file system without leases
         return False
     return False
 

@@ -26,16 +26,16 @@ class Ledger(Protocol):
     """
 
     def knows(self, path: str, version: FileVersion) -> bool:
-        """Tell whether this very version has arrived before; asked about each file that is found and selected."""
+        """Return whether this very version has arrived before; asked about each file that is found and selected."""
 
     def note(self, path: str, version: FileVersion) -> None:
-        """Take note that this version has arrived; called at once, before its source is deleted or moved."""
+        """Record that this version has arrived; called at once, before its source is deleted or moved."""
 
     def settle(self, path: str) -> None:
-        """Take note that the source is deleted or moved as well: nothing is left to be remembered."""
+        """Record that the source is deleted or moved as well: nothing is left to be remembered."""
 
 
-class Recent:
+class SessionLedgers:
     """What a session remembers; for any number of threads."""
 
     def __init__(self) -> None:
@@ -69,37 +69,37 @@ class Recent:
 class SessionLedger:
     """A folder's ledger: the caller's, and what the session remembers beside it. See `Ledger`."""
 
-    def __init__(self, recent: Recent, place: object, ledger: Ledger | None) -> None:
-        """Made by `Recent.of`."""
-        self._recent = recent
+    def __init__(self, versions: SessionLedgers, place: object, ledger: Ledger | None) -> None:
+        """Made by `SessionLedgers.of`."""
+        self._versions = versions
         self._place = place
         self._ledger = ledger
 
     def knows(self, path: str, version: FileVersion) -> bool:
-        """Tell whether this very version has arrived before."""
-        arrived = self._recent.get(self._place, path)
+        """Return whether this very version has arrived before."""
+        arrived = self._versions.get(self._place, path)
         if arrived is not None and arrived.is_same_as(version):
             return True
         return self._ledger is not None and self._ledger.knows(path, version)
 
     def suppose(self, path: str, version: FileVersion) -> None:
         """Remember for the life of the session that this version is taken to have arrived, without proof."""
-        self._recent.put(self._place, path, version)
+        self._versions.put(self._place, path, version)
 
     def note(self, path: str, version: FileVersion) -> None:
-        """Take note that this version has arrived; the session remembers what the caller's ledger does not take."""
+        """Record that this version has arrived; the session remembers what the caller's ledger does not take."""
         if self._ledger is not None:
             try:
                 self._ledger.note(path, version)
             except SFTPError:
-                self._recent.put(self._place, path, version)
+                self._versions.put(self._place, path, version)
                 raise
-            self._recent.forget(self._place, path)
+            self._versions.forget(self._place, path)
         else:
-            self._recent.put(self._place, path, version)
+            self._versions.put(self._place, path, version)
 
     def settle(self, path: str) -> None:
-        """Take note that nothing is left to be remembered of a file."""
-        self._recent.forget(self._place, path)
+        """Record that nothing is left to be remembered of a file."""
+        self._versions.forget(self._place, path)
         if self._ledger is not None:
             self._ledger.settle(path)

@@ -15,7 +15,7 @@ from iot.sftp.client import ConnectionLost, IoTSFTPClient, TimeLimits, Unreachab
 
 def wait_until_closed(session: object, limit: float) -> float:
     """Wait until the connection of a session has ended by itself; return the seconds it took."""
-    connection = session._connection  # type: ignore[attr-defined]
+    connection = session._live.current  # type: ignore[attr-defined]
     started = time.monotonic()
     assert connection._ended.wait(limit)
     return time.monotonic() - started
@@ -39,7 +39,7 @@ def test_a_session_that_is_kept_alive_stays_open(server: Server) -> None:
         session.connect()
         asked = threading.Event()
         count = []
-        request = session._connection.quick.request  # type: ignore[union-attr]
+        request = session._live.current.quick.request  # type: ignore[union-attr]
 
         def counting(*arguments: object) -> object:
             count.append(arguments)
@@ -47,7 +47,7 @@ def test_a_session_that_is_kept_alive_stays_open(server: Server) -> None:
                 asked.set()
             return request(*arguments)  # type: ignore[arg-type]
 
-        session._connection.quick.request = counting  # type: ignore[union-attr,method-assign]
+        session._live.current.quick.request = counting  # type: ignore[union-attr,method-assign]
         assert asked.wait(5)
         assert session.is_connected()
         assert relay.connections == 1
@@ -57,7 +57,7 @@ def test_a_session_that_nobody_uses_is_closed_and_opened_again(server: Server) -
     limits = TimeLimits(keep_alive=0, idle=0.3)
     with session_of(server, time_limits=limits) as session:
         shown = session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert wait_until_closed(session, 5) < 2
         assert not session.is_connected()
         assert connection is not None
@@ -69,7 +69,7 @@ def test_a_session_in_use_is_not_idle(server: Server) -> None:
     limits = TimeLimits(keep_alive=0, idle=0.2)
     with session_of(server, time_limits=limits) as session:
         session.connect()
-        connection = session._connection
+        connection = session._live.current
         assert connection is not None
         with connection.in_use():
             assert not connection._ended.wait(1)

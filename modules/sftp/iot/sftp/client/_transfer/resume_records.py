@@ -1,7 +1,7 @@
-"""What is known of transfers that have not ended: so they go on later, and nothing that they left stays behind.
+"""Resume records: what is known of unfinished transfers, so that they are resumed, or cleaned up after, later.
 
 Each destination that is being written has one small file in a directory of our own, which is locked as long as its
-transfer runs. It tells under which temporary name the bytes are collected, of which source they are, and how many of
+transfer runs. It holds the temporary name, which source the bytes are from, and how many of
 them are proven to be there. A process that is killed gives up the lock, and leaves the rest to the next one.
 """
 
@@ -32,25 +32,25 @@ logger = logging.getLogger(__name__)
 BUSY = -1  # instead of a descriptor: another process holds the record
 SUFFIX = ".transfer"
 WORTH_KEEPING = 32 * 1024  # bytes: fewer are moved again sooner than looked after
-KEPT_FOR = 24 * 3600.0  # seconds: what nobody has gone on with by then is cleaned up
+KEPT_FOR = 24 * 3600.0  # seconds: what has not been resumed by then is cleaned up
 
 
 @dataclass
-class Progress:
-    """How far a transfer is.
+class ResumeState:
+    """How far a transfer is: what is needed to resume it, or to clean up after it.
 
     Attributes:
-        direction: `download` or `upload`.
+        direction: the value of a `Direction`; or what else the record is about.
         server: host, port and user.
         directory: the local directory of a download's destination, to clean up in.
         dest: the destination's name or path.
-        temporary: the name or path under which the bytes are collected.
-        source: what tells this source from another, and from itself when it has changed.
-        opened: whether the server has said that the temporary file is open.
-        whole: how many bytes from the beginning on are proven to be there.
-        aside: the path under which the old file is kept while it is being replaced in two steps.
-        renaming: how the whole file was verified, from before its rename is asked for until the answer: while it is
-            set, a temporary file that is gone has got its name.
+        temporary: the name or path of the temporary file.
+        source: identifies the source, and its version.
+        opened: whether the server has answered that the temporary file is open.
+        contiguous: the contiguous offset: all bytes before it are proven to be in the temporary file.
+        backup: the backup path: of the old file while it is being replaced in two steps.
+        pending_rename: how the complete file was verified, from before its rename is requested until the answer: while
+            it is set, a temporary file that is gone has got its name.
     """
 
     direction: str
@@ -60,58 +60,61 @@ class Progress:
     temporary: str = ""
     source: list[str | int | None] = field(default_factory=list)
     opened: bool = False
-    whole: int = 0
-    aside: str = ""
-    renaming: str = ""
+    contiguous: int = 0
+    backup: str = ""
+    pending_rename: str = ""
 
 
-EMPTY = Progress("", [], "")
+EMPTY = ResumeState("", [], "")
+# The names that records on disk have had since version 0.1, where they differ
+ON_DISK = {"contiguous": "whole", "backup": "aside", "pending_rename": "renaming"}
+IN_MEMORY = {stored: name for name, stored in ON_DISK.items()}
 
 
-class Record:
+class ResumeRecord:
     """The record of one destination, which is ours as long as we hold it."""
 
-    def __init__(self, unfinished: Unfinished, name: str, descriptor: int | None) -> None:
+    def __init__(self, records: ResumeRecords, name: str, descriptor: int | None) -> None:
         """Hold a record; without a descriptor it is kept in memory."""
-        self._unfinished = unfinished
+        self._records = records
         self._name = name
         self._descriptor = descriptor
 
     @property
     def age(self) -> float:
         """Seconds since it was written; endless for one that is in memory alone, so that these do not pile up."""
-        if self._descriptor is None or self._name in self._unfinished.remembered:
+        if self._descriptor is None or self._name in self._records.remembered:
             return math.inf
         return time.time() - os.fstat(self._descriptor).st_mtime
 
-    def load(self) -> Progress | None:
+    def load(self) -> ResumeState | None:
         """Return how far an earlier transfer to this destination came, if there was one."""
-        remembered = self._unfinished.remembered.get(self._name)
+        remembered = self._records.remembered.get(self._name)
         if remembered is not None or self._descriptor is None:
             return remembered
         return _read(self._descriptor)
 
-    def save(self, progress: Progress) -> None:
+    def save(self, state: ResumeState) -> None:
         """Remember how far this transfer is."""
         if self._descriptor is not None:
             try:
-                _write(self._descriptor, progress)
+                _write(self._descriptor, state)
             except OSError as error:
-                logger.debug("The progress of a transfer cannot be written down: %s", error)
+                logger.debug("The state of a transfer cannot be written down: %s", error)
             else:
-                # Another process may go on with it before we do: then what we remember is not true any more.
-                self._unfinished.remembered.pop(self._name, None)
+                # Another process may resume it before we do: then what we remember is out of date.
+                self._records.remembered.pop(self._name, None)
                 return
-        self._unfinished.remembered[self._name] = replace(progress)
+        self._records.remembered[self._name] = replace(state)
 
     def forget(self) -> None:
-        """Take note that nothing is left to be done, and nothing to be cleaned up."""
-        self._unfinished.remembered.pop(self._name, None)
+        """Record that nothing is left to be done, and nothing to be cleaned up."""
+        self._records.remembered.pop(self._name, None)
         if self._descriptor is not None:
-            self._unfinished.remove(self._name)
+            self._records.remove(self._name)
 
 
-class Unfinished:
+class ResumeRecords:
     """The records of a directory, or of this process alone."""
 
     def __init__(self, directory: Path | None) -> None:
@@ -120,20 +123,20 @@ class Unfinished:
         self._warned = False
         self._lock = threading.Lock()
         self._held: set[str] = set()
-        self.remembered: dict[str, Progress] = {}
+        self.remembered: dict[str, ResumeState] = {}
 
     @staticmethod
     @cache
-    def of(directory: Path | None) -> Unfinished:
+    def of(directory: Path | None) -> ResumeRecords:
         """Return the records of a directory: the same for all sessions of this process."""
-        return Unfinished(directory)
+        return ResumeRecords(directory)
 
     @contextmanager
-    def held(self, destination: object, path: str) -> Iterator[Record]:
+    def held(self, destination: object, path: str) -> Iterator[ResumeRecord]:
         """Hold the record of a destination, so that no other transfer writes it, in this process or another.
 
         Parameters:
-            destination: what tells it from others.
+            destination: its key.
             path: its path, for the message.
 
         Raises:
@@ -150,7 +153,7 @@ class Unfinished:
             if descriptor == BUSY:
                 raise Busy(message, path=path)
             try:
-                yield Record(self, name, descriptor)
+                yield ResumeRecord(self, name, descriptor)
             finally:
                 if descriptor is not None:
                     self._give_up(name, descriptor)
@@ -158,8 +161,8 @@ class Unfinished:
             with self._lock:
                 self._held.discard(name)
 
-    def abandoned(self, direction: str) -> Iterator[tuple[Record, Progress]]:
-        """Give what is known of each transfer that ended without cleaning up and will not go on; hold it meanwhile."""
+    def abandoned(self, direction: str) -> Iterator[tuple[ResumeRecord, ResumeState]]:
+        """Yield what is known of each transfer that was abandoned, and hold its record meanwhile."""
         for name in {*self._names(), *self.remembered}:
             with self._lock:
                 if name in self._held:
@@ -167,29 +170,29 @@ class Unfinished:
                 self._held.add(name)
             descriptor = self._lock_file(name)
             try:
-                progress = self._abandoned(name, descriptor)
-                if progress is not None and progress.direction == direction:
-                    yield Record(self, name, descriptor), progress
+                state = self._abandoned(name, descriptor)
+                if state is not None and state.direction == direction:
+                    yield ResumeRecord(self, name, descriptor), state
             finally:
                 if descriptor is not None and descriptor != BUSY:
                     self._give_up(name, descriptor)
                 with self._lock:
                     self._held.discard(name)
 
-    def _abandoned(self, name: str, descriptor: int | None) -> Progress | None:
+    def _abandoned(self, name: str, descriptor: int | None) -> ResumeState | None:
         if descriptor == BUSY:
             return None
         age = 0.0
-        progress = Record(self, name, descriptor).load()
+        state = ResumeRecord(self, name, descriptor).load()
         if descriptor is not None:
             age = time.time() - os.fstat(descriptor).st_mtime
-            if progress is None:
+            if state is None:
                 self.remove(name)
-        if progress is None:
+        if state is None:
             return None
-        if progress.whole >= WORTH_KEEPING and not progress.aside and age <= KEPT_FOR:
+        if state.contiguous >= WORTH_KEEPING and not state.backup and age <= KEPT_FOR:
             return None
-        return progress
+        return state
 
     def remove(self, name: str) -> None:
         """Remove a record's file."""
@@ -203,7 +206,7 @@ class Unfinished:
         os.close(descriptor)
 
     def _is_at(self, name: str, descriptor: int) -> bool:
-        """Tell whether a record was not removed yet: by now, the name may be that of somebody else's record."""
+        """Return whether a record was not removed yet: by now, the name may be that of another process's record."""
         assert self._directory is not None  # noqa: S101 - there would be no descriptor
         try:
             return os.stat(self._directory / name).st_ino == os.fstat(descriptor).st_ino
@@ -249,36 +252,37 @@ class Unfinished:
             return
         self._warned = True
         logger.warning(
-            "Unfinished transfers cannot be remembered in %s (%s): after a restart they begin anew",
+            "Unfinished transfers cannot be remembered in %s (%s): after a restart they start from the beginning",
             self._directory,
             error.strerror,
         )
 
 
-def _write(descriptor: int, progress: Progress) -> None:
-    """Write a record at one blow: what it is shorter by than the last one is blank, so that it needs no second step."""
-    text = json.dumps(vars(progress)).encode().ljust(os.fstat(descriptor).st_size)
+def _write(descriptor: int, state: ResumeState) -> None:
+    """Write a record atomically: what it is shorter by than the last one is blank, so that it needs no second step."""
+    fields = {ON_DISK.get(name, name): value for name, value in vars(state).items()}
+    text = json.dumps(fields).encode().ljust(os.fstat(descriptor).st_size)
     if os.pwrite(descriptor, text, 0) < len(text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _read(descriptor: int) -> Progress | None:
+def _read(descriptor: int) -> ResumeState | None:
     """Return what a record says; `None` for one that was not written to its end, or is none."""
     try:
         content = json.loads(os.pread(descriptor, 1 << 20, 0))
-        progress = Progress(**content)
-    except (OSError, ValueError, TypeError, RecursionError):
+        state = ResumeState(**{IN_MEMORY.get(name, name): value for name, value in content.items()})
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # AttributeError: not an object
         return None
-    return progress if _makes_sense(progress) else None
+    return state if _makes_sense(state) else None
 
 
-def _makes_sense(progress: Progress) -> bool:
-    """Tell whether a record holds what we write: one that was damaged must not get in the way of later transfers."""
-    fields = vars(progress)
+def _makes_sense(state: ResumeState) -> bool:
+    """Return whether a record holds what we write: one that was damaged must not get in the way of later transfers."""
+    fields = vars(state)
     if any(type(value) is not type(getattr(EMPTY, name)) for name, value in fields.items()):
         return False
     texts = [value for value in fields.values() if isinstance(value, str)]
-    return progress.whole >= 0 and all(map(_may_be_a_path, texts))
+    return state.contiguous >= 0 and all(map(_may_be_a_path, texts))
 
 
 def _may_be_a_path(text: str) -> bool:

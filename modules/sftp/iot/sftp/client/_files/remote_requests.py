@@ -1,0 +1,139 @@
+"""SFTP requests to one server, sent without waiting for their answers.
+
+Packets are put together here and in the three files above this one (`remote_handles`, `remote_queries` and
+`remote_files`), and nowhere else. `begin_…` sends a request and returns the future of its answer; the methods of
+`RemoteAnswers` wait for it. Section numbers are those of draft-ietf-secsh-filexfer-02.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import (
+    DeadlineExceeded,
+    SFTPError,
+)
+from iot.sftp.client._files.remote_answers import RemoteAnswers
+from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from iot.sftp.client._ssh.requests import Landing, Reply, Source
+
+FSYNC = "fsync@openssh.com"
+LIMITS = "limits@openssh.com"
+
+# What every server of version 3 takes (section 3 demands packets of 34,000 bytes), and the least that is asked for: a
+# server that announces less would have a file moved in millions of requests.
+SAFE_REQUEST = 32 * 1024
+LARGEST_REQUEST = 255 * 1024
+MOST_IN_FLIGHT = 1024  # requests on a channel: OpenSSH's client has 64 by default, and 1,024 at most
+
+
+class RemoteRequests(RemoteAnswers):
+    """Requests to a server: one method each, which sends the packet and returns the future of its answer.
+
+    It has many methods because the protocol has many requests; each is a line or two.
+    """
+
+    # --- what is known of the server ---
+
+    def offers(self, extension: str) -> bool:
+        """Return whether the server announced an extension."""
+        return extension in self._channel.extensions
+
+    @property
+    def offers_fsync(self) -> bool:
+        """Whether the server announced that it syncs a file to its disk on request."""
+        return self.offers(FSYNC)
+
+    @property
+    def round_trip(self) -> float:
+        """The shortest time in which the server has answered a request on this channel, in seconds."""
+        return min(self._channel.round_trip, 1.0)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a further request may be sent for the sake of speed: no server keeps any number of them."""
+        return self._channel.in_flight < MOST_IN_FLIGHT
+
+    def request_sizes(self) -> tuple[int, int]:
+        """Return the bytes to ask for in a READ and to send in a WRITE (OpenSSH PROTOCOL, section 4.8)."""
+        if not self.offers(LIMITS):
+            return SAFE_REQUEST, SAFE_REQUEST
+        if self._channel.request_sizes is None:
+            try:
+                fields = self._extended(LIMITS, b"", "", Kind.EXTENDED_REPLY)
+                packet, read, write = fields.uint64(), fields.uint64(), fields.uint64()
+                # Behind the header of a WRITE: its kind, number, handle (256 bytes at most), offset and length
+                longest = packet - 1024 if packet else LARGEST_REQUEST
+                self._channel.request_sizes = _request_size(read, longest), _request_size(write, longest)
+                if not fields.at_end():
+                    self.traits.files.announce(fields.uint64())
+            except DeadlineExceeded:
+                raise
+            except SFTPError:  # this is about speed only: whatever else is wrong, the next request meets too
+                self._channel.request_sizes = SAFE_REQUEST, SAFE_REQUEST
+        return self._channel.request_sizes
+
+    def run(self, command: str) -> bytes:
+        """Return the output of a command on the server; nothing where it refuses to run any."""
+        return self._connection.run(command, self.deadline)
+
+    # --- requests about an open file ---
+
+    def begin_read_into(self, handle: bytes, offset: int, length: int, landing: Landing) -> None:
+        """Ask for a part of an open file; its data goes to `landing` as it arrives (section 6.4)."""
+        self._channel.read(handle, offset, length, landing)
+
+    def begin_write_from(self, handle: bytes, offset: int, length: int, source: Source) -> Future[Reply]:
+        """Send a part of a local file, read when its turn comes, to the same place of an open one (section 6.4)."""
+        return self._channel.write(handle, offset, length, source)
+
+    def begin_read(self, handle: bytes, offset: int, length: int) -> Future[Reply]:
+        """Ask for a part of an open file (section 6.4)."""
+        return self._send(Kind.READ, string(handle) + struct.pack(">QI", offset, length))
+
+    def begin_write(self, handle: bytes, offset: int, data: bytes) -> Future[Reply]:
+        """Send a part of an open file (section 6.4)."""
+        return self._send(Kind.WRITE, string(handle) + struct.pack(">Q", offset) + string(data))
+
+    def begin_fstat(self, handle: bytes) -> Future[Reply]:
+        """Ask for the attributes of an open file (section 6.8)."""
+        return self._send(Kind.FSTAT, string(handle))
+
+    def begin_fsetstat(self, handle: bytes, attributes: Attributes) -> Future[Reply]:
+        """Set the attributes of an open file (section 6.9)."""
+        return self._send(Kind.FSETSTAT, string(handle) + attributes.pack())
+
+    def begin_fsync(self, handle: bytes) -> Future[Reply]:
+        """Have an open file synced to the server's disk (OpenSSH PROTOCOL, section 4.5); see `offers_fsync`."""
+        return self._send(Kind.EXTENDED, string(FSYNC.encode()) + string(handle))
+
+    def begin_close(self, handle: bytes) -> Future[Reply]:
+        """Close a file or directory (section 6.3)."""
+        return self._send(Kind.CLOSE, string(handle))
+
+    # --- requests about a path ---
+
+    def begin_stat(self, path: str) -> Future[Reply]:
+        """Ask for the attributes of a path, links followed (section 6.8)."""
+        return self._send(Kind.STAT, string(encode_path(path)))
+
+    def begin_lstat(self, path: str) -> Future[Reply]:
+        """Ask for the attributes of a path, links not followed (section 6.8)."""
+        return self._send(Kind.LSTAT, string(encode_path(path)))
+
+    def begin_setstat(self, path: str, attributes: Attributes) -> Future[Reply]:
+        """Set the attributes of a path (section 6.9)."""
+        return self._send(Kind.SETSTAT, string(encode_path(path)) + attributes.pack())
+
+    def begin_open(self, path: str, flags: int, attributes: Attributes) -> Future[Reply]:
+        """Open a file, whether the server has a place for it or not (section 6.3): see `RemoteFiles.open`."""
+        return self._send(Kind.OPEN, string(encode_path(path)) + struct.pack(">I", flags) + attributes.pack())
+
+
+def _request_size(limit: int, longest: int) -> int:
+    return max(SAFE_REQUEST, min(limit, longest, LARGEST_REQUEST)) if limit else SAFE_REQUEST

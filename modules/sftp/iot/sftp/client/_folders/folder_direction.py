@@ -1,0 +1,86 @@
+"""What differs between downloads and uploads of a folder: the interface of both directions."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iot.sftp.client._files.file_version import FileVersion
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+
+
+class FolderDirection(Protocol):
+    """One direction of a folder's transfer: where its files are found, where they go, how originals are removed.
+
+    Attributes:
+        excluded: the directory that files are moved to, relative to the source, if it is in it: not to be found again.
+    """
+
+    excluded: str | None
+
+    def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
+        """List a directory of the source, given relative to it, onto a page."""
+
+    def begin(self) -> None:
+        """Prepare for an attempt."""
+
+    def end(self) -> None:
+        """Release what an attempt holds."""
+
+    def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
+        """Return the version of the source's file that is there now."""
+
+    def version_at_dest(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+        """Return the version of what is at a file's destination, `None` where nothing is."""
+
+    def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+        """Return the version of the source's file whose bytes are at the destination, by a hash; else `None`."""
+
+    def transfer(
+        self,
+        remote: RemoteFiles,
+        found: FoundFile,
+        accept: Callable[[FileVersion], object],
+        progress: Callable[[int, int | None], None],
+    ) -> tuple[int, FileVersion]:
+        """Transfer a file and return its size, and the version that was transferred.
+
+        Parameters:
+            remote: the server's files.
+            found: the file.
+            accept: receives the version that is there now, before it is transferred; raises to skip the file.
+            progress: receives the bytes that are at the destination, and those that there will be.
+        """
+
+    def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
+        """Return whether the source's file is not there any more."""
+
+    def remove_source(
+        self, remote: RemoteFiles, found: FoundFile, version: FileVersion, on_restored: Callable[[FileVersion], object]
+    ) -> None:
+        """Delete or move the source's file, if it still is the version that has arrived.
+
+        Parameters:
+            remote: the server's files.
+            found: the file.
+            version: the one that has arrived.
+            on_restored: receives the version that it is by now, where it was set aside and had to be restored.
+
+        Raises:
+            VersionChanged: it is another version, and was not touched.
+        """
+
+
+def relative_to(folder: str, place: str | None) -> str | None:
+    """Return the path of a place relative to a folder, if it is inside it: as far as their text shows."""
+    if place is None:
+        return None
+    folder, place = posixpath.normpath(folder), posixpath.normpath(place)
+    if folder == ".":
+        return None if place.startswith(("/", "..")) else place
+    prefix = folder.rstrip("/") + "/"
+    return place[len(prefix) :] if place.startswith(prefix) else None

@@ -1,0 +1,118 @@
+"""The order to transfer a folder, as one value: which of its files, and what becomes of them."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from dataclasses import KW_ONLY, dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import InvalidRequest
+from iot.sftp.client._files.file_version import SECOND
+from iot.sftp.client._files.remote_paths import listed
+from iot.sftp.client._transfer.file_order import Direction, Verify, check_verify
+
+if TYPE_CHECKING:
+    from iot.sftp.client._files.file_version import FileVersion
+
+
+class IfExists(Enum):
+    """What is done where a file of that name is at the destination."""
+
+    REPLACE = "replace"
+    SKIP = "skip"
+    SKIP_SAME = "skip_same"
+
+    @classmethod
+    def of(cls, value: str) -> IfExists:
+        """Return the member with this value; raise `InvalidRequest` if there is none."""
+        try:
+            return cls(value)
+        except ValueError:
+            raise InvalidRequest(f"if_exists must be one of {', '.join(each.value for each in cls)}") from None
+
+
+class Then(Enum):
+    """What becomes of a file at its source after it was delivered."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+    MOVE = "move"
+
+    @classmethod
+    def of(cls, value: str) -> Then:
+        """Return the member with this value; raise `InvalidRequest` if there is none."""
+        try:
+            return cls(value)
+        except ValueError:
+            raise InvalidRequest(f"then must be one of {', '.join(each.value for each in cls)}") from None
+
+
+@dataclass(frozen=True)
+class FolderOrder:
+    """The order to transfer a folder: see `SFTPSession.transfer_folder`.
+
+    Made once, where a request or a rule is read, and checked there. What differs from run to run is replaced
+    (`dataclasses.replace`): `verify`, `verify_existing`.
+
+    Attributes:
+        direction: which way.
+        source: the folder, remote for a download, local for an upload.
+        dest: the folder on the other side, made if it is missing.
+        file_pattern: a substring of a file's path, as `list_files` shows it; `None` for all files.
+        recursive: transfer the folders in it too, into folders of the same names.
+        if_exists: see `SFTPSession.download_files`, as are all below.
+        then: what becomes of a file at its source.
+        move_to: the folder on the source's side that files are moved into.
+        min_age: seconds since a file's modification.
+        verify: `size`, or `sha256` to compare the hash of all bytes too.
+        verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
+    """
+
+    direction: Direction
+    source: str
+    dest: str
+    _: KW_ONLY
+    file_pattern: str | None = None
+    recursive: bool = False
+    if_exists: IfExists = IfExists.REPLACE
+    then: Then = Then.KEEP
+    move_to: str | None = None
+    min_age: float = 0.0
+    verify: Verify = "size"
+    verify_existing: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidRequest` for values that cannot be meant."""
+        if (self.then is Then.MOVE) != (self.move_to is not None):
+            raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
+        if self.move_to is not None and posixpath.normpath(self.move_to) == posixpath.normpath(self.source):
+            raise InvalidRequest("move_to is the source itself: its files would be found again each time")
+        if not 0 <= self.min_age < float("inf"):
+            raise InvalidRequest("min_age must be a number of seconds, 0 or more")
+        check_verify(self.verify)
+
+    @property
+    def operation(self) -> str:
+        """The name of the operation: `download_files` or `upload_files`."""
+        return f"{self.direction.value}_files"
+
+    @property
+    def keeps_source(self) -> bool:
+        """Whether the files stay at their source."""
+        return self.then is Then.KEEP
+
+    def selects(self, path: str) -> bool:
+        """Return whether a file is to be transferred, by its path relative to the source."""
+        return self.file_pattern is None or self.file_pattern in listed(self.source, path)
+
+    def is_too_young(self, version: FileVersion) -> bool:
+        """Return whether a file is to be left for the next call because of `min_age`.
+
+        SFTP does not report the server's time: its clock is assumed to be right to better than `min_age`, as ours is.
+        So a file is too young if its time is less than `min_age` away from now, either way.
+        """
+        if version.modified is None or not self.min_age:
+            return False
+        return abs(time.time_ns() - version.modified) < self.min_age * SECOND

@@ -1,0 +1,210 @@
+"""The files of a folder that are kept at once: pages in one order of all paths, as large as memory allows.
+
+A folder may hold more names than there is memory for. So they are found in pages: `FolderPage` keeps the first ones of
+those that are wanted, and the next page begins behind them. The order is that of the paths' parts, one after the other,
+so that everything in a directory comes together, and a directory that lies outside a page is not even listed for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from sys import getsizeof
+from typing import TYPE_CHECKING, NamedTuple
+
+from iot.sftp.client._base.errors import Busy, SFTPError, TooLarge
+from iot.sftp.client._files.file_version import FileVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iot.sftp.client._base.memory import Budget
+
+MOST_FOUND = 10_000_000  # files and directories of a folder: more are taken for a folder without end
+FOUND_SIZE = 400  # bytes that a file takes beside its path, most of them for its version
+
+
+class FoundFile(NamedTuple):
+    """A file in a folder.
+
+    Attributes:
+        path: relative to the folder.
+        version: which version of the file was seen there.
+        seen: a moment on the monotonic clock: it was looked at then, or later.
+        was_restored: `LocalFiles.entries` has just restored it after a process was killed.
+        is_delivered: this version has arrived before; only its source is to be removed.
+    """
+
+    path: str
+    version: FileVersion
+    seen: float = 0.0
+    was_restored: bool = False
+    is_delivered: bool = False
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes; 0 if it is not known."""
+        return self.version.size or 0
+
+    @property
+    def size_to_move(self) -> int:
+        """How many bytes are to be transferred."""
+        return 0 if self.is_delivered else self.size
+
+
+class UnlistedDirectory(NamedTuple):
+    """A directory in a folder that could not be listed, and why."""
+
+    path: str
+    error: SFTPError
+
+
+def key_of(path: str) -> str:
+    """Return what sorts paths part by part: what is in a directory comes together, and in front of its siblings."""
+    return path.replace("/", "\0")  # which no path holds, and nothing sorts in front of
+
+
+class FolderPage:
+    """The first files of a folder, from one place in the order of all paths on, as many as there is memory for.
+
+    Files and directories are added in any order and from several threads, while the folder is walked. If there is no
+    memory left, the last ones of what was kept are discarded, and everything behind them is left to the next page.
+
+    Attributes:
+        bound: where the next page begins; `None` if nothing is left for it.
+        count: files and directories that were found on this page and those before.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        start: str = "",
+        choose: Callable[[FoundFile], FoundFile | None] = lambda it: it,
+        excluded: str | None = None,
+        count: int = 0,
+    ) -> None:
+        """Keep nothing yet.
+
+        Parameters:
+            budget: the memory for the names.
+            start: the `bound` of the page before.
+            choose: returns what is to be kept of a file that was found: the same, more of it, or nothing.
+            excluded: a directory that is not gone into.
+            count: that of the page before.
+        """
+        self._budget = budget
+        self._start = start
+        self._choose = choose
+        self._excluded = excluded
+        self._lock = threading.Lock()
+        self._files: list[FoundFile] = []
+        self._directories: list[str] = []  # of the next level
+        self._level = set[str]()  # of the level that is being listed, those that are not listed yet
+        self.count = count
+        self.bound: str | None = None
+
+    def covers(self, path: str) -> bool:
+        """Return whether a file belongs to this page, as far as is known by now."""
+        key = key_of(path)
+        return key >= self._start and (self.bound is None or key < self.bound)
+
+    def goes_into(self, path: str) -> bool:
+        """Return whether anything in a directory may belong to this page."""
+        if path == self._excluded:
+            return False
+        key = key_of(path)
+        return (key >= self._start or self._start.startswith(f"{key}\0")) and (self.bound is None or key < self.bound)
+
+    def add_file(self, found: FoundFile) -> None:
+        """Take a file into account.
+
+        Raises:
+            TooLarge, Busy: there is no memory for even one name.
+        """
+        if self.covers(found.path):
+            chosen = self._choose(found)
+            if chosen is not None and self._take(chosen.path):
+                with self._lock:
+                    self._files.append(chosen)
+
+    def add_directory(self, path: str) -> None:
+        """Take a directory into account, to be listed for the next level; raises as `add_file` does."""
+        if self.goes_into(path) and self._take(path):
+            with self._lock:
+                self._directories.append(path)
+
+    def next_level(self) -> list[str]:
+        """Return the directories that were added since the last call, sorted."""
+        with self._lock:
+            added, self._directories = self._directories, []
+            self._level = set(added)
+            self._budget.give_back(sum(map(size_of, added)) - sum(map(size_of, self._level)))
+            return sorted(self._level, key=key_of)
+
+    def let_go(self, directory: str) -> None:
+        """Record that a directory of `next_level` has been listed, or need not be.
+
+        Raises:
+            TooLarge: the folder has no end.
+        """
+        with self._lock:
+            if directory in self._level:
+                self._level.remove(directory)
+                self._budget.give_back(size_of(directory))
+        self._count(1)
+
+    def files(self) -> list[FoundFile]:
+        """Return the page, sorted, when all of the folder was walked; a file that was found twice is in it once.
+
+        Raises:
+            TooLarge: the folder has no end.
+        """
+        files = {key_of(found.path): found for found in self._files}
+        self._files = [files[key] for key in sorted(files) if self.bound is None or key < self.bound]
+        self._count(len(self._files))
+        return self._files
+
+    def _count(self, number: int) -> None:
+        self.count += number
+        if self.count > MOST_FOUND:
+            message = f"the folder holds more than {MOST_FOUND} names, without an end: transfer its parts one by one"
+            raise TooLarge(message)
+
+    def _take(self, path: str) -> bool:
+        """Find memory for a path; return whether it still is on this page."""
+        size = size_of(path)
+        while True:
+            try:
+                self._budget.take(size)
+            except (TooLarge, Busy):
+                self._budget.give_back(size)
+                with self._lock:
+                    if not self._cut():
+                        raise
+                if not self.goes_into(path):
+                    return False
+            else:
+                return True
+
+    def _cut(self) -> bool:
+        """Discard the last half of what is kept; return whether that has made room, and leaves this page something."""
+        keys = [key_of(path) for path in (*(found.path for found in self._files), *self._directories, *self._level)]
+        keys.sort()
+        bound = next((key for key in keys[len(keys) // 2 :] if key > self._start), None)
+        if bound is None or (self.bound is not None and bound >= self.bound):
+            return False
+        self.bound = bound
+        before = self._size()
+        self._files = [found for found in self._files if key_of(found.path) < bound]
+        self._directories = [path for path in self._directories if key_of(path) < bound]
+        self._level = {path for path in self._level if key_of(path) < bound}
+        self._budget.give_back(before - self._size())
+        return True
+
+    def _size(self) -> int:
+        paths = (*(found.path for found in self._files), *self._directories, *self._level)
+        return sum(map(size_of, paths))
+
+
+def size_of(path: str) -> int:
+    """Return how much memory what is found under a path takes."""
+    return getsizeof(path) + FOUND_SIZE

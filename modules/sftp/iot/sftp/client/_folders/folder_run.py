@@ -1,0 +1,124 @@
+"""Transfer a folder: many files in flight at once over one connection, each complete or not at all.
+
+A file by itself costs a few round trips. Here the steps of many files are in flight together: small files by the
+dozen; large ones, each of which fills the link by itself, a few at a time, so that the memory for what is in flight is
+bounded. One file's failure is reported and does not stop the others; after a broken connection only what is not done is
+done again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._folders.deliveries import Deliveries
+from iot.sftp.client._folders.file_delivery import FileDelivery
+from iot.sftp.client._folders.folder_plan import FolderPlan
+from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTally, FolderTransfer
+from iot.sftp.client._folders.workers import run_in_threads
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable
+
+    from iot.sftp.client._base.deadline import Deadline
+    from iot.sftp.client._folders.delivery_ledger import SessionLedger
+    from iot.sftp.client._folders.folder_direction import FolderDirection
+    from iot.sftp.client._folders.folder_order import FolderOrder
+    from iot.sftp.client._folders.folder_page import FoundFile
+    from iot.sftp.client._folders.workers import ChannelLender
+
+SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4  # files in flight
+
+
+class FolderRun:
+    """The transfer of one folder, over as many attempts as it takes: what is done stays done."""
+
+    def __init__(
+        self,
+        order: FolderOrder,
+        direction: FolderDirection,
+        ledger: SessionLedger | None,
+        progress: Callable[[FolderProgress], object] | None,
+    ) -> None:
+        """Start nothing yet.
+
+        Parameters:
+            order: which files, and how.
+            direction: how its files are listed, transferred and removed.
+            ledger: which versions of files have arrived before.
+            progress: receives each change, at most ten times a second, in the thread of `attempt`.
+        """
+        self._direction = direction
+        self._progress = progress
+        self._tally = FolderTally()
+        self._deliveries = Deliveries(order, direction, ledger, self._tally)
+        self._delivery = FileDelivery(order, direction, self._deliveries, self._tally)
+        self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail)
+        self._attempts = 0
+        self._reported = FolderProgress()
+
+    @property
+    def done(self) -> int:
+        """How much is done: it grows with each file that need not be looked at again."""
+        return self._plan.pages + self._tally.settled
+
+    def result(self, seconds: float) -> FolderTransfer:
+        """Return what was done."""
+        return FolderTransfer(**vars(self._tally.snapshot()), seconds=seconds, attempts=self._attempts)
+
+    def close(self) -> None:
+        """Release all names, also where somebody holds the error of this run: it is not resumed."""
+        self._delivery.busy.clear()
+        self._deliveries.clear()
+        self._plan.close()
+
+    def attempt(self, lender: ChannelLender) -> None:
+        """Do all that is not done yet over a connection.
+
+        Raises:
+            SFTPError: what ended it for all files: see `Scope`, and the folder itself that could not be listed.
+        """
+        self._attempts += 1
+        self._direction.begin()
+        plan, delivery = self._plan, self._delivery
+        try:
+            while not plan.is_done:
+                if not plan.has_page:
+                    run_in_threads(lender, [plan.find_next_page], self._report)
+                self._work_off_page(lender)
+                # What a broken attempt has left may just have been cleaned up, which holds a destination for a moment.
+                plan.small += delivery.busy
+                delivery.busy, delivery.is_second_round = [], True
+                self._work_off_page(lender)
+                plan.has_page = delivery.is_second_round = False
+        finally:
+            self._direction.end()
+            self._report()
+
+    def _report(self) -> None:
+        """Report progress, if there is any."""
+        now = self._tally.snapshot()
+        if self._progress is not None and now != self._reported:
+            self._reported = now
+            self._progress(now)
+
+    def _work_off_page(self, lender: ChannelLender) -> None:
+        widths = ((self._plan.small, SMALL_AT_ONCE), (self._plan.large, LARGE_AT_ONCE))
+        queues = [queue for queue, width in widths for _ in range(min(width, len(queue)))]
+        run_in_threads(lender, [partial(self._work_off, queue) for queue in queues], self._report)
+
+    def _work_off(self, queue: deque[FoundFile], lender: ChannelLender, deadline: Deadline) -> None:
+        """Deliver one file after the other, in one thread, until the queue is empty."""
+        while True:
+            try:
+                found = queue.popleft()
+            except IndexError:
+                return
+            try:
+                deadline.check()
+                with lender.transfer(deadline) as remote:
+                    self._delivery.deliver(remote, found)
+            except BaseException:
+                queue.appendleft(found)  # for the next attempt
+                raise

@@ -1,0 +1,140 @@
+"""Upload a folder: a local directory is the source, the server the destination."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import NotADirectory, NotFound
+from iot.sftp.client._files.file_version import FileVersion
+from iot.sftp.client._folders.folder_direction import relative_to
+from iot.sftp.client._folders.folder_walk import list_locally
+from iot.sftp.client._folders.remote_directories import RemoteDirectories
+from iot.sftp.client._folders.settling import settled_version
+from iot.sftp.client._ssh.packets import OpenFlag
+from iot.sftp.client._transfer.upload import forget_rename, upload_file
+from iot.sftp.client._transfer.upload_job import no_spare
+from iot.sftp.client._transfer.verify import compare_hashes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iot.sftp.client._files.local_files import LocalFiles
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._files.remote_paths import RemotePaths
+    from iot.sftp.client._folders.folder_order import FolderOrder
+    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._transfer.transfer_context import TransferContext
+
+
+class FolderUpload:
+    """From a local directory to the server: see `FolderDirection`."""
+
+    def __init__(
+        self,
+        order: FolderOrder,
+        local_files: LocalFiles,
+        paths: RemotePaths,
+        context: TransferContext,
+        *,
+        is_remembered: bool,
+    ) -> None:
+        """Take what is to be done, and how both sides are reached.
+
+        Parameters:
+            order: which files, and how.
+            local_files: how local files are reached.
+            paths: how remote ones are.
+            context: how each file is transferred.
+            is_remembered: whether a ledger remembers which versions have arrived.
+        """
+        self._order = order
+        self._is_remembered = is_remembered
+        self._dest = paths.on_server(order.dest)
+        self._context = context
+        self._local_files = local_files
+        self._directories = RemoteDirectories(self._dest)
+        self.excluded = relative_to(order.source, order.move_to)
+
+    def begin(self) -> None:
+        """Prepare for an attempt: the server may be another one behind the same name."""
+        self._directories = RemoteDirectories(self._dest)
+
+    def end(self) -> None:
+        """Release nothing: no file is held open."""
+
+    def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
+        """List a local directory."""
+        list_locally(self._local_files, self._order.source, directory, page, remote.deadline.check)
+
+    def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
+        """Return the version of the local file that is there now."""
+        del remote
+        with self._local_files.source(self._path_of(found)) as descriptor:
+            return FileVersion.of_local(os.fstat(descriptor))
+
+    def version_at_dest(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+        """Return the version of the server's file that would be replaced."""
+        try:
+            return FileVersion.of_remote(remote.stat(self._end_of(found)))
+        except (NotFound, NotADirectory):
+            return None
+
+    def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+        """Return the version of the local file whose bytes the server's has, by a hash; `None` if it has others."""
+        end = self._end_of(found)
+        with self._local_files.source(self._path_of(found)) as descriptor:
+            before = settled_version(descriptor, remote.deadline)
+            if before is None:
+                return None
+            with remote.opened(end, OpenFlag.READ, wait_for_close=False) as handle:
+                compare_hashes(remote, handle, end, descriptor)
+            if before != FileVersion.of_local(os.fstat(descriptor)):
+                return None
+        forget_rename(remote, end, self._context)
+        return before
+
+    def transfer(
+        self,
+        remote: RemoteFiles,
+        found: FoundFile,
+        accept: Callable[[FileVersion], object],
+        progress: Callable[[int, int | None], None],
+    ) -> tuple[int, FileVersion]:
+        """Upload a file."""
+        with self._local_files.source(self._path_of(found)) as descriptor:
+            settled = settled_version(descriptor, remote.deadline) if self._is_remembered else None
+            version = settled or FileVersion.of_local(os.fstat(descriptor))
+            accept(version)
+            self._directories.make_parent(remote, found.path)
+            context = replace(self._context, on_progress=progress)
+            outcome = upload_file(remote, descriptor, None, self._end_of(found), context=context, spare=no_spare)
+            return outcome.size, version
+
+    def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
+        """Return whether the local file is not there any more."""
+        del remote
+        try:
+            with self._local_files.source(self._path_of(found)):
+                return False
+        except NotFound:
+            return True
+
+    def remove_source(
+        self, remote: RemoteFiles, found: FoundFile, version: FileVersion, on_restored: Callable[[FileVersion], object]
+    ) -> None:
+        """Delete or move the local file, if it still is the version that has arrived."""
+        path = self._path_of(found)
+        if self._order.move_to is None:
+            self._local_files.remove_version(path, version, on_restored)
+        else:
+            target = posixpath.join(self._order.move_to, found.path)
+            self._local_files.move_version(path, target, version, on_restored, remote.deadline.check)
+
+    def _path_of(self, found: FoundFile) -> str:
+        return posixpath.join(self._order.source, found.path)
+
+    def _end_of(self, found: FoundFile) -> str:
+        return posixpath.join(self._dest, found.path)

@@ -1,0 +1,95 @@
+"""A local directory that a folder is downloaded into: each directory is opened once, and files written through it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+
+from iot.sftp.client._base.errors import (
+    NotADirectory,
+    NotFound,
+)
+from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._files.local_files import LocalFiles, LocalName, check_name
+from iot.sftp.client._folders.folder_walk import below
+
+DIRECTORIES_OPEN = 32  # descriptors that are kept for the next file in the same directory
+
+
+class LocalDestination(LocalFiles):
+    """A local directory to write into, by paths relative to it, whose names come from a server.
+
+    Each directory is walked to once, in the way of the `LocalFiles` underneath; its descriptor is kept for the next
+    file in it.
+    """
+
+    def __init__(self, local_files: LocalFiles, root: str) -> None:
+        self._local_files = local_files
+        self._root = root
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def open_parent(self, path: str, *, create: bool) -> LocalName:
+        parent, name = posixpath.split(path)
+        for part in (*parent.split("/"), name) if parent else (name,):
+            check_name(part)
+        directory = self._directory(parent, create=create)
+        shown = posixpath.join(self._root, path)
+        try:
+            is_link = stat.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            is_link = False
+        except OSError as error:
+            os.close(directory)
+            raise from_os_error(error, shown) from error
+        if is_link:  # of the owner of the destination: it is followed as elsewhere
+            os.close(directory)
+            return self._local_files.open_parent(shown, create=create)
+        return LocalName(directory, name, shown)
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """Return the status of a file; `None` if it is not there."""
+        try:
+            place = self.open_parent(path, create=False)
+        except (NotFound, NotADirectory):
+            return None
+        try:
+            return os.stat(place.name or ".", dir_fd=place.directory, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise from_os_error(error, place.path) from error
+        finally:
+            os.close(place.directory)
+
+    def close(self) -> None:
+        with self._lock:
+            while self._open:
+                os.close(self._open.popitem()[1])
+
+    def _directory(self, path: str, *, create: bool) -> int:
+        """Return a descriptor of a directory, which the caller closes."""
+        try:
+            with self._lock:
+                kept = self._open.get(path)
+                if kept is not None:
+                    self._open.move_to_end(path)
+                    return os.dup(kept)
+            opened = self._local_files.open_directory(below(self._root, path), create=create)
+            self._keep(path, opened)
+        except OSError as error:  # there may be no descriptor left at the moment
+            raise from_os_error(error, below(self._root, path)) from error
+        return opened
+
+    def _keep(self, path: str, opened: int) -> None:
+        """Keep a descriptor of a directory for the next file in it, unless there is none left for that."""
+        with self._lock:
+            if path not in self._open:
+                with suppress(OSError):
+                    self._open[path] = os.dup(opened)
+            if len(self._open) > DIRECTORIES_OPEN:
+                os.close(self._open.popitem(last=False)[1])

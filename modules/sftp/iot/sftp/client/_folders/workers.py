@@ -1,0 +1,106 @@
+"""Run the steps of many files in threads: the first failure ends all of them; local shortages are waited out."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from iot.sftp.client._base.backoff import backoff
+from iot.sftp.client._base.deadline import Deadline, Interruption
+from iot.sftp.client._base.errors import (
+    Busy,
+    Cancelled,
+    LocalBusy,
+    SFTPError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from iot.sftp.client._files.remote_files import RemoteFiles
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+PROGRESS_INTERVAL = 0.1  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.2  # seconds of backoff where the local system is short of something: `LocalBusy`
+RETRIES = 6
+
+
+class ChannelLender(Protocol):
+    """Lends a connection's channels: an attempt of a call."""
+
+    deadline: Deadline
+
+    def transfer(self, deadline: Deadline | None = None) -> AbstractContextManager[RemoteFiles]:
+        """Lend the server's files over a channel for one transfer."""
+
+
+def run_in_threads(
+    lender: ChannelLender, steps: list[Callable[[ChannelLender, Deadline], None]], report: Callable[[], object]
+) -> None:
+    """Run steps in threads of their own, and report progress in this one; what ends one of them ends all of them.
+
+    Parameters:
+        lender: lends channels; its deadline is that of all steps.
+        steps: receive the lender and the deadline that ends them.
+        report: called ten times a second.
+
+    Raises:
+        SFTPError: what ended the first step.
+    """
+    if not steps:
+        return
+    stop = Interruption()
+    deadline = Deadline(lender.deadline.remaining() if lender.deadline.limited else None, stop)
+    with ThreadPoolExecutor(len(steps), thread_name_prefix="sftp-folder") as threads:
+        # In the caller's context, so that log records can be attributed to its call
+        futures = [threads.submit(copy_context().run, _run_step, step, lender, deadline) for step in steps]
+        try:
+            pending = set(futures)
+            while pending and not any(future.exception() for future in futures if future.done()):
+                _, pending = wait(pending, PROGRESS_INTERVAL, FIRST_EXCEPTION)
+                report()
+                lender.deadline.check()
+        finally:
+            stop.goes_on = lender.deadline.keeps
+            stop.set()
+    lender.deadline.check()
+    # The cause is reported, not that the other threads were asked to end because of it.
+    errors = [error for error in (future.exception() for future in futures) if error is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, Cancelled)):
+        raise error
+
+
+def retry_while_local_busy(deadline: Deadline, work: Callable[[], Result]) -> Result:
+    """Do some work; retry it with exponential backoff as long as the local system is short of something."""
+    for attempt in range(1, RETRIES + 1):
+        try:
+            return work()
+        except LocalBusy as error:
+            pause = backoff(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+            logger.debug("Trying again in %.1f s: %s", pause, error)
+            deadline.pause(pause)
+            deadline.check()
+    return work()
+
+
+def is_busy(error: SFTPError) -> bool:
+    """Return whether another transfer or call is in the way."""
+    return isinstance(error, Busy) and not isinstance(error, LocalBusy)
+
+
+def _run_step(step: Callable[[ChannelLender, Deadline], None], lender: ChannelLender, deadline: Deadline) -> None:
+    """Run one step; an error that is kept after it does not keep all names that were in its hands.
+
+    A connection holds the error that has ended it, and many of its calls, until it is opened again.
+    """
+    try:
+        step(lender, deadline)
+    except SFTPError as error:
+        error.__traceback__ = None
+        raise type(error)(error.message, path=error.path) from None

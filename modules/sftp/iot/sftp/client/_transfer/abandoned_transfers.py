@@ -1,0 +1,74 @@
+"""Clean up after abandoned transfers: their process was killed, or their connection broke, and nothing resumes them."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._transfer.file_order import Direction
+from iot.sftp.client._transfer.replace import settle_backup
+from iot.sftp.client._transfer.resume_records import KEPT_FOR
+from iot.sftp.client._transfer.temporary_files import Removal, is_temporary, remove_temporary
+
+if TYPE_CHECKING:
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._transfer.resume_records import ResumeRecord, ResumeRecords, ResumeState
+    from iot.sftp.client._transfer.transfer_context import Server
+
+LATE = 900.0  # seconds that a server may take to carry out what it was asked over a connection that is lost to us
+
+
+def clean_up_locally(records: ResumeRecords) -> None:
+    """Remove what downloads have left that is not resumed."""
+    for record, state in records.abandoned(Direction.DOWNLOAD.value):
+        _remove_abandoned_download(state)
+        record.forget()
+
+
+def clean_up_remotely(records: ResumeRecords, remote: RemoteFiles, server: Server) -> None:
+    """Remove what uploads to a server have left that is not resumed, and finish replacements cut in the middle.
+
+    A temporary file that is not there may appear yet, out of a connection that was slow and is lost to us but not to
+    the server: the record stays, and later sessions look again. So does the record of one that is not there because it
+    has got its name, so that the next upload of the same file finds out that it has arrived.
+
+    Raises:
+        SFTPError: the connection has broken again.
+    """
+    for record, state in records.abandoned(Direction.UPLOAD.value):
+        if state.server == list(server):
+            found = _remove_abandoned_upload(remote, state, record)
+            if found is Removal.RENAMED:
+                is_of_no_use = KEPT_FOR < record.age < math.inf
+            else:
+                late = LATE if found is Removal.LATER else KEPT_FOR
+                is_of_no_use = found is Removal.DONE or record.age > late
+            if is_of_no_use:
+                record.forget()
+
+
+def _remove_abandoned_download(state: ResumeState) -> None:
+    """Remove what a download has left that is not resumed."""
+    if is_temporary(state.temporary) and os.path.isabs(state.directory):
+        with suppress(OSError, ValueError):  # a record that was tampered with may name what is no path
+            os.unlink(os.path.join(state.directory, state.temporary))
+
+
+def _remove_abandoned_upload(remote: RemoteFiles, state: ResumeState, record: ResumeRecord) -> Removal:
+    """Remove what an upload has left that is not resumed, and finish a replacement that was cut in its middle.
+
+    What was written under its own name is not touched: by now it may be another process's.
+    """
+    if state.backup:
+        settle_backup(remote, state)
+    if state.temporary == state.dest:
+        return Removal.REFUSED
+    if not state.pending_rename:
+        return remove_temporary(remote, state)
+    if remote.is_missing(state.temporary):
+        return Removal.RENAMED
+    record.save(replace(state, pending_rename="", backup=""))  # what is removed by us has not got its name
+    return remove_temporary(remote, state)

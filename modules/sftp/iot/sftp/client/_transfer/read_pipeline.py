@@ -1,0 +1,202 @@
+"""Read a remote file into a local one: a window of READ requests in flight.
+
+Section numbers are those of draft-ietf-secsh-filexfer-02.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import (
+    SFTPError,
+    TransferIncomplete,
+)
+from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._transfer.pipeline import Pipeline, ReceivedRanges, SourceChanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from iot.sftp.client._base.counts import Counts
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._ssh.requests import Reply
+    from iot.sftp.client._transfer.rate_limit import RateLimit
+
+READ_AHEAD = 8 * 1024 * 1024  # bytes, at most, that are asked for behind what is there of a file of unknown size
+
+
+class ReadPipeline(Pipeline):
+    """Reads a remote file into a local one."""
+
+    def __init__(
+        self,
+        remote: RemoteFiles,
+        handle: bytes,
+        path: str,
+        descriptor: int,
+        *,
+        limit: RateLimit,
+        counts: Counts,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        """Read the open file `handle` (`path` is for messages) into `descriptor`."""
+        super().__init__(remote, path, limit, counts, on_progress)
+        self._handle = handle
+        self._descriptor = descriptor
+        self._request_size = remote.request_sizes()[0]
+        self._again: list[tuple[int, int]] = []  # what short answers have left out
+        self._next = self._size = 0
+        self._size_is_known = True
+        self._probing = False
+        self._end: int | None = None  # where the server has said that the file ends
+        self._over = False
+        self.after: Future[Reply] | None = None
+
+    def run(self, start: int, size: int | None) -> int:
+        """Read to the end of the file and return where that is.
+
+        Parameters:
+            start: what is there already.
+            size: what the server says that the file has, if it does. So much is asked for, and one request more,
+                which has to meet the end of the file. Where the server keeps the order of requests, the question of
+                the file's attributes goes with that one: the future `after`.
+
+        Raises:
+            SourceChanged: there is more than that. A server that sends without end must not fill the disk.
+        """
+        self._ranges = ReceivedRanges(start)
+        self._size_is_known = size is not None
+        self._next, self._size = start, max(start, size or 0)
+        try:
+            while not self._done():
+                self._ask()
+                self._wait()
+            self._raise_failure()  # of the last answers
+        finally:
+            with self._lock:
+                self._over = True  # late answers are not written: the descriptor is not ours any more
+        return self.contiguous
+
+    def _done(self) -> bool:
+        with self._lock:
+            return self._end is not None and not self._in_flight and not self._again
+
+    def _ask(self) -> None:
+        while (piece := self._next_piece()) is not None:
+            offset, length = piece
+            self._take_turn(length)
+            self._sent(length)
+            is_last = offset >= self._size and self._size_is_known and self._remote.traits.keeps_order
+            self._remote.begin_read_into(self._handle, offset, length, ReadLanding(self, offset, length))
+            # If the rest of a short answer is read after FSTAT, its answer is out of date: it is sent again.
+            self.after = self._remote.begin_fstat(self._handle) if is_last else None
+
+    def _next_piece(self) -> tuple[int, int] | None:
+        """Return offset and length of what to ask for next, if there is room for it in the window."""
+        largest = self._request_length(self._request_size)
+        with self._lock:
+            if self._again:
+                return self._again.pop()
+            if self._end is not None or self._probing:
+                return None
+            length = min(largest, self._size - self._next) or largest
+            if not self._has_room(length):
+                return None
+            offset = self._next
+            self._probing = offset >= self._size
+            self._next += length
+            return offset, length
+
+    def store(self, data: memoryview, offset: int) -> None:
+        """Write what has arrived to its place, in paramiko's thread."""
+        with self._lock:
+            if self._over or self._failure is not None:
+                return
+            try:
+                while data:
+                    written = os.pwrite(self._descriptor, data, offset)
+                    data, offset = data[written:], offset + written
+            except OSError as error:
+                self._failure = from_os_error(error)
+
+    def landed(self, piece: ReadLanding, reply: Reply | None, error: SFTPError | None) -> None:
+        """Note what has become of a request, in paramiko's thread."""
+        with self._lock:
+            if error is not None:
+                self._failure = self._failure or error
+            elif reply is not None:
+                self._meet_end_or_refusal(piece, reply)
+            elif not self._over and self._failure is None:  # otherwise it was not stored
+                self._ranges.add(piece.offset, piece.offset + piece.got)
+                self._counts.add(downloaded=piece.got)
+                if not piece.got:
+                    self._meet_end(piece)
+                elif piece.offset >= self._size:
+                    self._go_behind_the_end(piece)
+                elif piece.got < piece.wanted:
+                    # A short answer is not the end of the file (section 6.4): its rest is asked for.
+                    self._again.append((piece.offset + piece.got, piece.wanted - piece.got))
+            self._answered(piece.wanted)
+            if self._again or not self._in_flight:
+                self._wake.set()
+
+    def _go_behind_the_end(self, piece: ReadLanding) -> None:
+        if self._size_is_known:
+            message = f"the server said that the file has {self._size} bytes, and gives more: it was written meanwhile"
+            self._failure = self._failure or SourceChanged(message)
+        self._next = piece.offset + piece.got
+        self._size = self._next + min(self._next, READ_AHEAD)
+        self._probing = False
+        self._wake.set()
+
+    def answered_wrongly(self, error: SFTPError) -> None:
+        """End the download, in paramiko's thread."""
+        with self._lock:
+            self._failure = self._failure or error
+            self._wake.set()
+
+    def _meet_end_or_refusal(self, piece: ReadLanding, reply: Reply) -> None:
+        try:
+            self._remote.raise_without_data(reply, self._path, may_end=self.may_end_at(piece.offset))
+        except SFTPError as error:
+            self._failure = self._failure or error
+        else:
+            self._meet_end(piece)
+
+    def may_end_at(self, offset: int) -> bool:
+        """Return whether the file is known to end there: then nothing, or OK, says it as well as EOF does."""
+        return self._size_is_known and offset >= self._size
+
+    def _meet_end(self, piece: ReadLanding) -> None:
+        self._end = piece.offset if self._end is None else min(self._end, piece.offset)
+        self._again = [(offset, length) for offset, length in self._again if offset < self._end]
+
+
+class ReadLanding:
+    """The landing of one READ."""
+
+    __slots__ = ("_pipeline", "got", "offset", "wanted")
+
+    def __init__(self, pipeline: ReadPipeline, offset: int, wanted: int) -> None:
+        self._pipeline = pipeline
+        self.offset = offset
+        self.wanted = wanted
+        self.got = 0
+
+    def announce(self, size: int) -> None:
+        """Note how much there is."""
+        is_end = size == 0 and self._pipeline.may_end_at(self.offset)
+        if not is_end and not 0 < size <= self.wanted:
+            message = f"the server answered a READ of {self.wanted} bytes with {size}"
+            self._pipeline.answered_wrongly(TransferIncomplete(message))
+
+    def take(self, data: memoryview) -> None:
+        """Store a part of it."""
+        self._pipeline.store(data, self.offset + self.got)
+        self.got += len(data)
+
+    def finish(self, reply: Reply | None, error: SFTPError | None) -> None:
+        """End."""
+        self._pipeline.landed(self, reply, error)

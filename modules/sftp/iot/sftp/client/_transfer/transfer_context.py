@@ -1,0 +1,44 @@
+"""What the transfers of one call share besides their order: where they are recorded, limited, counted and reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.counts import Counts
+from iot.sftp.client._transfer.rate_limit import RateLimit
+from iot.sftp.client._transfer.resume_records import ResumeRecords
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iot.sftp.client._transfer.file_order import Verify
+
+Server = tuple[str, int, str]  # host, port and user
+
+
+def ignore_progress(_done: int, _total: int | None) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class TransferContext:
+    """How a file is to be transferred.
+
+    Attributes:
+        server: whose files the remote ones are, to keep two writers of one destination apart.
+        verify: what is compared at the end, besides the size.
+        records: the resume records.
+        limit: the bytes per second that all transfers of the session share.
+        counts: where transferred bytes are counted.
+        on_progress: receives the bytes that are at the destination, and those that there will be.
+        unanswered_renames: the temporary files of this call's uploads whose rename was requested, without an answer.
+    """
+
+    server: Server
+    verify: Verify = "size"
+    records: ResumeRecords = field(default_factory=lambda: ResumeRecords(None))
+    limit: RateLimit = field(default_factory=RateLimit)
+    counts: Counts = field(default_factory=Counts)
+    on_progress: Callable[[int, int | None], object] = ignore_progress
+    unanswered_renames: set[str] = field(default_factory=set)

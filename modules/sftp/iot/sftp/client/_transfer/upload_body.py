@@ -1,0 +1,137 @@
+"""Send the bytes of an upload, over several channels where one is too slow, and check what has arrived."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, SFTPError, TransferIncomplete
+from iot.sftp.client._ssh.packets import OpenFlag
+from iot.sftp.client._transfer.resume_records import WORTH_KEEPING
+from iot.sftp.client._transfer.upload_completion import UploadCompletion
+from iot.sftp.client._transfer.verify import PART, compare_hashes, parts_are_same, spread
+from iot.sftp.client._transfer.write_pipeline import WriteChannel, WritePipeline
+
+if TYPE_CHECKING:
+    from iot.sftp.client._transfer.upload_job import UploadJob
+
+SAVE_EVERY = 1.0  # seconds
+
+# One channel carries its window, 2 MiB with OpenSSH, in one round trip. Where that is slow, more channels are used.
+MOST_CHANNELS = 8
+ROUND_TRIP_OF_A_CHANNEL = 0.006  # seconds
+BYTES_OF_A_CHANNEL = 4 * 1024 * 1024  # bytes that are worth a further channel
+
+
+class UploadBody:
+    """Sends the bytes of one upload, from the contiguous offset on."""
+
+    def __init__(self, job: UploadJob) -> None:
+        """Send nothing yet."""
+        self._job = job
+        self._next_save = time.monotonic() + SAVE_EVERY
+
+    def send(self, handle: bytes, start: int) -> str:
+        """Send the bytes from `start` on, check what is there then, and return how that was done."""
+        job = self._job
+        verified = self._send_and_complete(handle, start)
+        must_compare = job.source.check_unchanged(job.state.contiguous, job.dest)
+        if job.context.verify == "sha256":
+            return self._compare_hashes()
+        if must_compare:
+            self._compare_hashes()
+        elif start:
+            self._check_seam(start)
+        return verified
+
+    def _send_and_complete(self, handle: bytes, start: int) -> str:
+        job = self._job
+        pipeline = WritePipeline(
+            job.remote,
+            handle,
+            job.temporary,
+            job.source.descriptor,
+            limit=job.context.limit,
+            counts=job.context.counts,
+            on_progress=self._on_progress,
+        )
+        finished = threading.Event()
+        completion: UploadCompletion | None = None
+        try:
+            self._add_channels(pipeline, finished)
+            pipeline.send(start, job.source.size)
+            if pipeline.several or not job.remote.traits.keeps_order:
+                pipeline.finish()  # what is asked for next must not overtake the bytes
+            completion = UploadCompletion(job.remote, handle, job.temporary, job.source.attributes)
+            pipeline.finish()
+        except BaseException as error:
+            if isinstance(error, ConnectionLost | DeadlineExceeded):
+                job.state.contiguous = pipeline.contiguous
+            if completion is None or not completion.is_closed:  # closed twice, the handle may be another file's by then
+                job.close(handle)
+            raise
+        finally:
+            pipeline.stop()
+            finished.set()
+        job.state.contiguous = pipeline.contiguous
+        verified = completion.wait(pipeline.contiguous)
+        job.context.on_progress(pipeline.contiguous, job.source.size)
+        return verified
+
+    def _on_progress(self, contiguous: int) -> None:
+        job = self._job
+        job.context.on_progress(contiguous, job.source.size)
+        now = time.monotonic()
+        if contiguous >= WORTH_KEEPING and now >= self._next_save:
+            job.state.contiguous = contiguous
+            job.save()
+            self._next_save = now + SAVE_EVERY
+
+    # --- checks ---
+
+    def _compare_hashes(self) -> str:
+        job = self._job
+        with job.remote.opened(job.temporary, OpenFlag.READ, wait_for_close=False) as handle:
+            return compare_hashes(job.remote, handle, job.temporary, job.source.descriptor)
+
+    def _check_seam(self, start: int) -> None:
+        """Raise unless a resumed file has the local one's bytes where both parts meet, and in places all over it."""
+        job, size = self._job, self._job.source.size
+        before, after = max(0, start - PART), min(size, start + PART)
+        parts = [(before, start - before), (start, after - start), *spread(size)]
+        with job.remote.opened(job.temporary, OpenFlag.READ, wait_for_close=False) as handle:
+            places = [part for part in parts if part[1]]
+            if not parts_are_same(job.remote, handle, job.temporary, job.source.descriptor, places):
+                message = "the file differs from the local one after its upload was resumed"
+                raise TransferIncomplete(message, path=job.dest)
+
+    # --- further channels ---
+
+    def _add_channels(self, pipeline: WritePipeline, finished: threading.Event) -> None:
+        """Open the file over further channels beside the transfer, if the round trip holds one channel back."""
+        job = self._job
+        wanted = min(
+            MOST_CHANNELS,
+            int(job.remote.round_trip / ROUND_TRIP_OF_A_CHANNEL),
+            (job.source.size - job.state.contiguous) // BYTES_OF_A_CHANNEL,
+        )
+        if wanted < 2 or not job.remote.traits.parts_in_any_order:  # noqa: PLR2004 - one is there already
+            return
+        pipeline.several = True
+        for _ in range(wanted - 1):
+            arguments = (pipeline, finished)
+            threading.Thread(target=self._lend_channel, args=arguments, name="sftp-lane", daemon=True).start()
+
+    def _lend_channel(self, pipeline: WritePipeline, finished: threading.Event) -> None:
+        job = self._job
+        with suppress(SFTPError, OSError), ExitStack() as stack:
+            remote = stack.enter_context(job.spare())
+            if remote is None:
+                return
+            handle = remote.open(job.temporary, OpenFlag.WRITE)
+            stack.callback(remote.begin_close, handle)
+            if not finished.is_set():
+                pipeline.add_channel(WriteChannel(remote, handle))
+                finished.wait()

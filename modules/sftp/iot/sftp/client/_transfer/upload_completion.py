@@ -1,0 +1,99 @@
+"""Complete an upload after its last byte: attributes, sync, size and close, in one round trip where order is kept."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, NoSpace, SFTPError
+from iot.sftp.client._transfer.upload_job import check_size
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._ssh.packets import Attributes
+    from iot.sftp.client._ssh.requests import Reply
+
+logger = logging.getLogger(__name__)
+
+LAGGING = (0.1, 0.4, 1.0, 2.0)  # seconds, before a size that is too small is asked for again
+
+
+class UploadCompletion:
+    """The requests after the last byte of a file: its attributes, its sync to the disk, its size and its close."""
+
+    def __init__(self, remote: RemoteFiles, handle: bytes, path: str, attributes: Attributes) -> None:
+        """Send all requests, and the close too if the server keeps the order of requests."""
+        self._remote = remote
+        self._handle = handle
+        self._path = path
+        self._attributes = attributes
+        self._set_attributes = remote.begin_fsetstat(handle, attributes)
+        self._sync = remote.begin_fsync(handle) if remote.offers_fsync else None
+        self._status = remote.begin_fstat(handle)
+        self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the close has been requested."""
+        return self._closed is not None
+
+    def wait(self, moved: int) -> str:
+        """Wait for all of it, and return how it is known that the file has as many bytes as were sent.
+
+        Raises:
+            TransferIncomplete: it has not.
+        """
+        try:
+            are_set = self._wait_for_optional(self._set_attributes)
+            if self._sync is not None:
+                self._wait_for_optional(self._sync)
+            there = self._remote.attributes_if_reported(self._status, self._path)
+        finally:
+            self._closed = self._closed or self._remote.begin_close(self._handle)
+        self._remote.wait(self._closed, self._path)
+        if not are_set and not self._remote.traits.keeps_own_attributes:
+            # Erlang's and Conch's refuse FSETSTAT of a file that was opened by a relative path, or of any.
+            set_by_path = self._remote.begin_setstat(self._path, self._attributes)
+            self._remote.traits.keeps_own_attributes = not self._wait_for_optional(set_by_path)
+        size = None if there is None else there.size
+        if size == moved:
+            return "size"
+        # Before CLOSE there may be no such file yet, or one of 0 bytes: object stores.
+        by_path = self._settled_size(moved)
+        if by_path is not None:
+            check_size(moved, by_path, self._path)
+            return "size"
+        check_size(moved, size or None, self._path)
+        logger.info("The server does not report the size of %r: it has acknowledged each of its bytes", self._path)
+        return "acknowledged"
+
+    def _settled_size(self, moved: int) -> int | None:
+        """Return the size by the file's path; one that is too small is asked for again: some caches lag behind."""
+        size = self._size_by_path()
+        for pause in LAGGING:
+            if size is None or size >= moved or pause > self._remote.deadline.remaining() / 2:
+                break
+            self._remote.deadline.pause(pause)
+            self._remote.deadline.check()
+            size = self._size_by_path()
+        return size
+
+    def _size_by_path(self) -> int | None:
+        for begin in (self._remote.begin_stat, self._remote.begin_lstat):
+            there = self._remote.attributes_if_reported(begin(self._path), self._path)
+            if there is not None and there.size is not None:
+                return there.size
+        return None
+
+    def _wait_for_optional(self, asked: Future[Reply]) -> bool:
+        """Wait for what a server need not do, and return whether it has: it may keep its own permissions and times."""
+        try:
+            self._remote.wait(asked, self._path)
+        except (ConnectionLost, DeadlineExceeded, NoSpace):
+            raise
+        except SFTPError as error:
+            logger.debug("The server does not do all for %r: %s", self._path, error.message)
+            return False
+        return True
