@@ -26,6 +26,7 @@ hypothesis_settings.load_profile("ci")
 UNMEASURED = frozenset({"benchmarks", "edge", "examples", "faults", "hostile", "images", "interop", "manifest"})
 
 
+@pytest.hookimpl(optionalhook=True)  # it is xdist that asks
 def pytest_xdist_auto_num_workers() -> int:
     """Run two workers for each processor: about half of the time, a test waits for a server or a process."""
     return 2 * (os.cpu_count() or 1)
