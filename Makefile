@@ -52,10 +52,11 @@ test-faults: $(ENVIRONMENT)/.dev ## let every fault strike a running module, wit
 	tools/install-test-servers
 	$(BIN)/python -m pytest -m "faults or not faults" $(PYTEST_OPTIONS) tests/faults
 
-soak: $(ENVIRONMENT)/.dev ## let faults strike at random for MINUTES=60, then the model for MODEL_STEPS=5000: build/soak
+soak: $(ENVIRONMENT)/.dev ## let faults strike for MINUTES=60, the model run MODEL_STEPS=5000, hypothesis try a thousand examples
 	tools/install-test-servers
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK_OPTIONS)
 	$(BIN)/python -m tests.model --steps $(MODEL_STEPS) --report build/soak/model.md
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile many --timeout 0 --numprocesses logical
 
 lost-hub: $(ENVIRONMENT)/.dev ## lose the edge hub for good in every way, and measure what the module takes to end: 20 minutes
 	$(BIN)/python -m tests.faults.lost_hub

@@ -29,6 +29,7 @@ RUN_BY = {
     "make demo": "tests/edge/test_demo.py",
     "make manifest": "tests/frame/test_documentation.py",
     "make reference": "tests/frame/test_reference.py",
+    "make quick": "tests/frame/test_quick.py",
     "make bench": "tests/benchmarks/test_benchmarks.py",
     "make test-faults": "tests/faults/test_faults.py",
     "make soak": "tests/faults/test_soak.py",
