@@ -74,7 +74,7 @@ class Handshake:
     """Opens one connection to a server.
 
     Each stage is a method; all of them share one deadline. Whatever a stage raises becomes one `SFTPError`, and nothing
-    is left open then.
+    is left open then. It stays in one piece because the stages hand one connection on, which `close` may end at any time.
 
     Attributes:
         stage: the stage that runs, or ran last.
