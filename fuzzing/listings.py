@@ -9,12 +9,12 @@ from contextlib import suppress
 from fuzzing.script import Script
 from iot.sftp.client import FileInfo, SFTPError
 from iot.sftp.client._base.memory import Budget
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._files.listing import list_files
 from iot.sftp.client._files.local_files import check_name
 from iot.sftp.client._folders.folder_page import FolderPage
 from iot.sftp.client._folders.folder_walk import list_on_server
 from iot.sftp.client._ssh.packets import decode_path, encode_path
-from iot.sftp.command_line._output import shown
 
 WORDS = ("\x68\x00\x00\x00\x01", "\x65\x00\x00\x00\x01", "\x80\x00\x00\x0f", "\x00\x00\xa1\xff", "..", "/", "\x1b[2J")
 
@@ -38,7 +38,7 @@ def check(data: bytes) -> None:
     with suppress(SFTPError):
         for entry in Script(answers).files().entries("in"):
             info = FileInfo.of(decode_path(entry.name), entry.attributes)
-            assert shown(info.path).isprintable()
+            assert printable(info.path).isprintable()
             assert json.dumps(vars(info)).isascii()
 
 

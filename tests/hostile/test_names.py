@@ -16,8 +16,8 @@ from tests.faulty_servers import FAILURE, PASSWORD, FaultyServer, names, status
 from tests.hostile.servers import Mixed, session_with
 
 from iot.sftp.client import IoTSFTPClient
+from iot.sftp.client._base.text import printable
 from iot.sftp.client._ssh.packets import Kind
-from iot.sftp.command_line._output import shown
 from iot.sftp.module._base.logging import LineFormatter
 
 NO_NAMES = [b"", b".", b"..", b"/", b"a/b", b"../up", b"/etc/passwd", b"sub/../../up", b"nul\0", b"x" * 4097]
@@ -102,7 +102,7 @@ def test_a_terminal_shows_odd_names_escaped(options: list[str]) -> None:
 
 @given(name=st.text() | st.binary().map(os.fsdecode))
 def test_no_name_acts_on_a_terminal_or_breaks_a_line_of_the_log(name: str) -> None:
-    assert shown(name).isprintable()
+    assert printable(name).isprintable()
     record = logging.LogRecord("iot.sftp", logging.INFO, "", 0, "moved %s", (name,), None)
     assert LineFormatter().format(record).isprintable()
 

@@ -220,7 +220,7 @@ def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
     assert failure["what"].startswith("task ")
     (text,) = [text for text in caplog.messages if text.startswith("Failed")]
     assert text.startswith("Failed: internal: ")
-    assert text.endswith("(1 try)")
+    assert text.endswith("(1 attempt)")
 
 
 # --- the module ------------------------------------------------------------------------------------------------------

@@ -16,19 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot.sftp.module._base.logging import (
-    LINE_MAXIMUM,
-    LineFormatter,
-    about,
-    configure_logging,
-    log_loop_exception,
-    quoted,
-    rate,
-    set_level,
-    shortened,
-    subject,
-)
+from iot.sftp.client._base.text import quoted
+from iot.sftp.module._base.logging import LINE_MAXIMUM, LineFormatter, about, configure_logging, set_level, subject
 from iot.sftp.module._base.repeats import REPEATED_KEPT, Repeats
+from iot.sftp.module._base.uncaught import log_loop_exception
+from iot.sftp.module._base.wording import rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,11 +156,6 @@ def test_warnings_uncaught_exceptions_and_the_event_loops_complaints_are_lines(l
     found = lines.getvalue().splitlines()
     assert len(found) == 6
     assert all(LINE.fullmatch(line) for line in found)
-
-
-def test_a_text_that_was_cut_says_how_much_is_missing() -> None:
-    assert shortened("abc", 3) == "abc"
-    assert shortened("abcde", 3) == "abc… (2 more)"
 
 
 def test_a_path_is_shown_printable_and_not_too_long() -> None:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import logging
 import threading
 
 import pytest
 from azure.iot.device import exceptions
 
-from iot.sftp.module._base.logging import log_loop_exception
-from iot.sftp.module._base.waiting import PAUSE_LONGEST, in_thread, in_words, pauses, within
-
-
-def test_pauses_grow_to_a_bound_and_are_never_the_same() -> None:
-    first, second = (list(itertools.islice(pauses(), 12)) for _ in range(2))
-    assert first != second
-    assert all(0 < pause <= PAUSE_LONGEST for pause in first)
-    assert max(first[:2]) <= 2
-    assert min(first[-3:]) >= PAUSE_LONGEST / 2
+from iot.sftp.module._base.uncaught import log_loop_exception
+from iot.sftp.module._base.waiting import in_thread, within
+from iot.sftp.module._base.wording import with_causes
 
 
 def test_work_that_takes_too_long_is_left_alone_and_not_cancelled() -> None:
@@ -91,5 +83,5 @@ def test_an_error_of_the_sdk_is_told_with_its_causes_once_each() -> None:
     error = exceptions.ConnectionFailedError("Could not connect")
     error.__cause__ = ConnectionRefusedError("refused")
     error.__cause__.__cause__ = OSError("refused")
-    assert in_words(error) == "Could not connect: refused"
-    assert in_words(KeyError()) == "KeyError"
+    assert with_causes(error) == "Could not connect: refused"
+    assert with_causes(KeyError()) == "KeyError"

@@ -158,7 +158,7 @@ def test_a_file_that_is_written_slowly_is_sent_once_when_it_is_complete(device: 
     assert files_of(device.root / "out") == {}
 
 
-def test_a_file_that_is_renamed_into_place_is_taken_and_its_first_name_never(device: Device, remote: Path) -> None:
+def test_a_file_renamed_into_place_is_taken_under_its_last_name_only(device: Device, remote: Path) -> None:
     device.have(upload(remote, file_pattern=".csv"))
     device.until(lambda: device.rules.statuses()["up"].last_run)
     (device.root / "out/a.part").write_bytes(b"half")
@@ -199,7 +199,7 @@ def test_many_files_at_once_are_all_sent_once(device: Device, remote: Path, then
     assert len(files_of(device.root / "out")) == (0 if then == "delete" else number)
 
 
-def test_what_was_sent_and_kept_is_not_sent_again_after_a_restart_and_what_changed_is(
+def test_after_a_restart_only_what_has_changed_is_sent_again(
     device: Device, remote: Path, openssh_server: Server, tmp_path: Path
 ) -> None:
     for name in ("same", "changed", "odd \udcff"):
@@ -217,7 +217,7 @@ def test_what_was_sent_and_kept_is_not_sent_again_after_a_restart_and_what_chang
     assert files_of(remote / "in") == {"changed": b"12"}
 
 
-def test_what_arrived_and_was_not_written_down_is_found_at_the_destination(
+def test_what_arrived_and_was_not_recorded_is_found_at_the_destination(
     device: Device, remote: Path, openssh_server: Server, tmp_path: Path
 ) -> None:
     put(device.root / "out", "a", b"1")
@@ -268,9 +268,7 @@ def test_rules_that_find_the_same_files_deliver_each_once(device: Device, remote
     assert sum(status.files for status in device.rules.statuses().values()) == 300
 
 
-def test_a_file_that_is_only_touched_is_compared_and_one_that_is_written_anew_is_sent(
-    device: Device, remote: Path
-) -> None:
+def test_a_touched_file_is_compared_and_a_rewritten_one_is_sent(device: Device, remote: Path) -> None:
     path = device.root / "out/a"
     put(device.root / "out", "a", b"1")
     device.have(upload(remote, every=1))
@@ -318,7 +316,7 @@ def test_a_mount_that_is_missing_for_a_while_makes_nothing_be_sent_again(device:
     assert device.rules.statuses()["up"].files == 4
 
 
-def test_what_cannot_be_deleted_is_delivered_once_and_told_once_and_holds_up_nothing(
+def test_what_cannot_be_deleted_is_delivered_once_and_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rule = upload(tmp_path, direction="download", source="orders", dest="in", then="delete", every=1)
@@ -480,7 +478,7 @@ def test_a_run_that_found_nothing_is_reported_seldom(device: Device, remote: Pat
     assert device.reports == reports
 
 
-def test_what_is_only_counted_is_reported_as_often_as_is_allowed_and_in_the_end(
+def test_counts_are_reported_as_often_as_is_allowed_and_in_the_end(
     tmp_path: Path, openssh_server: Server, remote: Path
 ) -> None:
     device = Device(tmp_path, openssh_server, limits=RuleLimits(counts_at_once=1, counts_period=1.0))
@@ -536,9 +534,7 @@ def test_what_is_wrong_with_a_rule_is_told_by_its_key(key: str, value: object, w
     assert words in told
 
 
-def test_a_state_directory_that_cannot_be_written_is_named_and_nothing_is_sent_unremembered(
-    device: Device, remote: Path
-) -> None:
+def test_an_unwritable_state_directory_is_named_and_nothing_is_sent(device: Device, remote: Path) -> None:
     put(device.root / "out", "a", b"1")
     device.state.rmdir()
     device.state.write_bytes(b"")

@@ -76,7 +76,7 @@ def test_rules_are_acknowledged_and_reported_and_take_effect_at_once(
 
 
 @pytest.mark.parametrize("then", ["keep", "delete"])
-def test_killed_in_the_middle_of_a_run_it_sends_the_rest_and_nothing_twice(
+def test_killed_during_a_run_a_rule_sends_the_rest_and_nothing_twice(
     own_address: str, openssh_server: Server, remote: Path, then: str
 ) -> None:
     desired = {"sftp": section_of(openssh_server), "transfers": {"bandwidthLimit": 4_000_000}}

@@ -41,7 +41,7 @@ def deep(folder: Path) -> None:
     os.close(directory)
 
 
-def test_a_watch_that_cannot_be_made_leaves_nothing_open_and_is_told_once(
+def test_a_watch_that_fails_leaves_nothing_open_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "folder"

@@ -23,7 +23,7 @@ def test_an_advice_is_one_line_of_sentences() -> None:
         assert len(advice) < 300
 
 
-def test_an_advice_names_only_methods_parameters_and_settings_that_there_are() -> None:
+def test_an_advice_names_only_methods_parameters_and_settings_that_exist() -> None:
     parameters = {name for method in METHODS.values() for name in method.request.model_fields}
     sections: dict[str, type[Document]] = {"sftp": ServerSection, "transfers": TransfersSection}
     settings = {f"{name}.{field.alias}" for name, kind in sections.items() for field in kind.model_fields.values()}

@@ -73,7 +73,7 @@ def test_a_call_while_the_module_stops_is_refused_for_that_reason(
         pass
 
 
-def test_without_a_session_there_is_nothing_to_use_and_the_reason_says_what_is_missing(current: CurrentSession) -> None:
+def test_without_a_session_the_error_says_which_setting_is_missing(current: CurrentSession) -> None:
     assert current.state.state == "not_configured"
     assert current.is_connected(1) is False
     current.disconnect()

@@ -53,7 +53,7 @@ def killed_at(edge: LocalEdge, order: Path, moment: str, start: dict[str, Any] |
 
 @pytest.mark.parametrize("then", ["keep", "delete", {"move": "done"}])
 @pytest.mark.parametrize("moment", ["before note", "after note", "before settle"])
-def test_killed_between_the_steps_of_a_delivery_it_goes_on_with_the_next_one(  # noqa: PLR0917 - two are parameters
+def test_killed_between_two_steps_a_delivery_goes_on_with_the_next_one(  # noqa: PLR0917 - two are parameters
     own_address: str, openssh_server: Server, remote: Path, tmp_path: Path, moment: str, then: Any
 ) -> None:
     if then == "keep" and "settle" in moment:

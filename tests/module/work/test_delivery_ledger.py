@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from iot.sftp.client import FileVersion, SFTPError
 from iot.sftp.module._work.delivery_ledger import (
-    ABSENT_LOOKS,
+    ABSENT_SCANS,
     NAME,
     UNUSED_KEPT,
     DeliveryLedger,
@@ -38,11 +38,11 @@ class Clock:
 def look(ledger: DeliveryLedger, *found: str, version: FileVersion = VERSION) -> list[str]:
     """Look at a folder in which these files are; return those that are known."""
     known = [path for path in found if ledger.knows(path, version)]
-    ledger.end_look(is_complete=True)
+    ledger.end_scan(is_complete=True)
     return known
 
 
-def test_a_file_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_is_created_again(tmp_path: Path) -> None:
     ledgers = DeliveryLedgers(tmp_path / "state")
     ledgers.of("a").note("1", VERSION)
     (tmp_path / "state").rename(tmp_path / "away")
@@ -71,7 +71,7 @@ def test_a_directory_that_cannot_be_used_says_so(tmp_path: Path) -> None:
         (VERSION._replace(changed=5), False),
     ],
 )
-def test_a_version_is_told_from_another_by_all_that_is_known_of_it_but_the_device(
+def test_versions_differ_by_all_that_is_known_but_the_device(
     tmp_path: Path, other: FileVersion, *, is_same: bool
 ) -> None:
     ledgers = DeliveryLedgers(tmp_path)
@@ -80,7 +80,7 @@ def test_a_version_is_told_from_another_by_all_that_is_known_of_it_but_the_devic
     assert ledgers.of("a", verifies=True).knows("1", other) is is_same
 
 
-def test_a_file_of_which_only_the_change_time_is_new_is_left_to_a_look_that_verifies(tmp_path: Path) -> None:
+def test_a_file_with_only_a_new_change_time_is_left_to_a_careful_scan(tmp_path: Path) -> None:
     ledgers = DeliveryLedgers(tmp_path)
     ledgers.of("a").note("1", VERSION)
     touched = VERSION._replace(changed=5)
@@ -112,7 +112,7 @@ def test_a_ledger_holds_no_more_than_its_folder(tmp_path: Path) -> None:
     for number in range(100):
         ledgers.of("a").note(f"{number}", VERSION)
     ledgers.of("b").note("1", VERSION)
-    for _ in range(ABSENT_LOOKS):
+    for _ in range(ABSENT_SCANS):
         assert look(ledgers.of("a"), "7", "8") == ["7", "8"]
     assert [number for number in range(100) if ledgers.of("a").knows(f"{number}", VERSION)] == [7, 8]
     assert ledgers.of("b").knows("1", VERSION)
@@ -123,7 +123,7 @@ def test_one_look_that_does_not_find_a_file_is_not_enough_to_forget_it(tmp_path:
     for name in "ab":
         ledgers.of("a").note(name, VERSION)
     for _ in range(3):  # it is there again before it is forgotten, again and again
-        for _ in range(ABSENT_LOOKS - 1):
+        for _ in range(ABSENT_SCANS - 1):
             look(ledgers.of("a"), "a")
             ledgers.close()
         assert look(ledgers.of("a"), "a", "b") == ["a", "b"]
@@ -136,11 +136,11 @@ def test_a_look_that_found_nothing_or_failed_forgets_nothing(
     ledgers = DeliveryLedgers(tmp_path)
     for name in "ab":
         ledgers.of("a").note(name, VERSION)
-    for _ in range(3 * ABSENT_LOOKS):
+    for _ in range(3 * ABSENT_SCANS):
         ledger = ledgers.of("a")
         for name in found:
             ledger.knows(name, VERSION)
-        ledger.end_look(is_complete=is_complete)
+        ledger.end_scan(is_complete=is_complete)
     assert look(ledgers.of("a"), "a", "b") == ["a", "b"]
 
 
@@ -148,19 +148,19 @@ def test_a_look_forgets_only_what_it_would_have_found(tmp_path: Path) -> None:
     ledgers = DeliveryLedgers(tmp_path)
     for name in ("a.csv", "b.csv", "a.json", "b.json"):
         ledgers.of("a").note(name, VERSION)
-    for _ in range(2 * ABSENT_LOOKS):
+    for _ in range(2 * ABSENT_SCANS):
         look(ledgers.of("a", covers=lambda path: path.endswith(".csv")), "a.csv")
     assert look(ledgers.of("a"), "a.csv", "b.csv", "a.json", "b.json") == ["a.csv", "a.json", "b.json"]
 
 
-def test_what_was_delivered_from_another_file_system_or_folder_is_kept_while_that_is_away(tmp_path: Path) -> None:
+def test_deliveries_from_a_mount_or_folder_that_is_away_are_kept(tmp_path: Path) -> None:
     clock = Clock()
     ledgers = DeliveryLedgers(tmp_path, clock=clock)
     mounted = VERSION._replace(device=8)
     ledgers.of("a", home=2).note("kept", mounted)
     ledgers.of("a", home=3).note("former", VERSION)
     ledgers.of("a", home=2).note("here", VERSION)
-    for _ in range(2 * ABSENT_LOOKS):
+    for _ in range(2 * ABSENT_SCANS):
         look(ledgers.of("a", home=2), "here")
     assert ledgers.of("a", home=2).knows("kept", mounted)
     assert ledgers.of("a", home=3).knows("former", VERSION)
@@ -183,7 +183,7 @@ def test_a_clock_that_is_set_erases_nothing(tmp_path: Path, monkeypatch: pytest.
         ledgers.close()
 
 
-def test_what_nobody_uses_any_more_is_forgotten_by_counted_use_over_restarts(tmp_path: Path) -> None:
+def test_unused_ledgers_are_deleted_by_use_time_over_restarts(tmp_path: Path) -> None:
     lives = 10
     for life in range(lives):
         clock = Clock()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iot.sftp.module._work import events
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.task_record import TaskStatus, new_task
@@ -31,11 +30,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
-def test_while_the_hub_is_away_a_task_that_ends_brings_one_more_try_and_not_try_after_try(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(events, "pauses", lambda: iter([3600.0] * 100))
-
+def test_while_the_hub_is_away_a_task_that_ends_causes_one_attempt(journal: Journal) -> None:
     async def wake_once() -> None:
         tries: asyncio.Queue[None] = asyncio.Queue()
 
@@ -43,7 +38,7 @@ def test_while_the_hub_is_away_a_task_that_ends_brings_one_more_try_and_not_try_
             tries.put_nowait(None)
             raise OSError("there is no connection to the edge hub")
 
-        announcer = Announcer(journal, fail)
+        announcer = Announcer(journal, fail, backoff=lambda: iter([3600.0] * 100))
         announcer.wake()
         running = asyncio.create_task(announcer.run())
         await asyncio.wait_for(tries.get(), 10)

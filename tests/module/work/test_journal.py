@@ -80,7 +80,7 @@ def test_a_task_is_read_as_it_was_written(tmp_path: Path, record: TaskRecord) ->
     assert Journal(tmp_path).get(record.task_id) == record
 
 
-def test_tasks_that_have_not_ended_come_in_the_order_of_acceptance_and_listings_the_newest_first(
+def test_unfinished_tasks_come_oldest_first_and_listings_newest_first(
     tmp_path: Path,
 ) -> None:
     journal = Journal(tmp_path)
@@ -93,7 +93,7 @@ def test_tasks_that_have_not_ended_come_in_the_order_of_acceptance_and_listings_
     assert journal.newest(10, "nothing") == []
 
 
-def test_what_is_to_be_told_is_remembered_until_it_was(tmp_path: Path) -> None:
+def test_unannounced_ends_are_kept_until_they_are_announced(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for number in range(4):
         journal.save(ended(number, announce=number != 2))
@@ -143,7 +143,7 @@ def test_a_clock_that_is_set_erases_nothing(tmp_path: Path, monkeypatch: pytest.
     assert journal.find_request("deletion") == RequestRecord("f", status=200, payload=True)
 
 
-def test_the_history_is_bounded_by_size_and_what_is_new_always_finds_room(tmp_path: Path) -> None:
+def test_the_history_is_bounded_by_size_and_new_tasks_always_fit(tmp_path: Path) -> None:
     size = 1_000_000
     journal = Journal(tmp_path, size_maximum=size)
     journal.save_request("deletion", RequestRecord("f", begun=True))
@@ -175,7 +175,7 @@ def test_use_is_counted_over_restarts_and_by_no_clock_that_is_set(tmp_path: Path
     assert [record.used for record in again.unfinished()] == [0, 110]
 
 
-def test_a_journal_of_0_1_0_goes_on_and_can_be_gone_back_to(tmp_path: Path) -> None:
+def test_a_journal_of_0_1_0_is_migrated_and_stays_readable_for_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.add(record_of(1))
     journal.close()
@@ -228,7 +228,7 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["newer", "no tables", "not a database", "overwritten"])
-def test_a_file_that_is_not_readable_is_set_aside_and_told_about(
+def test_a_file_that_is_not_readable_is_set_aside_and_reported(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal(tmp_path)
@@ -293,9 +293,7 @@ def test_only_the_last_files_that_were_set_aside_are_kept(tmp_path: Path) -> Non
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(place=st.integers(0, 60_000), noise=st.binary(min_size=1, max_size=3_000))
-def test_whatever_is_written_over_the_file_nothing_is_raised_but_an_sftp_error(
-    tmp_path: Path, place: int, noise: bytes
-) -> None:
+def test_whatever_overwrites_the_file_only_an_sftp_error_is_raised(tmp_path: Path, place: int, noise: bytes) -> None:
     shutil.rmtree(tmp_path / "state", ignore_errors=True)
     journal = Journal(tmp_path / "state")
     for number in range(40):
@@ -317,7 +315,7 @@ def test_whatever_is_written_over_the_file_nothing_is_raised_but_an_sftp_error(
     assert fresh.get("task-999") is not None
 
 
-def test_a_file_that_is_full_says_so_and_is_well_again_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_file_is_reported_and_recovers_when_there_is_room(tmp_path: Path) -> None:
     told: list[SFTPError | None] = []
     journal = Journal(tmp_path, told.append, size_maximum=100_000)
 
@@ -334,7 +332,7 @@ def test_a_file_that_is_full_says_so_and_is_well_again_when_there_is_room(tmp_pa
     assert told[-1] is None
 
 
-def test_a_file_that_is_full_can_be_read_and_stays_in_trouble_until_something_was_written(tmp_path: Path) -> None:
+def test_a_full_file_can_be_read_and_stays_in_trouble_until_it_is_written(tmp_path: Path) -> None:
     told: list[SFTPError | None] = []
     journal = Journal(tmp_path, told.append, size_maximum=100_000)
     journal.add(record_of(1))
@@ -363,7 +361,7 @@ def test_a_directory_that_cannot_be_made_says_why(tmp_path: Path) -> None:
         journal.add(record_of(1))
 
 
-def test_a_state_directory_that_is_lost_is_begun_anew(tmp_path: Path) -> None:
+def test_a_state_directory_that_was_removed_is_created_again(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "state")
     journal.add(record_of(1))
     before = journal.generation

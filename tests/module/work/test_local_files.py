@@ -176,7 +176,7 @@ def test_no_descriptor_is_left_open(local: LocalRoot, root: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_directory_that_is_swapped_for_a_link_all_the_time_leads_nowhere_else(local: LocalRoot, root: Path) -> None:
+def test_a_directory_that_keeps_being_swapped_for_a_link_leads_nowhere_else(local: LocalRoot, root: Path) -> None:
     outside = root.parent / "outside"
     (outside / "a.txt").write_text("outside")
     (root / "real").mkdir()

@@ -84,7 +84,7 @@ def test_the_youngest_task_makes_way_for_a_call_once_it_has_had_its_time() -> No
     assert line.came == ["task 1", "task 2", "call"]
 
 
-def test_a_task_with_a_short_slice_makes_way_though_another_one_has_a_long_one() -> None:
+def test_a_task_with_a_short_slice_is_preempted_beside_one_with_a_long_one() -> None:
     line = Line(Slots(1, time_slice=3_600))
     line.ask("patient", Kind.TASK)
     line.ask("call")  # which is looked after in an hour
@@ -107,7 +107,7 @@ def test_a_slice_grows_until_something_of_it_is_kept() -> None:
     assert seconds == [4, 8, 16, 2, 4, 2]
 
 
-def test_a_slice_grows_while_a_folder_is_listed_and_not_once_its_files_are_done() -> None:
+def test_a_time_slice_grows_while_a_folder_is_listed_until_files_are_done() -> None:
     time_slice = TimeSlice(2)
     seconds = []
     for files in (None, None, 3, 1, 0):
@@ -156,9 +156,7 @@ STEPS = st.lists(
 
 
 @given(width=st.integers(1, 4), steps=STEPS)
-def test_however_they_come_and_go_nobody_is_lost_and_no_place_too_many_is_taken(
-    width: int, steps: list[tuple[str, int]]
-) -> None:
+def test_in_any_order_of_events_each_turn_comes_and_slots_suffice(width: int, steps: list[tuple[str, int]]) -> None:
     slots = Slots(width, time_slice=1_000)
     line = Line(slots)
     gone: set[str] = set()

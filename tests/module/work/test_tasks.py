@@ -28,16 +28,17 @@ from iot.sftp.client import (
     TransferIncomplete,
     Unreachable,
 )
+from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._methods.table import encoded_size
 from iot.sftp.module._work.journal import NAME, Journal
 from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
 from iot.sftp.module._work.slots import Kind, Slots, Turn
-from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, Pauses, TaskLimits
+from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, TaskLimits
 from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, new_task
 from iot.sftp.module._work.tasks import Tasks
 
 FIELDS = ["task_id", "method", "status", "result", "code", "message", "bytes", "total_bytes", "started", "finished"]
-QUICK = Pauses(0.001, 0.01)
+QUICK = Backoff(0.001, 0.01)
 
 Work = Callable[[Job], TaskOutcome]
 
@@ -70,7 +71,7 @@ class Device:
         width: int = 2,
         time_slice: float = 0.05,
         journal: type[Journal] = Journal,
-        pauses: Pauses = QUICK,
+        pauses: Backoff = QUICK,
         maximum: int = 1_000,
     ) -> Tasks:
         self.slots = Slots(width, time_slice=time_slice)
@@ -109,7 +110,7 @@ def test_a_task_that_is_done_is_completed_with_the_contracts_fields(device: Devi
     assert status["started"].endswith("Z")
 
 
-def test_a_task_that_waits_has_not_started_and_one_that_runs_says_how_far_it_is(device: Device) -> None:
+def test_a_waiting_task_has_not_started_and_a_running_one_shows_its_progress(device: Device) -> None:
     reported, go_on = threading.Event(), threading.Event()
 
     def work(job: Job) -> TaskOutcome:
@@ -157,9 +158,7 @@ def test_a_reason_that_stays_fails_the_task_at_once(device: Device, error: SFTPE
     assert tries == [0]
 
 
-def test_a_defect_fails_the_task_and_leaves_its_trace_in_the_log(
-    device: Device, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_internal_error_fails_the_task_and_is_in_the_log(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     def work(_job: Job) -> TaskOutcome:
         raise KeyError("what a defect says")
 
@@ -247,7 +246,7 @@ def test_a_task_that_pauses_is_cancelled(device: Device) -> None:
         failed.set()
         raise Unreachable("nobody there")
 
-    tasks = device.start(work, pauses=Pauses(100, 100))
+    tasks = device.start(work, pauses=Backoff(100, 100))
     task_id = submit(tasks)
     assert failed.wait(SOON)
     assert tasks.cancel(task_id, SOON)
@@ -269,7 +268,7 @@ def test_a_task_that_is_done_in_spite_of_being_cancelled_is_completed(device: De
     assert tasks.status(task_id)["status"] == "Completed"
 
 
-def test_a_task_that_does_not_end_in_time_is_told_to_be_ending(device: Device) -> None:
+def test_cancelling_a_task_that_does_not_end_in_time_says_that_it_is_stopping(device: Device) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def work(job: Job) -> TaskOutcome:
@@ -289,7 +288,7 @@ def test_a_task_that_does_not_end_in_time_is_told_to_be_ending(device: Device) -
 # --- tried again
 
 
-def test_a_task_waits_for_a_way_to_the_server_and_keeps_its_place(device: Device) -> None:
+def test_tasks_wait_for_an_unreachable_server_and_keep_their_order(device: Device) -> None:
     away, order = 5, []
 
     def work(job: Job) -> TaskOutcome:
@@ -306,7 +305,7 @@ def test_a_task_waits_for_a_way_to_the_server_and_keeps_its_place(device: Device
     assert order == ["a", "b", "c"]
 
 
-def test_while_there_is_no_way_the_status_says_why_and_the_way_back_ends_the_pause(device: Device) -> None:
+def test_an_unreachable_server_is_in_the_status_and_waking_ends_the_pause(device: Device) -> None:
     is_there, tried = threading.Event(), threading.Event()
 
     def work(job: Job) -> TaskOutcome:
@@ -315,7 +314,7 @@ def test_while_there_is_no_way_the_status_says_why_and_the_way_back_ends_the_pau
             raise Unreachable("nobody there")
         return done(job)
 
-    tasks = device.start(work, pauses=Pauses(100, 100))
+    tasks = device.start(work, pauses=Backoff(100, 100))
     task_id = submit(tasks)
     assert tried.wait(SOON)
     while (status := tasks.status(task_id))["code"] is None:
@@ -336,17 +335,15 @@ def test_a_task_that_was_interrupted_lets_the_others_go_on(device: Device) -> No
             raise ConnectionLost("it broke")
         return done(job)
 
-    tasks = device.start(work, width=1, pauses=Pauses(0.2, 0.2))
+    tasks = device.start(work, width=1, pauses=Backoff(0.2, 0.2))
     names = [submit(tasks, name) for name in "abc"]
     assert [end_of(tasks, name)["status"] for name in names] == ["Completed"] * 3
     assert order == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("a", 2)]
 
 
 @pytest.mark.parametrize("failures, longest", [(1, 2), (2, 4), (3, 8), (4, 16), (7, 100), (1_000, 100)])
-def test_pauses_double_from_the_first_to_the_longest_and_are_not_the_same_everywhere(
-    failures: int, longest: float
-) -> None:
-    pauses = [Pauses(2, 100).after(failures) for _ in range(200)]
+def test_backoff_doubles_up_to_the_longest_pause_with_jitter(failures: int, longest: float) -> None:
+    pauses = [Backoff(2, 100).after(failures) for _ in range(200)]
     assert longest / 2 <= min(pauses) < max(pauses) <= longest
     assert max(pauses) - min(pauses) > longest / 4
 
@@ -378,9 +375,7 @@ def test_an_outcome_with_a_code_is_a_failure_that_keeps_its_counts(device: Devic
 
 
 @pytest.mark.parametrize("error", [Unreachable("nobody there"), ConnectionLost("it broke")])
-def test_a_task_whose_time_is_over_has_failed_and_says_what_its_last_try_found(
-    device: Device, error: SFTPError
-) -> None:
+def test_an_overdue_task_has_failed_and_names_its_last_failure(device: Device, error: SFTPError) -> None:
     def work(_job: Job) -> TaskOutcome:
         raise error
 
@@ -407,7 +402,7 @@ def take_place(slots: Slots) -> tuple[Turn, threading.Event]:
     return slots.ask(Kind.CALL, lambda _turn: come.set()), come
 
 
-def test_a_task_makes_way_for_a_call_and_goes_on_afterwards(device: Device) -> None:
+def test_a_task_is_preempted_by_a_call_and_goes_on_afterwards(device: Device) -> None:
     begun, tries = threading.Event(), []
 
     def work(job: Job) -> TaskOutcome:
@@ -426,7 +421,7 @@ def test_a_task_makes_way_for_a_call_and_goes_on_afterwards(device: Device) -> N
     assert tries == [0, 1]
 
 
-def test_what_makes_way_is_told_to_keep_what_it_has_and_what_is_cancelled_is_not(device: Device) -> None:
+def test_a_preempted_task_keeps_what_it_has_and_a_cancelled_one_does_not(device: Device) -> None:
     begun = threading.Semaphore(0)
     goes_on: list[bool] = []
 
@@ -448,7 +443,7 @@ def test_what_makes_way_is_told_to_keep_what_it_has_and_what_is_cancelled_is_not
     assert goes_on == [True, False]
 
 
-def test_calls_that_never_end_to_come_do_not_starve_tasks(device: Device) -> None:
+def test_an_endless_stream_of_calls_does_not_starve_tasks(device: Device) -> None:
     tasks = device.start(width=1)
     over = threading.Event()
 
@@ -467,7 +462,7 @@ def test_calls_that_never_end_to_come_do_not_starve_tasks(device: Device) -> Non
 # --- restarts and the journal
 
 
-def test_a_task_that_does_not_let_itself_be_interrupted_does_not_hold_up_the_modules_end(device: Device) -> None:
+def test_a_task_that_ignores_its_interruption_does_not_delay_the_exit(device: Device) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def work(_: Job) -> TaskOutcome:
@@ -509,7 +504,7 @@ def test_what_has_ended_stays_as_it_was_after_a_restart(device: Device) -> None:
     assert device.start().status(task_id) == before
 
 
-def test_time_that_the_module_ran_before_a_restart_counts_and_what_clocks_show_does_not(device: Device) -> None:
+def test_time_limits_count_use_time_over_restarts_and_ignore_clocks(device: Device) -> None:
     now = 0.0
     journal = Journal(device.directory, clock=lambda: now)
     late, wrong, unset = (new_task("download_file", {"source": "a"}, 60) for _ in range(3))
@@ -525,7 +520,7 @@ def test_time_that_the_module_ran_before_a_restart_counts_and_what_clocks_show_d
     assert end_of(tasks, late.task_id)["code"] == "deadline_exceeded"
 
 
-def test_a_journal_that_is_full_refuses_new_tasks_and_keeps_the_ends_of_others_for_later(device: Device) -> None:
+def test_a_full_journal_refuses_new_tasks_and_gets_the_ends_of_others_later(device: Device) -> None:
     go_on = threading.Event()
 
     def work(_job: Job) -> TaskOutcome:
@@ -593,7 +588,7 @@ def test_a_size_that_no_file_has_stops_no_other_task(device: Device) -> None:
         assert end_of(tasks, task_id)["status"] == "Completed"
 
 
-def test_a_defect_of_the_journal_leaves_each_task_its_end_and_is_in_the_log(
+def test_an_internal_error_of_the_journal_leaves_each_task_its_end(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     defects = iter(range(4))
@@ -606,10 +601,12 @@ def test_a_defect_of_the_journal_leaves_each_task_its_end_and_is_in_the_log(
 
     tasks = device.start(width=1, journal=FailingJournal)
     assert [end_of(tasks, submit(tasks))["status"] for _ in range(3)] == ["Completed"] * 3
-    assert "a defect of the journal" in caplog.text
+    assert "internal error of the journal" in caplog.text
 
 
-def test_a_defect_of_the_queue_stops_the_time_of_no_task(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_of_the_scheduler_stops_no_time_limit(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
     defects = iter(range(2))
 
     class FailingJournal(Journal):
@@ -620,7 +617,7 @@ def test_a_defect_of_the_queue_stops_the_time_of_no_task(device: Device, caplog:
 
     tasks = device.start(until_cancelled, journal=FailingJournal)
     assert end_of(tasks, submit(tasks, time_limit=0.1))["code"] == "deadline_exceeded"
-    assert "a defect of the queue" in caplog.text
+    assert "internal error of the scheduler" in caplog.text
 
 
 def test_the_ends_that_are_counted_never_become_fewer(device: Device) -> None:
@@ -648,7 +645,7 @@ def test_the_status_of_a_task_fits_into_a_response_whatever_its_paths_are(device
     assert encoded_size(tasks.status(long)) < 10_000
 
 
-def test_where_there_is_no_way_it_is_tried_again_after_a_pause_and_no_sooner(device: Device) -> None:
+def test_an_unreachable_server_is_retried_after_the_pause_and_no_sooner(device: Device) -> None:
     tries: list[float] = []
 
     def work(_: Job) -> TaskOutcome:
@@ -657,12 +654,12 @@ def test_where_there_is_no_way_it_is_tried_again_after_a_pause_and_no_sooner(dev
             raise Unreachable("nobody there")
         return TaskOutcome(TaskProgress(0))
 
-    tasks = device.start(work, pauses=Pauses(0.4, 0.4))
+    tasks = device.start(work, pauses=Backoff(0.4, 0.4))
     assert end_of(tasks, submit(tasks))["status"] == "Completed"
     assert min(after - before for before, after in itertools.pairwise(tries)) >= 0.2
 
 
-def test_a_journal_that_comes_later_is_gone_on_with(device: Device) -> None:
+def test_tasks_of_a_journal_that_is_readable_later_go_on(device: Device) -> None:
     journal = Journal(device.directory)
     record = new_task("download_file", {"source": "a"}, 60)
     journal.add(record)

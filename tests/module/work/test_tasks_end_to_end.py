@@ -35,10 +35,11 @@ import runpy
 from iot.sftp.module._hub import hub
 from iot.sftp.module._base import waiting
 from iot.sftp.module._hub.reported import Reporter
-from iot.sftp.module._work.task_limits import Pauses, TaskLimits
+from iot.sftp.client._base.backoff import Backoff
+from iot.sftp.module._work.task_limits import TaskLimits
 from iot.sftp.module._work.tasks import Tasks
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
-Tasks.__init__.__kwdefaults__.update(limits=TaskLimits(maximum=30, backoff=Pauses(0.02, 0.2)))
+Tasks.__init__.__kwdefaults__.update(limits=TaskLimits(maximum=30, backoff=Backoff(0.02, 0.2)))
 hub.HubLimits.__init__.__kwdefaults__.update(headstart=0.1)
 waiting.PAUSE_FIRST, waiting.PAUSE_LONGEST = 0.05, 0.2
 runpy.run_module("iot.sftp.module", run_name="__main__")
@@ -125,9 +126,7 @@ def slow(edge: LocalEdge, **transfers: Any) -> Iterator[None]:
     edge.wait_for_reported(lambda reported: bool(reported["transfers"]["av"] == version))
 
 
-def test_a_large_download_goes_on_while_status_calls_are_answered_in_milliseconds(
-    hurried: LocalEdge, remote: Path
-) -> None:
+def test_status_calls_are_answered_in_milliseconds_during_a_large_download(hurried: LocalEdge, remote: Path) -> None:
     source = write(remote / "large", LARGE)
     started = time.monotonic()
     task_id = begin(hurried, "download_file", source=f"{remote.name}/large", dest="large")
@@ -196,9 +195,7 @@ def test_a_long_listing_fits_a_response(hurried: LocalEdge) -> None:
     assert 10_000 < len(response.payload) <= 128 * 1024
 
 
-def test_a_task_is_cancelled_while_it_runs_and_leaves_nothing_at_its_destination(
-    hurried: LocalEdge, remote: Path
-) -> None:
+def test_a_running_task_that_is_cancelled_leaves_nothing_at_its_destination(hurried: LocalEdge, remote: Path) -> None:
     write(remote / "a", 20_000_000)
     with slow(hurried):
         task_id = begin(hurried, "download_file", source=f"{remote.name}/a", dest="cancelled")
@@ -216,19 +213,19 @@ def test_a_task_is_cancelled_while_it_runs_and_leaves_nothing_at_its_destination
     assert not (hurried.local_root / "cancelled").exists()
 
 
-def test_a_transfer_that_breaks_off_tells_in_the_log_how_far_it_was(hurried: LocalEdge, remote: Path) -> None:
+def test_a_transfer_that_stops_logs_how_far_it_came(hurried: LocalEdge, remote: Path) -> None:
     write(remote / "long", 20_000_000)
     with slow(hurried):
         wanted = {"source": f"{remote.name}/long", "dest": "broken off", "timeout": 2}
         assert hurried.invoke("sftp", "download_file", wanted)[0] == 504
-    line = r"download_file: '\S+/long' -> 'broken off': it broke off with (\d+) of 20000000 bytes there, after (\S+) s"
+    line = r"download_file: '\S+/long' -> 'broken off': stopped after (\d+) of 20000000 bytes, in (\S+) s"
     told = re.search(line, hurried.module_log)
     assert told is not None
     assert 0 < int(told[1]) < 20_000_000
     assert 1.5 < float(told[2]) < 5
 
 
-def test_a_folder_that_breaks_off_tells_in_the_log_how_far_it_was(hurried: LocalEdge, remote: Path) -> None:
+def test_a_folder_that_stops_logs_how_far_it_came(hurried: LocalEdge, remote: Path) -> None:
     (remote / "folder").mkdir()
     for number in range(50):
         write(remote / "folder" / f"{number}", 200_000)
@@ -236,7 +233,7 @@ def test_a_folder_that_breaks_off_tells_in_the_log_how_far_it_was(hurried: Local
         task_id = begin(hurried, "download_files", source=f"{remote.name}/folder", dest="folder")
         wait_for(hurried, task_id, lambda status: status.get("files", 0) > 1)
         assert hurried.invoke("sftp", "cancel_task", {"task_id": task_id}) == (200, True)
-    line = rf"{task_id[:8]} download_files: .*: it broke off with (\d+) of 50 files there, (\d+) bytes, after \S+ s"
+    line = rf"{task_id[:8]} download_files: .*: stopped after (\d+) of 50 files, (\d+) bytes, in \S+ s"
     told = re.search(line, hurried.module_log)
     assert told is not None
     assert 1 < int(told[1]) < 50
@@ -316,9 +313,7 @@ def test_a_journal_that_is_not_readable_is_set_aside_and_reported(own_address: s
         assert end_of(edge, begin(edge, "download_file", source="no", dest="x"))["code"] == "not_found"
 
 
-def test_beyond_its_bound_the_queue_is_busy_and_calls_get_their_turn_nevertheless(
-    hurried: LocalEdge, remote: Path
-) -> None:
+def test_a_full_queue_is_busy_and_its_calls_get_their_turns(hurried: LocalEdge, remote: Path) -> None:
     write(remote / "large", 60_000_000)
     (remote / "small").write_text("small")
     with slow(hurried, concurrency=1):

@@ -66,7 +66,7 @@ def await_ends(edge: LocalEdge, names: set[str]) -> dict[str, str]:
 
 
 @pytest.mark.timeout(120 + 15 * KILLS)
-def test_killed_at_any_moment_each_task_is_completed_once_with_the_right_bytes(
+def test_killed_at_any_moment_each_task_is_completed_once(
     own_address: str, openssh_server: Server, remote: Path
 ) -> None:
     chance = random.Random(int(os.environ.get("SFTP_TEST_SEED", "0")) or time.time_ns())  # noqa: S311 - no secret

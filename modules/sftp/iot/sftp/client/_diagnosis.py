@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import ConnectionLost, NotFound, PermissionDenied, SFTPError, Unsupported
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
 from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
 from iot.sftp.client._session import SFTPSession
-from iot.sftp.client._ssh.handshake import Handshake, Stage
+from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _HandshakeSteps:
         return f"{self._handshake.dialer.peer} accepts, after {_milliseconds(self._seconds)}", ""
 
     def _greeting(self) -> tuple[str, str]:
-        return printable(self._handshake.transport.remote_version, 255), ""
+        return excerpt(self._handshake.transport.remote_version, LONGEST_VERSION), ""
 
     def _key_exchange(self) -> tuple[str, str]:
         transport = self._handshake.transport

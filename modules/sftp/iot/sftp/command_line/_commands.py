@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import FileInfo, NotADirectory, NotFound, PermissionDenied, SFTPError
-from iot.sftp.command_line._output import ProgressBar, document, document_of_many, failed, shown, size_in_words
+from iot.sftp.client._base.text import printable
+from iot.sftp.command_line._output import ProgressBar, document, document_of_many, failed, size_in_words
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +31,7 @@ def ls(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threadin
             raise AlreadyShownError from failure
         return
     for entry in entries:
-        print(_line(entry) if arguments.long else shown(entry.path) + ("/" if entry.kind == "directory" else ""))
+        print(_line(entry) if arguments.long else printable(entry.path) + ("/" if entry.kind == "directory" else ""))
 
 
 class AlreadyShownError(Exception):
@@ -52,7 +53,7 @@ def _line(entry: FileInfo) -> str:
     permissions = stat.filemode(entry.mode)[1:] if entry.mode is not None else "?" * 9
     size = "?" if entry.size is None else str(entry.size)
     moment = "?" if entry.modified is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.modified))
-    return f"{LETTERS.get(entry.kind, '?')}{permissions} {size:>14} {moment:>19} {shown(entry.path)}"
+    return f"{LETTERS.get(entry.kind, '?')}{permissions} {size:>14} {moment:>19} {printable(entry.path)}"
 
 
 def get(session: SFTPSession, arguments: argparse.Namespace, cancelled: threading.Event) -> None:
@@ -85,7 +86,7 @@ def _transfer(
         return
     rate = size_in_words((transfer.bytes - transfer.resumed) / max(transfer.seconds, 0.001))
     how = "" if transfer.atomic else "; the server could not replace the old file in one step"
-    print(f"{shown(arguments.source)}: {size_in_words(transfer.bytes)} in {transfer.seconds:.1f} s, {rate}/s{how}")
+    print(f"{printable(arguments.source)}: {size_in_words(transfer.bytes)} in {transfer.seconds:.1f} s, {rate}/s{how}")
 
 
 def mv(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
@@ -119,7 +120,7 @@ def _done(arguments: argparse.Namespace, words: str, **content: Any) -> None:
     if arguments.json:
         document(ok=True, **content)
     else:
-        print(shown(words))
+        print(printable(words))
 
 
 COMMANDS: dict[str, Callable[[SFTPSession, argparse.Namespace, threading.Event], None]] = {

@@ -11,11 +11,12 @@ import warnings
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Cancelled, SFTPError, SFTPSession
+from iot.sftp.client._base.text import printable
 from iot.sftp.command_line._arguments import parser
 from iot.sftp.command_line._check import check
 from iot.sftp.command_line._commands import COMMANDS, AlreadyShownError
 from iot.sftp.command_line._completion import script
-from iot.sftp.command_line._output import document, failed, say, shown
+from iot.sftp.command_line._output import document, failed, say
 from iot.sftp.command_line._server import UsageError, settings_of
 
 if TYPE_CHECKING:
@@ -141,4 +142,4 @@ def _show_warnings() -> None:
 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return shown(super().format(record))
+        return printable(super().format(record))

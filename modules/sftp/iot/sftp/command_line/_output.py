@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import SFTPError
+from iot.sftp.client._base.text import printable
 from iot.sftp.module._methods.statuses import STATUSES
 
 if TYPE_CHECKING:
@@ -28,11 +29,6 @@ TITLES = {
     "extensions": "extensions",
     "speed": "speed",
 }
-
-
-def shown(text: str) -> str:
-    """Return a text from outside with what could act on a terminal written as an escape."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def size_in_words(count: float) -> str:
@@ -71,15 +67,15 @@ def failed(error: SFTPError) -> dict[str, Any]:
 
 def say(message: str) -> None:
     """Tell people something, beside the result."""
-    print(shown(message), file=sys.stderr)
+    print(printable(message), file=sys.stderr)
 
 
 def step_in_words(step: Step) -> Iterator[str]:
     """Give the lines that tell of a step of a diagnosis."""
     good, bad = ("✓", "✗") if _can_be_written("✓✗") else ("ok", "FAILED")
-    yield f"{good if step.passed else bad} {TITLES.get(step.name, step.name):<14}  {shown(step.found)}"
+    yield f"{good if step.passed else bad} {TITLES.get(step.name, step.name):<14}  {printable(step.found)}"
     if step.advice:
-        yield f"{'':<18}{'Note' if step.passed else 'What to do'}: {shown(step.advice)}"
+        yield f"{'':<18}{'Note' if step.passed else 'What to do'}: {printable(step.advice)}"
 
 
 def _can_be_written(text: str) -> bool:
@@ -95,7 +91,7 @@ class ProgressBar:
 
     def __init__(self, name: str, *, wanted: bool) -> None:
         """Take the file's name, and whether a bar is wanted."""
-        self._name = shown(name)
+        self._name = printable(name)
         self._wanted = wanted and sys.stderr.isatty()
         self._started = time.monotonic()
         self._first: int | None = None  # bytes that were there before this transfer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
-from iot.sftp.command_line._output import shown
+from iot.sftp.client._base.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -91,7 +91,7 @@ def _asked(user: str | None, host: str | None) -> Secret:
             "On a terminal the password is asked for"
         )
         raise UsageError(message)
-    password = getpass.getpass(f"Password of {shown(str(user))} at {shown(str(host))}: ")
+    password = getpass.getpass(f"Password of {printable(str(user))} at {printable(str(host))}: ")
     if not password:
         message = "no password was typed"
         raise UsageError(message)

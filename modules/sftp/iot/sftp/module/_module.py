@@ -14,10 +14,11 @@ from iot.sftp.module._app.check_server import CheckServer
 from iot.sftp.module._app.configuration import Configuration
 from iot.sftp.module._app.metrics import Metrics, Sources, identity, serve
 from iot.sftp.module._app.status import Status
-from iot.sftp.module._base.logging import log_loop_exception
 from iot.sftp.module._base.state_directory import StateLock
-from iot.sftp.module._base.times import moment
-from iot.sftp.module._base.waiting import in_thread, in_words, pauses
+from iot.sftp.module._base.times import rfc3339
+from iot.sftp.module._base.uncaught import log_loop_exception
+from iot.sftp.module._base.waiting import in_thread, pauses
+from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._hub.hub import Hub, HubLost
 from iot.sftp.module._hub.loop_watch import watch_loop
 from iot.sftp.module._hub.paho import survive_broken_connections
@@ -119,7 +120,7 @@ class Module:
 
         def hub() -> dict[str, Any]:
             state = "connected" if self._hub.is_connected else "disconnected"
-            return {"state": state, "since": moment(self._hub.since)}
+            return {"state": state, "since": rfc3339(self._hub.since)}
 
         def queue() -> dict[str, Any]:
             (calls, call_age), (tasks, task_age) = slots.waiting(Kind.CALL), self._tasks.waiting
@@ -270,7 +271,7 @@ class Module:
                 except exceptions.NoConnectionError:
                     break  # it is wanted again as soon as the hub is back
                 except Exception as error:  # noqa: BLE001 - whatever it is, the twin is still wanted
-                    _log.warning("the twin cannot be fetched, next try in %.0f s: %s", pause, in_words(error))
+                    _log.warning("the twin cannot be fetched, next try in %.0f s: %s", pause, with_causes(error))
                 else:
                     tries += 1
                     self._apply(desired)

@@ -40,7 +40,7 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.pysftp import pysftp
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 
 # The most specific class first. `from_lower_layer` takes the first that fits.
 LOWER_LAYER_REASONS: tuple[tuple[type[BaseException], type[SFTPError], str], ...] = (
@@ -111,4 +111,4 @@ def from_lower_layer(error: BaseException, path: str | None = None) -> SFTPError
 def _with_words(message: str, error: BaseException) -> str:
     """Add the lower layer's own words, which never hold a credential, where they say more than the class does."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{message} ({printable(words, 200)})" if words and not isinstance(error, struct.error) else message
+    return f"{message} ({excerpt(words)})" if words and not isinstance(error, struct.error) else message

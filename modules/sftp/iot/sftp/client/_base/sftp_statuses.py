@@ -15,7 +15,7 @@ from iot.sftp.client._base.errors import (
     StatusReply,
     Unsupported,
 )
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import quoted
 
 # Status codes 2 to 8 are those of SFTP version 3 (draft-ietf-secsh-filexfer-02, section 7). Servers of later versions
 # send their own codes to clients of version 3 as well (draft-ietf-secsh-filexfer-13, section 9.1).
@@ -110,8 +110,7 @@ def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:
     if is_vague or reply.status in CONTRADICTED_STATUSES:
         known = (named for text, named in WORDS_REASONS if text in words and (is_vague or text in PLAIN_WORDS))
         reason, message = next(known, (reason, message))
-    said = printable(reply.words, 200)
-    error = reason(f"{message} (it said {said!r})" if said else message, path=path)
+    error = reason(f"{message} (it said {quoted(reply.words)})" if reply.words else message, path=path)
     error.reply = reply
     return error
 

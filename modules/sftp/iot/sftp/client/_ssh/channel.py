@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, SFTPError, Unsupported
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import VERSION, Kind, Reader, string
 from iot.sftp.client._ssh.paramiko_internals.channel_data import consumed, divert
@@ -201,7 +201,7 @@ class SFTPChannel:
 
     def _on_broken(self, error: Exception) -> None:
         words = str(error)
-        broke = f"the connection broke ({printable(words, 200)})" if words else "the connection broke"
+        broke = f"the connection broke ({excerpt(words)})" if words else "the connection broke"
         self.fail(ConnectionLost(broke))
 
     def _on_end(self) -> None:

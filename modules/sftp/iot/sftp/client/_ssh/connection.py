@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import ConnectionLost, Retry, SFTPError
 from iot.sftp.client._base.pysftp import pysftp
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.channel_pool import ChannelBudget, ChannelPool
 from iot.sftp.client._ssh.handshake import Handshake, ServerInfo
 from iot.sftp.client._ssh.liveness import Liveness
@@ -49,7 +49,7 @@ def _only_for_debugging(record: logging.LogRecord) -> bool:
     record.levelno, record.levelname = logging.DEBUG, "DEBUG"
     if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
         return False
-    record.msg, record.args = printable(record.getMessage(), LONGEST_RECORD), ()  # it contains the server's words
+    record.msg, record.args = excerpt(record.getMessage(), LONGEST_RECORD), ()  # it contains the server's words
     return True
 
 

@@ -19,7 +19,7 @@ from iot.sftp.client._base.errors import (
     Unreachable,
     Unsupported,
 )
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.credentials import Credentials
 from iot.sftp.client._ssh.dial import DirectDialer
 from iot.sftp.client._ssh.liveness import Activity
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.channel import SFTPChannel
     from iot.sftp.client._ssh.dial import Dialer
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+
+LONGEST_VERSION = 240  # characters of a version or an extension that are shown: RFC 4253 allows 255
 
 
 class Stage(Enum):
@@ -187,9 +189,9 @@ class Handshake:
         """What the server has shown, once all stages have ended."""
         return ServerInfo(
             host_key=self.transport.host_key_fingerprint,
-            server=printable(self.transport.remote_version, 255),
+            server=excerpt(self.transport.remote_version, LONGEST_VERSION),
             cipher=self.transport.local_cipher,
-            extensions=tuple(printable(name, 255) for name in sorted(self.channel.extensions)),
+            extensions=tuple(excerpt(name, LONGEST_VERSION) for name in sorted(self.channel.extensions)),
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, ServerBusy, SFTPError, Unreachable, Unsupported
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.algorithms import OUTDATED
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def no_greeting(lines: Sequence[bytes], error: Exception) -> SFTPError:
 
 def too_old(version: str) -> Unsupported:
     """Return the error for a server that speaks SSH 1 only."""
-    return Unsupported(f"the server speaks an SSH that is too old: {printable(version, LONGEST_WORDS)}")
+    return Unsupported(f"the server speaks an SSH that is too old: {excerpt(version, LONGEST_WORDS)}")
 
 
 def readable(lines: Sequence[bytes]) -> str:
     """Return the lines that are text, cut to what a message may hold."""
     texts = (line.decode("utf-8", "replace").replace("\t", " ").strip() for line in lines)
     said = (text for text in texts if text and text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text)
-    return printable(" ".join(said), LONGEST_WORDS)
+    return excerpt(" ".join(said), LONGEST_WORDS)
 
 
 def incompatible(what: str, offered: Iterable[str], spoken: Iterable[str]) -> str:
@@ -54,6 +54,6 @@ def incompatible(what: str, offered: Iterable[str], spoken: Iterable[str]) -> st
     are_outdated = bool(theirs) and all(any(part in name for part in OUTDATED) for name in theirs)
     only = f"the server offers only {'old ones, which are no longer accepted' if are_outdated else 'others'}"
     return (
-        f"no {what} in common: {only}: {printable(', '.join(theirs), 2 * LONGEST_WORDS) or 'none'}. "
+        f"no {what} in common: {only}: {excerpt(', '.join(theirs), 2 * LONGEST_WORDS) or 'none'}. "
         f"This client has {', '.join(spoken)}"
     )

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost, ServerBusy
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.algorithms import CERTIFICATE_SUFFIX, RSA_SIGNATURES
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS
 from iot.sftp.client._ssh.packets import Reader, string
@@ -204,7 +204,7 @@ class _Login:
             return []
         prompt, _shown = _text(fields), fields.boolean()
         prompts = prompt if count == 1 else f"{prompt} {_text(fields)}"
-        asked = printable(f"{instructions} {prompts}".strip(), LONGEST_WORDS)
+        asked = excerpt(f"{instructions} {prompts}".strip(), LONGEST_WORDS)
         if count > 1:
             message = f"the server asks for more than a password: {asked}"
             raise AuthenticationFailed(message)
@@ -232,7 +232,7 @@ class _Login:
 
     def _refusal(self, methods: list[str], accepted: list[str], refused: list[str]) -> AuthenticationFailed:
         """Return an error with what was refused, and what the server wants instead or in addition."""
-        wanted = printable(", ".join(methods), LONGEST_WORDS) or "nothing more"
+        wanted = excerpt(", ".join(methods), LONGEST_WORDS) or "nothing more"
         said = _quoted(self._exchange.banner)
         if accepted and not refused:
             return AuthenticationFailed(
@@ -273,7 +273,7 @@ def _text(fields: Reader) -> str:
 
 
 def _quoted(words: str) -> str:
-    shown = printable(words.strip(), LONGEST_WORDS)
+    shown = excerpt(words.strip(), LONGEST_WORDS)
     return f" (it said {shown!r})" if shown else ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import NotSFTP, TooLarge, Unsupported
 from iot.sftp.client._base.memory import Budget, most_kept
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.packets import Kind
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class ReplyParser:
 
 
 def _not_sftp(start: bytes) -> Unsupported:
-    text = printable(start[:80].decode("utf-8", "replace"), 80)
+    text = excerpt(start[:80].decode("utf-8", "replace"), 80)
     return Unsupported(
         f"the server does not speak SFTP, it began with {text!r}: "
         "an SSH account for SFTP must not run a shell that prints",

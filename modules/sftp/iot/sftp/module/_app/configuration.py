@@ -10,7 +10,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
-from iot.sftp.module._base.logging import about, printable, set_level, shortened
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.logging import about, set_level
 from iot.sftp.module._documents.twin import Section, ServerSection, TransfersSection, read_desired
 from iot.sftp.module._work.local_files import LocalRoot
 
@@ -228,7 +229,7 @@ class Configuration:
         answer = {"ac": 200 if valid else 400, "av": self._version, "ad": words, "value": value}
         self._reporter.set(section, answer)
         if not valid:
-            _log.warning("desired properties %d, %s: %s", self._version, shortened(printable(section), 60), words)
+            _log.warning("desired properties %d, %s: %s", self._version, excerpt(section, 60), words)
 
 
 def _further(settings: ServerSettings) -> dict[str, Any]:

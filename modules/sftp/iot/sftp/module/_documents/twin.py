@@ -10,7 +10,8 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
-from iot.sftp.module._base.logging import LEVELS, printable, shortened
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.logging import LEVELS
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.validation import Document, Text, explain
 
@@ -92,9 +93,9 @@ class ServerSection(Document, alias_generator=to_camel):
     passphrase: SecretText | None = None
     host_keys: Annotated[tuple[HostKey, ...], Field(strict=False)] = ()
     root: Annotated[Name, AfterValidator(_encodable)] | None = None
-    connect_timeout: Seconds = 15.0
-    stall_timeout: Seconds = 30.0
-    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = 30.0
+    connect_timeout: Seconds = TimeLimits.connect
+    stall_timeout: Seconds = TimeLimits.stall
+    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = TimeLimits.keep_alive
 
     @property
     def auth(self) -> str:
@@ -230,5 +231,5 @@ def _log_level(content: Any) -> Section[str]:
         return Section()
     if isinstance(content, str) and content.lower() in LEVELS:
         return Section(content.lower())
-    found = f", not '{shortened(printable(content), 40)}'" if isinstance(content, str) else ""
+    found = f", not '{excerpt(content, 40)}'" if isinstance(content, str) else ""
     return Section(error=f"'logLevel' must be one of {', '.join(LEVELS)}{found}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, ConfigDict, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._base.logging import printable, shortened
+from iot.sftp.client._base.text import excerpt
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -69,7 +69,7 @@ def explain(error: ValidationError, model: type[Document], *, whole: str = "payl
 def _sentence(problem: ErrorDetails, model: type[Document], whole: str) -> str:
     if not problem["loc"]:
         return f"'{whole}' must be an object whose keys are text"
-    key = shortened(printable(".".join(str(part) for part in problem["loc"])), KEY_MAXIMUM)
+    key = excerpt(".".join(str(part) for part in problem["loc"]), KEY_MAXIMUM)
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     if problem["type"] == "extra_forbidden":

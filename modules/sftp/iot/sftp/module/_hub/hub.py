@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.device import MethodRequest, MethodResponse, exceptions
 
 from iot.sftp.module._base.logging import about
-from iot.sftp.module._base.waiting import in_thread, in_words, pauses, within
+from iot.sftp.module._base.waiting import in_thread, pauses, within
+from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._hub.sdk import (
     METHODS,
     TWIN,
@@ -146,8 +147,8 @@ class Hub:
                 await self._connect()
                 break
             except Exception as error:  # noqa: BLE001 - at the start nothing is given up: the hub may come at any time
-                self._doubt = "" if _is_away(error) else in_words(error)
-                _log.warning("no connection to the edge hub yet, next try in %.0f s: %s", pause, in_words(error))
+                self._doubt = "" if _is_away(error) else with_causes(error)
+                _log.warning("no connection to the edge hub yet, next try in %.0f s: %s", pause, with_causes(error))
             await asyncio.sleep(pause)
         _log.info("connected to the edge hub")
         while True:
@@ -264,7 +265,7 @@ class Hub:
                 deliver(client, PULSE)
                 await within(self._limits.subscribe, self._felt.wait())
             except Exception as error:  # noqa: BLE001 - whatever it is, it is no good sign
-                reason = in_words(error)
+                reason = with_causes(error)
             else:
                 return
             if not self.is_connected:
@@ -303,8 +304,8 @@ class Hub:
             except Exception as error:  # noqa: BLE001 - whatever it is, the process is given up after a while
                 self._give_up(time.monotonic() - lost, error)
                 if not _is_away(error):
-                    self._doubt = self._doubt or in_words(error)
-                _log.warning("no connection to the edge hub, next try in %.0f s: %s", pause, in_words(error))
+                    self._doubt = self._doubt or with_causes(error)
+                _log.warning("no connection to the edge hub, next try in %.0f s: %s", pause, with_causes(error))
             else:
                 return
             await self._until(lambda: self.is_connected and not self._doubt, pause)
@@ -313,7 +314,7 @@ class Hub:
         """Raise `HubLost`, if it is time to."""
         patience = self._limits.away if _is_away(error) else self._limits.give_up
         if seconds > patience and self._may_end():
-            message = f"no connection to the edge hub for {seconds:.0f} s: {in_words(error)}"
+            message = f"no connection to the edge hub for {seconds:.0f} s: {with_causes(error)}"
             raise HubLost(message) from error
 
     def _give_up_on_silence(self) -> None:
@@ -356,7 +357,7 @@ class Hub:
 
     async def _handle_background_exception(self, error: Exception) -> None:
         if isinstance(error, SasTokenError):  # the SDK sets no further alarm, and the token ends in two minutes
-            reason = f"its token could not be renewed: {in_words(error)}"
+            reason = f"its token could not be renewed: {with_causes(error)}"
             self._loop.call_soon_threadsafe(self._disbelieve, reason)
 
     def _begin_answer(self, request: MethodRequest, received: float) -> None:
@@ -374,7 +375,7 @@ class Hub:
         try:
             await within(self._limits.response, self._connected_client().send_method_response(answer))
         except Exception as error:  # noqa: BLE001 - there is nobody left to tell
-            _log.warning("the answer to %s could not be sent: %s", request.name[:100], in_words(error))
+            _log.warning("the answer to %s could not be sent: %s", request.name[:100], with_causes(error))
 
 
 def _is_away(error: Exception) -> bool:

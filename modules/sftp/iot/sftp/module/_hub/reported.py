@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.module._base.logging import printable
+from iot.sftp.client._base.text import printable
 from iot.sftp.module._base.repeats import without_quantities
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from azure.iot.device.iothub.pipeline.pipeline_events_iothub import (
 )
 from azure.iot.device.iothub.pipeline.pipeline_stages_iothub_mqtt import IoTHubMQTTTranslationStage
 
-from iot.sftp.module._base.logging import shortened
+from iot.sftp.client._base.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

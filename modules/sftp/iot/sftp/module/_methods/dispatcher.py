@@ -11,7 +11,8 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
-from iot.sftp.module._base.logging import about, printable, quoted, shortened, subject
+from iot.sftp.client._base.text import excerpt, quoted
+from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._base.tallies import Calls
 from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, TransferRequest
 from iot.sftp.module._hub.response import Response
@@ -135,7 +136,7 @@ class Dispatcher:
             received: when, in `time.monotonic()`; time limits count from then.
         """
         started = time.monotonic() if received is None else received
-        call_id, shown = secrets.token_hex(3), shortened(printable(name), 100)
+        call_id, shown = secrets.token_hex(3), excerpt(name, 100)
         paths, attempts = "", 1
         with subject(f"call {call_id} {shown}", shown):
             try:

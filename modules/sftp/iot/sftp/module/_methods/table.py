@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import ValidationError
 
 from iot.sftp.client import InvalidRequest, SFTPError, TooLarge, UnknownMethod
-from iot.sftp.module._base.logging import printable, shortened, told
+from iot.sftp.client._base.text import excerpt, shortened
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._documents.requests import (
     CancelRequest,
     ChangeRequest,
@@ -229,7 +230,7 @@ def understand(name: str, payload: Any) -> Call:
     """
     method = METHODS.get(name)
     if method is None:
-        message = f"there is no method '{shortened(printable(name), 100)}'; there are: {', '.join(METHODS)}"
+        message = f"there is no method '{excerpt(name, 100)}'; there are: {', '.join(METHODS)}"
         raise UnknownMethod(message)
     if isinstance(payload, Malformed):
         message = f"the payload is not valid JSON: {payload.reason}"
@@ -261,7 +262,7 @@ def refused(name: str, error: SFTPError) -> Response:
     payload = {
         "result": method.failed if method is not None else False,
         "code": error.code,
-        "message": shortened(printable(told(error)), MESSAGE_MAXIMUM),
+        "message": excerpt(describe(error), MESSAGE_MAXIMUM),
     }
     return Response(STATUSES[error.code], payload, error.code)
 

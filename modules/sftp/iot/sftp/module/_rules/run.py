@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, SFTPError
-from iot.sftp.module._base.logging import told
 from iot.sftp.module._base.tallies import Tally
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RunOutcome(Enum):
     COMPLETED = "completed"
     INCOMPLETE = "incomplete"  # single files have failed, others have not
     FAILED = "failed"
-    INTERRUPTED = "interrupted"  # to make way for a call, or because the rule or the module ends
+    INTERRUPTED = "interrupted"  # preempted by a call, or because the rule or the module ends
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RunResult:
         moved: what it has transferred.
         code: why it, or the first file, failed.
         message: the same for people.
-        is_whole: whether it has looked at all files, so that nothing but single files can have failed.
+        is_whole: whether it has scanned the whole folder, so that only single files can have failed.
         is_in_doubt: whether files may have changed since they arrived, which only a careful run finds out.
         has_young: whether files were left because they are younger than the rule's `min_age`.
     """
@@ -124,17 +124,18 @@ def make_run(
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)
     except SFTPError as error:
-        return RunResult(RunOutcome.FAILED, moved, error.code, told(error))
+        return RunResult(RunOutcome.FAILED, moved, error.code, describe(error))
     except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
-        _log.exception("a defect")
-        return RunResult(RunOutcome.FAILED, moved, Internal.code, "a defect of the module, which its log describes")
+        _log.exception("internal error")
+        message = f"internal error of the module, described in its log at rule {rule.name}: please report it"
+        return RunResult(RunOutcome.FAILED, moved, Internal.code, message)
     if done.files:
         _log.info("%s", folder_in_words(done, context.transfers.verify))
     return _result(rule, done, is_in_doubt=is_in_doubt)
 
 
 def _result(rule: Rule, done: FolderTransfer, *, is_in_doubt: bool) -> RunResult:
-    """Judge a run that has looked at all files."""
+    """Return the result of a run that has scanned the whole folder."""
     has_young = done.young > 0
     if not done.failures:
         return RunResult(RunOutcome.COMPLETED, done, is_whole=True, is_in_doubt=is_in_doubt, has_young=has_young)

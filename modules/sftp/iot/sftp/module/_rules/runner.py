@@ -4,7 +4,7 @@ Each rule has a `RuleWorker`: a thread that waits until the rule is due (`RuleSc
 the end of a period, the age that a young file comes to), takes a slot among the tasks, and makes a run (`make_run`),
 which transfers the folder in one call of the client, file by file. After a run that failed it pauses (`RuleBackoff`).
 What has arrived is written into a delivery ledger before its source is deleted or moved; so a run can be interrupted
-anywhere, and the next one goes on.
+anywhere, and the next one resumes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Rules:
         self._allowance = Allowance(limits.counts_at_once, limits.counts_period)
 
     def apply(self, rules: Mapping[str, Rule]) -> None:
-        """Have these rules in force from now on; does not block. A rule that has not changed goes on as it is."""
+        """Put these rules into force, without blocking. A rule that has not changed is not restarted."""
         ending: dict[str, RuleWorker] = {}
         for name, worker in list(self._workers.items()):
             if rules.get(name) != worker.rule:

@@ -1,7 +1,7 @@
-"""Noticing that something appears in a local folder, by the file system's own events.
+"""Notice new files in a local folder, by the events of the file system (inotify).
 
-Events are hints, and nothing depends on them: they may be lost when too many come, and a network file system has none.
-A sweep now and then finds what they did not tell.
+Events are hints, on which nothing depends: they may be lost when too many come, and a network file system has none. The
+periodic runs of a rule find what they missed.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import LocalFiles
 
-# What may mean that there is something to send: not that a file was opened, read or removed, as we do ourselves
-TELLING: list[type[FileSystemEvent]] = [
+# Events after which there may be something to send; not those of opening, reading and removing, as we do ourselves
+EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent, DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent,
 ]  # fmt: skip
 
-OURS = b"/.iot-sftp-"
+OURS = b"/.iot-sftp-"  # in paths of temporary files of the client
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Watch(FileSystemEventHandler):
     """Watches one folder at a time, which may come and go."""
 
     def __init__(self, local_files: LocalFiles, folder: str, notice: Callable[[], None], *, recursive: bool) -> None:
-        """Watch nothing yet.
+        """Begin without a watch.
 
         Parameters:
             local_files: how the folder is reached.
@@ -65,7 +65,7 @@ class Watch(FileSystemEventHandler):
         self._told = False
 
     def renew(self) -> None:
-        """Watch the folder that is there now, if it is another one than before."""
+        """Watch the folder that exists now, unless it is watched already."""
         try:
             directory = self._local_files.open_directory(self._folder)
         except SFTPError:
@@ -82,19 +82,19 @@ class Watch(FileSystemEventHandler):
         except OSError as error:
             if not self._told:
                 self._told = True
-                _log.warning("%r cannot be watched (%s): it is looked at now and then", self._folder, error)
+                _log.warning("%r cannot be watched (%s): it is polled instead", self._folder, error)
         finally:
             os.close(directory)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching; idempotent."""
         observer, self._observer, self._watched = self._observer, None, None
         if observer is not None and observer.is_alive():
             observer.stop()
             observer.join()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Take an event; called by `watchdog`. What the client itself does with what it sends is none."""
+        """Take an event; called by `watchdog`. What the client does to the files that it sends is ignored."""
         if any(OURS in os.fsencode(path) for path in (event.src_path, event.dest_path)):
             return
         if not self._local_files.was_put_back(os.fsdecode(event.dest_path or event.src_path)):
@@ -103,7 +103,7 @@ class Watch(FileSystemEventHandler):
     def _start(self, path: str) -> None:
         observer = Observer()
         observer.daemon = True
-        observer.schedule(self, path, recursive=self._recursive, event_filter=TELLING)
+        observer.schedule(self, path, recursive=self._recursive, event_filter=EVENTS)
         try:
             observer.start()
         except OSError as error:

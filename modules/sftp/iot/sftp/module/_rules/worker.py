@@ -137,7 +137,7 @@ class RuleWorker:
             self._settle_whole(result, started)
 
     def _settle_interrupted(self, result: RunResult) -> None:
-        """Go on soon after a run that made way for a call; the failures are still those of the last whole run."""
+        """Resume soon after a run that was preempted; the failures are still those of the last whole run."""
         self._is_careful = True
         self._slice.interrupt()
         before = self.status
@@ -159,7 +159,7 @@ class RuleWorker:
         self._reporter.note_run(result.moved, code, message)
 
     def _settle_whole(self, result: RunResult, started: float) -> None:
-        """Wait for the next period after a run that has looked at all files, though single ones may have failed."""
+        """Wait for the next period after a run that has scanned the whole folder; single files may have failed."""
         self._is_careful = result.is_in_doubt or result.has_undelivered
         self._backoff.succeeded()
         self._log_change(result)
@@ -175,7 +175,7 @@ class RuleWorker:
         before = self.status
         if result.code is None:
             if before.code is not None:
-                _log.info("all is well again", extra=about(self._name))
+                _log.info("the rule works again", extra=about(self._name))
         elif result.has_undelivered or (result.code, result.moved.not_removed) != (before.code, before.delivered):
             _log.warning("%s", result.message)
             self._context.on_failure(self._name, result.code, result.message or "")

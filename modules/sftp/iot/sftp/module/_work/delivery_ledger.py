@@ -1,14 +1,14 @@
-"""Delivery ledgers: which versions of which files have arrived, kept over restarts, so that none is delivered twice.
+"""Record which versions of which files were delivered, over restarts, so that none is delivered twice.
 
-A SQLite file of its own beside the journal. There is one ledger for each way that files take: server, direction,
-source and destination. All rules with this way share it, whatever their names and patterns, and so do the tasks that
-delete or move what they have delivered; a task that keeps its source has one of its own until it has ended.
+The delivery ledgers are in a SQLite file beside the journal. There is one for each route: server, direction, source and
+destination. All rules with this route share it, whatever their names and patterns, and so do the tasks that delete or
+move what they have delivered; a task that keeps its source has a ledger of its own until it has ended.
 
-What is written survives the end of the process. A power cut may take the last moments: a run after it compares hashes
+What is written survives a crash of the process. A power cut may take the last moments: a run after it compares hashes
 at the destination first.
 
-Nothing here is decided by a clock that can be set. What is not used any more is forgotten by counted use: the seconds
-for which modules have been running on this file.
+No clock that can be set decides what is deleted. An unused ledger is deleted by use time: the seconds for which
+modules have been running on this file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import Cancelled, FileVersion
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
-from iot.sftp.module._work.sqlite_file import Schema, SQLiteFile
+from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 NAME = "rules.sqlite3"  # in the state directory
 VERSION = 2  # of the tables, in SQLite's user_version
-ABSENT_LOOKS = 3  # complete looks in a row that do not find a file, until it is forgotten
-UNUSED_KEPT = 30 * 86_400.0  # seconds of use after which a ledger is forgotten that nobody has asked for
-LOOK_PAUSE = 0.2  # seconds after which a look that waits for another one sees whether it is to end
-SEEN_EVERY = 86_400.0  # seconds of use after which it is written down again that a file is still there
+ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
+UNUSED_KEPT = 30 * 86_400.0  # seconds of use time after which an unused ledger is deleted
+POLL_PERIOD = 0.2  # seconds after which a scan that waits for another one sees whether it was cancelled
+SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
 ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
 
 _TABLES = """
@@ -49,7 +49,7 @@ CREATE TABLE deliveries (
     PRIMARY KEY (ledger, path)
 ) WITHOUT ROWID;
 """
-# 0.1.0 kept the size and the time as a float: enough to recognise a file, and no proof
+# 0.1.0 kept the size, and the time as a float: enough to recognise a file, but no proof
 _FROM_VERSION_1 = """
 INSERT INTO ledgers SELECT rule, NULL, 0 FROM rules;
 INSERT INTO deliveries
@@ -65,7 +65,7 @@ INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (led
 
 
 class _Delivery(NamedTuple):
-    """What is kept of one file."""
+    """The record of one file."""
 
     version: FileVersion
     is_proof: bool
@@ -84,69 +84,69 @@ class DeliveryLedgers:
         clock: Callable[[], float] = time.monotonic,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take the directory; the file is made and opened when it is first needed.
+        """Take the directory; the file is created and opened when it is first needed.
 
         Parameters:
             directory: the module's state directory.
             clock: counts the seconds of use; never set, and of no meaning between two processes.
-            guard: raises an `SFTPError` while the directory is not ours to use.
+            guard: raises an `SFTPError` while this process must not use the directory.
         """
         self._file = SQLiteFile(directory, _SCHEMA, guard=guard, clock=clock)
-        self._looks: dict[str, list[str | None]] = {}  # the patterns of looks that are under way
-        self._looks_changed = threading.Condition()
+        self._scans: dict[str, list[str | None]] = {}  # the patterns of scans in progress, by ledger
+        self._scans_changed = threading.Condition()
 
     @contextmanager
-    def turn(self, *way: object, pattern: str | None, cancelled: threading.Event) -> Iterator[None]:
-        """Wait until no other look is under way that may find the same files: each would deliver them.
+    def exclusive_scan(self, *route: object, pattern: str | None, cancelled: threading.Event) -> Iterator[None]:
+        """Wait until no other scan is in progress that may find the same files: each would deliver them.
 
         Patterns of which neither contains the other are taken for those of different files, which need not wait.
 
         Parameters:
-            way: as for `of`.
+            route: as for `of`.
             pattern: the text that paths have to contain.
-            cancelled: ends the waiting.
+            cancelled: set to stop waiting.
 
         Raises:
-            Cancelled: it was ended.
+            Cancelled: it was set.
         """
-        ledger = _name_of(way)
-        with self._looks_changed:
-            while any(_may_overlap(pattern, other) for other in self._looks.get(ledger, [])):
+        ledger = _name_of(route)
+        with self._scans_changed:
+            while any(_may_overlap(pattern, other) for other in self._scans.get(ledger, [])):
                 if cancelled.is_set():
                     raise Cancelled("another rule or task is transferring this folder")
-                self._looks_changed.wait(LOOK_PAUSE)
-            self._looks.setdefault(ledger, []).append(pattern)
+                self._scans_changed.wait(POLL_PERIOD)
+            self._scans.setdefault(ledger, []).append(pattern)
         try:
             yield
         finally:
-            with self._looks_changed:
-                self._looks[ledger].remove(pattern)
-                self._looks_changed.notify_all()
+            with self._scans_changed:
+                self._scans[ledger].remove(pattern)
+                self._scans_changed.notify_all()
 
     def of(
         self,
-        *way: object,
+        *route: object,
         task: str | None = None,
         covers: Callable[[str], bool] = lambda _path: True,
         home: int | None = None,
         is_strict: bool = False,
         verifies: bool = False,
     ) -> DeliveryLedger:
-        """Return the ledger of a way, for one look at its source.
+        """Return the ledger of a route, for one scan of its source.
 
         Parameters:
-            way: the server, the direction and the folders.
+            route: the server, the direction and the folders.
             task: the task whose own ledger it is, until `forget_task`.
-            covers: tells whether a look finds a path if it is there: its pattern and its recursion.
+            covers: returns whether the scan finds a path that exists, by its pattern and its recursion.
             home: the inode of the source folder, if it is local. What was delivered from another folder of this name
                 (a mount that is missing now) is not taken for deleted.
             is_strict: only proof counts, as the source is deleted or moved for it.
-            verifies: this look compares hashes where the ledger is in doubt.
+            verifies: this scan compares hashes where the ledger is in doubt.
 
         Raises:
             SFTPError: the file cannot be used.
         """
-        ledger = _name_of(way)
+        ledger = _name_of(route)
         with self._file.transaction() as connection:
             use = self._file.count_use(connection)
             connection.execute(
@@ -157,7 +157,7 @@ class DeliveryLedgers:
         return DeliveryLedger(self._file, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies)
 
     def forget_task(self, task: str) -> None:
-        """Forget what belongs to a task that has ended.
+        """Delete the ledger of a task that has ended.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -171,16 +171,16 @@ class DeliveryLedgers:
 
 
 class DeliveryLedger:
-    """One ledger during one look at its source: the `Ledger` of the client's call; thread-safe.
+    """One ledger during one scan of its source: the `Ledger` of the client's call; thread-safe.
 
-    A version counts as the one that has arrived if size, times and inode are the same, as far as both are told. The
-    device is kept, and not compared: its number may change whenever a file system is mounted or the machine boots,
-    with nothing else changed, while another file system with the same inode, size and times to the nanosecond is a
-    copy of this one, block by block.
+    A version counts as the delivered one if size, times and inode are the same, as far as both are known. The device is
+    recorded, but not compared: its number may change whenever a file system is mounted or the machine boots, with
+    nothing else changed, while another file system with the same inode, size and times to the nanosecond is a copy of
+    this one, block by block.
 
-    A file of which nothing differs but the change time (chmod, chown, another link to it, a backup) most likely holds
-    what it held; but so does one whose writer has put the modification time back. What decides is its hash at the
-    destination: see `is_in_doubt`.
+    A file of which only the change time differs (chmod, chown, a new hard link, a backup) most likely has the same
+    content; but so it looks where a writer has reset the modification time. Its hash at the destination decides: see
+    `is_in_doubt`.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class DeliveryLedger:
         self._doubts = 0
 
     def knows(self, path: str, version: FileVersion) -> bool:
-        """Tell whether this very version has arrived before.
+        """Return whether this very version was delivered before.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -225,7 +225,7 @@ class DeliveryLedger:
                 self._doubts += is_touched and not self._answers_no
                 return is_touched and not self._answers_no
             is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
-            if is_stale or self._use - delivery.seen > SEEN_EVERY:
+            if is_stale or self._use - delivery.seen > SEEN_PERIOD:
                 connection.execute(
                     "UPDATE deliveries SET missed = 0, device = ?, home = ?, seen = ? WHERE ledger = ? AND path = ?",
                     (device, self._home, self._use, self._ledger, name),
@@ -233,7 +233,7 @@ class DeliveryLedger:
         return True
 
     def note(self, path: str, version: FileVersion) -> None:
-        """Take note that a version has arrived.
+        """Record that a version was delivered.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -242,7 +242,7 @@ class DeliveryLedger:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
 
     def settle(self, path: str) -> None:
-        """Take note that the source of what has arrived is deleted or moved: nothing needs to be known of it any more.
+        """Delete the record of a file whose source was deleted or moved: it is not needed any more.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -253,16 +253,16 @@ class DeliveryLedger:
             )
 
     def has_found(self, path: str) -> bool:
-        """Tell whether this look has found a path."""
+        """Return whether this scan has found a path."""
         return hash(os.fsencode(path)) in self._found
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether this look has left files alone that only a look that `verifies` can decide about."""
+        """Whether this scan has skipped files about which only a scan that `verifies` can decide."""
         return self._doubts > 0
 
     def holds_any(self) -> bool:
-        """Whether anything is in the ledger. With `is_strict`, that is what could not be deleted or moved so far.
+        """Return whether the ledger has any records: with `is_strict`, of files that still have to be deleted or moved.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -271,12 +271,12 @@ class DeliveryLedger:
             row = connection.execute("SELECT 1 FROM deliveries WHERE ledger = ? LIMIT 1", (self._ledger,)).fetchone()
         return row is not None
 
-    def end_look(self, *, is_complete: bool) -> None:
-        """Forget what is gone for good, so that the ledger holds no more than the folder does.
+    def end_scan(self, *, is_complete: bool) -> None:
+        """Delete the records of files that are gone for good, so that the ledger is no larger than the folder.
 
-        A file is gone if several complete looks in a row have not found it, though they would have: it is covered by
-        them, and they have found others on its file system, in the same folder. So a mount that is missing, an empty
-        look or one that failed erase nothing.
+        A file is gone if several complete scans in a row have not found it, though they would have: they cover its
+        path, and have found others on its file system, in the same folder. So a missing mount, an empty scan or one
+        that failed delete nothing.
 
         Parameters:
             is_complete: whether all folders could be listed.
@@ -294,7 +294,7 @@ class DeliveryLedger:
                 if hash(path) in self._found or not self._covers(os.fsdecode(path)):
                     continue
                 if device in self._devices and home in {self._home, None}:
-                    (gone if missed + 1 >= ABSENT_LOOKS else absent).append((self._ledger, path))
+                    (gone if missed + 1 >= ABSENT_SCANS else absent).append((self._ledger, path))
                 elif self._use - seen > UNUSED_KEPT:
                     gone.append((self._ledger, path))
             connection.executemany("DELETE FROM deliveries WHERE ledger = ? AND path = ?", gone)
@@ -302,7 +302,7 @@ class DeliveryLedger:
 
     @property
     def _answers_no(self) -> bool:
-        """Whether a file in doubt has to be sent or verified in this look."""
+        """Whether a file in doubt has to be transferred or verified by this scan."""
         return self._is_strict or self._verifies
 
     def _delivery(self, connection: sqlite3.Connection, name: bytes) -> _Delivery | None:
@@ -314,8 +314,8 @@ class DeliveryLedger:
         return None if row is None else _Delivery(FileVersion(*row[:5]), bool(row[5]), *row[6:])
 
 
-def _name_of(way: tuple[object, ...]) -> str:
-    return hashlib.sha256(json.dumps(way).encode()).hexdigest()[:32]
+def _name_of(route: tuple[object, ...]) -> str:
+    return hashlib.sha256(json.dumps(route).encode()).hexdigest()[:32]
 
 
 def _may_overlap(one: str | None, other: str | None) -> bool:
@@ -323,7 +323,7 @@ def _may_overlap(one: str | None, other: str | None) -> bool:
 
 
 def _is_same(kept: FileVersion, now: FileVersion) -> bool:
-    """Compare what was delivered with what is there; see `DeliveryLedger`."""
+    """Return whether the file that exists is the one that was delivered; see `DeliveryLedger`."""
     if kept.size is None:
         return False
     if kept.inode is None and None not in (kept.modified, now.modified) and not _differ_roughly(kept, now):
@@ -336,16 +336,16 @@ def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
 
 
 def _folded(version: FileVersion) -> FileVersion:
-    return FileVersion(*(_signed(told) for told in version))
+    return FileVersion(*(_signed(value) for value in version))
 
 
 def _signed(number: int | None) -> int | None:
-    """Return a number that SQLite takes, another one for each of 64 bits: inodes may use all of them."""
+    """Map 64 bits without a sign to those that SQLite takes, one to one: inodes may use all of them."""
     return None if number is None else (number + INTEGER_MAXIMUM + 1) % 2**64 - INTEGER_MAXIMUM - 1
 
 
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
-    """Forget whole ledgers."""
+    """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
     connection.execute(f"DELETE FROM deliveries WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
@@ -360,7 +360,12 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 _SCHEMA = Schema(
     NAME,
-    title="the delivery ledger",
+    messages=FileMessages(
+        removed="the delivery ledger %s was removed: a new one is created",
+        damaged="the delivery ledger is not readable (%s): it was set aside as %s, what it held is not known any more",
+        unusable="the delivery ledger cannot be used: %s",
+        recovered="the delivery ledger can be written again",
+    ),
     purpose="to remember what was delivered",
     version=VERSION,
     tables=("ledgers", "deliveries"),

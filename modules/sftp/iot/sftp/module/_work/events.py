@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from azure.iot.device import Message
 
 from iot.sftp.client import SFTPError
-from iot.sftp.module._base.waiting import in_words, pauses
+from iot.sftp.module._base.waiting import pauses
+from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._work.task_document import document
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from iot.sftp.module._work.journal import Journal
     from iot.sftp.module._work.task_record import TaskRecord
@@ -35,15 +36,23 @@ _log = logging.getLogger(__name__)
 class Announcer:
     """Sends the ends of tasks as soon as the hub is connected; belongs to one event loop."""
 
-    def __init__(self, journal: Journal, send: Callable[[Message, str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        send: Callable[[Message, str], Awaitable[None]],
+        *,
+        backoff: Callable[[], Iterator[float]] = pauses,
+    ) -> None:
         """Take what it needs.
 
         Parameters:
             journal: knows what is to be sent.
             send: sends a message to an output; raises an exception unless the hub has confirmed it.
+            backoff: gives the seconds between two attempts.
         """
         self._journal = journal
         self._send = send
+        self._backoff = backoff
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanted = asyncio.Event()
         self.enabled = True  # if not, what ends meanwhile is never sent, not even later
@@ -60,13 +69,13 @@ class Announcer:
         self._loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
-            for pause in pauses():
+            for pause in self._backoff():
                 self._wanted.clear()  # before each attempt: what was wanted before one that fails causes no other
                 try:
                     await self._send_all()
                     break
                 except Exception as error:  # noqa: BLE001 - whatever it is, what is to be sent is still in the journal
-                    _log.info("the ends of tasks cannot be sent, next attempt in %.0f s: %s", pause, in_words(error))
+                    _log.info("the ends of tasks cannot be sent, next attempt in %.0f s: %s", pause, with_causes(error))
                 waiting = asyncio.ensure_future(self._wanted.wait())  # the hub may come back sooner
                 await asyncio.wait({waiting}, timeout=pause)
                 waiting.cancel()

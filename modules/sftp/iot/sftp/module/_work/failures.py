@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from iot.sftp.module._base.logging import printable, shortened
-from iot.sftp.module._base.times import moment
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._work.advice import ADVICE
 
 FAILURES_KEPT = 30
@@ -41,7 +41,7 @@ class Failures:
             code: the code of its `SFTPError`.
             message: the same for people.
         """
-        what, message = (shortened(printable(text), TEXT_SHOWN) for text in (what, message))
+        what, message = (excerpt(text, TEXT_SHOWN) for text in (what, message))
         with self._lock:
             failure = self._kept.pop((what, code), None) or _Failure(message, 0.0)
             failure.message, failure.moment, failure.times = message, time.time(), failure.times + 1
@@ -55,7 +55,7 @@ class Failures:
             kept = list(self._kept.items())
         return [
             {
-                "time": moment(failure.moment),
+                "time": rfc3339(failure.moment),
                 "what": what,
                 "code": code,
                 "message": failure.message,

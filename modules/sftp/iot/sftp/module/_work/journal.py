@@ -1,7 +1,7 @@
-"""The journal: tasks and request ids in a SQLite file, so that they outlive the process. Nothing but storage.
+"""Store tasks and request ids in a SQLite file, the journal, so that they outlive the process.
 
 What is `durable` is on the disk before the call returns; the rest survives a crash of the process, but not always a
-power cut. What happens to a file that is damaged or cannot be written is said in `sqlite_file`.
+power cut. `sqlite_file` says what happens to a file that is damaged or cannot be written.
 
 No clock that can be set decides what is deleted: tasks that have ended are bounded by number and by size, and a task's
 time limit is counted in seconds of use, for which modules have been running on this file.
@@ -16,7 +16,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
-from iot.sftp.module._work.sqlite_file import Schema, SQLiteFile, malformed
+from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile, malformed
 from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ _REQUESTS_BEYOND = _BEYOND.format(
 
 
 class Journal:
-    """One file; for any number of threads. Every method raises an `SFTPError` if the file cannot be used."""
+    """The file of tasks and request ids; thread-safe. Every method raises an `SFTPError` if the file cannot be used.
+
+    Both are in one class, as a task and its request id are written in one transaction.
+    """
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class Journal:
         guard: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the directory; it is made, and the file opened, when it is first needed.
+        """Take the directory; it is created, and the file opened, when it is first needed.
 
         Parameters:
             directory: the module's state directory.
@@ -111,7 +114,7 @@ class Journal:
     # --- tasks
 
     def add(self, record: TaskRecord, request_id: str | None = None, fingerprint: str = "") -> RequestRecord | None:
-        """Take a new task, durably. If its request id is known already, nothing is taken, and that is returned."""
+        """Add a new task, durably; if its request id is known, nothing is added, and what is known is returned."""
         with self._transaction(durable=True) as connection:
             if request_id is not None:
                 known = _request(connection, request_id)
@@ -125,12 +128,12 @@ class Journal:
         return None
 
     def count_use(self) -> float:
-        """Return the seconds for which modules have been running on this file; what is counted is written down."""
+        """Count the use time, and return it: the seconds for which modules have been running on this file."""
         with self._transaction() as connection:
             return self._file.count_use(connection)
 
     def save(self, record: TaskRecord, *, durable: bool = False) -> None:
-        """Write down what has changed about a task."""
+        """Write what has changed about a task."""
         with self._transaction(durable=durable) as connection:
             self._make_room(connection)
             connection.execute(_WRITE, _row(record))
@@ -138,13 +141,13 @@ class Journal:
                 self._prune_now_and_then(connection)
 
     def get(self, task_id: str) -> TaskRecord | None:
-        """Return a task, if there is one of that name."""
+        """Return the task with this id; `None` if there is none."""
         with self._transaction() as connection:
             row = connection.execute(f"{_READ} WHERE task_id = ?", (task_id,)).fetchone()
             return None if row is None else _record(row)
 
     def newest(self, limit: int, after: str | None = None) -> list[TaskRecord]:
-        """Return the newest tasks first, or those that come after one of them."""
+        """Return the newest tasks first, or those that come after the task `after`."""
         where, values = ("", ()) if after is None else (
             " WHERE sequence < (SELECT sequence FROM tasks WHERE task_id = ?)", (after,)
         )  # fmt: skip
@@ -155,23 +158,23 @@ class Journal:
         return self._records(" WHERE finished IS NULL ORDER BY sequence", ())
 
     def unannounced(self, limit: int) -> list[TaskRecord]:
-        """Return the tasks that have ended and whose end is still to be told, the oldest first."""
+        """Return the tasks whose end is still to be announced, the oldest first."""
         return self._records(" WHERE finished IS NOT NULL AND announce ORDER BY sequence LIMIT ?", (limit,))
 
     def announced(self, task_ids: Sequence[str]) -> None:
-        """Write down that the ends of these tasks have been told."""
+        """Write that the ends of these tasks were announced."""
         with self._transaction() as connection:
             connection.executemany("UPDATE tasks SET announce = 0 WHERE task_id = ?", [(name,) for name in task_ids])
 
     # --- request ids
 
     def find_request(self, request_id: str) -> RequestRecord | None:
-        """Return what is known about an id, if anything is."""
+        """Return what is known about a request id; `None` if it is new."""
         with self._transaction() as connection:
             return _request(connection, request_id)
 
     def save_request(self, request_id: str, request: RequestRecord) -> None:
-        """Write down, durably, that a call is begun, or what became of it."""
+        """Write, durably, that a call was begun, or what its outcome was."""
         with self._transaction(durable=True) as connection:
             self._make_room(connection)
             _write_request(connection, request_id, request)
@@ -201,7 +204,7 @@ class Journal:
         self._file.close()
 
     def prune(self) -> None:
-        """Forget what is too much. What has not ended is never forgotten."""
+        """Delete what is beyond the bounds. What has not ended is never deleted."""
         with self._transaction() as connection:
             self._prune(connection)
 
@@ -215,19 +218,19 @@ class Journal:
             self._prune(connection)
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
-        """Forget more of what has ended while most of the file is taken, so that it never keeps out what is new."""
+        """Delete more of what has ended while the file is nearly full, so that there is always room for what is new."""
         pages, free, size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         if (pages - free) * size > self._size_maximum * SHARE_MOST:
-            # An end that is still to be told has to wait for the hub, and so have new tasks, if there are too many
+            # Ends that are still to be announced stay: where there are too many, new tasks have to wait for the hub
             connection.execute(
                 f"DELETE FROM tasks WHERE NOT announce AND sequence IN ({_TASKS_BEYOND})",  # noqa: S608 - our words
                 (TASKS_KEPT, self._size_maximum * SHARE_HURRIED),
             )
 
     def _prune(self, connection: sqlite3.Connection) -> None:
-        """Forget the oldest tasks that have ended and request ids, beyond their shares of the file."""
+        """Delete the oldest request ids and tasks that have ended, beyond their shares of the file."""
         connection.execute(
             f"DELETE FROM tasks WHERE sequence IN ({_TASKS_BEYOND})",  # noqa: S608 - our words
             (TASKS_KEPT, self._size_maximum * SHARE_KEPT),
@@ -255,7 +258,12 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
 
 _SCHEMA = Schema(
     NAME,
-    title="the journal",
+    messages=FileMessages(
+        removed="the journal %s was removed: a new one is created",
+        damaged="the journal is not readable (%s): it was set aside as %s, what it held is not known any more",
+        unusable="the journal cannot be used: %s",
+        recovered="the journal can be written again",
+    ),
     purpose="for the journal",
     version=VERSION,
     tables=("tasks", "requests"),

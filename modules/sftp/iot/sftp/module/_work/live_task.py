@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Interruption
-from iot.sftp.module._base.logging import quoted
+from iot.sftp.client._base.text import quoted
 from iot.sftp.module._work.slots import SLICE, TimeSlice
 from iot.sftp.module._work.task_document import Rate, short_id
 
@@ -35,8 +35,8 @@ class StopReason(Enum):
 
     CANCELLED = "cancelled"  # by `cancel_task`
     OVERDUE = "overdue"  # its time limit is over
-    PREEMPTED = "preempted"  # a call waits for its slot: it goes on later
-    SHUTDOWN = "shutdown"  # the module exits: it goes on after the restart
+    PREEMPTED = "preempted"  # a call needs its slot: it resumes later
+    SHUTDOWN = "shutdown"  # the module exits: it resumes after the restart
 
     @property
     def is_final(self) -> bool:
@@ -137,11 +137,11 @@ class LiveTask:
 
     @property
     def can_be_stopped(self) -> bool:
-        """Whether nothing has asked it to end yet; one that makes way for a call can still be cancelled."""
+        """Whether nothing has asked it to end yet; one that is preempted can still be cancelled."""
         return self.stop_reason in {None, StopReason.PREEMPTED}
 
     def stop(self, reason: StopReason) -> None:
-        """Ask its work to stop soon. A reason after which it goes on later gives way to one that ends it."""
+        """Ask its work to stop soon. A reason after which it resumes is replaced by one that ends it."""
         if self.can_be_stopped:
             self.stop_reason = reason
         if self.stop_reason is not None and self.stop_reason.is_final:

@@ -40,12 +40,29 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class FileMessages:
+    """The log lines about a file, in full, so that who searches for one finds it.
+
+    Attributes:
+        removed: somebody else has removed it; `%s` is its path.
+        damaged: it is not readable; the first `%s` is why, the second one its new name.
+        unusable: it cannot be used; `%s` is why.
+        recovered: it can be used again.
+    """
+
+    removed: str
+    damaged: str
+    unusable: str
+    recovered: str
+
+
+@dataclass(frozen=True)
 class Schema:
     """What a file holds.
 
     Attributes:
         file: its name in the state directory.
-        title: how log lines call it.
+        messages: the log lines about it.
         purpose: completes "the state directory cannot be used …".
         version: of the tables, in SQLite's `user_version`.
         tables: that must be readable; one that is not means that the file is damaged.
@@ -55,7 +72,7 @@ class Schema:
     """
 
     file: str
-    title: str
+    messages: FileMessages
     purpose: str
     version: int
     tables: tuple[str, ...]
@@ -157,7 +174,7 @@ class SQLiteFile:
     def _opened(self) -> sqlite3.Connection:
         """Return the connection to the file at this path; another process may have removed or replaced it."""
         if self._connection is not None and inode(self.path) != self._inode:
-            _log.error("%s %s was taken away: a new one is begun", self._schema.title, self.path)
+            _log.error(self._schema.messages.removed, self.path)
             self.close()
         if self._connection is None:
             try:
@@ -211,7 +228,7 @@ class SQLiteFile:
                 return named  # the next transaction creates a new file
         self.close()  # the trouble may be over when it is opened again
         if self._on_trouble is not None and self._reported != named.message:
-            _log.error("%s cannot be used: %s", self._schema.title, named.message)
+            _log.error(self._schema.messages.unusable, named.message)
             self._reported = named.message
             self._on_trouble(named)
         return named
@@ -219,7 +236,7 @@ class SQLiteFile:
     def _recovered(self) -> None:
         if self._reported and self._on_trouble is not None:
             self._reported = ""
-            _log.info("%s can be written again", self._schema.title)
+            _log.info(self._schema.messages.recovered)
             self._on_trouble(None)
 
     def _set_aside(self, why: str) -> None:
@@ -236,8 +253,7 @@ class SQLiteFile:
             for ending in FILES:
                 with suppress(OSError):
                     os.unlink(path + ending)
-        title = self._schema.title
-        words = f"{title} is not readable ({why}): it was set aside as {name}, what it held is not known any more"
+        words = self._schema.messages.damaged % (why, name)
         _log.error("%s", words)
         self._reported = ""  # the loss stays reported: the next success does not take it back
         if self._on_trouble is not None:

@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError, TransferIncomplete, error_for_code
-from iot.sftp.module._base.logging import about, printable, shortened, subject, told
+from iot.sftp.client._base.text import excerpt, shortened
+from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._base.wording import describe
 from iot.sftp.module._work.live_task import Job, LiveTask, StopReason
 from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, MESSAGE_MAXIMUM
 from iot.sftp.module._work.task_record import TaskStatus
@@ -57,11 +59,11 @@ class TaskAttempts:
                 code, message = self._attempt(task)
                 task.attempts += 1
                 if message is not None:
-                    message = printable(shortened(message, MESSAGE_MAXIMUM))
+                    message = excerpt(message, MESSAGE_MAXIMUM)
                 self._settle(task, code, message)
             except Exception:  # noqa: BLE001 - whatever it is, the task is not left without an end
-                _log.exception("task %s: a defect of the queue", task.record.task_id)
-                self.end(task, TaskStatus.FAILED, Internal.code, "a defect of the module, which its log describes")
+                _log.exception("task %s: internal error of the scheduler", task.record.task_id)
+                self.end(task, TaskStatus.FAILED, Internal.code, _internal(task))
 
     def end(self, task: LiveTask, status: TaskStatus, code: str | None = None, message: str | None = None) -> None:
         """Give a task its end: log it, write it, and have the scheduler forget the task."""
@@ -85,7 +87,7 @@ class TaskAttempts:
     def give_up(self, task: LiveTask) -> None:
         """End a task whose time limit is over."""
         record = task.record
-        last = f"; the last try: {record.code}: {record.message}" if record.code is not None else ""
+        last = f"; the last attempt: {record.code}: {record.message}" if record.code is not None else ""
         message = f"the task did not end within its time limit of {record.time_limit:g} s{last}"
         self.end(task, TaskStatus.FAILED, DeadlineExceeded.code, shortened(message, MESSAGE_MAXIMUM))
 
@@ -100,10 +102,10 @@ class TaskAttempts:
         try:
             outcome = self._work(job)
         except SFTPError as error:
-            return error.code, told(error)
+            return error.code, describe(error)
         except Exception:  # noqa: BLE001 - whatever it is, the task has an end
-            _log.exception("a defect")
-            return Internal.code, f"a defect of the module, which its log describes at task {record.task_id}"
+            _log.exception("internal error")
+            return Internal.code, _internal(task)
         report(outcome.progress)
         return outcome.code, outcome.message
 
@@ -149,11 +151,15 @@ class TaskAttempts:
         return True
 
 
+def _internal(task: LiveTask) -> str:
+    return f"internal error of the module, described in its log at task {task.record.task_id}: please report it"
+
+
 def _log_end(task: LiveTask) -> None:
     record = task.record
     level = logging.WARNING if record.status is TaskStatus.FAILED else logging.INFO
     place = f"{task.paths}: " if task.paths else ""
     reason = "" if record.code is None else f": {record.code}: {record.message}"
-    tries = f"{task.attempts} {'try' if task.attempts == 1 else 'tries'}"
+    attempts = f"{task.attempts} attempt{'' if task.attempts == 1 else 's'}"
     with subject(task.name):
-        _log.log(level, "%s%s%s (%s)", place, record.status.value, reason, tries, extra=about(task.name))
+        _log.log(level, "%s%s%s (%s)", place, record.status.value, reason, attempts, extra=about(task.name))

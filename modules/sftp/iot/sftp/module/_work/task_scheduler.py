@@ -127,7 +127,7 @@ class TaskScheduler:
         return task.retry_at - now
 
     def note_success(self) -> None:
-        """Begin the backoff for the server anew, which was reached; with the lock held."""
+        """Reset the backoff for the server, which was reached; with the lock held."""
         self._server_failures = 0
 
     def remove(self, task: LiveTask) -> None:
@@ -166,7 +166,7 @@ class TaskScheduler:
     # --- turns
 
     def _stop(self, task: LiveTask, reason: StopReason) -> bool:
-        """Ask a task to end; return whether it is in nobody's hands, so that the caller has to end it."""
+        """Ask a task to end; return whether the caller has to end it, as no attempt runs that would."""
         is_ours = task.state in {TaskState.READY, TaskState.PAUSING}
         task.stop(reason)
         if is_ours:

@@ -108,7 +108,7 @@ class TaskStore:
             self._journal.save(record, durable=durable or record.finished is not None)
         except Exception as error:  # noqa: BLE001 - whatever it is, the task goes on and has an end
             if not isinstance(error, SFTPError):
-                _log.exception("a defect of the journal")
+                _log.exception("internal error of the journal")
             self._retry_at = time.monotonic() + self._pause
             return
         if record.finished is not None:

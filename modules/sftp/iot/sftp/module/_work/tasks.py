@@ -83,7 +83,7 @@ class Tasks:
         threading.Thread(target=self._keep_time, name="tasks", daemon=True).start()
 
     def stop(self, limit: float) -> None:
-        """Interrupt what runs, within `limit` seconds; it goes on when the module starts again."""
+        """Interrupt what runs, within `limit` seconds; it resumes when the module starts again."""
         self._scheduler.stop(limit)
         self._store.close()
 
@@ -193,7 +193,7 @@ class Tasks:
             try:
                 self._do_what_is_due()
             except Exception:  # noqa: BLE001 - whatever it is, the time limits of the tasks stay in force
-                _log.exception("a defect of the queue")
+                _log.exception("internal error of the scheduler")
                 now = time.monotonic()
                 self._scheduler.wait(now, now + self._limits.journal_pause)
 
@@ -225,4 +225,4 @@ class Tasks:
         for record, remaining in new:
             self._scheduler.add(record, remaining)
         if new:
-            _log.info("%d tasks go on that were accepted before the module started", len(new))
+            _log.info("%d tasks from before the restart go on", len(new))

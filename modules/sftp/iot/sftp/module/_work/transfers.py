@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import FolderProgress, SFTPError
-from iot.sftp.module._base.logging import printable, quoted, rate, shortened
+from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.tallies import Moves
+from iot.sftp.module._base.wording import rate
 from iot.sftp.module._documents.requests import FolderRequest, TransferRequest
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.task_document import TEXT_SHOWN
@@ -71,7 +72,9 @@ class FolderMove:
         """Wait until no other rule or task takes the same files the same way."""
         if self.ledgers is None:
             return nullcontext()
-        return self.ledgers.turn(*self._way(session), pattern=self.what.file_pattern, cancelled=self.cancelled)
+        return self.ledgers.exclusive_scan(
+            *self._way(session), pattern=self.what.file_pattern, cancelled=self.cancelled
+        )
 
     def _way(self, session: SFTPSession) -> list[object]:
         settings, what = session.settings, self.what
@@ -106,7 +109,9 @@ class FolderMove:
         except SFTPError as error:
             if self.keeps and self.task is None:  # it would send everything again, run after run
                 raise
-            _log.warning("what arrives is known until the module ends only, and then compared again: %s", error.message)
+            _log.warning(
+                "deliveries are recorded in memory only, and compared again after a restart: %s", error.message
+            )
             return None, True
 
     def _home(self) -> int | None:
@@ -203,7 +208,7 @@ class Transfers:
             move.note(done)
         if ledger is None:
             return done, False
-        ledger.end_look(is_complete=_is_complete(what.source, done, ledger))
+        ledger.end_scan(is_complete=_is_complete(what.source, done, ledger))
         return done, ledger.is_in_doubt
 
     def _work_on_folder(self, job: Job, request: FolderRequest) -> TaskOutcome:
@@ -229,7 +234,7 @@ class Transfers:
             done, _ = self.move_folder(order)
         except SFTPError:
             counts = reached.files, reached.total_files, reached.bytes, time.monotonic() - started
-            line = "%s -> %s: it broke off with %d of %d files there, %d bytes, after %.3f s"
+            line = "%s -> %s: stopped after %d of %d files, %d bytes, in %.3f s"
             _log.info(line, quoted(request.source), quoted(request.dest), *counts, extra={"repeated": True})
             raise
         _log.info("%s -> %s: %s", quoted(request.source), quoted(request.dest), folder_in_words(done, self.verify))
@@ -309,7 +314,7 @@ def _log_end(request: TransferRequest, done: Transfer) -> None:
 
 def _log_break(request: TransferRequest, reached: TaskProgress, seconds: float) -> None:
     place = f"{quoted(request.source)} -> {quoted(request.dest)}"
-    line = "%s: it broke off with %d of %d bytes there, after %.3f s"
+    line = "%s: stopped after %d of %d bytes, in %.3f s"
     _log.info(line, place, reached.bytes, reached.total_bytes or 0, seconds, extra={"repeated": True})
 
 
@@ -338,9 +343,9 @@ def _folder_progress(done: FolderProgress | FolderTransfer) -> TaskProgress:
         "delivered": done.not_removed,
         "failures": [
             {
-                "path": printable(shortened(failure.path, TEXT_SHOWN)),
+                "path": excerpt(failure.path, TEXT_SHOWN),
                 "code": failure.code,
-                "message": printable(shortened(failure.message, TEXT_SHOWN)),
+                "message": excerpt(failure.message, TEXT_SHOWN),
             }
             for failure in done.failures
         ],

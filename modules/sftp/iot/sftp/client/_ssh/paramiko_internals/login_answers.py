@@ -21,7 +21,7 @@ from paramiko.ssh_exception import SSHException
 
 from iot.sftp.client._base.deadline import GLANCE
 from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost, ServerBusy, SFTPError, Unsupported
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS
 from iot.sftp.client._ssh.login_backoff import UnansweredLogin
 from iot.sftp.client._ssh.packets import string
@@ -137,7 +137,7 @@ class LoginAnswers:
         """Receive a message, in paramiko's thread."""
         fields = message.asbytes()
         if kind == MSG_USERAUTH_BANNER and self._has_sent_credential:
-            self.banner = printable(Message(fields).get_binary().decode("utf-8", "replace"), LONGEST_WORDS)
+            self.banner = excerpt(Message(fields).get_binary().decode("utf-8", "replace"), LONGEST_WORDS)
         if kind == MSG_USERAUTH_BANNER or not self._has_asked or self._is_authenticated:
             return
         self._has_asked = False

@@ -22,7 +22,7 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.lower_layers import from_lower_layer
-from iot.sftp.client._base.text import printable
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh import algorithms, chacha
 from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable, too_old
@@ -328,4 +328,4 @@ class Transport(paramiko.Transport):
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()
-        self.farewell = printable(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)
+        self.farewell = excerpt(m.get_string().decode("utf-8", "replace"), LONGEST_WORDS)
