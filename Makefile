@@ -52,7 +52,7 @@ test-faults: $(ENVIRONMENT)/.dev ## inject every fault into a running module, wi
 	tools/install-test-servers
 	$(BIN)/python -m pytest -m "faults or not faults" $(PYTEST_OPTIONS) tests/faults
 
-soak: $(ENVIRONMENT)/.dev ## inject faults at random for MINUTES=60, then run the model for MODEL_STEPS=5000: build/soak
+soak: $(ENVIRONMENT)/.dev ## let faults strike for MINUTES=60, the model run MODEL_STEPS=5000, hypothesis try a thousand examples
 	tools/install-test-servers
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK_OPTIONS)
 	$(BIN)/python -m tests.model --steps $(MODEL_STEPS) --report build/soak/model.md
