@@ -9,8 +9,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import InvalidRequest, SFTPError, TooLarge
+from iot.sftp.client import Direction, InvalidRequest, SFTPError, TooLarge
 from iot.sftp.client._base.text import shortened
+from iot.sftp.module._documents.orders import file_order
 from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, encoded_size
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ def exists(context: MethodContext, request: PathRequest, timeout: float) -> bool
 
 def download_file(context: MethodContext, request: TransferRequest, timeout: float) -> bool:
     """Download a file while the caller waits."""
-    context.transfers.move("download_file", request, timeout)
+    context.transfers.transfer_file(file_order(Direction.DOWNLOAD, request), timeout)
     return True
 
 
 def upload_file(context: MethodContext, request: TransferRequest, timeout: float) -> bool:
     """Upload a file while the caller waits."""
-    context.transfers.move("upload_file", request, timeout)
+    context.transfers.transfer_file(file_order(Direction.UPLOAD, request), timeout)
     return True
 
 
