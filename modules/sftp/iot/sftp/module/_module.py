@@ -1,4 +1,4 @@
-"""The module, put together: requests to calls, twins to configurations, and an orderly end."""
+"""The module, put together from its parts, and its orderly end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ _log = logging.getLogger(__name__)
 
 
 class Module:
-    """Everything that lives as long as the process."""
+    """Everything that lives as long as the process.
+
+    It stays in one piece because it only connects the parts: each method passes on what one part reports to the others.
+    """
 
     def __init__(self, environment: Environment, leave: Callable[[], None]) -> None:
         """Put the parts together, in the running event loop; nothing is started.

@@ -36,7 +36,10 @@ _log = logging.getLogger(__name__)
 
 
 class Configuration:
-    """Applies desired documents to the session, transfers, events, rules and the log."""
+    """Applies desired documents to the session, transfers, events, rules and the log.
+
+    It has a method or two for each section of the document, and stays in one piece as they share what is in force.
+    """
 
     def __init__(
         self,

@@ -49,7 +49,11 @@ class HubLost(Exception):  # noqa: N818 - the state of the connection, not a fai
 
 
 class Hub:
-    """The edge hub as the module sees it; lives in one event loop, and passes everything to that loop."""
+    """The edge hub as the module sees it; lives in one event loop, and passes everything to that loop.
+
+    It stays in one piece because it is one state machine (connect, watch, reconnect or give up) with the four callbacks
+    of the SDK that drive it; requests, timeouts and health are in files of their own.
+    """
 
     def __init__(
         self,
