@@ -47,13 +47,13 @@ def section_of(server: Server, **changes: Any) -> dict[str, Any]:
     return section | changes
 
 
-def dispatcher_in(directory: Path, *, transfers: int = 2) -> Dispatcher:
+def dispatcher_in(directory: Path, *, slots: Slots | None = None, journal: Journal | None = None) -> Dispatcher:
     """Return a dispatcher without a configured server, whose journal is in a directory."""
+    slots, journal = slots or Slots(2), journal or Journal(directory)
     sessions = CurrentSession(lambda _state: None)
-    slots, moves, journal = Slots(transfers), Transfers(sessions), Journal(directory)
-    return Dispatcher(
-        MethodContext(sessions, moves, Tasks(journal, slots, moves.work), Status()), slots, Idempotency(journal)
-    )
+    transfers = Transfers(sessions)
+    context = MethodContext(sessions, transfers, Tasks(journal, slots, transfers.work), Status())
+    return Dispatcher(context, slots, Idempotency(journal))
 
 
 def connected(reported: dict[str, Any]) -> bool:

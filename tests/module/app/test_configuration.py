@@ -63,7 +63,7 @@ class Device:
 
     @property
     def reported(self) -> dict[str, Any]:
-        return self.reporter._wanted
+        return self.reporter.wanted
 
     @property
     def session(self) -> SFTPSession | None:
@@ -296,7 +296,7 @@ RULES = st.lists(st.fixed_dictionaries({"name": st.text(), "direction": JSON}) |
 def test_any_desired_document_is_reported_within_the_limits_of_a_twin(
     device: Device, sections: dict[str, Any], rules: list[Any]
 ) -> None:
-    device.apply(device.configuration._version + 1, **{"rules": rules} | sections)
+    device.apply(device.configuration.in_force["version"] + 1, **{"rules": rules} | sections)
     document = device.reporter.document
     assert len(json.dumps(document, ensure_ascii=False).encode()) <= 32 * 1024
     assert document["module"] == {"version": __version__}

@@ -188,11 +188,12 @@ def test_quick_calls_are_answered_while_transfers_hang(tmp_path: Path, monkeypat
     monkeypatch.setitem(table.METHODS, "exists", Method(Request, looks, Lane.QUICK))
 
     async def scenario() -> None:
-        dispatcher = dispatcher_in(tmp_path, transfers=1)
+        slots = Slots(1)
+        dispatcher = dispatcher_in(tmp_path, slots=slots)
         transfers = [asyncio.create_task(dispatcher.answer("download_file", {})) for _ in range(5)]
         assert (await dispatcher.answer("exists", {})).payload is True
         assert not any(transfer.done() for transfer in transfers)
-        dispatcher._queues[Lane.TRANSFER]._slots.widen(5)
+        slots.widen(5)
         free.set()
         assert {(await transfer).status for transfer in transfers} == {200}
 

@@ -258,18 +258,16 @@ def test_without_a_journal_calls_proceed_and_ids_are_kept_in_memory(tmp_path: Pa
     assert work.times == 2
 
 
-def test_a_journal_that_hangs_holds_no_call_up_beyond_its_time(
-    tmp_path: Path, work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_journal_that_hangs_delays_no_call_beyond_its_timeout(tmp_path: Path, work: Work) -> None:
     goes_on = threading.Event()
 
-    def hangs(_journal: Journal, _name: str) -> None:
-        goes_on.wait(SOON)
-
-    monkeypatch.setattr(Journal, "find_request", hangs)
+    class HangingJournal(Journal):
+        def find_request(self, _request_id: str) -> None:
+            goes_on.wait(SOON)
 
     async def scenario() -> list[Response]:
-        dispatcher, calls = dispatcher_in(tmp_path), range(10)  # more than there are threads for it
+        dispatcher = dispatcher_in(tmp_path, journal=HangingJournal(tmp_path))
+        calls = range(10)  # more than there are threads for it
         payloads = [payload_of("delete_file", request_id=str(number), timeout=1) for number in calls]
         responses = await asyncio.gather(*(dispatcher.answer("delete_file", payload) for payload in payloads))
         goes_on.set()
