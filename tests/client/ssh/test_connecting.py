@@ -428,7 +428,7 @@ WORDS = {
     b"All lines are busy.\n\tTry again later.\n": "All lines are busy. Try again later.",
     b"Exceeded MaxStartups\r\n\xff\xfe\0\x01": "Exceeded MaxStartups",
     "Trop de connexions, réessayez\n".encode(): "Trop de connexions, réessayez",
-    b"x" * 300: "x" * 199 + "…",
+    b"x" * 300: "x" * 200 + "… (100 more)",
 }
 
 
