@@ -48,7 +48,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._files import remote_requests
 from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_REQUEST
-from iot.sftp.client._ssh import connection
+from iot.sftp.client._ssh import liveness
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 from iot.sftp.client._transfer.resume_records import ResumeRecords
 
@@ -585,8 +585,8 @@ def test_a_server_that_takes_long_to_list_a_large_folder_is_waited_for(kind: Kin
 
 
 def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SLOW_SECONDS", 1.0)
-    monkeypatch.setattr(connection, "SLOW_STALLS", 1)
+    monkeypatch.setattr(liveness, "SLOW_SECONDS", 1.0)
+    monkeypatch.setattr(liveness, "SLOW_STALLS", 1)
     set_retry_policy(monkeypatch, attempts=1)
     server = TakesItsTime(POSIX_RENAME, 100)
     server.files["source"] = bytearray(CONTENT)
