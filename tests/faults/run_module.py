@@ -43,12 +43,13 @@ def main() -> None:
     time.time = lambda: _clock() + _offset()
     time.time_ns = lambda: _clock_ns() + _offset() * 1_000_000_000
     socket.getaddrinfo = _resolve
+    from iot.sftp.client._base.backoff import Backoff  # noqa: PLC0415
     from iot.sftp.module._base import waiting  # noqa: PLC0415 - after the clock was replaced
     from iot.sftp.module._hub.hub import HubLimits  # noqa: PLC0415
     from iot.sftp.module._hub.reported import Reporter  # noqa: PLC0415
     from iot.sftp.module._rules.limits import RuleLimits  # noqa: PLC0415
     from iot.sftp.module._rules.runner import Rules  # noqa: PLC0415
-    from iot.sftp.module._work.task_limits import Pauses, TaskLimits  # noqa: PLC0415
+    from iot.sftp.module._work.task_limits import TaskLimits  # noqa: PLC0415
     from iot.sftp.module._work.tasks import Tasks  # noqa: PLC0415
 
     for name, seconds in PAUSES.items():
@@ -57,7 +58,7 @@ def main() -> None:
     _default(Rules.__init__, limits=RuleLimits(first_pause=pause, longest_pause=pause))
     _default(HubLimits.__init__, **LIMITS)
     _default(Reporter.__init__, interval=0.2, gathering=0.05)
-    _default(Tasks.__init__, limits=TaskLimits(backoff=Pauses(0.05, 0.5)))
+    _default(Tasks.__init__, limits=TaskLimits(backoff=Backoff(0.05, 0.5)))
     runpy.run_module("iot.sftp.module", run_name="__main__")
 
 

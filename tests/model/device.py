@@ -21,6 +21,7 @@ from tests.model.server import PASSWORD, USER
 from tests.tasks import end_of, submit
 
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits
+from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._hub.reported import Allowance
 from iot.sftp.module._rules.rule_status import RuleReporter
@@ -31,7 +32,7 @@ from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.slots import Slots
-from iot.sftp.module._work.task_limits import Pauses, TaskLimits
+from iot.sftp.module._work.task_limits import TaskLimits
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
@@ -119,7 +120,7 @@ class Device:
     def tasks(self) -> Tasks:
         """The tasks; those of an earlier process go on."""
         if self._tasks is None:
-            limits = TaskLimits(backoff=Pauses(PAUSE, 4 * PAUSE))
+            limits = TaskLimits(backoff=Backoff(PAUSE, 4 * PAUSE))
             parts = self.parts
             self._tasks = Tasks(Journal(self.place.state), parts.slots, parts.transfers.work, limits=limits)
             self._tasks.start()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import logging
 import threading
 
@@ -12,16 +11,8 @@ import pytest
 from azure.iot.device import exceptions
 
 from iot.sftp.module._base.uncaught import log_loop_exception
-from iot.sftp.module._base.waiting import PAUSE_LONGEST, in_thread, pauses, within
+from iot.sftp.module._base.waiting import in_thread, within
 from iot.sftp.module._base.wording import with_causes
-
-
-def test_pauses_grow_to_a_bound_and_are_never_the_same() -> None:
-    first, second = (list(itertools.islice(pauses(), 12)) for _ in range(2))
-    assert first != second
-    assert all(0 < pause <= PAUSE_LONGEST for pause in first)
-    assert max(first[:2]) <= 2
-    assert min(first[-3:]) >= PAUSE_LONGEST / 2
 
 
 def test_work_that_takes_too_long_is_left_alone_and_not_cancelled() -> None:

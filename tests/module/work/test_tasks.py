@@ -28,16 +28,17 @@ from iot.sftp.client import (
     TransferIncomplete,
     Unreachable,
 )
+from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._methods.table import encoded_size
 from iot.sftp.module._work.journal import NAME, Journal
 from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
 from iot.sftp.module._work.slots import Kind, Slots, Turn
-from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, Pauses, TaskLimits
+from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, TaskLimits
 from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, new_task
 from iot.sftp.module._work.tasks import Tasks
 
 FIELDS = ["task_id", "method", "status", "result", "code", "message", "bytes", "total_bytes", "started", "finished"]
-QUICK = Pauses(0.001, 0.01)
+QUICK = Backoff(0.001, 0.01)
 
 Work = Callable[[Job], TaskOutcome]
 
@@ -70,7 +71,7 @@ class Device:
         width: int = 2,
         time_slice: float = 0.05,
         journal: type[Journal] = Journal,
-        pauses: Pauses = QUICK,
+        pauses: Backoff = QUICK,
         maximum: int = 1_000,
     ) -> Tasks:
         self.slots = Slots(width, time_slice=time_slice)
@@ -245,7 +246,7 @@ def test_a_task_that_pauses_is_cancelled(device: Device) -> None:
         failed.set()
         raise Unreachable("nobody there")
 
-    tasks = device.start(work, pauses=Pauses(100, 100))
+    tasks = device.start(work, pauses=Backoff(100, 100))
     task_id = submit(tasks)
     assert failed.wait(SOON)
     assert tasks.cancel(task_id, SOON)
@@ -313,7 +314,7 @@ def test_an_unreachable_server_is_in_the_status_and_waking_ends_the_pause(device
             raise Unreachable("nobody there")
         return done(job)
 
-    tasks = device.start(work, pauses=Pauses(100, 100))
+    tasks = device.start(work, pauses=Backoff(100, 100))
     task_id = submit(tasks)
     assert tried.wait(SOON)
     while (status := tasks.status(task_id))["code"] is None:
@@ -334,7 +335,7 @@ def test_a_task_that_was_interrupted_lets_the_others_go_on(device: Device) -> No
             raise ConnectionLost("it broke")
         return done(job)
 
-    tasks = device.start(work, width=1, pauses=Pauses(0.2, 0.2))
+    tasks = device.start(work, width=1, pauses=Backoff(0.2, 0.2))
     names = [submit(tasks, name) for name in "abc"]
     assert [end_of(tasks, name)["status"] for name in names] == ["Completed"] * 3
     assert order == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("a", 2)]
@@ -342,7 +343,7 @@ def test_a_task_that_was_interrupted_lets_the_others_go_on(device: Device) -> No
 
 @pytest.mark.parametrize("failures, longest", [(1, 2), (2, 4), (3, 8), (4, 16), (7, 100), (1_000, 100)])
 def test_backoff_doubles_up_to_the_longest_pause_with_jitter(failures: int, longest: float) -> None:
-    pauses = [Pauses(2, 100).after(failures) for _ in range(200)]
+    pauses = [Backoff(2, 100).after(failures) for _ in range(200)]
     assert longest / 2 <= min(pauses) < max(pauses) <= longest
     assert max(pauses) - min(pauses) > longest / 4
 
@@ -653,7 +654,7 @@ def test_an_unreachable_server_is_retried_after_the_pause_and_no_sooner(device: 
             raise Unreachable("nobody there")
         return TaskOutcome(TaskProgress(0))
 
-    tasks = device.start(work, pauses=Pauses(0.4, 0.4))
+    tasks = device.start(work, pauses=Backoff(0.4, 0.4))
     assert end_of(tasks, submit(tasks))["status"] == "Completed"
     assert min(after - before for before, after in itertools.pairwise(tries)) >= 0.2
 

@@ -15,7 +15,7 @@ from iot.sftp.module._app.configuration import Configuration
 from iot.sftp.module._app.metrics import Metrics, Sources, identity, serve
 from iot.sftp.module._app.status import Status
 from iot.sftp.module._base.state_directory import StateLock
-from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._base.uncaught import log_loop_exception
 from iot.sftp.module._base.waiting import in_thread, pauses
 from iot.sftp.module._base.wording import with_causes
@@ -120,7 +120,7 @@ class Module:
 
         def hub() -> dict[str, Any]:
             state = "connected" if self._hub.is_connected else "disconnected"
-            return {"state": state, "since": moment(self._hub.since)}
+            return {"state": state, "since": rfc3339(self._hub.since)}
 
         def queue() -> dict[str, Any]:
             (calls, call_age), (tasks, task_age) = slots.waiting(Kind.CALL), self._tasks.waiting

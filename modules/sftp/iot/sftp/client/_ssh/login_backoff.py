@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.backoff import backoff
 from iot.sftp.client._base.errors import AuthenticationFailed, ConnectionLost
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class LoginBackoff:
         with self._changed:
             record.is_being_tried = False
             if refusal is not None:
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**record.refusals)
+                pause = backoff(record.refusals + 1, first=FIRST_PAUSE, longest=LONGEST_PAUSE, jitter=False)
                 record.refusals, record.is_accepted = record.refusals + 1, False
                 record.next_attempt, record.message = self.clock() + pause, refusal.message
             self._changed.notify_all()

@@ -17,7 +17,7 @@ from cryptography.hazmat.backends.openssl import backend as openssl_of_cryptogra
 
 from iot.sftp.client import __version__
 from iot.sftp.client._base.text import excerpt, shortened
-from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.times import rfc3339, rfc3339_now
 from iot.sftp.module._work.failures import Failures
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class Status:
     def document(self, maximum: int) -> dict[str, Any]:
         """Return all of it, cut to `maximum` bytes of JSON."""
         document = {
-            "time": moment(time.time()),
-            "started": moment(self._started),
+            "time": rfc3339_now(),
+            "started": rfc3339(self._started),
             "uptime": round(time.monotonic() - self._since, 1),
             "versions": versions(),
             "process": process(),

@@ -1,10 +1,17 @@
-"""Times as people and machines read them: UTC, as in RFC 3339."""
+"""Times as responses and reported properties have them: UTC, in the format of RFC 3339."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timezone
+from typing import Literal
 
 
-def moment(seconds: float) -> str:
-    """Return a time of the epoch as people and programs read it, in UTC (ISO 8601)."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+def rfc3339(seconds: float, precision: Literal["seconds", "milliseconds"] = "seconds") -> str:
+    """Return a time, given in seconds since 1970, as `2026-11-23T15:49:59Z`."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def rfc3339_now() -> str:
+    """Return the time of the clock, as `2026-11-23T15:49:59Z`."""
+    return rfc3339(time.time())

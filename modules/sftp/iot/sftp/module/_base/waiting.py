@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from iot.sftp.client._base.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -18,11 +19,8 @@ ABANDONED = "abandoned"  # the name of a task that nobody waits for any more; it
 
 
 def pauses() -> Iterator[float]:
-    """Give the seconds to wait between attempts, for ever: growing, and never the same on two devices."""
-    pause = PAUSE_FIRST
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
-        pause = min(pause * 2, PAUSE_LONGEST)
+    """Give the seconds to wait between attempts to reach the edge hub, without end."""
+    return Backoff(PAUSE_FIRST, PAUSE_LONGEST).pauses()
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:

@@ -93,9 +93,9 @@ class ServerSection(Document, alias_generator=to_camel):
     passphrase: SecretText | None = None
     host_keys: Annotated[tuple[HostKey, ...], Field(strict=False)] = ()
     root: Annotated[Name, AfterValidator(_encodable)] | None = None
-    connect_timeout: Seconds = 15.0
-    stall_timeout: Seconds = 30.0
-    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = 30.0
+    connect_timeout: Seconds = TimeLimits.connect
+    stall_timeout: Seconds = TimeLimits.stall
+    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = TimeLimits.keep_alive
 
     @property
     def auth(self) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import NotFound
+from iot.sftp.client._base.backoff import backoff
 
 if TYPE_CHECKING:
     from iot.sftp.module._rules.limits import RuleLimits
@@ -36,8 +36,7 @@ class RuleBackoff:
         longest = self._limits.longest_pause
         if code == NotFound.code:  # a folder that does not exist may be created at any time
             longest = min(longest, self._period)
-        pause: float = min(longest, self._limits.first_pause * 2 ** min(self._failures - 1, 30))
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+        return backoff(self._failures, first=self._limits.first_pause, longest=longest)
 
     def succeeded(self) -> None:
         """Reset the backoff after a run that did not fail."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.repeats import without_quantities
-from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.times import rfc3339_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ class RuleReporter:
             allowance: of all rules, for reports that only count further.
             nothing_new: seconds between two reports that only say that the rule has run again.
         """
-        self.status = RuleStatus(moment(time.time()))
+        self.status = RuleStatus(rfc3339_now())
         self._report = report
         self._allowance = allowance
         self._nothing_new = nothing_new
@@ -83,7 +83,7 @@ class RuleReporter:
         before = self.status
         self.status = RuleStatus(
             before.since,
-            moment(time.time()),
+            rfc3339_now(),
             before.files + moved.files,
             before.bytes + moved.bytes,
             moved.failed,

@@ -21,7 +21,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._base.tallies import Tally
-from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.times import rfc3339_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -274,7 +274,7 @@ class CurrentSession:
             if (state.state, state.code) == (old.state, old.code) and state.host_key == old.host_key:
                 since = old.since
             else:
-                since = moment(time.time())
+                since = rfc3339_now()
             self._state = ConnectionState(state.state, state.code, state.message, since, state.server, state.host_key)
             if self._state != old:
                 self._on_change(self._state)

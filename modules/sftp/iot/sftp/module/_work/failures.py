@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.module._base.times import moment
+from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._work.advice import ADVICE
 
 FAILURES_KEPT = 30
@@ -55,7 +55,7 @@ class Failures:
             kept = list(self._kept.items())
         return [
             {
-                "time": moment(failure.moment),
+                "time": rfc3339(failure.moment),
                 "what": what,
                 "code": code,
                 "message": failure.message,

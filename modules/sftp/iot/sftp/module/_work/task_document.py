@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt, shortened
+from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._work.task_record import TaskStatus
 
 if TYPE_CHECKING:
@@ -77,6 +77,4 @@ def _shown(path: object) -> str:
 
 
 def _moment(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if seconds is None else rfc3339(seconds, "milliseconds")

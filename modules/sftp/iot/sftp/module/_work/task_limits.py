@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
+
+from iot.sftp.client._base.backoff import Backoff
 
 THREADS_MAXIMUM = 16  # transfers.concurrency goes so far
 USE_PERIOD = 60.0  # seconds after which the journal notes for how long unfinished tasks have had the module's time
 INCOMPLETE_ATTEMPTS = 5  # of a file that changes while it is transferred
 MESSAGE_MAXIMUM = 2_000  # characters
-
-
-@dataclass(frozen=True)
-class Pauses:
-    """Seconds between two tries: growing from the first to the longest."""
-
-    first: float = 1.0
-    longest: float = 60.0
-
-    def after(self, failures: int) -> float:
-        """Return the pause after so many failures, never the same on two devices."""
-        pause: float = min(self.longest, self.first * 2 ** min(failures - 1, 30))
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - nothing secret
+TASK_BACKOFF = Backoff(first=1.0, longest=60.0)  # seconds between two attempts of a task
 
 
 @dataclass(frozen=True)
@@ -35,7 +24,7 @@ class TaskLimits:
     """
 
     maximum: int = 1_000
-    backoff: Pauses = Pauses()
+    backoff: Backoff = TASK_BACKOFF
     journal_pause: float = 10.0
 
 
