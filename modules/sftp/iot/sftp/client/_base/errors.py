@@ -148,10 +148,10 @@ class SFTPError(Exception):
     scope: ClassVar[Scope] = Scope.FILE
     leaves_doubt: ClassVar[bool] = False
 
-    reply: StatusReply | None = None  # the server's refusal that it was made of, where it is fresh
+    reply: StatusReply | None = None  # the refusal of the server that it was made of, for the layers just above
 
     def __init__(self, message: str, *, operation: str | None = None, path: str | None = None) -> None:
-        """Take the message for people, and the operation and path that it is about where they are known."""
+        """Store the message for people, and the operation and the path where they are known."""
         super().__init__(message)
         self.message = message
         self.operation = operation
@@ -159,7 +159,7 @@ class SFTPError(Exception):
         self.attempts = 1
 
     def __str__(self) -> str:
-        """Operation, path and message in one line."""
+        """Return operation, path and message in one line."""
         subject = " ".join(
             part for part in (self.operation, repr(self.path) if self.path is not None else None) if part
         )

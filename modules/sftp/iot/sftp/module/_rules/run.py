@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, SFTPError
 from iot.sftp.module._base.tallies import Tally
-from iot.sftp.module._base.wording import describe
+from iot.sftp.module._base.wording import describe, internal_error
 from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def make_run(
         return RunResult(RunOutcome.FAILED, moved, error.code, describe(error))
     except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
         _log.exception("internal error")
-        message = f"internal error of the module, described in its log at rule {rule.name}: please report it"
-        return RunResult(RunOutcome.FAILED, moved, Internal.code, message)
+        return RunResult(RunOutcome.FAILED, moved, Internal.code, internal_error(f"rule {rule.name}"))
     if done.files:
         _log.info("%s", folder_in_words(done, context.transfers.verify))
     return _result(rule, done, is_in_doubt=is_in_doubt)
