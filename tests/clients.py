@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pytest
     from tests.servers import Server
 
+    from iot.sftp.client._ssh.connection import Connection
+
 SHORT = TimeLimits(connect=2, stall=2)
 
 
@@ -43,6 +45,13 @@ def session_of(server: Server, **options: Any) -> Iterator[SFTPSession]:
         yield session
     finally:
         session.disconnect()
+
+
+def connection_of(session: SFTPSession) -> Connection:
+    """Return the open connection of a session, for what a test does beneath it."""
+    connection = session._live.current
+    assert connection is not None, "the session is not open"
+    return connection
 
 
 def set_retry_policy(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:

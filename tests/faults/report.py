@@ -115,7 +115,7 @@ class Report:
         lines = [
             f"{found['minutes']} minutes from {self.date} on {found['machine']}, seed `{self.seed}`.",
             "",
-            "| fault | strikes | times | calls | cut off | longest answer | over its limit | healed after |",
+            "| fault | strikes | times | calls | cut off | longest answer | over its limit | recovered after |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *(_row(name, one) for name, one in sorted(self.struck.items(), key=lambda item: (item[1].part, item[0]))),
             "",

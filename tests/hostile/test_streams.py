@@ -214,7 +214,7 @@ def test_a_claimed_length_of_4_gib_is_refused_at_once_and_nothing_is_allocated(t
 
 @pytest.mark.parametrize("stranger", [STRANGER, b"\0\0\0\5\2\0\0\0\3"], ids=["unknown numbers", "versions"])
 def test_answers_that_nobody_asked_for_keep_no_call_waiting_for_ever(stranger: bytes) -> None:
-    with session_with(AnswersOnlyStrangers(stranger)) as session, pytest.raises(ConnectionLost, match="nobody made"):
+    with session_with(AnswersOnlyStrangers(stranger)) as session, pytest.raises(ConnectionLost, match="never made"):
         session.list_files(".")
 
 

@@ -13,8 +13,20 @@ from iot.sftp import client
 
 CHAPTERS = {
     "The client": ("IoTSFTPClient",),
-    "Sessions": ("SFTPSession", "Transfer", "Interruption", "Counts", "FileInfo", "ServerInfo"),
-    "Folders": ("FolderTransfer", "FolderProgress", "FileFailure", "Ledger", "FileVersion"),
+    "Sessions": (
+        "SFTPSession",
+        "Direction",
+        "FileOrder",
+        "Transfer",
+        "Interruption",
+        "Counts",
+        "FileInfo",
+        "ServerInfo",
+    ),
+    "Folders": (
+        *("FolderOrder", "IfExists", "Then", "FolderTransfer", "FolderProgress", "FileFailure"),
+        *("Ledger", "FileVersion"),
+    ),
     "Settings": ("ServerSettings", "TimeLimits", "Secret", "check_pin"),
     "Local files": ("LocalFiles", "LocalName", "LocalEntry"),
     "Diagnosis": ("diagnose", "Step"),
@@ -164,6 +176,8 @@ def _parameter(parameter: inspect.Parameter, owner: Callable[..., Any]) -> str:
         return text
     is_lambda = inspect.isfunction(parameter.default) and parameter.default.__name__ == "<lambda>"
     default = "…" if is_lambda else repr(parameter.default)  # its repr has an address, another one in each process
+    if isinstance(parameter.default, enum.Enum):
+        default = str(parameter.default)
     if dataclasses.is_dataclass(owner):
         for field in dataclasses.fields(owner):
             if field.name == parameter.name and field.default_factory is not dataclasses.MISSING:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
+import paramiko
 import pytest
 from asyncssh.crypto.chacha import ChachaCipher
 from benchmarks.proxy import Link
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 from paramiko.ssh_exception import SSHException
-from tests.clients import session_of, set_retry_policy
+from tests.clients import connection_of, session_of, set_retry_policy
 from tests.faulty_links import Break, BreakingRelay
 from tests.servers import Server, openssh, processes_below
 from tests.victims import victims
@@ -37,6 +38,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._ssh import algorithms
 from iot.sftp.client._ssh.chacha import ChaChaPoly
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 from iot.sftp.client._ssh.packets import Kind
 from iot.sftp.client._ssh.paramiko_internals import packetizers
 from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer, packetizer_class
@@ -90,8 +92,7 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
     """In the middle of sending, that thread holds the lock which a farewell to the server would need."""
     with session_of(openssh_server) as session:
         session.connect()
-        assert session._live.current is not None
-        forgotten: list[object] = [session._live.current.transport.open_session(timeout=10)]
+        forgotten: list[object] = [connection_of(session).transport.open_session(timeout=10)]
         forgotten.append(forgotten)
         gone = weakref.ref(forgotten[0])
         write_all = FastPacketizer.write_all
@@ -134,19 +135,20 @@ def test_many_new_keys_under_load_in_both_directions_disturb_nothing(
         pytest.skip("this ProFTPD does not have the cipher")
     monkeypatch.setattr(FastPacketizer, "REKEY_BYTES", 300_000)
     monkeypatch.setattr(algorithms, "CIPHERS", (cipher,))
-    asked: list[int] = []
-    ask = FastPacketizer._trigger_rekey
+    checked: list[str] = []  # fingerprints, one in each key exchange
+    check = HostKeyPolicy.check
 
-    def count(packetizer: FastPacketizer) -> None:
-        asked.append(1)
-        ask(packetizer)  # type: ignore[call-arg] # declared as an attribute, for want of stubs
+    def count(policy: HostKeyPolicy, key: paramiko.PKey, certificate: bytes | None = None) -> None:
+        checked.append(key.fingerprint)
+        check(policy, key, certificate)
 
-    monkeypatch.setattr(FastPacketizer, "_trigger_rekey", count)
+    monkeypatch.setattr(HostKeyPolicy, "check", count)
     with session_of(server) as session:
         assert session.connect().cipher == cipher
         both_ways(session, server, tmp_path, NEW * 5)
         assert session.is_open
-    assert len(asked) > 3
+    assert len(checked) > 4
+    assert set(checked) == {server.host_key}
 
 
 def test_new_keys_are_agreed_on_with_a_server_that_does_one_thing_at_a_time(
@@ -237,8 +239,7 @@ def test_without_strict_key_exchange_new_keys_go_on_with_the_sequence_numbers(
     monkeypatch.setattr(Transport, "_send_kex_init", without)
     with openssh(tmp_path / "sshd", f"Ciphers {CHACHA}") as server, session_of(server) as session:
         both_ways(session, server, tmp_path)
-        assert session._live.current is not None
-        transport = session._live.current.transport
+        transport = connection_of(session).transport
         assert not transport.agreed_on_strict_kex  # type: ignore[attr-defined] # not in its stubs
         assert session.is_open
 

@@ -18,7 +18,7 @@ import paramiko
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.clients import client_of, session_of
+from tests.clients import client_of, connection_of, session_of
 from tests.servers import Server, openssh
 
 from iot.sftp.client import ConnectionLost, HostKeyMismatch, NoSpace, SFTPError, Unreachable, check_pin
@@ -429,8 +429,7 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
     """The policy is asked again in every key exchange: what it refuses at a rekey ends the session."""
     with session_of(openssh_server) as session:
         session.connect()
-        connection = session._live.current
-        assert connection is not None
+        connection = connection_of(session)
         transport = connection.transport
         asked: list[str] = []
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import paramiko
 import pytest
-from tests.clients import SHORT, client_of, session_of, settings_of
+from tests.clients import SHORT, client_of, connection_of, session_of, settings_of
 from tests.servers import Relay, Server, black_hole, free_port, openssh
 
 from iot.sftp.client import (
@@ -558,8 +558,7 @@ def test_a_rekey_by_the_server_succeeds_while_others_try_to_send(tmp_path: Path)
     (tmp_path / "source").write_bytes(os.urandom(5_000_000))
     with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
         session.connect()
-        assert session._live.current is not None
-        transport = session._live.current.transport
+        transport = connection_of(session).transport
         policy = transport.policy = Asked("127.0.0.1", server.port)
         transport.clear_to_send_lock = HeldForAMoment()  # type: ignore[assignment]
         session.upload_file(str(tmp_path / "source"), "there", timeout=30)
@@ -572,8 +571,7 @@ def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path:
     (tmp_path / "source").write_bytes(content)
     with openssh(tmp_path / "sshd", "RekeyLimit 1M") as server, session_of(server) as session:
         session.connect()
-        connection = session._live.current
-        assert connection is not None
+        connection = connection_of(session)
         policy = connection.transport.policy = Asked("127.0.0.1", server.port)
         session.upload_file(str(tmp_path / "source"), "there")
         assert (server.directory / "there").read_bytes() == content
@@ -583,7 +581,7 @@ def test_transfers_go_on_through_rekeys_and_the_key_is_checked_in_each(tmp_path:
         assert (tmp_path / "back").read_bytes() == content
         assert policy.times - after_upload >= 5, session.counts
         assert session.exists("there")
-        assert session._live.current is connection
+        assert connection_of(session) is connection
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------

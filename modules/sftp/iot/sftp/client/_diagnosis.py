@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from iot.sftp.client._base.settings import ServerSettings
 
@@ -37,7 +37,7 @@ MISSING = {
     POSIX_RENAME: "a file that is replaced is not there for a moment",
     FSYNC: "a file may be lost when the server loses power just after its upload",
     LIMITS: "requests stay at 32 KiB, which is slower on far links",
-    STATVFS: "a full disk is told as a refusal",
+    STATVFS: "a full disk is reported as a refusal",
 }
 
 ADVICE = {
@@ -49,7 +49,7 @@ ADVICE = {
     "offers only old ones needs an update",
     "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line (a module's "
     'test_connection does so, with "learn": true)',
-    "authentication": "Check user, password or key; the server's own log tells the reason that it does not tell us",
+    "authentication": "Check user, password or key; the server's own log has the reason, which it does not send to us",
     "extensions": "Ask the server's administrator whether SFTP is on for this user, and whether the root exists",
     "speed": "Check whether the folder is there, whether this user may write in it, and whether its disk has space",
 }
@@ -78,9 +78,8 @@ class Step:
 def diagnose(settings: ServerSettings, *, write_to: str | None = None) -> Iterator[Step]:
     """Run each step towards a session, and yield it when it has ended; the first that fails is the last.
 
-    The steps are the stages of the handshake that a session runs, with the same time limit; so there are two logins:
-    the session that measures the speed has its own. The first key of an unknown server is remembered, as any session
-    does.
+    The steps are the stages of the handshake that a session runs, with the same time limit. There are two logins: the
+    session that measures the speed has its own. The first key of an unknown server is remembered, as by any session.
 
     Parameters:
         settings: the server.
@@ -89,12 +88,13 @@ def diagnose(settings: ServerSettings, *, write_to: str | None = None) -> Iterat
     """
     session = SFTPSession(replace(settings, state=None))
     try:
-        for step in _HandshakeSteps(settings).run():
-            if step.passed and step.name == Stage.SFTP.value:
-                step = _with_folder(step, session)  # noqa: PLW2901 - the same step, with what the session found
-            yield step
-            if not step.passed:
-                return
+        with closing(_HandshakeSteps(settings).run()) as steps:
+            for step in steps:
+                if step.passed and step.name == Stage.SFTP.value:
+                    step = _with_folder(step, session)  # noqa: PLW2901 - the same step, with what the session found
+                yield step
+                if not step.passed:
+                    return
         yield _measure(session, write_to)
     finally:
         session.disconnect()
@@ -120,7 +120,7 @@ class _HandshakeSteps:
             Stage.SFTP: self._sftp,
         }
 
-    def run(self) -> Iterator[Step]:
+    def run(self) -> Generator[Step, None, None]:
         """Run the stages, and yield each of them as a step."""
         handshake, started = self._handshake, time.monotonic()
         try:

@@ -255,12 +255,20 @@ class SFTPChannel:
         self._strangers = 0
         self.round_trip = min(self.round_trip, time.monotonic() - sent)
         if isinstance(expected, Answer):
-            try:  # before anything that comes behind this answer
-                self._open_files.answered(self, expected, packet)
-            except HandleInUse as error:  # nothing on this channel proves anything any more
-                complete(expected, error=error)
-                raise
+            self._record_open_files(expected, packet)
         complete(expected, Reply(kind, fields))
+
+    def _record_open_files(self, expected: Answer, packet: bytes) -> None:
+        """Record what is open, before anything that comes behind this answer."""
+        if expected.closes is not None:
+            self._open_files.closed(self, expected.closes)
+        if expected.place is None:
+            return
+        try:
+            self._open_files.answered(expected.place, packet)
+        except HandleInUse as error:  # nothing on this channel proves anything any more
+            complete(expected, error=error)
+            raise
 
     def _count_stranger(self) -> None:
         """Ignore an answer that came twice, or to a number that was never given: harmless, unless it is all.
@@ -270,5 +278,5 @@ class SFTPChannel:
         """
         self._strangers += 1
         if self._strangers > MOST_STRANGERS:
-            message = f"the server's last {MOST_STRANGERS} answers were to requests that nobody made"
+            message = f"the server's last {MOST_STRANGERS} answers were to requests that were never made"
             raise ConnectionLost(message)

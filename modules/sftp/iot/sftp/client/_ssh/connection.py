@@ -97,7 +97,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             policy: which keys it may have.
             deadline: by which all of this is done.
             budget: how many channels it grants, as far as that is known.
-            announce: called first, for whoever may want to close the connection while it is being opened.
+            announce: called first, so that the connection can be closed while it is being opened.
             traits: what the server does, as far as that is known; updated.
 
         Raises:
@@ -260,7 +260,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
     # --- keep-alive and idle ---
 
     def _keep(self) -> None:
-        """Send a keep-alive now and then: a dead peer is noticed while nobody calls. End an idle session.
+        """Send a keep-alive now and then: a dead peer is detected while there are no calls. Close an idle connection.
 
         Unlike paramiko's keep-alive, this one is answered, and no firewall forgets a connection on which it is sent.
         """
@@ -270,7 +270,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                 is_idle = not self._users and time.monotonic() - self._last_use >= idle
             if is_idle:
                 logger.info("Nobody has used the connection for %g s: it is closed until it is needed", idle)
-                self.close(ConnectionLost("the connection was closed because nobody used it"))
+                self.close(ConnectionLost("the connection was closed because it was idle"))
             elif keep_alive:
                 with suppress(SFTPError):  # a refusal is an answer, and a lost connection is closed
                     self._ask_for_an_answer(Deadline(None))

@@ -51,7 +51,7 @@ class KnownKey:
 
     @classmethod
     def of(cls, key: paramiko.PKey) -> KnownKey:
-        """Return what a line would say of a key."""
+        """Return the entry of a key, as a line would have it."""
         return cls(key.get_name(), key.get_base64())
 
 

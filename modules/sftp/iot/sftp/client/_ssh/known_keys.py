@@ -64,7 +64,7 @@ class KnownKeys:
         read_only_files: Iterable[Path],
         write: Callable[[Path, Iterable[str]], None] = write_lines,
     ) -> None:
-        """Know what these files say.
+        """Read these files at each use.
 
         Parameters:
             host: the server's name.

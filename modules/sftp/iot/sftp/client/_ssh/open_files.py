@@ -19,7 +19,6 @@ from iot.sftp.client._ssh.packets import Kind, Reader
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
-    from iot.sftp.client._ssh.requests import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -148,17 +147,12 @@ class OpenFiles:
             self._asked.add(place)
         return place
 
-    def answered(self, channel: object, answer: Answer, packet: bytes) -> None:
-        """Record what an answer says about open files: the packet to an OPEN, an OPENDIR or a CLOSE.
+    def answered(self, place: Place, packet: bytes) -> None:
+        """Record the answer to an OPEN or an OPENDIR.
 
         Raises:
             HandleInUse: see `granted`.
         """
-        if answer.closes is not None:
-            self.closed(channel, answer.closes)
-        place = answer.place
-        if place is None:
-            return
         if packet[0] != Kind.HANDLE:
             self.refused(place)
             return

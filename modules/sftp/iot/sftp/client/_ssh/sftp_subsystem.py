@@ -35,7 +35,7 @@ def open_sftp_channel(
         activity: informed of whatever arrives.
         stall: see `TimeLimits`.
         open_files: of the server.
-        on_opened: called before SFTP is started, for whoever may want to end the channel meanwhile.
+        on_opened: called before SFTP is started, so that the channel can be ended meanwhile.
 
     Raises:
         SFTPError, paramiko.SSHException, OSError, EOFError: there is no channel, or no SFTP on it.

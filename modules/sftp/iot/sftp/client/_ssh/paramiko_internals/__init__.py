@@ -1,6 +1,6 @@
 """paramiko's transport, adapted: the one place that reaches into private parts of paramiko.
 
-paramiko copies each byte about eight times on its way (it joins what it receives, slices messages, keeps arrays in
+paramiko copies each byte about eight times (it joins what it receives, slices messages, keeps arrays in
 pipes) and hands each packet from one thread to another. Here, for AES-GCM and ChaCha20-Poly1305:
 
 - Received data goes into one buffer, is decrypted into another, and a view of that is passed to the consumer of the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from paramiko.common import (
     MSG_NAMES,
@@ -27,9 +27,30 @@ from iot.sftp.client._ssh.login_backoff import UnansweredLogin
 from iot.sftp.client._ssh.packets import string
 
 if TYPE_CHECKING:
-    from iot.sftp.client._ssh.paramiko_internals.transport import Transport
+    import logging
+    from collections.abc import Callable
+
+    from iot.sftp.client._base.deadline import Deadline
 
 LOGIN_ANSWERS = (MSG_UNIMPLEMENTED, MSG_SERVICE_ACCEPT, *range(51, 80))  # message types (RFC 4250, section 4.1.2)
+
+
+class LoginTransport(Protocol):
+    """What the answers to a login need of the transport."""
+
+    deadline: Deadline
+    farewell: str | None
+    logger: logging.Logger
+    server_extensions: dict[str, bytes]
+    session_id: bytes | None
+    _send_message: Callable[[Message], None]
+    _send_user_message: Callable[[Message], None]
+
+    def is_active(self) -> bool:
+        """Return whether the connection has not ended."""
+
+    def parting(self) -> ConnectionLost | None:
+        """Return an error with what the server said when it ended the connection."""
 
 
 class LoginAnswers:
@@ -39,9 +60,9 @@ class LoginAnswers:
     Messages of types that paramiko does not know are answered here too (RFC 4253, section 11.4).
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: LoginTransport) -> None:
         """Answer for this connection."""
-        self._transport: Transport = weakref.proxy(transport)
+        self._transport: LoginTransport = weakref.proxy(transport)
         self._answers: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._has_asked = self._has_sent_credential = self._is_authenticated = False
         self.banner = ""  # the server's text since a credential was sent
@@ -100,7 +121,7 @@ class LoginAnswers:
         self._has_asked = True
         try:
             # Never between the messages of a key exchange, which a server may begin at any time
-            transport._send_user_message(packet)  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
+            transport._send_user_message(packet)  # noqa: SLF001 - this is the place
         except (OSError, EOFError, ValueError, SSHException) as error:
             raise self._reason_of_end() from error
         while True:
@@ -128,7 +149,7 @@ class LoginAnswers:
         reply = Message()
         reply.add_byte(cMSG_UNIMPLEMENTED)
         reply.add_int(message.seqno)
-        self._transport._send_message(reply)  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
+        self._transport._send_message(reply)  # noqa: SLF001 - this is the place
 
     def _reason_of_end(self) -> SFTPError:
         parting = self._transport.parting()

@@ -40,12 +40,13 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import (
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 
 # The server may send this many bytes before we acknowledge them. Data is consumed as it arrives, so the window costs no
-# memory: TCP slows a fast server down. So large a window is adjusted so rarely that nobody ever waits for it.
+# memory: TCP slows a fast server down. So large a window is adjusted so rarely that no sender ever waits for it.
 CHANNEL_WINDOW = 1 << 30
 MOST_LINES = 1024  # before the greeting: OpenSSH's limit
 TOO_MANY_CONNECTIONS = 12  # why a server disconnects (RFC 4253, section 11.1)
@@ -87,6 +88,8 @@ class Transport(paramiko.Transport):
     clear_to_send_lock: threading.Lock
     remote_cipher: str
     server_extensions: dict[str, bytes]
+    _send_message: Callable[[paramiko.Message], None]
+    _send_user_message: Callable[[paramiko.Message], None]
 
     # RFC 8731's name of what paramiko knows by its older name only; some servers offer just that.
     _kex_info: ClassVar[dict[str, type]] = paramiko.Transport._kex_info | (  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
@@ -187,7 +190,7 @@ class Transport(paramiko.Transport):
 
     @property
     def saved_exception(self) -> Exception | None:
-        """What ended paramiko's thread, until somebody has asked for it."""
+        """What ended paramiko's thread; `get_exception` returns it once."""
         return self._ended_by
 
     @saved_exception.setter
