@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from iot.sftp.client._base.text import excerpt, printable, shortened
 from iot.sftp.module._base.log_filters import is_of_interest
-from iot.sftp.module._base.repeats import Repeats
+from iot.sftp.module._base.log_suppression import LogSuppression
 from iot.sftp.module._base.uncaught import log_uncaught_exceptions
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class LineHandler(_StreamHandler):
     def __init__(self, stream: TextIO) -> None:
         """Take the stream."""
         super().__init__(stream)
-        self._repeats = Repeats()
+        self._repeats = LogSuppression()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, and what it brings about."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Cancelled, FolderTransfer, Internal, SFTPError
-from iot.sftp.module._base.tallies import Tally
+from iot.sftp.module._base.counters import LabelledCounter
 from iot.sftp.module._base.wording import describe, internal_error
 from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
 
@@ -55,7 +55,9 @@ class RuleContext:
     ledgers: DeliveryLedgers
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
-    runs: Tally = field(default_factory=lambda: Tally(*((outcome.value,) for outcome in RunOutcome)))
+    runs: LabelledCounter = field(
+        default_factory=lambda: LabelledCounter(*((outcome.value,) for outcome in RunOutcome))
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import FolderProgress, SFTPError
 from iot.sftp.client._base.text import excerpt, quoted
-from iot.sftp.module._base.tallies import Moves
+from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._base.wording import rate
 from iot.sftp.module._documents.requests import FolderRequest, TransferRequest
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
@@ -148,7 +148,7 @@ class Transfers:
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
-        self.moves = Moves()
+        self.moves = TransferCounters()
 
     def move(self, method: str, request: TransferRequest, timeout: float) -> None:
         """Move one file within `timeout` seconds."""

@@ -37,7 +37,7 @@ class _Repeated:
     times: int = 0
 
 
-class Repeats:
+class LogSuppression:
     """Lets the first of equal failures through, counts those of the next minutes, and tells how many there were.
 
     Nothing happens by itself: what was counted is told before the next record, whatever that is about, once its time

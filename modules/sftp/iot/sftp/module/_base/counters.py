@@ -20,7 +20,7 @@ DIRECTIONS = ("download", "upload")
 OUTCOMES = ("completed", "failed", "interrupted")
 
 
-class Tally:
+class LabelledCounter:
     """Numbers that only grow, by the values of some labels; for any number of threads."""
 
     def __init__(self, *known: tuple[str, ...]) -> None:
@@ -96,12 +96,12 @@ class Durations:
         return int(self._clock() // self._window)
 
 
-class Calls:
+class CallCounters:
     """The direct methods that were answered."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.answers = Tally()  # by method and code
+        self.answers = LabelledCounter()  # by method and code
         self.durations = Durations()  # by method
 
     def note(self, method: str, code: str, seconds: float) -> None:
@@ -117,7 +117,7 @@ class Calls:
 
 
 @dataclass
-class Move:
+class TransferCount:
     """The transfer of a file or of a folder, as far as it came."""
 
     files: int | None = None  # of a folder
@@ -129,21 +129,21 @@ class Move:
         self.failed = progress.failed - progress.not_removed  # what has arrived has not failed to
 
 
-class Moves:
+class TransferCounters:
     """The files whose transfer has ended."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.files = Tally(*((direction, outcome) for direction in DIRECTIONS for outcome in OUTCOMES))
+        self.files = LabelledCounter(*((direction, outcome) for direction in DIRECTIONS for outcome in OUTCOMES))
 
     @contextmanager
-    def one(self, method: str) -> Iterator[Move]:
+    def one(self, method: str) -> Iterator[TransferCount]:
         """Count what becomes of a transfer: of one file, unless the progress of a folder is noted.
 
         Parameters:
             method: that is carried out, or the direction.
         """
-        move, ended = Move(), "failed"
+        move, ended = TransferCount(), "failed"
         direction = "upload" if method.startswith("upload") else "download"
         try:
             yield move
