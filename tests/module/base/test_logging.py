@@ -338,7 +338,7 @@ def test_any_number_of_different_failures_is_told_in_bounded_memory() -> None:
     log.fail("the first")
     for number in range(3 * REPEATED_KEPT):
         assert f"next try in 1.0 s: '{number}'" in log.fail(f"'{number}'")
-    assert len(log.repeats._told) == REPEATED_KEPT
+    assert len(log.repeats._logged) == REPEATED_KEPT
     assert len([text for text in log.told if "once more" in text]) == 1
 
 
