@@ -83,10 +83,10 @@ class Environment:
         """Log a warning for each setting that will not work, with the command that fixes it."""
         level = variables.get("LOG_LEVEL", "").strip()
         if level and level.lower() not in LEVELS:
-            _log.warning("LOG_LEVEL is %r, which is none of %s: info is used", level[:40], ", ".join(LEVELS))
+            _log.warning("LOG_LEVEL is %r, not one of %s: info is used", level[:40], ", ".join(LEVELS))
         if _port(variables) is None:
             text = variables["SFTP_METRICS_PORT"][:40]
-            _log.warning("SFTP_METRICS_PORT is %r, which is no port: %d is used; 0 is for none", text, METRICS_PORT)
+            _log.warning("SFTP_METRICS_PORT is %r, not a valid port: %d is used; 0 turns it off", text, METRICS_PORT)
         _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded")
         consequence = "no tasks are accepted, and the keys of servers are forgotten at every restart"
         _warn_of_directory("SFTP_STATE_DIR", self.state_dir, consequence)
