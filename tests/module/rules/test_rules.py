@@ -55,7 +55,9 @@ class Device:
         self.sessions.replace(SFTPSession(settings, local_files=files))
         self.reports = self.reported = 0
         self._changed = threading.Condition()
-        context = RuleContext(self.sessions, Transfers(self.sessions), self.slots, DeliveryLedgers(self.state), files)
+        ledgers = DeliveryLedgers(self.state)
+        transfers = Transfers(self.sessions, ledgers, files)
+        context = RuleContext(self.sessions, transfers, self.slots, ledgers, files)
         self.rules = Rules(context, self._note, limits=limits)
 
     def have(self, *rules: dict[str, Any]) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
-from iot.sftp.client import InvalidRequest, SFTPError, TooLarge, UnknownMethod
+from iot.sftp.client import Direction, InvalidRequest, SFTPError, TooLarge, UnknownMethod
 from iot.sftp.client._base.text import excerpt, shortened
 from iot.sftp.module._base.wording import describe
+from iot.sftp.module._documents.orders import file_order
 from iot.sftp.module._documents.requests import (
     CancelRequest,
     ChangeRequest,
@@ -121,12 +122,12 @@ def _exists(parts: Parts, request: PathRequest, timeout: float) -> bool:
 
 
 def _download_file(parts: Parts, request: TransferRequest, timeout: float) -> bool:
-    parts.transfers.move("download_file", request, timeout)
+    parts.transfers.transfer_file(file_order(Direction.DOWNLOAD, request), timeout)
     return True
 
 
 def _upload_file(parts: Parts, request: TransferRequest, timeout: float) -> bool:
-    parts.transfers.move("upload_file", request, timeout)
+    parts.transfers.transfer_file(file_order(Direction.UPLOAD, request), timeout)
     return True
 
 

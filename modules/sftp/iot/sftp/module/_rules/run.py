@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Cancelled, FolderTransfer, Internal, SFTPError
+from iot.sftp.client import Cancelled, Direction, FolderTransfer, Internal, SFTPError
 from iot.sftp.module._base.counters import LabelledCounter
 from iot.sftp.module._base.wording import describe, internal_error
-from iot.sftp.module._work.transfers import FolderMove, failures_in_words, folder_in_words
+from iot.sftp.module._documents.orders import folder_order
+from iot.sftp.module._work.transfer_wording import failures_in_words, folder_in_words
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from iot.sftp.client import FolderProgress, LocalFiles
+    from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
     from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
@@ -112,17 +113,11 @@ def make_run(
         moved = reached
         progress(reached)
 
-    move = FolderMove(
-        rule.direction,
-        rule,
-        is_careful=is_careful,
-        progress=note,
-        cancelled=interruption,
-        ledgers=context.ledgers,
-        local_files=context.local_files,
-    )
     try:
-        done, is_in_doubt = context.transfers.move_folder(move)
+        order = folder_order(Direction(rule.direction), rule)
+        done, is_in_doubt = context.transfers.transfer_folder(
+            order, is_careful=is_careful, progress=note, cancelled=interruption
+        )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)
     except SFTPError as error:
@@ -132,15 +127,15 @@ def make_run(
         return RunResult(RunOutcome.FAILED, moved, Internal.code, internal_error(f"rule {rule.name}"))
     if done.files:
         _log.info("%s", folder_in_words(done, context.transfers.verify))
-    return _result(rule, done, is_in_doubt=is_in_doubt)
+    return _result(order, done, is_in_doubt=is_in_doubt)
 
 
-def _result(rule: Rule, done: FolderTransfer, *, is_in_doubt: bool) -> RunResult:
+def _result(order: FolderOrder, done: FolderTransfer, *, is_in_doubt: bool) -> RunResult:
     """Return the result of a run that has scanned the whole folder."""
     has_young = done.young > 0
     if not done.failures:
         return RunResult(RunOutcome.COMPLETED, done, is_whole=True, is_in_doubt=is_in_doubt, has_young=has_young)
     is_failure = done.failed > done.not_removed and not done.files
     outcome = RunOutcome.FAILED if is_failure else RunOutcome.INCOMPLETE
-    code, message = done.failures[0].code, failures_in_words(done, rule.then)
+    code, message = done.failures[0].code, failures_in_words(done, order.then)
     return RunResult(outcome, done, code, message, is_whole=True, has_young=has_young)

@@ -1,0 +1,117 @@
+"""Know what a folder's earlier transfers have delivered, for one more of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from iot.sftp.client import Direction, SFTPError
+
+if TYPE_CHECKING:
+    import threading
+    from contextlib import AbstractContextManager
+
+    from iot.sftp.client import FolderOrder, FolderTransfer, LocalFiles, SFTPSession
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FolderDelivery:
+    """The ledger for one transfer of a folder: which one it is, and how it is used.
+
+    Attributes:
+        order: which files of which folder.
+        ledgers: what was delivered; without them, nothing is known of earlier transfers.
+        local_files: how local folders are reached.
+        task_id: the task that transfers it; `None` for a rule.
+    """
+
+    order: FolderOrder
+    ledgers: DeliveryLedgers | None
+    local_files: LocalFiles | None
+    task_id: str | None = None
+
+    def exclusive_scan(self, session: SFTPSession, cancelled: threading.Event) -> AbstractContextManager[None]:
+        """Wait until no other rule or task delivers the same files by the same route."""
+        if self.ledgers is None:
+            return nullcontext()
+        return self.ledgers.exclusive_scan(*self._route(session), pattern=self.order.file_pattern, cancelled=cancelled)
+
+    def open_ledger(self, session: SFTPSession, *, is_careful: bool) -> tuple[DeliveryLedger | None, bool]:
+        """Return the ledger for a transfer, and whether it has to compare what exists at the destination.
+
+        Parameters:
+            session: the server.
+            is_careful: whether the last transfer was interrupted, so that what it has delivered may not be recorded.
+
+        Raises:
+            SFTPError: the ledger cannot be used.
+        """
+        if self.ledgers is None:
+            return None, is_careful
+        keeps = self.order.keeps_source
+        try:
+            ledger = self.ledgers.of(
+                *self._route(session),
+                task=self._own_task,
+                covers=self._covers,
+                home=self._home(),
+                is_strict=not keeps,
+                verifies=is_careful,
+            )
+            # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
+            return ledger, is_careful or (not keeps and ledger.holds_any())
+        except SFTPError as error:
+            if keeps and self.task_id is None:  # it would send everything again, run after run
+                raise
+            _log.warning(
+                "deliveries are recorded in memory only, and compared again after a restart: %s", error.message
+            )
+            return None, True
+
+    def close_scan(self, done: FolderTransfer, ledger: DeliveryLedger) -> None:
+        """Have the ledger forget files that are gone for good."""
+        prefix = _listed(self.order.source, "")
+        found = [failure for failure in done.failures if ledger.has_found(failure.path[len(prefix) :])]
+        # What failed are files that were found: so all folders could be listed
+        ledger.end_scan(is_complete=len(found) == done.failed)
+
+    @property
+    def _own_task(self) -> str | None:
+        """The task with a ledger of its own: who asks again for a folder that is kept wants it to be sent again."""
+        return self.task_id if self.order.keeps_source else None
+
+    def _route(self, session: SFTPSession) -> list[object]:
+        """Return what identifies the ledger, also to later versions of the module: it is part of the file's format."""
+        settings, order = session.settings, self.order
+        route: list[object] = [settings.host, settings.port, settings.user, settings.root]
+        route += [order.direction.value, order.source, order.dest]
+        return route if self._own_task is None else [*route, self._own_task]
+
+    def _covers(self, path: str) -> bool:
+        """Return whether the transfer finds a file that exists, by its path relative to the source."""
+        return (self.order.recursive or "/" not in path) and self.order.selects(path)
+
+    def _home(self) -> int | None:
+        """Return the inode of a local source; `None` if it is remote, or does not exist."""
+        if self.order.direction is not Direction.UPLOAD or self.local_files is None:
+            return None
+        try:
+            directory = self.local_files.open_directory(self.order.source)
+        except SFTPError:  # the transfer reports it
+            return None
+        try:
+            return os.fstat(directory).st_ino % 2**63
+        finally:
+            os.close(directory)
+
+
+def _listed(source: str, path: str) -> str:
+    """Return the path of a file as listings of its folder show it."""
+    return path if source in {"", "."} else posixpath.join(source, path)
