@@ -1,4 +1,4 @@
-# Every habit is one word. `make` alone lists them.
+# Every habit is one target. `make` alone lists them.
 
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
@@ -30,10 +30,10 @@ SOURCES := $(shell find modules/sftp/iot -name '*.py')
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-help: ## list the words
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(ENVIRONMENT)/.demo ## see every method work, on a local edge runtime and a real SFTP server
+demo: $(ENVIRONMENT)/.demo ## call every method, on a local edge runtime and a real SFTP server
 	$(BIN)/python -m localedge.demo $(DEMO_OPTIONS)
 
 quick: lint ## check what changed: lint, types, and its fastest tests, in a minute; QUICK_OPTIONS=--help tells more
@@ -48,35 +48,36 @@ test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-faults: $(ENVIRONMENT)/.dev ## let every fault strike a running module, with either server: five minutes
+test-faults: $(ENVIRONMENT)/.dev ## inject every fault into a running module, with either server: five minutes
 	tools/install-test-servers
 	$(BIN)/python -m pytest -m "faults or not faults" $(PYTEST_OPTIONS) tests/faults
 
-soak: $(ENVIRONMENT)/.dev ## let faults strike at random for MINUTES=60, then the model for MODEL_STEPS=5000: build/soak
+soak: $(ENVIRONMENT)/.dev ## let faults strike for MINUTES=60, the model run MODEL_STEPS=5000, hypothesis try a thousand examples
 	tools/install-test-servers
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(SOAK_OPTIONS)
 	$(BIN)/python -m tests.model --steps $(MODEL_STEPS) --report build/soak/model.md
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile many --timeout 0 --numprocesses logical
 
-lost-hub: $(ENVIRONMENT)/.dev ## lose the edge hub for good in every way, and measure what the module takes to end: 20 minutes
+lost-hub: $(ENVIRONMENT)/.dev ## lose the edge hub for good in every way, and measure when the module exits: 20 minutes
 	$(BIN)/python -m tests.faults.lost_hub
 
-bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; BENCH_OPTIONS=--help tells more
+bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; options: BENCH_OPTIONS=--help
 	tools/install-peers
 	$(BENCH)/bin/python -m benchmarks $(BENCH_OPTIONS)
 
-fuzz: $(FUZZ)/.made ## search for input that breaks us, a minute for each target; FUZZ_OPTIONS=--help tells more
+fuzz: $(FUZZ)/.made ## search for input that breaks us, a minute for each target; options: FUZZ_OPTIONS=--help
 	$(FUZZ)/bin/python -m fuzzing $(FUZZ_OPTIONS)
 
-mutants: $(MUTANTS)/.made $(ENVIRONMENT)/.dev ## change the core in one place after the other: do its tests notice? MUTANTS_OPTIONS=--help
+mutants: $(MUTANTS)/.made $(ENVIRONMENT)/.dev ## mutation testing: change the core in one place after the other; options: MUTANTS_OPTIONS=--help
 	tools/install-test-servers
 	PYTHONPATH=tools $(MUTANTS)/bin/python -m mutants $(MUTANTS_OPTIONS)
 
-interop: $(INTEROP)/.made $(ENVIRONMENT)/.dev ## try every SFTP server that can be had here, and write docs/interoperability.md: 30 minutes
+interop: $(INTEROP)/.made $(ENVIRONMENT)/.dev ## test with every SFTP server that can be installed, and write docs/interoperability.md: 30 minutes
 	tools/install-test-servers
 	tools/install-interop-servers
 	$(BIN)/python -m tests.interop $(INTEROP_OPTIONS)
 
-lint: $(ENVIRONMENT)/.dev ## check style and types
+lint: $(ENVIRONMENT)/.dev ## check style, layers and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
@@ -89,7 +90,7 @@ images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd6
 manifest: $(ENVIRONMENT)/.dev ## expand and check the deployments into config/: PLATFORM=arm32v7 TEMPLATES="…"
 	$(BIN)/python -m manifest --platform $(PLATFORM) $(TEMPLATES)
 
-dashboard: $(ENVIRONMENT)/.dev ## draw docs/dashboard.svg from what a run of five minutes tells Prometheus
+dashboard: $(ENVIRONMENT)/.dev ## draw docs/dashboard.svg from the metrics of a run of five minutes
 	$(BIN)/python -m dashboard
 
 reference: $(ENVIRONMENT)/.dev ## make docs/api.md and docs/architecture.svg from the source
@@ -99,7 +100,7 @@ surface: $(ENVIRONMENT)/.dev ## record the public surface again: names, codes, r
 	tools/install-test-servers
 	PUBLIC_SURFACE=record $(BIN)/python -m pytest -q tests/frame/test_public_surface.py
 
-format: $(ENVIRONMENT)/.dev ## put the code into its style, and mend what can be mended safely
+format: $(ENVIRONMENT)/.dev ## format the code, and apply safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

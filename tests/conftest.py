@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-hypothesis_settings.register_profile("ci", deadline=None, print_blob=True)
+# Fewer examples than the 100 of hypothesis, each time others: `make soak` takes a thousand
+hypothesis_settings.register_profile("ci", deadline=None, print_blob=True, max_examples=50)
+hypothesis_settings.register_profile("many", deadline=None, print_blob=True, max_examples=1000)
 hypothesis_settings.load_profile("ci")
 
 
@@ -26,6 +28,7 @@ hypothesis_settings.load_profile("ci")
 UNMEASURED = frozenset({"benchmarks", "edge", "examples", "faults", "hostile", "images", "interop", "manifest"})
 
 
+@pytest.hookimpl(optionalhook=True)  # it is xdist that asks
 def pytest_xdist_auto_num_workers() -> int:
     """Run two workers for each processor: about half of the time, a test waits for a server or a process."""
     return 2 * (os.cpu_count() or 1)

@@ -16,8 +16,8 @@ from tests.servers import PASSWORD, Server
 @pytest.mark.parametrize(
     "arguments", [["--pass=hunter2"], ["--pass", "hunter2"], ["x", "hunter2"], ["-phunter2"], ["-hhunter2"]]
 )
-def test_what_is_not_known_is_not_repeated_with_its_value(terminal: Terminal, arguments: list[str]) -> None:
-    ended = terminal.run("ls", *arguments)
+def test_what_is_not_known_is_not_repeated_with_its_value(openssh_terminal: Terminal, arguments: list[str]) -> None:
+    ended = openssh_terminal.run("ls", *arguments)
 
     assert (ended.status, ended.out) == (2, "")
     assert "hunter2" not in ended.err
@@ -25,8 +25,8 @@ def test_what_is_not_known_is_not_repeated_with_its_value(terminal: Terminal, ar
 
 
 @pytest.mark.parametrize("argument", ["--password=hunter2", "--passphrase=hunter2", "--pass=hunter2"])
-def test_a_secret_on_the_command_line_is_refused_and_not_repeated(terminal: Terminal, argument: str) -> None:
-    ended = terminal.run("ls", argument)
+def test_a_secret_on_the_command_line_is_refused_and_not_repeated(openssh_terminal: Terminal, argument: str) -> None:
+    ended = openssh_terminal.run("ls", argument)
 
     assert (ended.status, ended.out) == (2, "")
     if argument != "--pass=hunter2":
@@ -106,8 +106,8 @@ def test_an_output_that_takes_nothing_is_told_in_a_line(openssh_terminal: Termin
 
 
 @pytest.mark.parametrize("name", ["HOST", "USER"])
-def test_what_is_missing_is_named_with_its_option_and_its_variable(terminal: Terminal, name: str) -> None:
-    ended = terminal.run("ls", **{f"IOT_SFTP_{name}": ""})
+def test_what_is_missing_is_named_with_its_option_and_its_variable(openssh_terminal: Terminal, name: str) -> None:
+    ended = openssh_terminal.run("ls", **{f"IOT_SFTP_{name}": ""})
 
     assert ended.status == 2
     assert f"--{name.lower()}" in ended.err
@@ -119,20 +119,20 @@ def test_what_is_missing_is_named_with_its_option_and_its_variable(terminal: Ter
     [("--port", "0"), ("--port", "x"), ("--host-key", "SHA256:short"), ("--host", "a b"), ("--hos", "a")]
     + [("--timeout", seconds) for seconds in ("0", "-1", "nan", "inf", "soon")],
 )
-def test_what_can_never_work_has_status_2(terminal: Terminal, arguments: tuple[str, str]) -> None:
-    ended = terminal.run("ls", *arguments)
+def test_what_can_never_work_has_status_2(openssh_terminal: Terminal, arguments: tuple[str, str]) -> None:
+    ended = openssh_terminal.run("ls", *arguments)
 
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.startswith("iot-sftp")
     assert "Traceback" not in ended.err
 
 
-def test_an_option_before_the_command_is_told_where_it_belongs(terminal: Terminal) -> None:
-    ended = terminal.run("--host", "sftp.example.com", "ls")
+def test_an_option_before_the_command_is_told_where_it_belongs(openssh_terminal: Terminal) -> None:
+    ended = openssh_terminal.run("--host", "sftp.example.com", "ls")
 
     assert (ended.status, ended.out) == (2, "")
     assert "after" in ended.err
-    assert terminal.run("--version").status == 0
+    assert openssh_terminal.run("--version").status == 0
 
 
 def test_a_key_file_that_is_none_is_named_also_by_a_path_without_a_slash(terminal: Terminal) -> None:
@@ -151,6 +151,12 @@ def test_an_argument_comes_before_its_variable(terminal: Terminal) -> None:
     )
 
     assert ended.status == 0
+
+
+@pytest.fixture(scope="module")
+def bash_completion(openssh_server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script, which is the same for all words."""
+    return terminal_of(openssh_server, tmp_path_factory.mktemp("completion")).run("completion", "bash").out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
@@ -175,11 +181,10 @@ def test_every_command_and_option_is_completed(openssh_terminal: Terminal, shell
         ("iot-sftp put --host -", []),
     ],
 )
-def test_bash_completes_a_word(openssh_terminal: Terminal, words: str, completed: list[str]) -> None:
-    script = openssh_terminal.run("completion", "bash").out
+def test_bash_completes_a_word(bash_completion: str, words: str, completed: list[str]) -> None:
     typed = words.split()
     ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; _iot_sftp; printf '%s\\n' \"${{COMPREPLY[@]}}\""
 
-    done = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash", "-c", bash_completion + ask], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == completed

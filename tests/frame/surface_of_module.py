@@ -22,7 +22,7 @@ from localedge import LocalEdge
 PROGRAM = (sys.executable, "-m", "iot.sftp.command_line")
 IDENTITY = {"iothub", "edge_device", "module_name", "instance_number"}
 VARYING = {"method", "code", "version"}  # labels whose values are a matter of what was called
-ID = re.compile(r"\b(call|task) [0-9a-f]+\b")
+ID = re.compile(r"\b(call|task) [0-9a-f]+\b|\b(rule) \S+")
 LINE = re.compile(r"<(\d)> [-\d]+ [:.\d]+ \+00:00 \[(\w+)\] (?:((?:call|task|rule) \S+(?: \w+)?): )?")
 
 
@@ -232,4 +232,4 @@ def log(text: str) -> list[str]:
 
 
 def _without_id(match: re.Match[str]) -> str:
-    return f"{match.group(1)} ID"
+    return f"{match.group(1)} ID" if match.group(1) else "rule NAME"

@@ -178,7 +178,12 @@ def _signature(function: Callable[..., Any]) -> str:
 
 def error_codes() -> Iterator[str]:
     """Give each code with its status and the class that has it."""
-    public = [error for error in _subclasses(SFTPError) if error.__name__ in client.__all__]
+    public = [
+        error
+        for error in _subclasses(SFTPError)
+        if error.__name__ in client.__all__
+        and not (error.__subclasses__() and "code" not in vars(error))  # for catching
+    ]
     errors: list[type[SFTPError]] = [*public, RequestIdConflict]
     rows = {(error.code, refused("exists", error("because")).status, error.__name__) for error in errors}
     codes = {code for code, _, _ in rows}

@@ -1,4 +1,4 @@
-"""docs/design.md names the rooms that there are, and the file to open first for a change is the one that it says."""
+"""docs/design.md and CONTRIBUTING.md name rooms and files that exist, and the file to open first for a change."""
 
 from __future__ import annotations
 
@@ -47,3 +47,12 @@ def test_no_file_is_named_by_a_name_that_it_no_longer_has() -> None:
 
     for name in re.findall(r"`(_\w+/[\w/.]+)`", PAGE):
         assert list(source.glob(f"*/{name}")), name
+
+
+def test_every_file_that_the_worked_example_touches_exists() -> None:
+    example = (DOCS.parent / "CONTRIBUTING.md").read_text().partition("## A worked example")[2].partition("\n## ")[0]
+    named = re.findall(r"^\d\. `([^`]+)`", example, re.MULTILINE)
+
+    assert len(named) == 8
+    for name in named:
+        assert (DOCS.parent / name).is_file(), name

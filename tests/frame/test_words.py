@@ -46,6 +46,9 @@ IN_SOURCE = {
     r"at one blow": "atomically",
     r"in somebody's way": "blocks",
     r"comes to its turn": "runs",
+    r"by itself whether": "whether",
+    r"ma[dk]es? good": "repair, recover",
+    r"hangs? each other up": "deadlock",
 }
 SOURCE_FOLDERS = ("modules", "tools", "tests", "benchmarks", "fuzzing", "examples", "monitoring", "deployments")
 SOURCE_SUFFIXES = {".py", ".yml", ".json"}

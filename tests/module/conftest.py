@@ -21,11 +21,13 @@ from iot.sftp.module._work.transfers import Transfers
 from localedge import LocalEdge
 from localedge.testing import worker_address
 
-# The module as it is, but for the 5 s between two updates of the reported properties, of which tests would need many
+# The module as it is, but for the limits of the updates of the reported properties: the 5 s between two of them, and
+# the hundred after which there is one a minute. Tests that share a module need more.
 TALKATIVE = """
 import runpy
-from iot.sftp.module._hub.reported import Reporter
-Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
+from iot.sftp.module._hub import reported
+reported.AT_ONCE = 10_000
+reported.Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

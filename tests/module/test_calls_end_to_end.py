@@ -320,5 +320,5 @@ def test_a_thread_of_calls_is_quick(edge: LocalEdge) -> None:
         started = time.perf_counter()
         edge.invoke("sftp", "nope")
         times.append(time.perf_counter() - started)
-    # 44 ms with Nagle's algorithm and delayed acknowledgements, 2 ms without
-    assert sorted(times)[25] < 0.03
+    # 44 ms, each of them, with Nagle's algorithm and delayed acknowledgements; 2 ms without, unless the machine is busy
+    assert sorted(times)[5] < 0.03

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.module.conftest import connected, section_of, wait_for_log
+from tests.module.conftest import TALKATIVE, connected, section_of, wait_for_log
 from tests.servers import Relay, Server
 
 from iot.sftp.module._hub.restarts import Endings
@@ -46,13 +46,15 @@ _module.{part} = fails
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 
+TALKATIVELY = (sys.executable, "-c", TALKATIVE)
+AS_IT_IS = (sys.executable, "-m", "iot.sftp.module")
 # without coverage, which catches SIGTERM earlier than the module, and then dies of it
 UNMEASURED = ("env", "-u", "COVERAGE_PROCESS_CONFIG", sys.executable, "-m", "iot.sftp.module")
 
 
 @contextmanager
-def device(address: str, **options: Any) -> Iterator[LocalEdge]:
-    with LocalEdge(address=address, restart_policy="never", **options) as edge:
+def device(address: str, *, command: tuple[str, ...] = TALKATIVELY, **options: Any) -> Iterator[LocalEdge]:
+    with LocalEdge(address=address, restart_policy="never", command=command, **options) as edge:
         yield edge
         edge.stop_module()
         assert all(LINE.fullmatch(line) for line in edge.module_log.splitlines()), edge.module_log
@@ -84,7 +86,7 @@ def end(edge: LocalEdge) -> float:
 
 
 def test_sigterm_ends_it_with_status_0(own_address: str, openssh_server: Server) -> None:
-    with device(own_address, desired={"sftp": section_of(openssh_server)}) as edge:
+    with device(own_address, command=AS_IT_IS, desired={"sftp": section_of(openssh_server)}) as edge:
         edge.wait_for_reported(connected)
         assert end(edge) < 3
         assert edge.module_log.rstrip().endswith("module sftp stops")
@@ -253,7 +255,7 @@ def test_a_configuration_that_makes_no_sense_never_ends_it(own_address: str) -> 
 
 
 def test_many_changes_at_once_end_with_the_last_one_and_few_updates(own_address: str) -> None:
-    with device(own_address) as edge:
+    with device(own_address, command=AS_IT_IS) as edge:
         edge.wait_for_reported(lambda reported: "transfers" in reported)
         for number in range(20):
             version = edge.patch_desired({"transfers": {"concurrency": number % 16 + 1}})

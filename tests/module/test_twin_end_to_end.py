@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.module.conftest import connected, section_of, wait_for_log
+from tests.module.conftest import TALKATIVE, connected, section_of, wait_for_log
 from tests.servers import (
     Relay,
     Server,
@@ -27,6 +28,7 @@ from iot.sftp.client import __version__
 from localedge import LocalEdge
 
 Report = dict[str, Any]
+TALKATIVELY = (sys.executable, "-c", TALKATIVE)
 
 
 @pytest.fixture
@@ -234,15 +236,17 @@ def test_a_pinned_key_that_is_another_one_is_a_mismatch(fresh: LocalEdge) -> Non
 
 
 def test_a_key_that_changed_is_a_mismatch_until_it_is_learnt(own_address: str, tmp_path: Path) -> None:
-    port = free_port()
+    port, device = free_port(), tmp_path / "device"
     with openssh(tmp_path / "one", port=port) as server:
         desired = section_of(server)
-        with LocalEdge(address=own_address, desired={"sftp": desired}, directory=tmp_path / "device") as edge:
+        with LocalEdge(address=own_address, desired={"sftp": desired}, directory=device, command=TALKATIVELY) as edge:
             edge.wait_for_reported(connected)
             assert "ssh-ed25519" in (edge.state_directory / "known_hosts").read_text()
     with (
         openssh(tmp_path / "two", port=port) as server,
-        LocalEdge(address=own_address, desired={"sftp": section_of(server)}, directory=tmp_path / "device") as edge,
+        LocalEdge(
+            address=own_address, desired={"sftp": section_of(server)}, directory=device, command=TALKATIVELY
+        ) as edge,
     ):
         edge.wait_for_reported(in_state("failed", "host_key_mismatch"))
         expect(edge, "host_key_mismatch", 502, 5)

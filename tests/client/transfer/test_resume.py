@@ -227,10 +227,16 @@ def test_one_call_with_a_deadline_goes_on_by_itself_however_often_the_link_break
     with work(server, tmp_path, direction) as transfer:
         transfer.begin_anew()
         transfer.session.exists(".")
-        transfer.session.limit_bandwidth(2 * SIZE)
-        cuts = [when(SIZE // 4, transfer.relay.cut), when(SIZE // 2, transfer.relay.cut)]
-        result = transfer.again(timeout=60, progress=lambda *told: [cut(*told) for cut in cuts])
-        assert result.resumed >= SIZE // 2
+        transfer.session.limit_bandwidth(SIZE)
+        cuts = [SIZE // 2, SIZE // 4]
+
+        def cut(done: int, _: int | None) -> None:
+            if cuts and done > cuts[-1]:  # one cut at a time, however much a busy machine moves between two calls
+                cuts.pop()
+                transfer.relay.cut()
+
+        result = transfer.again(timeout=60, progress=cut)
+        assert result.resumed >= SIZE // 4
         assert result.attempts >= 3
         assert transfer.relay.connections >= 3
         assert transfer.relay.passed < SIZE + MOST_OVERHEAD + 1_000_000  # and what was on its way when it broke

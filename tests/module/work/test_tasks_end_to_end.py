@@ -32,13 +32,14 @@ FIELDS = ["task_id", "method", "status", "result", "code", "message", "bytes", "
 # The module as it is, but for shorter pauses between tries, a shorter queue and more updates of what it reports
 HURRIED = """
 import runpy
-from iot.sftp.module._hub import hub
+from iot.sftp.module._hub import hub, reported
 from iot.sftp.module._base import waiting
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._work.task_limits import TaskLimits
 from iot.sftp.module._work.tasks import Tasks
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
+reported.AT_ONCE = 10_000
 Tasks.__init__.__kwdefaults__.update(limits=TaskLimits(maximum=30, backoff=Backoff(0.02, 0.2)))
 hub.HubLimits.__init__.__kwdefaults__.update(headstart=0.1)
 waiting.PAUSE_FIRST, waiting.PAUSE_LONGEST = 0.05, 0.2

@@ -66,10 +66,30 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
         AuthenticationFailed: it is not a private key, the passphrase is missing or wrong, or its type is not accepted.
     """
     text, certificate = _split(settings.private_key)
-    passphrase = settings.passphrase.read().encode() if settings.passphrase else None
+    loaded = _load_key(text, settings.passphrase.read() if settings.passphrase else None)
+    for loaded_class, key_class in KEY_CLASSES:
+        if isinstance(loaded, loaded_class):
+            openssh = loaded.private_bytes(  # type: ignore[attr-defined] # each of KEY_CLASSES has it
+                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+            )
+            plain = key_class.from_private_key(io.StringIO(openssh.decode()))
+            if not certificate:
+                return (plain,)
+            return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate), plain
+    why = "is not accepted any more" if isinstance(loaded, dsa.DSAPrivateKey) else "cannot be used here"
+    message = f"a private key of this type {why}: make an ed25519, ECDSA or RSA key"
+    raise AuthenticationFailed(message)
+
+
+def _load_key(text: str, passphrase: str | None) -> object:
+    """Return one of cryptography's private keys.
+
+    Raises:
+        AuthenticationFailed: see `load_private_keys`.
+    """
     load = serialization.load_ssh_private_key if "OPENSSH" in text else serialization.load_pem_private_key
     try:
-        loaded = _load(load, text.encode(), passphrase)
+        return _load(load, text.encode(), None if passphrase is None else passphrase.encode())
     except UnsupportedAlgorithm:
         message = (
             "the private key, or the way in which it is encrypted, is of a kind that cannot be used here: make an "
@@ -86,18 +106,6 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
             else "the private key cannot be read: it must be the whole text of a private key in OpenSSH or PEM form"
         )
         raise AuthenticationFailed(message) from None
-    for loaded_class, key_class in KEY_CLASSES:
-        if isinstance(loaded, loaded_class):
-            openssh = loaded.private_bytes(  # type: ignore[attr-defined] # each of KEY_CLASSES has it
-                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-            )
-            plain = key_class.from_private_key(io.StringIO(openssh.decode()))
-            if not certificate:
-                return (plain,)
-            return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate), plain
-    why = "is not accepted any more" if isinstance(loaded, dsa.DSAPrivateKey) else "cannot be used here"
-    message = f"a private key of this type {why}: make an ed25519, ECDSA or RSA key"
-    raise AuthenticationFailed(message)
 
 
 def _split(private_key: Secret | None) -> tuple[str, str]:

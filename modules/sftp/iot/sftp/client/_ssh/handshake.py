@@ -76,7 +76,7 @@ class Handshake:
     """Opens one connection to a server.
 
     Each stage is a method; all of them share one deadline. Whatever a stage raises becomes one `SFTPError`, and nothing
-    is left open then.
+    is left open then. It is one piece because `close` may end the connection in any stage.
 
     Attributes:
         stage: the stage that runs, or ran last.

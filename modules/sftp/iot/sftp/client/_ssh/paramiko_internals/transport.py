@@ -68,6 +68,8 @@ MACS_OF = {"client_mac_algo_list": "client_encrypt_algo_list", "server_mac_algo_
 class Transport(paramiko.Transport):
     """One SSH connection. The server's key is checked in every key exchange, before the connection is used.
 
+    It stays in one piece because each of its private methods replaces one of paramiko's own.
+
     Attributes:
         policy: decides which host keys are accepted.
         deadline: by when the handshake has to end.
