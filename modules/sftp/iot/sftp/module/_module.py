@@ -15,9 +15,9 @@ from iot.sftp.module._app.state_claim import StateClaim
 from iot.sftp.module._app.status import Status
 from iot.sftp.module._app.twin_follower import TwinFollower, version_of
 from iot.sftp.module._base.state_directory import StateLock
+from iot.sftp.module._base.timeouts import in_thread
 from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._base.uncaught import log_loop_exception
-from iot.sftp.module._base.waiting import in_thread
 from iot.sftp.module._documents.twin import TransfersSection
 from iot.sftp.module._hub.hub import Hub, HubLost
 from iot.sftp.module._hub.loop_watch import watch_loop

@@ -1,6 +1,6 @@
 """The metrics for Prometheus and for Azure IoT Edge's metrics collector: the only file that knows of either.
 
-The parts count their own work (`_base/tallies.py`). A scrape reads these counts and the state of the parts. There are
+The parts count their own work (`_base/counters.py`). A scrape reads these counts and the state of the parts. There are
 no histograms: Azure's metrics collector does not accept the bucket `+Inf`, and Prometheus needs it. The duration of
 calls is a summary, and the longest of the last minutes.
 

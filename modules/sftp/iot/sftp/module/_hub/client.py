@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import MethodResponse, exceptions
 
-from iot.sftp.module._base.waiting import in_thread, within
+from iot.sftp.module._base.timeouts import in_thread, within
 from iot.sftp.module._hub import sdk
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.device import exceptions
 
 from iot.sftp.module._base.logging import about
-from iot.sftp.module._base.waiting import pauses
+from iot.sftp.module._base.timeouts import pauses
 from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._hub.client import HubClient, not_connected
 from iot.sftp.module._hub.health import ConnectionHealth
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from azure.iot.device import Message, MethodRequest
 
-    from iot.sftp.module._base.waiting import T
+    from iot.sftp.module._base.timeouts import T
     from iot.sftp.module._hub.response import Response
 
 PROBE_ATTEMPTS = 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.iot.device import MethodRequest
 
-from iot.sftp.module._base.waiting import within
+from iot.sftp.module._base.timeouts import within
 from iot.sftp.module._base.wording import with_causes
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.module._base.repeats import without_quantities
+from iot.sftp.module._base.log_suppression import without_quantities
 from iot.sftp.module._base.token_bucket import TokenBucket
 from iot.sftp.module._hub.merge_patch import Properties, difference, merged
 from iot.sftp.module._hub.twin_limits import accepted_key, accepted_section, within_limits

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
 from iot.sftp.client._base.text import excerpt, quoted
+from iot.sftp.module._base.counters import CallCounters
 from iot.sftp.module._base.logging import about, subject
-from iot.sftp.module._base.tallies import Calls
 from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, TransferRequest
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.idempotency import check_same_call
@@ -46,7 +46,7 @@ class Dispatcher:
             slots: those of transfers, which are shared with tasks.
             idempotency: the calls with a request id.
         """
-        self.calls = Calls()
+        self.calls = CallCounters()
         self._context = context
         self._idempotency = idempotency
         self._queues = queues_of_lanes(slots)

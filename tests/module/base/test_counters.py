@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from iot.sftp.client import Cancelled, FolderProgress, NotFound
-from iot.sftp.module._base.tallies import Durations, Moves, Tally
+from iot.sftp.module._base.counters import Durations, LabelledCounter, TransferCounters
 
 
 def test_known_labels_begin_at_zero() -> None:
-    tally = Tally(("a",), ("b",))
+    tally = LabelledCounter(("a",), ("b",))
     tally.add("b")
     tally.add("c", "d", count=2)
     assert tally.counts() == {("a",): 0, ("b",): 1, ("c", "d"): 2}
@@ -30,7 +30,7 @@ def test_the_longest_duration_expires_after_two_windows_and_the_sum_does_not() -
 
 
 def test_a_transfer_that_raises_has_failed_unless_it_was_interrupted() -> None:
-    moves = Moves()
+    moves = TransferCounters()
 
     def transfer(method: str, error: Exception, progress: FolderProgress | None = None) -> None:
         with moves.one(method) as move:
