@@ -34,10 +34,10 @@ PROGRAM = """
 import runpy, signal
 from iot.sftp.module._hub import hub as hub_module
 from iot.sftp.module._hub import loop_watch
-from iot.sftp.module._base import waiting
+from iot.sftp.module._base import timeouts
 LIMITS = {limits!r}
 if LIMITS:
-    waiting.PAUSE_FIRST, waiting.PAUSE_LONGEST = 0.1, 0.5
+    timeouts.PAUSE_FIRST, timeouts.PAUSE_LONGEST = 0.1, 0.5
     loop_watch.watch_loop.__kwdefaults__.update(seconds=0.5, rounds=4)
     hub_module.HubLimits.__init__.__kwdefaults__.update(LIMITS)
 {prepare}

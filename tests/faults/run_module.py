@@ -44,7 +44,7 @@ def main() -> None:
     time.time_ns = lambda: _clock_ns() + _offset() * 1_000_000_000
     socket.getaddrinfo = _resolve
     from iot.sftp.client._base.backoff import Backoff  # noqa: PLC0415
-    from iot.sftp.module._base import waiting  # noqa: PLC0415 - after the clock was replaced
+    from iot.sftp.module._base import timeouts  # noqa: PLC0415 - after the clock was replaced
     from iot.sftp.module._hub.hub import HubLimits  # noqa: PLC0415
     from iot.sftp.module._hub.reported import Reporter  # noqa: PLC0415
     from iot.sftp.module._rules.limits import RuleLimits  # noqa: PLC0415
@@ -53,7 +53,7 @@ def main() -> None:
     from iot.sftp.module._work.tasks import Tasks  # noqa: PLC0415
 
     for name, seconds in PAUSES.items():
-        setattr(waiting, name, seconds)
+        setattr(timeouts, name, seconds)
     pause = PAUSES["PAUSE_LONGEST"]
     _default(Rules.__init__, limits=RuleLimits(first_pause=pause, longest_pause=pause))
     _default(HubLimits.__init__, **LIMITS)

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from azure.iot.device import exceptions
 
-from iot.sftp.module._base import waiting
+from iot.sftp.module._base import timeouts
 from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._module import STALE_TRIES, Module
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "PAUSE_FIRST", 0.01)
-    monkeypatch.setattr(waiting, "PAUSE_LONGEST", 0.01)
+    monkeypatch.setattr(timeouts, "PAUSE_FIRST", 0.01)
+    monkeypatch.setattr(timeouts, "PAUSE_LONGEST", 0.01)
 
 
 def twin_of(version: Any) -> dict[str, Any]:

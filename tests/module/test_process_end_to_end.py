@@ -26,9 +26,9 @@ LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(D
 IMPATIENT = """
 import runpy
 from iot.sftp.module._hub import hub as hub_module
-from iot.sftp.module._base import waiting
+from iot.sftp.module._base import timeouts
 hub_module.HubLimits.__init__.__kwdefaults__.update(away=1.5, headstart=0.2)
-waiting.PAUSE_LONGEST = 0.5
+timeouts.PAUSE_LONGEST = 0.5
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

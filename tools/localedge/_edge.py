@@ -159,7 +159,7 @@ class LocalEdge:
 
     # Waiting
 
-    def wait_until_connected(self, timeout: float = 30) -> None:
+    def wait_until_connected(self, timeout: float = 60) -> None:
         """Return when the module is connected and takes methods; `TimeoutError` with the end of its log if not.
 
         The hub knows this a moment before the module does, as the acknowledgement is still on its way: before a test
@@ -167,12 +167,12 @@ class LocalEdge:
         """
         self.wait_for(lambda: self._runtime.hub.is_ready(self._client_id()), "the module is connected", timeout)
 
-    def wait_until_disconnected(self, timeout: float = 30) -> None:
+    def wait_until_disconnected(self, timeout: float = 60) -> None:
         """Return when the module is not connected."""
         hub = self._runtime.hub
         self.wait_for(lambda: not hub.is_connected(self._client_id()), "the module is disconnected", timeout)
 
-    def wait_for_reported(self, condition: Callable[[Document], bool], timeout: float = 30) -> Document:
+    def wait_for_reported(self, condition: Callable[[Document], bool], timeout: float = 60) -> Document:
         """Return the reported properties once `condition` holds of them; one that misses a key does not hold."""
         twin = self._runtime.hub.twin(self._client_id())
 
@@ -185,13 +185,13 @@ class LocalEdge:
         self.wait_for(holds, "the reported properties are as expected", timeout)
         return self.reported
 
-    def wait_for_message(self, condition: Callable[[Message], bool], timeout: float = 30) -> Message:
+    def wait_for_message(self, condition: Callable[[Message], bool], timeout: float = 60) -> Message:
         """Return the first message of which `condition` holds, waiting for it if need be."""
         messages = self._runtime.hub.messages
         self.wait_for(lambda: any(map(condition, messages)), "such a message has come", timeout)
         return next(filter(condition, self.messages))
 
-    def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
         """Return when `condition` holds; `TimeoutError` if it never does.
 
         It is asked after each change in the hub, and now and then: it may be about files or processes.

@@ -107,7 +107,7 @@ def test_the_lower_layers_own_words_are_told_where_they_say_more_than_the_class(
 def test_a_host_that_no_way_leads_to_is_unreachable(number: int) -> None:
     error = from_lower_layer(OSError(number, os.strerror(number)))
     assert isinstance(error, Unreachable)
-    assert error.message == f"there is no way to the host ({os.strerror(number)})"
+    assert error.message == f"there is no route to the host ({os.strerror(number)})"
 
 
 def test_an_error_of_the_local_disk_is_not_taken_for_one_of_the_network() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from iot.sftp.client import Busy, ConnectionLost, SFTPError
-from iot.sftp.client._base.backoff import backoff
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import LocalBusy, ServerBusy
 from iot.sftp.client._calls.retry_policy import Attempts, RetryPolicy
@@ -34,12 +33,6 @@ def test_the_last_attempt_depends_on_the_failure_and_the_deadline(
         if attempts.are_exhausted_by(error("it failed"), deadline):
             exhausted.append(attempts.begun)
     assert exhausted == ([] if last is None else list(range(last, 21)))
-
-
-def test_the_backoff_doubles_up_to_its_limit_with_jitter() -> None:
-    for attempt, longest in ((1, 0.1), (2, 0.2), (5, 1.6), (6, 3.0), (1000, 3.0)):
-        pauses = [backoff(attempt, first=0.1, longest=3.0) for _ in range(100)]
-        assert longest / 2 <= min(pauses) < max(pauses) <= longest
 
 
 def test_a_refusal_that_names_no_retry_is_none_for_the_policy() -> None:

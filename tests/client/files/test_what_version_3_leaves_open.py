@@ -14,7 +14,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from tests.clients import set_retry_policy
+from tests.clients import connection_of, set_retry_policy
 from tests.faulty_servers import (
     DIRECTORY,
     EOF,
@@ -48,7 +48,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._files import remote_requests
 from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_REQUEST
-from iot.sftp.client._ssh import connection
+from iot.sftp.client._ssh import liveness
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 from iot.sftp.client._transfer.resume_records import ResumeRecords
 
@@ -585,8 +585,8 @@ def test_a_server_that_takes_long_to_list_a_large_folder_is_waited_for(kind: Kin
 
 
 def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SLOW_SECONDS", 1.0)
-    monkeypatch.setattr(connection, "SLOW_STALLS", 1)
+    monkeypatch.setattr(liveness, "SLOW_SECONDS", 1.0)
+    monkeypatch.setattr(liveness, "SLOW_STALLS", 1)
     set_retry_policy(monkeypatch, attempts=1)
     server = TakesItsTime(POSIX_RENAME, 100)
     server.files["source"] = bytearray(CONTENT)
@@ -1015,7 +1015,7 @@ def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypa
     with session_with(server) as session, ThreadPoolExecutor(2) as threads:
         done = [threads.submit(session.download_file, str(n), str(tmp_path / str(n)), timeout=30) for n in range(2)]
         while not all(call.done() for call in done):
-            connection = session._live.current
+            connection = connection_of(session)
             if connection is not None:
                 most += [channel.in_flight for channel in connection.channels.all]
         assert all(call.result().bytes == SAFE_REQUEST * 20 for call in done)

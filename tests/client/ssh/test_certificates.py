@@ -17,7 +17,8 @@ from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 
 
 def make_key(path: Path, kind: str = "ed25519") -> Path:
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
+    size = ("-b", "2048") if kind == "rsa" else ()  # larger ones take seconds to make
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, *size, "-N", "", "-f", str(path)], check=True)
     return path
 
 

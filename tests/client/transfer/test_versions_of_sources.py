@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of
+from tests.clients import connection_of, session_of
 from tests.servers import Server
 
 from iot.sftp.client import SFTPError, SFTPSession, TransferIncomplete
@@ -108,8 +108,7 @@ def test_a_small_young_file_is_not_waited_for_and_one_that_was_seen_before_neith
     for name, size in (("small", 1000), ("large", READ_TWICE + 1)):
         (openssh_server.directory / name).write_bytes(bytes(size))
     pauses: list[float] = []
-    connection = session._live.current
-    assert connection is not None
+    connection = connection_of(session)
 
     class Watched(Deadline):
         def pause(self, seconds: float) -> None:

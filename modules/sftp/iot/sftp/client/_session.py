@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.counts import Counts
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, InvalidRequest, SFTPError
+from iot.sftp.client._base.messages import DISCONNECTED
 from iot.sftp.client._calls.calls import CallAttempt, Calls, as_error_of
 from iot.sftp.client._calls.live_connection import ConnectionFactory, LiveConnection
 from iot.sftp.client._calls.retry_policy import RetryPolicy
@@ -124,7 +125,7 @@ class SFTPSession:
 
         Idempotent. A later call opens a new session.
         """
-        self._live.end("disconnect was called while this was under way")
+        self._live.end(DISCONNECTED)
 
     def close(self, *, when_idle: bool = False) -> None:
         """End the session, at once or as soon as no call is in flight."""

@@ -15,9 +15,9 @@ from iot.sftp.module._app.configuration import Configuration
 from iot.sftp.module._app.metrics import Metrics, Sources, identity, serve
 from iot.sftp.module._app.status import Status
 from iot.sftp.module._base.state_directory import StateLock
+from iot.sftp.module._base.timeouts import in_thread, pauses
 from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._base.uncaught import log_loop_exception
-from iot.sftp.module._base.waiting import in_thread, pauses
 from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._hub.hub import Hub, HubLost
 from iot.sftp.module._hub.loop_watch import watch_loop

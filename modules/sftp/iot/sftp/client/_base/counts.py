@@ -1,4 +1,4 @@
-"""What a session has done so far, in numbers."""
+"""Count what a session has done."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import threading
 
 
 class Counts:
-    """Numbers that only grow; for any number of threads.
+    """Counters of a session, which only grow; thread-safe.
 
     Attributes:
         connections: how often a session with the server was opened.
-        retries: how often an operation was tried again, after a break.
-        downloaded: bytes of files that have arrived, also of transfers that were not completed.
-        uploaded: bytes of files that the server has taken, also of transfers that were not completed.
+        retries: how often an operation was retried after the connection broke.
+        downloaded: bytes of files that arrived, incomplete transfers included.
+        uploaded: bytes of files that the server accepted, incomplete transfers included.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start at zero."""
         self._lock = threading.Lock()
         self.connections = self.retries = self.downloaded = self.uploaded = 0
 
     def add(self, *, connections: int = 0, retries: int = 0, downloaded: int = 0, uploaded: int = 0) -> None:
-        """Count what has just been done."""
+        """Add to the counters."""
         with self._lock:
             self.connections += connections
             self.retries += retries

@@ -148,10 +148,10 @@ class SFTPError(Exception):
     scope: ClassVar[Scope] = Scope.FILE
     leaves_doubt: ClassVar[bool] = False
 
-    reply: StatusReply | None = None  # the server's refusal that it was made of, where it is fresh
+    reply: StatusReply | None = None  # the refusal of the server that it was made of, for the layers just above
 
     def __init__(self, message: str, *, operation: str | None = None, path: str | None = None) -> None:
-        """Take the message for people, and the operation and path that it is about where they are known."""
+        """Store the message for people, and the operation and the path where they are known."""
         super().__init__(message)
         self.message = message
         self.operation = operation
@@ -159,7 +159,7 @@ class SFTPError(Exception):
         self.attempts = 1
 
     def __str__(self) -> str:
-        """Operation, path and message in one line."""
+        """Return operation, path and message in one line."""
         subject = " ".join(
             part for part in (self.operation, repr(self.path) if self.path is not None else None) if part
         )
@@ -214,7 +214,7 @@ class TooLarge(RequestError):
 
 
 class DeadlineExceeded(SFTPError):
-    """The time that the caller gave ran out."""
+    """The time limit of the call ran out."""
 
     code = "deadline_exceeded"
     fault, retry, scope, leaves_doubt = Fault.CALL, Retry.BY_CALLER, Scope.CALL, True
@@ -319,13 +319,13 @@ class NotSFTP(ConnectionLost):
 
 
 class OutcomeUnknown(ConnectionLost):
-    """An answer was lost, and what is there now does not tell whether the request was carried out."""
+    """An answer was lost, and what is on the server does not show whether the request was carried out."""
 
     retry = Retry.NEVER
 
 
 class ServerBusy(ConnectionLost):
-    """The server turns new connections away for now, and says so: it is asked again, within the deadline."""
+    """The server rejects new connections for now, and says so: retried within the deadline."""
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ class ResourceError(SFTPError):
 
 
 class NoSpace(ResourceError):
-    """Disk or quota full, local or remote."""
+    """A disk or a quota is full, local or remote."""
 
     code = "no_space"
     scope = Scope.FOLDER
@@ -362,7 +362,7 @@ class Busy(ResourceError):
 
 
 class HandleInUse(Busy):
-    """The server gave out a handle that is in use: what was moved over either of the two files proves nothing.
+    """The server returned a handle that is in use: the bytes of either of the two files prove nothing.
 
     Never reaches a caller: what was open is opened again, one file at a time.
     """
@@ -371,7 +371,7 @@ class HandleInUse(Busy):
 
 
 class LocalBusy(Busy):
-    """The local system cannot serve this at the moment: what often passes, and is tried again for a while."""
+    """The local system cannot do this at the moment: often transient, and retried for a while."""
 
     retry = Retry.AFTER_PAUSE
 

@@ -1,4 +1,4 @@
-"""The names of what the layers below raise: paramiko, pysftp, cryptography, sockets.
+"""Map what the layers below raise to an error: paramiko, pysftp, cryptography, sockets.
 
 No exception of theirs reaches a caller: each becomes an `SFTPError` here.
 """
@@ -38,13 +38,14 @@ from iot.sftp.client._base.errors import (
     Unreachable,
     Unsupported,
 )
+from iot.sftp.client._base.messages import KEY_IS_ENCRYPTED
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.pysftp import pysftp
 from iot.sftp.client._base.text import excerpt
 
 # The most specific class first. `from_lower_layer` takes the first that fits.
 LOWER_LAYER_REASONS: tuple[tuple[type[BaseException], type[SFTPError], str], ...] = (
-    (PasswordRequiredException, AuthenticationFailed, "the private key is encrypted: give its passphrase"),
+    (PasswordRequiredException, AuthenticationFailed, KEY_IS_ENCRYPTED),
     (paramiko.BadAuthenticationType, AuthenticationFailed, "the server does not accept this kind of credential"),
     (PartialAuthentication, AuthenticationFailed, "the server wants a further credential after this one"),
     (UnableToAuthenticate, AuthenticationFailed, "the server refused the credential"),
@@ -92,9 +93,9 @@ NETWORK_ERRORS = frozenset(
 
 
 def from_lower_layer(error: BaseException, path: str | None = None) -> SFTPError:
-    """Give any exception of paramiko, pysftp, a socket or the local file system its name.
+    """Return the error for any exception of paramiko, pysftp, a socket or the local file system.
 
-    What is not known here is a defect of ours: `Internal`.
+    What is not known here is a bug of this library: `Internal`.
     """
     if isinstance(error, SFTPError):
         return error
@@ -103,12 +104,12 @@ def from_lower_layer(error: BaseException, path: str | None = None) -> SFTPError
             return reason(_with_words(message, error), path=path)
     if isinstance(error, OSError):
         if error.errno in NETWORK_ERRORS:
-            return Unreachable(_with_words("there is no way to the host", error), path=path)
+            return Unreachable(_with_words("there is no route to the host", error), path=path)
         return from_os_error(error, path)
-    return Internal(f"a defect in this software ({type(error).__name__}): please report it with the log", path=path)
+    return Internal(f"internal error of the client ({type(error).__name__}): please report it with the log", path=path)
 
 
 def _with_words(message: str, error: BaseException) -> str:
-    """Add the lower layer's own words, which never hold a credential, where they say more than the class does."""
+    """Add the lower layer's own words, which never hold a credential, where they say more than the class."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{message} ({excerpt(words)})" if words and not isinstance(error, struct.error) else message

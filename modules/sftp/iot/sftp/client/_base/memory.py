@@ -1,4 +1,4 @@
-"""The memory of this process: what it may use as far as the system tells, and the part of it that listings may take."""
+"""The memory limit of this process, and the part of it that listings may use."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.errors import SFTPError
 
-# Where a process in a container finds its container's limit, by the version of the control groups
+# The files with the memory limit of a container, by the version of the control groups
 CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 RESOURCES = ("RLIMIT_AS", "RLIMIT_DATA")
 
-# Bytes that the names of all calls may take together: a million names of 255 letters fit in. Where the memory that this
-# process may use is small, it is only this part of it: there are other things to keep, and answers that are on the way.
+# Bytes that the names of all calls may use together: a million names of 255 letters fit. Where the memory limit of the
+# process is low, it is one PART_KEPT-th of it: there is other data, and answers in flight.
 MOST_KEPT = 512 * 1024 * 1024
 PART_KEPT = 4
-STEP = 64 * 1024  # bytes by which a budget grows, so that not each name is settled with all other calls
+STEP = 64 * 1024  # bytes by which a budget grows, so that not each name needs the lock of all budgets
 
 _lock = threading.Lock()
 _budgets: WeakSet[Budget] = WeakSet()
 
 
 def memory_limit() -> int | None:
-    """Return how many bytes this process may use, the smallest of all limits; `None` if there is none.
+    """Return how many bytes this process may use, the lowest of all limits; `None` if it is unlimited.
 
     - That of its control group, cgroups(7), at which the kernel kills: `memory.max` of version 2 (Linux,
-      Documentation/admin-guide/cgroup-v2.rst: the word `max` is none), `memory.limit_in_bytes` of version 1
-      (Documentation/admin-guide/cgroup-v1/memory.rst: more than any machine has is none). A container sees its own
-      group in the place of the uppermost one, cgroup_namespaces(7).
+      Documentation/admin-guide/cgroup-v2.rst: the word `max` is unlimited), `memory.limit_in_bytes` of version 1
+      (Documentation/admin-guide/cgroup-v1/memory.rst: more than any machine has is unlimited). A container sees its own
+      group as the root, cgroup_namespaces(7).
     - Those of the process, getrlimit(2): of its address space, and of its data.
     - The machine's memory, sysconf(3).
     """
     limits = (*_of_control_group(), *_of_process(), *_of_machine())
-    return min((limit for limit in limits if limit > 0), default=None)  # -1 and 0 stand for none
+    return min((limit for limit in limits if limit > 0), default=None)  # -1 and 0 stand for unlimited
 
 
 def _of_control_group() -> Iterator[int]:
@@ -53,7 +53,7 @@ def _of_control_group() -> Iterator[int]:
 
 def _of_process() -> Iterator[int]:
     for name in RESOURCES:
-        with suppress(AttributeError, OSError, ValueError):  # not every system has each
+        with suppress(AttributeError, OSError, ValueError):  # not every system has both
             yield resource.getrlimit(getattr(resource, name))[0]
 
 
@@ -63,23 +63,23 @@ def _of_machine() -> Iterator[int]:
 
 
 def most_kept() -> int:
-    """Return how many bytes the names of all calls of this process may take together."""
+    """Return how many bytes the names of all calls of this process may use together."""
     limit = memory_limit()
     return MOST_KEPT if limit is None else min(MOST_KEPT, limit // PART_KEPT)
 
 
 class Budget:
-    """The memory for the names that one call keeps, in one thread or several, out of what there is for all calls.
+    """The memory that one call uses for names, out of the limit for all calls; thread-safe.
 
-    So no server can fill all memory, nor can several calls at once. It counts until it is closed, or until nobody holds
-    it any more: it is to be held by what holds the names.
+    Neither a server nor several calls at once can use up all memory. A budget counts until it is closed or garbage
+    collected: whatever holds the names holds their budget.
 
     Attributes:
-        granted: bytes that may be kept without asking. Those of all calls together never are more than `most_kept`.
+        granted: bytes that may be used without asking. Those of all calls together are never more than `most_kept`.
     """
 
     def __init__(self) -> None:
-        """Nothing is kept yet."""
+        """Start empty."""
         self._most = most_kept()
         self._kept = 0
         self.granted = 0
@@ -87,11 +87,11 @@ class Budget:
             _budgets.add(self)
 
     def take(self, size: int) -> None:
-        """Take note that so many bytes are kept.
+        """Add so many bytes.
 
         Raises:
-            TooLarge: there never is room for so much.
-            Busy: there is none beside what other calls keep.
+            TooLarge: the call alone would be over the limit.
+            Busy: the call would be over the limit together with other calls.
         """
         with _lock:
             self._kept += size
@@ -100,24 +100,24 @@ class Budget:
         if self._grant():
             return
         if self._kept <= self._most:
-            gc.collect()  # the names of a call that broke may be in the way, and only wait to be collected
+            gc.collect()  # the names of a failed call may only wait for their collection
             if self._grant():
                 return
         raise self._refusal()
 
     def give_back(self, size: int) -> None:
-        """Take note that so many bytes are not kept any more."""
+        """Release so many bytes."""
         with _lock:
             self._kept -= size
             self.granted = min(self.granted, self._kept + STEP)
 
     def keep_only(self, size: int) -> None:
-        """Take note that of all that was taken so many bytes are left."""
+        """Release all but so many bytes."""
         with _lock:
             self._kept = self.granted = size
 
     def close(self) -> None:
-        """Take note that nothing is kept any more."""
+        """Release everything."""
         self.keep_only(0)
 
     def _grant(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a session needs to know: the server, the credentials and the time limits."""
+"""The settings of a session: the server, the credentials, and the time limits with their defaults."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ A_DAY = 86400  # seconds: the longest time limit
 
 
 class Secret:
-    """A text that is never shown: `repr()`, `str()`, logs and errors see only where it comes from.
+    """A secret text: `repr()`, `str()`, logs and errors show only where it comes from.
 
-    It is read when it is used, not before, so that a rotated file or variable works without new settings.
+    It is read at each use, so that a rotated file or variable works without new settings.
     """
 
     __slots__ = ("_kind", "_value")
 
     def __init__(self, value: str) -> None:
-        """Hold the text itself."""
+        """Store the text itself."""
         self._kind, self._value = "text", value
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Secret:
-        """Read the text from a file at each use, without its final newline."""
+        """Return a secret that is read from a file at each use, without its final newline."""
         secret = cls(os.fspath(path))
         secret._kind = "file"
         return secret
 
     @classmethod
     def from_environment(cls, name: str) -> Secret:
-        """Read the text from an environment variable at each use."""
+        """Return a secret that is read from an environment variable at each use."""
         secret = cls(name)
         secret._kind = "environment variable"
         return secret
@@ -54,7 +54,7 @@ class Secret:
 
     @property
     def _place(self) -> str:
-        """Where the secret is, for messages; hidden if it may be the secret itself, put into the wrong place."""
+        """The file or variable, for messages; hidden if it may be the secret itself, put there by mistake."""
         like = "a path with '/'" if self._kind == "file" else "a variable's name"
         looks_right = "/" in self._value if self._kind == "file" else self._value.isidentifier()
         is_place = looks_right and self._value.isprintable() and "-----BEGIN" not in self._value
@@ -75,8 +75,8 @@ class Secret:
             with open(self._value, encoding="utf-8", errors="surrogateescape", newline="") as file:
                 text = file.read(LONGEST_SECRET + 1)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "its name is none"
-        # Raised out of the block above: the error there holds the name, which may be a secret in the wrong place.
+            reason = error.strerror if isinstance(error, OSError) else "its name is invalid"
+        # Not raised in the block above: the error there contains the name, which may be a secret put there by mistake.
         if reason is not None:
             message = f"the file {self._place}, which holds the credential, cannot be read: {reason}"
             raise AuthenticationFailed(message)
@@ -86,13 +86,13 @@ class Secret:
         return text.removesuffix("\n").removesuffix("\r")
 
     def beside(self, suffix: str) -> Secret | None:
-        """Return the file that has this one's name and a suffix, if there is one."""
+        """Return the file with this one's name and a suffix, if it exists."""
         if self._kind != "file" or not os.path.isfile(self._value + suffix):
             return None
         return Secret.from_file(self._value + suffix)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both come from the same place and are the same."""
+        """Return whether both come from the same place and are equal."""
         return isinstance(other, Secret) and (self._kind, self._value) == (other._kind, other._value)
 
     def __hash__(self) -> int:
@@ -105,7 +105,7 @@ class Secret:
         raise TypeError(message)
 
     def __repr__(self) -> str:
-        """Show where the secret comes from, never the secret."""
+        """Return where the secret comes from, never the secret."""
         return "Secret('**********')" if self._kind == "text" else f"Secret(from {self._kind} {self._place})"
 
     __str__ = __repr__
@@ -117,8 +117,8 @@ class TimeLimits:
 
     Attributes:
         connect: for a whole new session: name lookup, TCP, key exchange, authentication and the SFTP version.
-        stall: for a server that answers nothing to what it was asked.
-        keep_alive: between two signs of life on an idle session; 0 asks for none.
+        stall: for a server that does not answer a request.
+        keep_alive: between two keep-alive requests on an idle session; 0 turns them off.
         idle: after which a session that nobody uses is closed; the next call opens it again.
     """
 
@@ -128,7 +128,7 @@ class TimeLimits:
     idle: float = 900.0
 
     def __post_init__(self) -> None:
-        """Refuse what is not a time."""
+        """Refuse invalid times."""
         for name in ("connect", "stall", "keep_alive", "idle"):
             value = getattr(self, name)
             lowest = 0 if name == "keep_alive" else 0.001
@@ -150,12 +150,13 @@ class ServerSettings:
         passphrase: of the private key, or `None`.
         host_keys: the only keys accepted from the server, each `SHA256:…` or a public key line (`ssh-ed25519 AAAA…`).
             Empty: keys are looked up in `known_hosts_files` and `known_hosts`.
-        known_hosts: where the first key of an unknown server is remembered; `None` remembers it in memory only.
-        known_hosts_files: further files in OpenSSH's known_hosts format that are believed and never written.
+        known_hosts: the file in which the first key of an unknown server is remembered (trust on first use); `None`
+            remembers it in memory only.
+        known_hosts_files: further files in OpenSSH's known_hosts format that are trusted and never written.
         root: the remote directory that paths are taken inside; `None` takes paths as the server does.
         time_limits: see `TimeLimits`.
-        state: a directory of our own, made where it is missing, that remembers unfinished transfers: they go on after
-            a restart, and what they left is cleaned up. `None` remembers them in memory only.
+        state: a private directory, created if it does not exist, that records unfinished transfers: they are resumed
+            after a restart, and their leftovers are removed. `None` records them in memory only.
     """
 
     host: str
@@ -173,7 +174,7 @@ class ServerSettings:
 
     @classmethod
     def for_this_user(cls, *, known_hosts: Path | None = None, **values: Any) -> ServerSettings:
-        """Return settings that remember, and believe, what belongs to the user who runs this program.
+        """Return settings that use the files of the user who runs this program.
 
         Parameters:
             known_hosts: default: `iot-sftp-client/known_hosts` in the user's state directory (`XDG_STATE_HOME`).
@@ -181,13 +182,13 @@ class ServerSettings:
         """
         return cls(
             known_hosts=known_hosts or _in_state("known_hosts"),
-            known_hosts_files=_believed_known_hosts(),
+            known_hosts_files=_trusted_known_hosts(),
             state=_in_state("transfers"),
             **values,
         )
 
     def __post_init__(self) -> None:
-        """Refuse what can never work, naming it."""
+        """Refuse invalid values, naming them."""
         for name in ("host", "user"):
             value = getattr(self, name)
             if not _is_text(value):
@@ -210,12 +211,12 @@ class ServerSettings:
 
 
 def _is_text(value: object) -> bool:
-    """Tell whether a value is a text that can be sent to a server, and more than white space."""
+    """Return whether a value is a text that can be sent to a server, and not only white space."""
     return isinstance(value, str) and bool(value.strip()) and "\0" not in value and can_be_sent(value)
 
 
 def can_be_sent(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8. The error that says no holds the text, and ends here."""
+    """Return whether a text can be encoded as UTF-8. The error otherwise contains the text, and must not escape."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -224,7 +225,7 @@ def can_be_sent(text: str) -> bool:
 
 
 def _in_state(name: str) -> Path | None:
-    """Return a place of our own in the user's state directory, or `None` for a user without a home."""
+    """Return a path in the user's state directory, or `None` for a user without a home."""
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     except RuntimeError:
@@ -232,7 +233,7 @@ def _in_state(name: str) -> Path | None:
     return Path(state) / "iot-sftp-client" / name
 
 
-def _believed_known_hosts() -> tuple[Path, ...]:
+def _trusted_known_hosts() -> tuple[Path, ...]:
     try:
         return (Path.home() / ".ssh" / "known_hosts",)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The names of what a server refuses: from an SFTP status, and the server's words, to the class of the error."""
+"""Map what a server refuses to an error: by the SFTP status, and by the server's words where the status is vague."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from iot.sftp.client._base.errors import (
     StatusReply,
     Unsupported,
 )
+from iot.sftp.client._base.messages import (
+    IS_A_REMOTE_DIRECTORY,
+    NO_SUCH_DIRECTORY,
+    NO_SUCH_PATH,
+    PARENT_IS_A_REMOTE_FILE,
+    REMOTE_DISK_FULL,
+    REMOTE_QUOTA_EXCEEDED,
+)
 from iot.sftp.client._base.text import quoted
 
 # Status codes 2 to 8 are those of SFTP version 3 (draft-ietf-secsh-filexfer-02, section 7). Servers of later versions
@@ -24,30 +32,30 @@ SSH_FX_OP_UNSUPPORTED = 8
 
 STATUS_REASONS: dict[int, tuple[type[SFTPError], str]] = {
     SSH_FX_EOF: (EndOfFile, "the server ended the answer too early"),
-    SSH_FX_NO_SUCH_FILE: (NotFound, "there is no such file or directory on the server"),
+    SSH_FX_NO_SUCH_FILE: (NotFound, NO_SUCH_PATH),
     SSH_FX_PERMISSION_DENIED: (PermissionDenied, "the server refused: ask its administrator for the permission"),
     SSH_FX_FAILURE: (PermissionDenied, "the server refused without a reason that we know"),
     5: (PermissionDenied, "the server refused the request as malformed: the name may be too long for it"),
     6: (ConnectionLost, "the server has no connection to its storage"),
     7: (ConnectionLost, "the server lost the connection to its storage"),
     SSH_FX_OP_UNSUPPORTED: (Unsupported, "the server does not offer this operation"),
-    10: (NotFound, "there is no such directory on the server"),
+    10: (NotFound, NO_SUCH_DIRECTORY),
     11: (PermissionDenied, "the server refused: the name is taken"),
     12: (PermissionDenied, "the server's storage is write-protected"),
     13: (PermissionDenied, "the server's storage holds no medium"),
-    14: (NoSpace, "the server's disk is full"),
-    15: (NoSpace, "the quota on the server is used up"),
+    14: (NoSpace, REMOTE_DISK_FULL),
+    15: (NoSpace, REMOTE_QUOTA_EXCEEDED),
     17: (PermissionDenied, "the server refused: somebody else holds a lock on the file"),
-    19: (NotADirectory, "a part of this path is a file on the server, not a directory"),
+    19: (NotADirectory, PARENT_IS_A_REMOTE_FILE),
     20: (PathNotAllowed, "the server does not accept this file name"),
-    24: (IsADirectory, "this is a directory on the server: name a file in it"),
+    24: (IsADirectory, IS_A_REMOTE_DIRECTORY),
 }
 
-_NOT_THERE = (NotFound, "there is no such file or directory on the server")
-_NO_DIRECTORY = (NotADirectory, "a part of this path is a file on the server, not a directory")
-_A_DIRECTORY = (IsADirectory, "this is a directory on the server: name a file in it")
-_DISK_FULL = (NoSpace, "the server's disk is full")
-_QUOTA = (NoSpace, "the quota on the server is used up")
+_NOT_THERE = (NotFound, NO_SUCH_PATH)
+_NO_DIRECTORY = (NotADirectory, PARENT_IS_A_REMOTE_FILE)
+_A_DIRECTORY = (IsADirectory, IS_A_REMOTE_DIRECTORY)
+_DISK_FULL = (NoSpace, REMOTE_DISK_FULL)
+_QUOTA = (NoSpace, REMOTE_QUOTA_EXCEEDED)
 
 # What servers say with FAILURE, the only status of version 3 for all of these: POSIX's texts (strerror) and names
 # (errno.h), Windows' texts, and those of object stores. The first that fits counts.
@@ -82,8 +90,8 @@ WORDS_REASONS: tuple[tuple[str, tuple[type[SFTPError], str]], ...] = (
     ("doesn't exist", _NOT_THERE),
     ("nonexistent", _NOT_THERE),
 )
-# Statuses that say nothing beside their words; and words that are believed with a status that says something else:
-# some object stores refuse what is not there as if it were secret, and servers refuse to STAT it as unsupported.
+# Statuses that say nothing without their words; and words that overrule a status that says something else: some object
+# stores answer PERMISSION_DENIED for a missing file, and some servers OP_UNSUPPORTED for its STAT.
 VAGUE_STATUSES = frozenset({SSH_FX_FAILURE, 5})
 CONTRADICTED_STATUSES = frozenset({SSH_FX_PERMISSION_DENIED, SSH_FX_OP_UNSUPPORTED})
 PLAIN_WORDS = frozenset({"no such file", "enoent", "cannot find the"})
@@ -103,7 +111,7 @@ LIMIT_WORDS = (
 
 
 def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:
-    """Give a server's refusal its name: by its status, or by its words where the status says little."""
+    """Return the error for a server's refusal: by its status, or by its words where the status says little."""
     reason, message = STATUS_REASONS.get(reply.status, STATUS_REASONS[SSH_FX_FAILURE])
     words = reply.words.casefold()
     is_vague = reply.status in VAGUE_STATUSES or reply.status not in STATUS_REASONS
@@ -116,7 +124,7 @@ def from_status(reply: StatusReply, path: str | None = None) -> SFTPError:
 
 
 def is_plain_refusal(error: SFTPError) -> bool:
-    """Tell whether a server has refused in clear words, so that there is nothing to find out."""
+    """Return whether a server refused in clear words, so that no further request is needed to find the cause."""
     reply = error.reply
     if reply is None or reply.status != SSH_FX_PERMISSION_DENIED:
         return False
@@ -125,6 +133,6 @@ def is_plain_refusal(error: SFTPError) -> bool:
 
 
 def is_of_a_limit(error: SFTPError) -> bool:
-    """Tell whether a refusal to open a file says that too many are open."""
+    """Return whether a refusal to open a file says that too many are open."""
     words = "" if error.reply is None else error.reply.words.casefold()
     return any(text in words for text in LIMIT_WORDS)

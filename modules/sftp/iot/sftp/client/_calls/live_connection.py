@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import ConnectionLost, SFTPError, Unreachable
+from iot.sftp.client._base.messages import DISCONNECTED
 from iot.sftp.client._ssh.channel_pool import ChannelBudget
 from iot.sftp.client._ssh.connection import Connection
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
@@ -143,7 +144,7 @@ class LiveConnection:
                 self.in_flight -= 1
                 last = self._close_when_idle and self.in_flight == 0
             if last:
-                self.end("disconnect was called while this was under way")
+                self.end(DISCONNECTED)
 
     def get(self, deadline: Deadline) -> Connection:
         """Return the open connection; open one if there is none. Callers at the same time share one attempt.

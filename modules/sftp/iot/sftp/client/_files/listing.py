@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import NotADirectory, NotFound, PermissionDenied, TooLarge, Unsupported
 from iot.sftp.client._base.memory import Budget
+from iot.sftp.client._base.messages import NO_SUCH_DIRECTORY
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._ssh.packets import decode_path
 
@@ -88,8 +89,7 @@ def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
         if kind in {0, stat.S_IFDIR}:
             raise
         if kind is None:
-            message = "there is no such directory on the server"
-            raise NotFound(message, path=directory) from None
+            raise NotFound(NO_SUCH_DIRECTORY, path=directory) from None
         message = "this is a file on the server, not a directory"
         raise NotADirectory(message, path=directory) from None
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import IsADirectory, NotADirectory, NotFound, PathNotAllowed, SFTPError
+from iot.sftp.client._base.messages import EMPTY_PATH, IS_A_LOCAL_DIRECTORY, NUL_IN_PATH
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.set_aside import (
@@ -306,16 +307,14 @@ class LocalFiles:
 def check_text(path: str) -> None:
     """Refuse a path that no file system takes."""
     if "\0" in path:
-        message = "a path holds no NUL character"
-        raise PathNotAllowed(message, path=path)
+        raise PathNotAllowed(NUL_IN_PATH, path=path)
     try:
         os.fsencode(path)
     except UnicodeEncodeError:
         message = "the path holds a character that no local file name can hold"
         raise PathNotAllowed(message, path=path) from None
     if not path:
-        message = "an empty path names no file; for a directory write '.'"
-        raise NotFound(message, path=path)
+        raise NotFound(EMPTY_PATH, path=path)
 
 
 def check_name(name: str) -> str:
@@ -337,8 +336,7 @@ def _entry_of(name: str, status: os.stat_result, *, was_taken: bool = False) -> 
 
 def _open_regular(place: LocalName) -> int:
     if not place.name:
-        message = "this is a directory: name a file in it"
-        raise IsADirectory(message, path=place.path)
+        raise IsADirectory(IS_A_LOCAL_DIRECTORY, path=place.path)
     # O_NONBLOCK: opening a named pipe would wait for a writer
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -365,5 +363,5 @@ def _refuse_irregular(place: LocalName) -> None:
 
 def _irregular(mode: int, path: str) -> SFTPError:
     if stat.S_ISDIR(mode):
-        return IsADirectory("this is a directory: name a file in it", path=path)
+        return IsADirectory(IS_A_LOCAL_DIRECTORY, path=path)
     return PathNotAllowed("this is neither a file nor a directory, and is left alone", path=path)

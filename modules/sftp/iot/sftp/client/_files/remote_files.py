@@ -22,6 +22,7 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unsupported,
 )
+from iot.sftp.client._base.messages import REMOTE_DISK_FULL
 from iot.sftp.client._files.remote_queries import RemoteQueries
 from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
 
@@ -152,6 +153,5 @@ class RemoteFiles(RemoteQueries):
             if self.kind_of(path) == stat.S_IFDIR:
                 return  # another process has made it meanwhile
             if isinstance(refusal, PermissionDenied) and self.is_full(posixpath.dirname(path) or "."):
-                message = "the server's disk is full"
-                raise NoSpace(message, path=path) from refusal
+                raise NoSpace(REMOTE_DISK_FULL, path=path) from refusal
             raise

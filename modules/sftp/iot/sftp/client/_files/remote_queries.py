@@ -24,6 +24,7 @@ from iot.sftp.client._base.errors import (
     TooLarge,
     Unsupported,
 )
+from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.sftp_statuses import is_plain_refusal
 from iot.sftp.client._files.remote_handles import RemoteHandles
 from iot.sftp.client._ssh.packets import Attributes, Entry, Kind, OpenFlag, decode_path, encode_path, string
@@ -103,8 +104,7 @@ class RemoteQueries(RemoteHandles):
                     raise refusal
         except (PermissionDenied, Unsupported, TooLarge):
             raise refusal from None
-        message = "there is no such file or directory on the server"
-        raise NotFound(message, path=path)
+        raise NotFound(NO_SUCH_PATH, path=path)
 
     def kind_of(self, path: str) -> int | None:
         """Return the type bits of what is at `path`, 0 if the server does not report it, `None` if nothing is there."""
@@ -258,8 +258,7 @@ class RemoteQueries(RemoteHandles):
         except PermissionDenied as refusal:
             for path in needed:
                 if self.is_missing(path):
-                    message = "there is no such file or directory on the server"
-                    raise NotFound(message, path=path) from refusal
+                    raise NotFound(NO_SUCH_PATH, path=path) from refusal
             raise
 
 

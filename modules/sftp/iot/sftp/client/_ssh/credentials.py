@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from iot.sftp.client._base.errors import AuthenticationFailed
+from iot.sftp.client._base.messages import KEY_IS_ENCRYPTED
 from iot.sftp.client._ssh.algorithms import CERTIFICATE_SUFFIX
 from iot.sftp.client._ssh.login_backoff import identity
 
@@ -97,8 +98,7 @@ def _load_key(text: str, passphrase: str | None) -> object:
         )
         raise AuthenticationFailed(message) from None
     except TypeError:
-        message = "the private key is encrypted: give its passphrase"
-        raise AuthenticationFailed(message) from None
+        raise AuthenticationFailed(KEY_IS_ENCRYPTED) from None
     except ValueError:
         message = (
             "the private key cannot be read: is the passphrase right?"

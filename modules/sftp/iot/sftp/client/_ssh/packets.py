@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import NotSFTP, PathNotAllowed
+from iot.sftp.client._base.messages import NUL_IN_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,8 +222,7 @@ def encode_path(path: str) -> bytes:
         PathNotAllowed: it contains a NUL, or a surrogate that cannot be encoded.
     """
     if "\0" in path:
-        message = "a path holds no NUL character"
-        raise PathNotAllowed(message, path=path)
+        raise PathNotAllowed(NUL_IN_PATH, path=path)
     try:
         return path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -14,6 +14,7 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
     Unsupported,
 )
+from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY, size_differs
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._ssh.packets import Attributes
 from iot.sftp.client._transfer.pipeline import SourceChanged
@@ -155,10 +156,7 @@ class DownloadSource:
         sizes = {after.size, self.before.size} - {None}
         if here != moved or sizes - {moved}:
             size = after.size if after.size not in {None, moved} else self.before.size
-            message = (
-                f"{moved} bytes were moved, but the file has {size}: it changed meanwhile, or the server cut it short"
-            )
-            raise SourceChanged(message, path=self.path)
+            raise SourceChanged(size_differs(moved, size), path=self.path)
         # The time alone is another: that of a file which rclone writes back from its cache, or of one that was written.
         logger.debug("The time of %r has changed while it was read: its bytes are compared again", self.path)
         self.is_settled = False
@@ -194,8 +192,7 @@ def _refuse_irregular(attributes: Attributes, path: str) -> None:
     """Raise where what is to be read is known not to be a regular file: opening a pipe would hang the server."""
     kind = stat.S_IFMT(attributes.mode or 0)
     if kind == stat.S_IFDIR:
-        message = "this is a directory on the server: name a file in it"
-        raise IsADirectory(message, path=path)
+        raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=path)
     if kind not in {0, stat.S_IFREG}:
         message = "this is neither a file nor a directory on the server, and is left alone"
         raise PathNotAllowed(message, path=path)

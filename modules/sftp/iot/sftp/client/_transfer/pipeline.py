@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import NoSpace, PermissionDenied, SFTPError, TransferIncomplete
+from iot.sftp.client._base.messages import REMOTE_DISK_FULL
 from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._transfer.rate_limit import RateLimit, TransferWindow
 
@@ -133,7 +134,6 @@ class Pipeline:
             return
         # SFTP version 3 has no status for a full disk: most servers say FAILURE.
         if isinstance(self._failure, PermissionDenied) and self._remote.is_full(self._path):
-            message = "the server's disk is full"
-            raise NoSpace(message, path=self._path)
+            raise NoSpace(REMOTE_DISK_FULL, path=self._path)
         reason = self._remote.reason(self._failure)
         raise type(reason)(reason.message, path=reason.path or self._path)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import IsADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 from iot.sftp.client._base.sftp_statuses import is_plain_refusal
 from iot.sftp.client._files.remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._transfer.file_order import Direction
@@ -103,8 +104,7 @@ def try_to_replace(remote: RemoteFiles, source: str, dest: str, note_backup: Cal
     except (PermissionDenied, Unsupported) as error:
         kind = _kind_if_reported(remote, dest)
         if kind == stat.S_IFDIR:
-            message = "this is a directory on the server: name a file in it"
-            raise IsADirectory(message, path=dest) from None
+            raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=dest) from None
         if kind is None:
             raise RenameRefused(error, dest, is_there=False) from error
         if kind == NOT_REPORTED:

@@ -122,7 +122,7 @@ class UploadBody:
         pipeline.several = True
         for _ in range(wanted - 1):
             arguments = (pipeline, finished)
-            threading.Thread(target=self._lend_channel, args=arguments, name="sftp-lane", daemon=True).start()
+            threading.Thread(target=self._lend_channel, args=arguments, name="sftp-channel-lender", daemon=True).start()
 
     def _lend_channel(self, pipeline: WritePipeline, finished: threading.Event) -> None:
         job = self._job

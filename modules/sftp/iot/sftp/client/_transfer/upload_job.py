@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import SFTPError, TransferIncomplete
+from iot.sftp.client._base.messages import size_differs
 from iot.sftp.client._files.file_version import SECOND, FileVersion
 from iot.sftp.client._ssh.packets import Attributes
 from iot.sftp.client._transfer.drop_boxes import DropBox
@@ -173,5 +174,4 @@ def as_sftp_time(nanoseconds: int) -> int:
 def check_size(moved: int, size: int | None, path: str) -> None:
     """Raise `TransferIncomplete` unless a file has as many bytes as were sent, as far as its size is known."""
     if size is not None and size != moved:
-        message = f"{moved} bytes were moved, but the file has {size}: it changed meanwhile, or the server cut it short"
-        raise TransferIncomplete(message, path=path)
+        raise TransferIncomplete(size_differs(moved, size), path=path)

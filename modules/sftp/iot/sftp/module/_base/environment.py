@@ -1,4 +1,4 @@
-"""The environment variables that the module reads, and what is checked before anything starts."""
+"""The environment variables that the module reads, and the checks before anything starts."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ METRICS_PORT, PORT_MAXIMUM = 9600, 65535
 
 @dataclass(frozen=True)
 class Environment:
-    """What the module is told by environment variables.
+    """The settings from environment variables.
 
     Attributes:
-        local_root: `SFTP_LOCAL_ROOT`, the only local tree that methods touch.
-        state_dir: `SFTP_STATE_DIR`, for what the module remembers; out of the methods' reach.
-        log_level: `LOG_LEVEL`, until the twin says otherwise.
+        local_root: `SFTP_LOCAL_ROOT`, the only local directory tree that methods access.
+        state_dir: `SFTP_STATE_DIR`, for the module's own files; methods cannot access it.
+        log_level: `LOG_LEVEL`, until the twin sets another one.
         metrics_port: `SFTP_METRICS_PORT`; 0 turns the metrics off.
         hub: `IOTEDGE_IOTHUBHOSTNAME`, empty if it is not set, as the next two.
         device: `IOTEDGE_DEVICEID`.
@@ -56,7 +56,7 @@ class Environment:
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Environment:
-        """Take the variables, or their defaults; an unknown level counts as `info`, what is no port as 9600."""
+        """Return the settings; an unknown level becomes `info`, an invalid port 9600."""
         level = variables.get("LOG_LEVEL", "").strip().lower()
         port = _port(variables)
         return cls(
@@ -71,43 +71,43 @@ class Environment:
 
     @property
     def known_hosts(self) -> Path:
-        """Where the keys of servers are remembered, in OpenSSH's known_hosts format."""
+        """The file for remembered host keys, in OpenSSH's known_hosts format."""
         return self.state_dir / "known_hosts"
 
     @property
     def unfinished_transfers(self) -> Path:
-        """Where the client remembers transfers that broke off, so that they go on where they were."""
+        """The directory where the client records unfinished transfers, to resume them."""
         return self.state_dir / "transfers"
 
     def warn(self, variables: Mapping[str, str]) -> None:
-        """Log one line for everything that will not work as it is, with the command that mends it."""
+        """Log a warning for each setting that will not work, with the command that fixes it."""
         level = variables.get("LOG_LEVEL", "").strip()
         if level and level.lower() not in LEVELS:
-            _log.warning("LOG_LEVEL is %r, which is none of %s: info is used", level[:40], ", ".join(LEVELS))
+            _log.warning("LOG_LEVEL is %r, not one of %s: info is used", level[:40], ", ".join(LEVELS))
         if _port(variables) is None:
             text = variables["SFTP_METRICS_PORT"][:40]
-            _log.warning("SFTP_METRICS_PORT is %r, which is no port: %d is used; 0 is for none", text, METRICS_PORT)
+            _log.warning("SFTP_METRICS_PORT is %r, not a valid port: %d is used; 0 turns it off", text, METRICS_PORT)
         _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded")
         consequence = "no tasks are accepted, and the keys of servers are forgotten at every restart"
         _warn_of_directory("SFTP_STATE_DIR", self.state_dir, consequence)
 
 
 def missing_variables(variables: Mapping[str, str]) -> list[str]:
-    """Name the variables without which there is no edge hub to connect to."""
+    """Return the names of the missing variables that the connection to the edge hub needs."""
     if all(variables.get(name) for name in DEVELOPMENT_VARIABLES):
         return []
     return [name for name in EDGE_VARIABLES if not variables.get(name)]
 
 
 def _port(variables: Mapping[str, str]) -> int | None:
-    """Return the port for the metrics, or `None` if what is set is none."""
+    """Return the port for the metrics, or `None` if the variable holds no valid port."""
     text = variables.get("SFTP_METRICS_PORT", "").strip() or str(METRICS_PORT)
     is_port = text.isascii() and text.isdecimal() and len(text) <= len(str(PORT_MAXIMUM)) and int(text) <= PORT_MAXIMUM
     return int(text) if is_port else None
 
 
 def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:
-    """Log what is wrong with a directory, if anything is; the module goes on, and each call tries anew."""
+    """Log a warning if a directory cannot be written; the module starts all the same, and each call tries again."""
     try:
         try_to_write(directory)
     except OSError as error:

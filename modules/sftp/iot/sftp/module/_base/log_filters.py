@@ -21,11 +21,11 @@ def is_of_interest(record: logging.LogRecord) -> bool:
 
 
 def _is_news_of_the_sdk(record: logging.LogRecord) -> bool:
-    """Reword what the SDK says of an exception in its threads; its first record of two says only that there is one."""
+    """Reword the SDK's record of an exception in its threads; drop the first of two, which only announces it."""
     if not isinstance(record.msg, list):
         return not str(record.msg).startswith("Exception caught in background thread")
     record.msg = "".join(str(part) for part in record.msg).strip()
     if "ConnectionDroppedError" in record.msg or "ConnectionFailedError" in record.msg:
         record.levelno, record.levelname = logging.INFO, "INFO"
-        record.repeated = True  # it comes again with each try to connect
+        record.repeated = True  # at each attempt to connect
     return _log.isEnabledFor(record.levelno)

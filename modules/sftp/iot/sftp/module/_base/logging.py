@@ -1,4 +1,4 @@
-"""Log lines in the form of IoT Edge's own modules, one record a line.
+"""Format log lines as IoT Edge's own modules do, one line for each record: see `LineFormatter`.
 
     <6> 2026-11-23 15:49:59.123 +00:00 [INF] text
 
@@ -9,8 +9,8 @@ What is logged on behalf of a call, a task or a rule begins with its name, also 
     with subject("call 3fa2c1 download_file"):
         _log.info("done")                                                 # call 3fa2c1 download_file: done
 
-A failure that is the same as one of the last minutes is counted, and told in one line later. `about` says of what it is
-a failure, and a record below `warning` that is about the same thing tells that it has ended:
+A failure that repeats one of the last minutes is counted, and summed up in one line later (`log_suppression`). `about`
+names what failed; a record below `warning` about the same thing reports the recovery:
 
     _log.warning("no way: %s", reason, extra=about("rule a"))
     _log.info("all is well again", extra=about("rule a"))
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from iot.sftp.client._base.text import excerpt, printable, shortened
 from iot.sftp.module._base.log_filters import is_of_interest
-from iot.sftp.module._base.repeats import Repeats
+from iot.sftp.module._base.log_suppression import LogSuppression
 from iot.sftp.module._base.uncaught import log_uncaught_exceptions
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _PARAMIKO = "iot.sftp.client.ssh."
 
 @dataclass(frozen=True)
 class _Subject:
-    """On whose behalf something is logged: its name, and what outlives it (a call that is made again)."""
+    """On whose behalf something is logged: its name, and the thing that failures are counted by."""
 
     name: str
     thing: str
@@ -65,7 +65,7 @@ _subject: ContextVar[_Subject | None] = ContextVar("subject", default=None)
 
 
 def configure_logging(level: str, stream: TextIO | None = None) -> None:
-    """Send every record of this process to `stream` (standard output by default), one line each."""
+    """Write every record of this process to `stream` (standard output by default), one line each."""
     logging.raiseExceptions = False  # a broken pipe must not fill standard error with traces
     handler = LineHandler(sys.stdout if stream is None else stream)
     handler.setFormatter(LineFormatter())
@@ -79,15 +79,15 @@ def configure_logging(level: str, stream: TextIO | None = None) -> None:
 
 
 def set_level(level: str) -> None:
-    """Take another level at once: `debug`, `info`, `warning` or `error`."""
-    # Lower than WARNING, the SDK logs whole twins, with the passwords in them: that is not open to configuration.
+    """Change the level at once: `debug`, `info`, `warning` or `error`."""
+    # Lower than WARNING, the SDK logs whole twins, with the passwords in them: no configuration allows that.
     logging.getLogger().setLevel(max(logging.WARNING, LEVELS[level]))
     logging.getLogger("iot").setLevel(LEVELS[level])
     logging.getLogger("paramiko").setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
 
 
 def log_what_was_counted() -> None:
-    """Tell of the failures that came again and were not told yet: there may be no later moment."""
+    """Log the sums of repeated failures that were not logged yet, before the process ends."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LineHandler):
             handler.emit_rest()
@@ -95,11 +95,11 @@ def log_what_was_counted() -> None:
 
 @contextmanager
 def subject(name: str, thing: str | None = None) -> Iterator[None]:
-    """Put a name before each line that is logged meanwhile, in this thread and in those that the client starts.
+    """Begin each line that is logged in the block with a name, also in threads that the client starts.
 
     Parameters:
         name: such as `call 3fa2c1 download_file`.
-        thing: what failures are about, where that is something else than the name.
+        thing: what failures are counted by, where that is not the name.
     """
     token = _subject.set(_Subject(name, thing or name))
     try:
@@ -109,7 +109,7 @@ def subject(name: str, thing: str | None = None) -> Iterator[None]:
 
 
 def about(thing: str) -> dict[str, str]:
-    """Return the `extra` of a record that tells of a failure of something, or that it is well again."""
+    """Return the `extra` of a record that reports the failure of a thing, or its recovery."""
     return {"thing": thing}
 
 
@@ -122,7 +122,7 @@ class LineFormatter(logging.Formatter):
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.created))
         try:
             text = super().format(record)
-        except Exception as error:  # noqa: BLE001 - a record that cannot be formatted is still worth a line
+        except Exception as error:  # noqa: BLE001 - a record that cannot be formatted is still logged
             text = f"{record.msg!r} with {record.args!r} cannot be formatted: {error!r}"
         text = f"{_origin(record)}{text}"
         text = excerpt(printable(shortened(text, LINE_MAXIMUM)), LINE_MAXIMUM)
@@ -132,20 +132,20 @@ class LineFormatter(logging.Formatter):
 
 
 class LineHandler(_StreamHandler):
-    """Writes records to a stream, the same failure not again and again."""
+    """Writes records to a stream, without repeated failures."""
 
     def __init__(self, stream: TextIO) -> None:
         """Take the stream."""
         super().__init__(stream)
-        self._repeats = Repeats()
+        self._repeats = LogSuppression()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, and what it brings about."""
+        """Write a record, and the sums that are due."""
         for line in self._repeats.take(record):
             super().emit(line)
 
     def emit_rest(self) -> None:
-        """Write what was counted and not told yet."""
+        """Write the sums of repeats that were not written yet."""
         with self.lock or nullcontext():
             for line in self._repeats.rest():
                 super().emit(line)
@@ -162,7 +162,7 @@ def _add_subject(record: logging.LogRecord) -> bool:
 
 
 def _origin(record: logging.LogRecord) -> str:
-    """Return what a line begins with: on whose behalf it is logged, and by which library if it is none of ours."""
+    """Return the beginning of a line: on whose behalf it is logged, and the library if it is not this project."""
     named = getattr(record, "subject", None)
     if (record.name or "root").partition(".")[0] not in {"iot", "root"}:
         library = f"{record.name}: "

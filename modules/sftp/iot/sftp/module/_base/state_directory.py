@@ -1,4 +1,4 @@
-"""The state directory from the outside: whether it can be written, and why not; and whose it is."""
+"""The state directory: its lock, whether it can be written, and why not."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRIAL_SIZE = 4096  # bytes, a block of usual file systems
-TEMPORARY_PREFIX = ".iot-sftp-"  # of files that are gone at once, unless the power was cut
-LOCK = "lock"  # the file whose lock says that the directory is in use
-OWNER_MAXIMUM = 200  # bytes that are read of who uses it
+TEMPORARY_PREFIX = ".iot-sftp-"  # of temporary files; a power cut may leave them
+LOCK = "lock"  # the lock file
+OWNER_MAXIMUM = 200  # bytes of the owner's name in the lock file
 INTEGER_MAXIMUM = 2**63 - 1  # what SQLite takes; a server may claim more bytes than that
 
 _log = logging.getLogger(__name__)
 
 
 class StateLock:
-    """Keeps a second module out of a state directory: a lock on a file in it, held until the process ends; thread-safe.
+    """The lock that keeps a second module out of a state directory, held until the process ends; thread-safe.
 
-    Two modules on one directory would each do the other's tasks, and delete what the other has just sent. The kernel
-    gives the lock back when its process ends, whatever ends it, so that a dead process never keeps anybody out.
+    Two modules on one directory would each run the other's tasks, and delete what the other has just sent. The kernel
+    releases the lock when the process ends, for whatever reason: there are no stale locks.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Take the directory; nothing is locked yet."""
+        """Store the directory; nothing is locked yet."""
         self._directory = directory
         self._path = directory / LOCK
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class StateLock:
         """Lock the directory, unless it is locked already.
 
         Raises:
-            PermissionDenied: another process uses it. What else may be wrong with it is found by whoever uses it next.
+            PermissionDenied: another process holds the lock. The next access to a file in it finds other problems.
         """
         with self._lock:
             try:
@@ -61,7 +61,7 @@ class StateLock:
                 _log.debug("the state directory cannot be locked: %s", error)
 
     def release(self) -> None:
-        """Let others have the directory; `check` takes it again."""
+        """Release the lock; `check` takes it again."""
         with self._lock:
             self._close()
 
@@ -82,7 +82,7 @@ class StateLock:
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        """Remove temporary files that a power cut has left: nobody else uses the directory now."""
+        """Remove temporary files that a power cut has left: no other process uses the directory now."""
         with suppress(OSError), os.scandir(self._directory) as entries:
             for entry in entries:
                 if entry.name.startswith(TEMPORARY_PREFIX) and entry.is_file(follow_symlinks=False):
@@ -108,10 +108,10 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 
 def try_to_write(directory: Path) -> None:
-    """Write to a file that is gone at once: modes tell of no full disk and no read-only mount.
+    """Write a temporary file: permission bits show neither a full disk nor a read-only mount.
 
     Raises:
-        OSError: it cannot be written, or not be listed.
+        OSError: the directory cannot be written or listed.
     """
     with tempfile.TemporaryFile(dir=directory, prefix=TEMPORARY_PREFIX, buffering=0) as file:
         if os.pwrite(file.fileno(), bytes(TRIAL_SIZE), 0) < TRIAL_SIZE:
@@ -120,13 +120,13 @@ def try_to_write(directory: Path) -> None:
 
 
 def why_unusable(directory: Path, purpose: str, error: Exception) -> SFTPError:
-    """Name the reason why a file in the state directory cannot be used.
+    """Return the error for a file in the state directory that cannot be used.
 
     Parameters:
         directory: the state directory.
         purpose: what it cannot be used for.
-        error: the system's, or SQLite's. That one says "unable to open database file" of all kinds of reasons, so that
-            the directory itself is tried.
+        error: the system's, or SQLite's. SQLite reports "unable to open database file" for all kinds of reasons, so
+            that the directory itself is tested.
     """
     found = error if isinstance(error, OSError) else _found_by_trial(directory)
     if found is None:
@@ -138,10 +138,10 @@ def why_unusable(directory: Path, purpose: str, error: Exception) -> SFTPError:
 
 
 def inode(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one in its place; `None` if there is none.
+    """Return device and inode of a file, which differ for another file in its place; `None` if it does not exist.
 
     Raises:
-        OSError: there may be one.
+        OSError: whether it exists is not known.
     """
     try:
         status = os.stat(path)

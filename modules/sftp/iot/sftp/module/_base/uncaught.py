@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from iot.sftp.module._base.waiting import ABANDONED
+from iot.sftp.module._base.timeouts import ABANDONED
 
 if TYPE_CHECKING:
     import asyncio

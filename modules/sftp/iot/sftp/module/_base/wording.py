@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 CAUSES_SHOWN = 4  # deeper ones are of no help
 
 
+def internal_error(place: str) -> str:
+    """Return the message of an error that is a bug of the module.
+
+    Parameters:
+        place: what the record in the log begins with, such as `task 3fa2c1`.
+    """
+    return f"internal error of the module, described in its log at {place}: please report it"
+
+
 def describe(error: SFTPError) -> str:
     """Return the message of an error, with the path that it is about."""
     if error.path is None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.device import MethodRequest, MethodResponse, exceptions
 
 from iot.sftp.module._base.logging import about
-from iot.sftp.module._base.waiting import in_thread, pauses, within
+from iot.sftp.module._base.timeouts import in_thread, pauses, within
 from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._hub.sdk import (
     METHODS,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from azure.iot.device import Message
     from azure.iot.device.aio import IoTHubModuleClient
 
-    from iot.sftp.module._base.waiting import T
+    from iot.sftp.module._base.timeouts import T
     from iot.sftp.module._hub.response import Response
 
 PULSE = MethodRequest("", "", None)  # the request that we send through the SDK to ourselves

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import printable
-from iot.sftp.module._base.repeats import without_quantities
+from iot.sftp.module._base.log_suppression import without_quantities
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

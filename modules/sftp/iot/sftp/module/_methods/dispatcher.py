@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
 from iot.sftp.client._base.text import excerpt, quoted
+from iot.sftp.module._base.counters import CallCounters
 from iot.sftp.module._base.logging import about, subject
-from iot.sftp.module._base.tallies import Calls
 from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, TransferRequest
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods.request_ids import RequestIds, compare
@@ -112,7 +112,7 @@ class Dispatcher:
             slots: those of transfers, which are shared with tasks.
             request_ids: the calls that may come again.
         """
-        self.calls = Calls()
+        self.calls = CallCounters()
         self._parts = parts
         self._request_ids = request_ids
         self._queues = {

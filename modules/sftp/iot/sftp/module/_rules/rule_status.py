@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.module._base.repeats import without_quantities
+from iot.sftp.module._base.log_suppression import without_quantities
 from iot.sftp.module._base.times import rfc3339_now
 
 if TYPE_CHECKING:

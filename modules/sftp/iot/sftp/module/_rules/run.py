@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Cancelled, Direction, FolderTransfer, Internal, SFTPError
-from iot.sftp.module._base.tallies import Tally
-from iot.sftp.module._base.wording import describe
+from iot.sftp.module._base.counters import LabelledCounter
+from iot.sftp.module._base.wording import describe, internal_error
 from iot.sftp.module._documents.orders import folder_order
 from iot.sftp.module._work.transfer_wording import failures_in_words, folder_in_words
 
@@ -56,7 +56,9 @@ class RuleContext:
     ledgers: DeliveryLedgers
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
-    runs: Tally = field(default_factory=lambda: Tally(*((outcome.value,) for outcome in RunOutcome)))
+    runs: LabelledCounter = field(
+        default_factory=lambda: LabelledCounter(*((outcome.value,) for outcome in RunOutcome))
+    )
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,7 @@ def make_run(
         return RunResult(RunOutcome.FAILED, moved, error.code, describe(error))
     except Exception:  # noqa: BLE001 - whatever it is, the rule goes on
         _log.exception("internal error")
-        message = f"internal error of the module, described in its log at rule {rule.name}: please report it"
-        return RunResult(RunOutcome.FAILED, moved, Internal.code, message)
+        return RunResult(RunOutcome.FAILED, moved, Internal.code, internal_error(f"rule {rule.name}"))
     if done.files:
         _log.info("%s", folder_in_words(done, context.transfers.verify))
     return _result(order, done, is_in_doubt=is_in_doubt)

@@ -22,7 +22,7 @@ from iot.sftp.module._rules.worker import RuleWorker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from iot.sftp.module._base.tallies import Tally
+    from iot.sftp.module._base.counters import LabelledCounter
     from iot.sftp.module._documents.rule import Rule
 
 
@@ -68,7 +68,7 @@ class Rules:
         return {name: worker.status for name, worker in self._workers.items()}
 
     @property
-    def runs(self) -> Tally:
+    def runs(self) -> LabelledCounter:
         """The runs that have ended, by their outcome."""
         return self._context.runs
 

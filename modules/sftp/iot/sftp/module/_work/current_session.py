@@ -19,8 +19,8 @@ from iot.sftp.client import (
     Unsupported,
     error_classes,
 )
+from iot.sftp.module._base.counters import LabelledCounter
 from iot.sftp.module._base.logging import about
-from iot.sftp.module._base.tallies import Tally
 from iot.sftp.module._base.times import rfc3339_now
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class CurrentSession:
         self._session: SFTPSession | None = None
         self._users: dict[SFTPSession, int] = {}
         self._past = Totals()  # of the sessions that have ended
-        self.failures = Tally(*((code,) for code in _codes_of_a_connection()))
+        self.failures = LabelledCounter(*((code,) for code in _codes_of_a_connection()))
         self._state = ConnectionState(SessionState.NOT_CONFIGURED)
         self._closed = False
         self._opened = threading.Event()  # cleared while a new configuration's session is being opened

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from azure.iot.device import Message
 
 from iot.sftp.client import SFTPError
-from iot.sftp.module._base.waiting import pauses
+from iot.sftp.module._base.timeouts import pauses
 from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._work.task_document import document
 

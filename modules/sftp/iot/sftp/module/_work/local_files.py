@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import LocalFiles, LocalName, NotADirectory, NotFound, PathNotAllowed, from_os_error
+from iot.sftp.client._base.messages import EMPTY_PATH, NUL_IN_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,9 +58,9 @@ class LocalRoot(LocalFiles):
 
 def _check(path: str) -> None:
     if "\0" in path:
-        raise PathNotAllowed("a path holds no NUL character", path=path)
+        raise PathNotAllowed(NUL_IN_PATH, path=path)
     if not path:
-        raise NotFound("an empty path names no file; for the directory itself write '.'", path=path)
+        raise NotFound(EMPTY_PATH, path=path)
     if ".." in path.split("/"):
         raise PathNotAllowed("a local path holds no '..': write it from the local root", path=path)
     try:

@@ -73,12 +73,12 @@ class Turn:
     """A request for a slot: waiting, granted, or released."""
 
     def __init__(
-        self, slots: Slots, kind: Kind, on_turn: Callable[[Turn], None], make_way: Callable[[Turn], None] | None
+        self, slots: Slots, kind: Kind, on_turn: Callable[[Turn], None], preempt: Callable[[Turn], None] | None
     ) -> None:
         """Made by `Slots.ask`."""
         self.kind = kind
         self.on_turn = on_turn
-        self.make_way = make_way
+        self.preempt = preempt
         self.asked = time.monotonic()
         self.since = 0.0  # when it was granted, in time.monotonic()
         self.slice = slots.time_slice  # seconds until a call may preempt it; set by its task
@@ -119,14 +119,14 @@ class Slots:
         self._waiting: dict[Kind, deque[Turn]] = {kind: deque() for kind in Kind}
         self._taken: dict[Kind, list[Turn]] = {kind: [] for kind in Kind}
         self._last = Kind.TASK
-        self._asked: set[Turn] = set()  # tasks that were asked to make way
-        self._look_again: threading.Timer | None = None
-        self._look_due = 0.0  # in time.monotonic()
+        self._preempted: set[Turn] = set()  # tasks that were asked to release their slots
+        self._check_timer: threading.Timer | None = None
+        self._check_due = 0.0  # in time.monotonic()
 
     def widen(self, width: int) -> None:
         """Change the number of slots; those that are granted are kept."""
         self._width = width
-        self._let_in()
+        self._grant()
 
     @property
     def width(self) -> int:
@@ -143,25 +143,25 @@ class Slots:
         waiting = list(self._waiting[kind])
         return len(waiting), max(0.0, time.monotonic() - waiting[0].asked) if waiting else 0.0
 
-    def ask(self, kind: Kind, on_turn: Callable[[Turn], None], make_way: Callable[[Turn], None] | None = None) -> Turn:
+    def ask(self, kind: Kind, on_turn: Callable[[Turn], None], preempt: Callable[[Turn], None] | None = None) -> Turn:
         """Ask for a slot without blocking.
 
         Parameters:
             kind: who asks.
             on_turn: called when the slot is granted, at once or later, from any thread; must not block.
-            make_way: called when a call needs the slot: it has to be released soon; must not block. `None` is never
+            preempt: called when a call needs the slot: it has to be released soon; must not block. `None` is never
                 preempted.
 
         Raises:
             Busy: too many calls wait already.
         """
-        turn = Turn(self, kind, on_turn, make_way)
+        turn = Turn(self, kind, on_turn, preempt)
         with self._lock:
             if kind is Kind.CALL and len(self._waiting[kind]) >= self._length:
                 message = f"{self._length} calls are waiting already: try again later"
                 raise Busy(message)
             self._waiting[kind].append(turn)
-        self._let_in()
+        self._grant()
         return turn
 
     def withdraw(self, turn: Turn) -> bool:
@@ -175,12 +175,12 @@ class Slots:
     def leave(self, turn: Turn) -> None:
         """See `Turn.leave`."""
         with self._lock:
-            self._asked.discard(turn)
+            self._preempted.discard(turn)
             if turn in self._taken[turn.kind]:
                 self._taken[turn.kind].remove(turn)
-        self._let_in()
+        self._grant()
 
-    def _let_in(self) -> None:
+    def _grant(self) -> None:
         with self._lock:
             come = []
             while self._free() > 0 and (kind := self._next()) is not None:
@@ -189,11 +189,11 @@ class Slots:
                 self._taken[kind].append(turn)
                 self._last = kind
                 come.append(turn)
-            yielding = self._who_makes_way()
+            preempted = self._task_to_preempt()
         for turn in come:
             turn.on_turn(turn)
-        if yielding is not None and yielding.make_way is not None:
-            yielding.make_way(yielding)
+        if preempted is not None and preempted.preempt is not None:
+            preempted.preempt(preempted)
 
     def _free(self) -> int:
         return self._width - sum(len(taken) for taken in self._taken.values())
@@ -203,35 +203,35 @@ class Slots:
         waiting = [kind for kind in Kind if self._waiting[kind]]
         return min(waiting, key=lambda kind: (len(self._taken[kind]), kind is self._last), default=None)
 
-    def _who_makes_way(self) -> Turn | None:
-        """Choose the task that has to make way for a call, if one waits while tasks have every slot."""
-        if not self._waiting[Kind.CALL] or self._taken[Kind.CALL] or self._asked:
+    def _task_to_preempt(self) -> Turn | None:
+        """Choose the task to preempt for a call, if one waits while tasks have every slot."""
+        if not self._waiting[Kind.CALL] or self._taken[Kind.CALL] or self._preempted:
             return None
-        willing = [turn for turn in self._taken[Kind.TASK] if turn.make_way is not None]
+        willing = [turn for turn in self._taken[Kind.TASK] if turn.preempt is not None]
         if not willing:
             return None
         now = time.monotonic()
         ready = [turn for turn in willing if turn.since + turn.slice <= now]
         if not ready:
-            self._look_later(min(turn.since + turn.slice for turn in willing) - now)
+            self._check_later(min(turn.since + turn.slice for turn in willing) - now)
             return None
         youngest = max(ready, key=lambda turn: turn.since)
-        self._asked.add(youngest)
+        self._preempted.add(youngest)
         return youngest
 
-    def _look_later(self, seconds: float) -> None:
-        """Check again in so many seconds who has to make way, unless a check is due sooner."""
+    def _check_later(self, seconds: float) -> None:
+        """Check again in so many seconds whom to preempt, unless a check is due sooner."""
         due = time.monotonic() + seconds
-        if self._look_again is not None:
-            if self._look_due <= due:
+        if self._check_timer is not None:
+            if self._check_due <= due:
                 return
-            self._look_again.cancel()
+            self._check_timer.cancel()
 
-        def look() -> None:
-            self._look_again = None
-            self._let_in()
+        def check() -> None:
+            self._check_timer = None
+            self._grant()
 
-        self._look_due = due
-        self._look_again = threading.Timer(seconds, look)
-        self._look_again.daemon = True
-        self._look_again.start()
+        self._check_due = due
+        self._check_timer = threading.Timer(seconds, check)
+        self._check_timer.daemon = True
+        self._check_timer.start()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError, TransferIncomplete, error_for_code
 from iot.sftp.client._base.text import excerpt, shortened
 from iot.sftp.module._base.logging import about, subject
-from iot.sftp.module._base.wording import describe
+from iot.sftp.module._base.wording import describe, internal_error
 from iot.sftp.module._work.live_task import Job, LiveTask, StopReason
 from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, MESSAGE_MAXIMUM
 from iot.sftp.module._work.task_record import TaskStatus
@@ -152,7 +152,7 @@ class TaskAttempts:
 
 
 def _internal(task: LiveTask) -> str:
-    return f"internal error of the module, described in its log at task {task.record.task_id}: please report it"
+    return internal_error(f"task {task.record.task_id}")
 
 
 def _log_end(task: LiveTask) -> None:

@@ -180,7 +180,7 @@ class TaskScheduler:
         ready = sum(1 for _ in islice(self.queue.in_state(TaskState.READY), THREADS_MAXIMUM))
         while self._turns_wanted < ready:
             self._turns_wanted += 1
-            self._slots.ask(Kind.TASK, self._on_turn, self._on_make_way)
+            self._slots.ask(Kind.TASK, self._on_turn, self._on_preempt)
 
     def _on_turn(self, turn: Turn) -> None:
         try:
@@ -188,7 +188,7 @@ class TaskScheduler:
         except RuntimeError:  # the module exits
             turn.leave()
 
-    def _on_make_way(self, turn: Turn) -> None:
+    def _on_preempt(self, turn: Turn) -> None:
         with self.lock:
             for task in self.queue.in_state(TaskState.RUNNING):
                 if task.turn is turn:

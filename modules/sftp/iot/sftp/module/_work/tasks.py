@@ -12,13 +12,12 @@ is made with. Each of the parts has one job:
 - `TaskScheduler` decides which of them runs when, and has the lock (its docstring says what it protects);
 - `TaskAttempts` makes an attempt, and decides what follows from its outcome;
 - `TaskStore` writes tasks into the journal;
-- `Tasks` is what the rest of the module calls, and the thread that does what is due.
+- `TaskTimer` is the thread that does what is due;
+- `Tasks` is what the rest of the module calls.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -32,6 +31,7 @@ from iot.sftp.module._work.task_limits import TASK_LIMITS, TaskLimits
 from iot.sftp.module._work.task_record import TaskStatus
 from iot.sftp.module._work.task_scheduler import TaskScheduler
 from iot.sftp.module._work.task_store import TaskStore
+from iot.sftp.module._work.task_timer import TaskTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.live_task import Job, LiveTask, TaskOutcome
     from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.task_record import RequestRecord, TaskRecord
-
-_log = logging.getLogger(__name__)
 
 
 class Tasks:
@@ -69,18 +67,17 @@ class Tasks:
             forget: called with the id of a task whose end is in the journal: what was kept for its next attempt can go.
             limits: bound tasks.
         """
-        self._limits = limits
         self._on_end = on_end
         self._forget = forget
         self._ended: Counter[str] = Counter()  # since the process began, by status
         self._store = TaskStore(journal, limits.journal_pause, self._end_was_saved)
         self._scheduler = TaskScheduler(slots, self._run, limits)
         self._attempts = TaskAttempts(self._scheduler, self._store, work, on_failure, self._ended)
+        self._timer = TaskTimer(self._scheduler, self._store, self._attempts, limits.journal_pause)
 
     def start(self) -> None:
         """Continue with what the journal holds; blocks while the journal is read."""
-        self._load()
-        threading.Thread(target=self._keep_time, name="tasks", daemon=True).start()
+        self._timer.start()
 
     def stop(self, limit: float) -> None:
         """Interrupt what runs, within `limit` seconds; it resumes when the module starts again."""
@@ -184,45 +181,3 @@ class Tasks:
         with suppress(SFTPError):  # then it goes when it has not been used for long
             self._forget(record.task_id)
         self._on_end()
-
-    # --- what is due
-
-    def _keep_time(self) -> None:
-        """Do what is due, and wait for what is next, until the end."""
-        while not self._scheduler.is_stopping:
-            try:
-                self._do_what_is_due()
-            except Exception:  # noqa: BLE001 - whatever it is, the time limits of the tasks stay in force
-                _log.exception("internal error of the scheduler")
-                now = time.monotonic()
-                self._scheduler.wait(now, now + self._limits.journal_pause)
-
-    def _do_what_is_due(self) -> None:
-        self._look_after_journal()
-        now = time.monotonic()
-        overdue = self._scheduler.start_due(now)
-        for task in overdue:
-            self._attempts.give_up(task)
-        if not overdue:
-            self._scheduler.wait(now, self._store.wait_until(now))
-
-    def _look_after_journal(self) -> None:
-        if not self._store.is_due():
-            return
-        can_be_used = self._store.look_after(task.record for task in self._scheduler.queue.all())
-        if can_be_used and not self._store.is_loaded:
-            self._load()
-
-    def _load(self) -> None:
-        """Take the tasks of an earlier process, but for those that are here already."""
-        loaded = self._store.load()
-        with self._scheduler.lock:
-            new = [
-                (record, remaining)
-                for record, remaining in loaded
-                if not self._scheduler.queue.is_known(record.task_id) and not self._store.is_unsaved(record.task_id)
-            ]
-        for record, remaining in new:
-            self._scheduler.add(record, remaining)
-        if new:
-            _log.info("%d tasks from before the restart go on", len(new))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import FileOrder, FolderOrder, FolderProgress, SFTPError
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.module._base.tallies import Moves
+from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
 from iot.sftp.module._work.folder_delivery import FolderDelivery
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
@@ -53,7 +53,7 @@ class Transfers:
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
-        self.moves = Moves()
+        self.moves = TransferCounters()
 
     def transfer_file(self, order: FileOrder, timeout: float) -> None:
         """Transfer one file within `timeout` seconds."""

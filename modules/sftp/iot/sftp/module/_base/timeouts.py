@@ -1,4 +1,4 @@
-"""Waiting with limits of our own: the SDK has none."""
+"""Time limits for what has none of its own, such as the calls of the SDK; and the pauses between attempts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PAUSE_FIRST, PAUSE_LONGEST = 1.0, 30.0  # seconds
-ABANDONED = "abandoned"  # the name of a task that nobody waits for any more; it may go with the client that it is of
+ABANDONED = "abandoned"  # the name of an asyncio task that nobody waits for any more
 
 
 def pauses() -> Iterator[float]:
@@ -24,12 +24,12 @@ def pauses() -> Iterator[float]:
 
 
 async def within(seconds: float, work: Awaitable[T]) -> T:
-    """Wait for the work, for so long.
+    """Wait for an awaitable, with a time limit.
 
-    It is left alone afterwards, not cancelled: the SDK completes its futures later, and fails on cancelled ones.
+    It is abandoned after that, not cancelled: the SDK completes its futures later, and fails on cancelled ones.
 
     Raises:
-        TimeoutError: it is not done yet.
+        TimeoutError: it is not done by then.
     """
     task = asyncio.ensure_future(work)
     await asyncio.wait({task}, timeout=seconds)
@@ -43,10 +43,10 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
 
 
 async def in_thread(function: Callable[[], T], seconds: float) -> T:
-    """Call a function that blocks, in a daemon thread of its own: it may never come back.
+    """Call a blocking function in a daemon thread of its own, with a time limit: it may never return.
 
     Raises:
-        TimeoutError: it has not come back yet.
+        TimeoutError: it has not returned by then.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

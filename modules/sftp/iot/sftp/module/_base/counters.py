@@ -1,4 +1,4 @@
-"""Counts that the parts of the module keep of their own work; what they are told for is not their business."""
+"""Counters and durations that the rooms keep of their own work; `_app/metrics` exposes them."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderProgress
 
-WINDOW = 300.0  # seconds; the longest duration is told of this window and the one before
+WINDOW = 300.0  # seconds; the longest duration is that of this window and the one before
 DIRECTIONS = ("download", "upload")
 OUTCOMES = ("completed", "failed", "interrupted")
 
 
-class Tally:
-    """Numbers that only grow, by the values of some labels; for any number of threads."""
+class LabelledCounter:
+    """Counts by the values of some labels, which only grow; thread-safe."""
 
     def __init__(self, *known: tuple[str, ...]) -> None:
-        """Begin with nothing; what is `known` to come is told as 0 until then."""
+        """Start at zero; label values that are `known` in advance are exposed as 0."""
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, ...], int] = dict.fromkeys(known, 0)
 
     def add(self, *labels: str, count: int = 1) -> None:
-        """Count what has just happened."""
+        """Add to the count of some label values."""
         with self._lock:
             self._counts[labels] = self._counts.get(labels, 0) + count
 
     def counts(self) -> dict[tuple[str, ...], int]:
-        """Return all counts by their labels."""
+        """Return all counts by their label values."""
         with self._lock:
             return dict(self._counts)
 
 
 @dataclass
 class Duration:
-    """What is known about how long something takes.
+    """How long something takes.
 
     Attributes:
-        count: how often it was done.
-        seconds: all of these together took.
-        longest: of the last moments: those of this window, and of the one before.
+        count: how often it was measured.
+        seconds: the sum.
+        longest: of this window, and of the one before.
     """
 
     count: int = 0
@@ -55,14 +55,14 @@ class Duration:
 
 
 class Durations:
-    """How long things take, by name; for any number of threads."""
+    """How long things take, by name; thread-safe."""
 
     def __init__(self, window: float = WINDOW, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with nothing.
+        """Start without measurements.
 
         Parameters:
             window: seconds.
-            clock: tells the seconds.
+            clock: returns seconds, and never goes back.
         """
         self._window = window
         self._clock = clock
@@ -71,7 +71,7 @@ class Durations:
         self._number = self._now()  # of the window that is open
 
     def add(self, name: str, seconds: float) -> None:
-        """Take note of how long it took."""
+        """Add a measurement."""
         with self._lock:
             self._turn()
             known = self._known.setdefault(name, Duration())
@@ -80,13 +80,13 @@ class Durations:
             known.longest = max(known.longest[0], seconds), known.longest[1]
 
     def durations(self) -> dict[str, Duration]:
-        """Return what is known, by name."""
+        """Return the durations by name."""
         with self._lock:
             self._turn()
             return {name: Duration(**vars(known)) for name, known in self._known.items()}
 
     def _turn(self) -> None:
-        """Begin a new window if it is time to; what was longest in the last one is still told."""
+        """Begin a new window if it is due; the longest of the last one is kept."""
         passed, self._number = self._now() - self._number, self._now()
         if passed:
             for known in self._known.values():
@@ -96,19 +96,19 @@ class Durations:
         return int(self._clock() // self._window)
 
 
-class Calls:
-    """The direct methods that were answered."""
+class CallCounters:
+    """The answers to direct methods, and their durations."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
-        self.answers = Tally()  # by method and code
+        """Start without measurements."""
+        self.answers = LabelledCounter()  # by method and code
         self.durations = Durations()  # by method
 
     def note(self, method: str, code: str, seconds: float) -> None:
-        """Take note of an answer.
+        """Count an answer.
 
         Parameters:
-            method: one of those that there are, or a word for all others: there are as many counts as names.
+            method: a known method, or one word for all others, so that the number of label values is bounded.
             code: that of an `SFTPError`, or a word for success.
             seconds: from the request's arrival.
         """
@@ -117,33 +117,33 @@ class Calls:
 
 
 @dataclass
-class Move:
-    """The transfer of a file or of a folder, as far as it came."""
+class TransferCount:
+    """The transfer of a file or of a folder, as far as it has come."""
 
     files: int | None = None  # of a folder
     failed: int = 0
 
     def note(self, progress: FolderProgress) -> None:
-        """Take note of how far a folder is."""
+        """Update the progress of a folder."""
         self.files = progress.files
-        self.failed = progress.failed - progress.not_removed  # what has arrived has not failed to
+        self.failed = progress.failed - progress.not_removed  # these have arrived
 
 
-class Moves:
-    """The files whose transfer has ended."""
+class TransferCounters:
+    """The files whose transfer has ended, by direction and outcome."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
-        self.files = Tally(*((direction, outcome) for direction in DIRECTIONS for outcome in OUTCOMES))
+        """Start without measurements."""
+        self.files = LabelledCounter(*((direction, outcome) for direction in DIRECTIONS for outcome in OUTCOMES))
 
     @contextmanager
-    def one(self, method: str) -> Iterator[Move]:
-        """Count what becomes of a transfer: of one file, unless the progress of a folder is noted.
+    def one(self, method: str) -> Iterator[TransferCount]:
+        """Count the outcome of a transfer: of one file, unless the progress of a folder is noted.
 
         Parameters:
-            method: that is carried out, or the direction.
+            method: the method that runs, or the direction.
         """
-        move, ended = Move(), "failed"
+        move, ended = TransferCount(), "failed"
         direction = "upload" if method.startswith("upload") else "download"
         try:
             yield move

@@ -1,4 +1,4 @@
-"""The same failure again: told once, then counted, and told together with the others afterwards."""
+"""Suppress repeated log lines: the first failure is logged, its repeats are counted and summed up in one line later."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-REPEATED_FOR = 300.0  # seconds in which the same failure is told once
+REPEATED_FOR = 300.0  # seconds in which the same failure is logged once
 REPEATED_KEPT = 256  # failures that are remembered
-REPEATED_SHOWN = 500  # characters of a failure that are remembered
+REPEATED_SHOWN = 500  # characters of a failure that are compared
 
-# What differs between two tries of the same: it makes no other failure
+# What differs between two attempts that fail for the same reason
 _QUANTITY = re.compile(r"\b\d+(\.\d+)? ?(s|ms|min|seconds|bytes|files|attempts|tries)\b")
 
 
 def without_quantities(text: str) -> str:
-    """Return what is the same in two tries that fail for the same reason, however long or far each has come."""
+    """Return a text without its quantities: equal for two attempts that fail for the same reason."""
     return _QUANTITY.sub("#", text)
 
 
 @dataclass
 class _Repeated:
-    """A failure that was told, and how often it came again."""
+    """A failure that was logged, and how often it was repeated."""
 
     level: int
     thing: str
@@ -37,50 +37,50 @@ class _Repeated:
     times: int = 0
 
 
-class Repeats:
-    """Lets the first of equal failures through, counts those of the next minutes, and tells how many there were.
+class LogSuppression:
+    """Passes the first of equal failures, counts those of the next minutes, and sums them up in one record.
 
-    Nothing happens by itself: what was counted is told before the next record, whatever that is about, once its time
-    is over; at once before a record that tells that all is well again.
+    There is no timer. The sum is logged before the next record of any kind once the interval is over, or before a
+    record that reports the recovery.
     """
 
     def __init__(self, interval: float = REPEATED_FOR, clock: Callable[[], float] = time.monotonic) -> None:
-        """Know of no failure yet.
+        """Start without failures.
 
         Parameters:
-            interval: seconds in which the same failure is told once.
-            clock: tells the seconds.
+            interval: seconds in which the same failure is logged once.
+            clock: returns seconds, and never goes back.
         """
         self._interval = interval
         self._clock = clock
-        self._told: dict[tuple[object, ...], _Repeated] = {}  # the oldest first
+        self._logged: dict[tuple[object, ...], _Repeated] = {}  # the oldest first
 
     def take(self, record: logging.LogRecord) -> list[logging.LogRecord]:
-        """Return what is to be logged now that a record has come: what was counted, and mostly the record itself."""
+        """Return what to log for a record: the sums that are due, and the record itself unless it is a repeat."""
         now = self._clock()
-        ended = [key for key, failure in self._told.items() if now - failure.since >= self._interval]
+        ended = [key for key, failure in self._logged.items() if now - failure.since >= self._interval]
         thing = _thing_of(record)
         if record.levelno < logging.WARNING and not hasattr(record, "repeated"):
             if getattr(record, "thing", None) is not None:
-                ended += [key for key, failure in self._told.items() if failure.thing == thing and key not in ended]
+                ended += [key for key, failure in self._logged.items() if failure.thing == thing and key not in ended]
             return [*self._end(ended, now), record]
         key, text = _identity(record, thing)
-        known = None if key in ended else self._told.get(key)
+        known = None if key in ended else self._logged.get(key)
         if known is not None:
             known.times, known.text = known.times + 1, text
             return self._end(ended, now)
-        if len(self._told) - len(ended) >= REPEATED_KEPT:
-            ended.append(next(other for other in self._told if other not in ended))
+        if len(self._logged) - len(ended) >= REPEATED_KEPT:
+            ended.append(next(other for other in self._logged if other not in ended))
         counted = self._end(ended, now)
-        self._told[key] = _Repeated(record.levelno, thing, _prefix_of(record), now)
+        self._logged[key] = _Repeated(record.levelno, thing, _prefix_of(record), now)
         return [*counted, record]
 
     def rest(self) -> list[logging.LogRecord]:
-        """Return what was counted and not told yet."""
-        return self._end(list(self._told), self._clock())
+        """Return the sums of all repeats that were not logged yet."""
+        return self._end(list(self._logged), self._clock())
 
     def _end(self, keys: list[tuple[object, ...]], now: float) -> list[logging.LogRecord]:
-        ended = [self._told.pop(key) for key in keys]
+        ended = [self._logged.pop(key) for key in keys]
         return [_summary(failure, now) for failure in ended if failure.times]
 
 
@@ -95,12 +95,12 @@ def _thing_of(record: logging.LogRecord) -> str:
 
 
 def _identity(record: logging.LogRecord, thing: str) -> tuple[tuple[object, ...], str]:
-    """Return what two records have in common that tell of the same failure, and its text."""
+    """Return the key that two records of the same failure share, and the text."""
     given = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
     try:
         text = record.getMessage()
         words = [str(value) for value in given if not isinstance(value, int | float)]
-    except Exception:  # noqa: BLE001 - such a record is still worth a line
+    except Exception:  # noqa: BLE001 - such a record is still logged
         text, words = str(record.msg), []
     template = without_quantities(str(record.msg)[:REPEATED_SHOWN])
     said = tuple(without_quantities(word[:REPEATED_SHOWN]) for word in words)

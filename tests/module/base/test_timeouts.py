@@ -10,8 +10,8 @@ import threading
 import pytest
 from azure.iot.device import exceptions
 
+from iot.sftp.module._base.timeouts import in_thread, within
 from iot.sftp.module._base.uncaught import log_loop_exception
-from iot.sftp.module._base.waiting import in_thread, within
 from iot.sftp.module._base.wording import with_causes
 
 
