@@ -69,7 +69,6 @@ NOT_RUN = {
     "for key in /etc/ssh": "is about the keys of an SFTP server",
     "make test": "is what runs this",
     "make lint": "is what make test begins with",
-    "make quick": "is lint, and a part of what runs this",
     "make surface": "writes what tests/frame/test_public_surface.py compares",
     "pip install": "needs a package index",
     "make requirements": "needs a package index; what it wrote is held by tests/frame/test_distribution.py",

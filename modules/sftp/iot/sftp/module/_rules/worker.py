@@ -26,7 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 class RuleWorker:
-    """One rule at work. `run_once` and what it calls belong to the rule's thread; the rest may be called from any."""
+    """One rule at work. `run_once` and what it calls belong to the rule's thread; the rest may be called from any.
+
+    It stays in one piece, as each run changes the schedule, the backoff, the time slice and the status together.
+    """
 
     def __init__(
         self, rule: Rule, context: RuleContext, reporter: RuleReporter, limits: RuleLimits = RULE_LIMITS

@@ -29,6 +29,9 @@ class TaskScheduler:
     Ready tasks take slots in the order of their acceptance. A task whose attempt failed by itself pauses, with
     exponential backoff, while the others go on. While the server cannot be reached, none is started.
 
+    It stays in one piece, as all of this changes under one lock. The lists are in `TaskQueue`, the thread that waits in
+    `TaskTimer`.
+
     Locks: `lock` protects this object, the queue, every `LiveTask` and its record. It is held for moments only: never
     while an attempt runs, and never while the journal is used, whose file system may hang. It is taken before the locks
     of `Slots` and `TaskStore`, which are both held for moments too. `Slots` calls back without its own lock, so that
