@@ -26,7 +26,7 @@ class EchoModule:
         """Connect, and listen to twin and methods.
 
         The order matters. With the handler of patches set before the twin was asked for once, the SDK asks for the
-        twin at the first connect without listening to the answer; it then waits for that answer for ever, and
+        twin at the first connect without listening to the answer; it then waits for that answer without end, and
         delivers no document after any reconnect. And who takes methods counts as connected: so they come last.
         """
         await self.client.connect()

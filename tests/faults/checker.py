@@ -90,7 +90,7 @@ class Checker:
             elif not fault.cuts_off and call.seconds > call.timeout + MARGIN:
                 wrong.append(f"late: {what}: {call.outcome} after {call.seconds:.1f} s")
             elif call.code == "internal":
-                wrong.append(f"a defect: {what}: {call.answer}")
+                wrong.append(f"internal error: {what}: {call.answer}")
             wrong += self._leaks(call.answer, "the answer to " + what)
         return wrong + self._answered_again(fault)
 
@@ -155,7 +155,7 @@ class Checker:
         self._log_read += len(new)
         text = new.decode(errors="replace")
         # At the level of debugging, paramiko tells of broken connections with a trace
-        marks = "Traceback", "a defect", "internal error"
+        marks = "Traceback", "internal error"
         found = [line for line in text.splitlines() if "[DBG]" not in line and any(mark in line for mark in marks)]
         wrong = [f"in the log: {line}" for line in found]
         return wrong + self._leaks(text, "the log")
@@ -193,7 +193,7 @@ class Checker:
         return wrong + self._leaks("".join(str(message) for message in messages[seen:]), "a message")
 
     def _written(self) -> list[str]:
-        """Look at what the module has written down, and at what it tells whoever scrapes it."""
+        """Look at what the module has recorded, and at what it reports to whoever scrapes it."""
         wrong = []
         for path in self._scene.edge.state_directory.rglob("*"):
             with suppress(OSError):  # it has just gone, or is the socket of iot-sftp check

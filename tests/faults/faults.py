@@ -1,6 +1,6 @@
-"""The faults, each a small function that breaks one thing for a while and mends it at the end.
+"""The faults, each a small function that breaks one thing for a while and repairs it at the end.
 
-A fault is a generator: it breaks something, yields how long in seconds that lasts, and mends it afterwards.
+A fault is a generator: it breaks something, yields how long in seconds that lasts, and repairs it afterwards.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Fault:
 
     @contextmanager
     def strike(self, stage: Stage) -> Iterator[float]:
-        """Break it, give how long this lasts, and mend it at the end."""
+        """Break it, give how long this lasts, and repair it at the end."""
         course = self.course(stage)
         yield next(course)
         for _ in course:
@@ -104,14 +104,14 @@ def hub_drops_the_connection(stage: Stage) -> Iterator[float]:
 def hub_connection_is_cut_at_any_byte(stage: Stage) -> Iterator[float]:
     stage.scene.hub.cut_after(stage.chance.randrange(4_000))
     yield stage.some(0.2, 1.5)
-    stage.scene.hub.mend()
+    stage.scene.hub.repair()
 
 
 @fault("hub", cuts_off=True)
 def hub_refuses_connections(stage: Stage) -> Iterator[float]:
     stage.scene.hub.refuse()
     yield stage.some(0.5, 4)
-    stage.scene.hub.mend()
+    stage.scene.hub.repair()
 
 
 @fault("hub", cuts_off=True)
@@ -119,14 +119,14 @@ def hub_accepts_and_says_nothing(stage: Stage) -> Iterator[float]:
     stage.scene.hub.stall()
     stage.scene.hub.cut()
     yield stage.some(0.5, 4)
-    stage.scene.hub.mend()
+    stage.scene.hub.repair()
 
 
 @fault("hub", cuts_off=True)
 def hub_is_frozen(stage: Stage) -> Iterator[float]:
     stage.scene.hub.hold()
     yield stage.some(0.5, 6)
-    stage.scene.hub.mend()
+    stage.scene.hub.repair()
 
 
 @fault("hub", cuts_off=True)
@@ -170,7 +170,7 @@ def answers_about_the_twin_are_lost(stage: Stage) -> Iterator[float]:
 def messages_are_acknowledged_late(stage: Stage) -> Iterator[float]:
     stage.scene.hub.hold(up=False)
     yield stage.some(0.5, 4)
-    stage.scene.hub.mend()
+    stage.scene.hub.repair()
 
 
 @fault("hub", cuts_off=True)
@@ -213,14 +213,14 @@ def server_connection_is_cut_at_any_byte(stage: Stage) -> Iterator[float]:
         stage.scene.sftp.cut_after(int(10 ** stage.some(0, 6.7)))
         time.sleep(stage.some(0, 0.5))
     yield stage.some(0.2, 1)
-    stage.scene.sftp.mend()
+    stage.scene.sftp.repair()
 
 
 @fault("server")
 def server_is_slow(stage: Stage) -> Iterator[float]:
     stage.scene.sftp.rate = 10 ** stage.some(4.5, 6)
     yield stage.some(2, 5)
-    stage.scene.sftp.mend()
+    stage.scene.sftp.repair()
 
 
 @fault("server")
@@ -228,14 +228,14 @@ def link_to_the_server_is_frozen(stage: Stage) -> Iterator[float]:
     down = stage.chance.choice([True, False])
     stage.scene.sftp.hold(down=down, up=not down or stage.chance.random() < 0.5)
     yield stage.some(0.5, 6)
-    stage.scene.sftp.mend()
+    stage.scene.sftp.repair()
 
 
 @fault("server")
 def server_refuses_connections(stage: Stage) -> Iterator[float]:
     stage.scene.sftp.refuse()
     yield stage.some(0.5, 4)
-    stage.scene.sftp.mend()
+    stage.scene.sftp.repair()
 
 
 @fault("server")
@@ -243,7 +243,7 @@ def server_accepts_and_says_nothing(stage: Stage) -> Iterator[float]:
     stage.scene.sftp.stall()
     stage.scene.sftp.cut()
     yield stage.some(1, 5)
-    stage.scene.sftp.mend()
+    stage.scene.sftp.repair()
 
 
 @fault("server", alone=True)

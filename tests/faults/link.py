@@ -12,7 +12,7 @@ PIECE = 65536  # bytes
 
 
 class Link:
-    """Relays from an address of its own to a server; `mend` makes it whole again."""
+    """Relays from an address of its own to a server; `repair` makes it whole again."""
 
     def __init__(self, target: tuple[str, int], address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         """Relay to `target`, which may be changed."""
@@ -30,7 +30,7 @@ class Link:
     @contextmanager
     def running(self) -> Iterator[Link]:
         """Listen, and end everything in the end."""
-        self.mend()
+        self.repair()
         try:
             yield self
         finally:
@@ -39,7 +39,7 @@ class Link:
             for flow in self._flows.values():
                 flow.set()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let everything pass; what was held arrives now, and connections that were stalled are ended."""
         stalled, self._stalled = self._stalled, False
         if stalled:  # not earlier: a client that is quick would be stalled again, for good
@@ -116,7 +116,7 @@ class Link:
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(ends) == 1:
-            if not self._stalled:  # mended meanwhile
+            if not self._stalled:  # repaired meanwhile
                 _end(client)
             return
         threading.Thread(target=self._pump, args=(ends[1], client, True), daemon=True).start()

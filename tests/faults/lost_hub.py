@@ -220,7 +220,7 @@ def _measure(cause: Cause, directory: Path, address: str) -> str:
         cause.lose(lost)
         seconds = lost.wait_for_end(LONGEST)
         last = [line for line in lost.edge.module_log.splitlines() if cause.said in line]
-        words = last[-1].partition("anew: ")[2][:120] if last else "-"
+        words = last[-1].partition("restarts it: ")[2][:120] if last else "-"
         return f"| {cause.name} | {'-' if seconds is None else f'{seconds:.0f} s'} | {words} |"
 
 

@@ -75,7 +75,7 @@ class Scene:
             self.edge.start_module()
             self.revive()
             yield self
-            self.mend()
+            self.repair()
 
     @property
     def local(self) -> Path:
@@ -99,10 +99,10 @@ class Scene:
         runtime = self.edge._runtime
         self.edge._run(runtime.hub.listen(self._behind, runtime.certificates.server_context()))
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Make everything whole but the module, which has to see to itself."""
-        self.hub.mend()
-        self.sftp.mend()
+        self.hub.repair()
+        self.sftp.repair()
         self.step_clock(0)
         self.name_is_known(known=True)
 

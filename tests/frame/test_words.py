@@ -43,6 +43,11 @@ IN_DOCUMENTATION = {
 }
 # What source and tests must not say either; a word moves here when the last of it is gone
 IN_SOURCE = {
+    r"mend(s|ed|ing)?": "fix, repair",
+    r"standing orders?": "rule",
+    r"signs? of life": "heartbeat, keep-alive",
+    r"for ever": "without end, unlimited",
+    r"a defect|defects": "an internal error, a bug",
     r"at one blow": "atomically",
     r"in somebody's way": "blocks",
     r"comes to its turn": "runs",

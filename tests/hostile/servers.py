@@ -133,7 +133,7 @@ class Mixed(FaultyServer):
 
 
 class AnswersOnlyStrangers(FaultyServer):
-    """Answers requests that nobody made, for ever, and no other."""
+    """Answers requests that nobody made, without end, and no other."""
 
     def __init__(self, stranger: bytes) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ STRANGER = packet(0xFFFFFFF0, status(EOF))
 
 
 class Says(FaultyServer):
-    """Says something before it is an SSH server, which it never is: first this, and then that for ever."""
+    """Says something before it is an SSH server, which it never is: first this, and then that without end."""
 
     def __init__(self, first: bytes, then: bytes | Callable[[], bytes] = b"") -> None:
         super().__init__()

@@ -46,7 +46,7 @@ all_calls = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 class NeverEnds(Lists):
-    """Gives names for ever."""
+    """Gives names without end."""
 
     def __init__(self, length: int = 20) -> None:
         super().__init__(b"%0*d" % (length, number) for number in itertools.count())

@@ -1,4 +1,4 @@
-"""Bytes that no honest server sends, some of them for ever: each ends with a name, in time and in little memory."""
+"""Bytes that no honest server sends, some of them without end: each ends with a name, in time and in little memory."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ SIZE_LIMIT = 75_000_000
 
 @pytest.fixture(scope="module")
 def added(engine: Engine, image: Image) -> dict[str, int]:
-    """The files that the image adds to its base, with their sizes; laid open anew, as nothing has started it yet."""
+    """The files that the image adds to its base, with their sizes; unpacked again, as nothing has started it yet."""
     base_name = image.config["Labels"]["org.opencontainers.image.base.name"]
     with engine.root(base_name, image.platform) as base, engine.root(image.tag, image.platform) as root:
         return added_files(base, root)

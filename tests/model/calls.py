@@ -214,7 +214,7 @@ class Calls(Machine):
             for name in list(books.expected):
                 code = self._transfer(method, name, [])
                 if code:
-                    books.report("fails", f"with every fault mended, {method} of {name!r} fails: {code}")
+                    books.report("fails", f"with every fault removed, {method} of {name!r} fails: {code}")
             books.finish()
             books.violations = [one for one in books.violations if one.kind not in ("never", "stale")]
 

@@ -129,7 +129,7 @@ class FolderMachine(Machine):
     @precondition(lambda self: self.victims is not None)
     @rule(number=st.integers(0, 1), first=first, moment=moments)
     def kill(self, number: int, first: list[Made], moment: Moment) -> None:
-        """A rule runs in a process that is killed at a moment; the module is started anew."""
+        """A rule runs in a process that is killed at a moment; the module is restarted."""
         self._note("kill", number=number, first=first, moment=moment)
         self._make(first)
         self._and_kill(moment, self._work(number))
@@ -239,7 +239,7 @@ class FolderMachine(Machine):
             codes = [self._run(number, []) for number in range(len(self._rules))]
         self.books.finish()
         if any(codes):
-            self.books.report("fails", f"with every fault mended, rules fail: {codes}")
+            self.books.report("fails", f"with every fault removed, rules fail: {codes}")
 
 
 class Outbox(FolderMachine):

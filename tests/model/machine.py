@@ -38,7 +38,7 @@ class Machine(RuleBasedStateMachine):
         server: running, shared by all machines.
         victims: the process whose children may be killed; without it nobody is.
         figures: the counts.
-        goes_on: whether violations are written down only; else they end the machine.
+        goes_on: whether violations are recorded only; else they end the machine.
         only: kinds of violations that are looked for; all where it is empty.
     """
 
@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
             books.look()
 
     def teardown(self) -> None:
-        """Mend everything, let the device do what it still has to, and look."""
+        """Repair everything, let the device do what it still has to, and look."""
         try:
             if self._all_books:
                 self._note("finish")

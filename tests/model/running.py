@@ -30,7 +30,7 @@ def parts(
 
     Parameters:
         figures: where they count.
-        goes_on: whether violations are written down only; else the first one ends a machine.
+        goes_on: whether violations are recorded only; else the first one ends a machine.
         only: kinds of violations that count; all of them where it is empty.
         kills: whether processes are killed.
     """

@@ -41,7 +41,7 @@ runpy.run_module("iot.sftp.module", run_name="__main__")
 WITH_A_DEFECT = """
 import runpy
 from iot.sftp.module import _module
-def fails(*_): raise RuntimeError("what a defect says")
+def fails(*_): raise RuntimeError("what a bug says")
 _module.{part} = fails
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
@@ -209,10 +209,10 @@ def test_it_ends_with_status_1_when_the_hub_does_not_come_back(own_address: str)
 @pytest.mark.parametrize("part", ["Module.__init__", "TwinFollower.run"])
 def test_an_internal_error_ends_it_with_status_1_and_one_line(own_address: str, part: str) -> None:
     with device(own_address, command=(sys.executable, "-c", WITH_A_DEFECT.format(part=part))) as edge:
-        wait_for_log(edge, "what a defect says")
+        wait_for_log(edge, "what a bug says")
         wait_for_end(edge)
         assert edge.module_exit_statuses == [1]
-        (line,) = [line for line in edge.module_log.splitlines() if "what a defect says" in line]
+        (line,) = [line for line in edge.module_log.splitlines() if "what a bug says" in line]
         assert "the module exits so that the edge agent restarts it, after an internal error" in line
 
 

@@ -53,7 +53,7 @@ runpy.run_module("iot.sftp.module", run_name="__main__")
 
 
 class Device:
-    """A device whose state directory can be spoiled and mended."""
+    """A device whose state directory can be spoiled and repaired."""
 
     def __init__(self, edge: LocalEdge, server: Server, place: Path) -> None:
         self.edge = edge
@@ -117,7 +117,7 @@ class Trouble:
     code: str
     before_start: Callable[[Path], None]
     while_running: Callable[[Device], None]
-    mend: Callable[[Device], None]
+    repair: Callable[[Device], None]
     largest: int = -1  # bytes that a file may have from the start
 
 
@@ -250,7 +250,7 @@ def see_what_is_refused(device: Device, code: str, remote: Path) -> None:
 
 
 def see_that_state_is_kept_again(device: Device, remote: Path) -> None:
-    """The trouble vanishes without a call; tasks are accepted, and what was only in memory is written down."""
+    """The trouble vanishes without a call; tasks are accepted, and what was only in memory is recorded."""
     device.edge.wait_for_reported(lambda reported: "journal" not in reported)
     assert device.tells_that_tasks_can_be_written_down
     task_id = device.call("download_file", source=f"{remote.name}/source", dest="task", background=True)["task_id"]
@@ -274,7 +274,7 @@ def test_it_starts_without_its_state_directory_and_uses_it_later(
         see_what_is_refused(device, trouble.code, remote)
         assert device.edge.module_log.count("the journal cannot be used") == 1
         assert "it is kept until this process ends" in device.edge.module_log or name == "full"
-        trouble.mend(device)
+        trouble.repair(device)
         see_that_state_is_kept_again(device, remote)
         wait_for_log(device.edge, "the journal can be written again")
 
@@ -296,7 +296,7 @@ def test_it_works_while_the_state_directory_fails_and_uses_it_again_later(
             (local / rule / "meanwhile").write_bytes(CONTENT)
         device.edge.wait_for_reported(rule_is("sent", "active", None, 2))  # it has nothing to remember
         device.edge.wait_for_reported(rule_is("kept", "failing", trouble.code, 1))
-        trouble.mend(device)
+        trouble.repair(device)
         device.edge.wait_for_reported(rule_is("kept", "active", None, 2))
         see_that_state_is_kept_again(device, remote)
 
@@ -316,7 +316,7 @@ def test_an_accepted_task_ends_without_the_journal_and_is_announced_later(
         assert [task["status"] for task in device.call("list_tasks")] == ["Completed"]
         assert device.call("list_tasks", after=accepted["task_id"]) == []
         assert device.edge.messages == []
-        TROUBLES["lost"].mend(device)
+        TROUBLES["lost"].repair(device)
         message = device.edge.wait_for_message(lambda _message: True)
         assert json.loads(message.body) == ended
         device.edge.kill_module()

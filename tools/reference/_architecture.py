@@ -1,7 +1,7 @@
 """The picture of the architecture, drawn from the source: rooms on their floors, and what each imports.
 
 A room is a private folder, or a file beside them. Its floor follows from its imports: the lowest rooms import nothing
-of their house. An import that other imports imply has no arrow. Only what is outside the source is written down here.
+of their house. An import that other imports imply has no arrow. Only what is outside the source is recorded here.
 """
 
 from __future__ import annotations

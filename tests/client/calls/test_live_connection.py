@@ -1,4 +1,4 @@
-"""A session that nobody uses: signs of life, a peer that goes meanwhile, and its end after a while."""
+"""A session that nobody uses: keep-alive messages, a peer that goes meanwhile, and its end after a while."""
 
 from __future__ import annotations
 

@@ -833,7 +833,7 @@ def test_another_version_is_sent_whatever_became_of_the_one_before(
     with server.running() as port:
         with process_at(port, state) as session, pytest.raises(ConnectionLost):
             session.upload_file(str(source), "in/order")
-        source.write_bytes(content)  # the same bytes, written anew
+        source.write_bytes(content)  # the same bytes, written again
         with process_at(port, state) as session:
             session.upload_file(str(source), "in/order")
     assert server.files == {"in/order": content}

@@ -241,7 +241,7 @@ def test_what_cannot_be_noted_in_the_ledger_is_not_transferred_again(way: Way) -
     assert (done.files, done.failed) == (1, 1)
     (failure,) = done.failures
     assert (failure.code, failure.delivered) == ("no_space", True)
-    assert failure.message.startswith("it was delivered, and that cannot be written down: ")
+    assert failure.message.startswith("it was delivered, and that cannot be recorded: ")
     assert way.transfer(ledger=notes).total_files == 0
     fill(way.source, {"new.one": b"2"})
     done = way.transfer(ledger=notes, then="delete", file_pattern="new.one")

@@ -15,7 +15,7 @@ from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits
 
 
 class RunsCommands(FaultyServer):
-    """Lets commands be run that say `words` for ever and never end."""
+    """Lets commands be run that say `words` without end."""
 
     def __init__(self, words: bytes) -> None:
         super().__init__()

@@ -443,7 +443,7 @@ def test_a_changed_key_is_noticed_at_a_rekey(openssh_server: Server) -> None:
 
         end = time.monotonic() + 60
         while connection.alive and time.monotonic() < end:  # paramiko begins with the new keys when it gets to it
-            with suppress(HostKeyMismatch):  # if a call was under way just then; the next one would connect anew
+            with suppress(HostKeyMismatch):  # if a call was under way just then; the next one would connect again
                 session.exists(".", timeout=60)
         reason = connection.lost(ConnectionLost("it broke"))
         assert isinstance(reason, HostKeyMismatch)

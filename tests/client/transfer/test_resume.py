@@ -1,4 +1,4 @@
-"""A transfer that broke goes on from what is proven to be there, and begins anew where anything speaks against it."""
+"""A transfer that broke resumes from what is proven to be there, and from the beginning if anything contradicts it."""
 
 from __future__ import annotations
 
@@ -635,7 +635,7 @@ def test_a_process_killed_at_any_byte_leaves_old_or_new_and_the_next_resumes(
     ):
         for after in random_points(30):
             transfer.begin_anew()
-            pid = others.start(*transfer.order, limit=2 * SIZE)  # so slow that progress is written down
+            pid = others.start(*transfer.order, limit=2 * SIZE)  # so slow that progress is recorded
             transfer.relay.break_at(Break(after, transfer.down, partial(os.kill, pid, signal.SIGKILL)))
             died = others.outcome() is None
             assert transfer.dest.read_bytes() in ((OLD, NEW) if died else (NEW,))
@@ -682,7 +682,7 @@ def test_what_a_killed_process_left_of_a_small_file_is_cleaned_up_at_the_next_st
 def test_a_process_that_was_killed_after_a_while_has_written_down_how_far_it_was(
     openssh_server: Server, tmp_path: Path, direction: str
 ) -> None:
-    """With nothing made faster for the test: progress is written down each second."""
+    """With nothing made faster for the test: progress is recorded each second."""
     with work(openssh_server, tmp_path, direction) as transfer:
         transfer.begin_anew()
         port = transfer.session.settings.port

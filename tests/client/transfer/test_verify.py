@@ -143,7 +143,7 @@ def session_at(port: int) -> Iterator[SFTPSession]:
 def test_an_upload_that_ends_cancels_no_request_of_another_with_its_handle(
     openssh_server: Server, tmp_path: Path
 ) -> None:
-    """A server gives a closed handle to the next file: uploads side by side would wait for answers for ever."""
+    """A server gives a closed handle to the next file: uploads side by side would wait for answers without end."""
     source = tmp_path / "source"
     source.mkdir()
     for number in range(600):

@@ -227,16 +227,16 @@ def test_another_librarys_line_names_it(lines: io.StringIO) -> None:
 
 def test_a_connection_that_the_sdk_saw_breaking_is_one_line_and_no_warning(lines: io.StringIO) -> None:
     sdk = logging.getLogger("azure.iot.device.common.handle_exceptions")
-    for reason in ("ConnectionDroppedError: Unexpected disconnection\n", "ValueError: a defect\n"):
+    for reason in ("ConnectionDroppedError: Unexpected disconnection\n", "ValueError: a bug\n"):
         sdk.warning(msg="Exception caught in background thread.  Unable to handle.")
         sdk.warning([f"azure.{reason}"])
     found = [line.partition("[")[2] for line in lines.getvalue().splitlines()]
     assert found == [
         f"INF] {sdk.name}: azure.ConnectionDroppedError: Unexpected disconnection",
-        f"WRN] {sdk.name}: azure.ValueError: a defect",
+        f"WRN] {sdk.name}: azure.ValueError: a bug",
     ]
     sdk.warning(["azure.ConnectionDroppedError: Unexpected disconnection\n"])
-    assert len(lines.getvalue().splitlines()) == 2  # counted, as the SDK tries for ever
+    assert len(lines.getvalue().splitlines()) == 2  # counted, as the SDK retries without end
     set_level("warning")
     sdk.warning(["azure.ConnectionFailedError\n"])
     assert len(lines.getvalue().splitlines()) == 2

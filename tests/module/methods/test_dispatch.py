@@ -160,13 +160,13 @@ def test_an_internal_error_is_answered_without_its_details_which_are_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def breaks(_context: MethodContext, _request: Request, _timeout: float) -> None:
-        raise RuntimeError("what a defect says")
+        raise RuntimeError("what a bug says")
 
     monkeypatch.setitem(table.METHODS, "exists", Method(Request, breaks, Lane.QUICK))
     response = asyncio.run(dispatcher_in(tmp_path).answer("exists", {}))
     assert (response.status, response.code) == (500, "internal")
-    assert "what a defect says" not in response.payload["message"]
-    assert "what a defect says" in caplog.text
+    assert "what a bug says" not in response.payload["message"]
+    assert "what a bug says" in caplog.text
 
 
 def test_the_time_limit_counts_from_the_requests_arrival(tmp_path: Path) -> None:

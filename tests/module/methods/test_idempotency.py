@@ -285,7 +285,7 @@ def test_cancelling_an_ended_task_is_false_also_without_a_journal(tmp_path: Path
 
 def test_an_internal_error_leaves_no_call_waiting(tmp_path: Path, work: Work) -> None:
     def does() -> None:
-        raise RuntimeError("a defect")
+        raise RuntimeError("a bug")
 
     work.does = does
 

@@ -1,4 +1,4 @@
-"""Standing orders: everything that appears is taken once, when it is complete, whatever goes wrong in between."""
+"""Rules: everything that appears is taken once, when it is complete, whatever goes wrong in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standing orders in the twin of the real module: acknowledged, at work, and over a kill -9 in the middle of a run."""
+"""Rules in the twin of the real module: acknowledged, at work, and over a kill -9 in the middle of a run."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_killed_during_a_run_a_rule_sends_the_rest_and_nothing_twice(
             edge.stop_module()
             for name in files_of(remote):
                 inode = (remote / name).stat().st_ino
-                assert arrived.setdefault(name, inode) == inode  # it was not written anew
+                assert arrived.setdefault(name, inode) == inode  # it was not written again
             edge.start_module()
         edge.wait_for(lambda: files_of(remote) == contents.keys(), "all files", 60)
         if then == "delete":

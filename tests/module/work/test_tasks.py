@@ -160,13 +160,13 @@ def test_a_reason_that_stays_fails_the_task_at_once(device: Device, error: SFTPE
 
 def test_an_internal_error_fails_the_task_and_is_in_the_log(device: Device, caplog: pytest.LogCaptureFixture) -> None:
     def work(_job: Job) -> TaskOutcome:
-        raise KeyError("what a defect says")
+        raise KeyError("what a bug says")
 
     tasks = device.start(work)
     status = end_of(tasks, submit(tasks))
     assert (status["status"], status["code"]) == ("Failed", "internal")
-    assert "what a defect says" not in status["message"]
-    assert "what a defect says" in caplog.text
+    assert "what a bug says" not in status["message"]
+    assert "what a bug says" in caplog.text
 
 
 def test_tasks_are_begun_in_the_order_of_their_acceptance(device: Device) -> None:
@@ -591,11 +591,11 @@ def test_a_size_that_no_file_has_stops_no_other_task(device: Device) -> None:
 def test_an_internal_error_of_the_journal_leaves_each_task_its_end(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
-    defects = iter(range(4))
+    bugs = iter(range(4))
 
     class FailingJournal(Journal):
         def save(self, record: TaskRecord, *, durable: bool = False) -> None:
-            if next(defects, None) is not None:
+            if next(bugs, None) is not None:
                 raise OverflowError
             super().save(record, durable=durable)
 
@@ -607,11 +607,11 @@ def test_an_internal_error_of_the_journal_leaves_each_task_its_end(
 def test_an_internal_error_of_the_scheduler_stops_no_time_limit(
     device: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
-    defects = iter(range(2))
+    bugs = iter(range(2))
 
     class FailingJournal(Journal):
         def retry(self) -> None:
-            if next(defects, None) is not None:
+            if next(bugs, None) is not None:
                 raise OverflowError
             super().retry()
 
@@ -632,7 +632,7 @@ def test_the_ends_that_are_counted_never_become_fewer(device: Device) -> None:
     end_of(tasks, submit(tasks))
     seen.clear()
     end_of(tasks, submit(tasks))
-    # While it is begun, and while its end is written down, by whoever gets to it
+    # While it is begun, and while its end is recorded, by whoever gets to it
     assert sorted({counts["Completed"] for counts in seen}) == [1, 2]
 
 

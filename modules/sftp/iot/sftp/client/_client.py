@@ -62,7 +62,7 @@ class IoTSFTPClient:
     ) -> None:
         """Open the session once, within the connect timeout.
 
-        If that fails, nothing is raised: the client is usable but not connected, and the next call tries again.
+        If that fails, nothing is raised: the client is usable but not connected, and the next call retries.
 
         Parameters:
             sftp_host: the server's IP address or DNS name.

@@ -92,12 +92,12 @@ class Retry(Enum):
 
     @property
     def is_automatic(self) -> bool:
-        """Whether a task or a rule tries again without being asked to."""
+        """Whether a task or a rule retries without being asked to."""
         return self not in {Retry.NEVER, Retry.BY_CALLER}
 
     @property
     def is_within_call(self) -> bool:
-        """Whether the same call tries again, as long as its deadline allows."""
+        """Whether the same call retries, as long as its deadline allows."""
         return self in {Retry.AFTER_PAUSE, Retry.AFTER_RECONNECT, Retry.AT_ONCE}
 
 

@@ -101,7 +101,7 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled."""
-        message = "a secret is not written down"
+        message = "a secret is not recorded"
         raise TypeError(message)
 
     def __repr__(self) -> str:

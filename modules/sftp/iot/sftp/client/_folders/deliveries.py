@@ -75,9 +75,9 @@ class Deliveries:
             self._ledger.note(found.path, version)
         except SFTPError as error:
             if self._order.keeps_source:
-                self.fail(found.path, error, delivered="it was delivered, and that cannot be written down")
+                self.fail(found.path, error, delivered="it was delivered, and that cannot be recorded")
             else:
-                logger.warning("that %r was delivered cannot be written down: %s", found.path, error.message)
+                logger.warning("that %r was delivered cannot be recorded: %s", found.path, error.message)
 
     def suppose_arrival(self, found: FoundFile) -> None:
         """Take a version for one that has arrived, without proof, for the life of the session."""

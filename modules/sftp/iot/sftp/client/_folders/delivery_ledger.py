@@ -1,6 +1,6 @@
 """Which versions of a folder's files have arrived, remembered from one call to the next.
 
-A caller gives a ledger of its own, which may outlive the process. What has arrived and could not be written down there
+A caller gives a ledger of its own, which may outlive the process. What has arrived and could not be recorded there
 is remembered by the session, as is what it moves without a ledger: a source that cannot be deleted is not sent again.
 """
 

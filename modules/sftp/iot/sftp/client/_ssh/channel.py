@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Landing", "Reply", "SFTPChannel", "Source"]  # what the layers above need of a channel
 
-# Answers in a row to requests that were never made: a server that sends nothing else would keep a call waiting for ever
+# Answers in a row to requests that were never made: a server that sends nothing else would let a call wait without end
 MOST_STRANGERS = 10_000
 
 

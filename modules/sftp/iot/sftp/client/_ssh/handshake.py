@@ -143,7 +143,7 @@ class Handshake:
             Stage.LOGIN: self._log_in,
             Stage.SFTP: self._start_sftp,
         }
-        with at_deadline(self._deadline, self._cut_off):  # some of paramiko's calls wait for ever
+        with at_deadline(self._deadline, self._cut_off):  # some of paramiko's calls wait without end
             for self.stage, act in actions.items():
                 try:
                     act()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.paramiko_internals.transport import Transport
 
 # A server that is doing something slow (a RENAME of an object store copies) is waited for as long as it answers
-# liveness probes, but not for ever: so many stall limits, and at least so many seconds.
+# liveness probes, but not without end: so many stall limits, and at least so many seconds.
 SLOW_STALLS, SLOW_SECONDS = 10, 300.0
 
 

@@ -81,7 +81,7 @@ def wait_for_answer(
 
 @contextmanager
 def at_deadline(deadline: Deadline, action: Callable[[], object]) -> Iterator[None]:
-    """Run an action at the deadline, unless the block has ended by then: some of paramiko's calls wait for ever."""
+    """Run an action at the deadline, unless the block has ended by then: some of paramiko's calls wait without end."""
     timer = threading.Timer(min(deadline.remaining(), threading.TIMEOUT_MAX), action)
     timer.daemon = True
     timer.name = "sftp-connect-limit"

@@ -2,7 +2,7 @@
 
 Files go there directly.
 
-What was found out is written down beside the resume records, so that a new process does not leave
+What was found out is recorded beside the resume records, so that a new process does not leave
 another temporary file there to find it out again. After a day it is found out again.
 
 A file that is there is not overwritten. Where the server shows nothing of it, EXCLUSIVE decides; whether a server

@@ -100,7 +100,7 @@ class ResumeRecord:
             try:
                 _write(self._descriptor, state)
             except OSError as error:
-                logger.debug("The state of a transfer cannot be written down: %s", error)
+                logger.debug("The state of a transfer cannot be recorded: %s", error)
             else:
                 # Another process may resume it before we do: then what we remember is out of date.
                 self._records.remembered.pop(self._name, None)

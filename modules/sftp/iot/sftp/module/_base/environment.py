@@ -107,7 +107,7 @@ def _port(variables: Mapping[str, str]) -> int | None:
 
 
 def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:
-    """Log a warning if a directory cannot be written; the module starts all the same, and each call tries again."""
+    """Log a warning if a directory cannot be written; the module starts all the same, and each call retries."""
     try:
         try_to_write(directory)
     except OSError as error:

@@ -120,7 +120,7 @@ def _close_leftovers(error: OSError) -> None:
     """Close what `watchdog` 6.0.0 leaves open where it cannot watch all directories (fs.inotify.max_user_watches).
 
     Its object for inotify(7) fails in its constructor, behind having opened it: nobody but the error's trace has it.
-    There are 128 for each user (fs.inotify.max_user_instances), and a rule tries again with each run.
+    There are 128 for each user (fs.inotify.max_user_instances), and a rule retries with each run.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         failed = frame.f_locals.get("self")

@@ -2,7 +2,7 @@
 
 The journal and the delivery ledgers are such files. A file that is damaged, or of a newer version of the module, is
 renamed and a new one is created: the log says so, and the process goes on. While a file cannot be used, every
-transaction raises an `SFTPError` that says why, and the next one tries again.
+transaction raises an `SFTPError` that says why, and the next one retries.
 
 Use time: no clock that can be set decides what is deleted from a file. A file counts the seconds for which modules have
 been running on it, in its table `usage`.
