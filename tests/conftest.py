@@ -47,6 +47,14 @@ def measured(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the processes of one worker away from the sockets that those of another one have in `/tmp`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", os.fspath(tmp_path_factory.mktemp("t")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the tests away from the known hosts of whoever runs them, and from those of the test before."""

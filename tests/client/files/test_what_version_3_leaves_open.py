@@ -8,13 +8,13 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
 import pytest
-from tests.clients import connection_of, set_retry_policy
+from tests.clients import set_retry_policy
 from tests.faulty_servers import (
     DIRECTORY,
     EOF,
@@ -1014,8 +1014,8 @@ def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypa
     server.files |= {f"{number}": bytearray(os.urandom(SAFE_REQUEST * 20)) for number in range(2)}
     with session_with(server) as session, ThreadPoolExecutor(2) as threads:
         done = [threads.submit(session.download_file, str(n), str(tmp_path / str(n)), timeout=30) for n in range(2)]
-        while not all(call.done() for call in done):
-            connection = connection_of(session)
+        while wait(done, timeout=0.001).not_done:
+            connection = session._live.current
             if connection is not None:
                 most += [channel.in_flight for channel in connection.channels.all]
         assert all(call.result().bytes == SAFE_REQUEST * 20 for call in done)

@@ -102,7 +102,7 @@ class ChangesItsKeyInARekey(FaultyServer):
         self.changed.set()
         try:
             transport.renegotiate_keys()
-        except (paramiko.SSHException, EOFError):
+        except (paramiko.SSHException, EOFError, OSError):  # it hangs up, in an orderly way or with a reset
             self.broke.set()
 
     def truth(self, kind: int | str, fields: Reader) -> bytes:

@@ -549,7 +549,8 @@ def test_a_full_journal_refuses_new_tasks_and_gets_the_ends_of_others_later(devi
 def test_a_journal_that_is_lost_is_written_again_with_what_has_not_ended(device: Device) -> None:
     tasks = device.start(until_cancelled, width=1)
     names = [submit(tasks) for _ in range(3)]
-    for path in device.directory.glob(f"{NAME}*"):
+    # The file itself last: whatever is made after that belongs to the new one
+    for path in sorted(device.directory.glob(f"{NAME}*"), reverse=True):
         path.unlink()
     names.append(submit(tasks))
     other = Journal(device.directory)
