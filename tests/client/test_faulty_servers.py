@@ -195,10 +195,11 @@ def test_half_an_answer_and_then_nothing_is_a_lost_connection_within_the_stall_l
 ) -> None:
     server = faulty.FrozenInTheMiddleOfAnAnswer()
     prepared(server, tmp_path)
-    with session_with(server, stall=0.4) as session:
+    with session_with(server, stall=1.0) as session:
+        session.connect()
         call = calls(session, tmp_path)[operation]
         # the second time it freezes is after the deadline
-        assert failure_of(lambda: call(0.7), 0.7).code == "connection_lost"
+        assert failure_of(lambda: call(1.8), 1.8).code == "connection_lost"
         server.files = {name: content for name, content in server.files.items() if not name.startswith(".iot-sftp-")}
     local_is(tmp_path, OLD)
     assert server.files == {"source": NEW, "dest": OLD}
