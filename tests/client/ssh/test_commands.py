@@ -58,3 +58,23 @@ def test_a_command_that_never_ends_is_given_up_and_the_file_is_read_back(
         assert len(server.commands) <= (3 if words else 1), "what hung once is not waited for again"
         assert session.counts.connections == 1
         session.disconnect()
+
+
+def test_a_connection_that_breaks_when_a_command_has_answered_ends_its_thread_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, close, broken = RunsCommands(b"x" * 30_000), paramiko.Channel.close, threading.Event()
+
+    def breaks(channel: paramiko.Channel) -> None:
+        close(channel)
+        if threading.current_thread().name == "sftp-command":
+            broken.set()
+            raise EOFError  # as Transport.send does where the connection has gone
+
+    monkeypatch.setattr(paramiko.Channel, "close", breaks)
+    server.files["there"] = bytearray(b"content")
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+        assert session.download_file("there", str(tmp_path / "here"), verify="sha256").verified == "read back"
+        assert broken.is_set()
+        session.disconnect()

@@ -65,15 +65,16 @@ class RemoteCommands:
             has_ended.set()
 
     def _run(self, command: str, output: Future[bytes], has_ended: threading.Event) -> None:
+        printed = b""
         try:
-            channel = self._transport.open_session(timeout=self._limits.connect)
-            with closing(channel):
-                threading.Thread(target=_close_after, args=(has_ended, channel), name="sftp-command-end").start()
-                output.set_result(_output_of(channel, command))
-        except Exception:  # noqa: BLE001 - the server allows no commands, or the connection broke
-            output.set_result(b"")
+            with suppress(Exception):  # the server allows no commands, or the connection broke
+                channel = self._transport.open_session(timeout=self._limits.connect)
+                with closing(channel):
+                    threading.Thread(target=_close_after, args=(has_ended, channel), name="sftp-command-end").start()
+                    printed = _output_of(channel, command)
         finally:
             has_ended.set()
+            output.set_result(printed)
 
     def _await(self, output: Future[bytes], deadline: Deadline) -> bytes:
         end = time.monotonic() + min(TIME_LIMIT_STALLS * self._limits.stall, deadline.remaining() / 2)
