@@ -324,6 +324,23 @@ def test_calls_share_what_there_is_and_give_it_back(monkeypatch: pytest.MonkeyPa
         second.take(1)
 
 
+def test_a_call_without_others_is_too_large_whatever_its_packets_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    monkeypatch.setattr(memory, "MOST_KEPT", MEBIBYTE)
+    call, packet = memory.Budget(), memory.Budget(is_of_call=False)
+    packet.take(MEBIBYTE // 2)
+    with pytest.raises(TooLarge):
+        call.take(MEBIBYTE * 3 // 4)
+    call.keep_only(MEBIBYTE // 4)
+    with pytest.raises(TooLarge):
+        packet.take(MEBIBYTE // 2)
+    packet.keep_only(MEBIBYTE // 2)
+    other = memory.Budget()
+    with pytest.raises(Busy):
+        call.take(MEBIBYTE // 2)
+    other.close()
+
+
 def test_what_nobody_holds_any_more_counts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.collect()
     monkeypatch.setattr(memory, "MOST_KEPT", MEBIBYTE)

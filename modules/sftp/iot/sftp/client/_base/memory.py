@@ -76,10 +76,12 @@ class Budget:
 
     Attributes:
         granted: bytes that may be used without asking. Those of all calls together are never more than `most_kept`.
+        is_of_call: whether it is the budget of a call, and not that of a packet that arrives for one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_of_call: bool = True) -> None:
         """Start empty."""
+        self.is_of_call = is_of_call
         self._most = most_kept()
         self._kept = 0
         self.granted = 0
@@ -128,9 +130,14 @@ class Budget:
             self.granted = min(self._kept + STEP, room)
             return True
 
+    def _is_alone(self) -> bool:
+        """Return whether no other call uses memory: to try again would not help."""
+        with _lock:
+            return sum(budget.is_of_call for budget in _budgets) <= 1
+
     def _refusal(self) -> SFTPError:
         most = f"{self._most >> 20} MiB of memory"
-        if self._kept > self._most:
+        if self._kept > self._most or self._is_alone():
             message = (
                 f"the names take more than {most}: ask for pages of a listing, transfer the parts of a folder one by "
                 "one, or allow this process more memory"

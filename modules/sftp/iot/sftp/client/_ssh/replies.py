@@ -121,7 +121,7 @@ class ReplyParser:
                 f"the server sends names in a packet of {length} bytes: more than {longest} are not kept at a time"
             )
             raise TooLarge(message)
-        self._budget = Budget()
+        self._budget = Budget(is_of_call=False)
 
     def _act(self, start: memoryview) -> None:
         self._has_begun = True
