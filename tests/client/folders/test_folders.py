@@ -32,7 +32,10 @@ from iot.sftp.client import (
     Cancelled,
     ConnectionLost,
     DeadlineExceeded,
+    Direction,
+    FileOrder,
     FileVersion,
+    FolderOrder,
     FolderProgress,
     FolderTransfer,
     Internal,
@@ -565,6 +568,15 @@ def test_what_cannot_be_meant_is_refused_before_anything_happens(openssh_server:
             with pytest.raises(InvalidRequest):
                 call(".", ".", **options)  # type: ignore[arg-type]
         assert not session.is_open
+
+
+def test_an_order_takes_members_of_its_enumerations_and_nothing_that_looks_like_them() -> None:
+    """`"download"` that is no `Direction` would have been an upload, and `"delete"` would not have kept the source."""
+    for wrong in ({"direction": "download"}, {"if_exists": "skip"}, {"then": "delete"}, {"min_age": "3"}):
+        with pytest.raises(InvalidRequest, match=next(iter(wrong))):
+            FolderOrder(**{"direction": Direction.DOWNLOAD, "source": "a", "dest": "b"} | wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="direction"):
+        FileOrder("download", "a", "b")  # type: ignore[arg-type]
 
 
 def test_what_a_killed_process_had_taken_and_delivered_is_not_delivered_again(

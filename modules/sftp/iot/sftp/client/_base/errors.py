@@ -175,7 +175,7 @@ def error_classes(base: type[SFTPError] = SFTPError) -> Iterator[type[SFTPError]
 
 def error_for_code(code: str) -> type[SFTPError]:
     """Return the class that a code names, to ask it what it implies; `Internal` for a code of another version."""
-    named = (error for error in error_classes() if error is not SFTPError and vars(error).get("code") == code)
+    named = (error for error in error_classes() if error is not SFTPError and vars(error).get("code", "") == code)
     return next(named, Internal)
 
 

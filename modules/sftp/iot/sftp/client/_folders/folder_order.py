@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.file_version import SECOND
 from iot.sftp.client._files.remote_paths import listed
-from iot.sftp.client._transfer.file_order import Direction, Verify, check_verify
+from iot.sftp.client._transfer.file_order import Direction, Verify, check_member, check_verify
 
 if TYPE_CHECKING:
     from iot.sftp.client._files.file_version import FileVersion
@@ -85,11 +85,15 @@ class FolderOrder:
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` for values that cannot be meant."""
+        check_member("direction", self.direction, Direction)
+        check_member("if_exists", self.if_exists, IfExists)
+        check_member("then", self.then, Then)
         if (self.then is Then.MOVE) != (self.move_to is not None):
             raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
         if self.move_to is not None and posixpath.normpath(self.move_to) == posixpath.normpath(self.source):
             raise InvalidRequest("move_to is the source itself: its files would be found again each time")
-        if not 0 <= self.min_age < float("inf"):
+        min_age: object = self.min_age  # of any type, where no type checker looks
+        if not isinstance(min_age, int | float) or not 0 <= min_age < float("inf"):
             raise InvalidRequest("min_age must be a number of seconds, 0 or more")
         check_verify(self.verify)
 

@@ -24,6 +24,15 @@ def check_verify(verify: str) -> None:
         raise InvalidRequest(f"verify must be one of {', '.join(get_args(Verify))}")
 
 
+def check_member(name: str, value: object, kind: type[Enum]) -> None:
+    """Raise `InvalidRequest` unless a value is a member of an enumeration: its text in its place is none.
+
+    Callers without a type checker may give any, and `"download"` that is no `Direction` must not end as an upload.
+    """
+    if not isinstance(value, kind):
+        raise InvalidRequest(f"{name} must be one of {', '.join(map(str, kind))}")
+
+
 @dataclass(frozen=True)
 class FileOrder:
     """The order to transfer one file: see `SFTPSession.transfer_file`.
@@ -43,6 +52,7 @@ class FileOrder:
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` for a value that cannot be meant."""
+        check_member("direction", self.direction, Direction)
         check_verify(self.verify)
 
     @property
