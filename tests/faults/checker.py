@@ -154,7 +154,7 @@ class Checker:
             new = log.read()
         self._log_read += len(new)
         text = new.decode(errors="replace")
-        # At the level of debugging, paramiko tells of broken connections with a trace
+        # At the level of debugging, paramiko reports broken connections with a trace
         marks = "Traceback", "internal error"
         found = [line for line in text.splitlines() if "[DBG]" not in line and any(mark in line for mark in marks)]
         wrong = [f"in the log: {line}" for line in found]

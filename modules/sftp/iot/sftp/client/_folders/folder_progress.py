@@ -1,4 +1,4 @@
-"""How far the transfer of a folder is: what callers are told, and the thread-safe counts behind it."""
+"""How far the transfer of a folder is: what callers see, and the thread-safe counts behind it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Activity:
 
 
 class Liveness:
-    """Tells a server that is dead from one that is busy with something slow."""
+    """Distinguishes a server that is dead from one that is busy with something slow."""
 
     def __init__(self, transport: Transport, stall: float, is_amid_an_answer: Callable[[], bool]) -> None:
         """Watch a connection.

@@ -5,7 +5,7 @@ timeout gets the true outcome. Not every failure is an outcome:
 
 - A call that certainly had no effect, because there was no connection to the server, is executed again by a repeat.
 - So is an idempotent call that was interrupted: a transfer resumes, and ends as one transfer.
-- An interrupted deletion or move is not executed again, as it may have taken effect: the repeat is told so.
+- An interrupted deletion or move is not executed again, as it may have taken effect: the repeat gets that answer.
 """
 
 from __future__ import annotations
