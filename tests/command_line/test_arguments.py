@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,22 @@ def test_who_is_asked_for_the_password_may_end_it_all(
     said = b""
     while b"Password of device" not in said:
         said += os.read(main, 1000)
+    _await_reading(process)
     os.write(main, b"\x03")
     ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     os.close(main)
 
     assert ended == 128 + signal.SIGINT
+
+
+def _await_reading(process: int) -> None:
+    """Wait until a process with one thread sleeps in a system call.
+
+    Python only notes a signal that arrives between its last check and the call that blocks, and reads on: a person
+    presses the keys again.
+    """
+    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("output, status", [("> /dev/full", 1), (">&-", 0)])
