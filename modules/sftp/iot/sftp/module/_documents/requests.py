@@ -9,13 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.fields import AGE_MAXIMUM, Id, Path, Pattern, Then, check_seconds, seconds
+from iot.sftp.module._documents.fields import AGE_MAXIMUM, AnyText, Id, Path, Pattern, Then, check_seconds, seconds
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.validation import Document
 
 TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
 TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
 TIME_LIMIT_DEFAULT, TIME_LIMIT_MAXIMUM = 86_400.0, 30 * 86_400  # seconds, of a task
 CALL_KEYS = {"timeout", "request_id", "background", "time_limit"}  # how it is called, not what is to be done
+# What 0.1.0 did not know is left out at its default, so that journals of both versions say the same of the same call
+NEWER_KEYS = {"server"}
 
 
 def _time_limit(value: object, info: ValidationInfo) -> float:
@@ -36,6 +39,12 @@ class Request(Document):
     timeout: Annotated[float, seconds(TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM)] = TIMEOUT_DEFAULT
 
 
+class ServerRequest(Request):
+    """A method that speaks to a server."""
+
+    server: AnyText = DEFAULT_SERVER
+
+
 class ChangeRequest(Request):
     """A method that changes something; `request_id` is its idempotency key."""
 
@@ -43,15 +52,23 @@ class ChangeRequest(Request):
 
     def parameters(self) -> dict[str, Any]:
         """Return what is to be done, without how it is called."""
-        return self.model_dump(exclude=CALL_KEYS)
+        return self._without_defaults(self.model_dump(exclude=CALL_KEYS))
 
     def fingerprint(self, method: str) -> str:
         """Return a hash that is the same for two calls if they ask for the same."""
-        same = [method, self.model_dump(exclude={"timeout", "request_id"})]
+        same = [method, self._without_defaults(self.model_dump(exclude={"timeout", "request_id"}))]
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
+    def _without_defaults(self, content: dict[str, Any]) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {key: value for key, value in content.items() if key not in NEWER_KEYS or value != fields[key].default}
 
-class PathRequest(Request):
+
+class DisconnectRequest(ServerRequest, ChangeRequest):
+    """The end of a session."""
+
+
+class PathRequest(ServerRequest):
     """A method on one remote path."""
 
     path: Path
@@ -61,7 +78,7 @@ class DeleteRequest(PathRequest, ChangeRequest):
     """A deletion."""
 
 
-class CopyRequest(ChangeRequest):
+class CopyRequest(ServerRequest, ChangeRequest):
     """A method from one path to another."""
 
     source: Path
@@ -112,7 +129,7 @@ class ListTasksRequest(Request):
     after: Pattern | None = None
 
 
-class TestRequest(ChangeRequest):
+class TestRequest(ServerRequest, ChangeRequest):
     """A connection test; `learn` replaces the remembered host key by the one that the server shows."""
 
     __test__: ClassVar[bool] = False  # not a test case, in spite of its name

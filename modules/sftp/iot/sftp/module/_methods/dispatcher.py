@@ -14,7 +14,7 @@ from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
 from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.counters import CallCounters
 from iot.sftp.module._base.logging import about, subject
-from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, TransferRequest
+from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, ServerRequest, TransferRequest
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.idempotency import check_same_call
 from iot.sftp.module._methods.lanes import queues_of_lanes
@@ -104,6 +104,7 @@ class Dispatcher:
             self._idempotency.running(call)
 
         def accept() -> Response:
+            self._context.servers.get(request.server)
             known = self._context.tasks.accept(record, request.request_id, request.fingerprint(call.name))
             if known is None:
                 return responses.accepted(record.task_id)
@@ -124,6 +125,9 @@ class Dispatcher:
     async def _execute(self, call: Call, deadline: float, idempotent: IdempotentCall | None = None) -> Response:
         def remaining() -> float:
             return deadline - time.monotonic()  # computed each time: the call may have waited for its slot
+
+        if isinstance(call.request, ServerRequest):
+            self._context.servers.get(call.request.server)
 
         def run() -> Any:
             return call.method.run(self._context, call.request, remaining())

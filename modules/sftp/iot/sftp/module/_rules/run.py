@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
-    from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
     from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.transfers import Transfers
@@ -41,7 +40,6 @@ class RuleContext:
     """The parts of the module that rules use.
 
     Attributes:
-        sessions: lends the session.
         transfers: transfer the folders.
         slots: where runs wait for their turns.
         ledgers: what has arrived.
@@ -50,7 +48,6 @@ class RuleContext:
         runs: counts the runs that have ended, by their outcome.
     """
 
-    sessions: CurrentSession
     transfers: Transfers
     slots: Slots
     ledgers: DeliveryLedgers
@@ -116,7 +113,7 @@ def make_run(
     try:
         order = folder_order(Direction(rule.direction), rule)
         done, is_in_doubt = context.transfers.transfer_folder(
-            order, is_careful=is_careful, progress=note, cancelled=interruption
+            order, server=rule.server, is_careful=is_careful, progress=note, cancelled=interruption
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

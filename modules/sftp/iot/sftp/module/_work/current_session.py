@@ -117,6 +117,12 @@ class CurrentSession:
         """The state as it was last seen."""
         return self._state
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a call is in flight, on this session or on one that it has replaced."""
+        with self._lock:
+            return bool(self._users)
+
     def totals(self) -> Totals:
         """Return what all sessions have done."""
         with self._lock:

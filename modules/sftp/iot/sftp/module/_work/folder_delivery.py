@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, SFTPError
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 
 if TYPE_CHECKING:
     import threading
@@ -27,12 +28,14 @@ class FolderDelivery:
 
     Attributes:
         order: which files of which folder.
+        server: the name of the server.
         ledgers: what was delivered; without them, nothing is known of earlier transfers.
         local_files: how local folders are reached.
         task_id: the task that transfers it; `None` for a rule.
     """
 
     order: FolderOrder
+    server: str
     ledgers: DeliveryLedgers | None
     local_files: LocalFiles | None
     task_id: str | None = None
@@ -92,7 +95,10 @@ class FolderDelivery:
         settings, order = session.settings, self.order
         route: list[object] = [settings.host, settings.port, settings.user, settings.root]
         route += [order.direction.value, order.source, order.dest]
-        return route if self._own_task is None else [*route, self._own_task]
+        if self._own_task is not None:
+            route.append(self._own_task)
+        # A server that appears under two names is still two
+        return route if self.server == DEFAULT_SERVER else [*route, {"server": self.server}]
 
     def _covers(self, path: str) -> bool:
         """Return whether the transfer finds a file that exists, by its path relative to the source."""
