@@ -15,6 +15,7 @@ from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
@@ -52,7 +53,8 @@ def dispatcher_in(directory: Path, *, slots: Slots | None = None, journal: Journ
     slots, journal = slots or Slots(2), journal or Journal(directory)
     sessions = CurrentSession(lambda _state: None)
     transfers = Transfers(sessions)
-    context = MethodContext(sessions, transfers, Tasks(journal, slots, transfers.work), Status())
+    local_files = LocalRoot(directory / "data", directory)
+    context = MethodContext(sessions, transfers, Tasks(journal, slots, transfers.work), Status(), local_files)
     return Dispatcher(context, slots, Idempotency(journal))
 
 

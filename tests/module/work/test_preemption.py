@@ -51,7 +51,7 @@ class Device:
         slots, transfers, journal = Slots(1, time_slice=SLICE), Transfers(self.sessions, ledgers, files), Journal(state)
         self.tasks = Tasks(journal, slots, transfers.work, forget=transfers.forget)
         self.dispatcher = Dispatcher(
-            MethodContext(self.sessions, transfers, self.tasks, Status()), slots, Idempotency(journal)
+            MethodContext(self.sessions, transfers, self.tasks, Status(), files), slots, Idempotency(journal)
         )
         self.changed = threading.Event()
         self.rules = Rules(RuleContext(self.sessions, transfers, slots, ledgers, files), self.changed.set)

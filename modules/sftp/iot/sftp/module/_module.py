@@ -88,7 +88,7 @@ class Module:
         )
         rule_context = RuleContext(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
         self._rules = Rules(rule_context, self._rules_changed)
-        method_context = MethodContext(self._sessions, transfers, self._tasks, self._status)
+        method_context = MethodContext(self._sessions, transfers, self._tasks, self._status, local_files)
         self._dispatcher = Dispatcher(method_context, slots, Idempotency(journal))
         self._connect_to_hub(environment, journal)
         self._configuration = Configuration(

@@ -87,12 +87,23 @@ class FolderRequest(CopyRequest):
     time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
 
 
-class ListRequest(PathRequest):
+class PageRequest(PathRequest):
     """A listing, or a page of it: the first `limit` paths that sort after `after`."""
 
-    file_pattern: Pattern | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     after: Pattern | None = None
+
+
+class ListRequest(PageRequest):
+    """A listing of files."""
+
+    file_pattern: Pattern | None = None
+
+
+class LocalPageRequest(PageRequest):
+    """A listing of a local directory."""
+
+    path: Path = "."
 
 
 class TaskRequest(Request):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client import LocalFiles
     from iot.sftp.module._documents.requests import Request
     from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.failures import Failures
@@ -22,6 +23,7 @@ class Lane(Enum):
 
     CONTROL = "control"
     QUICK = "quick"
+    LOCAL = "local"
     TRANSFER = "transfer"
     TASKS = "tasks"
     STATUS = "status"
@@ -45,6 +47,7 @@ class MethodContext:
     transfers: Transfers
     tasks: Tasks
     status: StatusSource
+    local_files: LocalFiles
 
 
 @dataclass(frozen=True)
