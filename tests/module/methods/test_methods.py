@@ -20,12 +20,13 @@ from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
 
 WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status", "list_local_directory")
-ON_A_PATH = ("exists", "delete_file", "list_files", "delete_local_file")
+ON_A_PATH = ("exists", "delete_file", "list_files", "delete_local_file", "read_file")
 FROM_ONE_PATH_TO_ANOTHER = ("download_file", "upload_file", "move_file", "download_files", "upload_files")
 ON_TASKS = ("get_task_status", "cancel_task", "list_tasks")
 
 
-WITH_NULL = ("list_files", "list_local_directory")  # as their result, where they have failed
+WITH_CONTENT = ("write_file",)
+WITH_NULL = ("list_files", "list_local_directory", "read_file")  # as their result, where they have failed
 
 
 def message_of(name: str, payload: Any) -> str:
@@ -35,7 +36,7 @@ def message_of(name: str, payload: Any) -> str:
 
 
 def test_the_table_has_exactly_the_methods_of_the_contract() -> None:
-    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS}
+    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS, *WITH_CONTENT}
 
 
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from iot.sftp.module._documents.contents import Encoding, decode_content
 from iot.sftp.module._documents.fields import AGE_MAXIMUM, Id, Path, Pattern, Then, check_seconds, seconds
 from iot.sftp.module._documents.validation import Document
 
@@ -28,6 +29,12 @@ def _always(value: object) -> bool:
     if value is not True:
         raise PydanticCustomError("always", "must be true")
     return True
+
+
+def _content(value: object, info: ValidationInfo) -> object:
+    if "encoding" in info.data:  # else that is what is wrong
+        decode_content(value, info.data["encoding"])
+    return value
 
 
 class Request(Document):
@@ -55,6 +62,17 @@ class PathRequest(Request):
     """A method on one remote path."""
 
     path: Path
+
+
+class WriteRequest(PathRequest, ChangeRequest):
+    """The content of a small file, and where it goes."""
+
+    encoding: Encoding = "utf-8"
+    content: Annotated[str, PlainValidator(_content), Field(repr=False)]
+
+    def content_bytes(self) -> bytes:
+        """Return the bytes that the file is to hold."""
+        return decode_content(self.content, self.encoding)
 
 
 class DeleteRequest(PathRequest, ChangeRequest):

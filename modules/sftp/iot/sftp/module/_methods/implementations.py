@@ -13,6 +13,7 @@ from iot.sftp.client import Direction, InvalidRequest, SFTPError, TooLarge
 from iot.sftp.client._base.text import shortened
 from iot.sftp.module._documents.orders import file_order
 from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, encoded_size
+from iot.sftp.module._methods.contents import READ_MAXIMUM, WRITE_MAXIMUM, content_document
 from iot.sftp.module._methods.pages import (
     ENTRIES_MAXIMUM,
     PATHS_MAXIMUM,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         TaskRequest,
         TestRequest,
         TransferRequest,
+        WriteRequest,
     )
     from iot.sftp.module._methods.method import MethodContext
 
@@ -114,6 +116,24 @@ def list_files(context: MethodContext, request: ListRequest, timeout: float) -> 
         page = session.list_files(request.path, request.file_pattern, timeout=timeout, **options)
         return fitting_page(page, limit=request.limit, path=request.path)
     raise too_large(request.path)
+
+
+# --- Contents
+
+
+def read_file(context: MethodContext, request: PathRequest, timeout: float) -> dict[str, Any]:
+    """Read a small file on the server."""
+    return content_document(context.transfers.read_file(request.path, READ_MAXIMUM, timeout))
+
+
+def write_file(context: MethodContext, request: WriteRequest, timeout: float) -> bool:
+    """Write a small file on the server."""
+    content = request.content_bytes()
+    if len(content) > WRITE_MAXIMUM:
+        message = f"the content has {len(content)} bytes, and may have {WRITE_MAXIMUM}: upload a file instead"
+        raise TooLarge(message, path=request.path)
+    context.transfers.write_file(request.path, content, timeout)
+    return True
 
 
 # --- Local files

@@ -27,6 +27,7 @@ from iot.sftp.module._documents.requests import (
     TaskRequest,
     TestRequest,
     TransferRequest,
+    WriteRequest,
 )
 from iot.sftp.module._methods import implementations as run
 from iot.sftp.module._methods.method import Lane, Method
@@ -43,6 +44,8 @@ METHODS: Mapping[str, Method] = {
     "delete_file": Method(DeleteRequest, run.delete_file, Lane.QUICK),
     "move_file": Method(CopyRequest, run.move_file, Lane.QUICK),
     "list_files": Method(ListRequest, run.list_files, Lane.QUICK, failed=None),
+    "read_file": Method(PathRequest, run.read_file, Lane.QUICK, failed=None),
+    "write_file": Method(WriteRequest, run.write_file, Lane.QUICK, is_idempotent=True),
     "list_local_directory": Method(LocalPageRequest, run.list_local_directory, Lane.LOCAL, failed=None),
     "delete_local_file": Method(DeleteRequest, run.delete_local_file, Lane.LOCAL),
     "test_connection": Method(TestRequest, run.test_connection, Lane.QUICK, is_idempotent=True),

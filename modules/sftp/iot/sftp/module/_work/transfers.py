@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import FileOrder, FolderOrder, FolderProgress, SFTPError
+from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from iot.sftp.client import FolderTransfer, LocalFiles, SFTPSession, Transfer
+    from iot.sftp.client import FileContent, FolderTransfer, LocalFiles, SFTPSession, Transfer
     from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
     from iot.sftp.module._work.live_task import Job
@@ -59,6 +59,16 @@ class Transfers:
         """Transfer one file within `timeout` seconds."""
         with self.moves.one(order.direction.value), self._sessions.use() as session:
             self._transfer_file(session, order, timeout=timeout)
+
+    def read_file(self, path: str, longest: int, timeout: float) -> FileContent:
+        """Return the bytes of a remote file that has so many at most, within `timeout` seconds."""
+        with self.moves.one(Direction.DOWNLOAD.value), self._sessions.use() as session:
+            return session.read_file(path, longest=longest, timeout=timeout, verify=self.verify)
+
+    def write_file(self, path: str, content: bytes, timeout: float) -> None:
+        """Write a remote file within `timeout` seconds."""
+        with self.moves.one(Direction.UPLOAD.value), self._sessions.use() as session:
+            session.write_file(path, content, timeout=timeout, verify=self.verify)
 
     def transfer_folder(
         self,
