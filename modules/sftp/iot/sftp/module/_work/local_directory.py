@@ -12,7 +12,7 @@ import posixpath
 import stat
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Busy, FileInfo, IsADirectory, LocalFiles, PathNotAllowed, from_os_error
+from iot.sftp.client import Busy, FileInfo, IsADirectory, LocalFiles, PathNotAllowed, SFTPError, from_os_error
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.messages import IS_A_LOCAL_DIRECTORY
 from iot.sftp.client._files.local_files import check_text
@@ -94,7 +94,11 @@ def delete_local_file(local_files: LocalFiles, path: str) -> None:
         raise IsADirectory(IS_A_LOCAL_DIRECTORY, path=path)
     if name == "..":
         raise PathNotAllowed("a local path holds no '..': write it from the local root", path=path)
-    directory = local_files.open_directory(folder or ".")
+    try:
+        directory = local_files.open_directory(folder or ".")
+    except SFTPError as error:
+        error.path = path
+        raise
     try:
         _check_deletable(directory, name, path)
         os.unlink(name, dir_fd=directory)
