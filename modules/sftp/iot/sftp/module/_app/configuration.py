@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about, set_level
-from iot.sftp.module._documents.twin import Section, ServerSection, TransfersSection, read_desired
+from iot.sftp.module._documents.twin import Desired, Section, ServerSection, TransfersSection, read_desired
 from iot.sftp.module._work.local_files import LocalRoot
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._documents.rule import RulesSection
     from iot.sftp.module._hub.reported import Reporter
     from iot.sftp.module._rules.runner import Rules
+    from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
     from iot.sftp.module._work.current_session import ConnectionState, CurrentSession
     from iot.sftp.module._work.events import Announcer
     from iot.sftp.module._work.slots import Slots
@@ -51,9 +52,11 @@ class Configuration:
         announcer: Announcer,
         rules: Rules,
         reporter: Reporter,
+        placeholders: CurrentPlaceholders,
     ) -> None:
         """Take the parts that a configuration changes."""
         self._environment = environment
+        self._placeholders = placeholders
         self._sessions = sessions
         self._slots = slots
         self._transfers = transfers
@@ -80,6 +83,8 @@ class Configuration:
             "transfers": self._transfers_section.as_properties(),
             "logLevel": logging.getLevelName(logging.getLogger("iot").level).lower(),
             "events": self._announcer.enabled,
+            "variables": dict(self._placeholders.values.variables),
+            "timeZone": str(self._placeholders.values.zone),
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
         }
 
@@ -105,7 +110,7 @@ class Configuration:
 
     def apply(self, document: Mapping[str, Any]) -> None:
         """Put a desired document into force, as far as it is new and valid."""
-        desired = read_desired(document)
+        desired = read_desired(document, self._placeholders.values)
         if desired.version < self._version:
             _log.info("desired properties %d ignored: %d are in force", desired.version, self._version)
             return
@@ -115,6 +120,8 @@ class Configuration:
             return
         is_new = desired.version != self._version
         self._version = desired.version
+        self._placeholders.values = desired.placeholders
+        self._acknowledge_placeholders(desired)
         self._apply_log_level(desired.log_level)
         self._apply_events(desired.events)
         self._apply_transfers(desired.transfers)
@@ -206,6 +213,17 @@ class Configuration:
         words = section.error or (f"not valid: {', '.join(section.errors)}" if section.errors else "applied")
         valid = section.error is None and not section.errors
         self._reporter.set("rules", {"ac": 200 if valid else 400, "av": version, "ad": words, "value": shown})
+
+    def _acknowledge_placeholders(self, desired: Desired) -> None:
+        placeholders = desired.placeholders
+        for name, section, value in (
+            ("variables", desired.variables, dict(placeholders.variables)),
+            ("timeZone", desired.time_zone, str(placeholders.zone)),
+        ):
+            if section == Section():
+                self._reporter.set(name, None)
+            else:
+                self._acknowledge(name, section.error or "applied", value, valid=section.error is None)
 
     def _apply_log_level(self, section: Section[str]) -> None:
         if section.error is None:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field, PlainValidator, ValidationInfo
+from pydantic import Field, PlainValidator, PrivateAttr, ValidationInfo
 from pydantic_core import PydanticCustomError
+from typing_extensions import Self
 
-from iot.sftp.module._documents.fields import AGE_MAXIMUM, Id, Path, Pattern, Then, check_seconds, seconds
+from iot.sftp.client import InvalidRequest
+from iot.sftp.module._documents.fields import (
+    AGE_MAXIMUM,
+    DEFAULT_SERVER,
+    Id,
+    Path,
+    Pattern,
+    Then,
+    check_path,
+    check_seconds,
+    seconds,
+)
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateError
 from iot.sftp.module._documents.validation import Document
 
 TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
 TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
 TIME_LIMIT_DEFAULT, TIME_LIMIT_MAXIMUM = 86_400.0, 30 * 86_400  # seconds, of a task
-CALL_KEYS = {"timeout", "request_id", "background", "time_limit"}  # how it is called, not what is to be done
+CALL_KEYS = {"timeout", "request_id", "background", "time_limit", "expand"}  # how it is called, not what is to be done
+PATHS = ("path", "source", "dest")  # the keys of paths, beside `then`
+
+PathsRequestT = TypeVar("PathsRequestT", bound="PathsRequest")
 
 
 def _time_limit(value: object, info: ValidationInfo) -> float:
@@ -34,6 +50,7 @@ class Request(Document):
     """The parameters of every method."""
 
     timeout: Annotated[float, seconds(TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM)] = TIMEOUT_DEFAULT
+    _given: Request | None = PrivateAttr(None)  # what the caller gave, where placeholders were filled in
 
 
 class ChangeRequest(Request):
@@ -46,12 +63,48 @@ class ChangeRequest(Request):
         return self.model_dump(exclude=CALL_KEYS)
 
     def fingerprint(self, method: str) -> str:
-        """Return a hash that is the same for two calls if they ask for the same."""
-        same = [method, self.model_dump(exclude={"timeout", "request_id"})]
+        """Return a hash that is the same for two calls if they ask for the same, on whatever day."""
+        how = {"timeout", "request_id"} | {key for key in ("expand",) if not getattr(self, key, False)}
+        same = [method, (self._given or self).model_dump(exclude=how)]
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
 
-class PathRequest(Request):
+class PathsRequest(Request):
+    """A method with paths; with `expand`, their placeholders are filled in."""
+
+    expand: bool = False
+
+    def expanded(self, placeholders: Placeholders, now: float) -> Self:
+        """Return the request with the placeholders in its paths filled in.
+
+        Parameters:
+            placeholders: the values on this device.
+            now: the moment for dates, in seconds since 1970.
+
+        Raises:
+            InvalidRequest: a path cannot be filled in; the message names its key.
+            NotConfigured: a date cannot be filled in, as the clock is not set.
+        """
+        if not self.expand:
+            return self
+        server = getattr(self, "server", None) or DEFAULT_SERVER
+        given = self.model_dump()
+
+        def fill(key: str, text: str) -> str:
+            try:
+                return check_path(Template.parse(text, placeholders, server=server).fill(now))
+            except (TemplateError, PydanticCustomError) as error:
+                raise InvalidRequest(f"'{key}' {error}") from None
+
+        filled: dict[str, Any] = {key: fill(key, given[key]) for key in PATHS if key in given}
+        if isinstance(given.get("then"), dict):
+            filled["then"] = {"move": fill("then", given["then"]["move"])}
+        copy = self.model_copy(update=filled)
+        copy._given = self  # noqa: SLF001 - its own
+        return copy
+
+
+class PathRequest(PathsRequest):
     """A method on one remote path."""
 
     path: Path
@@ -61,7 +114,7 @@ class DeleteRequest(PathRequest, ChangeRequest):
     """A deletion."""
 
 
-class CopyRequest(ChangeRequest):
+class CopyRequest(PathsRequest, ChangeRequest):
     """A method from one path to another."""
 
     source: Path

@@ -30,12 +30,15 @@ class FolderDelivery:
         ledgers: what was delivered; without them, nothing is known of earlier transfers.
         local_files: how local folders are reached.
         task_id: the task that transfers it; `None` for a rule.
+        destination: what stands for the order's destination, if its path depends on the time: what has arrived
+            yesterday is not sent again because its folder has another name today.
     """
 
     order: FolderOrder
     ledgers: DeliveryLedgers | None
     local_files: LocalFiles | None
     task_id: str | None = None
+    destination: object = None
 
     def exclusive_scan(self, session: SFTPSession, cancelled: threading.Event) -> AbstractContextManager[None]:
         """Wait until no other rule or task delivers the same files by the same route."""
@@ -91,7 +94,7 @@ class FolderDelivery:
         """Return what identifies the ledger, also to later versions of the module: it is part of the file's format."""
         settings, order = session.settings, self.order
         route: list[object] = [settings.host, settings.port, settings.user, settings.root]
-        route += [order.direction.value, order.source, order.dest]
+        route += [order.direction.value, order.source, self.destination or order.dest]
         return route if self._own_task is None else [*route, self._own_task]
 
     def _covers(self, path: str) -> bool:

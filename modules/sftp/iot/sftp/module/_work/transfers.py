@@ -68,6 +68,7 @@ class Transfers:
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
         task_id: str | None = None,
+        destination: object = None,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
 
@@ -77,6 +78,7 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
+            destination: what stands for the destination in the ledger, if its path depends on the time.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -84,7 +86,7 @@ class Transfers:
         Raises:
             SFTPError: what ended it for all files.
         """
-        delivery = FolderDelivery(order, self._ledgers, self._local_files, task_id)
+        delivery = FolderDelivery(order, self._ledgers, self._local_files, task_id, destination)
         with (
             self.moves.one(order.direction.value) as move,
             self._sessions.use() as session,
