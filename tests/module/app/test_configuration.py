@@ -21,11 +21,12 @@ from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
-from iot.sftp.module._work.current_session import ConnectionState, CurrentSession, SessionState
+from iot.sftp.module._work.current_session import ConnectionState, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.transfers import Transfers
 
@@ -35,16 +36,16 @@ class Device:
 
     def __init__(self, directory: Path) -> None:
         self.reporter = Reporter(self._never_sent, lambda: None)
-        self.sessions = CurrentSession(lambda _state: None)
+        self.servers = Servers(lambda _name, _state: None)
         environment = Environment(directory / "data", directory / "state", "warning")
         self.announcer = Announcer(Journal(directory / "state"), self._never_told)
-        self.slots, self.transfers = Slots(2), Transfers(self.sessions)
+        self.slots, self.transfers = Slots(2), Transfers(self.servers)
         files = LocalRoot(directory / "data", directory / "state")
-        context = RuleContext(self.sessions, self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
+        context = RuleContext(self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
         self.rules = Rules(context, lambda: None)
         self.configuration = Configuration(
             environment,
-            sessions=self.sessions,
+            servers=self.servers,
             slots=self.slots,
             transfers=self.transfers,
             announcer=self.announcer,
@@ -71,7 +72,7 @@ class Device:
     @property
     def session(self) -> SFTPSession | None:
         try:
-            with self.sessions.use() as session:
+            with self.servers.default.use() as session:
                 return session
         except NotConfigured:
             return None
@@ -82,7 +83,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     device = Device(tmp_path)
     yield device
     device.rules.stop(5)
-    device.sessions.close()
+    device.servers.close()
     for name in ("iot", "paramiko"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
@@ -135,7 +136,7 @@ def test_an_invalid_section_leaves_the_old_one_in_force(device: Device, server: 
 
 def test_an_invalid_first_section_is_the_error_of_every_call(device: Device) -> None:
     device.apply(1, sftp={"host": "h"})
-    with pytest.raises(NotConfigured, match="'user' is missing"), device.sessions.use():
+    with pytest.raises(NotConfigured, match="'user' is missing"), device.servers.default.use():
         pass
     assert device.reported["sftp"]["ac"] == 400
     assert "value" not in device.reported["sftp"]
@@ -171,7 +172,7 @@ def test_a_removed_section_leaves_nothing_configured(device: Device, server: dic
     device.apply(1, sftp=server)
     device.apply(2, logLevel="info")
     assert device.session is None
-    assert device.sessions.state.state == "not_configured"
+    assert device.servers.default.state.state == "not_configured"
     assert "sftp" not in device.reported
 
 
@@ -203,7 +204,7 @@ def test_after_an_empty_document_the_next_real_one_takes_effect(device: Device, 
 
 def test_an_empty_first_document_says_what_is_missing(device: Device) -> None:
     device.apply(1)
-    with pytest.raises(NotConfigured, match="host, user and password or privateKey"), device.sessions.use():
+    with pytest.raises(NotConfigured, match="host, user and password or privateKey"), device.servers.default.use():
         pass
 
 
@@ -308,7 +309,9 @@ def test_any_desired_document_is_reported_within_the_limits_of_a_twin(
 
 
 def test_an_unknown_section_does_not_replace_one_of_the_reported_properties(device: Device) -> None:
-    device.configuration.report_connection(ConnectionState(SessionState.FAILED, "unreachable", "no route"))
+    device.configuration.servers.report_connection(
+        "sftp", ConnectionState(SessionState.FAILED, "unreachable", "no route")
+    )
     device.apply(1, connection={"state": "connected"}, module=5)
     assert device.reported["connection"]["code"] == "unreachable"
     assert device.reported["module"] == {"version": __version__}

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from iot.sftp.client import Direction, InvalidRequest, NotConfigured
 from iot.sftp.module._documents.orders import folder_order
-from iot.sftp.module._documents.requests import CopyRequest, DeleteRequest, FolderRequest, ListRequest
+from iot.sftp.module._documents.requests import CopyRequest, DeleteRequest, FolderRequest, ListRequest, expanded
 from iot.sftp.module._documents.template import BUILT_IN, CLOCK_STARTS, Placeholders
-from iot.sftp.module._documents.twin import Desired, Section, read_desired
+from iot.sftp.module._documents.twin import Desired, read_desired
+from iot.sftp.module._documents.validation import Section
 from iot.sftp.module._documents.variables import VALUE_MAXIMUM, VARIABLES_MAXIMUM
 
 HERE = Placeholders("device-42", "sftp", "plant-hub", {"line": "7"})
@@ -177,15 +178,15 @@ def test_a_rule_changes_with_the_values_that_it_uses_only() -> None:
 
 def test_braces_are_braces_without_expand() -> None:
     request = ListRequest(path="{deviceId}")
-    assert request.expanded(HERE, NOW) is request
+    assert expanded(request, HERE, NOW) is request
 
 
 def test_expand_fills_in_every_path() -> None:
-    copy = CopyRequest(source="in/{line}", dest="{deviceId}/{date:%d}", expand=True).expanded(HERE, NOW)
+    copy = expanded(CopyRequest(source="in/{line}", dest="{deviceId}/{date:%d}", expand=True), HERE, NOW)
     assert (copy.source, copy.dest) == ("in/7", "device-42/10")
     folder = FolderRequest(source="{line}", dest="{line}", then={"move": "{line}/done"}, expand=True)
     assert (
-        folder.expanded(HERE, NOW).parameters()
+        expanded(folder, HERE, NOW).parameters()
         == FolderRequest(source="7", dest="7", then={"move": "7/done"}).parameters()
     )
 
@@ -202,18 +203,18 @@ def test_expand_fills_in_every_path() -> None:
 )
 def test_a_path_that_cannot_be_filled_in_is_refused_by_its_key(path: str, reason: str) -> None:
     with pytest.raises(InvalidRequest) as error:
-        DeleteRequest(path=path, expand=True).expanded(HERE, NOW)
+        expanded(DeleteRequest(path=path, expand=True), HERE, NOW)
     assert error.value.message.startswith(reason)
 
 
 def test_a_path_that_becomes_too_long_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="'path' must have 4096 bytes at most"):
-        DeleteRequest(path="{long}" * 40, expand=True).expanded(Placeholders(variables={"long": "x" * 128}), NOW)
+        expanded(DeleteRequest(path="{long}" * 40, expand=True), Placeholders(variables={"long": "x" * 128}), NOW)
 
 
 def test_a_repeat_on_another_day_is_the_same_call() -> None:
     given = DeleteRequest(path="{date:%d}", expand=True)
-    one, other = (given.expanded(HERE, NOW + day * 86_400) for day in (0, 1))
+    one, other = (expanded(given, HERE, NOW + day * 86_400) for day in (0, 1))
     assert one.path != other.path
     assert one.fingerprint("delete_file") == other.fingerprint("delete_file") == given.fingerprint("delete_file")
     assert given.fingerprint("delete_file") != DeleteRequest(path="{date:%d}").fingerprint("delete_file")

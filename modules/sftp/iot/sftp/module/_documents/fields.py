@@ -16,20 +16,17 @@ ID_MAXIMUM = 128  # characters
 AGE_MAXIMUM = 366 * 86_400  # seconds
 
 
-DEFAULT_SERVER = "sftp"  # the section of the server that is meant where none is named
-
-
 @dataclass(frozen=True)
 class TemplateContext:
     """What fields with placeholders are read with: the context of pydantic's validation.
 
     Attributes:
         placeholders: the values on this device.
-        server: the one that the document is about, unless it names another one itself.
+        server: the one that the document is about, unless it names one itself.
     """
 
     placeholders: Placeholders = field(default_factory=Placeholders)
-    server: str = DEFAULT_SERVER
+    server: str = ""
 
 
 def check_seconds(value: object, lowest: float, highest: float) -> float:

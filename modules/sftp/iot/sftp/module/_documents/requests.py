@@ -8,12 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, PlainValidator, PrivateAttr, ValidationInfo
 from pydantic_core import PydanticCustomError
-from typing_extensions import Self
 
 from iot.sftp.client import InvalidRequest
 from iot.sftp.module._documents.fields import (
     AGE_MAXIMUM,
-    DEFAULT_SERVER,
+    AnyText,
     Id,
     Path,
     Pattern,
@@ -22,6 +21,7 @@ from iot.sftp.module._documents.fields import (
     check_seconds,
     seconds,
 )
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateError
 from iot.sftp.module._documents.validation import Document
 
@@ -29,6 +29,8 @@ TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
 TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
 TIME_LIMIT_DEFAULT, TIME_LIMIT_MAXIMUM = 86_400.0, 30 * 86_400  # seconds, of a task
 CALL_KEYS = {"timeout", "request_id", "background", "time_limit", "expand"}  # how it is called, not what is to be done
+# What 0.1.0 did not know is left out at its default, so that journals of both versions say the same of the same call
+NEWER_KEYS = {"server", "expand"}
 PATHS = ("path", "source", "dest")  # the keys of paths, beside `then`
 
 PathsRequestT = TypeVar("PathsRequestT", bound="PathsRequest")
@@ -53,6 +55,12 @@ class Request(Document):
     _given: Request | None = PrivateAttr(None)  # what the caller gave, where placeholders were filled in
 
 
+class ServerRequest(Request):
+    """A method that speaks to a server."""
+
+    server: AnyText = DEFAULT_SERVER
+
+
 class ChangeRequest(Request):
     """A method that changes something; `request_id` is its idempotency key."""
 
@@ -60,48 +68,27 @@ class ChangeRequest(Request):
 
     def parameters(self) -> dict[str, Any]:
         """Return what is to be done, without how it is called."""
-        return self.model_dump(exclude=CALL_KEYS)
+        return self._without_defaults(self.model_dump(exclude=CALL_KEYS))
 
     def fingerprint(self, method: str) -> str:
         """Return a hash that is the same for two calls if they ask for the same, on whatever day."""
-        how = {"timeout", "request_id"} | {key for key in ("expand",) if not getattr(self, key, False)}
-        same = [method, (self._given or self).model_dump(exclude=how)]
+        given = self._given or self
+        same = [method, self._without_defaults(given.model_dump(exclude={"timeout", "request_id"}))]
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
+    def _without_defaults(self, content: dict[str, Any]) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {key: value for key, value in content.items() if key not in NEWER_KEYS or value != fields[key].default}
 
-class PathsRequest(Request):
+
+class PathsRequest(ServerRequest):
     """A method with paths; with `expand`, their placeholders are filled in."""
 
     expand: bool = False
 
-    def expanded(self, placeholders: Placeholders, now: float) -> Self:
-        """Return the request with the placeholders in its paths filled in.
 
-        Parameters:
-            placeholders: the values on this device.
-            now: the moment for dates, in seconds since 1970.
-
-        Raises:
-            InvalidRequest: a path cannot be filled in; the message names its key.
-            NotConfigured: a date cannot be filled in, as the clock is not set.
-        """
-        if not self.expand:
-            return self
-        server = getattr(self, "server", None) or DEFAULT_SERVER
-        given = self.model_dump()
-
-        def fill(key: str, text: str) -> str:
-            try:
-                return check_path(Template.parse(text, placeholders, server=server).fill(now))
-            except (TemplateError, PydanticCustomError) as error:
-                raise InvalidRequest(f"'{key}' {error}") from None
-
-        filled: dict[str, Any] = {key: fill(key, given[key]) for key in PATHS if key in given}
-        if isinstance(given.get("then"), dict):
-            filled["then"] = {"move": fill("then", given["then"]["move"])}
-        copy = self.model_copy(update=filled)
-        copy._given = self  # noqa: SLF001 - its own
-        return copy
+class DisconnectRequest(ServerRequest, ChangeRequest):
+    """The end of a session."""
 
 
 class PathRequest(PathsRequest):
@@ -165,9 +152,39 @@ class ListTasksRequest(Request):
     after: Pattern | None = None
 
 
-class TestRequest(ChangeRequest):
+class TestRequest(ServerRequest, ChangeRequest):
     """A connection test; `learn` replaces the remembered host key by the one that the server shows."""
 
     __test__: ClassVar[bool] = False  # not a test case, in spite of its name
 
     learn: bool = False
+
+
+def expanded(request: PathsRequestT, placeholders: Placeholders, now: float) -> PathsRequestT:
+    """Return a request with the placeholders in its paths filled in, if it asks for that.
+
+    Parameters:
+        request: as it was given.
+        placeholders: the values on this device.
+        now: the moment for dates, in seconds since 1970.
+
+    Raises:
+        InvalidRequest: a path cannot be filled in; the message names its key.
+        NotConfigured: a date cannot be filled in, as the clock is not set.
+    """
+    if not request.expand:
+        return request
+    given = request.model_dump()
+
+    def fill(key: str, text: str) -> str:
+        try:
+            return check_path(Template.parse(text, placeholders, server=request.server).fill(now))
+        except (TemplateError, PydanticCustomError) as error:
+            raise InvalidRequest(f"'{key}' {error}") from None
+
+    filled: dict[str, Any] = {key: fill(key, given[key]) for key in PATHS if key in given}
+    if isinstance(given.get("then"), dict):
+        filled["then"] = {"move": fill("then", given["then"]["move"])}
+    copy = request.model_copy(update=filled)
+    copy._given = request  # noqa: SLF001 - its own
+    return copy

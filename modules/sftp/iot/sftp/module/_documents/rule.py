@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
+from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._documents.fields import (
     AGE_MAXIMUM,
     AnyText,
@@ -22,6 +23,7 @@ from iot.sftp.module._documents.fields import (
     template,
     then_template,
 )
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.template import Placeholders, Template
 from iot.sftp.module._documents.validation import Document, explain
 
@@ -31,6 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FOLDER_MAXIMUM = 1024  # characters
 EVERY_DEFAULT, EVERY_MAXIMUM = 300.0, 7 * 86_400  # seconds
 AGE_DEFAULT = 5.0  # seconds
+SERVER_SHOWN = 40  # characters of a server's name that no server has
 
 
 def _name(value: str) -> str:
@@ -54,6 +57,7 @@ class Rule(Document):
 
     name: Annotated[Text, AfterValidator(_name)]
     direction: Literal["upload", "download"]
+    server: AnyText = DEFAULT_SERVER  # in front of what may name it by a placeholder
     source: Folder
     dest: Folder
     file_pattern: AnyText | None = None
@@ -79,6 +83,16 @@ class RulesSection:
     errors: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
     is_list: bool = True
+
+    def checked(self, servers: Sequence[str]) -> RulesSection:
+        """Return the section with those rules among the invalid ones whose server is none of these."""
+        unknown = {
+            name: f"'server' must be one of {', '.join(servers)}, not '{excerpt(rule.server, SERVER_SHOWN)}'"
+            for name, rule in self.rules.items()
+            if rule.server not in servers
+        }
+        rules = {name: rule for name, rule in self.rules.items() if name not in unknown}
+        return replace(self, rules=rules, errors={**self.errors, **unknown})
 
 
 def read_rules(content: Any, placeholders: Placeholders | None = None) -> RulesSection | None:

@@ -165,7 +165,7 @@ class Template:
         text: str,
         placeholders: Placeholders | None = None,
         *,
-        server: str = "sftp",
+        server: str = "",
         kind: TemplateKind = TemplateKind.DEVICE,
     ) -> Template:
         """Parse a text, and fill in what never changes.

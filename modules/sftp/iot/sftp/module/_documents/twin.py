@@ -2,139 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic import Field, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
-from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import LEVELS
-from iot.sftp.module._documents.fields import AsWritten, TemplateContext, Text, check_text, template
 from iot.sftp.module._documents.rule import RulesSection, read_rules
-from iot.sftp.module._documents.template import Placeholders, Template
-from iot.sftp.module._documents.validation import Document, explain
+from iot.sftp.module._documents.server import ServerSection, read_server
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, ServersSection, read_servers
+from iot.sftp.module._documents.template import Placeholders
+from iot.sftp.module._documents.validation import Document, Section, explain
 from iot.sftp.module._documents.variables import read_time_zone, read_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from zoneinfo import ZoneInfo
 
-SECTIONS = ("sftp", "transfers", "logLevel", "events", "rules", "variables", "timeZone")
+SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules", "variables", "timeZone")
 CONCURRENCY_MAXIMUM = 16
 BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
-SECONDS_MINIMUM, SECONDS_MAXIMUM = 0.001, 86_400  # the bounds of the client's `TimeLimits`
 
 T = TypeVar("T")
-
-
-def _secret(value: object) -> Secret:
-    # One fixed sentence: the message must not quote any part of what may be a secret
-    if isinstance(value, str) and value:
-        return Secret(value)
-    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
-        return Secret("\n".join(value))
-    if isinstance(value, dict) and {"file", "env"} <= value.keys():
-        message = 'has both "file" and "env": set one of them to null, which removes it from the twin'
-        raise PydanticCustomError("secret", message)
-    if isinstance(value, dict) and len(value) == 1:
-        ((kind, place),) = value.items()
-        if isinstance(place, str) and place and "\0" not in place:
-            if kind == "file" and place.startswith("/"):
-                return Secret.from_file(place)
-            if kind == "env" and "=" not in place:
-                return Secret.from_environment(place)
-    message = 'must be a string, a list of strings, {"file": "/…"} or {"env": "…"}, and not empty'
-    raise PydanticCustomError("secret", message)
-
-
-def _account(value: object) -> str:
-    text = check_text(value)
-    if "\0" in text or text != text.strip():
-        raise PydanticCustomError("name", "must not contain a NUL character, nor begin or end with a space")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError("encodable", "must not contain lone surrogates") from None
-    return text
-
-
-def _host(value: str) -> str:
-    # No name or address contains one of these; a resolver would only report an unknown name
-    if not value.isprintable() or any(char.isspace() for char in value):
-        raise PydanticCustomError("host", "must be a name or an address, without spaces and control characters")
-    return value
-
-
-def _host_key(value: str) -> str:
-    try:
-        return check_pin(value)
-    except ValueError as error:
-        raise PydanticCustomError("host_key", "cannot be used: {reason}", {"reason": str(error)}) from None
-
-
-SecretText = Annotated[Secret, PlainValidator(_secret)]
-Account = Annotated[Template, template(_account), AsWritten]
-Host = Annotated[Text, AfterValidator(_host)]
-HostKey = Annotated[Text, AfterValidator(_host_key)]
-Seconds = Annotated[float, Field(ge=SECONDS_MINIMUM, le=SECONDS_MAXIMUM, allow_inf_nan=False)]
-
-
-class ServerSection(Document, alias_generator=to_camel):
-    """The section `sftp`."""
-
-    host: Host
-    port: Annotated[int, Field(ge=1, le=65535)] = 22
-    user: Account
-    password: SecretText | None = None
-    private_key: SecretText | None = None
-    passphrase: SecretText | None = None
-    host_keys: Annotated[tuple[HostKey, ...], Field(strict=False)] = ()
-    root: Account | None = None
-    connect_timeout: Seconds = TimeLimits.connect
-    stall_timeout: Seconds = TimeLimits.stall
-    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = TimeLimits.keep_alive
-
-    @property
-    def auth(self) -> str:
-        """How it logs in: `password`, `privateKey` or both."""
-        used = (("privateKey", self.private_key), ("password", self.password))
-        return "+".join(name for name, secret in used if secret is not None)
-
-    def as_settings(self, known_hosts: Path, unfinished: Path, now: float | None = None) -> ServerSettings:
-        """Return the client's settings, with their placeholders filled in.
-
-        Parameters:
-            known_hosts: the file for remembered host keys.
-            unfinished: the directory for unfinished transfers.
-            now: the moment for dates, in seconds since 1970; `None` is this one.
-
-        Raises:
-            NotConfigured: a date cannot be filled in, as the clock is not set.
-        """
-        now = time.time() if now is None else now
-        return ServerSettings(
-            host=self.host,
-            port=self.port,
-            user=self.user.fill(now),
-            password=self.password,
-            private_key=self.private_key,
-            passphrase=self.passphrase,
-            host_keys=self.host_keys,
-            known_hosts=known_hosts,
-            root=None if self.root is None else self.root.fill(now),
-            time_limits=TimeLimits(self.connect_timeout, self.stall_timeout, self.keep_alive),
-            state=unfinished,
-        )
-
-    def as_properties(self) -> dict[str, Any]:
-        """Return what is reported: nothing secret."""
-        user = self.user.fill() if self.user.is_fixed else str(self.user)
-        return {"host": self.host, "port": self.port, "user": user, "auth": self.auth}
 
 
 class TransfersSection(Document, alias_generator=to_camel):
@@ -150,21 +41,14 @@ class TransfersSection(Document, alias_generator=to_camel):
 
 
 @dataclass(frozen=True)
-class Section(Generic[T]):
-    """One section of the document: its value, or what is wrong with it; neither, if it is missing."""
-
-    value: T | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
 class Desired:
     """A desired document, validated.
 
     Attributes:
         version: its `$version`.
         is_empty: whether it contains nothing but metadata.
-        sftp: the server.
+        sftp: the default server.
+        servers: the further servers; `None` if the section is missing.
         transfers: how files are transferred.
         log_level: `debug`, `info`, `warning` or `error`.
         events: whether a message is sent when a task has ended.
@@ -178,6 +62,7 @@ class Desired:
     version: int
     is_empty: bool
     sftp: Section[ServerSection]
+    servers: ServersSection | None
     transfers: Section[TransfersSection]
     log_level: Section[str]
     events: Section[bool]
@@ -192,6 +77,7 @@ class Desired:
         """The names of the invalid sections."""
         errors = {
             "sftp": self.sftp.error,
+            "servers": self.servers and (self.servers.error or self.servers.errors),
             "transfers": self.transfers.error,
             "logLevel": self.log_level.error,
             "events": self.events.error,
@@ -217,7 +103,8 @@ def read_desired(document: Mapping[str, Any], placeholders: Placeholders | None 
     return Desired(
         version=version if isinstance(version, int) and not isinstance(version, bool) else 0,
         is_empty=not names,
-        sftp=_server(document.get("sftp"), placeholders),
+        sftp=read_server(document.get("sftp"), DEFAULT_SERVER, placeholders),
+        servers=read_servers(document.get("servers"), placeholders),
         transfers=_transfers(document.get("transfers")),
         log_level=_log_level(document.get("logLevel")),
         events=_events(document.get("events")),
@@ -247,20 +134,6 @@ def _placeholders(
         variables=(variables.value or {}) if variables.error is None else before.variables,
         zone=(time_zone.value or Placeholders.zone) if time_zone.error is None else before.zone,
     )
-
-
-def _server(content: Any, placeholders: Placeholders) -> Section[ServerSection]:
-    if content is None:
-        return Section()
-    try:
-        section = ServerSection.model_validate(content, context=TemplateContext(placeholders))
-    except ValidationError as error:
-        return Section(error=explain(error, ServerSection, whole="sftp"))
-    if section.password is None and section.private_key is None:
-        return Section(error="'password' or 'privateKey' is missing")
-    if section.passphrase is not None and section.private_key is None:
-        return Section(error="'passphrase' needs a 'privateKey' that it opens")
-    return Section(section)
 
 
 def _transfers(content: Any) -> Section[TransfersSection]:

@@ -15,7 +15,14 @@ from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
 from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.counters import CallCounters
 from iot.sftp.module._base.logging import about, subject
-from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, PathsRequest, TransferRequest
+from iot.sftp.module._documents.requests import (
+    ChangeRequest,
+    FolderRequest,
+    PathsRequest,
+    ServerRequest,
+    TransferRequest,
+    expanded,
+)
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.idempotency import check_same_call
 from iot.sftp.module._methods.lanes import queues_of_lanes
@@ -87,7 +94,7 @@ class Dispatcher:
         if not isinstance(call.request, PathsRequest):
             return call
         placeholders = self._context.placeholders
-        return replace(call, request=call.request.expanded(placeholders.values, placeholders.clock()))
+        return replace(call, request=expanded(call.request, placeholders.values, placeholders.clock()))
 
     def _record(self, name: str, thing: str, response: Response, seconds: float) -> None:
         """Count a response, and keep a failure for the status."""
@@ -112,6 +119,7 @@ class Dispatcher:
             self._idempotency.running(call)
 
         def accept() -> Response:
+            self._context.servers.get(request.server)
             known = self._context.tasks.accept(record, request.request_id, request.fingerprint(call.name))
             if known is None:
                 return responses.accepted(record.task_id)
@@ -132,6 +140,9 @@ class Dispatcher:
     async def _execute(self, call: Call, deadline: float, idempotent: IdempotentCall | None = None) -> Response:
         def remaining() -> float:
             return deadline - time.monotonic()  # computed each time: the call may have waited for its slot
+
+        if isinstance(call.request, ServerRequest):
+            self._context.servers.get(call.request.server)
 
         def run() -> Any:
             return call.method.run(self._context, call.request, remaining())

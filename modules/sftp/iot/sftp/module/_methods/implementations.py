@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ListTasksRequest,
         PathRequest,
         Request,
+        ServerRequest,
         TaskRequest,
         TestRequest,
         TransferRequest,
@@ -37,19 +38,19 @@ TASKS_SHOWN = 500  # in a listing: more never fit
 # --- Connection
 
 
-def is_connected(context: MethodContext, _request: Request, timeout: float) -> bool:
+def is_connected(context: MethodContext, request: ServerRequest, timeout: float) -> bool:
     """Ask the live session."""
-    return context.sessions.is_connected(timeout)
+    return context.servers.get(request.server).is_connected(timeout)
 
 
-def disconnect(context: MethodContext, _request: Request, _timeout: float) -> None:
+def disconnect(context: MethodContext, request: ServerRequest, _timeout: float) -> None:
     """Close the session; the next call opens a new one."""
-    context.sessions.disconnect()
+    context.servers.get(request.server).disconnect()
 
 
 def test_connection(context: MethodContext, request: TestRequest, timeout: float) -> dict[str, Any]:
     """Open a new connection with the current settings, and describe the server."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         server = session.test_connection(learn=request.learn, timeout=timeout)
     return {
         "authenticated": True,
@@ -65,32 +66,32 @@ def test_connection(context: MethodContext, request: TestRequest, timeout: float
 
 def exists(context: MethodContext, request: PathRequest, timeout: float) -> bool:
     """Ask whether a file or directory is there."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         return session.exists(request.path, timeout=timeout)
 
 
 def download_file(context: MethodContext, request: TransferRequest, timeout: float) -> bool:
     """Download a file while the caller waits."""
-    context.transfers.transfer_file(file_order(Direction.DOWNLOAD, request), timeout)
+    context.transfers.transfer_file(file_order(Direction.DOWNLOAD, request), timeout, server=request.server)
     return True
 
 
 def upload_file(context: MethodContext, request: TransferRequest, timeout: float) -> bool:
     """Upload a file while the caller waits."""
-    context.transfers.transfer_file(file_order(Direction.UPLOAD, request), timeout)
+    context.transfers.transfer_file(file_order(Direction.UPLOAD, request), timeout, server=request.server)
     return True
 
 
 def delete_file(context: MethodContext, request: PathRequest, timeout: float) -> bool:
     """Delete a file on the server."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         session.delete_file(request.path, timeout=timeout)
     return True
 
 
 def move_file(context: MethodContext, request: CopyRequest, timeout: float) -> bool:
     """Move a file on the server."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         session.move_file(request.source, request.dest, timeout=timeout)
     return True
 
@@ -99,7 +100,7 @@ def list_files(context: MethodContext, request: ListRequest, timeout: float) -> 
     """List the files of a directory, or a page of them."""
     limit = None if request.limit is None else min(request.limit, LISTED_MAXIMUM)
     options: dict[str, Any] = {"limit": limit, "after": request.after, "longest": RESPONSE_MAXIMUM}
-    with context.sessions.use() as session, suppress(TooLarge):
+    with context.servers.use(request.server) as session, suppress(TooLarge):
         page = session.list_files(request.path, request.file_pattern, timeout=timeout, **options)
         if encoded_size(page) <= RESPONSE_MAXIMUM:
             return page

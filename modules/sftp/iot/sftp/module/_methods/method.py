@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iot.sftp.module._documents.requests import Request
-    from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.failures import Failures
+    from iot.sftp.module._work.servers import Servers
     from iot.sftp.module._work.tasks import Tasks
     from iot.sftp.module._work.transfers import Transfers
 
@@ -43,7 +43,7 @@ class StatusSource(Protocol):
 class MethodContext:
     """The parts of the module that methods work with."""
 
-    sessions: CurrentSession
+    servers: Servers
     transfers: Transfers
     tasks: Tasks
     status: StatusSource

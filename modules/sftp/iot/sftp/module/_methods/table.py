@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.module._documents.requests import (
     CancelRequest,
-    ChangeRequest,
     CopyRequest,
     DeleteRequest,
+    DisconnectRequest,
     FolderRequest,
     ListRequest,
     ListTasksRequest,
     PathRequest,
     Request,
+    ServerRequest,
     TaskRequest,
     TestRequest,
     TransferRequest,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 METHODS: Mapping[str, Method] = {
-    "is_connected": Method(Request, run.is_connected, Lane.CONTROL),
-    "disconnect": Method(ChangeRequest, run.disconnect, Lane.CONTROL, is_idempotent=True),
+    "is_connected": Method(ServerRequest, run.is_connected, Lane.CONTROL),
+    "disconnect": Method(DisconnectRequest, run.disconnect, Lane.CONTROL, is_idempotent=True),
     "exists": Method(PathRequest, run.exists, Lane.QUICK),
     "download_file": Method(TransferRequest, run.download_file, Lane.TRANSFER, is_idempotent=True),
     "upload_file": Method(TransferRequest, run.upload_file, Lane.TRANSFER, is_idempotent=True),

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
-    from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
     from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.transfers import Transfers
@@ -42,7 +41,6 @@ class RuleContext:
     """The parts of the module that rules use.
 
     Attributes:
-        sessions: lends the session.
         transfers: transfer the folders.
         slots: where runs wait for their turns.
         ledgers: what has arrived.
@@ -52,7 +50,6 @@ class RuleContext:
         runs: counts the runs that have ended, by their outcome.
     """
 
-    sessions: CurrentSession
     transfers: Transfers
     slots: Slots
     ledgers: DeliveryLedgers
@@ -120,6 +117,7 @@ def make_run(
         order = folder_order(Direction(rule.direction), rule, context.clock())
         done, is_in_doubt = context.transfers.transfer_folder(
             order,
+            server=rule.server,
             is_careful=is_careful,
             progress=note,
             cancelled=interruption,

@@ -26,44 +26,45 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iot.sftp.client import FolderTransfer, LocalFiles, SFTPSession, Transfer
-    from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
     from iot.sftp.module._work.live_task import Job
+    from iot.sftp.module._work.servers import Servers
 
 Verify = Literal["size", "sha256"]
 
 
 class Transfers:
-    """Carries out orders, as the section `transfers` of the twin says; thread-safe."""
+    """Carries out orders on a server, as the section `transfers` of the twin says; thread-safe."""
 
     def __init__(
         self,
-        sessions: CurrentSession,
+        servers: Servers,
         ledgers: DeliveryLedgers | None = None,
         local_files: LocalFiles | None = None,
     ) -> None:
-        """Use the session that is lent at each time.
+        """Use the session that a server has at each time.
 
         Parameters:
-            sessions: lends it.
+            servers: lends it.
             ledgers: what was delivered of folders; without them, nothing is known of earlier transfers.
             local_files: how local folders are reached.
         """
-        self._sessions = sessions
+        self._servers = servers
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
         self.moves = TransferCounters()
 
-    def transfer_file(self, order: FileOrder, timeout: float) -> None:
-        """Transfer one file within `timeout` seconds."""
-        with self.moves.one(order.direction.value), self._sessions.use() as session:
+    def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
+        """Transfer one file within `timeout` seconds, from or to a server."""
+        with self.moves.one(order.direction.value), self._servers.find(server).use() as session:
             self._transfer_file(session, order, timeout=timeout)
 
     def transfer_folder(
         self,
         order: FolderOrder,
         *,
+        server: str,
         is_careful: bool,
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
@@ -74,6 +75,7 @@ class Transfers:
 
         Parameters:
             order: which files, and what becomes of them.
+            server: the name of the server.
             is_careful: whether the last transfer was interrupted, so that what it has delivered may not be recorded.
             progress: called with each step.
             cancelled: set when it has to stop soon.
@@ -86,10 +88,13 @@ class Transfers:
         Raises:
             SFTPError: what ended it for all files.
         """
-        delivery = FolderDelivery(order, self._ledgers, self._local_files, task_id, destination)
+        sessions = self._servers.find(server)
+        delivery = FolderDelivery(
+            order, server, self._ledgers, self._local_files, task_id, destination, sessions.account
+        )
         with (
             self.moves.one(order.direction.value) as move,
-            self._sessions.use() as session,
+            sessions.use() as session,
             delivery.exclusive_scan(session, cancelled),
         ):
             ledger, verifies = delivery.open_ledger(session, is_careful=is_careful)
@@ -111,7 +116,7 @@ class Transfers:
         order = order_of(job.method, job.request)
         if isinstance(order, FolderOrder):
             return self._work_on_folder(job, order)
-        with self.moves.one(order.direction.value), self._sessions.use() as session:
+        with self.moves.one(order.direction.value), self._servers.find(job.server).use() as session:
             done = self._transfer_file(session, order, cancelled=job.cancelled, report=job.report)
         details = {"verified": done.verified, "atomic": done.atomic}
         return TaskOutcome(TaskProgress(done.bytes, done.bytes, details))
@@ -136,6 +141,7 @@ class Transfers:
         try:
             done, _ = self.transfer_folder(
                 order,
+                server=job.server,
                 is_careful=job.attempts > 0,
                 progress=note,
                 cancelled=job.cancelled,
