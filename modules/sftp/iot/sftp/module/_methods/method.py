@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
+
+from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +47,7 @@ class MethodContext:
     transfers: Transfers
     tasks: Tasks
     status: StatusSource
+    placeholders: CurrentPlaceholders = field(default_factory=CurrentPlaceholders)
 
 
 @dataclass(frozen=True)

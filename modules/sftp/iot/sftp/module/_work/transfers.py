@@ -69,6 +69,7 @@ class Transfers:
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
         task_id: str | None = None,
+        destination: object = None,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
 
@@ -79,6 +80,7 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
+            destination: what stands for the destination in the ledger, if its path depends on the time.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -86,10 +88,13 @@ class Transfers:
         Raises:
             SFTPError: what ended it for all files.
         """
-        delivery = FolderDelivery(order, server, self._ledgers, self._local_files, task_id)
+        sessions = self._servers.find(server)
+        delivery = FolderDelivery(
+            order, server, self._ledgers, self._local_files, task_id, destination, sessions.account
+        )
         with (
             self.moves.one(order.direction.value) as move,
-            self._servers.find(server).use() as session,
+            sessions.use() as session,
             delivery.exclusive_scan(session, cancelled),
         ):
             ledger, verifies = delivery.open_ledger(session, is_careful=is_careful)
