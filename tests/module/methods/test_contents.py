@@ -108,7 +108,7 @@ def test_a_content_that_is_longer_than_a_request_is_too_large() -> None:
     "info, document",
     [
         (
-            FileInfo("a", "file", 5, 0o640, 1_700_000_000),
+            FileInfo("a", "file", 5, 1_700_000_000, 0o640),
             {"path": "a", "kind": "file", "size": 5, "modified": "2023-11-14T22:13:20Z", "mode": "0640"},
         ),
         (
@@ -116,11 +116,11 @@ def test_a_content_that_is_longer_than_a_request_is_too_large() -> None:
             {"path": "a", "kind": "other", "size": None, "modified": None, "mode": None},
         ),
         (
-            FileInfo("a", "file", 0, 0o4755, -(10**12)),  # local files may be of any year
+            FileInfo("a", "file", 0, -(10**12), 0o4755),  # local files may be of any year
             {"path": "a", "kind": "file", "size": 0, "modified": None, "mode": "4755"},
         ),
         (
-            FileInfo("a", "file", 0, 0, 10**15),
+            FileInfo("a", "file", 0, 10**15, 0),
             {"path": "a", "kind": "file", "size": 0, "modified": None, "mode": "0000"},
         ),
     ],
@@ -145,7 +145,7 @@ def test_a_page_is_as_long_as_a_response_allows_and_a_whole_listing_is_all_or_no
 
 
 def test_no_more_is_asked_for_than_could_fit() -> None:
-    least = FileInfo("a", "file", 0, 0, None)
+    least = FileInfo("a", None, 0, None, None)
     assert encoded_size([file_document(least)] * ENTRIES_MAXIMUM) > RESPONSE_MAXIMUM
     assert encoded_size(["a"] * PATHS_MAXIMUM) > RESPONSE_MAXIMUM
     assert (page_limit(None, 7), page_limit(3, 7), page_limit(9, 7)) == (7, 3, 7)

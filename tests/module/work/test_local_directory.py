@@ -60,7 +60,7 @@ def test_everything_in_a_directory_is_described_as_it_is_and_no_link_is_followed
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(root / "socket"))
         found = listed(local)
-    assert found[0] == FileInfo("a.txt", "file", 5, 0o4640, 1_700_000_000)
+    assert found[0] == FileInfo("a.txt", "file", 5, 1_700_000_000, 0o4640)
     assert [(info.path, info.kind) for info in found] == [
         ("a.txt", "file"),
         ("in", "directory"),

@@ -3,6 +3,7 @@
 from iot.sftp.client._base.counts import Counts
 from iot.sftp.client._base.deadline import Interruption
 from iot.sftp.client._base.errors import (
+    AlreadyExists,
     AuthenticationFailed,
     Busy,
     Cancelled,
@@ -18,6 +19,7 @@ from iot.sftp.client._base.errors import (
     NoSpace,
     NotADirectory,
     NotConfigured,
+    NotEmpty,
     NotFound,
     PathNotAllowed,
     PermissionDenied,
@@ -55,6 +57,7 @@ from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [
     "VERSION",
+    "AlreadyExists",
     "AuthenticationFailed",
     "Busy",
     "Cancelled",
@@ -87,6 +90,7 @@ __all__ = [
     "NoSpace",
     "NotADirectory",
     "NotConfigured",
+    "NotEmpty",
     "NotFound",
     "PathNotAllowed",
     "PermissionDenied",

@@ -17,6 +17,11 @@ class RemotePaths:
         """Take the directory that paths are inside of; `None` takes them as the server does."""
         self._root = None if root is None else root.rstrip("/") or "/"
 
+    @property
+    def root(self) -> str | None:
+        """The directory that paths are inside of, if there is one."""
+        return self._root
+
     def on_server(self, path: str) -> str:
         """Return what the server is asked for.
 

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from iot.sftp.module._documents.requests import (
         CancelRequest,
         CopyRequest,
-        DeleteRequest,
         FolderRequest,
         ListRequest,
         ListTasksRequest,
+        LocalDeleteRequest,
         LocalPageRequest,
         PathRequest,
         Request,
+        ServerRequest,
         TaskRequest,
         TestRequest,
         TransferRequest,
@@ -49,19 +50,19 @@ TASKS_SHOWN = 500  # in a listing: more never fit
 # --- Connection
 
 
-def is_connected(context: MethodContext, _request: Request, timeout: float) -> bool:
+def is_connected(context: MethodContext, request: ServerRequest, timeout: float) -> bool:
     """Ask the live session."""
-    return context.sessions.is_connected(timeout)
+    return context.servers.get(request.server).is_connected(timeout)
 
 
-def disconnect(context: MethodContext, _request: Request, _timeout: float) -> None:
+def disconnect(context: MethodContext, request: ServerRequest, _timeout: float) -> None:
     """Close the session; the next call opens a new one."""
-    context.sessions.disconnect()
+    context.servers.get(request.server).disconnect()
 
 
 def test_connection(context: MethodContext, request: TestRequest, timeout: float) -> dict[str, Any]:
     """Open a new connection with the current settings, and describe the server."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         server = session.test_connection(learn=request.learn, timeout=timeout)
     return {
         "authenticated": True,
@@ -77,32 +78,32 @@ def test_connection(context: MethodContext, request: TestRequest, timeout: float
 
 def exists(context: MethodContext, request: PathRequest, timeout: float) -> bool:
     """Ask whether a file or directory is there."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         return session.exists(request.path, timeout=timeout)
 
 
 def download_file(context: MethodContext, request: TransferRequest, timeout: float) -> bool:
     """Download a file while the caller waits."""
-    context.transfers.transfer_file(file_order(Direction.DOWNLOAD, request), timeout)
+    context.transfers.transfer_file(file_order(Direction.DOWNLOAD, request), timeout, server=request.server)
     return True
 
 
 def upload_file(context: MethodContext, request: TransferRequest, timeout: float) -> bool:
     """Upload a file while the caller waits."""
-    context.transfers.transfer_file(file_order(Direction.UPLOAD, request), timeout)
+    context.transfers.transfer_file(file_order(Direction.UPLOAD, request), timeout, server=request.server)
     return True
 
 
 def delete_file(context: MethodContext, request: PathRequest, timeout: float) -> bool:
     """Delete a file on the server."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         session.delete_file(request.path, timeout=timeout)
     return True
 
 
 def move_file(context: MethodContext, request: CopyRequest, timeout: float) -> bool:
     """Move a file on the server."""
-    with context.sessions.use() as session:
+    with context.servers.use(request.server) as session:
         session.move_file(request.source, request.dest, timeout=timeout)
     return True
 
@@ -112,7 +113,7 @@ def list_files(context: MethodContext, request: ListRequest, timeout: float) -> 
     limit = None if request.limit is None else page_limit(request.limit, PATHS_MAXIMUM)
     longest = RESPONSE_MAXIMUM if limit is None else None
     options: dict[str, Any] = {"limit": limit, "after": request.after, "longest": longest}
-    with context.sessions.use() as session, suppress(TooLarge):
+    with context.servers.use(request.server) as session, suppress(TooLarge):
         page = session.list_files(request.path, request.file_pattern, timeout=timeout, **options)
         return fitting_page(page, limit=request.limit, path=request.path)
     raise too_large(request.path)
@@ -123,7 +124,7 @@ def list_files(context: MethodContext, request: ListRequest, timeout: float) -> 
 
 def read_file(context: MethodContext, request: PathRequest, timeout: float) -> dict[str, Any]:
     """Read a small file on the server."""
-    return content_document(context.transfers.read_file(request.path, READ_MAXIMUM, timeout))
+    return content_document(context.transfers.read_file(request.path, READ_MAXIMUM, timeout, server=request.server))
 
 
 def write_file(context: MethodContext, request: WriteRequest, timeout: float) -> bool:
@@ -132,7 +133,7 @@ def write_file(context: MethodContext, request: WriteRequest, timeout: float) ->
     if len(content) > WRITE_MAXIMUM:
         message = f"the content has {len(content)} bytes, and may have {WRITE_MAXIMUM}: upload a file instead"
         raise TooLarge(message, path=request.path)
-    context.transfers.write_file(request.path, content, timeout)
+    context.transfers.write_file(request.path, content, timeout, server=request.server)
     return True
 
 
@@ -151,7 +152,7 @@ def list_local_directory(context: MethodContext, request: LocalPageRequest, time
     return fitting_page([file_document(entry) for entry in entries], limit=request.limit, path=request.path)
 
 
-def delete_local_file(context: MethodContext, request: DeleteRequest, _timeout: float) -> bool:
+def delete_local_file(context: MethodContext, request: LocalDeleteRequest, _timeout: float) -> bool:
     """Delete a file of the local root."""
     local_directory.delete_local_file(context.local_files, request.path)
     return True

@@ -74,9 +74,9 @@ def _describe(directory: int, path: str, name: str, deadline: Deadline) -> FileI
     return FileInfo(
         listed(path, name),
         _KINDS.get(stat.S_IFMT(status.st_mode), "other"),
-        status.st_size,
-        stat.S_IMODE(status.st_mode),
-        status.st_mtime_ns // _SECOND,
+        size=status.st_size,
+        modified=status.st_mtime_ns // _SECOND,
+        mode=stat.S_IMODE(status.st_mode),
     )
 
 
