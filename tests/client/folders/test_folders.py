@@ -572,7 +572,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_happens(openssh_server:
 
 def test_an_order_takes_members_of_its_enumerations_and_nothing_that_looks_like_them() -> None:
     """`"download"` that is no `Direction` would have been an upload, and `"delete"` would not have kept the source."""
-    for wrong in ({"direction": "download"}, {"if_exists": "skip"}, {"then": "delete"}, {"min_age": "3"}):
+    for wrong in ({"direction": "download"}, {"if_exists": "skip"}, {"then": "delete"}, {"selection": "*"}):
         with pytest.raises(InvalidRequest, match=next(iter(wrong))):
             FolderOrder(**{"direction": Direction.DOWNLOAD, "source": "a", "dest": "b"} | wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="direction"):

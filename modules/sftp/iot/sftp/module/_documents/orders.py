@@ -37,10 +37,8 @@ def folder_order(direction: Direction, what: FolderRequest | Rule) -> FolderOrde
         direction,
         what.source,
         what.dest,
-        file_pattern=what.file_pattern,
-        recursive=what.recursive,
+        selection=what.selection(),
         if_exists=IfExists(what.if_exists),
         then=Then.MOVE if isinstance(what.then, dict) else Then(what.then),
         move_to=move_to,
-        min_age=what.min_age,
     )

@@ -9,13 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.fields import AGE_MAXIMUM, Id, Path, Pattern, Then, check_seconds, seconds
+from iot.sftp.module._documents.fields import Id, Path, Pattern, Then, check_seconds, seconds
+from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.validation import Document
 
 TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
 TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
 TIME_LIMIT_DEFAULT, TIME_LIMIT_MAXIMUM = 86_400.0, 30 * 86_400  # seconds, of a task
 CALL_KEYS = {"timeout", "request_id", "background", "time_limit"}  # how it is called, not what is to be done
+
+LATER_KEYS = {"include", "exclude", "order"}  # since version 1.0; they do not count unless they are given
 
 
 def _time_limit(value: object, info: ValidationInfo) -> float:
@@ -47,7 +50,10 @@ class ChangeRequest(Request):
 
     def fingerprint(self, method: str) -> str:
         """Return a hash that is the same for two calls if they ask for the same."""
-        same = [method, self.model_dump(exclude={"timeout", "request_id"})]
+        asked = self.model_dump(exclude={"timeout", "request_id"})
+        # What a journal of an earlier version holds knows no keys that were added later
+        later = LATER_KEYS & asked.keys() - self.model_fields_set
+        same = [method, {key: value for key, value in asked.items() if key not in later}]
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
 
@@ -75,14 +81,11 @@ class TransferRequest(CopyRequest):
     time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
 
 
-class FolderRequest(CopyRequest):
+class FolderRequest(SelectionDocument, CopyRequest):
     """A transfer of many files, always as a task."""
 
-    file_pattern: Pattern | None = None
-    recursive: bool = False
     if_exists: Literal["replace", "skip", "skip_same"] = "replace"
     then: Then = "keep"
-    min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = 0.0
     background: Annotated[bool, PlainValidator(_always)] = True
     time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.fields import AGE_MAXIMUM, AnyText, Text, Then, seconds
-from iot.sftp.module._documents.validation import Document, explain
+from iot.sftp.module._documents.fields import AGE_MAXIMUM, Text, Then, seconds
+from iot.sftp.module._documents.selection import SelectionDocument
+from iot.sftp.module._documents.validation import explain
 
 RULES_MAXIMUM = 20  # the status of each has to fit into a twin of 32 KB, with everything else that is reported
 # A rule is reported under its name: a key of a twin must not contain `.`, `$`, `#` or spaces
@@ -30,15 +31,13 @@ def _name(value: str) -> str:
 Folder = Annotated[Text, Field(max_length=FOLDER_MAXIMUM)]
 
 
-class Rule(Document):
+class Rule(SelectionDocument):
     """One rule: a folder that is transferred without a call."""
 
     name: Annotated[Text, AfterValidator(_name)]
     direction: Literal["upload", "download"]
     source: Folder
     dest: Folder
-    file_pattern: AnyText | None = None
-    recursive: bool = False
     every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
     if_exists: Literal["replace", "skip", "skip_same"] = "replace"
     then: Then = "keep"
