@@ -14,6 +14,7 @@ from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.tasks import Tasks
@@ -52,7 +53,8 @@ def dispatcher_in(directory: Path, *, slots: ServerSlots | None = None, journal:
     slots, journal = slots or ServerSlots(2), journal or Journal(directory)
     servers = Servers(lambda _name, _state: None)
     transfers = Transfers(servers)
-    context = MethodContext(servers, transfers, Tasks(journal, slots, transfers.work), Status())
+    local_files = LocalRoot(directory / "data", directory)
+    context = MethodContext(servers, transfers, Tasks(journal, slots, transfers.work), Status(), local_files)
     return Dispatcher(context, slots, Idempotency(journal))
 
 

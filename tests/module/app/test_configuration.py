@@ -16,9 +16,11 @@ from tests.servers import free_port
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._app.configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._base.environment import Environment
+from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
+from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import ConnectionState, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
@@ -49,6 +51,7 @@ class Device:
             announcer=self.announcer,
             rules=self.rules,
             reporter=self.reporter,
+            placeholders=CurrentPlaceholders(Placeholders("device-42", "sftp", "plant-hub")),
         )
 
     @staticmethod
@@ -314,3 +317,50 @@ def test_an_unknown_section_does_not_replace_one_of_the_reported_properties(devi
     assert device.reported["module"] == {"version": __version__}
     device.apply(2, logLevel="info")
     assert device.reported["connection"]["code"] == "unreachable"
+
+
+# Placeholders
+
+
+def test_variables_and_the_time_zone_are_acknowledged_under_their_names(device: Device) -> None:
+    device.apply(1, variables={"line": "7"}, timeZone="Europe/Berlin")
+    assert device.reported["variables"] == {"ac": 200, "av": 1, "ad": "applied", "value": {"line": "7"}}
+    assert device.reported["timeZone"] == {"ac": 200, "av": 1, "ad": "applied", "value": "Europe/Berlin"}
+    assert device.configuration.in_force["timeZone"] == "Europe/Berlin"
+    device.apply(2, variables={"line": "a/b"}, timeZone="Mars/Olympus")
+    assert (device.reported["variables"]["ac"], device.reported["timeZone"]["ac"]) == (400, 400)
+    assert device.reported["variables"]["value"] == {"line": "7"}
+    assert "not 'Mars/Olympus'" in device.reported["timeZone"]["ad"]
+    assert device.reported["timeZone"]["value"] == "Europe/Berlin"
+    device.apply(3, logLevel="info")
+    assert "variables" not in device.reported
+    assert "timeZone" not in device.reported
+    assert device.configuration.in_force["variables"] == {}
+
+
+def test_other_variables_are_another_session(device: Device, server: dict[str, Any]) -> None:
+    server = server | {"user": "{deviceId}", "root": "/upload/{line}"}
+    device.apply(1, sftp=server, variables={"line": "7"})
+    before = device.session
+    assert before is not None
+    assert (before.settings.user, before.settings.root) == ("device-42", "/upload/7")
+    assert device.reported["sftp"]["value"]["user"] == "device-42"
+    device.apply(2, sftp=server, variables={"line": "7", "other": "x"})
+    assert device.session is before
+    device.apply(3, sftp=server, variables={"line": "8"})
+    assert device.session is not None
+    assert device.session.settings.root == "/upload/8"
+
+
+def test_what_an_unknown_placeholder_is_in_stays_as_it_was(device: Device, server: dict[str, Any]) -> None:
+    rule = {"name": "r", "direction": "download", "source": "a", "dest": "{line}"}
+    server = server | {"root": "/{line}"}
+    device.apply(1, sftp=server, rules=[rule], variables={"line": "7"})
+    before, rules = device.session, device.rules.in_force
+    device.apply(2, sftp=server, rules=[rule], variables={"lines": "7"})
+    assert device.session is before
+    assert device.rules.in_force == rules
+    reason = "has the unknown placeholder {line} at character 2; known are: {deviceId}, {moduleId}, {hub}, {server}, "
+    assert device.reported["sftp"]["ad"] == f"'root' {reason}{{date:…}}, {{lines}}"
+    assert device.reported["rules"]["value"]["r"]["ac"] == 400
+    assert device.reported["rules"]["ad"] == "not valid: r"

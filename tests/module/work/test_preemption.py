@@ -55,7 +55,7 @@ class Device:
         )
         self.tasks = Tasks(journal, slots, transfers.work, forget=transfers.forget)
         self.dispatcher = Dispatcher(
-            MethodContext(self.servers, transfers, self.tasks, Status()), slots, Idempotency(journal)
+            MethodContext(self.servers, transfers, self.tasks, Status(), files), slots, Idempotency(journal)
         )
         self.changed = threading.Event()
         self.rules = Rules(RuleContext(transfers, slots, ledgers, files), self.changed.set)

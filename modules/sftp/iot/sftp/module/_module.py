@@ -19,6 +19,7 @@ from iot.sftp.module._base.timeouts import in_thread
 from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._base.uncaught import log_loop_exception
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.twin import TransfersSection
 from iot.sftp.module._hub.hub import Hub, HubLost
 from iot.sftp.module._hub.loop_watch import watch_loop
@@ -30,6 +31,7 @@ from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
+from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
@@ -92,7 +94,10 @@ class Module:
         )
         rule_context = RuleContext(transfers, slots, ledgers, local_files, self._note_failure)
         self._rules = Rules(rule_context, self._rules_changed)
-        method_context = MethodContext(self._servers, transfers, self._tasks, self._status)
+        placeholders = CurrentPlaceholders(
+            Placeholders(environment.device, environment.module, environment.hub.partition(".")[0])
+        )
+        method_context = MethodContext(self._servers, transfers, self._tasks, self._status, local_files, placeholders)
         self._dispatcher = Dispatcher(method_context, slots, Idempotency(journal))
         self._connect_to_hub(environment, journal)
         self._configuration = Configuration(
@@ -103,6 +108,7 @@ class Module:
             announcer=self._announcer,
             rules=self._rules,
             reporter=self._reporter,
+            placeholders=placeholders,
         )
         self._checks = CheckServer(environment.state_dir, self._configuration.servers.settings)
         self._observe(environment, slots, transfers)

@@ -14,7 +14,8 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._app.server_configuration import ServerConfiguration
 from iot.sftp.module._base.logging import set_level
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.twin import TransfersSection, read_desired
+from iot.sftp.module._documents.twin import Desired, TransfersSection, read_desired
+from iot.sftp.module._documents.validation import Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from iot.sftp.client import SFTPError
     from iot.sftp.module._base.environment import Environment
     from iot.sftp.module._documents.rule import RulesSection
-    from iot.sftp.module._documents.validation import Section
     from iot.sftp.module._hub.reported import Reporter
     from iot.sftp.module._rules.runner import Rules
+    from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
     from iot.sftp.module._work.events import Announcer
     from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.servers import Servers
@@ -53,11 +54,13 @@ class Configuration:
         announcer: Announcer,
         rules: Rules,
         reporter: Reporter,
+        placeholders: CurrentPlaceholders,
     ) -> None:
         """Take the parts that a configuration changes."""
         self._environment = environment
-        self.servers = ServerConfiguration(environment, servers, reporter)
+        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock)
         self._known_servers = servers.all
+        self._placeholders = placeholders
         self._slots = slots
         self._transfers = transfers
         self._announcer = announcer
@@ -82,6 +85,8 @@ class Configuration:
             "transfers": self._transfers_section.as_properties(),
             "logLevel": logging.getLevelName(logging.getLogger("iot").level).lower(),
             "events": self._announcer.enabled,
+            "variables": dict(self._placeholders.values.variables),
+            "timeZone": str(self._placeholders.values.zone),
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
         }
 
@@ -91,7 +96,7 @@ class Configuration:
 
     def apply(self, document: Mapping[str, Any]) -> None:
         """Put a desired document into force, as far as it is new and valid."""
-        desired = read_desired(document)
+        desired = read_desired(document, self._placeholders.values)
         if desired.version < self._version:
             _log.info("desired properties %d ignored: %d are in force", desired.version, self._version)
             return
@@ -101,6 +106,8 @@ class Configuration:
             return
         is_new = desired.version != self._version
         self._version = desired.version
+        self._placeholders.values = desired.placeholders
+        self._acknowledge_placeholders(desired)
         self._apply_log_level(desired.log_level)
         self._apply_events(desired.events)
         self._apply_transfers(desired.transfers)
@@ -160,6 +167,17 @@ class Configuration:
         words = section.error or (f"not valid: {', '.join(section.errors)}" if section.errors else "applied")
         valid = section.error is None and not section.errors
         self._reporter.set("rules", {"ac": 200 if valid else 400, "av": version, "ad": words, "value": shown})
+
+    def _acknowledge_placeholders(self, desired: Desired) -> None:
+        placeholders = desired.placeholders
+        for name, section, value in (
+            ("variables", desired.variables, dict(placeholders.variables)),
+            ("timeZone", desired.time_zone, str(placeholders.zone)),
+        ):
+            if section == Section():
+                self._reporter.set(name, None)
+            else:
+                self._acknowledge(name, section.error or "applied", value, valid=section.error is None)
 
     def _apply_log_level(self, section: Section[str]) -> None:
         if section.error is None:

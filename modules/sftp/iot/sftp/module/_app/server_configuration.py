@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import NotConfigured, SFTPSession
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._work.current_session import do_nothing
 from iot.sftp.module._work.local_files import LocalRoot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from iot.sftp.client import ServerSettings
     from iot.sftp.module._base.environment import Environment
@@ -52,13 +55,28 @@ class ServerInForce:
 
 
 class ServerConfiguration:
-    """Applies the sections of servers to their sessions, and reports each of them; belongs to the event loop."""
+    """Applies the sections of servers to their sessions, and reports each of them.
 
-    def __init__(self, environment: Environment, servers: Servers, reporter: Reporter) -> None:
-        """Take the parts that a change of these sections changes."""
+    It belongs to the event loop, but for what is said to be thread-safe.
+    """
+
+    def __init__(
+        self, environment: Environment, servers: Servers, reporter: Reporter, clock: Callable[[], float]
+    ) -> None:
+        """Take the parts that a change of these sections changes.
+
+        Parameters:
+            environment: what the module was started with.
+            servers: whose sessions are replaced.
+            reporter: of the reported properties.
+            clock: gives the moment for dates in `user` and `root`, in seconds since 1970.
+        """
         self._environment = environment
         self._servers = servers
         self._reporter = reporter
+        self._clock = clock
+        self._lock = threading.RLock()  # a session is replaced by whoever uses it, when the date is another one
+        self._sections: dict[str, ServerSection] = {}  # the valid ones
         self._in_force: dict[str, ServerInForce] = {}
         self._bandwidth: int | None = None
         self._version = -1
@@ -104,7 +122,7 @@ class ServerConfiguration:
             _log.warning("desired properties %d, sftp: %s", version, section.error)
 
     def _forget_default(self) -> None:
-        if self._in_force.pop(DEFAULT_SERVER, None) is not None:
+        if self._forget(DEFAULT_SERVER):
             _log.info("server: none any more, as the section sftp was removed", extra=about("server"))
         missing = "the desired properties have no section sftp: it needs host, user and password or privateKey"
         self._servers.default.replace(None, missing)
@@ -132,7 +150,7 @@ class ServerConfiguration:
 
     def _remove_all_but(self, names: set[str]) -> None:
         for name in self._servers.all().keys() - names - {DEFAULT_SERVER}:
-            if self._in_force.pop(name, None) is not None:
+            if self._forget(name):
                 _log.info("server %s: it was removed", name, extra=about(f"server {name}"))
             self._servers.remove(name)
 
@@ -164,18 +182,47 @@ class ServerConfiguration:
             self._report_others()
 
     def _use(self, name: str, section: ServerSection) -> None:
-        before = self._in_force.get(name)
-        directory = self._environment.directory_of(None if name == DEFAULT_SERVER else name)
-        settings = section.as_settings(directory / "known_hosts", self._environment.unfinished_transfers)
-        if before is not None and before.settings == settings:
-            return
+        sessions = self._servers.add(name)
+        with self._lock:
+            self._sections[name] = section
+            sessions.prepare = partial(self._renew, name, section) if section.has_date else do_nothing
+            sessions.account = section.identity() if section.has_date else None
+            try:
+                self._renew(name, section)
+            except NotConfigured as error:  # the clock is not set: whoever uses the session tries again
+                self._in_force.pop(name, None)
+                sessions.replace(None, error.message)
+
+    def _renew(self, name: str, section: ServerSection) -> None:
+        """Use another session if the settings are other ones: those of the section, at this moment; thread-safe.
+
+        Raises:
+            NotConfigured: a date cannot be filled in, as the clock is not set.
+        """
+        with self._lock:
+            if self._sections.get(name) is not section:
+                return  # another one came into force meanwhile
+            directory = self._environment.directory_of(None if name == DEFAULT_SERVER else name)
+            known_hosts, unfinished = directory / "known_hosts", self._environment.unfinished_transfers
+            settings = section.as_settings(known_hosts, unfinished, self._clock())
+            before = self._in_force.get(name)
+            if before is None or before.settings != settings:
+                self._open(name, section, settings)
+
+    def _forget(self, name: str) -> bool:
+        """Have a server no longer in force; return whether it was."""
+        with self._lock:
+            self._sections.pop(name, None)
+            return self._in_force.pop(name, None) is not None
+
+    def _open(self, name: str, section: ServerSection, settings: ServerSettings) -> None:
         thing = "server" if name == DEFAULT_SERVER else f"server {name}"
         place = settings.host, settings.port, settings.user, section.auth
         _log.info("%s: %s port %d, user %s, by %s", thing, *place, extra=about(thing))
         local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
         session = SFTPSession(settings, local_files=local_files)
         session.limit_bandwidth(self._bandwidth)
-        self._in_force[name] = ServerInForce(settings, session, section.as_properties())
+        self._in_force[name] = ServerInForce(settings, session, {**section.as_properties(), "user": settings.user})
         self._servers.add(name).replace(session)
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._documents.server import ServerSection, read_server
+from iot.sftp.module._documents.template import Placeholders
 
 DEFAULT_SERVER = "sftp"  # the name of the section `sftp`, for whom names none
 SERVERS_MAXIMUM = 16  # the state of each has to fit into a twin of 32 KB, with everything else that is reported
@@ -35,8 +36,8 @@ class ServersSection:
     is_object: bool = True
 
 
-def read_servers(content: Any) -> ServersSection | None:
-    """Read the section; `None` if it is missing. Never raises."""
+def read_servers(content: Any, placeholders: Placeholders) -> ServersSection | None:
+    """Read the section, with the placeholders in force; `None` if it is missing. Never raises."""
     if content is None:
         return None
     if not isinstance(content, dict):
@@ -52,7 +53,7 @@ def read_servers(content: Any) -> ServersSection | None:
         if problem is not None:
             unusable.append(f"'{excerpt(str(name), NAME_SHOWN)}' {problem}")
             continue
-        section = read_server(server, whole=name)
+        section = read_server(server, name, placeholders)
         if section.value is not None:
             servers[name] = section.value
         elif section.error is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -13,14 +13,19 @@ from iot.sftp.module._base.logging import LEVELS
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.server import ServerSection, read_server
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, ServersSection, read_servers
+from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.validation import Document, Section, explain
+from iot.sftp.module._documents.variables import read_time_zone, read_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from zoneinfo import ZoneInfo
 
-SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules")
+SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules", "variables", "timeZone")
 CONCURRENCY_MAXIMUM = 16
 BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
+
+T = TypeVar("T")
 
 
 class TransfersSection(Document, alias_generator=to_camel):
@@ -48,6 +53,9 @@ class Desired:
         log_level: `debug`, `info`, `warning` or `error`.
         events: whether a message is sent when a task has ended.
         rules: the rules; `None` if the section is missing.
+        variables: for placeholders.
+        time_zone: what dates are in.
+        placeholders: what the sections were read with.
         unknown: names of unknown sections.
     """
 
@@ -59,6 +67,9 @@ class Desired:
     log_level: Section[str]
     events: Section[bool]
     rules: RulesSection | None
+    variables: Section[dict[str, str]]
+    time_zone: Section[ZoneInfo]
+    placeholders: Placeholders
     unknown: tuple[str, ...]
 
     @property
@@ -71,24 +82,57 @@ class Desired:
             "logLevel": self.log_level.error,
             "events": self.events.error,
             "rules": self.rules and (self.rules.error or self.rules.errors),
+            "variables": self.variables.error,
+            "timeZone": self.time_zone.error,
         }
         return [name for name, error in errors.items() if error]
 
 
-def read_desired(document: Mapping[str, Any]) -> Desired:
-    """Read a desired document; what is wrong with a section is reported in the section. Never raises."""
+def read_desired(document: Mapping[str, Any], placeholders: Placeholders | None = None) -> Desired:
+    """Read a desired document; what is wrong with a section is reported in the section. Never raises.
+
+    Parameters:
+        document: the whole of it.
+        placeholders: those in force: the device, and what counts where `variables` or `timeZone` is invalid.
+    """
     version = document.get("$version")
     names = [name for name in document if not name.startswith("$")]
+    variables = _read(document.get("variables"), read_variables)
+    time_zone = _read(document.get("timeZone"), read_time_zone)
+    placeholders = _placeholders(placeholders or Placeholders(), variables, time_zone)
     return Desired(
         version=version if isinstance(version, int) and not isinstance(version, bool) else 0,
         is_empty=not names,
-        sftp=read_server(document.get("sftp"), whole=DEFAULT_SERVER),
-        servers=read_servers(document.get("servers")),
+        sftp=read_server(document.get("sftp"), DEFAULT_SERVER, placeholders),
+        servers=read_servers(document.get("servers"), placeholders),
         transfers=_transfers(document.get("transfers")),
         log_level=_log_level(document.get("logLevel")),
         events=_events(document.get("events")),
-        rules=read_rules(document.get("rules")),
+        rules=read_rules(document.get("rules"), placeholders),
+        variables=variables,
+        time_zone=time_zone,
+        placeholders=placeholders,
         unknown=tuple(name for name in names if name not in SECTIONS),
+    )
+
+
+def _read(content: Any, read: Callable[[Any], T]) -> Section[T]:
+    if content is None:
+        return Section()
+    try:
+        return Section(read(content))
+    except ValueError as error:
+        return Section(error=str(error))
+
+
+def _placeholders(
+    before: Placeholders, variables: Section[dict[str, str]], time_zone: Section[ZoneInfo]
+) -> Placeholders:
+    """Return what placeholders stand for: an invalid section leaves in force what was there before."""
+    return replace(
+        before,
+        variables=(variables.value or {}) if variables.error is None else before.variables,
+        zone=(time_zone.value or Placeholders.zone) if time_zone.error is None else before.zone,
     )
 
 

@@ -13,6 +13,16 @@ from iot.sftp.client import Direction, InvalidRequest, SFTPError, TooLarge
 from iot.sftp.client._base.text import shortened
 from iot.sftp.module._documents.orders import file_order
 from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, encoded_size
+from iot.sftp.module._methods.contents import READ_MAXIMUM, WRITE_MAXIMUM, content_document
+from iot.sftp.module._methods.pages import (
+    ENTRIES_MAXIMUM,
+    PATHS_MAXIMUM,
+    file_document,
+    fitting_page,
+    page_limit,
+    too_large,
+)
+from iot.sftp.module._work import local_directory
 
 if TYPE_CHECKING:
     from iot.sftp.module._documents.requests import (
@@ -21,16 +31,18 @@ if TYPE_CHECKING:
         FolderRequest,
         ListRequest,
         ListTasksRequest,
+        LocalDeleteRequest,
+        LocalPageRequest,
         PathRequest,
         Request,
         ServerRequest,
         TaskRequest,
         TestRequest,
         TransferRequest,
+        WriteRequest,
     )
     from iot.sftp.module._methods.method import MethodContext
 
-LISTED_MAXIMUM = RESPONSE_MAXIMUM // len('"a", ') + 1  # paths: more never fit, however short they are
 EXTENSIONS_SHOWN, EXTENSION_SHOWN = 100, 100  # of a server, and characters of each: some servers have thirty
 TASKS_SHOWN = 500  # in a listing: more never fit
 
@@ -98,17 +110,52 @@ def move_file(context: MethodContext, request: CopyRequest, timeout: float) -> b
 
 def list_files(context: MethodContext, request: ListRequest, timeout: float) -> list[str]:
     """List the files of a directory, or a page of them."""
-    limit = None if request.limit is None else min(request.limit, LISTED_MAXIMUM)
-    options: dict[str, Any] = {"limit": limit, "after": request.after, "longest": RESPONSE_MAXIMUM}
+    limit = None if request.limit is None else page_limit(request.limit, PATHS_MAXIMUM)
+    longest = RESPONSE_MAXIMUM if limit is None else None
+    options: dict[str, Any] = {"limit": limit, "after": request.after, "longest": longest}
     with context.servers.use(request.server) as session, suppress(TooLarge):
         page = session.list_files(request.path, request.file_pattern, timeout=timeout, **options)
-        if encoded_size(page) <= RESPONSE_MAXIMUM:
-            return page
-    message = (
-        f"these paths do not fit into a response ({RESPONSE_MAXIMUM} bytes): ask for pages, "
-        'with "limit": n and then "after": the last path of the page before'
+        return fitting_page(page, limit=request.limit, path=request.path)
+    raise too_large(request.path)
+
+
+# --- Contents
+
+
+def read_file(context: MethodContext, request: PathRequest, timeout: float) -> dict[str, Any]:
+    """Read a small file on the server."""
+    return content_document(context.transfers.read_file(request.path, READ_MAXIMUM, timeout, server=request.server))
+
+
+def write_file(context: MethodContext, request: WriteRequest, timeout: float) -> bool:
+    """Write a small file on the server."""
+    content = request.content_bytes()
+    if len(content) > WRITE_MAXIMUM:
+        message = f"the content has {len(content)} bytes, and may have {WRITE_MAXIMUM}: upload a file instead"
+        raise TooLarge(message, path=request.path)
+    context.transfers.write_file(request.path, content, timeout, server=request.server)
+    return True
+
+
+# --- Local files
+
+
+def list_local_directory(context: MethodContext, request: LocalPageRequest, timeout: float) -> list[dict[str, Any]]:
+    """List a directory of the local root, or a page of it."""
+    entries = local_directory.list_local_directory(
+        context.local_files,
+        request.path,
+        limit=page_limit(request.limit, ENTRIES_MAXIMUM),
+        after=request.after,
+        timeout=timeout,
     )
-    raise TooLarge(message, operation="list_files", path=request.path)
+    return fitting_page([file_document(entry) for entry in entries], limit=request.limit, path=request.path)
+
+
+def delete_local_file(context: MethodContext, request: LocalDeleteRequest, _timeout: float) -> bool:
+    """Delete a file of the local root."""
+    local_directory.delete_local_file(context.local_files, request.path)
+    return True
 
 
 # --- Tasks

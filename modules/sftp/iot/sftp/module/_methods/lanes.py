@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS_MAXIMUM = 16  # of a queue: the upper limit of transfers.concurrency
-CONTROL_THREADS, QUICK_THREADS, TASKS_THREADS, STATUS_THREADS = 8, 8, 8, 2  # of the first two for each server
+CONTROL_THREADS, QUICK_THREADS = 8, 8  # for each server
+LOCAL_THREADS, TASKS_THREADS, STATUS_THREADS = 4, 8, 2
 NO_SERVER = ""  # the name for the queues of lanes in which no call speaks to a server
 GRACE = 0.3  # seconds after its deadline in which a worker may still return with a more precise error
 
@@ -44,6 +45,7 @@ class Lanes:
         self._slots: Mapping[Lane, ServerSlots] = {
             Lane.CONTROL: ServerSlots(CONTROL_THREADS, servers),
             Lane.QUICK: ServerSlots(QUICK_THREADS, servers),
+            Lane.LOCAL: ServerSlots(LOCAL_THREADS),
             Lane.TASKS: ServerSlots(TASKS_THREADS),
             Lane.STATUS: ServerSlots(STATUS_THREADS),
             Lane.TRANSFER: transfer_slots,

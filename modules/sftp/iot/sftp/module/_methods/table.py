@@ -21,12 +21,15 @@ from iot.sftp.module._documents.requests import (
     FolderRequest,
     ListRequest,
     ListTasksRequest,
+    LocalDeleteRequest,
+    LocalPageRequest,
     PathRequest,
     Request,
     ServerRequest,
     TaskRequest,
     TestRequest,
     TransferRequest,
+    WriteRequest,
 )
 from iot.sftp.module._methods import implementations as run
 from iot.sftp.module._methods.method import Lane, Method
@@ -43,6 +46,10 @@ METHODS: Mapping[str, Method] = {
     "delete_file": Method(DeleteRequest, run.delete_file, Lane.QUICK),
     "move_file": Method(CopyRequest, run.move_file, Lane.QUICK),
     "list_files": Method(ListRequest, run.list_files, Lane.QUICK, failed=None),
+    "read_file": Method(PathRequest, run.read_file, Lane.QUICK, failed=None),
+    "write_file": Method(WriteRequest, run.write_file, Lane.QUICK, is_idempotent=True),
+    "list_local_directory": Method(LocalPageRequest, run.list_local_directory, Lane.LOCAL, failed=None),
+    "delete_local_file": Method(LocalDeleteRequest, run.delete_local_file, Lane.LOCAL),
     "test_connection": Method(TestRequest, run.test_connection, Lane.QUICK, is_idempotent=True),
     "download_files": Method(FolderRequest, run.only_as_a_task, Lane.TASKS),
     "upload_files": Method(FolderRequest, run.only_as_a_task, Lane.TASKS),

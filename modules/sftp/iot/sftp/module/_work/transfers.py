@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import FileOrder, FolderOrder, FolderProgress, SFTPError
+from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from iot.sftp.client import FolderTransfer, LocalFiles, SFTPSession, Transfer
+    from iot.sftp.client import FileContent, FolderTransfer, LocalFiles, SFTPSession, Transfer
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
     from iot.sftp.module._work.live_task import Job
     from iot.sftp.module._work.servers import Servers
@@ -60,6 +60,16 @@ class Transfers:
         with self.moves.one(order.direction.value), self._servers.find(server).use() as session:
             self._transfer_file(session, order, timeout=timeout)
 
+    def read_file(self, path: str, longest: int, timeout: float, *, server: str) -> FileContent:
+        """Return the bytes of a remote file that has so many at most, within `timeout` seconds."""
+        with self.moves.one(Direction.DOWNLOAD.value), self._servers.find(server).use() as session:
+            return session.read_file(path, longest=longest, timeout=timeout, verify=self.verify)
+
+    def write_file(self, path: str, content: bytes, timeout: float, *, server: str) -> None:
+        """Write a remote file within `timeout` seconds."""
+        with self.moves.one(Direction.UPLOAD.value), self._servers.find(server).use() as session:
+            session.write_file(path, content, timeout=timeout, verify=self.verify)
+
     def transfer_folder(
         self,
         order: FolderOrder,
@@ -69,6 +79,7 @@ class Transfers:
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
         task_id: str | None = None,
+        destination: object = None,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
 
@@ -79,6 +90,7 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
+            destination: what stands for the destination in the ledger, if its path depends on the time.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -86,10 +98,13 @@ class Transfers:
         Raises:
             SFTPError: what ended it for all files.
         """
-        delivery = FolderDelivery(order, server, self._ledgers, self._local_files, task_id)
+        sessions = self._servers.find(server)
+        delivery = FolderDelivery(
+            order, server, self._ledgers, self._local_files, task_id, destination, sessions.account
+        )
         with (
             self.moves.one(order.direction.value) as move,
-            self._servers.find(server).use() as session,
+            sessions.use() as session,
             delivery.exclusive_scan(session, cancelled),
         ):
             ledger, verifies = delivery.open_ledger(session, is_careful=is_careful)
