@@ -65,6 +65,12 @@ class Device:
         assert (section.error, section.errors) == (None, {})
         self.rules.apply(section.rules)
 
+    def put(self, folder: str, name: str) -> None:
+        """Put a file into a folder, whole, as a program does that knows how."""
+        part = self.root / ".part"
+        part.write_text(name)
+        part.replace(self.root / folder / name)
+
     def until(self, condition: Callable[[], object]) -> None:
         """Wait until something holds: looked at whenever a rule reports, and now and then."""
         end = time.monotonic() + PATIENCE

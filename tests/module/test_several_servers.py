@@ -52,7 +52,7 @@ def test_twenty_rules_over_five_servers_keep_their_pace(device: Device, remote: 
     rules = [rule(f"{server}-{number}", server, remote) for server in servers for number in range(4)]
     for each in rules:
         (device.root / each["source"]).mkdir()
-        (device.root / each["source"] / "waits").write_text(each["name"])
+        device.put(each["source"], "waits")
     device.run(*rules)
 
     def are_stuck() -> bool:
@@ -64,11 +64,11 @@ def test_twenty_rules_over_five_servers_keep_their_pace(device: Device, remote: 
     well = [each for each in rules if each["server"] in WELL]
     for number in range(ROUNDS):
         for each in well:
-            (device.root / each["source"] / str(number)).write_text(each["name"])
-        device.until(lambda: all(not list((device.root / each["source"]).iterdir()) for each in well))
+            device.put(each["source"], str(number))
+        count = {2 + number}
+        device.until(lambda: {device.rules.statuses()[each["name"]].files for each in well} == count)  # noqa: B023 - now
 
     statuses = device.rules.statuses()
-    assert {statuses[each["name"]].files for each in well} == {1 + ROUNDS}
     assert {statuses[each["name"]].code for each in well} == {None}
     for each in well:
         assert {path.name for path in (remote / each["name"]).iterdir()} == {"waits", *map(str, range(ROUNDS))}
