@@ -47,6 +47,7 @@ from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
@@ -92,6 +93,7 @@ __all__ = [
     "NotConfigured",
     "NotEmpty",
     "NotFound",
+    "Order",
     "PathNotAllowed",
     "PermissionDenied",
     "RequestError",
@@ -101,6 +103,7 @@ __all__ = [
     "SFTPSession",
     "Scope",
     "Secret",
+    "Selection",
     "ServerInfo",
     "ServerSettings",
     "Step",

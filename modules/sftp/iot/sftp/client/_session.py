@@ -36,6 +36,7 @@ from iot.sftp.client._folders.folder_download import FolderDownload
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_run import FolderRun
 from iot.sftp.client._folders.folder_upload import FolderUpload
+from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._ssh.packets import decode_path
 from iot.sftp.client._transfer import operations
 from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
@@ -51,7 +52,7 @@ from iot.sftp.client._transfer.upload import upload_file
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._folders.delivery_ledger import Ledger
@@ -470,8 +471,11 @@ class SFTPSession:
         source: str,
         dest: str,
         *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         file_pattern: str | None = None,
         recursive: bool = False,
+        order: str = "name",
         if_exists: str = "replace",
         then: str = "keep",
         move_to: str | None = None,
@@ -492,8 +496,14 @@ class SFTPSession:
         Parameters:
             source: the remote folder.
             dest: the local folder, made if it is missing.
+            include: globs of which a file has to match one; all files if there is none. They are relative to `source`:
+                `*` and `?` stand for characters of a name, `**` for folders, none included (`**/x` is also `x`).
+            exclude: globs of which a file must match none.
             file_pattern: a substring of a file's path, as `list_files` shows it.
             recursive: take the folders in it too, into folders of the same names.
+            order: which files come first: by `name`, or the `oldest` or `newest`, over all folders. Small files are in
+                flight by the dozen, so that they need not arrive in the order in which they begin. With `newest`, files
+                that appear meanwhile go before those that wait.
             if_exists: `replace`; `skip` leaves alone what is there under that name; `skip_same` what has the same size
                 and time (whole seconds) too.
             then: `keep`, `delete` or `move` (into `move_to`) the file at the source after its own success, unless it
@@ -515,28 +525,38 @@ class SFTPSession:
         Raises:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.
         """
-        order = FolderOrder(
+        folder_order = FolderOrder(
             Direction.DOWNLOAD,
             source,
             dest,
-            file_pattern=file_pattern,
-            recursive=recursive,
+            selection=Selection(
+                include=include,
+                exclude=exclude,
+                file_pattern=file_pattern,
+                recursive=recursive,
+                min_age=min_age,
+                order=Order.of(order),
+            ),
             if_exists=IfExists.of(if_exists),
             then=Then.of(then),
             move_to=move_to,
-            min_age=min_age,
             verify=verify,
             verify_existing=verify_existing,
         )
-        return self.transfer_folder(order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger)
+        return self.transfer_folder(
+            folder_order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger
+        )
 
     def upload_files(
         self,
         source: str,
         dest: str,
         *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         file_pattern: str | None = None,
         recursive: bool = False,
+        order: str = "name",
         if_exists: str = "replace",
         then: str = "keep",
         move_to: str | None = None,
@@ -549,20 +569,27 @@ class SFTPSession:
         verify_existing: bool = False,
     ) -> FolderTransfer:
         """Upload the files of a local folder, many at a time, each as `upload_file` does: see `download_files`."""
-        order = FolderOrder(
+        folder_order = FolderOrder(
             Direction.UPLOAD,
             source,
             dest,
-            file_pattern=file_pattern,
-            recursive=recursive,
+            selection=Selection(
+                include=include,
+                exclude=exclude,
+                file_pattern=file_pattern,
+                recursive=recursive,
+                min_age=min_age,
+                order=Order.of(order),
+            ),
             if_exists=IfExists.of(if_exists),
             then=Then.of(then),
             move_to=move_to,
-            min_age=min_age,
             verify=verify,
             verify_existing=verify_existing,
         )
-        return self.transfer_folder(order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger)
+        return self.transfer_folder(
+            folder_order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger
+        )
 
     def transfer_folder(
         self,

@@ -44,12 +44,10 @@ def folder_order(direction: Direction, what: FolderRequest | Rule, now: float | 
         direction,
         _filled(what.source, now),
         _filled(what.dest, now),
-        file_pattern=what.file_pattern,
-        recursive=what.recursive,
+        selection=what.selection(),
         if_exists=IfExists(what.if_exists),
         then=Then.MOVE if isinstance(what.then, dict) else Then(what.then),
         move_to=move_to,
-        min_age=what.min_age,
     )
 
 

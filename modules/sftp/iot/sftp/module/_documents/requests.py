@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 from iot.sftp.client import InvalidRequest
 from iot.sftp.module._documents.contents import Encoding, decode_content
 from iot.sftp.module._documents.fields import (
-    AGE_MAXIMUM,
     AnyText,
     Id,
     Path,
@@ -22,6 +21,7 @@ from iot.sftp.module._documents.fields import (
     check_seconds,
     seconds,
 )
+from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateError
 from iot.sftp.module._documents.validation import Document
@@ -31,7 +31,7 @@ TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
 TIME_LIMIT_DEFAULT, TIME_LIMIT_MAXIMUM = 86_400.0, 30 * 86_400  # seconds, of a task
 CALL_KEYS = {"timeout", "request_id", "background", "time_limit", "expand"}  # how it is called, not what is to be done
 # What 0.1.0 did not know is left out at its default, so that journals of both versions say the same of the same call
-NEWER_KEYS = {"server", "expand"}
+NEWER_KEYS = {"server", "expand", "include", "exclude", "order"}
 PATHS = ("path", "source", "dest")  # the keys of paths, beside `then`
 
 PathsRequestT = TypeVar("PathsRequestT", bound="PathsRequest")
@@ -155,14 +155,11 @@ class TransferRequest(CopyRequest):
     time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
 
 
-class FolderRequest(CopyRequest):
+class FolderRequest(SelectionDocument, CopyRequest):
     """A transfer of many files, always as a task."""
 
-    file_pattern: Pattern | None = None
-    recursive: bool = False
     if_exists: Literal["replace", "skip", "skip_same"] = "replace"
     then: Then = "keep"
-    min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = 0.0
     background: Annotated[bool, PlainValidator(_always)] = True
     time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
 

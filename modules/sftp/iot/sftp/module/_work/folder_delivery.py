@@ -49,7 +49,8 @@ class FolderDelivery:
         """Wait until no other rule or task delivers the same files by the same route."""
         if self.ledgers is None:
             return nullcontext()
-        return self.ledgers.exclusive_scan(*self._route(session), pattern=self.order.file_pattern, cancelled=cancelled)
+        pattern = self.order.selection.file_pattern
+        return self.ledgers.exclusive_scan(*self._route(session), pattern=pattern, cancelled=cancelled)
 
     def open_ledger(self, session: SFTPSession, *, is_careful: bool) -> tuple[DeliveryLedger | None, bool]:
         """Return the ledger for a transfer, and whether it has to compare what exists at the destination.
@@ -107,7 +108,7 @@ class FolderDelivery:
 
     def _covers(self, path: str) -> bool:
         """Return whether the transfer finds a file that exists, by its path relative to the source."""
-        return (self.order.recursive or "/" not in path) and self.order.selects(path)
+        return (self.order.selection.recursive or "/" not in path) and self.order.selects(path)
 
     def _home(self) -> int | None:
         """Return the inode of a local source; `None` if it is remote, or does not exist."""
