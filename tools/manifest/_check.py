@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.twin import read_desired
 from localedge import LocalEdgeError
 from localedge._twin import check_document
@@ -14,6 +15,7 @@ from manifest._docker import CREATE_OPTIONS, HOST_CONFIG
 from manifest._expand import placeholders_in
 
 _DESIRED = "properties.desired"
+_SOME_DEVICE = Placeholders("device", "sftp", "hub")  # a manifest is for many: any value does
 _AGENT = {"schemaVersion": "1.1", "runtime": {}, "systemModules": {}, "modules": {}}
 _HUB_VERSION = "1.2"
 _SYSTEM_MODULE = {"type", "settings", "env", "imagePullPolicy", "status", "restartPolicy", "startupOrder", "version"}
@@ -183,7 +185,7 @@ def _module_twin(name: str, key: str, value: Mapping[str, Any], place: str) -> P
     if name != "sftp":
         return
     # The module's own reading: what it would answer with 400 in its reported properties
-    read = read_desired({**desired, "$version": 1})
+    read = read_desired({**desired, "$version": 1}, _SOME_DEVICE)
     for section, content in vars(read).items():
         if getattr(content, "error", None):
             yield f"{place}: {section}: {content.error}"

@@ -50,6 +50,7 @@ from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
+from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._version import VERSION, __version__
@@ -66,6 +67,7 @@ __all__ = [
     "DeadlineExceeded",
     "Direction",
     "Fault",
+    "FileContent",
     "FileError",
     "FileFailure",
     "FileInfo",

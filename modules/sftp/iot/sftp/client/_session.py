@@ -23,7 +23,7 @@ from iot.sftp.client._files.file_info import FileInfo
 from iot.sftp.client._files.listing import entries_of, list_files
 from iot.sftp.client._files.local_files import LocalFiles
 from iot.sftp.client._files.remote_files import RemoteFiles
-from iot.sftp.client._files.remote_paths import RemotePaths, listed
+from iot.sftp.client._files.remote_paths import RemotePaths, check_names_file, listed
 from iot.sftp.client._folders.delivery_ledger import SessionLedgers
 from iot.sftp.client._folders.directory_deletion import DirectoryDeletion
 from iot.sftp.client._folders.directory_operations import (
@@ -40,7 +40,9 @@ from iot.sftp.client._ssh.packets import decode_path
 from iot.sftp.client._transfer import operations
 from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
 from iot.sftp.client._transfer.download import download_file
+from iot.sftp.client._transfer.file_content import FileContent, read_content
 from iot.sftp.client._transfer.file_order import Direction, FileOrder, Verify
+from iot.sftp.client._transfer.memory_file import memory_file
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._transfer.resume_records import ResumeRecords
@@ -410,6 +412,50 @@ class SFTPSession:
 
         work = download if order.direction is Direction.DOWNLOAD else upload
         return self._calls.run(order.operation, order.source, timeout, work, order.dest, cancelled=cancelled)
+
+    def read_file(
+        self, path: str, *, longest: int | None = None, timeout: float | None = None, verify: Verify = "size"
+    ) -> FileContent:
+        """Return the bytes of a remote file, all of one version of it, as a download does, without a local file.
+
+        Parameters:
+            path: the remote file.
+            longest: bytes that it may have; with more, `TooLarge` is raised.
+            timeout: seconds.
+            verify: see `download_file`.
+        """
+        context = self._transfer_context(verify)
+
+        def work(attempt: CallAttempt) -> FileContent:
+            with attempt.transfer() as remote:
+                return read_content(remote, self._paths.on_server(path), longest, context)
+
+        return self._calls.run("read_file", path, timeout, work)
+
+    def write_file(
+        self, path: str, content: bytes, *, timeout: float | None = None, verify: Verify = "size"
+    ) -> Transfer:
+        """Atomically create or replace a remote file with these bytes, creating its parents, as an upload does.
+
+        Parameters:
+            path: the remote file; a directory is refused.
+            content: all that the file is to hold.
+            timeout: seconds.
+            verify: see `upload_file`.
+        """
+        started = time.monotonic()
+        context = self._transfer_context(verify)
+
+        def work(attempt: CallAttempt) -> Transfer:
+            end = self._paths.on_server(check_names_file(path))
+            with attempt.transfer() as remote:
+                outcome = upload_file(
+                    remote, descriptor, None, end, context=context, spare=attempt.spare, is_settled=True
+                )
+            return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
+
+        with memory_file(content, path) as descriptor:
+            return self._calls.run("write_file", path, timeout, work)
 
     def limit_bandwidth(self, bytes_per_second: int | None) -> None:
         """Let all transfers together move so many bytes per second at most, from now on; `None` sets no limit.

@@ -209,7 +209,7 @@ class PathNotAllowed(RequestError):
 
 
 class TooLarge(RequestError):
-    """The answer is larger than a response may be: ask for a page of it."""
+    """The answer is larger than a response may be: ask for a page of a listing, download a file."""
 
     code = "too_large"
     scope = Scope.FOLDER

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 
-from iot.sftp.client._base.errors import PathNotAllowed
+from iot.sftp.client._base.errors import IsADirectory, PathNotAllowed
+from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 
 TEMPORARY_PREFIX = ".iot-sftp-"
 
@@ -59,3 +60,14 @@ class RemotePaths:
 def listed(path: str, name: str) -> str:
     """Return the path under which a listing of `path` shows `name`."""
     return name if path in {"", "."} else posixpath.join(path, name)
+
+
+def check_names_file(path: str) -> str:
+    """Return a path that may be a file's; refuse one that can only be a directory's.
+
+    Raises:
+        IsADirectory: it ends with `/`, `.` or `..`, or is empty.
+    """
+    if posixpath.basename(path) in {"", ".", ".."}:
+        raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=path)
+    return path
