@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 import psutil
@@ -185,9 +185,13 @@ def proftpd(base: Path) -> Iterator[Server]:
 
 @contextmanager
 def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Accept TCP connections and hand each to `answer` in a thread; give the port."""
+    """Accept TCP connections and hand each to `answer` in a thread; give the port.
+
+    At the end all connections are closed, and what blocks on them is woken: the threads have ended by then.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     connections: list[socket.socket] = []
+    threads: list[threading.Thread] = []
 
     def accept() -> None:
         while True:
@@ -196,7 +200,8 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
             except OSError:
                 return
             connections.append(connection)
-            threading.Thread(target=_quietly, args=(answer, connection), daemon=True).start()
+            threads.append(threading.Thread(target=_quietly, args=(answer, connection), daemon=True))
+            threads[-1].start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -205,9 +210,12 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        for connection in connections:
-            connection.close()
         thread.join()
+        for connection in connections:
+            shut_down(connection)  # closing it alone wakes nobody
+            connection.close()
+        for answering in threads:
+            answering.join(30)
 
 
 def never_answers(_: socket.socket) -> None:
@@ -268,11 +276,14 @@ class Relay:
     @contextmanager
     def running(self) -> Iterator[int]:
         """Run, and give the port."""
-        with listening(self._relay) as port:
-            try:
-                yield port
-            finally:
-                self.cut()
+        try:
+            with listening(self._relay) as port:
+                try:
+                    yield port
+                finally:
+                    self.cut()
+        finally:
+            self.cut()  # what was accepted meanwhile
 
     def cut(self) -> None:
         """Reset all connections."""
@@ -288,10 +299,10 @@ class Relay:
         with self._lock:
             self.connections += 1
             self._open += [client, server]
-        back = threading.Thread(target=_quietly, args=(lambda _: self._pump(server, client, count=True), None))
-        back.daemon = True
-        back.start()
-        self._pump(client, server, count=False)
+        _both_ways(
+            lambda: self._pump(server, client, count=True),
+            lambda: self._pump(client, server, count=False),
+        )
 
     def _pump(self, source: socket.socket, sink: socket.socket, *, count: bool) -> None:
         try:
@@ -306,14 +317,40 @@ class Relay:
                         return
                 sink.sendall(data)
         finally:
-            for end in (source, sink):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
+            shut_down(source, sink)
 
 
-def _quietly(answer: Callable[[socket.socket], None], connection: socket.socket) -> None:
+def pipe(client: socket.socket, address: tuple[str, int]) -> None:
+    """Connect a client to a server, until either of them hangs up."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        finally:
+            shut_down(source, sink)
+
+    with socket.create_connection(address) as server:
+        _both_ways(lambda: pump(server, client), lambda: pump(client, server))
+
+
+def shut_down(*connections: socket.socket) -> None:
+    """End connections for whoever reads or writes them."""
+    for connection in connections:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _both_ways(back: Callable[[], None], forth: Callable[[], None]) -> None:
+    other = threading.Thread(target=_quietly, args=(lambda _: back(), None), daemon=True)
+    other.start()
+    try:
+        forth()
+    finally:
+        other.join()
+
+
+def _quietly(answer: Callable[[Any], None], connection: socket.socket | None) -> None:
     try:
         answer(connection)
     except OSError:
