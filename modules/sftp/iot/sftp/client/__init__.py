@@ -3,6 +3,7 @@
 from iot.sftp.client._base.counts import Counts
 from iot.sftp.client._base.deadline import Interruption
 from iot.sftp.client._base.errors import (
+    AlreadyExists,
     AuthenticationFailed,
     Busy,
     Cancelled,
@@ -55,6 +56,7 @@ from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [
     "VERSION",
+    "AlreadyExists",
     "AuthenticationFailed",
     "Busy",
     "Cancelled",

@@ -13,6 +13,7 @@
      │   ├─ PermissionDenied            permission_denied
      │   ├─ IsADirectory                is_a_directory
      │   ├─ NotADirectory               not_a_directory
+     │   ├─ AlreadyExists               already_exists
      │   └─ TransferIncomplete          transfer_incomplete
      │       └─ EndOfFile
      ├─ TransportError                  there is no connection to the server
@@ -255,6 +256,12 @@ class NotADirectory(FileError):
     """A directory was needed, something else is there."""
 
     code = "not_a_directory"
+
+
+class AlreadyExists(FileError):
+    """The destination must not be there, and something is: nothing was replaced."""
+
+    code = "already_exists"
 
 
 class TransferIncomplete(FileError):
