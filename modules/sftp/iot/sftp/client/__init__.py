@@ -19,6 +19,7 @@ from iot.sftp.client._base.errors import (
     NoSpace,
     NotADirectory,
     NotConfigured,
+    NotEmpty,
     NotFound,
     PathNotAllowed,
     PermissionDenied,
@@ -37,7 +38,7 @@ from iot.sftp.client._base.errors import (
     error_for_code,
 )
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._base.settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._base.settings import Jump, Proxy, Secret, ServerSettings, TimeLimits
 from iot.sftp.client._client import IoTSFTPClient
 from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
@@ -50,6 +51,7 @@ from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
+from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._version import VERSION, __version__
@@ -66,6 +68,7 @@ __all__ = [
     "DeadlineExceeded",
     "Direction",
     "Fault",
+    "FileContent",
     "FileError",
     "FileFailure",
     "FileInfo",
@@ -81,6 +84,7 @@ __all__ = [
     "InvalidRequest",
     "IoTSFTPClient",
     "IsADirectory",
+    "Jump",
     "Ledger",
     "LocalEntry",
     "LocalFiles",
@@ -88,10 +92,12 @@ __all__ = [
     "NoSpace",
     "NotADirectory",
     "NotConfigured",
+    "NotEmpty",
     "NotFound",
     "Order",
     "PathNotAllowed",
     "PermissionDenied",
+    "Proxy",
     "RequestError",
     "ResourceError",
     "Retry",

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists
-from iot.sftp.client._files.file_version import SECOND
+from iot.sftp.client._files.file_version import SECOND, FileVersion
 from iot.sftp.client._files.numbered_names import numbered_in_parts
 from iot.sftp.client._folders.folder_order import IfExists
 from iot.sftp.client._transfer.put_in_place import already_exists
@@ -14,7 +14,6 @@ from iot.sftp.client._transfer.put_in_place import already_exists
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.deliveries import Deliveries
     from iot.sftp.client._folders.destinations import Destinations
