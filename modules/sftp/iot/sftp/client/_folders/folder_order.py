@@ -59,6 +59,8 @@ class FolderOrder:
         if_exists: see `SFTPSession.download_files`, as are all below.
         then: what becomes of a file at its source.
         move_to: the folder on the source's side that files are moved into.
+        moved_below: the folder that holds `move_to` and whatever it was in earlier calls, where it changes: not to be
+            found again.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
@@ -71,6 +73,7 @@ class FolderOrder:
     if_exists: IfExists = IfExists.REPLACE
     then: Then = Then.KEEP
     move_to: str | None = None
+    moved_below: str | None = None
     verify: Verify = "size"
     verify_existing: bool = False
 
@@ -83,8 +86,10 @@ class FolderOrder:
             raise InvalidRequest("selection must be a Selection")
         if (self.then is Then.MOVE) != (self.move_to is not None):
             raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
-        if self.move_to is not None and posixpath.normpath(self.move_to) == posixpath.normpath(self.source):
+        if _is_same(self.move_to, self.source):
             raise InvalidRequest("move_to is the source itself: its files would be found again each time")
+        if self.selection.recursive and _is_same(self.moved_below, self.source):
+            raise InvalidRequest("move_to changes within the source itself: its files would be found again each time")
         check_verify(self.verify)
 
     @property
@@ -100,3 +105,7 @@ class FolderOrder:
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
         return self.selection.selects(path, listed(self.source, path))
+
+
+def _is_same(folder: str | None, other: str) -> bool:
+    return folder is not None and posixpath.normpath(folder) == posixpath.normpath(other)

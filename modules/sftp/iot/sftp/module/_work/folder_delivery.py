@@ -35,6 +35,7 @@ class FolderDelivery:
         destination: what stands for the order's destination, if its path depends on the time: what has arrived
             yesterday is not sent again because its folder has another name today.
         account: the same for the account and its root.
+        has_places: whether the ledger remembers where each file goes, as that depends on the time.
     """
 
     order: FolderOrder
@@ -44,6 +45,7 @@ class FolderDelivery:
     task_id: str | None = None
     destination: object = None
     account: list[object] | None = None
+    has_places: bool = False
 
     def exclusive_scan(self, session: SFTPSession, cancelled: threading.Event) -> AbstractContextManager[None]:
         """Wait until no other rule or task delivers the same files by the same route."""
@@ -73,6 +75,7 @@ class FolderDelivery:
                 home=self._home(),
                 is_strict=not keeps,
                 verifies=is_careful,
+                has_places=self.has_places,
             )
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
             return ledger, is_careful or (not keeps and ledger.holds_any())
