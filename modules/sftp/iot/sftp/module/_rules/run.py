@@ -124,7 +124,6 @@ def make_run(
             progress=note,
             cancelled=interruption,
             destination=rule.dest.identity(),
-            has_places=rule.dest.has_date,
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

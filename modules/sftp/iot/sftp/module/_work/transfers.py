@@ -81,7 +81,6 @@ class Transfers:
         cancelled: threading.Event,
         task_id: str | None = None,
         destination: object = None,
-        has_places: bool = False,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
 
@@ -93,7 +92,6 @@ class Transfers:
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
             destination: what stands for the destination in the ledger, if its path depends on the time or the file.
-            has_places: whether where a file goes depends on the time, so that it has to be remembered.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -103,7 +101,7 @@ class Transfers:
         """
         sessions = self._servers.find(server)
         delivery = FolderDelivery(
-            order, server, self._ledgers, self._local_files, task_id, destination, sessions.account, has_places
+            order, server, self._ledgers, self._local_files, task_id, destination, sessions.account
         )
         with (
             self.moves.one(order.direction.value) as move,
@@ -117,7 +115,7 @@ class Transfers:
                 progress(done)
 
             order = replace(order, verify=self.verify, verify_existing=verifies)
-            if has_places and ledger is not None and order.rename is not None:
+            if ledger is not None and order.rename is not None:
                 order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
             done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger)
             move.note(done)
