@@ -38,7 +38,7 @@ from iot.sftp.client._base.errors import (
     error_for_code,
 )
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._base.settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._base.settings import Jump, Proxy, Secret, ServerSettings, TimeLimits
 from iot.sftp.client._client import IoTSFTPClient
 from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
@@ -85,6 +85,7 @@ __all__ = [
     "InvalidRequest",
     "IoTSFTPClient",
     "IsADirectory",
+    "Jump",
     "Ledger",
     "LocalEntry",
     "LocalFiles",
@@ -97,6 +98,7 @@ __all__ = [
     "Order",
     "PathNotAllowed",
     "PermissionDenied",
+    "Proxy",
     "RateLimit",
     "RequestError",
     "ResourceError",

@@ -35,7 +35,11 @@ TOUCHED_RETRIES = 3  # of the removal of a file whose change time keeps changing
 
 
 class Deliveries:
-    """Which versions of a folder's files have arrived, and what becomes of their sources; thread-safe."""
+    """Which versions of a folder's files have arrived, and what becomes of their sources; thread-safe.
+
+    Attributes:
+        prove: returns the source's version whose bytes are at the destination, by a hash; set by who knows where.
+    """
 
     def __init__(
         self, order: FolderOrder, direction: FolderDirection, ledger: SessionLedger | None, tally: FolderTally
@@ -52,6 +56,7 @@ class Deliveries:
         self._direction = direction
         self._ledger = ledger
         self._tally = tally
+        self.prove: Callable[[RemoteFiles, FoundFile], FileVersion | None] = lambda _remote, _found: None
         self._lock = threading.Lock()
         self._arrived: dict[str, FileVersion] = {}  # files that only have to be removed at their source
 
@@ -155,21 +160,21 @@ class Deliveries:
             except VersionChanged:
                 now = self._direction.version_at_source(remote, found)
                 is_touched = now != versions[0] and now._replace(changed=None).is_same_as(versions[0])
-                proven = self.proven_version(remote, found) if is_touched and retries_left else None
+                proven = self.proven(lambda: self.prove(remote, found)) if is_touched and retries_left else None
                 if proven is None:
                     raise
                 note(proven)
             else:
                 return
 
-    def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+    def proven(self, compare: Callable[[], FileVersion | None]) -> FileVersion | None:
         """Return the source's version whose bytes are at the destination, by a hash; `None` if that is not proven."""
         try:
-            return self._direction.proven_version(remote, found)
+            return compare()
         except SFTPError as error:  # the bytes differ, or cannot be compared: nothing is proven
             if error.scope is not Scope.FILE:
                 raise
-            logger.debug("%r is not known to be at its destination: %s", found.path, error)
+            logger.debug("%r is not known to be at its destination: %s", error.path, error)
             return None
 
     def has_vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:

@@ -16,11 +16,10 @@ from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.counters import CallCounters
 from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._documents.requests import (
+    BackgroundRequest,
     ChangeRequest,
-    FolderRequest,
     PathsRequest,
     ServerRequest,
-    TransferRequest,
     expanded,
 )
 from iot.sftp.module._methods import responses
@@ -106,13 +105,13 @@ class Dispatcher:
 
     async def _respond(self, call: Call, deadline: float) -> Response:
         request = call.request
-        if isinstance(request, TransferRequest | FolderRequest) and request.background:
+        if isinstance(request, BackgroundRequest) and request.background:
             return await self._accept(call, request, deadline)
         if isinstance(request, ChangeRequest) and request.request_id is not None:
             return await self._execute_once(call, deadline)
         return await self._execute(call, deadline)
 
-    async def _accept(self, call: Call, request: TransferRequest | FolderRequest, deadline: float) -> Response:
+    async def _accept(self, call: Call, request: BackgroundRequest, deadline: float) -> Response:
         """Make a task of a call, or find the one that the first call with its id became."""
         record = new_task(call.name, request.parameters(), request.time_limit)
         if request.request_id is not None:
@@ -154,7 +153,7 @@ class Dispatcher:
                 raise DeadlineExceeded(message)
             return responses.succeeded(run()) if idempotent is None else idempotent.execute(run)
 
-        return await self._lanes.queue(call.method.lane, server).run(work, deadline)
+        return await self._lanes.queue(call.lane, server).run(work, deadline)
 
 
 def _paths(call: Call) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
+from iot.sftp.module._work.directory_deletion import DELETE_DIRECTORY, work_on_deletion
 from iot.sftp.module._work.folder_delivery import FolderDelivery
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.task_document import TEXT_SHOWN
@@ -90,7 +92,7 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
-            destination: what stands for the destination in the ledger, if its path depends on the time.
+            destination: what stands for the destination in the ledger, if its path depends on the time or the file.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -114,6 +116,8 @@ class Transfers:
                 progress(done)
 
             order = replace(order, verify=self.verify, verify_existing=verifies)
+            if ledger is not None and order.rename is not None:
+                order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
             done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger)
             move.note(done)
         if ledger is None:
@@ -123,6 +127,8 @@ class Transfers:
 
     def work(self, job: Job) -> TaskOutcome:
         """Make one attempt of a task, without a time limit: that of the task ends it."""
+        if job.method == DELETE_DIRECTORY:
+            return work_on_deletion(self._servers, job)
         order = order_of(job.method, job.request)
         if isinstance(order, FolderOrder):
             return self._work_on_folder(job, order)
