@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from iot.sftp.client import NotConfigured, RateLimit, SFTPSession
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
-from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 from iot.sftp.module._work.current_session import do_nothing
 from iot.sftp.module._work.local_files import LocalRoot
 
@@ -149,7 +149,7 @@ class ServerConfiguration:
     def _remove_all_but(self, names: set[str]) -> None:
         for name in self._servers.all().keys() - names - {DEFAULT_SERVER}:
             if self._forget(name):
-                _log.info("server %s: it was removed", name, extra=about(f"server {name}"))
+                _log.info("server (%s): none any more, as it was removed", name, extra=about(on_server("server", name)))
             self._servers.remove(name)
 
     def _report_others(self) -> None:
@@ -214,7 +214,7 @@ class ServerConfiguration:
             return self._in_force.pop(name, None) is not None
 
     def _open(self, name: str, section: ServerSection, settings: ServerSettings) -> None:
-        thing = "server" if name == DEFAULT_SERVER else f"server {name}"
+        thing = on_server("server", name)
         place = settings.host, settings.port, settings.user, section.auth
         _log.info("%s: %s port %d, user %s, by %s", thing, *place, extra=about(thing))
         local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
