@@ -110,7 +110,9 @@ class Module:
             reporter=self._reporter,
             placeholders=placeholders,
         )
-        self._checks = CheckServer(environment.state_dir, self._configuration.servers.settings)
+        self._checks = CheckServer(
+            environment.state_dir, self._configuration.servers.settings, self._configuration.servers.names
+        )
         self._observe(environment, slots, transfers)
 
     def _connect_to_hub(self, environment: Environment, journal: Journal) -> None:

@@ -99,6 +99,11 @@ class ServerConfiguration:
             raise NotConfigured(sessions.state.message or "there are no settings yet")
         return server.settings
 
+    def names(self) -> list[str]:
+        """Return the names of the servers in force, the default one first; that alone if there is none. Thread-safe."""
+        names = sorted(self.in_force, key=lambda name: (name != DEFAULT_SERVER, name))
+        return names or [DEFAULT_SERVER]
+
     def limit_bandwidth(self, bytes_per_second: int | None) -> None:
         """Limit the transfers of all servers together."""
         self._limit.bytes_per_second = bytes_per_second
