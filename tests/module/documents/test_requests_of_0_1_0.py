@@ -37,7 +37,7 @@ AS_BEFORE: list[tuple[type[ChangeRequest], str, dict[str, Any], dict[str, Any]]]
 ]
 
 
-@pytest.mark.parametrize(("model", "method", "payload", "before"), AS_BEFORE, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("model, method, payload, before", AS_BEFORE, ids=lambda value: str(value)[:20])
 def test_a_repeat_after_the_update_is_recognised(
     model: type[ChangeRequest], method: str, payload: dict[str, Any], before: dict[str, Any]
 ) -> None:
