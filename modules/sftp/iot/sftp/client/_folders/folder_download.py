@@ -82,7 +82,8 @@ class FolderDownload:
         self._dest = LocalDestination(local_files, order.dest)
         self._moved = RemoteDirectories(self._move_to or "")
         self._apart = set[tuple[str, str]]()  # directories that are not one and the same
-        self.excluded = relative_to(self._source, self._move_to)
+        moved_below = self._move_to if order.moved_below is None else paths.on_server(order.moved_below)
+        self.excluded = relative_to(self._source, moved_below)
 
     def begin(self) -> None:
         """Prepare nothing."""

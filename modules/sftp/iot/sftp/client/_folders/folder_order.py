@@ -66,6 +66,8 @@ class FolderOrder:
         if_exists: see `SFTPSession.download_files`, as are all below.
         then: what becomes of a file at its source.
         move_to: the folder on the source's side that files are moved into.
+        moved_below: the folder that holds `move_to` and whatever it was in earlier calls, where it changes: not to be
+            found again.
         rename: returns where a file goes, relative to `dest`, by its path relative to `source`; `None` keeps the path.
         backup_to: the folder on the destination's side that replaced files are moved into, or what returns it by the
             path of the file relative to `source`.
@@ -81,6 +83,7 @@ class FolderOrder:
     if_exists: IfExists = IfExists.REPLACE
     then: Then = Then.KEEP
     move_to: str | None = None
+    moved_below: str | None = None
     rename: Callable[[str], str] | None = None
     backup_to: str | Callable[[str], str] | None = None
     verify: Verify = "size"
@@ -99,8 +102,10 @@ class FolderOrder:
             raise InvalidRequest("selection must be a Selection")
         if (self.then is Then.MOVE) != (self.move_to is not None):
             raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
-        if self.move_to is not None and posixpath.normpath(self.move_to) == posixpath.normpath(self.source):
+        if _is_same(self.move_to, self.source):
             raise InvalidRequest("move_to is the source itself: its files would be found again each time")
+        if self.selection.recursive and _is_same(self.moved_below, self.source):
+            raise InvalidRequest("move_to changes within the source itself: its files would be found again each time")
         check_verify(self.verify)
 
     def backup_of(self, path: str, dest: str) -> str | None:
@@ -137,3 +142,7 @@ class FolderOrder:
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
         return self.selection.selects(path, listed(self.source, path))
+
+
+def _is_same(folder: str | None, other: str) -> bool:
+    return folder is not None and posixpath.normpath(folder) == posixpath.normpath(other)

@@ -58,7 +58,7 @@ class FolderUpload:
         self._context = context
         self._local_files = local_files
         self._directories = RemoteDirectories(self._dest)
-        self.excluded = relative_to(order.source, order.move_to)
+        self.excluded = relative_to(order.source, order.moved_below or order.move_to)
 
     def begin(self) -> None:
         """Prepare for an attempt: the server may be another one behind the same name."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import Cancelled, FileVersion
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
+from iot.sftp.module._work.place_memory import TABLE, PlaceMemory, forget_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class DeliveryLedgers:
         home: int | None = None,
         is_strict: bool = False,
         verifies: bool = False,
+        has_places: bool = False,
     ) -> DeliveryLedger:
         """Return the ledger of a route, for one scan of its source.
 
@@ -142,6 +144,7 @@ class DeliveryLedgers:
                 (a mount that is missing now) is not taken for deleted.
             is_strict: only proof counts, as the source is deleted or moved for it.
             verifies: this scan compares hashes where the ledger is in doubt.
+            has_places: it remembers where each file goes: see `DeliveryLedger.place_of`.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -154,7 +157,10 @@ class DeliveryLedgers:
                 (ledger, task, use),
             )
             _forget(connection, "used < ?", use - UNUSED_KEPT)
-        return DeliveryLedger(self._file, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies)
+        places = PlaceMemory(self._file, ledger) if has_places else None
+        return DeliveryLedger(
+            self._file, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies, places=places
+        )
 
     def forget_task(self, task: str) -> None:
         """Delete the ledger of a task that has ended.
@@ -193,8 +199,10 @@ class DeliveryLedger:
         home: int | None,
         is_strict: bool,
         verifies: bool,
+        places: PlaceMemory | None = None,
     ) -> None:
         """Made by `DeliveryLedgers.of`."""
+        self._places = places
         self._file = file
         self._ledger = ledger
         self._use = use
@@ -215,6 +223,8 @@ class DeliveryLedger:
         name, device = os.fsencode(path), _signed(version.device)
         self._found.add(hash(name))
         self._devices.add(device)
+        if self._places is not None:
+            self._places.note_seen(path, _folded(version))
         with self._file.transaction() as connection:
             delivery = self._delivery(connection, name)
             if delivery is None or (self._is_strict and not delivery.is_proof):
@@ -232,6 +242,14 @@ class DeliveryLedger:
                 )
         return True
 
+    def place_of(self, path: str, choose: Callable[[str], str]) -> str:
+        """Return where a file goes, as it was decided when this version of it was taken for the first time.
+
+        Raises:
+            SFTPError: the file cannot be used, or `choose` cannot decide.
+        """
+        return choose(path) if self._places is None else self._places.place_of(path, choose)
+
     def note(self, path: str, version: FileVersion) -> None:
         """Record that a version was delivered.
 
@@ -240,6 +258,8 @@ class DeliveryLedger:
         """
         with self._file.transaction() as connection:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
+            if self._places is not None:
+                self._places.note_delivered(connection, path, _folded(version))
 
     def settle(self, path: str) -> None:
         """Delete the record of a file whose source was deleted or moved: it is not needed any more.
@@ -251,6 +271,7 @@ class DeliveryLedger:
             connection.execute(
                 "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
             )
+            forget_places(connection, self._ledger, [os.fsencode(path)])
 
     def has_found(self, path: str) -> bool:
         """Return whether this scan has found a path."""
@@ -298,6 +319,7 @@ class DeliveryLedger:
                 elif self._use - seen > UNUSED_KEPT:
                     gone.append((self._ledger, path))
             connection.executemany("DELETE FROM deliveries WHERE ledger = ? AND path = ?", gone)
+            forget_places(connection, self._ledger, [path for _, path in gone])
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property
@@ -347,7 +369,8 @@ def _signed(number: int | None) -> int | None:
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    connection.execute(f"DELETE FROM deliveries WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
+    for table in ("deliveries", "places"):
+        connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
 
@@ -356,6 +379,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version < VERSION:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
+    connection.executescript(TABLE)
 
 
 _SCHEMA = Schema(
@@ -368,6 +392,6 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries"),
+    tables=("ledgers", "deliveries", "places"),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
@@ -90,7 +91,7 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
-            destination: what stands for the destination in the ledger, if its path depends on the time.
+            destination: what stands for the destination in the ledger, if its path depends on the time or the file.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -114,6 +115,8 @@ class Transfers:
                 progress(done)
 
             order = replace(order, verify=self.verify, verify_existing=verifies)
+            if ledger is not None and order.rename is not None:
+                order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
             done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger)
             move.note(done)
         if ledger is None:
