@@ -9,9 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.clients import session_of, settings_of
+from tests.clients import session_of, set_retry_policy, settings_of
 from tests.faulty_servers import FAILURE, PASSWORD, FaultyServer, status
 from tests.folders import OLD, Way, content_of, fill
 from tests.servers import Server, openssh
@@ -234,13 +235,13 @@ def test_a_lost_answer_to_the_rename_makes_no_second_file(  # noqa: PLR0917 - pa
 
     losing("rename")
     losing("posix_rename")
-    options = {"backup_to": f"{folder}/kept"} if if_exists == "backup" else {}
+    options: dict[str, Any] = {"backup_to": f"{folder}/kept"} if if_exists == "backup" else {}
     with session_of(server) as session:
         done = session.upload_files(
             str(tmp_path / "in"), f"{folder}/out", if_exists=if_exists, then="delete", **options
         )
     assert lost
-    assert (done.files, done.failed, done.attempts) == (1, 0, 2)
+    assert (done.files + done.skipped, done.failed, done.attempts) == (1, 0, 2)
     expected = {"fail": {"a": b"ours"}, "rename": {"a": b"old", "a-1": b"ours"}, "backup": {"a": b"ours"}}[if_exists]
     assert content_of(there / "out") == expected
     assert content_of(tmp_path / "in") == {}
@@ -262,6 +263,7 @@ def test_a_lost_answer_is_known_of_by_the_next_call_too(
         message = "the answer was lost"
         raise ConnectionLost(message)
 
+    set_retry_policy(monkeypatch, attempts=1)
     with session_of(openssh_server, state=tmp_path / "state") as session:
         monkeypatch.setattr(RemoteFiles, "rename", lose)
         with pytest.raises(ConnectionLost):
@@ -310,7 +312,7 @@ def test_killed_between_two_steps_both_files_are_there_and_the_next_run_ends_it(
     there = server.directory / tmp_path.name
     fill(there / "out", {"a": b"old"} if if_exists != "fail" else {})
     fill(tmp_path / "in", {"a": b"ours"})
-    options = {"if_exists": if_exists, "then": "delete"}
+    options: dict[str, Any] = {"if_exists": if_exists, "then": "delete"}
     if if_exists == "backup":
         options["backup_to"] = f"{tmp_path.name}/kept"
     _run_and_kill(server, tmp_path, moment, options)
@@ -331,7 +333,7 @@ def test_killed_between_two_steps_both_files_are_there_and_the_next_run_ends_it(
     assert content_of(tmp_path / "in") == {}
 
 
-def _run_and_kill(server: Server, tmp_path: Path, moment: str, options: dict[str, str]) -> None:
+def _run_and_kill(server: Server, tmp_path: Path, moment: str, options: dict[str, Any]) -> None:
     settings = settings_of(server)
     values = [settings.host, settings.port, settings.user, server.password, str(server.key_file or "")]
     values += [str(tmp_path / "state"), moment, str(tmp_path / "in"), f"{tmp_path.name}/out", options]
@@ -362,7 +364,7 @@ def test_a_server_that_knows_little_loses_nothing(tmp_path: Path, kind: type[Fau
     fill(tmp_path / "in", {"a": b"ours", "b": b"b"})
     server = kind()
     server.files.update({"out/a": bytearray(b"old"), "out/a-1": bytearray(b"older")})
-    options = {"backup_to": "kept"} if if_exists == "backup" else {}
+    options: dict[str, Any] = {"backup_to": "kept"} if if_exists == "backup" else {}
     with server.running() as port:
         session = SFTPSession(ServerSettings("127.0.0.1", port, "user", Secret(PASSWORD)))
         done = session.upload_files(str(tmp_path / "in"), "out", if_exists=if_exists, then="delete", **options)

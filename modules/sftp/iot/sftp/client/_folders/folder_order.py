@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._folders.selection import Selection
-from iot.sftp.client._transfer.file_order import Direction, Verify, check_member, check_verify
+from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,7 @@ class FolderOrder:
         backup_to: the folder on the destination's side that replaced files are moved into, or what returns it by the
             path of the file relative to `source`.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
+        modes: the permissions of what is created.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
 
@@ -87,6 +88,7 @@ class FolderOrder:
     rename: Callable[[str], str] | None = None
     backup_to: str | Callable[[str], str] | None = None
     verify: Verify = "size"
+    modes: Modes = field(default_factory=Modes)
     verify_existing: bool = False
 
     def __post_init__(self) -> None:
