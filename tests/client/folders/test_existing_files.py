@@ -324,7 +324,7 @@ def test_killed_between_two_steps_both_files_are_there_and_the_next_run_ends_it(
             str(tmp_path / "in"),
             f"{tmp_path.name}/out",
             verify_existing=True,
-            **options,  # type: ignore[arg-type]
+            **options,
         )
     assert done.failed == 0
     expected = {"fail": {"a": b"ours"}, "rename": {"a": b"old", "a-1": b"ours"}, "backup": {"a": b"ours"}}[if_exists]

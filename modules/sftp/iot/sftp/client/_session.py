@@ -434,7 +434,13 @@ class SFTPSession:
         return self._calls.run("read_file", path, timeout, work)
 
     def write_file(
-        self, path: str, content: bytes, *, timeout: float | None = None, verify: Verify = "size"
+        self,
+        path: str,
+        content: bytes,
+        *,
+        timeout: float | None = None,
+        verify: Verify = "size",
+        modes: Modes | None = None,
     ) -> Transfer:
         """Atomically create or replace a remote file with these bytes, creating its parents, as an upload does.
 
@@ -443,9 +449,10 @@ class SFTPSession:
             content: all that the file is to hold.
             timeout: seconds.
             verify: see `upload_file`.
+            modes: the permissions of what is created.
         """
         started = time.monotonic()
-        context = self._transfer_context(verify)
+        context = self._transfer_context(verify, modes=modes)
 
         def work(attempt: CallAttempt) -> Transfer:
             end = self._paths.on_server(check_names_file(path))

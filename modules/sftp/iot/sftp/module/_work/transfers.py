@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
+from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, Modes, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
@@ -54,6 +54,7 @@ class Transfers:
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
+        self.modes = Modes()
         self.moves = TransferCounters()
 
     def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
@@ -69,7 +70,7 @@ class Transfers:
     def write_file(self, path: str, content: bytes, timeout: float, *, server: str) -> None:
         """Write a remote file within `timeout` seconds."""
         with self.moves.one(Direction.UPLOAD.value), self._servers.find(server).use() as session:
-            session.write_file(path, content, timeout=timeout, verify=self.verify)
+            session.write_file(path, content, timeout=timeout, verify=self.verify, modes=self.modes)
 
     def transfer_folder(
         self,
@@ -114,7 +115,7 @@ class Transfers:
                 move.note(done)
                 progress(done)
 
-            order = replace(order, verify=self.verify, verify_existing=verifies)
+            order = replace(order, verify=self.verify, modes=self.modes, verify_existing=verifies)
             if ledger is not None and order.rename is not None:
                 order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
             done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger)
@@ -188,7 +189,7 @@ class Transfers:
                 report(reached)
 
         try:
-            order = replace(order, verify=self.verify)
+            order = replace(order, verify=self.verify, modes=self.modes)
             done = session.transfer_file(order, timeout=timeout, progress=note, cancelled=cancelled)
         except SFTPError:
             if reached is not None:
