@@ -44,7 +44,7 @@ from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
-from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
@@ -67,6 +67,7 @@ __all__ = [
     "FileFailure",
     "FileInfo",
     "FileOrder",
+    "FileOutcome",
     "FileVersion",
     "FolderOrder",
     "FolderProgress",

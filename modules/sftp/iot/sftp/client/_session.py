@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._folders.delivery_ledger import Ledger
-    from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTransfer
+    from iot.sftp.client._folders.folder_progress import FileOutcome, FolderProgress, FolderTransfer
     from iot.sftp.client._ssh.connection import Connection
     from iot.sftp.client._ssh.handshake import ServerInfo
 
@@ -410,12 +410,15 @@ class SFTPSession:
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> FolderTransfer:
         """Carry out an order for a folder, as `download_files` and `upload_files` do.
 
         Parameters:
             order: which files of which folder, and how.
             timeout, progress, cancelled, ledger: see `download_files`.
+            on_file: receives what becomes of each file, in threads of the call: of one that is delivered, just before
+                the ledger's `note`. It must not raise. What is skipped is not reported.
 
         Raises:
             SFTPError: see `download_files`.
@@ -428,7 +431,7 @@ class SFTPSession:
         direction = way(
             order, self._local_files, self._paths, self._transfer_context(order.verify), is_remembered=known is not None
         )
-        with closing(FolderRun(order, direction, known, progress)) as run:
+        with closing(FolderRun(order, direction, known, progress, on_file)) as run:
             self._calls.run_while_it_advances(
                 order.operation,
                 order.source,

@@ -101,7 +101,7 @@ class FileDelivery:
             version = self._deliveries.proven_version(remote, found) if may_be_same else None
             if version is not None:
                 self._accept(found, version)
-                self._deliveries.note_arrival(found, version)
+                self._deliveries.note_delivery(found, version)
             is_skipped = version is not None or order.if_exists is IfExists.SKIP
         if is_skipped:
             self._tally.add_skipped()
@@ -126,7 +126,7 @@ class FileDelivery:
             self._tally.end_in_flight(found.path)
         logger.debug("%r was transferred: %d bytes", found.path, size)
         self._tally.add_delivered(size, found.size_to_move)
-        self._deliveries.note_arrival(found, version)
+        self._deliveries.note_delivery(found, version, size)
 
 
 def _as_sftp_reports(version: FileVersion) -> FileVersion:

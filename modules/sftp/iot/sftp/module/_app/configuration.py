@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about, set_level
-from iot.sftp.module._documents.twin import Section, ServerSection, TransfersSection, read_desired
+from iot.sftp.module._documents.twin import EventsSection, Section, ServerSection, TransfersSection, read_desired
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.message_store import ANSWERS, FILES, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._hub.reported import Reporter
     from iot.sftp.module._rules.runner import Rules
     from iot.sftp.module._work.current_session import ConnectionState, CurrentSession
-    from iot.sftp.module._work.events import Announcer
+    from iot.sftp.module._work.file_events import FileEvents
+    from iot.sftp.module._work.outbox import Outbox
     from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.transfers import Transfers
 
@@ -48,7 +50,8 @@ class Configuration:
         sessions: CurrentSession,
         slots: Slots,
         transfers: Transfers,
-        announcer: Announcer,
+        outbox: Outbox,
+        file_events: FileEvents,
         rules: Rules,
         reporter: Reporter,
     ) -> None:
@@ -57,7 +60,9 @@ class Configuration:
         self._sessions = sessions
         self._slots = slots
         self._transfers = transfers
-        self._announcer = announcer
+        self._outbox = outbox
+        self._file_events = file_events
+        self._events = EventsSection()
         self._rules = rules
         self._rules_read: tuple[int, RulesSection] | None = None  # the version of its document, and the section
         self._reporter = reporter
@@ -79,7 +84,7 @@ class Configuration:
             "sftp": None if settings is None else {**self._shown, **_further(settings)},
             "transfers": self._transfers_section.as_properties(),
             "logLevel": logging.getLevelName(logging.getLogger("iot").level).lower(),
-            "events": self._announcer.enabled,
+            "events": self._events.as_properties(),
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
         }
 
@@ -168,14 +173,17 @@ class Configuration:
         words = section.error or ("applied" if section.value else "the defaults, as the section is not there")
         self._acknowledge("transfers", words, self._transfers_section.as_properties(), valid=section.error is None)
 
-    def _apply_events(self, section: Section[bool]) -> None:
+    def _apply_events(self, section: Section[EventsSection]) -> None:
         if section.error is None:
-            self._announcer.enabled = section.value is not False
+            self._events = section.value or EventsSection()
+            wanted = {TASKS: self._events.tasks, FILES: self._events.files, ANSWERS: True}
+            self._outbox.wanted_outputs = {output for output, is_wanted in wanted.items() if is_wanted}
+            self._file_events.is_enabled = self._events.files
         if section.error is None and section.value is None:
             self._reporter.set("events", None)
         else:
             words = section.error or "applied"
-            self._acknowledge("events", words, self._announcer.enabled, valid=section.error is None)
+            self._acknowledge("events", words, self._events.as_properties(), valid=section.error is None)
 
     def _apply_rules(self, section: RulesSection | None) -> None:
         if section is None:

@@ -137,6 +137,22 @@ class TransfersSection(Document, alias_generator=to_camel):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
+class EventsSection(Document):
+    """The section `events`: which messages are sent.
+
+    Attributes:
+        tasks: one when a task has ended.
+        files: one for each batch of files that a rule or a folder's task has moved or given up.
+    """
+
+    tasks: bool = True
+    files: bool = False
+
+    def as_properties(self) -> bool | dict[str, bool]:
+        """Return what is reported: in the short form where that says the same."""
+        return self.model_dump() if self.files else self.tasks
+
+
 @dataclass(frozen=True)
 class Section(Generic[T]):
     """One section of the document: its value, or what is wrong with it; neither, if it is missing."""
@@ -155,7 +171,7 @@ class Desired:
         sftp: the server.
         transfers: how files are transferred.
         log_level: `debug`, `info`, `warning` or `error`.
-        events: whether a message is sent when a task has ended.
+        events: which messages are sent.
         rules: the rules; `None` if the section is missing.
         unknown: names of unknown sections.
     """
@@ -165,7 +181,7 @@ class Desired:
     sftp: Section[ServerSection]
     transfers: Section[TransfersSection]
     log_level: Section[str]
-    events: Section[bool]
+    events: Section[EventsSection]
     rules: RulesSection | None
     unknown: tuple[str, ...]
 
@@ -221,10 +237,17 @@ def _transfers(content: Any) -> Section[TransfersSection]:
         return Section(error=explain(error, TransfersSection, whole="transfers"))
 
 
-def _events(content: Any) -> Section[bool]:
-    if content is None or isinstance(content, bool):
-        return Section(content)
-    return Section(error="'events' must be true or false")
+def _events(content: Any) -> Section[EventsSection]:
+    if content is None:
+        return Section()
+    if isinstance(content, bool):
+        return Section(EventsSection(tasks=content))
+    if not isinstance(content, dict):
+        return Section(error="'events' must be true, false or an object with the keys tasks and files")
+    try:
+        return Section(EventsSection.model_validate(content))
+    except ValidationError as error:
+        return Section(error=explain(error, EventsSection, whole="events"))
 
 
 def _log_level(content: Any) -> Section[str]:

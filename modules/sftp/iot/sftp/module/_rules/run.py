@@ -116,7 +116,7 @@ def make_run(
     try:
         order = folder_order(Direction(rule.direction), rule)
         done, is_in_doubt = context.transfers.transfer_folder(
-            order, is_careful=is_careful, progress=note, cancelled=interruption
+            order, is_careful=is_careful, progress=note, cancelled=interruption, rule=rule.name
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

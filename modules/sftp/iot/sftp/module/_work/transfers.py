@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from iot.sftp.client import FolderTransfer, LocalFiles, SFTPSession, Transfer
     from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+    from iot.sftp.module._work.file_events import FileEvents
     from iot.sftp.module._work.live_task import Job
+
+SERVER = "sftp"  # the section of the twin that names the server
 
 Verify = Literal["size", "sha256"]
 
@@ -41,6 +44,7 @@ class Transfers:
         sessions: CurrentSession,
         ledgers: DeliveryLedgers | None = None,
         local_files: LocalFiles | None = None,
+        file_events: FileEvents | None = None,
     ) -> None:
         """Use the session that is lent at each time.
 
@@ -48,8 +52,10 @@ class Transfers:
             sessions: lends it.
             ledgers: what was delivered of folders; without them, nothing is known of earlier transfers.
             local_files: how local folders are reached.
+            file_events: tells what becomes of the files of folders.
         """
         self._sessions = sessions
+        self._file_events = file_events
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
@@ -68,6 +74,7 @@ class Transfers:
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
         task_id: str | None = None,
+        rule: str | None = None,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
 
@@ -77,6 +84,7 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
+            rule: the name of the rule that it is for.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -97,7 +105,12 @@ class Transfers:
                 progress(done)
 
             order = replace(order, verify=self.verify, verify_existing=verifies)
-            done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger)
+            on_file = None
+            if self._file_events is not None:
+                who = {"task_id": task_id} if rule is None else {"rule": rule}
+                origin = {"server": SERVER, "direction": order.direction.value, **who}
+                on_file = self._file_events.of(origin, ledger)
+            done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger, on_file=on_file)
             move.note(done)
         if ledger is None:
             return done, False
