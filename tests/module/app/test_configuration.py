@@ -21,9 +21,10 @@ from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_session import ConnectionState, CurrentSession, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.outbox import Outbox
 from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.transfers import Transfers
 
@@ -35,17 +36,20 @@ class Device:
         self.reporter = Reporter(self._never_sent, lambda: None)
         self.sessions = CurrentSession(lambda _state: None)
         environment = Environment(directory / "data", directory / "state", "warning")
-        self.announcer = Announcer(Journal(directory / "state"), self._never_told)
+        messages, ledgers = Journal(directory / "state").messages, DeliveryLedgers(directory / "state")
+        self.outbox = Outbox(messages, self._never_told)
+        self.file_events = FileEvents(ledgers, messages, lambda: None)
         self.slots, self.transfers = Slots(2), Transfers(self.sessions)
         files = LocalRoot(directory / "data", directory / "state")
-        context = RuleContext(self.sessions, self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
+        context = RuleContext(self.sessions, self.transfers, self.slots, ledgers, files)
         self.rules = Rules(context, lambda: None)
         self.configuration = Configuration(
             environment,
             sessions=self.sessions,
             slots=self.slots,
             transfers=self.transfers,
-            announcer=self.announcer,
+            outbox=self.outbox,
+            file_events=self.file_events,
             rules=self.rules,
             reporter=self.reporter,
         )
