@@ -17,6 +17,7 @@ import uuid
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Busy, DeadlineExceeded, InvalidRequest, SFTPError, TooLarge
@@ -75,6 +76,7 @@ class MessageCalls:
         self._write_limit = write_limit
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
         self._hanging: Future[Taken] | None = None
+        self._given_up: set[str] = set()  # calls that are being written, and were refused
         self._running: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanted = asyncio.Event()
@@ -123,6 +125,7 @@ class MessageCalls:
             taken = writing.result(self._write_limit)
         except FutureTimeoutError:
             self._hanging = writing
+            self._given_up.add(call.key)
             writing.add_done_callback(lambda done: self._take_back(call, done))
             raise DeadlineExceeded("the journal did not answer in time: the call was not taken") from None
         if taken is Taken.REFUSED:
@@ -132,9 +135,11 @@ class MessageCalls:
         return taken
 
     def _take_back(self, call: IncomingCall, done: Future[Taken]) -> None:
-        """Forget a call that was refused because its writing hung."""
-        if done.exception() is None and done.result() is Taken.ACCEPTED:
-            self._writer.submit(self._store.forget_call, call.key)
+        """Forget a call that was refused because its writing hung, before a further one is written."""
+        with suppress(SFTPError):  # where it cannot be forgotten, it is carried out after a restart
+            if done.exception() is None and done.result() is Taken.ACCEPTED:
+                self._store.forget_call(call.key)
+            self._given_up.discard(call.key)
 
     def _refuse(self, call: IncomingCall, error: SFTPError) -> None:
         _log.warning("a call by message is refused: %s: %s", error.code, error.message, extra=about("calls"))
@@ -166,7 +171,9 @@ class MessageCalls:
                 await asyncio.sleep(RETRY_PAUSE)
                 continue
             for call in calls:
-                if call.key not in self._running and len(self._running) < self._width():
+                if call.key in self._running or call.key in self._given_up:
+                    continue
+                if len(self._running) < self._width():
                     self._running[call.key] = asyncio.create_task(self._carry_out(call))
             await self._wanted.wait()
 
