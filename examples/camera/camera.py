@@ -32,7 +32,7 @@ class Camera:
     def __init__(self, client: IoTHubModuleClient) -> None:
         """Use a client that is connected, in the running event loop."""
         self.client = client
-        self.answers: dict[str, asyncio.Future[tuple[int, object]]] = {}
+        self.answers: dict[str | None, asyncio.Future[tuple[int, object]]] = {}
         self.loop = asyncio.get_running_loop()
 
     async def take(self, message: Message) -> None:
@@ -40,7 +40,7 @@ class Camera:
         if message.input_name == "answers":
             self.loop.call_soon_threadsafe(self.settle, message.correlation_id, json.loads(message.data))
 
-    def settle(self, call: str, answer: dict[str, object]) -> None:
+    def settle(self, call: str | None, answer: dict[str, object]) -> None:
         """Give an answer to whoever waits for it; it may come twice."""
         waiting = self.answers.get(call)
         if waiting is not None and not waiting.done():
@@ -49,7 +49,8 @@ class Camera:
     async def call(self, method: str, payload: dict[str, object]) -> tuple[int, object]:
         """Call a method of the module `sftp`; return status and payload, however long that takes."""
         name = str(uuid.uuid4())
-        waiting = self.answers[name] = self.loop.create_future()
+        waiting: asyncio.Future[tuple[int, object]] = self.loop.create_future()
+        self.answers[name] = waiting
         body = json.dumps({"method": method, "payload": payload})
         while not waiting.done():
             message = Message(body, message_id=name)  # type: ignore[no-untyped-call]
