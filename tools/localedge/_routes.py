@@ -37,6 +37,15 @@ class Routes:
         self._upstream = [source for source, target in read if target is None]
         self._inputs = [(source, target) for source, target in read if target is not None]
 
+    @property
+    def inputs(self) -> list[Target]:
+        """The inputs of modules that they lead to."""
+        return [target for _, target in self._inputs]
+
+    def take(self, module: str, output: str | None) -> bool:
+        """Say whether a message of a module goes anywhere."""
+        return self.lead_upstream(module, output) or bool(self.targets(module, output))
+
     def lead_upstream(self, module: str, output: str | None) -> bool:
         """Say whether a message of a module, to an output or to none, goes to the cloud."""
         return any(source.fullmatch(_path(module, output)) for source in self._upstream)

@@ -203,7 +203,7 @@ def test_a_week_without_the_hub_is_summarized_and_told(tmp_path: Path, caplog: p
     assert newest[-1]["files"][0]["source"] in {"out/59.csv", "out/59.txt"}
     size = sum(message["summary"]["bytes"] for message in summaries)
     assert size + sum(message["files"][0]["bytes"] for message in newest) == 60 * 13
-    assert device.store.folded == sum(message["summary"]["messages"] for message in summaries) == told
+    assert device.store.dropped["files"] == sum(message["summary"]["messages"] for message in summaries) == told
     assert "too many messages wait for the edge hub: the oldest" in caplog.text
 
 

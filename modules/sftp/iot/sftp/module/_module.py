@@ -138,7 +138,16 @@ class Module:
     def _observe(self, environment: Environment, slots: Slots, transfers: Transfers) -> None:
         """Make what describes all the parts: the metrics, and the document of `get_status`."""
         parts = MetricsContext(
-            self._hub, self._servers, self._dispatcher, transfers, self._tasks, self._rules, self._status.disks
+            self._hub,
+            self._servers,
+            self._dispatcher,
+            transfers,
+            self._tasks,
+            self._rules,
+            self._status.disks,
+            self._calls,
+            self._outbox,
+            self._store,
         )
         self._metrics, self._metrics_port = Metrics(parts, identity(environment)), environment.metrics_port
         self._describe(self._status, slots)

@@ -151,7 +151,6 @@ class MessageStore:
         self.limits = limits
         self._lock = threading.Lock()
         self._dropped: Counter[str] = Counter()
-        self.folded = 0  # messages that were summarized, since the process began
         self._counts = {"calls": 0, **dict.fromkeys(OUTPUTS, 0)}
 
     # --- calls
@@ -250,7 +249,7 @@ class MessageStore:
                 self._insert(connection, message)
             self._count(connection)
         with self._lock:
-            self.folded += len(oldest)
+            self._dropped[output] += len(oldest)
         _log.warning(
             "too many messages wait for the edge hub: the oldest %d for output %s were summarized",
             len(oldest),
@@ -289,7 +288,7 @@ class MessageStore:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many messages were dropped since the process began, by output, as too many waited to be sent."""
+        """How many messages were dropped or summarized since the process began, by output, as too many waited."""
         with self._lock:
             return dict.fromkeys(OUTPUTS, 0) | dict(self._dropped)
 
