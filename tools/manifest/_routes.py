@@ -40,7 +40,7 @@ def route_problems(content: Mapping[str, Any]) -> Iterator[str]:
             known = (INPUT,) if kind == "input" else OUTPUTS
             if deployed is not None and module not in deployed:
                 yield f"{place}: there is no module {module!r}"
-            elif module == _MODULE and name is not None and name not in known:
+            elif module == _MODULE and name not in {None, *known}:
                 yield f"{place}: the module {_MODULE} has no {kind} {name!r}; it has {', '.join(known)}"
     if deployed is not None and _MODULE in deployed:
         yield from _untaken(content, list(routes.values()))
