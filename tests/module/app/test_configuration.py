@@ -27,8 +27,8 @@ from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.outbox import Outbox
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.transfers import Transfers
 
 
@@ -42,7 +42,7 @@ class Device:
         messages, ledgers = Journal(directory / "state").messages, DeliveryLedgers(directory / "state")
         self.outbox = Outbox(messages, self._never_told)
         self.file_events = FileEvents(ledgers, messages, lambda: None)
-        self.slots, self.transfers = Slots(2), Transfers(self.servers)
+        self.slots, self.transfers = ServerSlots(2), Transfers(self.servers)
         files = LocalRoot(directory / "data", directory / "state")
         context = RuleContext(self.transfers, self.slots, ledgers, files)
         self.rules = Rules(context, lambda: None)

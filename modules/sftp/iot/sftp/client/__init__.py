@@ -38,7 +38,7 @@ from iot.sftp.client._base.errors import (
     error_for_code,
 )
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._base.settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._base.settings import Jump, Proxy, Secret, ServerSettings, TimeLimits
 from iot.sftp.client._client import IoTSFTPClient
 from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
@@ -54,6 +54,7 @@ from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder
 from iot.sftp.client._transfer.outcome import Transfer
+from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "InvalidRequest",
     "IoTSFTPClient",
     "IsADirectory",
+    "Jump",
     "Ledger",
     "LocalEntry",
     "LocalFiles",
@@ -97,6 +99,8 @@ __all__ = [
     "Order",
     "PathNotAllowed",
     "PermissionDenied",
+    "Proxy",
+    "RateLimit",
     "RequestError",
     "ResourceError",
     "Retry",

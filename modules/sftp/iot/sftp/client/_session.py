@@ -73,19 +73,23 @@ class SFTPSession:
 
     _retry_policy = RetryPolicy()  # of all sessions; tests set another one
 
-    def __init__(self, settings: ServerSettings, *, local_files: LocalFiles | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, local_files: LocalFiles | None = None, limit: RateLimit | None = None
+    ) -> None:
         """Take the settings; nothing is opened yet.
 
         Parameters:
             settings: the server, the credentials and the time limits.
             local_files: how local paths are reached; all of the local file system if it is left out.
+            limit: the bytes per second of all sessions that are given the same one; if it is left out, the session has
+                its own.
         """
         self.settings = settings
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
         self._server = settings.host, settings.port, settings.user
         self._records = ResumeRecords.of(settings.state)
-        self._limit = RateLimit()
+        self._limit = limit or RateLimit()
         self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(
@@ -476,7 +480,9 @@ class SFTPSession:
         file_pattern: str | None = None,
         recursive: bool = False,
         order: str = "name",
+        rename: Callable[[str], str] | None = None,
         if_exists: str = "replace",
+        backup_to: str | None = None,
         then: str = "keep",
         move_to: str | None = None,
         min_age: float = 0.0,
@@ -504,8 +510,13 @@ class SFTPSession:
             order: which files come first: by `name`, or the `oldest` or `newest`, over all folders. Small files are in
                 flight by the dozen, so that they need not arrive in the order in which they begin. With `newest`, files
                 that appear meanwhile go before those that wait.
+            rename: returns where a file goes, relative to `dest`, by its path relative to `source`. Two files of one
+                call never replace each other: the second one fails (`AlreadyExists`).
             if_exists: `replace`; `skip` leaves alone what is there under that name; `skip_same` what has the same size
-                and time (whole seconds) too.
+                and time (whole seconds) too; `rename` gives the file a number (`a-1.csv`); `fail` is its failure
+                (`AlreadyExists`); `backup` keeps what is there in `backup_to`, before it is replaced.
+            backup_to: a folder on the side of `dest`, in which replaced files keep their paths; a second one of the
+                same path gets a number.
             then: `keep`, `delete` or `move` (into `move_to`) the file at the source after its own success, unless it
                 has changed meanwhile. That needs proof that this very version has arrived: where `if_exists` finds the
                 same size and time, the bytes are compared by a hash, and are transferred if they differ. A file that
@@ -537,7 +548,9 @@ class SFTPSession:
                 min_age=min_age,
                 order=Order.of(order),
             ),
+            rename=rename,
             if_exists=IfExists.of(if_exists),
+            backup_to=backup_to,
             then=Then.of(then),
             move_to=move_to,
             verify=verify,
@@ -557,7 +570,9 @@ class SFTPSession:
         file_pattern: str | None = None,
         recursive: bool = False,
         order: str = "name",
+        rename: Callable[[str], str] | None = None,
         if_exists: str = "replace",
+        backup_to: str | None = None,
         then: str = "keep",
         move_to: str | None = None,
         min_age: float = 0.0,
@@ -581,7 +596,9 @@ class SFTPSession:
                 min_age=min_age,
                 order=Order.of(order),
             ),
+            rename=rename,
             if_exists=IfExists.of(if_exists),
+            backup_to=backup_to,
             then=Then.of(then),
             move_to=move_to,
             verify=verify,

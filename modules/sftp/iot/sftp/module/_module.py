@@ -40,8 +40,9 @@ from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.message_store import ANSWERS
 from iot.sftp.module._work.outbox import Outbox
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Kind, Slots
+from iot.sftp.module._work.slots import Kind
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
@@ -86,7 +87,7 @@ class Module:
         ledgers = DeliveryLedgers(environment.state_dir, guard=self._state.check)
         journal = Journal(environment.state_dir, self._show_journal, guard=self._state.check)
         self._file_events = FileEvents(ledgers, journal.messages, self._wake_outbox)
-        slots = Slots(TransfersSection().concurrency)
+        slots = ServerSlots(TransfersSection().concurrency, lambda: len(self._servers.all()))
         transfers = Transfers(self._servers, ledgers, local_files, self._file_events)
         self._tasks = Tasks(
             journal,
@@ -118,7 +119,7 @@ class Module:
         self._checks = CheckServer(environment.state_dir, self._configuration.servers.settings)
         self._observe(environment, slots, transfers)
 
-    def _connect_to_hub(self, environment: Environment, journal: Journal, slots: Slots) -> None:
+    def _connect_to_hub(self, environment: Environment, journal: Journal, slots: ServerSlots) -> None:
         """Make what talks to the edge hub."""
         survive_broken_connections()
         self._restarts = RestartBudget(environment.state_dir, guard=self._state.check)
@@ -131,11 +132,11 @@ class Module:
         )
         messages = self._store = journal.messages
         self._outbox = Outbox(messages, self._hub.send, gather=self._gather, on_sent=self._message_sent)
-        self._calls = MessageCalls(messages, self._dispatcher, self._outbox, width=lambda: slots.width)
+        self._calls = MessageCalls(messages, self._dispatcher, self._outbox, width=lambda: slots.share)
         self._twin = TwinFollower(self._hub.get_twin, self._apply)
         self._reporter = Reporter(self._hub.report, self._twin.fetch)
 
-    def _observe(self, environment: Environment, slots: Slots, transfers: Transfers) -> None:
+    def _observe(self, environment: Environment, slots: ServerSlots, transfers: Transfers) -> None:
         """Make what describes all the parts: the metrics, and the document of `get_status`."""
         parts = MetricsContext(
             self._hub,
@@ -152,7 +153,7 @@ class Module:
         self._metrics, self._metrics_port = Metrics(parts, identity(environment)), environment.metrics_port
         self._describe(self._status, slots)
 
-    def _describe(self, status: Status, slots: Slots) -> None:
+    def _describe(self, status: Status, slots: ServerSlots) -> None:
         """Add what `get_status` reports of the parts; it asks in other threads."""
 
         def hub() -> dict[str, Any]:
@@ -161,7 +162,7 @@ class Module:
 
         def queue() -> dict[str, Any]:
             (calls, call_age), (tasks, task_age) = slots.waiting(Kind.CALL), self._tasks.waiting
-            counts = {"places": slots.width, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
+            counts = {"places": slots.share, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
             return {**counts, "oldest": round(max(call_age, task_age), 1)}
 
         def messages() -> dict[str, Any]:
@@ -281,11 +282,11 @@ class Module:
 
         self._loop.call_soon_threadsafe(show)
         if state.state in {SessionState.CONNECTING, SessionState.CONNECTED}:
-            self._loop.call_soon_threadsafe(self._wake_tasks)
+            self._loop.call_soon_threadsafe(self._wake_tasks, server)
 
-    def _wake_tasks(self) -> None:
-        self._tasks.wake()
-        self._rules.wake()
+    def _wake_tasks(self, server: str) -> None:
+        self._tasks.wake(server)
+        self._rules.wake(server)
 
     def _rules_changed(self) -> None:
         with suppress(RuntimeError):  # the module has just ended

@@ -27,6 +27,7 @@ from iot.sftp.client._files.remote_queries import RemoteQueries
 from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
 
 POSIX_RENAME = "posix-rename@openssh.com"
+HARDLINK = "hardlink@openssh.com"
 STATVFS = "statvfs@openssh.com"
 # draft-ietf-secsh-filexfer-extensions-00, sections 3 and 7
 CHECK_FILE = "check-file"
@@ -69,6 +70,11 @@ class RemoteFiles(RemoteQueries):
         """Rename a file, replacing `dest` atomically (OpenSSH PROTOCOL, section 4.3)."""
         with self._clearer_refusal(posixpath.dirname(dest) or ".", source):
             self._extended(POSIX_RENAME, string(encode_path(source)) + string(encode_path(dest)), dest)
+
+    def link(self, source: str, dest: str) -> None:
+        """Make `dest` a second name of a file, unless something has it already (OpenSSH PROTOCOL, section 4.5)."""
+        with self._clearer_refusal(posixpath.dirname(dest) or ".", source):
+            self._extended(HARDLINK, string(encode_path(source)) + string(encode_path(dest)), dest)
 
     def hash_of(self, handle: bytes, length: int, path: str) -> bytes | None:
         """Return the SHA-256 of the first `length` bytes of an open file, 0 for all of them, as one block.

@@ -35,7 +35,11 @@ TOUCHED_RETRIES = 3  # of the removal of a file whose change time keeps changing
 
 
 class Deliveries:
-    """Which versions of a folder's files have arrived, and what becomes of their sources; thread-safe."""
+    """Which versions of a folder's files have arrived, and what becomes of their sources; thread-safe.
+
+    Attributes:
+        prove: returns the source's version whose bytes are at the destination, by a hash; set by who knows where.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Deliveries:
         self._ledger = ledger
         self._tally = tally
         self._on_file = on_file
+        self.prove: Callable[[RemoteFiles, FoundFile], FileVersion | None] = lambda _remote, _found: None
         self._lock = threading.Lock()
         self._arrived: dict[str, FileVersion] = {}  # files that only have to be removed at their source
 
@@ -71,12 +76,12 @@ class Deliveries:
         with self._lock:
             self._arrived.clear()
 
-    def note_delivery(self, found: FoundFile, version: FileVersion, size: int | None = None) -> None:
-        """Report a version that was just found to have arrived, and record it."""
+    def note_delivery(self, found: FoundFile, version: FileVersion, dest: str, size: int | None = None) -> None:
+        """Report a version that has just arrived, and record it; `dest` is relative to the destination."""
         if self._on_file is not None:
-            source, dest = (listed(folder, found.path) for folder in (self._order.source, self._order.dest))
+            source, place = listed(self._order.source, found.path), listed(self._order.dest, dest)
             known_size = version.size if size is None else size
-            self._on_file(FileOutcome(found.path, source, dest, known_size, version.modified))
+            self._on_file(FileOutcome(found.path, source, place, known_size, version.modified))
         self.note_arrival(found, version)
 
     def note_arrival(self, found: FoundFile, version: FileVersion) -> None:
@@ -170,21 +175,21 @@ class Deliveries:
             except VersionChanged:
                 now = self._direction.version_at_source(remote, found)
                 is_touched = now != versions[0] and now._replace(changed=None).is_same_as(versions[0])
-                proven = self.proven_version(remote, found) if is_touched and retries_left else None
+                proven = self.proven(lambda: self.prove(remote, found)) if is_touched and retries_left else None
                 if proven is None:
                     raise
                 note(proven)
             else:
                 return
 
-    def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+    def proven(self, compare: Callable[[], FileVersion | None]) -> FileVersion | None:
         """Return the source's version whose bytes are at the destination, by a hash; `None` if that is not proven."""
         try:
-            return self._direction.proven_version(remote, found)
+            return compare()
         except SFTPError as error:  # the bytes differ, or cannot be compared: nothing is proven
             if error.scope is not Scope.FILE:
                 raise
-            logger.debug("%r is not known to be at its destination: %s", found.path, error)
+            logger.debug("%r is not known to be at its destination: %s", error.path, error)
             return None
 
     def has_vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
@@ -219,7 +224,7 @@ class Deliveries:
         with self._lock:
             self._arrived.pop(path, None)
         if delivered is None and self._on_file is not None:
-            dest = listed(self._order.dest, path)
+            dest = listed(self._order.dest, path) if self._order.rename is None else None
             self._on_file(FileOutcome(path, failure.path, dest, code=error.code, message=message))
         is_reported = self._tally.add_failed(failure, not_removed=not_removed)
         if is_reported and delivered is None:

@@ -32,7 +32,7 @@ class FileOutcome:
     Attributes:
         path: the file's, relative to the folder.
         source: the same, as `list_files` shows it.
-        dest: where it is now, or would be, in the same terms.
+        dest: where it is now, or would be, in the same terms; `None` of a failure if files are renamed.
         size: in bytes, if known.
         modified: in nanoseconds since 1970, if known.
         code: the stable name of the reason why it was not transferred; `None` if it was delivered.
@@ -41,7 +41,7 @@ class FileOutcome:
 
     path: str
     source: str
-    dest: str
+    dest: str | None
     size: int | None = None
     modified: int | None = None
     code: str | None = None

@@ -126,7 +126,7 @@ class DownloadAttempt:
                 accessed, modified = source.before.access_time, source.before.modification_time
                 if accessed is not None and modified is not None:
                     keep_times(descriptor, accessed, modified, self._place.path)
-                replace_local(self._place, target.state.temporary, descriptor, source.permissions)
+                replace_local(self._place, target.state.temporary, descriptor, source.permissions, self._context)
         self._record.forget()
         return TransferOutcome(size, verified, resumed, atomic=True)
 

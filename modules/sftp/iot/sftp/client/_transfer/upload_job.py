@@ -16,6 +16,7 @@ from iot.sftp.client._transfer.drop_boxes import DropBox
 from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.pipeline import SourceChanged
 from iot.sftp.client._transfer.resume_records import ResumeState
+from iot.sftp.client._transfer.temporary_files import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,6 +160,12 @@ class UploadJob:
     def save(self) -> None:
         """Write the state into the record."""
         self.record.save(self.state)
+
+    def take_kept_backup(self) -> None:
+        """Take over the name under which an earlier attempt was about to keep the file that it was to replace."""
+        earlier = self.record.load()
+        if earlier is not None and not is_temporary(posixpath.basename(earlier.backup)):
+            self.state.backup = earlier.backup
 
     def close(self, handle: bytes) -> None:
         """Close a file that is of no use any more; its removal must not overtake that."""

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
     from iot.sftp.module._work.file_events import FileEvents
     from iot.sftp.module._work.outbox import Outbox
+    from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.servers import Servers
-    from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.transfers import Transfers
 
 UNKNOWN_MAXIMUM = 10  # unknown sections that are acknowledged; a document may have thousands
@@ -51,7 +51,7 @@ class Configuration:
         environment: Environment,
         *,
         servers: Servers,
-        slots: Slots,
+        slots: ServerSlots,
         transfers: Transfers,
         outbox: Outbox,
         file_events: FileEvents,

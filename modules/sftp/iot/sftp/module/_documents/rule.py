@@ -25,7 +25,7 @@ from iot.sftp.module._documents.fields import (
 )
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.template import Placeholders, Template
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
 from iot.sftp.module._documents.validation import explain
 
 RULES_MAXIMUM = 20  # the status of each has to fit into a twin of 32 KB, with everything else that is reported
@@ -51,6 +51,7 @@ def _folder(value: object) -> str:
 
 
 Folder = Annotated[Template, template(_folder), AsWritten]
+FileFolder = Annotated[Template, template(_folder, TemplateKind.FILE), AsWritten]
 
 
 class Rule(SelectionDocument):
@@ -60,7 +61,7 @@ class Rule(SelectionDocument):
     direction: Literal["upload", "download"]
     server: AnyText = DEFAULT_SERVER  # in front of what may name it by a placeholder
     source: Folder
-    dest: Folder
+    dest: FileFolder
     every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
     if_exists: Literal["replace", "skip", "skip_same"] = "replace"
     then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"

@@ -101,6 +101,16 @@ class FileEvents:
             self._first = time.monotonic() if self._first is None else self._first
             self._size += len(event)
 
+    def close(self, ledger: DeliveryLedger | None) -> None:
+        """Write the events of a transfer that has ended, if some could not be written with their deliveries."""
+        if ledger is None:
+            return
+        try:
+            ledger.write_events()
+        except SFTPError as error:
+            text = "what became of some files cannot be recorded, and is not told: %s"
+            _log.warning(text, error.message, extra=about("file events"))
+
     def _is_told(self, place: tuple[object, ...], code: str) -> bool:
         """Return whether a file has failed like this before, since the process began or it was delivered."""
         with self._lock:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
+from iot.sftp.module._work.directory_deletion import DELETE_DIRECTORY, work_on_deletion
 from iot.sftp.module._work.folder_delivery import FolderDelivery
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.task_document import TEXT_SHOWN
@@ -23,10 +26,10 @@ from iot.sftp.module._work.transfer_wording import (
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from iot.sftp.client import FileContent, FolderTransfer, LocalFiles, SFTPSession, Transfer
-    from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+    from iot.sftp.client import FileContent, FileOutcome, FolderTransfer, LocalFiles, SFTPSession, Transfer
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
     from iot.sftp.module._work.file_events import FileEvents
     from iot.sftp.module._work.live_task import Job
     from iot.sftp.module._work.servers import Servers
@@ -96,7 +99,7 @@ class Transfers:
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
             rule: the name of the rule that it is for.
-            destination: what stands for the destination in the ledger, if its path depends on the time.
+            destination: what stands for the destination in the ledger, if its path depends on the time or the file.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -120,20 +123,34 @@ class Transfers:
                 progress(done)
 
             order = replace(order, verify=self.verify, verify_existing=verifies)
-            on_file = None
-            if self._file_events is not None:
-                who = {"task_id": task_id} if rule is None else {"rule": rule}
-                origin = {"server": server, "direction": order.direction.value, **who}
-                on_file = self._file_events.of(origin, ledger)
-            done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger, on_file=on_file)
+            if ledger is not None and order.rename is not None:
+                order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
+            who = {"task_id": task_id} if rule is None else {"rule": rule}
+            with self._telling({"server": server, "direction": order.direction.value, **who}, ledger) as tell:
+                done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger, on_file=tell)
             move.note(done)
         if ledger is None:
             return done, False
         delivery.close_scan(done, ledger)
         return done, ledger.is_in_doubt
 
+    @contextmanager
+    def _telling(
+        self, origin: dict[str, Any], ledger: DeliveryLedger | None
+    ) -> Iterator[Callable[[FileOutcome], object] | None]:
+        """Lend what takes the outcomes of a folder's files; `None` where nobody wants to know them."""
+        if self._file_events is None:
+            yield None
+            return
+        try:
+            yield self._file_events.of(origin, ledger)
+        finally:
+            self._file_events.close(ledger)
+
     def work(self, job: Job) -> TaskOutcome:
         """Make one attempt of a task, without a time limit: that of the task ends it."""
+        if job.method == DELETE_DIRECTORY:
+            return work_on_deletion(self._servers, job)
         order = order_of(job.method, job.request)
         if isinstance(order, FolderOrder):
             return self._work_on_folder(job, order)
