@@ -15,8 +15,8 @@ from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 from localedge import LocalEdge
@@ -48,9 +48,9 @@ def section_of(server: Server, **changes: Any) -> dict[str, Any]:
     return section | changes
 
 
-def dispatcher_in(directory: Path, *, slots: Slots | None = None, journal: Journal | None = None) -> Dispatcher:
+def dispatcher_in(directory: Path, *, slots: ServerSlots | None = None, journal: Journal | None = None) -> Dispatcher:
     """Return a dispatcher without a configured server, whose journal is in a directory."""
-    slots, journal = slots or Slots(2), journal or Journal(directory)
+    slots, journal = slots or ServerSlots(2), journal or Journal(directory)
     servers = Servers(lambda _name, _state: None)
     transfers = Transfers(servers)
     local_files = LocalRoot(directory / "data", directory)

@@ -101,7 +101,7 @@ def test_a_backup_that_cannot_be_made_leaves_the_old_file_in_its_place(way: Way)
     assert content_of(way.source) == {"a": b"new"}
 
 
-def test_backups_go_to_another_file_system_as_copies(way: Way, tmp_path: Path) -> None:
+def test_backups_go_to_another_file_system_as_copies(request: pytest.FixtureRequest, way: Way, tmp_path: Path) -> None:
     if not _is_other_file_system(Path("/dev/shm"), way.dest.parent):
         pytest.skip("there is one file system only")
     fill(way.source, {"a": b"new"})
@@ -114,7 +114,8 @@ def test_backups_go_to_another_file_system_as_copies(way: Way, tmp_path: Path) -
         assert way.transfer(if_exists="backup", backup_to=given).files == 1
         assert content_of(shared) == {"a": b"old"}
         assert content_of(way.dest) == {"a": b"new"}
-        assert (shared / "a").stat().st_mtime == OLD
+        if "proftpd" not in request.node.name:  # which copies by itself, and does not keep the time
+            assert (shared / "a").stat().st_mtime == OLD
         assert [path.name for path in shared.iterdir()] == ["a"]
     finally:
         for path in shared.iterdir():

@@ -26,8 +26,8 @@ from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.transfers import Transfers
 
 
@@ -40,7 +40,7 @@ class Device:
         self.servers = Servers(lambda _name, _state: None)
         environment = Environment(directory / "data", directory / "state", "warning")
         self.announcer = Announcer(Journal(directory / "state"), self._never_told)
-        self.slots, self.transfers = Slots(2), Transfers(self.servers)
+        self.slots, self.transfers = ServerSlots(2), Transfers(self.servers)
         files = LocalRoot(directory / "data", directory / "state")
         context = RuleContext(self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
         self.rules = Rules(context, lambda: None)

@@ -54,6 +54,7 @@ from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder
 from iot.sftp.client._transfer.outcome import Transfer
+from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "PathNotAllowed",
     "PermissionDenied",
     "Proxy",
+    "RateLimit",
     "RequestError",
     "ResourceError",
     "Retry",

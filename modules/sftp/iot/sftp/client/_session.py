@@ -73,19 +73,23 @@ class SFTPSession:
 
     _retry_policy = RetryPolicy()  # of all sessions; tests set another one
 
-    def __init__(self, settings: ServerSettings, *, local_files: LocalFiles | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, local_files: LocalFiles | None = None, limit: RateLimit | None = None
+    ) -> None:
         """Take the settings; nothing is opened yet.
 
         Parameters:
             settings: the server, the credentials and the time limits.
             local_files: how local paths are reached; all of the local file system if it is left out.
+            limit: the bytes per second of all sessions that are given the same one; if it is left out, the session has
+                its own.
         """
         self.settings = settings
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
         self._server = settings.host, settings.port, settings.user
         self._records = ResumeRecords.of(settings.state)
-        self._limit = RateLimit()
+        self._limit = limit or RateLimit()
         self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(

@@ -37,8 +37,9 @@ from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Kind, Slots
+from iot.sftp.module._work.slots import Kind
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
@@ -80,7 +81,8 @@ class Module:
         self._servers = Servers(self._show_connection)
         local_files = LocalRoot(environment.local_root, environment.state_dir)
         ledgers = DeliveryLedgers(environment.state_dir, guard=self._state.check)
-        slots, transfers = Slots(TransfersSection().concurrency), Transfers(self._servers, ledgers, local_files)
+        slots = ServerSlots(TransfersSection().concurrency, lambda: len(self._servers.all()))
+        transfers = Transfers(self._servers, ledgers, local_files)
         journal = Journal(environment.state_dir, self._show_journal, guard=self._state.check)
         self._tasks = Tasks(
             journal,
@@ -120,7 +122,7 @@ class Module:
         self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin.fetch)
 
-    def _observe(self, environment: Environment, slots: Slots, transfers: Transfers) -> None:
+    def _observe(self, environment: Environment, slots: ServerSlots, transfers: Transfers) -> None:
         """Make what describes all the parts: the metrics, and the document of `get_status`."""
         parts = MetricsContext(
             self._hub, self._servers, self._dispatcher, transfers, self._tasks, self._rules, self._status.disks
@@ -128,7 +130,7 @@ class Module:
         self._metrics, self._metrics_port = Metrics(parts, identity(environment)), environment.metrics_port
         self._describe(self._status, slots)
 
-    def _describe(self, status: Status, slots: Slots) -> None:
+    def _describe(self, status: Status, slots: ServerSlots) -> None:
         """Add what `get_status` reports of the parts; it asks in other threads."""
 
         def hub() -> dict[str, Any]:
@@ -137,7 +139,7 @@ class Module:
 
         def queue() -> dict[str, Any]:
             (calls, call_age), (tasks, task_age) = slots.waiting(Kind.CALL), self._tasks.waiting
-            counts = {"places": slots.width, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
+            counts = {"places": slots.share, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
             return {**counts, "oldest": round(max(call_age, task_age), 1)}
 
         def state() -> dict[str, Any] | None:
@@ -235,11 +237,11 @@ class Module:
 
         self._loop.call_soon_threadsafe(show)
         if state.state in {SessionState.CONNECTING, SessionState.CONNECTED}:
-            self._loop.call_soon_threadsafe(self._wake_tasks)
+            self._loop.call_soon_threadsafe(self._wake_tasks, server)
 
-    def _wake_tasks(self) -> None:
-        self._tasks.wake()
-        self._rules.wake()
+    def _wake_tasks(self, server: str) -> None:
+        self._tasks.wake(server)
+        self._rules.wake(server)
 
     def _rules_changed(self) -> None:
         with suppress(RuntimeError):  # the module has just ended

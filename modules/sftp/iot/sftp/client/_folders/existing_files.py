@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists
-from iot.sftp.client._files.file_version import SECOND
+from iot.sftp.client._files.file_version import SECOND, FileVersion
 from iot.sftp.client._files.numbered_names import numbered_in_parts
 from iot.sftp.client._folders.folder_order import IfExists
 from iot.sftp.client._transfer.put_in_place import already_exists
@@ -14,7 +14,6 @@ from iot.sftp.client._transfer.put_in_place import already_exists
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.deliveries import Deliveries
     from iot.sftp.client._folders.destinations import Destinations
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
 
+COMPARED = 16  # files at the destination, with the bytes of one at the source
 LATEST = 0xFFFFFFFF * SECOND  # nanoseconds since 1970: SFTP version 3 has no later time
 
 
@@ -90,34 +90,58 @@ class ExistingFiles:
         chosen = self._destinations.chosen(found.path)
         if chosen is not None:  # by an attempt that has broken: it may have arrived there
             return chosen
-        at_source: FileVersion | None = None
+        taken = list[tuple[str, FileVersion]]()
         for dests in numbered_in_parts(dest):
             for each, there in zip(dests, self._direction.versions_at_dest(remote, dests), strict=True):
-                if there is not None:
-                    at_source = at_source or self._at_source(remote, found)
-                    if self._is_proven(remote, found, at_source, there, each):
-                        return None
-                is_free = there is None or self._direction.may_have_arrived(found, each)
-                if is_free and self._destinations.choose(found.path, each):
+                if there is not None and not self._direction.may_have_arrived(found, each):
+                    taken.append((each, there))
+                    continue
+                if there is None and self._has_arrived_as_one_of(remote, found, taken):
+                    return None
+                taken.clear()
+                if self._destinations.choose(found.path, each):
                     return each
         message = "all numbered names are taken at the destination"
         raise AlreadyExists(message, path=dest)
+
+    def _has_arrived_as_one_of(
+        self, remote: RemoteFiles, found: FoundFile, taken: list[tuple[str, FileVersion]]
+    ) -> bool:
+        """Return whether a file is under one of the names that are taken, where a crash may have hidden its arrival."""
+        if not self._order.verify_existing or not taken:
+            return False
+        version = self._proven_among(remote, found, taken)
+        if version is not None:
+            self._accept(found, version)
+            self._deliveries.note_arrival(found, version)
+        return version is not None
+
+    def _proven_among(
+        self, remote: RemoteFiles, found: FoundFile, taken: list[tuple[str, FileVersion]]
+    ) -> FileVersion | None:
+        """Return the source's version whose bytes have one of these names; the last ones are compared."""
+        at_source = self._at_source(remote, found)
+        # Not every server keeps times, and the sizes of all may be the same: no more are compared than arrive at once
+        alike = [each for each, there in taken if there.size == at_source.size]
+        same = [each for each, there in taken if _resemble(there, at_source)]
+        for dest in dict.fromkeys((*reversed(same[-COMPARED:]), *reversed(alike[-COMPARED:]))):
+            version = self._deliveries.proven(partial(self._direction.proven_version, remote, found, dest))
+            if version is not None:
+                return version
+        return None
 
     def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
         """Return the source's version whose bytes are at the destination, under whichever number; else `None`."""
         dest = self._destinations.of(found.path)
         if self._order.if_exists is not IfExists.RENAME:
             return self._direction.proven_version(remote, found, dest)
-        at_source = self._at_source(remote, found)
+        taken = list[tuple[str, FileVersion]]()
         for dests in numbered_in_parts(dest):
-            for each, there in zip(dests, self._direction.versions_at_dest(remote, dests), strict=True):
-                if there is None:
-                    return None
-                compare = partial(self._direction.proven_version, remote, found, each)
-                version = self._deliveries.proven(compare) if _resemble(there, at_source) else None
-                if version is not None:
-                    return version
-        return None
+            versions = self._direction.versions_at_dest(remote, dests)
+            taken += [(each, there) for each, there in zip(dests, versions, strict=True) if there is not None]
+            if None in versions:
+                break
+        return self._proven_among(remote, found, taken)
 
     def _is_proven(
         self, remote: RemoteFiles, found: FoundFile, at_source: FileVersion, there: FileVersion, dest: str
@@ -127,8 +151,8 @@ class ExistingFiles:
         if order.keeps_source and not order.verify_existing:
             return None
         # Where a side does not report the time, its size has to be enough of a reason to compare the bytes; and so it
-        # has where the same bytes would get another name, or be refused, after a crash
-        may_have_crashed = order.verify_existing and order.if_exists in {IfExists.RENAME, IfExists.FAIL}
+        # has where the file would be refused after a crash, as it is there
+        may_have_crashed = order.verify_existing and order.if_exists is IfExists.FAIL
         is_vague = None in (there.modified, at_source.modified) or may_have_crashed
         if not _resemble(there, at_source) and not (is_vague and there.size == at_source.size):
             return False

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._rules.runner import Rules
     from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
     from iot.sftp.module._work.events import Announcer
+    from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.servers import Servers
-    from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.transfers import Transfers
 
 UNKNOWN_MAXIMUM = 10  # unknown sections that are acknowledged; a document may have thousands
@@ -49,7 +49,7 @@ class Configuration:
         environment: Environment,
         *,
         servers: Servers,
-        slots: Slots,
+        slots: ServerSlots,
         transfers: Transfers,
         announcer: Announcer,
         rules: Rules,

@@ -11,6 +11,7 @@ from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, S
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
+from iot.sftp.module._work.directory_deletion import DELETE_DIRECTORY, work_on_deletion
 from iot.sftp.module._work.folder_delivery import FolderDelivery
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.task_document import TEXT_SHOWN
@@ -126,6 +127,8 @@ class Transfers:
 
     def work(self, job: Job) -> TaskOutcome:
         """Make one attempt of a task, without a time limit: that of the task ends it."""
+        if job.method == DELETE_DIRECTORY:
+            return work_on_deletion(self._servers, job)
         order = order_of(job.method, job.request)
         if isinstance(order, FolderOrder):
             return self._work_on_folder(job, order)
