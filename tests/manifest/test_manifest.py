@@ -270,6 +270,26 @@ def test_a_layered_deployment_changes_nothing_but_modules_and_routes() -> None:
     assert all("changes nothing else" in problem for problem in found)
 
 
+def test_a_placeholder_that_the_module_does_not_know_is_named() -> None:
+    document = read(ROOT / "deployments/layered.template.json")
+    desired = document["modulesContent"]["sftp"]["properties.desired"]
+    desired["variables"] = {"sites": "north"}
+    (found,) = problems(document)
+    assert "sftp: 'root' has the unknown placeholder {site} at character 8; known are: {deviceId}, " in found
+    desired["rules"][0]["dest"] = "{lin}"
+    assert any("rules: outbox: 'dest' has the unknown placeholder {lin}" in problem for problem in problems(document))
+
+
+def test_a_layer_may_use_the_variables_of_another_one() -> None:
+    document = read(ROOT / "deployments/layered.template.json")
+    twin = document["modulesContent"]["sftp"]
+    sftp = twin.pop("properties.desired")["sftp"]
+    twin["properties.desired.sftp"] = sftp
+    assert problems(document) == []
+    twin["properties.desired.variables"] = {"site": "a/b"}
+    assert any("variables: 'site' must not contain '/'" in problem for problem in problems(document))
+
+
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc"
 SECRETS: list[tuple[Callable[[Document], object], str]] = [
     (

@@ -13,8 +13,9 @@ from iot.sftp.module._app.status import Status
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
-from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
@@ -50,9 +51,10 @@ def section_of(server: Server, **changes: Any) -> dict[str, Any]:
 def dispatcher_in(directory: Path, *, slots: Slots | None = None, journal: Journal | None = None) -> Dispatcher:
     """Return a dispatcher without a configured server, whose journal is in a directory."""
     slots, journal = slots or Slots(2), journal or Journal(directory)
-    sessions = CurrentSession(lambda _state: None)
-    transfers = Transfers(sessions)
-    context = MethodContext(sessions, transfers, Tasks(journal, slots, transfers.work), Status())
+    servers = Servers(lambda _name, _state: None)
+    transfers = Transfers(servers)
+    local_files = LocalRoot(directory / "data", directory)
+    context = MethodContext(servers, transfers, Tasks(journal, slots, transfers.work), Status(), local_files)
     return Dispatcher(context, slots, Idempotency(journal))
 
 

@@ -85,6 +85,11 @@ def _is_task(answer: object) -> bool:
     return isinstance(answer, dict) and set(answer) == {"task_id"}
 
 
+def _is_listing_of(*paths: str) -> Callable[[Any], bool]:
+    """Expect a listing of files with these paths."""
+    return lambda answer: [(entry["path"], entry["kind"]) for entry in answer] == [(path, "file") for path in paths]
+
+
 STEPS = (
     Step("test_connection", None, 200, _authenticated),
     Step("is_connected", None, 200, equals(value=True)),
@@ -102,12 +107,17 @@ STEPS = (
     Step("download_file", {"source": "measurements/2026-01-02.csv", "dest": "downloads/"}, 200, equals(value=True)),
     Step("move_file", {"source": "reports/2026/report.csv", "dest": "archive/report.csv"}, 200, equals(value=True)),
     Step("download_file", {"source": "archive/report.csv", "dest": "report-returned.csv"}, 200, equals(value=True)),
+    Step("download_file", {"source": "archive/report.csv", "dest": "report-copy.csv"}, 200, equals(value=True)),
     Step("delete_file", {"path": "hello.txt"}, 200, equals(value=True)),
     Step("exists", {"path": "hello.txt"}, 200, equals(value=False)),
     Step("download_file", {"source": "nothing-here.txt", "dest": "downloads/"}, 404, refused("not_found")),
     Step("upload_file", {"source": "../outside.txt", "dest": "x"}, 400, refused("path_not_allowed")),
     Step("delete_file", {"file": "hello.txt"}, 400, refused("invalid_request")),
     Step("copy_file", None, 404, refused("unknown_method")),
+    Step("write_file", {"path": "orders/next.json", "content": "[4711]"}, 200, equals(value=True)),
+    Step("read_file", {"path": "orders/next.json"}, 200, lambda answer: bool(answer["content"] == "[4711]")),
+    Step("list_local_directory", {"path": "downloads"}, 200, _is_listing_of("downloads/2026-01-02.csv")),
+    Step("delete_local_file", {"path": "report-copy.csv"}, 200, equals(value=True)),
     Step("download_files", {"source": "measurements", "dest": "all", "file_pattern": ".csv"}, 202, _is_task),
     Step("upload_files", {"source": "downloads", "dest": "copies", "if_exists": "skip_same"}, 202, _is_task),
     Step("list_tasks", {"limit": 5}, 200, lambda answer: [task["method"] for task in answer] == _FOLDERS),

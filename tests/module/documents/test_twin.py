@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client import Secret, TimeLimits
-from iot.sftp.module._documents.twin import Section, ServerSection, TransfersSection, read_desired
+from iot.sftp.module._documents.server import ServerSection
+from iot.sftp.module._documents.twin import TransfersSection, read_desired
+from iot.sftp.module._documents.validation import Section
 
 SERVER = {"host": "sftp.example.com", "user": "device-42", "password": "hunter2"}
 PIN = "SHA256:" + "A" * 43

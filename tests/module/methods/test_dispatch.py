@@ -296,3 +296,13 @@ def test_an_error_of_the_client_keeps_its_name(tmp_path: Path, monkeypatch: pyte
 
 def test_a_call_knows_its_method() -> None:
     assert isinstance(parse_call("disconnect", None), Call)
+
+
+def test_methods_on_local_files_need_no_server(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").touch()
+    dispatcher = dispatcher_in(tmp_path)
+    listed = asyncio.run(dispatcher.answer("list_local_directory", None))
+    assert [entry["path"] for entry in listed.payload] == ["a"]
+    assert asyncio.run(dispatcher.answer("delete_local_file", {"path": "a"})).payload is True
+    assert asyncio.run(dispatcher.answer("read_file", {"path": "a"})).code == "not_configured"

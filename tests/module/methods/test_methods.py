@@ -19,10 +19,14 @@ from iot.sftp.module._methods.responses import failed, succeeded
 from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
 
-WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status")
-ON_A_PATH = ("exists", "delete_file", "list_files")
+WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status", "list_local_directory")
+ON_A_PATH = ("exists", "delete_file", "list_files", "delete_local_file", "read_file")
 FROM_ONE_PATH_TO_ANOTHER = ("download_file", "upload_file", "move_file", "download_files", "upload_files")
 ON_TASKS = ("get_task_status", "cancel_task", "list_tasks")
+
+
+WITH_CONTENT = ("write_file",)
+WITH_NULL = ("list_files", "list_local_directory", "read_file")  # as their result, where they have failed
 
 
 def message_of(name: str, payload: Any) -> str:
@@ -32,7 +36,7 @@ def message_of(name: str, payload: Any) -> str:
 
 
 def test_the_table_has_exactly_the_methods_of_the_contract() -> None:
-    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS}
+    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS, *WITH_CONTENT}
 
 
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
@@ -232,7 +236,7 @@ def test_a_failed_call_has_a_code_a_message_and_no_result(name: str) -> None:
     response = failed(name, NotFound("it is not there", path="in/a.txt"))
     assert response.status == 404
     assert response.payload == {
-        "result": None if name == "list_files" else False,
+        "result": None if name in WITH_NULL else False,
         "code": "not_found",
         "message": "'in/a.txt': it is not there",
     }

@@ -21,10 +21,10 @@ from iot.sftp.module._documents.rule import NAME, Rule, read_rules
 from iot.sftp.module._rules.limits import RuleLimits
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import NAME as LEDGERS
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.slots import Kind, Slots, Turn
 from iot.sftp.module._work.transfers import Transfers
 
@@ -49,15 +49,15 @@ class Device:
             path.mkdir(exist_ok=True)
         files = LocalRoot(self.root, self.state)
         self.slots = Slots(concurrency, time_slice=0.1)
-        self.sessions = CurrentSession(lambda _state: None)
+        self.servers = Servers(lambda _name, _state: None)
         time_limits = TimeLimits(connect=5, stall=5)
         settings = settings_of(server, port=port or server.port, time_limits=time_limits)
-        self.sessions.replace(SFTPSession(settings, local_files=files))
+        self.servers.default.replace(SFTPSession(settings, local_files=files))
         self.reports = self.reported = 0
         self._changed = threading.Condition()
         ledgers = DeliveryLedgers(self.state)
-        transfers = Transfers(self.sessions, ledgers, files)
-        context = RuleContext(self.sessions, transfers, self.slots, ledgers, files)
+        transfers = Transfers(self.servers, ledgers, files)
+        context = RuleContext(transfers, self.slots, ledgers, files)
         self.rules = Rules(context, self._note, limits=limits)
 
     def have(self, *rules: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ class Device:
 
     def close(self) -> None:
         self.rules.stop(20)
-        self.sessions.close()
+        self.servers.close()
 
     def _note(self) -> None:
         with self._changed:
@@ -392,7 +392,7 @@ def test_rules_go_on_when_the_server_is_back(tmp_path: Path, openssh_server: Ser
     device.until(lambda: device.rules.statuses()["up"].code in {"unreachable", "connection_lost"})
     with relay.running() as port:
         session = SFTPSession(settings_of(openssh_server, port=port), local_files=LocalRoot(device.root, device.state))
-        device.sessions.replace(session)
+        device.servers.default.replace(session)
         device.rules.wake()
         device.until(lambda: device.rules.statuses()["up"].files == 1)
         assert device.rules.statuses()["up"].code is None

@@ -3,6 +3,7 @@
 from iot.sftp.client._base.counts import Counts
 from iot.sftp.client._base.deadline import Interruption
 from iot.sftp.client._base.errors import (
+    AlreadyExists,
     AuthenticationFailed,
     Busy,
     Cancelled,
@@ -18,6 +19,7 @@ from iot.sftp.client._base.errors import (
     NoSpace,
     NotADirectory,
     NotConfigured,
+    NotEmpty,
     NotFound,
     PathNotAllowed,
     PermissionDenied,
@@ -45,15 +47,18 @@ from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
+from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [
     "VERSION",
+    "AlreadyExists",
     "AuthenticationFailed",
     "Busy",
     "Cancelled",
@@ -63,6 +68,7 @@ __all__ = [
     "DeadlineExceeded",
     "Direction",
     "Fault",
+    "FileContent",
     "FileError",
     "FileFailure",
     "FileInfo",
@@ -86,7 +92,9 @@ __all__ = [
     "NoSpace",
     "NotADirectory",
     "NotConfigured",
+    "NotEmpty",
     "NotFound",
+    "Order",
     "PathNotAllowed",
     "PermissionDenied",
     "Proxy",
@@ -97,6 +105,7 @@ __all__ = [
     "SFTPSession",
     "Scope",
     "Secret",
+    "Selection",
     "ServerInfo",
     "ServerSettings",
     "Step",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.errors import ConnectionLost, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
@@ -200,11 +201,16 @@ def _with_folder(step: Step, session: SFTPSession) -> Step:
     """Return the step if the folder is there, which only a session knows."""
     try:
         session.connect()
-        with suppress(PermissionDenied, Unsupported):  # a drop box takes files and shows none
-            session.stat(".")
+        _require_folder(session, ".")
     except SFTPError as error:
         return _failed(step.name, error)
     return step
+
+
+def _require_folder(session: SFTPSession, folder: str) -> None:
+    with suppress(PermissionDenied, Unsupported):  # a drop box takes files and shows none
+        if session.stat(folder) is None:
+            raise NotFound(NO_SUCH_PATH, operation="stat", path=folder)
 
 
 def _measure(session: SFTPSession, write_to: str | None) -> Step:
@@ -238,8 +244,7 @@ class _SpeedTrial:
 
     def run(self) -> str:
         """Return the rates of an upload and a download, for people."""
-        with suppress(PermissionDenied, Unsupported):
-            self._session.stat(self._folder)  # an upload would make it, if the name is mistyped
+        _require_folder(self._session, self._folder)  # an upload would make it, if the name is mistyped
         try:
             with tempfile.TemporaryDirectory(prefix="iot-sftp-check-") as directory:
                 return self._up_and_down(f"{self._folder.rstrip('/') or ''}/", f"{directory}/trial")

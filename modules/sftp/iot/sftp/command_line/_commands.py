@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import FileInfo, NotADirectory, NotFound, PermissionDenied, SFTPError
+from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.text import printable
 from iot.sftp.command_line._output import ProgressBar, document, document_of_many, failed, size_in_words
 
@@ -44,7 +45,7 @@ def _entries(session: SFTPSession, path: str, timeout: float | None) -> Iterator
     except (NotFound, NotADirectory, PermissionDenied):
         # Servers do not report "not a directory", but "no such file" or a plain failure.
         entry = session.stat(path, timeout=timeout)
-        if entry.kind == "directory":
+        if entry is None or entry.kind == "directory":
             raise
         yield entry
 
@@ -53,7 +54,7 @@ def _line(entry: FileInfo) -> str:
     permissions = stat.filemode(entry.mode)[1:] if entry.mode is not None else "?" * 9
     size = "?" if entry.size is None else str(entry.size)
     moment = "?" if entry.modified is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.modified))
-    return f"{LETTERS.get(entry.kind, '?')}{permissions} {size:>14} {moment:>19} {printable(entry.path)}"
+    return f"{LETTERS.get(entry.kind or '', '?')}{permissions} {size:>14} {moment:>19} {printable(entry.path)}"
 
 
 def get(session: SFTPSession, arguments: argparse.Namespace, cancelled: threading.Event) -> None:
@@ -113,6 +114,8 @@ def rm(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threadin
 def describe(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
     """Describe a file or directory."""
     entry = session.stat(arguments.path, timeout=arguments.timeout)
+    if entry is None:
+        raise NotFound(NO_SUCH_PATH, operation="stat", path=arguments.path)
     _done(arguments, _line(entry), **asdict(entry))
 
 

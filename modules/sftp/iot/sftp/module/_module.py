@@ -18,6 +18,8 @@ from iot.sftp.module._base.state_directory import StateLock
 from iot.sftp.module._base.timeouts import in_thread
 from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._base.uncaught import log_loop_exception
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.twin import TransfersSection
 from iot.sftp.module._hub.hub import Hub, HubLost
 from iot.sftp.module._hub.loop_watch import watch_loop
@@ -29,11 +31,13 @@ from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.current_session import CurrentSession, SessionState
+from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
+from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.slots import Kind, Slots
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
@@ -73,10 +77,10 @@ class Module:
         self._claim = StateClaim(self._state.check, self._show_conflict)
         self._status = Status({"data": environment.local_root, "state": environment.state_dir})
         self._note_failure = self._status.failures.note
-        self._sessions = CurrentSession(self._show_connection)
+        self._servers = Servers(self._show_connection)
         local_files = LocalRoot(environment.local_root, environment.state_dir)
         ledgers = DeliveryLedgers(environment.state_dir, guard=self._state.check)
-        slots, transfers = Slots(TransfersSection().concurrency), Transfers(self._sessions, ledgers, local_files)
+        slots, transfers = Slots(TransfersSection().concurrency), Transfers(self._servers, ledgers, local_files)
         journal = Journal(environment.state_dir, self._show_journal, guard=self._state.check)
         self._tasks = Tasks(
             journal,
@@ -86,21 +90,25 @@ class Module:
             on_failure=self._note_failure,
             forget=transfers.forget,
         )
-        rule_context = RuleContext(self._sessions, transfers, slots, ledgers, local_files, self._note_failure)
+        rule_context = RuleContext(transfers, slots, ledgers, local_files, self._note_failure)
         self._rules = Rules(rule_context, self._rules_changed)
-        method_context = MethodContext(self._sessions, transfers, self._tasks, self._status)
+        placeholders = CurrentPlaceholders(
+            Placeholders(environment.device, environment.module, environment.hub.partition(".")[0])
+        )
+        method_context = MethodContext(self._servers, transfers, self._tasks, self._status, local_files, placeholders)
         self._dispatcher = Dispatcher(method_context, slots, Idempotency(journal))
         self._connect_to_hub(environment, journal)
         self._configuration = Configuration(
             environment,
-            sessions=self._sessions,
+            servers=self._servers,
             slots=slots,
             transfers=transfers,
             announcer=self._announcer,
             rules=self._rules,
             reporter=self._reporter,
+            placeholders=placeholders,
         )
-        self._checks = CheckServer(environment.state_dir, lambda: self._configuration.server)
+        self._checks = CheckServer(environment.state_dir, self._configuration.servers.settings)
         self._observe(environment, slots, transfers)
 
     def _connect_to_hub(self, environment: Environment, journal: Journal) -> None:
@@ -115,7 +123,7 @@ class Module:
     def _observe(self, environment: Environment, slots: Slots, transfers: Transfers) -> None:
         """Make what describes all the parts: the metrics, and the document of `get_status`."""
         parts = MetricsContext(
-            self._hub, self._sessions, self._dispatcher, transfers, self._tasks, self._rules, self._status.disks
+            self._hub, self._servers, self._dispatcher, transfers, self._tasks, self._rules, self._status.disks
         )
         self._metrics, self._metrics_port = Metrics(parts, identity(environment)), environment.metrics_port
         self._describe(self._status, slots)
@@ -171,7 +179,7 @@ class Module:
         """Wait until the state directory is ours, and start what uses it."""
         if await self._claim.wait():
             _log.info("the state directory is free: this module uses it now")
-            self._sessions.replace(None, "the module has not received its desired properties yet")
+            self._servers.default.replace(None, "the module has not received its desired properties yet")
             self._twin.fetch()
         self._checks.start()
         await asyncio.to_thread(self._tasks.start)
@@ -198,7 +206,7 @@ class Module:
         self._checks.stop()
         self._rules.stop(0.3)
         self._tasks.stop(1)
-        self._sessions.close()
+        self._servers.close()
         self._state.release()
 
     # --- What the parts report, from any thread
@@ -217,12 +225,13 @@ class Module:
 
         self._loop.call_soon_threadsafe(show)
 
-    def _show_connection(self, state: ConnectionState) -> None:
+    def _show_connection(self, server: str, state: ConnectionState) -> None:
         if state.state is SessionState.FAILED:
-            self._note_failure("connection", state.code or "", state.message or "")
+            thing = "connection" if server == DEFAULT_SERVER else f"connection ({server})"
+            self._note_failure(thing, state.code or "", state.message or "")
 
         def show() -> None:
-            self._configuration.report_connection(state)
+            self._configuration.servers.report_connection(server, state)
 
         self._loop.call_soon_threadsafe(show)
         if state.state in {SessionState.CONNECTING, SessionState.CONNECTED}:
@@ -250,7 +259,7 @@ class Module:
 
     def _show_conflict(self, error: SFTPError) -> None:
         """Report that another module uses the state directory; without it, no server is connected to."""
-        self._sessions.replace(None, error.message)
+        self._servers.default.replace(None, error.message)
         self._note_failure("state directory", error.code, error.message)
 
     def _apply(self, desired: dict[str, Any], reported: dict[str, Any]) -> None:

@@ -128,7 +128,7 @@ class RemoteFiles(RemoteQueries):
         refusal: SFTPError | None = None
         for directory in reversed(missing):
             try:
-                self._make_directory(directory)
+                self.make_directory(directory)
             except (NotFound, PermissionDenied, Unsupported) as error:
                 refusal = refusal or error
             else:
@@ -144,7 +144,8 @@ class RemoteFiles(RemoteQueries):
             with suppress(PermissionDenied, Unsupported, NotFound, NotADirectory):
                 self._ask(Kind.MKDIR, root + "/".join(names[:count]), Attributes().pack())
 
-    def _make_directory(self, path: str) -> None:
+    def make_directory(self, path: str) -> None:
+        """Make a directory in one that is there, unless it is there already (section 6.6)."""
         try:
             self._ask(Kind.MKDIR, path, Attributes().pack())
         except SFTPError as refusal:

@@ -30,7 +30,7 @@ from iot.sftp.client._files.remote_handles import RemoteHandles
 from iot.sftp.client._ssh.packets import Attributes, Entry, Kind, OpenFlag, decode_path, encode_path, string
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from concurrent.futures import Future
 
     from iot.sftp.client._ssh.requests import Reply
@@ -110,11 +110,11 @@ class RemoteQueries(RemoteHandles):
         """Return the type bits of what is at `path`, 0 if the server does not report it, `None` if nothing is there."""
         try:
             kind = stat.S_IFMT(self.stat(path).mode or 0)
-            return kind or self._is_listable(path) * stat.S_IFDIR
+            return kind or self.is_listable(path) * stat.S_IFDIR
         except (NotFound, NotADirectory):
             return None
 
-    def _is_listable(self, path: str) -> bool:
+    def is_listable(self, path: str) -> bool:
         """Return whether a path is that of a directory by listing it, where the server reports no types."""
         try:
             self._begin_to_list(path)
@@ -159,9 +159,34 @@ class RemoteQueries(RemoteHandles):
 
     def real_path(self, path: str) -> str:
         """Return the server's own form of a path (section 6.11); the cheapest question that there is."""
-        for entry in self._ask(Kind.REALPATH, path, due=Kind.NAME).entries():
+        return self.path_answered(self.begin_real_path(path), path)
+
+    def path_answered(self, asked: Future[Reply], path: str) -> str:
+        """Wait for the answer to `begin_real_path`, and return the path in it."""
+        for entry in self._fields(asked, path, Kind.NAME).entries():
             return decode_path(entry.name)
         return path  # an answer without a name is an answer
+
+    def link_target(self, path: str) -> str | None:
+        """Return where a link leads to, as it says itself (section 6.10); `None` where the server shows no link."""
+        try:
+            for entry in self._ask(Kind.READLINK, path, due=Kind.NAME).entries():
+                return decode_path(entry.name)
+        except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory, Unsupported):
+            pass  # what is no link is refused in many ways: OpenSSH says FAILURE
+        return None
+
+    def is_link(self, asked: Future[Reply], path: str) -> bool:
+        """Return whether a path is a link, by the answer to LSTAT, or by READLINK where that does not show it.
+
+        Raises:
+            NotFound, NotADirectory: nothing is there.
+        """
+        try:
+            kind = stat.S_IFMT(self.attributes(asked, path).mode or 0)
+        except (PermissionDenied, Unsupported):
+            kind = 0
+        return stat.S_ISLNK(kind) if kind else self.link_target(path) is not None
 
     def is_directory(self, asked: Future[Reply], path: str) -> bool:
         """Return whether the answer to STAT is that of a directory, or a path can be listed, where there is none.
@@ -174,7 +199,7 @@ class RemoteQueries(RemoteHandles):
             return False
         except (PermissionDenied, Unsupported) as refusal:
             kind = stat.S_IFREG if is_plain_refusal(refusal) else 0
-        return stat.S_ISDIR(kind) if kind else self._is_listable(path)
+        return stat.S_ISDIR(kind) if kind else self.is_listable(path)
 
     def _attributes(self, kind: Kind, path: str) -> Attributes:
         return self._ask(kind, path, due=Kind.ATTRS).attributes()
@@ -217,10 +242,20 @@ class RemoteQueries(RemoteHandles):
 
     # --- what is in a directory ---
 
-    def entries(self, path: str) -> Iterator[Entry]:
+    def entries(self, path: str) -> Generator[Entry, None, None]:
         """Yield what is in a directory, in the server's order, without `.` and `..` (section 6.7).
 
         Names that hold a `/` or a NUL, or are longer than 4,096 bytes, which no file has, are left out.
+
+        Raises:
+            TooLarge: the listing has no end.
+        """
+        for entry in self.all_entries(path):
+            if may_be_a_file(entry.name):
+                yield entry
+
+    def all_entries(self, path: str) -> Iterator[Entry]:
+        """Yield what the server lists of a directory: see `entries`, but with every name.
 
         Raises:
             TooLarge: the listing has no end.
@@ -237,8 +272,7 @@ class RemoteQueries(RemoteHandles):
                 with suppress(EndOfFile):
                     for entry in self._fields(window.popleft(), path, Kind.NAME).entries():
                         count += 1
-                        if _may_be_a_file(entry.name):
-                            yield entry
+                        yield entry
                 more = more and count > before  # some servers end with an answer that holds none
                 if count > MOST_NAMES:
                     message = f"the server has given more than {MOST_NAMES} names of this directory, without an end"
@@ -262,5 +296,6 @@ class RemoteQueries(RemoteHandles):
             raise
 
 
-def _may_be_a_file(name: bytes) -> bool:
+def may_be_a_file(name: bytes) -> bool:
+    """Return whether a directory may hold a file of this name."""
     return name not in NO_FILES and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME

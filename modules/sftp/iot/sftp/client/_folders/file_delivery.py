@@ -109,7 +109,7 @@ class FileDelivery:
 
     def _accept(self, found: FoundFile, version: FileVersion) -> None:
         """Accept the version that is there when a file's turn comes, unless it is too young by now."""
-        if self._order.is_too_young(version):
+        if self._order.selection.is_too_young(version):
             raise _IsTooYoungError
         if not version.is_same_as(found.version):
             logger.debug("%r has changed since it was listed: it is transferred as it is now", found.path)

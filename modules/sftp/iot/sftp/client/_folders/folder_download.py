@@ -91,7 +91,7 @@ class FolderDownload:
 
     def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
         """List a directory on the server."""
-        list_on_server(remote, self._source, directory, page, recursive=self._order.recursive)
+        list_on_server(remote, self._source, directory, page, recursive=self._order.selection.recursive)
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the server's file that is there now."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-import time
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import InvalidRequest
-from iot.sftp.client._files.file_version import SECOND
 from iot.sftp.client._files.remote_paths import listed
+from iot.sftp.client._folders.selection import Selection
 from iot.sftp.client._transfer.file_order import Direction, Verify, check_member, check_verify
-
-if TYPE_CHECKING:
-    from iot.sftp.client._files.file_version import FileVersion
 
 
 class IfExists(Enum):
@@ -60,12 +55,10 @@ class FolderOrder:
         direction: which way.
         source: the folder, remote for a download, local for an upload.
         dest: the folder on the other side, made if it is missing.
-        file_pattern: a substring of a file's path, as `list_files` shows it; `None` for all files.
-        recursive: transfer the folders in it too, into folders of the same names.
+        selection: which of its files, and which first.
         if_exists: see `SFTPSession.download_files`, as are all below.
         then: what becomes of a file at its source.
         move_to: the folder on the source's side that files are moved into.
-        min_age: seconds since a file's modification.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
@@ -74,12 +67,10 @@ class FolderOrder:
     source: str
     dest: str
     _: KW_ONLY
-    file_pattern: str | None = None
-    recursive: bool = False
+    selection: Selection = field(default_factory=Selection)
     if_exists: IfExists = IfExists.REPLACE
     then: Then = Then.KEEP
     move_to: str | None = None
-    min_age: float = 0.0
     verify: Verify = "size"
     verify_existing: bool = False
 
@@ -88,13 +79,12 @@ class FolderOrder:
         check_member("direction", self.direction, Direction)
         check_member("if_exists", self.if_exists, IfExists)
         check_member("then", self.then, Then)
+        if not isinstance(self.selection, Selection):
+            raise InvalidRequest("selection must be a Selection")
         if (self.then is Then.MOVE) != (self.move_to is not None):
             raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
         if self.move_to is not None and posixpath.normpath(self.move_to) == posixpath.normpath(self.source):
             raise InvalidRequest("move_to is the source itself: its files would be found again each time")
-        min_age: object = self.min_age  # of any type, where no type checker looks
-        if not isinstance(min_age, int | float) or not 0 <= min_age < float("inf"):
-            raise InvalidRequest("min_age must be a number of seconds, 0 or more")
         check_verify(self.verify)
 
     @property
@@ -109,14 +99,4 @@ class FolderOrder:
 
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
-        return self.file_pattern is None or self.file_pattern in listed(self.source, path)
-
-    def is_too_young(self, version: FileVersion) -> bool:
-        """Return whether a file is to be left for the next call because of `min_age`.
-
-        SFTP does not report the server's time: its clock is assumed to be right to better than `min_age`, as ours is.
-        So a file is too young if its time is less than `min_age` away from now, either way.
-        """
-        if version.modified is None or not self.min_age:
-            return False
-        return abs(time.time_ns() - version.modified) < self.min_age * SECOND
+        return self.selection.selects(path, listed(self.source, path))

@@ -15,7 +15,8 @@ from iot.sftp.client._folders.deliveries import Deliveries
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTally, FolderTransfer
-from iot.sftp.client._folders.workers import run_in_threads
+from iot.sftp.client._folders.selection import Order
+from iot.sftp.client._folders.workers import Step, run_in_threads
 
 if TYPE_CHECKING:
     from collections import deque
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.workers import ChannelLender
 
 SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4  # files in flight
+READY = 4  # threads of each kind at least, where files may appear that go before those that wait
+IDLE_PAUSE = 0.05  # seconds
 
 
 class FolderRun:
@@ -51,6 +54,7 @@ class FolderRun:
         """
         self._direction = direction
         self._progress = progress
+        self._newest_first = order.selection.order is Order.NEWEST
         self._tally = FolderTally()
         self._deliveries = Deliveries(order, direction, ledger, self._tally)
         self._delivery = FileDelivery(order, direction, self._deliveries, self._tally)
@@ -104,19 +108,32 @@ class FolderRun:
             self._progress(now)
 
     def _work_off_page(self, lender: ChannelLender) -> None:
-        widths = ((self._plan.small, SMALL_AT_ONCE), (self._plan.large, LARGE_AT_ONCE))
-        queues = [queue for queue, width in widths for _ in range(min(width, len(queue)))]
-        run_in_threads(lender, [partial(self._work_off, queue) for queue in queues], self._report)
+        plan = self._plan
+        while plan.is_waiting:
+            widths = ((plan.small, SMALL_AT_ONCE), (plan.large, LARGE_AT_ONCE))
+            least = READY if self._newest_first else 0
+            queues = [queue for queue, width in widths for _ in range(max(least, min(width, len(queue))))]
+            steps: list[Step] = [partial(self._work_off, queue) for queue in queues]
+            if self._newest_first:
+                steps.append(plan.look_for_newer)
+            run_in_threads(lender, steps, self._report)
 
     def _work_off(self, queue: deque[FoundFile], lender: ChannelLender, deadline: Deadline) -> None:
-        """Deliver one file after the other, in one thread, until the queue is empty."""
+        """Deliver one file after the other, in one thread, until no file waits."""
         while True:
             try:
                 found = queue.popleft()
             except IndexError:
-                return
+                if not self._newest_first or not self._plan.is_waiting:
+                    return
+                deadline.pause(IDLE_PAUSE)
+                deadline.check()
+                continue
             try:
                 deadline.check()
+                if self._plan.is_superseded(found):
+                    self._tally.remove_found(found.size_to_move)
+                    continue
                 with lender.transfer(deadline) as remote:
                     self._delivery.deliver(remote, found)
             except BaseException:

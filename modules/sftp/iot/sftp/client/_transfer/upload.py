@@ -48,7 +48,14 @@ logger = logging.getLogger(__name__)
 
 
 def upload_file(
-    remote: RemoteFiles, descriptor: int, name: str | None, dest: str, *, context: TransferContext, spare: SpareChannel
+    remote: RemoteFiles,
+    descriptor: int,
+    name: str | None,
+    dest: str,
+    *,
+    context: TransferContext,
+    spare: SpareChannel,
+    is_settled: bool = False,
 ) -> TransferOutcome:
     """Write a local file's bytes, permissions and modification time to a remote one.
 
@@ -59,17 +66,19 @@ def upload_file(
         dest: the remote file.
         context: how to upload.
         spare: lends the server's files over a further channel, if there is one.
+        is_settled: whether nobody writes the local file any more: it is not waited for.
     """
     path = posixpath.join(dest, name) if name and dest.endswith("/") else dest
     with context.records.held(remote_key(context, path), path) as record:
         job = UploadJob(remote, descriptor, path, record=record, context=context, spare=spare)
+        job.source.is_settled = is_settled
         try:
             return UploadAttempt(job).run(may_be_directory=name is not None and path == dest)
         except _IsDirectoryError:
             pass
         except SourceChanged as error:
             raise TransferIncomplete(error.message, path=error.path) from error
-    return upload_file(remote, descriptor, name, dest + "/", context=context, spare=spare)
+    return upload_file(remote, descriptor, name, dest + "/", context=context, spare=spare, is_settled=is_settled)
 
 
 def forget_rename(remote: RemoteFiles, dest: str, context: TransferContext) -> None:

@@ -80,6 +80,8 @@ class UploadSource:
 
     def settle(self, deadline: Deadline) -> None:
         """Wait until a further write would show in the file's times; a file that is written all the time is not."""
+        if self.is_settled:
+            return
         for _ in range(SETTLING_ATTEMPTS):
             seen, since = self.version, time.monotonic()
             pause = seen.settles_in()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._hub.hub import Hub
     from iot.sftp.module._methods.dispatcher import Dispatcher
     from iot.sftp.module._rules.runner import Rules
-    from iot.sftp.module._work.current_session import CurrentSession
+    from iot.sftp.module._work.servers import Servers
     from iot.sftp.module._work.tasks import Tasks
     from iot.sftp.module._work.transfers import Transfers
 
@@ -50,7 +50,7 @@ class MetricsContext:
     """The parts of the module that metrics are read from; none blocks, but the disks for half a second."""
 
     hub: Hub
-    sessions: CurrentSession
+    servers: Servers
     dispatcher: Dispatcher
     transfers: Transfers
     tasks: Tasks
@@ -130,7 +130,7 @@ class ModuleCollector(Collector):
         yield _counter("sftp_hub_reconnects", text, {(): hub.reconnects})
 
     def _of_session(self) -> Iterator[Metric]:
-        sessions = self._parts.sessions
+        sessions = self._parts.servers.default
         now, totals = sessions.state.state, sessions.totals()
         states = {(state.value,): int(state is now) for state in sorted(SessionState)}
         text = "1 for the state of the session with the SFTP server, 0 for the other states."
@@ -155,7 +155,7 @@ class ModuleCollector(Collector):
         yield longest
 
     def _of_transfers(self) -> Iterator[Metric]:
-        totals, tasks, rules = self._parts.sessions.totals(), self._parts.tasks, self._parts.rules
+        totals, tasks, rules = self._parts.servers.default.totals(), self._parts.tasks, self._parts.rules
         text = "Files whose transfer has ended, of calls, tasks and rules."
         yield _counter("sftp_transfers", text, self._parts.transfers.moves.files.counts(), "direction", "outcome")
         moved = {("download",): totals.downloaded, ("upload",): totals.uploaded}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from iot.sftp.module._documents.rule import Rule
+    from iot.sftp.module._documents.template import Template
 
 
 def order_of(method: str, request: Mapping[str, Any]) -> FileOrder | FolderOrder:
@@ -26,21 +27,29 @@ def file_order(direction: Direction, request: TransferRequest) -> FileOrder:
     return FileOrder(direction, request.source, request.dest)
 
 
-def folder_order(direction: Direction, what: FolderRequest | Rule) -> FolderOrder:
+def folder_order(direction: Direction, what: FolderRequest | Rule, now: float | None = None) -> FolderOrder:
     """Return the order for a folder.
+
+    Parameters:
+        direction: which way.
+        what: which folder, and how.
+        now: the moment for dates in a rule, in seconds since 1970.
 
     Raises:
         InvalidRequest: it contradicts itself, which the models do not see.
+        NotConfigured: a date cannot be filled in, as the clock is not set.
     """
-    move_to = what.then["move"] if isinstance(what.then, dict) else None
+    move_to = _filled(what.then["move"], now) if isinstance(what.then, dict) else None
     return FolderOrder(
         direction,
-        what.source,
-        what.dest,
-        file_pattern=what.file_pattern,
-        recursive=what.recursive,
+        _filled(what.source, now),
+        _filled(what.dest, now),
+        selection=what.selection(),
         if_exists=IfExists(what.if_exists),
         then=Then.MOVE if isinstance(what.then, dict) else Then(what.then),
         move_to=move_to,
-        min_age=what.min_age,
     )
+
+
+def _filled(path: str | Template, now: float | None) -> str:
+    return path if isinstance(path, str) else path.fill(now)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +13,8 @@ from iot.sftp.client._base.text import excerpt
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+T = TypeVar("T")
 
 PROBLEMS_SHOWN = 3
 KEY_SHOWN = 60  # characters of a key that is quoted in a message
@@ -23,6 +26,14 @@ EXPECTATIONS = {
     "int_type": "must be a whole number",
     "tuple_type": "must be a list",
 }
+
+
+@dataclass(frozen=True)
+class Section(Generic[T]):
+    """One section of the document: its value, or what is wrong with it; neither, if it is missing."""
+
+    value: T | None = None
+    error: str | None = None
 
 
 class Document(BaseModel):

@@ -8,13 +8,21 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import DeadlineExceeded, Internal, SFTPError
 from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.counters import CallCounters
 from iot.sftp.module._base.logging import about, subject
-from iot.sftp.module._documents.requests import ChangeRequest, FolderRequest, TransferRequest
+from iot.sftp.module._documents.requests import (
+    ChangeRequest,
+    FolderRequest,
+    PathsRequest,
+    ServerRequest,
+    TransferRequest,
+    expanded,
+)
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.idempotency import check_same_call
 from iot.sftp.module._methods.lanes import queues_of_lanes
@@ -68,7 +76,7 @@ class Dispatcher:
         paths, attempts = "", 1
         with subject(f"call {call_id} {shown}", shown):
             try:
-                call = parse_call(name, payload)
+                call = self._expanded(parse_call(name, payload))
                 paths = _paths(call)
                 response = await self._respond(call, started + call.request.timeout)
             except SFTPError as error:
@@ -80,6 +88,13 @@ class Dispatcher:
             self._record(name, f"{shown} {paths}".rstrip(), response, time.monotonic() - started)
             _log_response(shown, paths, response, attempts, time.monotonic() - started)
         return response
+
+    def _expanded(self, call: Call) -> Call:
+        """Return a call whose placeholders are filled in, if it has any: this is their moment of use."""
+        if not isinstance(call.request, PathsRequest):
+            return call
+        placeholders = self._context.placeholders
+        return replace(call, request=expanded(call.request, placeholders.values, placeholders.clock()))
 
     def _record(self, name: str, thing: str, response: Response, seconds: float) -> None:
         """Count a response, and keep a failure for the status."""
@@ -104,6 +119,7 @@ class Dispatcher:
             self._idempotency.running(call)
 
         def accept() -> Response:
+            self._context.servers.get(request.server)
             known = self._context.tasks.accept(record, request.request_id, request.fingerprint(call.name))
             if known is None:
                 return responses.accepted(record.task_id)
@@ -124,6 +140,9 @@ class Dispatcher:
     async def _execute(self, call: Call, deadline: float, idempotent: IdempotentCall | None = None) -> Response:
         def remaining() -> float:
             return deadline - time.monotonic()  # computed each time: the call may have waited for its slot
+
+        if isinstance(call.request, ServerRequest):
+            self._context.servers.get(call.request.server)
 
         def run() -> Any:
             return call.method.run(self._context, call.request, remaining())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS_MAXIMUM = 16  # of a lane: the upper limit of transfers.concurrency
-CONTROL_THREADS, QUICK_THREADS, TASKS_THREADS, STATUS_THREADS = 8, 8, 8, 2
+CONTROL_THREADS, QUICK_THREADS, LOCAL_THREADS, TASKS_THREADS, STATUS_THREADS = 8, 8, 4, 8, 2
 GRACE = 0.3  # seconds after its deadline in which a worker may still return with a more precise error
 
 
@@ -31,6 +31,7 @@ def queues_of_lanes(transfer_slots: Slots) -> dict[Lane, CallQueue]:
     return {
         Lane.CONTROL: CallQueue("control", Slots(CONTROL_THREADS)),
         Lane.QUICK: CallQueue("quick", Slots(QUICK_THREADS)),
+        Lane.LOCAL: CallQueue("local", Slots(LOCAL_THREADS)),
         Lane.TASKS: CallQueue("status", Slots(TASKS_THREADS)),
         Lane.STATUS: CallQueue("get_status", Slots(STATUS_THREADS)),
         Lane.TRANSFER: CallQueue("transfer", transfer_slots),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
-    from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
     from iot.sftp.module._work.slots import Slots
     from iot.sftp.module._work.transfers import Transfers
@@ -41,21 +41,21 @@ class RuleContext:
     """The parts of the module that rules use.
 
     Attributes:
-        sessions: lends the session.
         transfers: transfer the folders.
         slots: where runs wait for their turns.
         ledgers: what has arrived.
         local_files: how local folders are reached.
         on_failure: called for each failure with what, the code and the message; must not block.
+        clock: gives the moment for dates in paths, in seconds since 1970.
         runs: counts the runs that have ended, by their outcome.
     """
 
-    sessions: CurrentSession
     transfers: Transfers
     slots: Slots
     ledgers: DeliveryLedgers
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
+    clock: Callable[[], float] = time.time
     runs: LabelledCounter = field(
         default_factory=lambda: LabelledCounter(*((outcome.value,) for outcome in RunOutcome))
     )
@@ -114,9 +114,14 @@ def make_run(
         progress(reached)
 
     try:
-        order = folder_order(Direction(rule.direction), rule)
+        order = folder_order(Direction(rule.direction), rule, context.clock())
         done, is_in_doubt = context.transfers.transfer_folder(
-            order, is_careful=is_careful, progress=note, cancelled=interruption
+            order,
+            server=rule.server,
+            is_careful=is_careful,
+            progress=note,
+            cancelled=interruption,
+            destination=rule.dest.identity(),
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

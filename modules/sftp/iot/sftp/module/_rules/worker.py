@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Interruption, Retry, error_for_code
+from iot.sftp.client import Interruption, Retry, SFTPError, error_for_code
 from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._rules.backoff import RuleBackoff
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
@@ -53,7 +54,7 @@ class RuleWorker:
         self._interruption = Interruption()
         self._turn_came = threading.Event()
         self._slice = TimeSlice(context.slots.time_slice)
-        self._watch = Watch(context.local_files, rule.source, self._on_event, recursive=rule.recursive)
+        self._watch = Watch(context.local_files, self._on_event, recursive=rule.recursive)
         self._thread = threading.Thread(target=self._run, name=f"rule-{rule.name}", daemon=True)
         self._predecessor: RuleWorker | None = None
 
@@ -112,11 +113,16 @@ class RuleWorker:
         try:
             while self._schedule.wait(self._reporter.report_due):
                 with subject(self._name):
-                    if self.rule.direction == "upload":
-                        self._watch.renew()
+                    self._renew_watch()
                     self.run_once()
         finally:
             self._watch.stop()
+
+    def _renew_watch(self) -> None:
+        """Watch the source that counts now, if it is local; the run that follows reports where there is none."""
+        if self.rule.direction == "upload":
+            with suppress(SFTPError):
+                self._watch.renew(self.rule.source.fill(self._context.clock()))
 
     def _on_event(self) -> None:
         """Run soon after an event in the folder."""

@@ -93,14 +93,27 @@ class Totals:
         self.uploaded += counts.uploaded
 
 
+def do_nothing() -> None:
+    """Prepare nothing."""
+
+
 class CurrentSession:
     """Lends the session in use to calls, thread-safe; a session that was replaced is closed after its last call.
 
     One lock protects it; `on_change` is called with it.
+
+    Attributes:
+        prepare: called before the session is lent, in the caller's thread: replaces it, if the date makes it another
+            one. It may raise an `SFTPError`, for the caller.
+        account: what stands for the account and its root in records, where these depend on the time.
     """
+
+    prepare: Callable[[], None]
+    account: list[object] | None
 
     def __init__(self, on_change: Callable[[ConnectionState], None]) -> None:
         """Begin without a session; `on_change` is called with each new state, from any thread, and must not block."""
+        self.prepare, self.account = do_nothing, None
         self._on_change = on_change
         self._lock = threading.RLock()
         self._session: SFTPSession | None = None
@@ -116,6 +129,12 @@ class CurrentSession:
     def state(self) -> ConnectionState:
         """The state as it was last seen."""
         return self._state
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a call is in flight, on this session or on one that it has replaced."""
+        with self._lock:
+            return bool(self._users)
 
     def totals(self) -> Totals:
         """Return what all sessions have done."""
@@ -156,6 +175,7 @@ class CurrentSession:
             NotConfigured: there is none; the message says what is missing.
             ConnectionLost: the module exits.
         """
+        self.prepare()
         session = self._take()
         if self._closed and session is None:
             message = "the module stops: call again when it has restarted"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Interruption
 from iot.sftp.client._base.text import quoted
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._work.slots import SLICE, TimeSlice
 from iot.sftp.module._work.task_document import Rate, short_id
 
@@ -85,6 +86,7 @@ class Job:
         report: takes how far it has come.
         cancelled: set when it has to stop soon, for good or to go on later.
         task_id: whose attempt it is.
+        server: the name of the server.
     """
 
     method: str
@@ -93,6 +95,7 @@ class Job:
     report: Callable[[TaskProgress], None]
     cancelled: threading.Event
     task_id: str = ""
+    server: str = DEFAULT_SERVER
 
 
 class LiveTask:

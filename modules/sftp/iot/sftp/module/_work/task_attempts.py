@@ -98,7 +98,7 @@ class TaskAttempts:
             record.status, record.started = TaskStatus.RUNNING, time.time()
             self._store.save(record)
         report = partial(self._note, task)
-        job = Job(record.method, record.request, task.attempts, report, task.cancelled, record.task_id)
+        job = Job(record.method, record.request, task.attempts, report, task.cancelled, record.task_id, record.server)
         try:
             outcome = self._work(job)
         except SFTPError as error:

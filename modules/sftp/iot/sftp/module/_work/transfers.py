@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import FileOrder, FolderOrder, FolderProgress, SFTPError
+from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
@@ -25,58 +25,72 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from iot.sftp.client import FolderTransfer, LocalFiles, SFTPSession, Transfer
-    from iot.sftp.module._work.current_session import CurrentSession
+    from iot.sftp.client import FileContent, FolderTransfer, LocalFiles, SFTPSession, Transfer
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
     from iot.sftp.module._work.live_task import Job
+    from iot.sftp.module._work.servers import Servers
 
 Verify = Literal["size", "sha256"]
 
 
 class Transfers:
-    """Carries out orders, as the section `transfers` of the twin says; thread-safe."""
+    """Carries out orders on a server, as the section `transfers` of the twin says; thread-safe."""
 
     def __init__(
         self,
-        sessions: CurrentSession,
+        servers: Servers,
         ledgers: DeliveryLedgers | None = None,
         local_files: LocalFiles | None = None,
     ) -> None:
-        """Use the session that is lent at each time.
+        """Use the session that a server has at each time.
 
         Parameters:
-            sessions: lends it.
+            servers: lends it.
             ledgers: what was delivered of folders; without them, nothing is known of earlier transfers.
             local_files: how local folders are reached.
         """
-        self._sessions = sessions
+        self._servers = servers
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
         self.moves = TransferCounters()
 
-    def transfer_file(self, order: FileOrder, timeout: float) -> None:
-        """Transfer one file within `timeout` seconds."""
-        with self.moves.one(order.direction.value), self._sessions.use() as session:
+    def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
+        """Transfer one file within `timeout` seconds, from or to a server."""
+        with self.moves.one(order.direction.value), self._servers.find(server).use() as session:
             self._transfer_file(session, order, timeout=timeout)
+
+    def read_file(self, path: str, longest: int, timeout: float, *, server: str) -> FileContent:
+        """Return the bytes of a remote file that has so many at most, within `timeout` seconds."""
+        with self.moves.one(Direction.DOWNLOAD.value), self._servers.find(server).use() as session:
+            return session.read_file(path, longest=longest, timeout=timeout, verify=self.verify)
+
+    def write_file(self, path: str, content: bytes, timeout: float, *, server: str) -> None:
+        """Write a remote file within `timeout` seconds."""
+        with self.moves.one(Direction.UPLOAD.value), self._servers.find(server).use() as session:
+            session.write_file(path, content, timeout=timeout, verify=self.verify)
 
     def transfer_folder(
         self,
         order: FolderOrder,
         *,
+        server: str,
         is_careful: bool,
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
         task_id: str | None = None,
+        destination: object = None,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
 
         Parameters:
             order: which files, and what becomes of them.
+            server: the name of the server.
             is_careful: whether the last transfer was interrupted, so that what it has delivered may not be recorded.
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
+            destination: what stands for the destination in the ledger, if its path depends on the time.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -84,10 +98,13 @@ class Transfers:
         Raises:
             SFTPError: what ended it for all files.
         """
-        delivery = FolderDelivery(order, self._ledgers, self._local_files, task_id)
+        sessions = self._servers.find(server)
+        delivery = FolderDelivery(
+            order, server, self._ledgers, self._local_files, task_id, destination, sessions.account
+        )
         with (
             self.moves.one(order.direction.value) as move,
-            self._sessions.use() as session,
+            sessions.use() as session,
             delivery.exclusive_scan(session, cancelled),
         ):
             ledger, verifies = delivery.open_ledger(session, is_careful=is_careful)
@@ -109,7 +126,7 @@ class Transfers:
         order = order_of(job.method, job.request)
         if isinstance(order, FolderOrder):
             return self._work_on_folder(job, order)
-        with self.moves.one(order.direction.value), self._sessions.use() as session:
+        with self.moves.one(order.direction.value), self._servers.find(job.server).use() as session:
             done = self._transfer_file(session, order, cancelled=job.cancelled, report=job.report)
         details = {"verified": done.verified, "atomic": done.atomic}
         return TaskOutcome(TaskProgress(done.bytes, done.bytes, details))
@@ -134,6 +151,7 @@ class Transfers:
         try:
             done, _ = self.transfer_folder(
                 order,
+                server=job.server,
                 is_careful=job.attempts > 0,
                 progress=note,
                 cancelled=job.cancelled,
