@@ -304,8 +304,13 @@ class ServerSettings:
             raise ValueError(message)
 
     @property
+    def place(self) -> str:
+        """The host, with the jump hosts before it: behind another one, the same private address is another server."""
+        return " behind ".join([self.host, *(jump.host for jump in reversed(self.jumps))])
+
+    @property
     def route(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of each hop and of the server: what distinguishes two servers with the same private address."""
+        """Host and port of each hop on the way, and of the server."""
         return tuple((hop.host, hop.port) for hop in (self.proxy, *self.jumps, self) if hop is not None)
 
 
