@@ -157,10 +157,11 @@ class Proxy:
     def __post_init__(self) -> None:
         """Refuse invalid values, naming them."""
         example = "like 'socks5h://proxy.example.com:1080' or 'http://proxy.example.com:3128'"
+        given: object = self.url
         try:
-            url = urlsplit(self.url)
+            url = urlsplit(given if isinstance(given, str) else "http://[")
             port = url.port
-        except (AttributeError, TypeError, ValueError):
+        except ValueError:
             message = f"the url of a proxy must be {example}"
             raise ValueError(message) from None  # the error there contains the url, which may hold a password
         if not self.url.isprintable():

@@ -74,8 +74,9 @@ Seconds = Annotated[float, Field(ge=SECONDS_MINIMUM, le=SECONDS_MAXIMUM, allow_i
 
 
 def _proxy_url(value: object) -> str:
+    text = check_text(value)
     try:
-        return Proxy(check_text(value)).url
+        return Proxy(text).url
     except ValueError as error:
         raise PydanticCustomError("proxy", "cannot be used: {reason}", {"reason": str(error)}) from None
 
