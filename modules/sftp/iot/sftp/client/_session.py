@@ -87,7 +87,7 @@ class SFTPSession:
         self.settings = settings
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
-        self._server = settings.host, settings.port, settings.user
+        self._server = settings.place, settings.port, settings.user
         self._records = ResumeRecords.of(settings.state)
         self._limit = limit or RateLimit()
         self._ledgers = SessionLedgers()
