@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
+from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, Modes, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
@@ -60,6 +60,7 @@ class Transfers:
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
+        self.modes = Modes()
         self.moves = TransferCounters()
 
     def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
@@ -75,7 +76,7 @@ class Transfers:
     def write_file(self, path: str, content: bytes, timeout: float, *, server: str) -> None:
         """Write a remote file within `timeout` seconds."""
         with self.moves.one(Direction.UPLOAD.value), self._servers.find(server).use() as session:
-            session.write_file(path, content, timeout=timeout, verify=self.verify)
+            session.write_file(path, content, timeout=timeout, verify=self.verify, modes=self.modes)
 
     def transfer_folder(
         self,
@@ -122,7 +123,7 @@ class Transfers:
                 move.note(done)
                 progress(done)
 
-            order = replace(order, verify=self.verify, verify_existing=verifies)
+            order = replace(order, verify=self.verify, modes=self.modes, verify_existing=verifies)
             if ledger is not None and order.rename is not None:
                 order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
             who = {"task_id": task_id} if rule is None else {"rule": rule}
@@ -213,7 +214,7 @@ class Transfers:
                 report(reached)
 
         try:
-            order = replace(order, verify=self.verify)
+            order = replace(order, verify=self.verify, modes=self.modes)
             done = session.transfer_file(order, timeout=timeout, progress=note, cancelled=cancelled)
         except SFTPError:
             if reached is not None:
