@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._folders.delivery_ledger import Ledger
-    from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTransfer
+    from iot.sftp.client._folders.folder_progress import FileOutcome, FolderProgress, FolderTransfer
     from iot.sftp.client._ssh.connection import Connection
     from iot.sftp.client._ssh.handshake import ServerInfo
 
@@ -73,19 +73,23 @@ class SFTPSession:
 
     _retry_policy = RetryPolicy()  # of all sessions; tests set another one
 
-    def __init__(self, settings: ServerSettings, *, local_files: LocalFiles | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, local_files: LocalFiles | None = None, limit: RateLimit | None = None
+    ) -> None:
         """Take the settings; nothing is opened yet.
 
         Parameters:
             settings: the server, the credentials and the time limits.
             local_files: how local paths are reached; all of the local file system if it is left out.
+            limit: the bytes per second of all sessions that are given the same one; if it is left out, the session has
+                its own.
         """
         self.settings = settings
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
-        self._server = settings.host, settings.port, settings.user
+        self._server = settings.place, settings.port, settings.user
         self._records = ResumeRecords.of(settings.state)
-        self._limit = RateLimit()
+        self._limit = limit or RateLimit()
         self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(
@@ -619,12 +623,15 @@ class SFTPSession:
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> FolderTransfer:
         """Carry out an order for a folder, as `download_files` and `upload_files` do.
 
         Parameters:
             order: which files of which folder, and how.
             timeout, progress, cancelled, ledger: see `download_files`.
+            on_file: receives what becomes of each file, in threads of the call: of one that is delivered, just before
+                the ledger's `note`. It must not raise. What is skipped is not reported.
 
         Raises:
             SFTPError: see `download_files`.
@@ -641,7 +648,7 @@ class SFTPSession:
             self._transfer_context(order.verify, modes=order.modes),
             is_remembered=known is not None,
         )
-        with closing(FolderRun(order, direction, known, progress)) as run:
+        with closing(FolderRun(order, direction, known, progress, on_file)) as run:
             self._calls.run_while_it_advances(
                 order.operation,
                 order.source,

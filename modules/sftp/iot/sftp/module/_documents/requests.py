@@ -62,6 +62,11 @@ class Request(Document):
     timeout: Annotated[float, seconds(TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM)] = TIMEOUT_DEFAULT
     _given: Request | None = PrivateAttr(None)  # what the caller gave, where placeholders were filled in
 
+    @property
+    def takes_long(self) -> bool:
+        """Whether it takes a slot of transfers, whatever the lane of its method."""
+        return False
+
 
 class ServerRequest(Request):
     """A method that speaks to a server."""
@@ -105,6 +110,14 @@ class PathRequest(ServerRequest, PathsRequest):
     path: Path
 
 
+class DeleteRequest(PathRequest, ChangeRequest):
+    """A deletion."""
+
+
+class CreateDirectoryRequest(PathRequest, ChangeRequest):
+    """A new directory."""
+
+
 class WriteRequest(PathRequest, ChangeRequest):
     """The content of a small file, and where it goes."""
 
@@ -116,8 +129,17 @@ class WriteRequest(PathRequest, ChangeRequest):
         return decode_content(self.content, self.encoding)
 
 
-class DeleteRequest(PathRequest, ChangeRequest):
-    """A deletion."""
+class DeleteDirectoryRequest(DeleteRequest):
+    """The deletion of a directory, while the caller waits or as a task."""
+
+    recursive: bool = False
+    background: bool = False
+    time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
+
+    @property
+    def takes_long(self) -> bool:
+        """A tree may be of any size."""
+        return self.recursive
 
 
 class CopyRequest(ServerRequest, PathsRequest, ChangeRequest):
@@ -171,6 +193,10 @@ class LocalDeleteRequest(PathsRequest, ChangeRequest):
     """The deletion of a local file."""
 
     path: Path
+
+
+BackgroundRequest = TransferRequest | FolderRequest | DeleteDirectoryRequest
+"""Those that a task can carry out."""
 
 
 class TaskRequest(Request):

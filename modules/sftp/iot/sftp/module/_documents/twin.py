@@ -50,6 +50,22 @@ class TransfersSection(Document, alias_generator=to_camel):
         return self.model_dump(by_alias=True, exclude_none=True)
 
 
+class EventsSection(Document):
+    """The section `events`: which messages are sent.
+
+    Attributes:
+        tasks: one when a task has ended.
+        files: one for each batch of files that a rule or a folder's task has moved or given up.
+    """
+
+    tasks: bool = True
+    files: bool = False
+
+    def as_properties(self) -> bool | dict[str, bool]:
+        """Return what is reported: in the short form where that says the same."""
+        return self.model_dump() if self.files else self.tasks
+
+
 @dataclass(frozen=True)
 class Desired:
     """A desired document, validated.
@@ -61,7 +77,7 @@ class Desired:
         servers: the further servers; `None` if the section is missing.
         transfers: how files are transferred.
         log_level: `debug`, `info`, `warning` or `error`.
-        events: whether a message is sent when a task has ended.
+        events: which messages are sent.
         rules: the rules; `None` if the section is missing.
         variables: for placeholders.
         time_zone: what dates are in.
@@ -75,7 +91,7 @@ class Desired:
     servers: ServersSection | None
     transfers: Section[TransfersSection]
     log_level: Section[str]
-    events: Section[bool]
+    events: Section[EventsSection]
     rules: RulesSection | None
     variables: Section[dict[str, str]]
     time_zone: Section[ZoneInfo]
@@ -155,10 +171,17 @@ def _transfers(content: Any) -> Section[TransfersSection]:
         return Section(error=explain(error, TransfersSection, whole="transfers"))
 
 
-def _events(content: Any) -> Section[bool]:
-    if content is None or isinstance(content, bool):
-        return Section(content)
-    return Section(error="'events' must be true or false")
+def _events(content: Any) -> Section[EventsSection]:
+    if content is None:
+        return Section()
+    if isinstance(content, bool):
+        return Section(EventsSection(tasks=content))
+    if not isinstance(content, dict):
+        return Section(error="'events' must be true, false or an object with the keys tasks and files")
+    try:
+        return Section(EventsSection.model_validate(content))
+    except ValidationError as error:
+        return Section(error=explain(error, EventsSection, whole="events"))
 
 
 def _log_level(content: Any) -> Section[str]:

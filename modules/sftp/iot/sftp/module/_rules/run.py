@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.transfers import Transfers
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class RuleContext:
     """
 
     transfers: Transfers
-    slots: Slots
+    slots: ServerSlots
     ledgers: DeliveryLedgers
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
@@ -124,6 +124,7 @@ def make_run(
             progress=note,
             cancelled=interruption,
             destination=rule.dest.identity(),
+            rule=rule.name,
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

@@ -94,7 +94,8 @@ class RuleWorker:
         interruption = self._interruption = Interruption()
         if self._schedule.is_stopped():
             return
-        turn = self._context.slots.ask(Kind.TASK, self._on_turn, lambda _turn: interruption.interrupt())
+        slots = self._context.slots.of(self.rule.server)
+        turn = slots.ask(Kind.TASK, self._on_turn, lambda _turn: interruption.interrupt())
         self._turn_came.wait()
         try:
             if self._schedule.is_stopped() and turn.withdraw():
