@@ -24,8 +24,9 @@ from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.delivery_ledger import NAME as LEDGERS
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Kind, Slots, Turn
+from iot.sftp.module._work.slots import Kind, Turn
 from iot.sftp.module._work.transfers import Transfers
 
 OLD = 1_600_000_000
@@ -48,7 +49,7 @@ class Device:
         for path in (self.root, self.state):
             path.mkdir(exist_ok=True)
         files = LocalRoot(self.root, self.state)
-        self.slots = Slots(concurrency, time_slice=0.1)
+        self.slots = ServerSlots(concurrency, time_slice=0.1)
         self.servers = Servers(lambda _name, _state: None)
         time_limits = TimeLimits(connect=5, stall=5)
         settings = settings_of(server, port=port or server.port, time_limits=time_limits)
@@ -393,7 +394,7 @@ def test_rules_go_on_when_the_server_is_back(tmp_path: Path, openssh_server: Ser
     with relay.running() as port:
         session = SFTPSession(settings_of(openssh_server, port=port), local_files=LocalRoot(device.root, device.state))
         device.servers.default.replace(session)
-        device.rules.wake()
+        device.rules.wake("sftp")
         device.until(lambda: device.rules.statuses()["up"].files == 1)
         assert device.rules.statuses()["up"].code is None
         device.close()
@@ -449,7 +450,7 @@ def test_a_rule_makes_way_for_a_call_and_goes_on_afterwards(
     came = threading.Event()
     turns: list[Turn] = []
     started = time.monotonic()
-    turns.append(device.slots.ask(Kind.CALL, lambda _: came.set()))
+    turns.append(device.slots.of("sftp").ask(Kind.CALL, lambda _: came.set()))
     assert came.wait(10)
     assert time.monotonic() - started < 5
     assert os.listdir(device.root / "out")

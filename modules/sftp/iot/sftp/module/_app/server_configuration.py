@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import NotConfigured, SFTPSession
+from iot.sftp.client import NotConfigured, RateLimit, SFTPSession
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
@@ -50,6 +50,11 @@ class ServerInForce:
             "connectTimeout": limits.connect,
             "stallTimeout": limits.stall,
             "keepAlive": limits.keep_alive,
+            "proxy": None if settings.proxy is None else {"url": settings.proxy.url, "user": settings.proxy.user},
+            "jump": [
+                {"host": hop.host, "port": hop.port, "user": hop.user, "hostKeys": len(hop.host_keys)}
+                for hop in settings.jumps
+            ],
         }
         return {**self.shown, **further}
 
@@ -78,7 +83,7 @@ class ServerConfiguration:
         self._lock = threading.RLock()  # a session is replaced by whoever uses it, when the date is another one
         self._sections: dict[str, ServerSection] = {}  # the valid ones
         self._in_force: dict[str, ServerInForce] = {}
-        self._bandwidth: int | None = None
+        self._limit = RateLimit()  # of all servers together
         self._version = -1
         self._section: tuple[int, ServersSection] | None = None  # the version of its document, and the section
 
@@ -100,10 +105,8 @@ class ServerConfiguration:
         return server.settings
 
     def limit_bandwidth(self, bytes_per_second: int | None) -> None:
-        """Limit the transfers of all servers."""
-        self._bandwidth = bytes_per_second
-        for server in self._in_force.values():
-            server.session.limit_bandwidth(bytes_per_second)
+        """Limit the transfers of all servers together."""
+        self._limit.bytes_per_second = bytes_per_second
 
     # --- the default server
 
@@ -220,8 +223,7 @@ class ServerConfiguration:
         place = settings.host, settings.port, settings.user, section.auth
         _log.info("%s: %s port %d, user %s, by %s", thing, *place, extra=about(thing))
         local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
-        session = SFTPSession(settings, local_files=local_files)
-        session.limit_bandwidth(self._bandwidth)
+        session = SFTPSession(settings, local_files=local_files, limit=self._limit)
         self._in_force[name] = ServerInForce(settings, session, {**section.as_properties(), "user": settings.user})
         self._servers.add(name).replace(session)
 

@@ -24,7 +24,7 @@ from iot.sftp.module._documents.requests import (
 )
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.idempotency import check_same_call
-from iot.sftp.module._methods.lanes import queues_of_lanes
+from iot.sftp.module._methods.lanes import NO_SERVER, Lanes
 from iot.sftp.module._methods.method import Lane
 from iot.sftp.module._methods.parsing import NAME_SHOWN, parse_call
 from iot.sftp.module._methods.table import METHODS
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._hub.response import Response
     from iot.sftp.module._methods.idempotency import Idempotency, IdempotentCall
     from iot.sftp.module._methods.method import Call, MethodContext
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.server_slots import ServerSlots
 
 LEAST_TIME = 0.05  # seconds that a call must have left when it gets its slot: with less it could only time out
 
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 class Dispatcher:
     """Takes requests, runs them in their lanes, returns the responses."""
 
-    def __init__(self, context: MethodContext, slots: Slots, idempotency: Idempotency) -> None:
+    def __init__(self, context: MethodContext, slots: ServerSlots, idempotency: Idempotency) -> None:
         """Take what methods work with.
 
         Parameters:
@@ -56,11 +56,11 @@ class Dispatcher:
         self.calls = CallCounters()
         self._context = context
         self._idempotency = idempotency
-        self._queues = queues_of_lanes(slots)
+        self._lanes = Lanes(slots, lambda: len(context.servers.all()))
 
     def waiting(self) -> dict[str, tuple[int, float]]:
         """Return, for each lane, how many calls wait there and the seconds that the first of them has waited."""
-        return {lane.value: queue.waiting for lane, queue in self._queues.items()}
+        return self._lanes.waiting()
 
     async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
         """Execute a request and return the response; never raises for anything in the request or during execution.
@@ -125,7 +125,7 @@ class Dispatcher:
             check_same_call(known, call)
             return responses.accepted(known.task_id or "")
 
-        return await self._queues[Lane.TASKS].run(accept, deadline)
+        return await self._lanes.queue(Lane.TASKS).run(accept, deadline)
 
     async def _execute_once(self, call: Call, deadline: float) -> Response:
         """Execute a call with a request id, unless that was done already."""
@@ -140,8 +140,9 @@ class Dispatcher:
         def remaining() -> float:
             return deadline - time.monotonic()  # computed each time: the call may have waited for its slot
 
-        if isinstance(call.request, ServerRequest):
-            self._context.servers.get(call.request.server)
+        server = call.request.server if isinstance(call.request, ServerRequest) else NO_SERVER
+        if server != NO_SERVER:
+            self._context.servers.get(server)
 
         def run() -> Any:
             return call.method.run(self._context, call.request, remaining())
@@ -152,7 +153,7 @@ class Dispatcher:
                 raise DeadlineExceeded(message)
             return responses.succeeded(run()) if idempotent is None else idempotent.execute(run)
 
-        return await self._queues[call.lane].run(work, deadline)
+        return await self._lanes.queue(call.lane, server).run(work, deadline)
 
 
 def _paths(call: Call) -> str:

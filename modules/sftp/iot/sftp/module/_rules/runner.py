@@ -87,10 +87,11 @@ class Rules:
         """The number of files that have arrived and cannot be deleted or moved at their source; from any thread."""
         return sum(worker.status.delivered for worker in list(self._workers.values()))
 
-    def wake(self) -> None:
-        """Run those rules at once that could not reach the server: it may be reachable again."""
+    def wake(self, server: str) -> None:
+        """Run those rules at once that could not reach a server: it may be reachable again."""
         for worker in self._workers.values():
-            worker.wake()
+            if worker.rule.server == server:
+                worker.wake()
 
     def stop(self, limit: float) -> None:
         """End all, within `limit` seconds."""

@@ -9,8 +9,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Interruption, Retry, SFTPError, error_for_code
+from iot.sftp.client import Interruption, NotFound, Retry, SFTPError, error_for_code
 from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._documents.template import CLOCK_STARTS
 from iot.sftp.module._rules.backoff import RuleBackoff
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
 from iot.sftp.module._rules.run import RuleContext, RunOutcome, RunResult, make_run
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._documents.rule import Rule
     from iot.sftp.module._rules.rule_status import RuleReporter, RuleStatus
     from iot.sftp.module._work.slots import Turn
+
+LAST_LOOKS = 5  # into a source of an earlier date in which files are too young again and again
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ class RuleWorker:
         self._name = f"rule {rule.name}"
         self._schedule = RuleSchedule()
         self._backoff = RuleBackoff(limits, rule.every)
+        self._source_moment: float | None = None  # of the source that was looked at last, if it has a date
+        self._looks = 0  # last ones into that source, since the date has changed
         self._is_careful = True  # what an interrupted run has done may not be in the ledger
         self._interruption = Interruption()
         self._turn_came = threading.Event()
@@ -89,19 +94,27 @@ class RuleWorker:
         interruption = self._interruption = Interruption()
         if self._schedule.is_stopped():
             return
-        turn = self._context.slots.ask(Kind.TASK, self._on_turn, lambda _turn: interruption.interrupt())
+        slots = self._context.slots.of(self.rule.server)
+        turn = slots.ask(Kind.TASK, self._on_turn, lambda _turn: interruption.interrupt())
         self._turn_came.wait()
         try:
             if self._schedule.is_stopped() and turn.withdraw():
                 return
             turn.slice = self._slice.seconds
+            moment, is_last_look = self._moment_of_run()
             result = make_run(
                 self.rule,
                 self._context,
                 is_careful=self._is_careful,
                 interruption=interruption,
                 progress=lambda moved: self._slice.note(moved.bytes, files=moved.files),
+                moment=moment,
             )
+            self._looks += is_last_look and result.is_whole
+            if is_last_look and (_has_been_seen(result) or self._looks >= LAST_LOOKS):
+                self._source_moment, self._looks = None, 0
+                self._schedule.run_by(0.0)
+                result = replace(result, outcome=RunOutcome.COMPLETED, code=None, message=None, is_whole=True)
             self._settle(result, started)
         finally:
             turn.leave()
@@ -117,6 +130,19 @@ class RuleWorker:
                     self.run_once()
         finally:
             self._watch.stop()
+
+    def _moment_of_run(self) -> tuple[float, bool]:
+        """Return the moment for the date in the source, and whether that is the last look into an earlier folder.
+
+        When the date changes, the folder of the run before is looked at once more: what came into it since then, in the
+        last moments of its day, is not left there.
+        """
+        now, before = self._context.clock(), self._source_moment
+        source = self.rule.source
+        if before is not None and now >= before and source.fill(before) != source.fill(now):
+            return before, True
+        self._source_moment = now if source.has_date and now >= CLOCK_STARTS else None
+        return now, False
 
     def _renew_watch(self) -> None:
         """Watch the source that counts now, if it is local; the run that follows reports where there is none."""
@@ -195,3 +221,8 @@ class RuleWorker:
         if result.has_young:
             due = min(due, time.monotonic() + self.rule.min_age + self._limits.gathering)
         return due
+
+
+def _has_been_seen(result: RunResult) -> bool:
+    """Return whether a folder need not be looked at again: all that was in it was taken, or has failed by itself."""
+    return (result.is_whole and not result.has_young) or result.code == NotFound.code

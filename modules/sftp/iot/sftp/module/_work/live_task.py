@@ -114,6 +114,7 @@ class LiveTask:
             time_slice: seconds that it may run at first while calls wait.
         """
         self.record = record
+        self.server = record.server
         self.state = TaskState.READY
         self.ends = time.monotonic() + remaining
         self.slice = TimeSlice(time_slice)

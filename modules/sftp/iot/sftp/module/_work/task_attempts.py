@@ -133,7 +133,7 @@ class TaskAttempts:
         """Do what follows from the outcome of an attempt."""
         if code is None:
             with self._scheduler.lock:
-                self._scheduler.note_success()
+                self._scheduler.note_success(task.server)
             self.end(task, TaskStatus.COMPLETED)
         elif not self._goes_on(task, code, message):
             if task.stop_reason is StopReason.CANCELLED:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.module._work.journal import Journal
     from iot.sftp.module._work.live_task import Job, LiveTask, TaskOutcome
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.task_record import RequestRecord, TaskRecord
 
 
@@ -48,7 +48,7 @@ class Tasks:
     def __init__(
         self,
         journal: Journal,
-        slots: Slots,
+        slots: ServerSlots,
         work: Callable[[Job], TaskOutcome],
         *,
         on_end: Callable[[], None] = lambda: None,
@@ -84,9 +84,9 @@ class Tasks:
         self._scheduler.stop(limit)
         self._store.close()
 
-    def wake(self) -> None:
-        """Retry at once what failed because the server could not be reached: it may be reachable again."""
-        self._scheduler.wake()
+    def wake(self, server: str) -> None:
+        """Retry at once what failed because a server could not be reached: it may be reachable again."""
+        self._scheduler.wake(server)
 
     def accept(self, record: TaskRecord, request_id: str | None = None, fingerprint: str = "") -> RequestRecord | None:
         """Accept a task, durably. If its request id is known, nothing is accepted, and what is known is returned.
@@ -95,7 +95,7 @@ class Tasks:
             Busy: too many tasks have not ended yet.
             SFTPError: the journal cannot be written.
         """
-        with self._scheduler.admission(record.task_id):
+        with self._scheduler.admission(record):
             known = self._store.add(record, request_id, fingerprint)
             if known is None:
                 self._scheduler.add(record, record.time_limit)
