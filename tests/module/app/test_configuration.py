@@ -23,9 +23,10 @@ from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import ConnectionState, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.outbox import Outbox
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.transfers import Transfers
@@ -39,17 +40,20 @@ class Device:
         self.reporter = Reporter(self._never_sent, lambda: None)
         self.servers = Servers(lambda _name, _state: None)
         environment = Environment(directory / "data", directory / "state", "warning")
-        self.announcer = Announcer(Journal(directory / "state"), self._never_told)
+        messages, ledgers = Journal(directory / "state").messages, DeliveryLedgers(directory / "state")
+        self.outbox = Outbox(messages, self._never_told)
+        self.file_events = FileEvents(ledgers, messages, lambda: None)
         self.slots, self.transfers = ServerSlots(2), Transfers(self.servers)
         files = LocalRoot(directory / "data", directory / "state")
-        context = RuleContext(self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
+        context = RuleContext(self.transfers, self.slots, ledgers, files)
         self.rules = Rules(context, lambda: None)
         self.configuration = Configuration(
             environment,
             servers=self.servers,
             slots=self.slots,
             transfers=self.transfers,
-            announcer=self.announcer,
+            outbox=self.outbox,
+            file_events=self.file_events,
             rules=self.rules,
             reporter=self.reporter,
             placeholders=CurrentPlaceholders(Placeholders("device-42", "sftp", "plant-hub"), lambda: self.now),

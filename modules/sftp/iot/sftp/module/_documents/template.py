@@ -232,6 +232,18 @@ class Template:
             return text.lstrip("/")  # what is below a folder stays below it
         return text or "/" * (len(components) > 1)
 
+    def at(self, now: float) -> str:
+        """Return the text of a template that always gives what this one does at a moment.
+
+        Raises:
+            NotConfigured: it has a date, and the clock is not set.
+        """
+        written = (
+            "".join(_written(part.at(now) if isinstance(part, DateWord) else part) for part in component.parts)
+            for component in self.components
+        )
+        return "/".join(written)
+
     def split(self) -> tuple[str, Template | None]:
         """Return the folder that is always the same, and the rest, which differs; `None` if nothing does.
 
