@@ -16,6 +16,8 @@ from tests.servers import Server, free_port
 
 from localedge import LocalEdge
 
+pytestmark = pytest.mark.usefixtures("real_starts")
+
 
 @pytest.fixture(scope="module")
 def secret_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
