@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from iot.sftp.module._documents.twin import SECTIONS, ServerSection, TransfersSection, read_desired
+from iot.sftp.module._documents.server import ServerSection
+from iot.sftp.module._documents.twin import SECTIONS, TransfersSection, read_desired
 from iot.sftp.module._hub.sdk import parse_payload
 
 MARK = "c4n4ry"  # is put into every secret

@@ -20,7 +20,8 @@ from iot.sftp.command_line._arguments import parser
 from iot.sftp.command_line._server import PREFIX, settings_of
 from iot.sftp.module._base.environment import Environment, missing_variables
 from iot.sftp.module._documents.rule import Rule
-from iot.sftp.module._documents.twin import SECTIONS, ServerSection, TransfersSection, read_desired
+from iot.sftp.module._documents.server import ServerSection
+from iot.sftp.module._documents.twin import SECTIONS, TransfersSection, read_desired
 from iot.sftp.module._documents.validation import Document
 from iot.sftp.module._methods.idempotency import RequestIdConflict
 from iot.sftp.module._methods.responses import failed
@@ -206,7 +207,7 @@ def methods() -> Iterator[str]:
     """Give each method with the fields of its request, and what each of them takes."""
     for name, method in METHODS.items():
         fields = method.request.model_fields
-        required = {"source": "a", "dest": "b", "path": "a", "task_id": "a"}
+        required = {"source": "a", "dest": "b", "path": "a", "task_id": "a", "content": "a"}
         base = {key: value for key, value in required.items() if key in fields}
 
         def takes(key: str, value: Any, request: type[Document] = method.request, base: Any = base) -> bool:

@@ -27,11 +27,11 @@ from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._rules.rule_status import RuleReporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.worker import RuleWorker
-from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
-from iot.sftp.module._work.slots import Slots
+from iot.sftp.module._work.server_slots import ServerSlots
+from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.task_limits import TaskLimits
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
@@ -83,6 +83,7 @@ class Device:
     """The module's parts, made when they are needed; the rules run when they are told to."""
 
     place: Place
+    _servers: Servers = field(default_factory=lambda: Servers(lambda _name, _state: None))
     _parts: RuleContext | None = None
     _rules: dict[str, RuleWorker] = field(default_factory=dict)
     _tasks: Tasks | None = None
@@ -96,11 +97,11 @@ class Device:
     def parts(self) -> RuleContext:
         """What rules work with."""
         if self._parts is None:
-            sessions = CurrentSession(lambda _state: None)
-            sessions.replace(self.place.session())
+            self._servers = Servers(lambda _name, _state: None)
+            self._servers.default.replace(self.place.session())
             files = LocalRoot(self.place.root, self.place.state)
             ledgers = DeliveryLedgers(self.place.state)
-            self._parts = RuleContext(sessions, Transfers(sessions, ledgers, files), Slots(2), ledgers, files)
+            self._parts = RuleContext(Transfers(self._servers, ledgers, files), ServerSlots(2), ledgers, files)
         return self._parts
 
     def run_rule(self, document: dict[str, Any]) -> str:
@@ -140,7 +141,8 @@ class Device:
     def call(self, method: str, *arguments: str) -> str:
         """Call a method of the session in force, and return the code of its failure, or nothing."""
         try:
-            with self.parts.sessions.use() as session:
+            _ = self.parts
+            with self._servers.default.use() as session:
                 getattr(session, method)(*arguments)
         except SFTPError as error:
             return error.code
@@ -152,7 +154,7 @@ class Device:
             self._tasks.stop(10)
         if self._parts is not None:
             self._parts.ledgers.close()
-            self._parts.sessions.close()
+            self._servers.close()
         self._parts = self._tasks = None
         self._rules.clear()
 

@@ -73,6 +73,7 @@ class Talk:
         """Call every method, rightly and wrongly; return the statuses."""
         good = {"source": "secrets-up", "dest": "secrets-up", "timeout": 10}
         (self.edge.local_root / "secrets-up").write_text("content")
+        content = self.search.know("content", "content " + secrets.token_urlsafe(12))
         calls: list[tuple[str, object]] = [
             ("is_connected", None),
             ("test_connection", {}),
@@ -81,6 +82,9 @@ class Talk:
             ("download_file", good | {"dest": "secrets-down"}),
             ("exists", {"path": "secrets-up"}),
             ("list_files", {"path": ".", "file_pattern": "secrets"}),
+            ("write_file", {"path": "secrets-content", "content": content}),
+            ("write_file", {"path": "secrets-content", "content": content + "-", "encoding": "base64"}),
+            ("write_file", {"path": "secrets-up/", "content": content}),
             ("move_file", {"source": "secrets-up", "dest": "secrets-moved"}),
             ("delete_file", {"path": "secrets-moved"}),
             ("delete_file", {"path": "secrets-none"}),

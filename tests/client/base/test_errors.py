@@ -28,6 +28,7 @@ CODES = {
     "invalid_request", "path_not_allowed", "authentication_failed", "permission_denied", "not_found", "unknown_method",
     "is_a_directory", "not_a_directory", "too_large", "busy", "internal", "host_key_mismatch", "transfer_incomplete",
     "unsupported", "not_configured", "unreachable", "connection_lost", "deadline_exceeded", "no_space",
+    "not_empty", "already_exists",
 }  # fmt: skip
 
 # What each class implies, reviewed by people: a class that is new, or implies something else, has to be put here.
@@ -45,6 +46,8 @@ IMPLICATIONS = """
     PermissionDenied      file        never                         file    -
     IsADirectory          file        never                         file    -
     NotADirectory         file        never                         file    -
+    NotEmpty              file        never                         file    -
+    AlreadyExists         file        never                         file    -
     TransferIncomplete    file        later                         file    doubt
     EndOfFile             file        later                         file    doubt
     TransportError        connection  when the server is reachable  call    -

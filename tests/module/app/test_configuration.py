@@ -16,15 +16,19 @@ from tests.servers import free_port
 from iot.sftp.client import NotConfigured, SFTPSession, __version__
 from iot.sftp.module._app.configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._base.environment import Environment
+from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.current_session import ConnectionState, CurrentSession, SessionState
+from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
+from iot.sftp.module._work.current_session import ConnectionState, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
-from iot.sftp.module._work.slots import Slots
+from iot.sftp.module._work.outbox import Outbox
+from iot.sftp.module._work.server_slots import ServerSlots
+from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.transfers import Transfers
 
 
@@ -32,22 +36,27 @@ class Device:
     """A configuration with the parts that it changes, and what is reported of them."""
 
     def __init__(self, directory: Path) -> None:
+        self.now = 1_795_906_800.0  # 2026-11-28T23:00:00Z
         self.reporter = Reporter(self._never_sent, lambda: None)
-        self.sessions = CurrentSession(lambda _state: None)
+        self.servers = Servers(lambda _name, _state: None)
         environment = Environment(directory / "data", directory / "state", "warning")
-        self.announcer = Announcer(Journal(directory / "state"), self._never_told)
-        self.slots, self.transfers = Slots(2), Transfers(self.sessions)
+        messages, ledgers = Journal(directory / "state").messages, DeliveryLedgers(directory / "state")
+        self.outbox = Outbox(messages, self._never_told)
+        self.file_events = FileEvents(ledgers, messages, lambda: None)
+        self.slots, self.transfers = ServerSlots(2), Transfers(self.servers)
         files = LocalRoot(directory / "data", directory / "state")
-        context = RuleContext(self.sessions, self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
+        context = RuleContext(self.transfers, self.slots, ledgers, files)
         self.rules = Rules(context, lambda: None)
         self.configuration = Configuration(
             environment,
-            sessions=self.sessions,
+            servers=self.servers,
             slots=self.slots,
             transfers=self.transfers,
-            announcer=self.announcer,
+            outbox=self.outbox,
+            file_events=self.file_events,
             rules=self.rules,
             reporter=self.reporter,
+            placeholders=CurrentPlaceholders(Placeholders("device-42", "sftp", "plant-hub"), lambda: self.now),
         )
 
     @staticmethod
@@ -68,7 +77,7 @@ class Device:
     @property
     def session(self) -> SFTPSession | None:
         try:
-            with self.sessions.use() as session:
+            with self.servers.default.use() as session:
                 return session
         except NotConfigured:
             return None
@@ -79,7 +88,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     device = Device(tmp_path)
     yield device
     device.rules.stop(5)
-    device.sessions.close()
+    device.servers.close()
     for name in ("iot", "paramiko"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
@@ -132,7 +141,7 @@ def test_an_invalid_section_leaves_the_old_one_in_force(device: Device, server: 
 
 def test_an_invalid_first_section_is_the_error_of_every_call(device: Device) -> None:
     device.apply(1, sftp={"host": "h"})
-    with pytest.raises(NotConfigured, match="'user' is missing"), device.sessions.use():
+    with pytest.raises(NotConfigured, match="'user' is missing"), device.servers.default.use():
         pass
     assert device.reported["sftp"]["ac"] == 400
     assert "value" not in device.reported["sftp"]
@@ -168,7 +177,7 @@ def test_a_removed_section_leaves_nothing_configured(device: Device, server: dic
     device.apply(1, sftp=server)
     device.apply(2, logLevel="info")
     assert device.session is None
-    assert device.sessions.state.state == "not_configured"
+    assert device.servers.default.state.state == "not_configured"
     assert "sftp" not in device.reported
 
 
@@ -200,7 +209,7 @@ def test_after_an_empty_document_the_next_real_one_takes_effect(device: Device, 
 
 def test_an_empty_first_document_says_what_is_missing(device: Device) -> None:
     device.apply(1)
-    with pytest.raises(NotConfigured, match="host, user and password or privateKey"), device.sessions.use():
+    with pytest.raises(NotConfigured, match="host, user and password or privateKey"), device.servers.default.use():
         pass
 
 
@@ -305,9 +314,96 @@ def test_any_desired_document_is_reported_within_the_limits_of_a_twin(
 
 
 def test_an_unknown_section_does_not_replace_one_of_the_reported_properties(device: Device) -> None:
-    device.configuration.report_connection(ConnectionState(SessionState.FAILED, "unreachable", "no route"))
+    device.configuration.servers.report_connection(
+        "sftp", ConnectionState(SessionState.FAILED, "unreachable", "no route")
+    )
     device.apply(1, connection={"state": "connected"}, module=5)
     assert device.reported["connection"]["code"] == "unreachable"
     assert device.reported["module"] == {"version": __version__}
     device.apply(2, logLevel="info")
     assert device.reported["connection"]["code"] == "unreachable"
+
+
+# Placeholders
+
+
+def test_variables_and_the_time_zone_are_acknowledged_under_their_names(device: Device) -> None:
+    device.apply(1, variables={"line": "7"}, timeZone="Europe/Berlin")
+    assert device.reported["variables"] == {"ac": 200, "av": 1, "ad": "applied", "value": {"line": "7"}}
+    assert device.reported["timeZone"] == {"ac": 200, "av": 1, "ad": "applied", "value": "Europe/Berlin"}
+    assert device.configuration.in_force["timeZone"] == "Europe/Berlin"
+    device.apply(2, variables={"line": "a/b"}, timeZone="Mars/Olympus")
+    assert (device.reported["variables"]["ac"], device.reported["timeZone"]["ac"]) == (400, 400)
+    assert device.reported["variables"]["value"] == {"line": "7"}
+    assert "not 'Mars/Olympus'" in device.reported["timeZone"]["ad"]
+    assert device.reported["timeZone"]["value"] == "Europe/Berlin"
+    device.apply(3, logLevel="info")
+    assert "variables" not in device.reported
+    assert "timeZone" not in device.reported
+    assert device.configuration.in_force["variables"] == {}
+
+
+def test_other_variables_are_another_session(device: Device, server: dict[str, Any]) -> None:
+    server = server | {"user": "{deviceId}", "root": "/upload/{line}"}
+    device.apply(1, sftp=server, variables={"line": "7"})
+    before = device.session
+    assert before is not None
+    assert (before.settings.user, before.settings.root) == ("device-42", "/upload/7")
+    assert device.reported["sftp"]["value"]["user"] == "device-42"
+    device.apply(2, sftp=server, variables={"line": "7", "other": "x"})
+    assert device.session is before
+    device.apply(3, sftp=server, variables={"line": "8"})
+    assert device.session is not None
+    assert device.session.settings.root == "/upload/8"
+
+
+def test_what_an_unknown_placeholder_is_in_stays_as_it_was(device: Device, server: dict[str, Any]) -> None:
+    rule = {"name": "r", "direction": "download", "source": "a", "dest": "{line}"}
+    server = server | {"root": "/{line}"}
+    device.apply(1, sftp=server, rules=[rule], variables={"line": "7"})
+    before, rules = device.session, device.rules.in_force
+    device.apply(2, sftp=server, rules=[rule], variables={"lines": "7"})
+    assert device.session is before
+    assert device.rules.in_force == rules
+    reason = "has the unknown placeholder {line} at character 2; known are: {deviceId}, {moduleId}, {hub}, {server}, "
+    assert device.reported["sftp"]["ad"] == f"'root' {reason}{{date:…}}, {{lines}}"
+    assert device.reported["rules"]["value"]["r"]["ac"] == 400
+    assert device.reported["rules"]["ad"] == "not valid: r"
+
+
+def test_a_root_of_each_day_is_another_session_with_the_first_use_after_midnight(
+    device: Device, server: dict[str, Any]
+) -> None:
+    device.apply(1, sftp=server | {"root": "/{date:%d}"}, timeZone="UTC")
+    before = device.session
+    assert before is not None
+    assert before.settings.root == "/28"
+    assert device.session is before
+    device.now += 3_600
+    assert device.session is not None
+    assert device.session.settings.root == "/29"
+    assert device.configuration.in_force["sftp"]["root"] == "/29"
+    device.apply(2, sftp=server | {"root": "/fixed"})
+    device.now += 86_400
+    assert device.session.settings.root == "/fixed"
+
+
+def test_a_server_with_a_date_waits_for_the_clock(device: Device, server: dict[str, Any]) -> None:
+    device.now = 12.5
+    device.apply(1, sftp=server | {"user": "{deviceId}-{date:%Y}"})
+    assert device.reported["sftp"]["ac"] == 200
+    assert device.servers.default.state.state is SessionState.NOT_CONFIGURED
+    with pytest.raises(NotConfigured, match="the clock of the device is not set yet"), device.servers.default.use():
+        pass
+    device.now = 1_795_906_800.0
+    assert device.session is not None
+    assert device.session.settings.user == "device-42-2026"
+
+
+def test_a_server_that_was_removed_does_not_come_back_with_another_date(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server | {"root": "/{date:%d}"})
+    prepare = device.servers.default.prepare
+    device.apply(2, logLevel="info")
+    device.now += 86_400
+    prepare()  # of a call that has begun before
+    assert device.session is None

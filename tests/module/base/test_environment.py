@@ -44,7 +44,7 @@ def test_what_is_not_set_has_a_default() -> None:
 def test_what_is_set_is_taken() -> None:
     environment = Environment.read({"SFTP_LOCAL_ROOT": "/a", "SFTP_STATE_DIR": "/b", "LOG_LEVEL": " Debug "})
     assert environment == Environment(Path("/a"), Path("/b"), "debug")
-    assert environment.known_hosts == Path("/b/known_hosts")
+    assert environment.directory_of(None) == Path("/b")
 
 
 def test_a_level_that_is_none_is_warned_of_and_counts_as_info(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

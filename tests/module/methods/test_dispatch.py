@@ -26,6 +26,7 @@ from iot.sftp.module._methods.lanes import GRACE, CallQueue
 from iot.sftp.module._methods.method import Call, Lane, Method, MethodContext
 from iot.sftp.module._methods.parsing import parse_call
 from iot.sftp.module._methods.table import METHODS
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.slots import Slots
 
 
@@ -188,7 +189,7 @@ def test_quick_calls_are_answered_while_transfers_hang(tmp_path: Path, monkeypat
     monkeypatch.setitem(table.METHODS, "exists", Method(Request, looks, Lane.QUICK))
 
     async def scenario() -> None:
-        slots = Slots(1)
+        slots = ServerSlots(1)
         dispatcher = dispatcher_in(tmp_path, slots=slots)
         transfers = [asyncio.create_task(dispatcher.answer("download_file", {})) for _ in range(5)]
         assert (await dispatcher.answer("exists", {})).payload is True
@@ -296,3 +297,13 @@ def test_an_error_of_the_client_keeps_its_name(tmp_path: Path, monkeypatch: pyte
 
 def test_a_call_knows_its_method() -> None:
     assert isinstance(parse_call("disconnect", None), Call)
+
+
+def test_methods_on_local_files_need_no_server(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").touch()
+    dispatcher = dispatcher_in(tmp_path)
+    listed = asyncio.run(dispatcher.answer("list_local_directory", None))
+    assert [entry["path"] for entry in listed.payload] == ["a"]
+    assert asyncio.run(dispatcher.answer("delete_local_file", {"path": "a"})).payload is True
+    assert asyncio.run(dispatcher.answer("read_file", {"path": "a"})).code == "not_configured"

@@ -12,7 +12,7 @@ CONTRACT = {
     "not_found": 404, "unknown_method": 404, "is_a_directory": 409, "not_a_directory": 409, "too_large": 413,
     "busy": 429, "internal": 500, "host_key_mismatch": 502, "transfer_incomplete": 502, "unsupported": 502,
     "not_configured": 503, "unreachable": 503, "connection_lost": 503, "deadline_exceeded": 504, "no_space": 507,
-    RequestIdConflict.code: 409,
+    "not_empty": 409, "already_exists": 409, RequestIdConflict.code: 409,
 }  # fmt: skip
 
 

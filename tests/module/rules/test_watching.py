@@ -22,8 +22,8 @@ def descriptors() -> int:
 @contextmanager
 def watching(folder: Path, *, recursive: bool = False) -> Iterator[threading.Event]:
     noticed = threading.Event()
-    watch = Watch(LocalFiles(), str(folder), noticed.set, recursive=recursive)
-    watch.renew()
+    watch = Watch(LocalFiles(), noticed.set, recursive=recursive)
+    watch.renew(str(folder))
     try:
         yield noticed
     finally:
@@ -49,9 +49,9 @@ def test_a_watch_that_fails_leaves_nothing_open_and_is_logged_once(
     deep(folder)
     try:
         before, threads = descriptors(), threading.active_count()
-        watch = Watch(LocalFiles(), str(folder), lambda: None, recursive=True)
+        watch = Watch(LocalFiles(), lambda: None, recursive=True)
         for _ in range(5):
-            watch.renew()
+            watch.renew(str(folder))
         assert descriptors() == before
         assert threading.active_count() == threads
         watch.stop()
@@ -63,12 +63,12 @@ def test_a_watch_that_fails_leaves_nothing_open_and_is_logged_once(
 def test_a_folder_that_comes_and_goes_leaves_nothing_open(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     before = descriptors()
-    watch = Watch(LocalFiles(), str(folder), lambda: None, recursive=True)
+    watch = Watch(LocalFiles(), lambda: None, recursive=True)
     for _ in range(5):
         folder.mkdir()
-        watch.renew()
+        watch.renew(str(folder))
         folder.rmdir()
-        watch.renew()
+        watch.renew(str(folder))
     watch.stop()
     assert descriptors() == before
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from iot.sftp.client import error_classes
-from iot.sftp.module._documents.twin import ServerSection, TransfersSection
+from iot.sftp.module._documents.server import ServerSection
+from iot.sftp.module._documents.twin import TransfersSection
 from iot.sftp.module._documents.validation import Document
 from iot.sftp.module._methods.idempotency import RequestIdConflict
 from iot.sftp.module._methods.table import METHODS

@@ -22,11 +22,11 @@ from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.current_session import CurrentSession
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
-from iot.sftp.module._work.slots import Slots
+from iot.sftp.module._work.server_slots import ServerSlots
+from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
@@ -44,17 +44,21 @@ class Device:
         for path in (self.root, state):
             path.mkdir()
         files, ledgers = LocalRoot(self.root, state), DeliveryLedgers(state)
-        self.sessions = CurrentSession(lambda _state: None)
+        self.servers = Servers(lambda _name, _state: None)
         session = SFTPSession(settings_of(server), local_files=files)
         session.limit_bandwidth(RATE)
-        self.sessions.replace(session)
-        slots, transfers, journal = Slots(1, time_slice=SLICE), Transfers(self.sessions, ledgers, files), Journal(state)
+        self.servers.default.replace(session)
+        slots, transfers, journal = (
+            ServerSlots(1, time_slice=SLICE),
+            Transfers(self.servers, ledgers, files),
+            Journal(state),
+        )
         self.tasks = Tasks(journal, slots, transfers.work, forget=transfers.forget)
         self.dispatcher = Dispatcher(
-            MethodContext(self.sessions, transfers, self.tasks, Status()), slots, Idempotency(journal)
+            MethodContext(self.servers, transfers, self.tasks, Status(), files), slots, Idempotency(journal)
         )
         self.changed = threading.Event()
-        self.rules = Rules(RuleContext(self.sessions, transfers, slots, ledgers, files), self.changed.set)
+        self.rules = Rules(RuleContext(transfers, slots, ledgers, files), self.changed.set)
         self.tasks.start()
 
     async def call_until(self, holds: Callable[[], bool], source: str) -> list[float]:
@@ -72,7 +76,7 @@ class Device:
     def close(self) -> None:
         self.rules.stop(5)
         self.tasks.stop(5)
-        self.sessions.close()
+        self.servers.close()
 
 
 @pytest.mark.parametrize("what", ["task", "rule"])

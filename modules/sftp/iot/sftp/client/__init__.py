@@ -3,6 +3,7 @@
 from iot.sftp.client._base.counts import Counts
 from iot.sftp.client._base.deadline import Interruption
 from iot.sftp.client._base.errors import (
+    AlreadyExists,
     AuthenticationFailed,
     Busy,
     Cancelled,
@@ -18,6 +19,7 @@ from iot.sftp.client._base.errors import (
     NoSpace,
     NotADirectory,
     NotConfigured,
+    NotEmpty,
     NotFound,
     PathNotAllowed,
     PermissionDenied,
@@ -36,7 +38,7 @@ from iot.sftp.client._base.errors import (
     error_for_code,
 )
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._base.settings import Secret, ServerSettings, TimeLimits
+from iot.sftp.client._base.settings import Jump, Proxy, Secret, ServerSettings, TimeLimits
 from iot.sftp.client._client import IoTSFTPClient
 from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
@@ -44,16 +46,20 @@ from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
-from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
-from iot.sftp.client._transfer.file_order import Direction, FileOrder
+from iot.sftp.client._transfer.file_content import FileContent
+from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes
 from iot.sftp.client._transfer.outcome import Transfer
+from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._version import VERSION, __version__
 
 __all__ = [
     "VERSION",
+    "AlreadyExists",
     "AuthenticationFailed",
     "Busy",
     "Cancelled",
@@ -63,10 +69,12 @@ __all__ = [
     "DeadlineExceeded",
     "Direction",
     "Fault",
+    "FileContent",
     "FileError",
     "FileFailure",
     "FileInfo",
     "FileOrder",
+    "FileOutcome",
     "FileVersion",
     "FolderOrder",
     "FolderProgress",
@@ -78,16 +86,22 @@ __all__ = [
     "InvalidRequest",
     "IoTSFTPClient",
     "IsADirectory",
+    "Jump",
     "Ledger",
     "LocalEntry",
     "LocalFiles",
     "LocalName",
+    "Modes",
     "NoSpace",
     "NotADirectory",
     "NotConfigured",
+    "NotEmpty",
     "NotFound",
+    "Order",
     "PathNotAllowed",
     "PermissionDenied",
+    "Proxy",
+    "RateLimit",
     "RequestError",
     "ResourceError",
     "Retry",
@@ -95,6 +109,7 @@ __all__ = [
     "SFTPSession",
     "Scope",
     "Secret",
+    "Selection",
     "ServerInfo",
     "ServerSettings",
     "Step",

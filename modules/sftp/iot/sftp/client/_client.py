@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from iot.sftp.client._base.settings import Jump, Proxy
+    from iot.sftp.client._files.file_info import FileInfo
+
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -34,9 +37,9 @@ ARGUMENTS = {
 class IoTSFTPClient:
     """A synchronous client for the files of one SFTP server, made for unattended devices.
 
-    No method raises for anything that the server, the network or a file system does: it returns `False` (`None` from
-    `list_files`), logs one line, and leaves the reason in `last_error`. Callers who prefer exceptions use
-    `SFTPSession`. One client may be used from several threads at once, and in a `with` block.
+    No method raises for anything that the server, the network or a file system does: it returns `False` (`None`
+    where it would return a list or an object), logs one line, and leaves the reason in `last_error`. Callers who prefer
+    exceptions use `SFTPSession`. One client may be used from several threads at once, and in a `with` block.
 
     A destination, local or remote, always holds either the old complete file or the new complete one.
 
@@ -56,6 +59,8 @@ class IoTSFTPClient:
         host_keys: Iterable[str] = (),
         known_hosts: str | os.PathLike[str] | None = None,
         root: str | None = None,
+        proxy: Proxy | None = None,
+        jumps: Iterable[Jump] = (),
         connect_timeout: float = TimeLimits.connect,
         stall_timeout: float = TimeLimits.stall,
         keep_alive: float = TimeLimits.keep_alive,
@@ -76,6 +81,8 @@ class IoTSFTPClient:
                 (trust on first use), which is remembered in the latter.
             known_hosts: default: `iot-sftp-client/known_hosts` in the user's state directory (`XDG_STATE_HOME`).
             root: the remote directory that paths are taken inside of, and never leave.
+            proxy: a SOCKS or HTTP proxy on the way to the server.
+            jumps: up to three SSH servers on the way (behind the proxy), outermost first.
             connect_timeout: seconds for a whole new session.
             stall_timeout: seconds after which a server that answers nothing is given up.
             keep_alive: seconds between two keep-alive requests on an idle session; 0 sends none.
@@ -99,6 +106,8 @@ class IoTSFTPClient:
                 host_keys=_pins(host_keys),
                 known_hosts=None if known_hosts is None else _file("known_hosts", known_hosts),
                 root=root,
+                proxy=proxy,
+                jumps=tuple(jumps),
                 time_limits=TimeLimits(connect_timeout, stall_timeout, keep_alive),
             )
         except ValueError as error:
@@ -145,6 +154,57 @@ class IoTSFTPClient:
             dest: the file on the server; an existing directory, or a path that ends with `/`, keeps the file's name.
         """
         return self._attempt(lambda: bool(self._session.upload_file(_text(source), _text(dest))), failed=False)
+
+    def create_directory(self, path: str) -> bool:
+        """Create a directory on the server, and its missing parents; `True` too if it is there already."""
+
+        def create() -> bool:
+            self._session.create_directory(_text(path))
+            return True
+
+        return self._attempt(create, failed=False)
+
+    def delete_directory(self, path: str, recursive: bool = False) -> bool:  # noqa: FBT001, FBT002 - the contract's signature
+        """Delete a directory on the server; a file is refused, and so are the roots and what is above them.
+
+        Parameters:
+            path: the directory.
+            recursive: delete what is in it too, without following links; else it must be empty.
+        """
+
+        def delete() -> bool:
+            self._session.delete_directory(_text(path), recursive=recursive)
+            return True
+
+        return self._attempt(delete, failed=False)
+
+    def move_directory(self, source: str, dest: str) -> bool:
+        """Move a directory on the server; the parents of `dest` are created.
+
+        Parameters:
+            source: the directory; a file is refused.
+            dest: its new path; nothing may be there.
+        """
+
+        def move() -> bool:
+            self._session.move_directory(_text(source), _text(dest))
+            return True
+
+        return self._attempt(move, failed=False)
+
+    def list_directory(self, path: str) -> list[FileInfo] | None:
+        """Return everything directly under a directory on the server, sorted by path; `None` if it cannot be listed.
+
+        Links are shown as links. Names are as in `list_files`.
+        """
+        return self._attempt(lambda: self._session.list_directory(_text(path)), failed=None)
+
+    def stat(self, path: str) -> FileInfo | None:
+        """Return what the server reports of a path, links followed.
+
+        `None` with `last_error` `None` only when the server says that nothing is there.
+        """
+        return self._attempt(lambda: self._session.stat(_text(path)), failed=None)
 
     def delete_file(self, path: str) -> bool:
         """Delete a file on the server; a directory is refused."""

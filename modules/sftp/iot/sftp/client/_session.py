@@ -18,21 +18,32 @@ from iot.sftp.client._base.messages import DISCONNECTED
 from iot.sftp.client._calls.calls import CallAttempt, Calls, as_error_of
 from iot.sftp.client._calls.live_connection import ConnectionFactory, LiveConnection
 from iot.sftp.client._calls.retry_policy import RetryPolicy
+from iot.sftp.client._files.directory_listing import info_of, list_directory
 from iot.sftp.client._files.file_info import FileInfo
 from iot.sftp.client._files.listing import entries_of, list_files
 from iot.sftp.client._files.local_files import LocalFiles
 from iot.sftp.client._files.remote_files import RemoteFiles
-from iot.sftp.client._files.remote_paths import RemotePaths, listed
+from iot.sftp.client._files.remote_paths import RemotePaths, check_names_file, listed
 from iot.sftp.client._folders.delivery_ledger import SessionLedgers
+from iot.sftp.client._folders.directory_deletion import DirectoryDeletion
+from iot.sftp.client._folders.directory_operations import (
+    RequestedChange,
+    create_directory,
+    delete_empty_directory,
+    move_directory,
+)
 from iot.sftp.client._folders.folder_download import FolderDownload
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_run import FolderRun
 from iot.sftp.client._folders.folder_upload import FolderUpload
+from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._ssh.packets import decode_path
 from iot.sftp.client._transfer import operations
 from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
 from iot.sftp.client._transfer.download import download_file
-from iot.sftp.client._transfer.file_order import Direction, FileOrder, Verify
+from iot.sftp.client._transfer.file_content import FileContent, read_content
+from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes, Verify
+from iot.sftp.client._transfer.memory_file import memory_file
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._transfer.resume_records import ResumeRecords
@@ -41,11 +52,11 @@ from iot.sftp.client._transfer.upload import upload_file
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._folders.delivery_ledger import Ledger
-    from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTransfer
+    from iot.sftp.client._folders.folder_progress import FileOutcome, FolderProgress, FolderTransfer
     from iot.sftp.client._ssh.connection import Connection
     from iot.sftp.client._ssh.handshake import ServerInfo
 
@@ -62,19 +73,23 @@ class SFTPSession:
 
     _retry_policy = RetryPolicy()  # of all sessions; tests set another one
 
-    def __init__(self, settings: ServerSettings, *, local_files: LocalFiles | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, local_files: LocalFiles | None = None, limit: RateLimit | None = None
+    ) -> None:
         """Take the settings; nothing is opened yet.
 
         Parameters:
             settings: the server, the credentials and the time limits.
             local_files: how local paths are reached; all of the local file system if it is left out.
+            limit: the bytes per second of all sessions that are given the same one; if it is left out, the session has
+                its own.
         """
         self.settings = settings
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
-        self._server = settings.host, settings.port, settings.user
+        self._server = settings.place, settings.port, settings.user
         self._records = ResumeRecords.of(settings.state)
-        self._limit = RateLimit()
+        self._limit = limit or RateLimit()
         self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(
@@ -162,9 +177,7 @@ class SFTPSession:
                 soon as that is known.
             timeout: seconds.
         """
-        if limit is not None and limit < 1:
-            message = "limit must be 1 or more"
-            raise InvalidRequest(message)
+        _check_limit(limit)
 
         def work(attempt: CallAttempt) -> list[str]:
             directory = self._paths.on_server(path)
@@ -172,11 +185,40 @@ class SFTPSession:
 
         return self._calls.run("list_files", path, timeout, work)
 
-    def stat(self, path: str, *, timeout: float | None = None) -> FileInfo:
-        """Return what the server reports of a path; a link is followed."""
+    def list_directory(
+        self,
+        path: str,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        longest: int | None = None,
+        timeout: float | None = None,
+    ) -> list[FileInfo]:
+        """Return everything directly under `path`, sorted by path, with what the server reports of it.
 
-        def work(attempt: CallAttempt) -> FileInfo:
-            return FileInfo.of(path, attempt.remote.stat(self._paths.on_server(path)))
+        Links are not followed. A page takes the time of listing all, and the memory of a page.
+
+        Parameters:
+            path: a remote directory; the paths returned begin with it, except for `.`.
+            limit: so many entries at most, the first ones.
+            after: only entries that sort after this path: the last one of the page before.
+            longest: characters that all paths together may have. If they have more, a page is cut short, though never
+                to nothing; without `limit`, `TooLarge` is raised as soon as that is known.
+            timeout: seconds.
+        """
+        _check_limit(limit)
+
+        def work(attempt: CallAttempt) -> list[FileInfo]:
+            directory = self._paths.on_server(path)
+            return list_directory(attempt.remote, directory, path, limit=limit, after=after, longest=longest)
+
+        return self._calls.run("list_directory", path, timeout, work)
+
+    def stat(self, path: str, *, timeout: float | None = None) -> FileInfo | None:
+        """Return what the server reports of a path, links followed; `None` only if it says that nothing is there."""
+
+        def work(attempt: CallAttempt) -> FileInfo | None:
+            return info_of(attempt.remote, self._paths.on_server(path), path)
 
         return self._calls.run("stat", path, timeout, work)
 
@@ -189,6 +231,87 @@ class SFTPSession:
         with self._calls.once("scan", path, timeout) as attempt:
             for entry in entries_of(attempt.remote, self._paths.on_server(path)):
                 yield FileInfo.of(listed(path, decode_path(entry.name)), entry.attributes)
+
+    def create_directory(self, path: str, *, timeout: float | None = None) -> None:
+        """Create a directory and its missing parents; one that is there already is left as it is.
+
+        Raises:
+            NotADirectory: a file is in its place, or in that of a parent.
+        """
+
+        def work(attempt: CallAttempt) -> None:
+            create_directory(attempt.remote, self._paths.on_server(path))
+
+        self._calls.run("create_directory", path, timeout, work)
+
+    def delete_directory(
+        self,
+        path: str,
+        *,
+        recursive: bool = False,
+        resumes: bool = False,
+        timeout: float | None = None,
+        progress: Callable[[int], object] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> int:
+        """Delete a directory, and return how many files, links and directories that were.
+
+        Links are deleted as links, and never followed. The root of the account, the configured root and the directories
+        above them are refused, whatever the path that leads to them looks like. The first entry that the server refuses
+        to delete ends the call; another call goes on with what is left.
+
+        Parameters:
+            path: the directory.
+            recursive: delete what is in it too; else it must be empty.
+            resumes: whether this goes on with a call that was ended: then it is a success if nothing is there any more.
+            timeout: seconds.
+            progress: receives how many were deleted so far, at most ten times a second, in this thread.
+            cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
+
+        Raises:
+            NotADirectory: a file or a link is there.
+            NotEmpty: there is something in it, and `recursive` is not set; or others keep adding to it.
+            PathNotAllowed: it is one of the roots, or above one.
+        """
+        requested = RequestedChange(is_sent=resumes)
+        deletion = DirectoryDeletion(path, resumes=resumes, progress=progress)
+
+        def delete_empty(attempt: CallAttempt) -> None:
+            directory = self._paths.on_server(path)
+            if delete_empty_directory(attempt.remote, directory, self._paths.root, requested):
+                deletion.count()
+
+        def delete_tree(attempt: CallAttempt) -> None:
+            with attempt.transfer() as remote:
+                deletion.attempt(remote, self._paths.on_server(path), self._paths.root)
+
+        self._calls.run_while_it_advances(
+            "delete_directory",
+            path,
+            timeout,
+            delete_tree if recursive else delete_empty,
+            "",
+            done=lambda: deletion.removed,
+            cancelled=cancelled,
+        )
+        return deletion.removed
+
+    def move_directory(self, source: str, dest: str, *, timeout: float | None = None) -> None:
+        """Move a directory, creating the parents of `dest`; nothing may be at `dest`.
+
+        Raises:
+            AlreadyExists: something is at `dest`.
+            InvalidRequest: `dest` is in `source`.
+            NotADirectory: a file or a link is at `source`.
+            PathNotAllowed: `source` is one of the roots, or above one: see `delete_directory`.
+        """
+        requested = RequestedChange()
+
+        def work(attempt: CallAttempt) -> None:
+            start, end = self._paths.on_server(source), self._paths.on_server(dest)
+            move_directory(attempt.remote, start, end, self._paths.root, requested)
+
+        self._calls.run("move_directory", source, timeout, work, dest)
 
     def delete_file(self, path: str, *, timeout: float | None = None) -> None:
         """Delete a file or a link; a directory is refused."""
@@ -278,7 +401,7 @@ class SFTPSession:
             timeout, progress, cancelled: see `download_file`.
         """
         started = time.monotonic()
-        context = self._transfer_context(order.verify, progress)
+        context = self._transfer_context(order.verify, progress, order.modes)
 
         def download(attempt: CallAttempt) -> Transfer:
             with attempt.transfer() as remote:
@@ -295,6 +418,57 @@ class SFTPSession:
         work = download if order.direction is Direction.DOWNLOAD else upload
         return self._calls.run(order.operation, order.source, timeout, work, order.dest, cancelled=cancelled)
 
+    def read_file(
+        self, path: str, *, longest: int | None = None, timeout: float | None = None, verify: Verify = "size"
+    ) -> FileContent:
+        """Return the bytes of a remote file, all of one version of it, as a download does, without a local file.
+
+        Parameters:
+            path: the remote file.
+            longest: bytes that it may have; with more, `TooLarge` is raised.
+            timeout: seconds.
+            verify: see `download_file`.
+        """
+        context = self._transfer_context(verify)
+
+        def work(attempt: CallAttempt) -> FileContent:
+            with attempt.transfer() as remote:
+                return read_content(remote, self._paths.on_server(path), longest, context)
+
+        return self._calls.run("read_file", path, timeout, work)
+
+    def write_file(
+        self,
+        path: str,
+        content: bytes,
+        *,
+        timeout: float | None = None,
+        verify: Verify = "size",
+        modes: Modes | None = None,
+    ) -> Transfer:
+        """Atomically create or replace a remote file with these bytes, creating its parents, as an upload does.
+
+        Parameters:
+            path: the remote file; a directory is refused.
+            content: all that the file is to hold.
+            timeout: seconds.
+            verify: see `upload_file`.
+            modes: the permissions of what is created.
+        """
+        started = time.monotonic()
+        context = self._transfer_context(verify, modes=modes)
+
+        def work(attempt: CallAttempt) -> Transfer:
+            end = self._paths.on_server(check_names_file(path))
+            with attempt.transfer() as remote:
+                outcome = upload_file(
+                    remote, descriptor, None, end, context=context, spare=attempt.spare, is_settled=True
+                )
+            return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
+
+        with memory_file(content, path) as descriptor:
+            return self._calls.run("write_file", path, timeout, work)
+
     def limit_bandwidth(self, bytes_per_second: int | None) -> None:
         """Let all transfers together move so many bytes per second at most, from now on; `None` sets no limit.
 
@@ -308,9 +482,14 @@ class SFTPSession:
         source: str,
         dest: str,
         *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         file_pattern: str | None = None,
         recursive: bool = False,
+        order: str = "name",
+        rename: Callable[[str], str] | None = None,
         if_exists: str = "replace",
+        backup_to: str | None = None,
         then: str = "keep",
         move_to: str | None = None,
         min_age: float = 0.0,
@@ -330,10 +509,21 @@ class SFTPSession:
         Parameters:
             source: the remote folder.
             dest: the local folder, made if it is missing.
+            include: globs of which a file has to match one; all files if there is none. They are relative to `source`:
+                `*` and `?` stand for characters of a name, `**` for folders, none included (`**/x` is also `x`).
+            exclude: globs of which a file must match none.
             file_pattern: a substring of a file's path, as `list_files` shows it.
             recursive: take the folders in it too, into folders of the same names.
+            order: which files come first: by `name`, or the `oldest` or `newest`, over all folders. Small files are in
+                flight by the dozen, so that they need not arrive in the order in which they begin. With `newest`, files
+                that appear meanwhile go before those that wait.
+            rename: returns where a file goes, relative to `dest`, by its path relative to `source`. Two files of one
+                call never replace each other: the second one fails (`AlreadyExists`).
             if_exists: `replace`; `skip` leaves alone what is there under that name; `skip_same` what has the same size
-                and time (whole seconds) too.
+                and time (whole seconds) too; `rename` gives the file a number (`a-1.csv`); `fail` is its failure
+                (`AlreadyExists`); `backup` keeps what is there in `backup_to`, before it is replaced.
+            backup_to: a folder on the side of `dest`, in which replaced files keep their paths; a second one of the
+                same path gets a number.
             then: `keep`, `delete` or `move` (into `move_to`) the file at the source after its own success, unless it
                 has changed meanwhile. That needs proof that this very version has arrived: where `if_exists` finds the
                 same size and time, the bytes are compared by a hash, and are transferred if they differ. A file that
@@ -353,29 +543,43 @@ class SFTPSession:
         Raises:
             SFTPError: what stopped all of it: the connection, the deadline, a full disk, a source that is not there.
         """
-        order = FolderOrder(
+        folder_order = FolderOrder(
             Direction.DOWNLOAD,
             source,
             dest,
-            file_pattern=file_pattern,
-            recursive=recursive,
+            selection=Selection(
+                include=include,
+                exclude=exclude,
+                file_pattern=file_pattern,
+                recursive=recursive,
+                min_age=min_age,
+                order=Order.of(order),
+            ),
+            rename=rename,
             if_exists=IfExists.of(if_exists),
+            backup_to=backup_to,
             then=Then.of(then),
             move_to=move_to,
-            min_age=min_age,
             verify=verify,
             verify_existing=verify_existing,
         )
-        return self.transfer_folder(order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger)
+        return self.transfer_folder(
+            folder_order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger
+        )
 
     def upload_files(
         self,
         source: str,
         dest: str,
         *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
         file_pattern: str | None = None,
         recursive: bool = False,
+        order: str = "name",
+        rename: Callable[[str], str] | None = None,
         if_exists: str = "replace",
+        backup_to: str | None = None,
         then: str = "keep",
         move_to: str | None = None,
         min_age: float = 0.0,
@@ -387,20 +591,29 @@ class SFTPSession:
         verify_existing: bool = False,
     ) -> FolderTransfer:
         """Upload the files of a local folder, many at a time, each as `upload_file` does: see `download_files`."""
-        order = FolderOrder(
+        folder_order = FolderOrder(
             Direction.UPLOAD,
             source,
             dest,
-            file_pattern=file_pattern,
-            recursive=recursive,
+            selection=Selection(
+                include=include,
+                exclude=exclude,
+                file_pattern=file_pattern,
+                recursive=recursive,
+                min_age=min_age,
+                order=Order.of(order),
+            ),
+            rename=rename,
             if_exists=IfExists.of(if_exists),
+            backup_to=backup_to,
             then=Then.of(then),
             move_to=move_to,
-            min_age=min_age,
             verify=verify,
             verify_existing=verify_existing,
         )
-        return self.transfer_folder(order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger)
+        return self.transfer_folder(
+            folder_order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger
+        )
 
     def transfer_folder(
         self,
@@ -410,12 +623,15 @@ class SFTPSession:
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> FolderTransfer:
         """Carry out an order for a folder, as `download_files` and `upload_files` do.
 
         Parameters:
             order: which files of which folder, and how.
             timeout, progress, cancelled, ledger: see `download_files`.
+            on_file: receives what becomes of each file, in threads of the call: of one that is delivered, just before
+                the ledger's `note`. It must not raise. What is skipped is not reported.
 
         Raises:
             SFTPError: see `download_files`.
@@ -426,9 +642,13 @@ class SFTPSession:
         known = None if ledger is None and order.keeps_source else self._ledgers.of(key, ledger)
         way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
         direction = way(
-            order, self._local_files, self._paths, self._transfer_context(order.verify), is_remembered=known is not None
+            order,
+            self._local_files,
+            self._paths,
+            self._transfer_context(order.verify, modes=order.modes),
+            is_remembered=known is not None,
         )
-        with closing(FolderRun(order, direction, known, progress)) as run:
+        with closing(FolderRun(order, direction, known, progress, on_file)) as run:
             self._calls.run_while_it_advances(
                 order.operation,
                 order.source,
@@ -458,10 +678,19 @@ class SFTPSession:
         return info
 
     def _transfer_context(
-        self, verify: Verify, progress: Callable[[int, int | None], object] | None = None
+        self,
+        verify: Verify,
+        progress: Callable[[int, int | None], object] | None = None,
+        modes: Modes | None = None,
     ) -> TransferContext:
         return TransferContext(
-            self._server, verify, self._records, self._limit, self._counts, progress or ignore_progress
+            self._server,
+            verify,
+            self._records,
+            self._limit,
+            self._counts,
+            progress or ignore_progress,
+            modes=modes or Modes(),
         )
 
     def _clean_up_remotely(self, connection: Connection) -> None:
@@ -469,3 +698,9 @@ class SFTPSession:
         limit = Deadline(self.settings.time_limits.connect)
         with suppress(SFTPError):  # the next connection brings the next chance
             clean_up_remotely(self._records, RemoteFiles(connection, connection.quick, limit), self._server)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        message = "limit must be 1 or more"
+        raise InvalidRequest(message)

@@ -11,7 +11,7 @@ from iot.sftp.client import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SECRETS = ("--password", "--passphrase")
+SECRETS = tuple(f"--{of}{name}" for of in ("", "jump-", "proxy-") for name in ("password", "passphrase"))
 REFUSAL = (
     "a secret must not be an argument, which every user of this machine can read. Set IOT_SFTP_PASSWORD or "
     "IOT_SFTP_PASSPHRASE, use --password-file or --passphrase-file, or type the password at the prompt"
@@ -66,14 +66,22 @@ def parser() -> Parser:
     put = command("put", "upload a file; DEST is replaced atomically where the server can do that", _transfer())
     put.add_argument("source", metavar="SOURCE", help="path on this machine")
     put.add_argument("dest", nargs="?", metavar="DEST", help="path on the server; default: the name of SOURCE")
-    move = command("mv", "move a file on the server, replacing DEST")
+    move = command("mv", "move a file on the server, replacing DEST; or a directory, to where nothing is")
     move.add_argument("source", metavar="SOURCE")
-    move.add_argument("dest", metavar="DEST")
+    move.add_argument("dest", metavar="DEST", help="with a slash at its end, or if it is a directory: into it")
     remove = command("rm", "delete files on the server; stop at the first failure")
     remove.add_argument("paths", nargs="+", metavar="PATH")
+    make = command("mkdir", "make directories on the server, with their parents")
+    make.add_argument("paths", nargs="+", metavar="PATH")
+    unmake = command("rmdir", "delete directories on the server; stop at the first failure")
+    unmake.add_argument("paths", nargs="+", metavar="PATH")
+    unmake.add_argument(
+        "-r", "--recursive", action="store_true", help="with all that is in them; links are not followed"
+    )
     command("stat", "describe a file or directory on the server").add_argument("path", metavar="PATH")
     check = command("check", "diagnose the connection, step by step")
     check.add_argument("--write", metavar="FOLDER", help="measure the speed with files in this folder of the server")
+    check.add_argument("--name", help="the server of the running module to check, by its name; default: all")
     completion = commands.add_parser("completion", help="print the completion script for a shell")
     completion.add_argument("shell", choices=("bash", "zsh"))
     return top
@@ -96,11 +104,30 @@ def _common() -> Parser:
     )
     server.add_argument("--known-hosts", metavar="FILE", help="file in which host keys are remembered")
     server.add_argument("--root", metavar="FOLDER", help="folder on the server that paths are relative to")
+    _add_way(common.add_argument_group("the way to the server", "Through a proxy first, then through jump hosts."))
     common.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help="time limit of each operation, and of the session in check"
     )
     common.add_argument("--json", action="store_true", help="print one JSON document to standard output")
     return common
+
+
+def _add_way(way: argparse._ArgumentGroup) -> None:
+    way.add_argument("--proxy", metavar="URL", help="socks5h://HOST:PORT or http://HOST:PORT")
+    way.add_argument("--proxy-user", metavar="NAME", help="name to log in with at the proxy")
+    way.add_argument("--proxy-password-file", metavar="FILE", help="file with the password for the proxy")
+    way.add_argument(
+        "--jump",
+        action="append",
+        metavar="[USER@]HOST[:PORT]",
+        help="SSH server to go through, outermost first; up to three times; its default user and key are the server's",
+    )
+    way.add_argument("--jump-password-file", metavar="FILE", help="file with the password for the jump hosts")
+    way.add_argument("--jump-key-file", metavar="FILE", help="file with the private key for the jump hosts")
+    way.add_argument("--jump-passphrase-file", metavar="FILE", help="file with the passphrase of that key")
+    way.add_argument(
+        "--jump-host-key", action="append", metavar="KEY", help="host keys that jump hosts may have; repeatable"
+    )
 
 
 def _seconds(text: str) -> float:

@@ -13,6 +13,8 @@
      │   ├─ PermissionDenied            permission_denied
      │   ├─ IsADirectory                is_a_directory
      │   ├─ NotADirectory               not_a_directory
+     │   ├─ NotEmpty                    not_empty
+     │   ├─ AlreadyExists               already_exists
      │   └─ TransferIncomplete          transfer_incomplete
      │       └─ EndOfFile
      ├─ TransportError                  there is no connection to the server
@@ -207,7 +209,7 @@ class PathNotAllowed(RequestError):
 
 
 class TooLarge(RequestError):
-    """The answer is larger than a response may be: ask for a page of it."""
+    """The answer is larger than a response may be: ask for a page of a listing, download a file."""
 
     code = "too_large"
     scope = Scope.FOLDER
@@ -255,6 +257,18 @@ class NotADirectory(FileError):
     """A directory was needed, something else is there."""
 
     code = "not_a_directory"
+
+
+class NotEmpty(FileError):
+    """The directory was to be deleted as an empty one, and there is something in it."""
+
+    code = "not_empty"
+
+
+class AlreadyExists(FileError):
+    """The destination must not be there, and something is: nothing was replaced."""
+
+    code = "already_exists"
 
 
 class TransferIncomplete(FileError):

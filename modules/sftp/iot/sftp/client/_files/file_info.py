@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iot.sftp.client._ssh.packets import Attributes
 
-KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", 0: "unknown"}
+KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,23 @@ class FileInfo:
 
     Attributes:
         path: as the caller knows it.
-        kind: `file`, `directory`, `link`, `other` (a device, a socket), or `unknown` if the server does not report it.
+        kind: `file`, `directory`, `link` or `other` (a device, a socket).
         size: bytes.
-        mode: the permission bits, `0o644`.
         modified: seconds since 1970.
+        mode: the permission bits, `0o644`.
     """
 
     path: str
-    kind: str
+    kind: str | None
     size: int | None
-    mode: int | None
     modified: int | None
+    mode: int | None
 
     @classmethod
     def of(cls, path: str, attributes: Attributes) -> FileInfo:
         """Return what these attributes say of a path."""
         mode = attributes.mode
-        kind = KINDS.get(stat.S_IFMT(mode or 0), "other")
+        bits = stat.S_IFMT(mode or 0)
+        kind = KINDS.get(bits, "other") if bits else None
         permissions = None if mode is None else stat.S_IMODE(mode)
-        return cls(path, kind, attributes.size, permissions, attributes.modification_time)
+        return cls(path, kind, attributes.size, attributes.modification_time, permissions)

@@ -12,10 +12,11 @@ from iot.sftp.client._base.errors import NotADirectory, NotFound, PermissionDeni
 from iot.sftp.client._base.memory import Budget
 from iot.sftp.client._base.messages import NO_SUCH_DIRECTORY
 from iot.sftp.client._files.remote_paths import listed
+from iot.sftp.client._files.remote_queries import may_be_a_file
 from iot.sftp.client._ssh.packets import decode_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._ssh.packets import Entry
@@ -70,15 +71,19 @@ def list_files(
         return page.paths()
 
 
-def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
+def entries_of(remote: RemoteFiles, directory: str) -> Generator[Entry, None, None]:
     """Yield what is in a directory.
 
     Raises:
         NotADirectory: there is a file.
         NotFound, PermissionDenied: nothing is there, or the server refuses.
     """
+    has_any = False
     try:
-        yield from remote.entries(directory)
+        for entry in remote.all_entries(directory):
+            has_any = True
+            if may_be_a_file(entry.name):
+                yield entry
     except (NotFound, NotADirectory, PermissionDenied) as refusal:
         # Servers do not say that a path is no directory: it is "no such file" or just a failure. Others (Erlang's) say
         # that it is none of what is not there.
@@ -92,6 +97,9 @@ def entries_of(remote: RemoteFiles, directory: str) -> Iterator[Entry]:
             raise NotFound(NO_SUCH_DIRECTORY, path=directory) from None
         message = "this is a file on the server, not a directory"
         raise NotADirectory(message, path=directory) from None
+    # Object stores list what is not there as something empty, without the `.` and `..` that a directory has.
+    if not has_any and remote.is_missing(directory):
+        raise NotFound(NO_SUCH_DIRECTORY, path=directory)
 
 
 class ListedPaths:

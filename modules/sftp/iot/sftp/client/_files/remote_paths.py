@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 
-from iot.sftp.client._base.errors import PathNotAllowed
+from iot.sftp.client._base.errors import IsADirectory, PathNotAllowed
+from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 
 TEMPORARY_PREFIX = ".iot-sftp-"
 
@@ -15,6 +16,11 @@ class RemotePaths:
     def __init__(self, root: str | None) -> None:
         """Take the directory that paths are inside of; `None` takes them as the server does."""
         self._root = None if root is None else root.rstrip("/") or "/"
+
+    @property
+    def root(self) -> str | None:
+        """The directory that paths are inside of, if there is one."""
+        return self._root
 
     def on_server(self, path: str) -> str:
         """Return what the server is asked for.
@@ -54,3 +60,14 @@ class RemotePaths:
 def listed(path: str, name: str) -> str:
     """Return the path under which a listing of `path` shows `name`."""
     return name if path in {"", "."} else posixpath.join(path, name)
+
+
+def check_names_file(path: str) -> str:
+    """Return a path that may be a file's; refuse one that can only be a directory's.
+
+    Raises:
+        IsADirectory: it ends with `/`, `.` or `..`, or is empty.
+    """
+    if posixpath.basename(path) in {"", ".", ".."}:
+        raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=path)
+    return path

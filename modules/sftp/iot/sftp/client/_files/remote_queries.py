@@ -11,7 +11,7 @@ import stat
 import struct
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import (
     EndOfFile,
@@ -30,7 +30,7 @@ from iot.sftp.client._files.remote_handles import RemoteHandles
 from iot.sftp.client._ssh.packets import Attributes, Entry, Kind, OpenFlag, decode_path, encode_path, string
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from concurrent.futures import Future
 
     from iot.sftp.client._ssh.requests import Reply
@@ -40,6 +40,13 @@ LONGEST_NAME = 4096  # bytes: the longest path that Linux takes (PATH_MAX); name
 MOST_NAMES = 10_000_000  # of one directory: more are taken for a listing without end
 LISTING_WINDOW = 8  # READDIR requests in flight: a round trip is not waited for after each hundred names
 NAMES_LOOKED_THROUGH = 10_000  # of a directory, to find out whether there is one that the server says nothing about
+
+
+class OwnLook(NamedTuple):
+    """The answers to LSTAT and READLINK that are expected."""
+
+    attributes: Future[Reply]
+    target: Future[Reply]
 
 
 class RemoteQueries(RemoteHandles):
@@ -110,11 +117,11 @@ class RemoteQueries(RemoteHandles):
         """Return the type bits of what is at `path`, 0 if the server does not report it, `None` if nothing is there."""
         try:
             kind = stat.S_IFMT(self.stat(path).mode or 0)
-            return kind or self._is_listable(path) * stat.S_IFDIR
+            return kind or self.is_listable(path) * stat.S_IFDIR
         except (NotFound, NotADirectory):
             return None
 
-    def _is_listable(self, path: str) -> bool:
+    def is_listable(self, path: str) -> bool:
         """Return whether a path is that of a directory by listing it, where the server reports no types."""
         try:
             self._begin_to_list(path)
@@ -159,9 +166,42 @@ class RemoteQueries(RemoteHandles):
 
     def real_path(self, path: str) -> str:
         """Return the server's own form of a path (section 6.11); the cheapest question that there is."""
-        for entry in self._ask(Kind.REALPATH, path, due=Kind.NAME).entries():
+        return self.path_answered(self.begin_real_path(path), path)
+
+    def path_answered(self, asked: Future[Reply], path: str) -> str:
+        """Wait for the answer to `begin_real_path`, and return the path in it."""
+        for entry in self._fields(asked, path, Kind.NAME).entries():
             return decode_path(entry.name)
         return path  # an answer without a name is an answer
+
+    def begin_own_look(self, path: str) -> OwnLook:
+        """Ask what is at a path itself, by LSTAT and by READLINK (sections 6.8 and 6.10): see `own_look`."""
+        return OwnLook(self.begin_lstat(path), self._send(Kind.READLINK, string(encode_path(path))))
+
+    def own_look(self, asked: OwnLook, path: str) -> tuple[Attributes, str | None]:
+        """Return the attributes of what is at a path itself, and where it leads if it is a link.
+
+        ProFTPD follows links in LSTAT, and in RMDIR and RENAME as well: only its READLINK shows that there is one.
+
+        Raises:
+            NotFound, NotADirectory: nothing is there.
+        """
+        try:
+            attributes = self.attributes(asked.attributes, path)
+        except (PermissionDenied, Unsupported):
+            attributes = Attributes()
+        target = self._target(asked.target, path)
+        if target is None and stat.S_ISLNK(attributes.mode or 0):
+            target = ""
+        return attributes, target
+
+    def _target(self, asked: Future[Reply], path: str) -> str | None:
+        try:
+            for entry in self._fields(asked, path, Kind.NAME).entries():
+                return decode_path(entry.name)
+        except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory, Unsupported):
+            pass  # what is no link is refused in many ways: OpenSSH says BAD_MESSAGE, ProFTPD OP_UNSUPPORTED
+        return None
 
     def is_directory(self, asked: Future[Reply], path: str) -> bool:
         """Return whether the answer to STAT is that of a directory, or a path can be listed, where there is none.
@@ -174,7 +214,7 @@ class RemoteQueries(RemoteHandles):
             return False
         except (PermissionDenied, Unsupported) as refusal:
             kind = stat.S_IFREG if is_plain_refusal(refusal) else 0
-        return stat.S_ISDIR(kind) if kind else self._is_listable(path)
+        return stat.S_ISDIR(kind) if kind else self.is_listable(path)
 
     def _attributes(self, kind: Kind, path: str) -> Attributes:
         return self._ask(kind, path, due=Kind.ATTRS).attributes()
@@ -217,10 +257,20 @@ class RemoteQueries(RemoteHandles):
 
     # --- what is in a directory ---
 
-    def entries(self, path: str) -> Iterator[Entry]:
+    def entries(self, path: str) -> Generator[Entry, None, None]:
         """Yield what is in a directory, in the server's order, without `.` and `..` (section 6.7).
 
         Names that hold a `/` or a NUL, or are longer than 4,096 bytes, which no file has, are left out.
+
+        Raises:
+            TooLarge: the listing has no end.
+        """
+        for entry in self.all_entries(path):
+            if may_be_a_file(entry.name):
+                yield entry
+
+    def all_entries(self, path: str) -> Iterator[Entry]:
+        """Yield what the server lists of a directory: see `entries`, but with every name.
 
         Raises:
             TooLarge: the listing has no end.
@@ -237,8 +287,7 @@ class RemoteQueries(RemoteHandles):
                 with suppress(EndOfFile):
                     for entry in self._fields(window.popleft(), path, Kind.NAME).entries():
                         count += 1
-                        if _may_be_a_file(entry.name):
-                            yield entry
+                        yield entry
                 more = more and count > before  # some servers end with an answer that holds none
                 if count > MOST_NAMES:
                     message = f"the server has given more than {MOST_NAMES} names of this directory, without an end"
@@ -262,5 +311,6 @@ class RemoteQueries(RemoteHandles):
             raise
 
 
-def _may_be_a_file(name: bytes) -> bool:
+def may_be_a_file(name: bytes) -> bool:
+    """Return whether a directory may hold a file of this name."""
     return name not in NO_FILES and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME

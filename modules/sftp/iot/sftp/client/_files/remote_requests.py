@@ -126,6 +126,18 @@ class RemoteRequests(RemoteAnswers):
         """Ask for the attributes of a path, links not followed (section 6.8)."""
         return self._send(Kind.LSTAT, string(encode_path(path)))
 
+    def begin_real_path(self, path: str) -> Future[Reply]:
+        """Ask for the server's own form of a path (section 6.11)."""
+        return self._send(Kind.REALPATH, string(encode_path(path)))
+
+    def begin_remove(self, path: str) -> Future[Reply]:
+        """Remove a file or a link (section 6.5)."""
+        return self._send(Kind.REMOVE, string(encode_path(path)))
+
+    def begin_remove_directory(self, path: str) -> Future[Reply]:
+        """Remove a directory, which has to be empty (section 6.6)."""
+        return self._send(Kind.RMDIR, string(encode_path(path)))
+
     def begin_setstat(self, path: str, attributes: Attributes) -> Future[Reply]:
         """Set the attributes of a path (section 6.9)."""
         return self._send(Kind.SETSTAT, string(encode_path(path)) + attributes.pack())

@@ -43,6 +43,7 @@ class Kind(IntEnum):
     REALPATH = 16
     STAT = 17
     RENAME = 18
+    READLINK = 19
     STATUS = 101
     HANDLE = 102
     DATA = 103

@@ -9,23 +9,28 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import NotConfigured, SFTPSession, __version__
+from iot.sftp.client import __version__
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.module._base.logging import about, set_level
-from iot.sftp.module._documents.twin import Section, ServerSection, TransfersSection, read_desired
-from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._app.server_configuration import ServerConfiguration
+from iot.sftp.module._base.logging import set_level
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.twin import Desired, EventsSection, TransfersSection, read_desired
+from iot.sftp.module._documents.validation import Section
+from iot.sftp.module._work.message_store import ANSWERS, FILES, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from iot.sftp.client import ServerSettings, SFTPError
+    from iot.sftp.client import SFTPError
     from iot.sftp.module._base.environment import Environment
     from iot.sftp.module._documents.rule import RulesSection
     from iot.sftp.module._hub.reported import Reporter
     from iot.sftp.module._rules.runner import Rules
-    from iot.sftp.module._work.current_session import ConnectionState, CurrentSession
-    from iot.sftp.module._work.events import Announcer
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
+    from iot.sftp.module._work.file_events import FileEvents
+    from iot.sftp.module._work.outbox import Outbox
+    from iot.sftp.module._work.server_slots import ServerSlots
+    from iot.sftp.module._work.servers import Servers
     from iot.sftp.module._work.transfers import Transfers
 
 UNKNOWN_MAXIMUM = 10  # unknown sections that are acknowledged; a document may have thousands
@@ -36,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Configuration:
-    """Applies desired documents to the session, transfers, events, rules and the log.
+    """Applies desired documents to the servers, transfers, events, rules and the log.
 
     It has a method or two for each section of the document, and stays in one piece as they share what is in force.
     """
@@ -45,27 +50,30 @@ class Configuration:
         self,
         environment: Environment,
         *,
-        sessions: CurrentSession,
-        slots: Slots,
+        servers: Servers,
+        slots: ServerSlots,
         transfers: Transfers,
-        announcer: Announcer,
+        outbox: Outbox,
+        file_events: FileEvents,
         rules: Rules,
         reporter: Reporter,
+        placeholders: CurrentPlaceholders,
     ) -> None:
         """Take the parts that a configuration changes."""
         self._environment = environment
-        self._sessions = sessions
+        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock)
+        self._known_servers = servers.all
+        self._placeholders = placeholders
         self._slots = slots
         self._transfers = transfers
-        self._announcer = announcer
+        self._outbox = outbox
+        self._file_events = file_events
+        self._events = EventsSection()
         self._rules = rules
         self._rules_read: tuple[int, RulesSection] | None = None  # the version of its document, and the section
         self._reporter = reporter
         self._version = -1
         self._level: str | None = None  # that of the twin
-        self._settings: ServerSettings | None = None
-        self._session: SFTPSession | None = None
-        self._shown: Mapping[str, Any] = {}  # of the sftp section in force, for the reported properties
         self._transfers_section = TransfersSection()
         self._unknown: tuple[str, ...] = ()
         reporter.set("module", {"version": __version__})
@@ -73,31 +81,19 @@ class Configuration:
     @property
     def in_force(self) -> dict[str, Any]:
         """The configuration in force, without secrets; thread-safe."""
-        settings, rules = self._settings, self._rules.in_force
+        servers, rules = self.servers.in_force, self._rules.in_force
+        default = servers.get(DEFAULT_SERVER)
         return {
             "version": self._version,
-            "sftp": None if settings is None else {**self._shown, **_further(settings)},
+            "sftp": None if default is None else default.document,
+            "servers": {name: server.document for name, server in servers.items() if name != DEFAULT_SERVER},
             "transfers": self._transfers_section.as_properties(),
             "logLevel": logging.getLevelName(logging.getLogger("iot").level).lower(),
-            "events": self._announcer.enabled,
+            "events": self._events.as_properties(),
+            "variables": dict(self._placeholders.values.variables),
+            "timeZone": str(self._placeholders.values.zone),
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
         }
-
-    @property
-    def server(self) -> ServerSettings:
-        """The server's settings in force, with secrets; thread-safe.
-
-        Raises:
-            NotConfigured: there are none; the message says what is missing.
-        """
-        settings = self._settings
-        if settings is None:
-            raise NotConfigured(self._sessions.state.message or "there are no settings yet")
-        return settings
-
-    def report_connection(self, state: ConnectionState) -> None:
-        """Report the state of the connection to the server."""
-        self._reporter.set("connection", state.as_properties())
 
     def report_journal(self, failure: SFTPError | None) -> None:
         """Report why the journal cannot be written, or what was lost; `None` removes the report."""
@@ -105,79 +101,53 @@ class Configuration:
 
     def apply(self, document: Mapping[str, Any]) -> None:
         """Put a desired document into force, as far as it is new and valid."""
-        desired = read_desired(document)
+        desired = read_desired(document, self._placeholders.values)
         if desired.version < self._version:
             _log.info("desired properties %d ignored: %d are in force", desired.version, self._version)
             return
-        if desired.is_empty and self._settings is not None:
+        if desired.is_empty and self.servers.in_force:
             # A hub that has lost its state and cannot reach the cloud yet returns an empty document
             _log.warning("desired properties %d are empty: the configuration in force stays", desired.version)
             return
         is_new = desired.version != self._version
         self._version = desired.version
+        self._placeholders.values = desired.placeholders
+        self._acknowledge_placeholders(desired)
         self._apply_log_level(desired.log_level)
         self._apply_events(desired.events)
         self._apply_transfers(desired.transfers)
-        self._apply_server(desired.sftp)
+        self.servers.apply_default(desired.sftp, self._version)
+        self.servers.apply_others(desired.servers, self._version)
         self._apply_rules(desired.rules)
         self._acknowledge_unknown(desired.unknown)
         if is_new:
             refused = ", ".join(desired.refused)
             _log.info("desired properties %d are in force%s", desired.version, refused and f", except for {refused}")
 
-    def _apply_server(self, section: Section[ServerSection]) -> None:
-        if section.error is not None:
-            self._keep_server(section.error)
-        elif section.value is not None:
-            self._use_server(section.value)
-        else:
-            self._forget_server()
-
-    def _use_server(self, section: ServerSection) -> None:
-        settings = section.as_settings(self._environment.known_hosts, self._environment.unfinished_transfers)
-        if settings != self._settings:
-            shown = settings.host, settings.port, settings.user, section.auth
-            _log.info("server: %s port %d, user %s, by %s", *shown, extra=about("server"))
-            self._settings, self._shown = settings, section.as_properties()
-            local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
-            self._session = SFTPSession(settings, local_files=local_files)
-            self._session.limit_bandwidth(self._transfers_section.bandwidth_limit)
-            self._sessions.replace(self._session)
-        self._acknowledge("sftp", "applied", self._shown)
-
-    def _keep_server(self, error: str) -> None:
-        if self._settings is None:
-            self._sessions.replace(None, f"the section sftp of the desired properties is invalid: {error}")
-        self._acknowledge("sftp", error, self._shown or None, valid=False)
-
-    def _forget_server(self) -> None:
-        if self._settings is not None:
-            _log.info("server: none any more, as the section sftp was removed", extra=about("server"))
-        self._settings, self._session, self._shown = None, None, {}
-        missing = "the desired properties have no section sftp: it needs host, user and password or privateKey"
-        self._sessions.replace(None, missing)
-        self._reporter.set("sftp", None)
-
     def _apply_transfers(self, section: Section[TransfersSection]) -> None:
         if section.error is None:
             self._transfers_section = section.value or TransfersSection()
             self._slots.widen(self._transfers_section.concurrency)
             self._transfers.verify = self._transfers_section.verify
-            if self._session is not None:
-                self._session.limit_bandwidth(self._transfers_section.bandwidth_limit)
+            self._transfers.modes = self._transfers_section.modes()
+            self.servers.limit_bandwidth(self._transfers_section.bandwidth_limit)
         words = section.error or ("applied" if section.value else "the defaults, as the section is not there")
         self._acknowledge("transfers", words, self._transfers_section.as_properties(), valid=section.error is None)
 
-    def _apply_events(self, section: Section[bool]) -> None:
+    def _apply_events(self, section: Section[EventsSection]) -> None:
         if section.error is None:
-            self._announcer.enabled = section.value is not False
+            self._events = section.value or EventsSection()
+            wanted = {TASKS: self._events.tasks, FILES: self._events.files, ANSWERS: True}
+            self._outbox.wanted_outputs = {output for output, is_wanted in wanted.items() if is_wanted}
+            self._file_events.is_enabled = self._events.files
         if section.error is None and section.value is None:
             self._reporter.set("events", None)
         else:
             words = section.error or "applied"
-            self._acknowledge("events", words, self._announcer.enabled, valid=section.error is None)
+            self._acknowledge("events", words, self._events.as_properties(), valid=section.error is None)
 
     def _apply_rules(self, section: RulesSection | None) -> None:
+        section = section and section.checked(tuple(self._known_servers()))
         if section is None:
             self._rules_read = None
             self._rules.apply({})
@@ -207,6 +177,17 @@ class Configuration:
         valid = section.error is None and not section.errors
         self._reporter.set("rules", {"ac": 200 if valid else 400, "av": version, "ad": words, "value": shown})
 
+    def _acknowledge_placeholders(self, desired: Desired) -> None:
+        placeholders = desired.placeholders
+        for name, section, value in (
+            ("variables", desired.variables, dict(placeholders.variables)),
+            ("timeZone", desired.time_zone, str(placeholders.zone)),
+        ):
+            if section == Section():
+                self._reporter.set(name, None)
+            else:
+                self._acknowledge(name, section.error or "applied", value, valid=section.error is None)
+
     def _apply_log_level(self, section: Section[str]) -> None:
         if section.error is None:
             self._level = section.value
@@ -230,15 +211,3 @@ class Configuration:
         self._reporter.set(section, acknowledgement)
         if not valid:
             _log.warning("desired properties %d, %s: %s", self._version, excerpt(section, 60), words)
-
-
-def _further(settings: ServerSettings) -> dict[str, Any]:
-    """Return the settings of a server that are not reported, without secrets, and the number of pinned keys."""
-    limits = settings.time_limits
-    return {
-        "hostKeys": len(settings.host_keys),
-        "root": settings.root,
-        "connectTimeout": limits.connect,
-        "stallTimeout": limits.stall,
-        "keepAlive": limits.keep_alive,
-    }

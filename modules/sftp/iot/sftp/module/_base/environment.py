@@ -70,14 +70,17 @@ class Environment:
         )
 
     @property
-    def known_hosts(self) -> Path:
-        """The file for remembered host keys, in OpenSSH's known_hosts format."""
-        return self.state_dir / "known_hosts"
-
-    @property
     def unfinished_transfers(self) -> Path:
         """The directory where the client records unfinished transfers, to resume them."""
         return self.state_dir / "transfers"
+
+    def directory_of(self, server: str | None) -> Path:
+        """Return the directory for what is known of one server: its remembered host keys, in `known_hosts`.
+
+        Parameters:
+            server: its name; `None` for the default one, which was the only one up to version 0.1.0.
+        """
+        return self.state_dir if server is None else self.state_dir / "servers" / server
 
     def warn(self, variables: Mapping[str, str]) -> None:
         """Log a warning for each setting that will not work, with the command that fixes it."""

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import PlainValidator
+from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
+
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateError, TemplateKind
 
 PATH_MAXIMUM = 4096  # bytes: PATH_MAX of Linux. A longer text is not a path, and tasks are written to the journal
 ID_MAXIMUM = 128  # characters
 AGE_MAXIMUM = 366 * 86_400  # seconds
+
+
+@dataclass(frozen=True)
+class TemplateContext:
+    """What fields with placeholders are read with: the context of pydantic's validation.
+
+    Attributes:
+        placeholders: the values on this device.
+        server: the one that the document is about, unless it names one itself.
+    """
+
+    placeholders: Placeholders = field(default_factory=Placeholders)
+    server: str = ""
 
 
 def check_seconds(value: object, lowest: float, highest: float) -> float:
@@ -33,7 +50,8 @@ def _any_text(value: object) -> str:
     return value
 
 
-def _text(value: object) -> str:
+def check_text(value: object) -> str:
+    """Return a string that is not empty, for a validator."""
     text = _any_text(value)
     if not text:
         raise PydanticCustomError("text", "must not be empty")
@@ -47,8 +65,9 @@ def _pattern(value: object) -> str:
     return text
 
 
-def _path(value: object) -> str:
-    return _pattern(_text(value))
+def check_path(value: object) -> str:
+    """Return a string that may be a path, for a validator."""
+    return _pattern(check_text(value))
 
 
 def _id(value: object) -> str:
@@ -63,19 +82,60 @@ def _then(value: object) -> str | dict[str, str]:
     if isinstance(value, dict) and value.keys() == {"move"}:
         folder = value["move"]
         if isinstance(folder, str) and folder:
-            return {"move": _path(folder)}
+            return {"move": check_path(folder)}
     raise PydanticCustomError("then", 'must be "keep", "delete" or {"move": "folder"}')
+
+
+def template(check: Callable[[object], str], kind: TemplateKind = TemplateKind.DEVICE) -> PlainValidator:
+    """Return the validator of a text with placeholders.
+
+    A field `server` in front of it says which one `{server}` stands for.
+
+    Parameters:
+        check: checks the text itself.
+        kind: which words it may hold.
+    """
+    return PlainValidator(lambda value, info: read_template(check(value), info, kind))
+
+
+def then_template() -> PlainValidator:
+    """Return the validator of `Then` with placeholders in its folder."""
+
+    def check(value: object, info: ValidationInfo) -> str | dict[str, Template]:
+        checked = _then(value)
+        return checked if isinstance(checked, str) else {"move": read_template(checked["move"], info)}
+
+    return PlainValidator(check)
+
+
+def read_template(text: str, info: ValidationInfo, kind: TemplateKind = TemplateKind.DEVICE) -> Template:
+    """Return a text with placeholders as a template, for a validator."""
+    context = info.context if isinstance(info.context, TemplateContext) else TemplateContext()
+    server = info.data.get("server") or context.server
+    try:
+        return Template.parse(text, context.placeholders, server=server, kind=kind)
+    except TemplateError as error:
+        raise PydanticCustomError("template", "{reason}", {"reason": str(error)}) from None
+
+
+def as_written(value: str | Template | Mapping[str, Template]) -> str | dict[str, str]:
+    """Return a field with templates as its author wrote it."""
+    if isinstance(value, Mapping):
+        return {key: str(template) for key, template in value.items()}
+    return str(value)
 
 
 AnyText = Annotated[str, PlainValidator(_any_text)]
 """Any string, also an empty one, or one with lone surrogates."""
-Text = Annotated[str, PlainValidator(_text)]
+Text = Annotated[str, PlainValidator(check_text)]
 """A string that is not empty."""
 Pattern = Annotated[str, PlainValidator(_pattern)]
 """A string that is not longer than a path."""
-Path = Annotated[str, PlainValidator(_path)]
+Path = Annotated[str, PlainValidator(check_path)]
 """A path, local or remote."""
 Id = Annotated[str, PlainValidator(_id)]
 """An id that the caller chooses."""
+AsWritten = PlainSerializer(as_written)
+"""Dumps a template as its author wrote it."""
 Then = Annotated[str | dict[str, str], PlainValidator(_then)]
 """What becomes of a source that has arrived."""

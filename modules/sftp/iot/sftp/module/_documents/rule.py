@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.fields import AGE_MAXIMUM, AnyText, Text, Then, seconds
-from iot.sftp.module._documents.validation import Document, explain
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._documents.delivery import IfExistsTemplate, RenameTemplate
+from iot.sftp.module._documents.fields import (
+    AGE_MAXIMUM,
+    AnyText,
+    AsWritten,
+    TemplateContext,
+    Text,
+    as_written,
+    check_text,
+    seconds,
+    template,
+    then_template,
+)
+from iot.sftp.module._documents.selection import SelectionDocument
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
+from iot.sftp.module._documents.validation import explain
 
 RULES_MAXIMUM = 20  # the status of each has to fit into a twin of 32 KB, with everything else that is reported
 # A rule is reported under its name: a key of a twin must not contain `.`, `$`, `#` or spaces
@@ -19,6 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FOLDER_MAXIMUM = 1024  # characters
 EVERY_DEFAULT, EVERY_MAXIMUM = 300.0, 7 * 86_400  # seconds
 AGE_DEFAULT = 5.0  # seconds
+SERVER_SHOWN = 40  # characters of a server's name that no server has
 
 
 def _name(value: str) -> str:
@@ -27,21 +44,29 @@ def _name(value: str) -> str:
     return value
 
 
-Folder = Annotated[Text, Field(max_length=FOLDER_MAXIMUM)]
+def _folder(value: object) -> str:
+    folder = check_text(value)
+    if len(folder) > FOLDER_MAXIMUM:
+        raise PydanticCustomError("folder", f"must have {FOLDER_MAXIMUM} characters at most")
+    return folder
 
 
-class Rule(Document):
+Folder = Annotated[Template, template(_folder), AsWritten]
+FileFolder = Annotated[Template, template(_folder, TemplateKind.FILE), AsWritten]
+
+
+class Rule(SelectionDocument):
     """One rule: a folder that is transferred without a call."""
 
     name: Annotated[Text, AfterValidator(_name)]
     direction: Literal["upload", "download"]
+    server: AnyText = DEFAULT_SERVER  # in front of what may name it by a placeholder
     source: Folder
-    dest: Folder
-    file_pattern: AnyText | None = None
-    recursive: bool = False
+    dest: FileFolder
     every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
-    if_exists: Literal["replace", "skip", "skip_same"] = "replace"
-    then: Then = "keep"
+    rename: RenameTemplate = None
+    if_exists: IfExistsTemplate = "replace"
+    then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"
     min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
 
 
@@ -61,9 +86,19 @@ class RulesSection:
     error: str | None = None
     is_list: bool = True
 
+    def checked(self, servers: Sequence[str]) -> RulesSection:
+        """Return the section with those rules among the invalid ones whose server is none of these."""
+        unknown = {
+            name: f"'server' must be one of {', '.join(servers)}, not '{excerpt(rule.server, SERVER_SHOWN)}'"
+            for name, rule in self.rules.items()
+            if rule.server not in servers
+        }
+        rules = {name: rule for name, rule in self.rules.items() if name not in unknown}
+        return replace(self, rules=rules, errors={**self.errors, **unknown})
 
-def read_rules(content: Any) -> RulesSection | None:
-    """Read the section; `None` if it is missing. Never raises."""
+
+def read_rules(content: Any, placeholders: Placeholders | None = None) -> RulesSection | None:
+    """Read the section, with the placeholders in force; `None` if it is missing. Never raises."""
     if content is None:
         return None
     if not isinstance(content, list):
@@ -80,7 +115,7 @@ def read_rules(content: Any) -> RulesSection | None:
             unnamed.append(f"rule {number}: another rule has the name '{name}'")
             continue
         try:
-            rule = Rule.model_validate(item)
+            rule = Rule.model_validate(item, context=TemplateContext(placeholders or Placeholders()))
             rules[rule.name] = rule
         except ValidationError as error:
             words = explain(error, Rule, whole=f"rule {number}")

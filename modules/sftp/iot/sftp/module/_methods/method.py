@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
+
+from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client import LocalFiles
     from iot.sftp.module._documents.requests import Request
-    from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.failures import Failures
+    from iot.sftp.module._work.servers import Servers
     from iot.sftp.module._work.tasks import Tasks
     from iot.sftp.module._work.transfers import Transfers
 
@@ -22,6 +25,7 @@ class Lane(Enum):
 
     CONTROL = "control"
     QUICK = "quick"
+    LOCAL = "local"
     TRANSFER = "transfer"
     TASKS = "tasks"
     STATUS = "status"
@@ -41,10 +45,12 @@ class StatusSource(Protocol):
 class MethodContext:
     """The parts of the module that methods work with."""
 
-    sessions: CurrentSession
+    servers: Servers
     transfers: Transfers
     tasks: Tasks
     status: StatusSource
+    local_files: LocalFiles
+    placeholders: CurrentPlaceholders = field(default_factory=CurrentPlaceholders)
 
 
 @dataclass(frozen=True)
@@ -73,3 +79,8 @@ class Call:
     name: str
     method: Method
     request: Request
+
+    @property
+    def lane(self) -> Lane:
+        """Where it waits."""
+        return Lane.TRANSFER if self.request.takes_long else self.method.lane

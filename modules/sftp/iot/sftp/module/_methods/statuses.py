@@ -20,6 +20,8 @@ STATUSES: Mapping[str, int] = {
     "unknown_method": 404,
     "is_a_directory": 409,
     "not_a_directory": 409,
+    "not_empty": 409,
+    "already_exists": 409,
     "request_id_conflict": 409,
     "too_large": 413,
     "busy": 429,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
-    from iot.sftp.module._work.current_session import CurrentSession
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.transfers import Transfers
 
 _log = logging.getLogger(__name__)
@@ -41,24 +41,22 @@ class RuleContext:
     """The parts of the module that rules use.
 
     Attributes:
-        sessions: lends the session.
         transfers: transfer the folders.
         slots: where runs wait for their turns.
         ledgers: what has arrived.
         local_files: how local folders are reached.
         on_failure: called for each failure with what, the code and the message; must not block.
-        runs: counts the runs that have ended, by their outcome.
+        clock: gives the moment for dates in paths, in seconds since 1970.
+        runs: counts the runs that have ended, by server and outcome.
     """
 
-    sessions: CurrentSession
     transfers: Transfers
-    slots: Slots
+    slots: ServerSlots
     ledgers: DeliveryLedgers
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
-    runs: LabelledCounter = field(
-        default_factory=lambda: LabelledCounter(*((outcome.value,) for outcome in RunOutcome))
-    )
+    clock: Callable[[], float] = time.time
+    runs: LabelledCounter = field(default_factory=LabelledCounter)
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,7 @@ def make_run(
     is_careful: bool,
     interruption: threading.Event,
     progress: Callable[[FolderProgress], None],
+    moment: float | None = None,
 ) -> RunResult:
     """Transfer the folder of a rule once; raises nothing.
 
@@ -105,6 +104,7 @@ def make_run(
         is_careful: whether bytes at the destination are compared where the ledger does not decide.
         interruption: set when the run has to stop soon.
         progress: called for each step.
+        moment: the moment for a date in the source, in seconds since 1970; `None` is this one.
     """
     moved: FolderProgress = FolderTransfer()  # as far as it came
 
@@ -114,9 +114,15 @@ def make_run(
         progress(reached)
 
     try:
-        order = folder_order(Direction(rule.direction), rule)
+        order = folder_order(Direction(rule.direction), rule, context.clock, moment=moment)
         done, is_in_doubt = context.transfers.transfer_folder(
-            order, is_careful=is_careful, progress=note, cancelled=interruption
+            order,
+            server=rule.server,
+            is_careful=is_careful,
+            progress=note,
+            cancelled=interruption,
+            destination=rule.dest.identity(),
+            rule=rule.name,
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

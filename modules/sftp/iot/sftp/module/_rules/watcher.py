@@ -46,28 +46,26 @@ _log = logging.getLogger(__name__)
 class Watch(FileSystemEventHandler):
     """Watches one folder at a time, which may come and go."""
 
-    def __init__(self, local_files: LocalFiles, folder: str, notice: Callable[[], None], *, recursive: bool) -> None:
+    def __init__(self, local_files: LocalFiles, notice: Callable[[], None], *, recursive: bool) -> None:
         """Begin without a watch.
 
         Parameters:
             local_files: how the folder is reached.
-            folder: a local path.
             notice: called for each event, from a thread of its own; must not block.
             recursive: watch the folders in it too.
         """
         super().__init__()
         self._local_files = local_files
-        self._folder = folder
         self._notice = notice
         self._recursive = recursive
         self._observer: BaseObserver | None = None
         self._watched: tuple[int, int] | None = None
         self._told = False
 
-    def renew(self) -> None:
-        """Watch the folder that exists now, unless it is watched already."""
+    def renew(self, folder: str) -> None:
+        """Watch the local folder that exists now, unless it is watched already."""
         try:
-            directory = self._local_files.open_directory(self._folder)
+            directory = self._local_files.open_directory(folder)
         except SFTPError:
             self.stop()
             return
@@ -82,7 +80,7 @@ class Watch(FileSystemEventHandler):
         except OSError as error:
             if not self._told:
                 self._told = True
-                _log.warning("%r cannot be watched (%s): it is polled instead", self._folder, error)
+                _log.warning("%r cannot be watched (%s): it is polled instead", folder, error)
         finally:
             os.close(directory)
 

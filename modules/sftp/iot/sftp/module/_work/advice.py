@@ -23,6 +23,8 @@ ADVICE: Mapping[str, str] = {
     "unknown_method": "Use one of the methods that the message lists.",
     "is_a_directory": "Name a file, or use download_files and upload_files for a whole folder.",
     "not_a_directory": "A part of the path is a file: use another path, or take that file away.",
+    "not_empty": "Delete what is in the directory first, or delete it with recursive.",
+    "already_exists": "Use another path, or move or delete what is there first.",
     "request_id_conflict": "Give each call a request_id of its own; only a repeat of the same call has the same.",
     "too_large": (
         'Ask for pages: "limit": n, and then "after": the last path of the page before; '

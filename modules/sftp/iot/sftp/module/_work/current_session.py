@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -20,8 +20,9 @@ from iot.sftp.client import (
     error_classes,
 )
 from iot.sftp.module._base.counters import LabelledCounter
-from iot.sftp.module._base.logging import about
+from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._base.times import rfc3339_now
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,14 +94,33 @@ class Totals:
         self.uploaded += counts.uploaded
 
 
+def do_nothing() -> None:
+    """Prepare nothing."""
+
+
 class CurrentSession:
     """Lends the session in use to calls, thread-safe; a session that was replaced is closed after its last call.
 
     One lock protects it; `on_change` is called with it.
+
+    Attributes:
+        prepare: called before the session is lent, in the caller's thread: replaces it, if the date makes it another
+            one. It may raise an `SFTPError`, for the caller.
+        account: what stands for the account and its root in records, where these depend on the time.
     """
 
-    def __init__(self, on_change: Callable[[ConnectionState], None]) -> None:
-        """Begin without a session; `on_change` is called with each new state, from any thread, and must not block."""
+    prepare: Callable[[], None]
+    account: list[object] | None
+
+    def __init__(self, on_change: Callable[[ConnectionState], None], server: str = DEFAULT_SERVER) -> None:
+        """Begin without a session.
+
+        Parameters:
+            on_change: called with each new state, from any thread; must not block.
+            server: its name, for the log.
+        """
+        self._thing = on_server("server", server)
+        self.prepare, self.account = do_nothing, None
         self._on_change = on_change
         self._lock = threading.RLock()
         self._session: SFTPSession | None = None
@@ -116,6 +136,12 @@ class CurrentSession:
     def state(self) -> ConnectionState:
         """The state as it was last seen."""
         return self._state
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a call is in flight, on this session or on one that it has replaced."""
+        with self._lock:
+            return bool(self._users)
 
     def totals(self) -> Totals:
         """Return what all sessions have done."""
@@ -156,6 +182,7 @@ class CurrentSession:
             NotConfigured: there is none; the message says what is missing.
             ConnectionLost: the module exits.
         """
+        self.prepare()
         session = self._take()
         if self._closed and session is None:
             message = "the module stops: call again when it has restarted"
@@ -216,13 +243,12 @@ class CurrentSession:
 
     def _open(self) -> None:
         try:
-            with self.use() as session:
+            with subject(self._thing) if self._thing != "server" else nullcontext(), self.use() as session:
                 try:
                     session.connect()
                 except SFTPError as error:
-                    _log.warning(
-                        "the session cannot be opened: %s: %s", error.code, error.message, extra=about("server")
-                    )
+                    text = "the session cannot be opened: %s: %s"
+                    _log.warning(text, error.code, error.message, extra=about(self._thing))
                     self._note_failure(session, error)
         except (NotConfigured, ConnectionLost):
             pass  # there is no session any more, or the module exits

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, SFTPError
+from iot.sftp.module._documents.destination import FilePlaces
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 
 if TYPE_CHECKING:
     import threading
@@ -27,21 +29,29 @@ class FolderDelivery:
 
     Attributes:
         order: which files of which folder.
+        server: the name of the server.
         ledgers: what was delivered; without them, nothing is known of earlier transfers.
         local_files: how local folders are reached.
         task_id: the task that transfers it; `None` for a rule.
+        destination: what stands for the order's destination, if its path depends on the time: what has arrived
+            yesterday is not sent again because its folder has another name today.
+        account: the same for the account and its root.
     """
 
     order: FolderOrder
+    server: str
     ledgers: DeliveryLedgers | None
     local_files: LocalFiles | None
     task_id: str | None = None
+    destination: object = None
+    account: list[object] | None = None
 
     def exclusive_scan(self, session: SFTPSession, cancelled: threading.Event) -> AbstractContextManager[None]:
         """Wait until no other rule or task delivers the same files by the same route."""
         if self.ledgers is None:
             return nullcontext()
-        return self.ledgers.exclusive_scan(*self._route(session), pattern=self.order.file_pattern, cancelled=cancelled)
+        pattern = self.order.selection.file_pattern
+        return self.ledgers.exclusive_scan(*self._route(session), pattern=pattern, cancelled=cancelled)
 
     def open_ledger(self, session: SFTPSession, *, is_careful: bool) -> tuple[DeliveryLedger | None, bool]:
         """Return the ledger for a transfer, and whether it has to compare what exists at the destination.
@@ -64,6 +74,7 @@ class FolderDelivery:
                 home=self._home(),
                 is_strict=not keeps,
                 verifies=is_careful,
+                has_places=self._has_places,
             )
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
             return ledger, is_careful or (not keeps and ledger.holds_any())
@@ -83,6 +94,11 @@ class FolderDelivery:
         ledger.end_scan(is_complete=len(found) == done.failed)
 
     @property
+    def _has_places(self) -> bool:
+        """Whether the ledger remembers where each file goes, as that depends on the time."""
+        return isinstance(self.order.rename, FilePlaces) and self.order.rename.has_date
+
+    @property
     def _own_task(self) -> str | None:
         """The task with a ledger of its own: who asks again for a folder that is kept wants it to be sent again."""
         return self.task_id if self.order.keeps_source else None
@@ -90,13 +106,16 @@ class FolderDelivery:
     def _route(self, session: SFTPSession) -> list[object]:
         """Return what identifies the ledger, also to later versions of the module: it is part of the file's format."""
         settings, order = session.settings, self.order
-        route: list[object] = [settings.host, settings.port, settings.user, settings.root]
-        route += [order.direction.value, order.source, order.dest]
-        return route if self._own_task is None else [*route, self._own_task]
+        route: list[object] = [settings.host, settings.port, *(self.account or [settings.user, settings.root])]
+        route += [order.direction.value, order.source, self.destination or order.dest]
+        if self._own_task is not None:
+            route.append(self._own_task)
+        # A server that appears under two names is still two
+        return route if self.server == DEFAULT_SERVER else [*route, {"server": self.server}]
 
     def _covers(self, path: str) -> bool:
         """Return whether the transfer finds a file that exists, by its path relative to the source."""
-        return (self.order.recursive or "/" not in path) and self.order.selects(path)
+        return (self.order.selection.recursive or "/" not in path) and self.order.selects(path)
 
     def _home(self) -> int | None:
         """Return the inode of a local source; `None` if it is remote, or does not exist."""

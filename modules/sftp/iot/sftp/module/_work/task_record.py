@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
+
 
 class TaskStatus(str, Enum):
     """The status of a task; the values are those of the wire, the journal and the metrics."""
@@ -64,6 +66,11 @@ class TaskRecord:
     finished: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
     used: float | None = None
+
+    @property
+    def server(self) -> str:
+        """The name of its server; a module before 1.0 knew the default one only."""
+        return str(self.request.get("server", DEFAULT_SERVER))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,414 @@
+"""Placeholders in paths and names: a text is parsed once, and filled in whenever it is used.
+
+What never changes (the device, the server, variables) is filled in while the text is parsed; what is left are dates,
+and the words for one file. So two templates are equal if they always give the same, and a text whose values cannot be
+used is refused where it is read, not where it is used.
+
+A value never adds a component to a path, and never makes one `..`: a component with a placeholder in it is checked
+after it was filled in. Only the format of a date (the author's own text) and `{folder}` have slashes.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone, tzinfo
+from enum import Enum
+
+from iot.sftp.client import NotConfigured, PathNotAllowed
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.times import rfc3339
+
+NAME_SHOWN = 60  # characters of a placeholder that is quoted in a message
+DATE = "date"
+DEVICE_WORDS = ("deviceId", "moduleId", "hub", "server", DATE)
+# Those of strftime that mean the same in every locale and on every system, and never give a slash. Python leaves the
+# locale of dates at "C", so that names are English everywhere.
+DIRECTIVES = "aAbBdFfGHIjmMpSTuUVwWyYzZ%"
+# Before this there was no version that knows placeholders: a clock that shows less is not set yet
+CLOCK_STARTS = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
+
+_DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
+_SPECIAL = re.compile("[{}/]")
+
+
+def check_clock(now: float) -> None:
+    """Check that a moment, in seconds since 1970, can be the present one.
+
+    Raises:
+        NotConfigured: the clock is not set.
+    """
+    if now < CLOCK_STARTS:
+        message = (
+            f"{{date:…}} cannot be filled in, as the clock of the device is not set yet ({rfc3339(now)}): "
+            "nothing is done with it until the clock is right"
+        )
+        raise NotConfigured(message)
+
+
+class TemplateError(ValueError):
+    """A text is no template; the message continues a sentence that begins with the name of its key."""
+
+
+class FileWord(Enum):
+    """What is filled in for each file."""
+
+    NAME = "name"
+    STEM = "stem"
+    EXT = "ext"
+    FOLDER = "folder"
+
+    def of(self, path: str) -> str:
+        """Return its value for a file.
+
+        Parameters:
+            path: the file's, relative to the source.
+        """
+        folder, name = posixpath.split(path)
+        stem, extension = posixpath.splitext(name)
+        values = {FileWord.NAME: name, FileWord.STEM: stem, FileWord.EXT: extension, FileWord.FOLDER: folder}
+        return values[self]
+
+
+class TemplateKind(Enum):
+    """Which words a field knows beside those for the device.
+
+    Attributes:
+        DEVICE: none.
+        FILE: those for one file; the field is a path.
+        NAME: those for one file, except `{folder}`; the field is a name, without slashes.
+    """
+
+    DEVICE = ()
+    FILE = tuple(FileWord)
+    NAME = (FileWord.NAME, FileWord.STEM, FileWord.EXT)
+
+
+FILE_WORDS = tuple(word.value for word in FileWord)
+BUILT_IN = (*DEVICE_WORDS, *FILE_WORDS)
+
+
+@dataclass(frozen=True)
+class DateWord:
+    """A part of a date: the format of `strftime`, without slashes, and the time zone."""
+
+    format: str
+    zone: tzinfo
+
+    def at(self, now: float) -> str:
+        """Return the date at a moment, in seconds since 1970.
+
+        Raises:
+            NotConfigured: the clock is not set.
+        """
+        check_clock(now)
+        return datetime.fromtimestamp(now, self.zone).strftime(self.format)
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """What the words for the device stand for.
+
+    Attributes:
+        device: `{deviceId}`; empty if it is not known, as the next two.
+        module: `{moduleId}`.
+        hub: `{hub}`, its name without the domain.
+        variables: of the section `variables`.
+        zone: the time zone of dates.
+    """
+
+    device: str = ""
+    module: str = ""
+    hub: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    zone: tzinfo = timezone.utc
+
+    def values(self, server: str) -> dict[str, str]:
+        """Return the values by their words, in the terms of one server; dates are not among them."""
+        return {"deviceId": self.device, "moduleId": self.module, "hub": self.hub, "server": server, **self.variables}
+
+
+Part = str | DateWord | FileWord
+
+
+@dataclass(frozen=True)
+class _Component:
+    """What is between two slashes of a template."""
+
+    parts: tuple[Part, ...]
+    has_value: bool = field(compare=False)  # whether it holds, or held, a placeholder
+
+    @property
+    def is_fixed(self) -> bool:
+        return all(isinstance(part, str) for part in self.parts)
+
+    def fill(self, now: float | None, path: str | None) -> str | None:
+        """Return its text; `None` for a `{folder}` that is the source itself, which is no component at all."""
+        text = "".join(_filled(part, now, path) for part in self.parts)
+        if self.parts == (FileWord.FOLDER,):
+            return text or None
+        if self.has_value and text in {"", ".", ".."}:
+            raise PathNotAllowed(f"a placeholder makes a part of the path {text!r}, which is no name", path=path)
+        return text
+
+    def __str__(self) -> str:
+        return "".join(_written(part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A text with placeholders; equal to another one if both always give the same.
+
+    Attributes:
+        text: as its author wrote it.
+        components: its parts between slashes.
+    """
+
+    text: str = field(compare=False)
+    components: tuple[_Component, ...]
+
+    @classmethod
+    def parse(
+        cls,
+        text: str,
+        placeholders: Placeholders | None = None,
+        *,
+        server: str = "",
+        kind: TemplateKind = TemplateKind.DEVICE,
+    ) -> Template:
+        """Parse a text, and fill in what never changes.
+
+        Parameters:
+            text: with placeholders.
+            placeholders: their values on this device.
+            server: the name of the server that it is for.
+            kind: which words it may hold.
+
+        Raises:
+            TemplateError: a placeholder is unknown, a brace has no counterpart, or a value cannot be used here.
+        """
+        template = cls(text, _Parser(text, placeholders or Placeholders(), server, kind).components())
+        for component in template.components:
+            if component.is_fixed:
+                try:
+                    component.fill(None, None)
+                except PathNotAllowed as error:
+                    raise TemplateError(f"cannot be used with the values of this device: {error.message}") from None
+        return template
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it always gives the same."""
+        return all(component.is_fixed for component in self.components)
+
+    @property
+    def has_date(self) -> bool:
+        """Whether it depends on the time."""
+        return self._has(DateWord)
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether it says where files lie below the source."""
+        return any(component.parts == (FileWord.FOLDER,) for component in self.components)
+
+    def _has(self, kind: type) -> bool:
+        return any(isinstance(part, kind) for component in self.components for part in component.parts)
+
+    def fill(self, now: float | None = None, path: str | None = None) -> str:
+        """Return the text with all its placeholders filled in.
+
+        Parameters:
+            now: in seconds since 1970; needed if it has a date.
+            path: of the file, relative to the source; needed if it has words for one file.
+
+        Raises:
+            NotConfigured: it has a date, and the clock is not set.
+            PathNotAllowed: what is filled in makes a component that is no name.
+        """
+        components = [component.fill(now, path) for component in self.components]
+        text = "/".join(component for component in components if component is not None)
+        if components[0] is None:
+            return text.lstrip("/")  # what is below a folder stays below it
+        return text or "/" * (len(components) > 1)
+
+    def at(self, now: float) -> str:
+        """Return the text of a template that always gives what this one does at a moment.
+
+        Raises:
+            NotConfigured: it has a date, and the clock is not set.
+        """
+        written = (
+            "".join(_written(part.at(now) if isinstance(part, DateWord) else part) for part in component.parts)
+            for component in self.components
+        )
+        return "/".join(written)
+
+    def split(self) -> tuple[str, Template | None]:
+        """Return the folder that is always the same, and the rest, which differs; `None` if nothing does.
+
+        In the rest, components that mean nothing (`//`, `/./`, a slash at the end) are left out.
+        """
+        fixed: list[str] = []
+        for component in self.components:
+            if not component.is_fixed:
+                break
+            fixed.append(component.fill(None, None) or "")
+        if len(fixed) == len(self.components):
+            return self.fill(), None
+        rest = tuple(each for each in self.components[len(fixed) :] if str(each) not in {"", "."})
+        folder = "/".join(fixed) or ("/" if fixed else ".")
+        return folder, Template("/".join(map(str, rest)), rest)
+
+    def identity(self) -> str | list[str]:
+        """Return what stands for all that it gives over time: as JSON, for a record that outlives the process."""
+        # A list, as a text that is fixed may look like one that is not: `{{date}}`
+        return self.fill() if self.is_fixed else ["template", "/".join(map(str, self.components))]
+
+    def __str__(self) -> str:
+        """Return the text as it was written."""
+        return self.text
+
+
+def check_value(value: str) -> None:
+    """Check that a value may be filled in.
+
+    Raises:
+        TemplateError: it would add a component to a path, or lead out of it.
+    """
+    if any(separator in value for separator in "/\\"):
+        raise TemplateError("must not contain '/' or '\\', as a value is a part of one name")
+    if value == "..":
+        raise TemplateError("must not be '..', which is no name")
+    if not value.isprintable():
+        raise TemplateError("must not contain control characters, or others that cannot be printed")
+
+
+class _Parser:
+    """Parses one text, from left to right."""
+
+    def __init__(self, text: str, placeholders: Placeholders, server: str, kind: TemplateKind) -> None:
+        self._text = text
+        self._zone = placeholders.zone
+        self._values = placeholders.values(server)
+        self._kind = kind
+        self._parts: list[Part] = []  # of the component at hand
+        self._has_value = False
+        self._components: list[_Component] = []
+
+    def components(self) -> tuple[_Component, ...]:
+        position, length = 0, len(self._text)
+        while position < length:
+            char = self._text[position]
+            if char in "{}" and self._text.startswith(char * 2, position):
+                self._add(char)
+                position += 2
+            elif char == "{":
+                position = self._placeholder(position)
+            elif char == "}":
+                raise TemplateError(f"has a '}}' at character {position + 1} that closes nothing: write '}}}}' for one")
+            elif char == "/":
+                self._end_component()
+                position += 1
+            else:
+                found = _SPECIAL.search(self._text, position)  # all at once: a text may have a million characters
+                end = length if found is None else found.start()
+                self._add(self._text[position:end])
+                position = end
+        self._end_component(is_last=True)
+        return tuple(self._components)
+
+    def _add(self, part: Part) -> None:
+        if isinstance(part, str) and self._parts and isinstance(self._parts[-1], str):
+            self._parts[-1] += part
+        elif part != "":
+            self._parts.append(part)
+
+    def _end_component(self, *, is_last: bool = False) -> None:
+        if not is_last and self._kind is TemplateKind.NAME:
+            raise TemplateError("is a name, and must not contain '/'")
+        if FileWord.FOLDER in self._parts and self._parts != [FileWord.FOLDER]:
+            raise TemplateError("has {folder} as a part of a name: it is a path, and stands between slashes")
+        component = _Component(tuple(self._parts), self._has_value)
+        if self._kind is TemplateKind.FILE and component.parts == ("..",) and not all(map(_is_fixed, self._components)):
+            raise TemplateError("has '..' behind what differs from file to file")
+        self._components.append(component)
+        self._parts, self._has_value = [], False
+
+    def _placeholder(self, start: int) -> int:
+        """Add what begins with the brace at `start`; return where it ends."""
+        end = self._text.find("}", start)
+        if end < 0 or "{" in self._text[start + 1 : end]:
+            raise TemplateError(f"has a '{{' at character {start + 1} that is not closed: write '{{{{' for one")
+        word, colon, form = self._text[start + 1 : end].partition(":")
+        self._has_value = True
+        if word == DATE:
+            self._date(form, start)
+        elif colon and (word in self._values or word in FILE_WORDS):
+            raise TemplateError(f"has a format in {{{word}}} at character {start + 1}: only {{date:…}} takes one")
+        elif word in self._values:
+            self._value(word)
+        elif word in (known.value for known in self._kind.value):
+            self._add(FileWord(word))
+        else:
+            raise TemplateError(self._unknown(word, start))
+        return end + 1
+
+    def _value(self, word: str) -> None:
+        value = self._values[word]
+        if not value and word in DEVICE_WORDS:
+            raise TemplateError(f"has {{{word}}}, which is not known here: the edge agent sets it (IOTEDGE_…)")
+        try:
+            check_value(value)
+        except TemplateError as error:
+            raise TemplateError(f"has {{{word}}}, whose value {error}") from None
+        self._add(value)
+
+    def _date(self, form: str, start: int) -> None:
+        place = f"at character {start + 1}"
+        directives = _DIRECTIVE.findall(form)
+        if not directives:
+            raise TemplateError(f"has a {{date}} {place} without a format such as {{date:%Y/%m/%d}}")
+        for directive in directives:
+            if not directive or directive not in DIRECTIVES:
+                known = " ".join(f"%{known}" for known in DIRECTIVES)
+                shown = excerpt(f"%{directive}", NAME_SHOWN)
+                raise TemplateError(f"has '{shown}' in the date {place}, which is not known here; known are: {known}")
+        pieces = form.split("/")
+        if any(piece in {"", ".", ".."} for piece in pieces):
+            raise TemplateError(f"has a date {place} with a part that is no name: '', '.' or '..'")
+        for number, piece in enumerate(pieces):
+            if number:
+                self._end_component()
+                self._has_value = True
+            self._add(DateWord(piece, self._zone) if "%" in piece else piece)
+
+    def _unknown(self, word: str, start: int) -> str:
+        known = [*DEVICE_WORDS, *(word.value for word in self._kind.value), *self._values]
+        shown = ", ".join(f"{{{name}:…}}" if name == DATE else f"{{{name}}}" for name in dict.fromkeys(known))
+        found = f"{{{excerpt(word, NAME_SHOWN)}}}"
+        if word in FILE_WORDS:
+            reason = "which stands for one file and has no meaning here"
+            return f"has {found} at character {start + 1}, {reason}; known are: {shown}"
+        return f"has the unknown placeholder {found} at character {start + 1}; known are: {shown}"
+
+
+def _is_fixed(component: _Component) -> bool:
+    return component.is_fixed
+
+
+def _filled(part: Part, now: float | None, path: str | None) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, DateWord):
+        assert now is not None  # noqa: S101 - a caller whose template may have a date gives the time
+        return part.at(now)
+    assert path is not None  # noqa: S101 - as above, of words for one file
+    return part.of(path)
+
+
+def _written(part: Part) -> str:
+    if isinstance(part, str):
+        return part.replace("{", "{{").replace("}", "}}")
+    return f"{{date:{part.format}}}" if isinstance(part, DateWord) else f"{{{part.value}}}"
