@@ -47,7 +47,6 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._calls.retry_policy import RetryPolicy
 
-
 LONG = 15  # seconds that only a hang takes, however busy the machine
 
 
@@ -447,7 +446,7 @@ WORDS = {
 @pytest.mark.parametrize("said", WORDS)
 def test_what_a_server_says_before_it_hangs_up_is_told_as_it_is(said: bytes) -> None:
     with leaving_nothing(), listening(says(said)) as port:
-        error, _ = failure_of(port, timeout=1)
+        error = failure_at_deadline(port, 1)
         assert isinstance(error, ConnectionLost)
         assert error.message.endswith(f"and said: {WORDS[said]}")
         *_, last = diagnose(settings_for(port))
@@ -457,7 +456,7 @@ def test_what_a_server_says_before_it_hangs_up_is_told_as_it_is(said: bytes) -> 
 @pytest.mark.parametrize("said", [b"\x15\x03\x01\x00\x02\x02\x0a", b"\xff" * 100, b"\0\0\r\n\x1b[2J\r\n"])
 def test_what_is_no_text_is_not_told(said: bytes) -> None:
     with listening(says(said)) as port:
-        error, _ = failure_of(port, timeout=1)
+        error = failure_at_deadline(port, 1)
         assert error.code == "connection_lost"
         assert "is no text: is this an SSH server?" in error.message
 

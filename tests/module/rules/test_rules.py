@@ -453,7 +453,6 @@ def test_a_rule_makes_way_for_a_call_and_goes_on_afterwards(
     device.until(lambda: len(os.listdir(device.root / "out")) < 1490)
     came = threading.Event()
     turns: list[Turn] = []
-    started = time.monotonic()
     turns.append(device.slots.of("sftp").ask(Kind.CALL, lambda _: came.set()))
     assert came.wait(30)
     assert os.listdir(device.root / "out")
