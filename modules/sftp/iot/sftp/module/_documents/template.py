@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone, tzinfo
 from enum import Enum
+from itertools import groupby
 
 from iot.sftp.client import NotConfigured, PathNotAllowed
 from iot.sftp.client._base.text import excerpt
@@ -30,6 +31,7 @@ DIRECTIVES = "aAbBdFfGHIjmMpSTuUVwWyYzZ%"
 # Before this there was no version that knows placeholders: a clock that shows less is not set yet
 CLOCK_STARTS = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
 
+_SPECIAL = re.compile(r"\{\{|\}\}|[{}/]")
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
 
 
@@ -297,29 +299,23 @@ class _Parser:
         self._components: list[_Component] = []
 
     def components(self) -> tuple[_Component, ...]:
-        position, length = 0, len(self._text)
-        while position < length:
-            char = self._text[position]
-            if char in "{}" and self._text.startswith(char * 2, position):
-                self._add(char)
-                position += 2
-            elif char == "{":
-                position = self._placeholder(position)
-            elif char == "}":
-                raise TemplateError(f"has a '}}' at character {position + 1} that closes nothing: write '}}}}' for one")
-            else:
-                if char == "/":
-                    self._end_component()
-                else:
-                    self._add(char)
-                position += 1
+        position = 0
+        while (match := _SPECIAL.search(self._text, position)) is not None:
+            start = match.start()
+            self._add(self._text[position:start])
+            if match[0] == "/":
+                self._end_component()
+            elif len(match[0]) > 1:
+                self._add(match[0][0])
+            elif match[0] == "}":
+                raise TemplateError(f"has a '}}' at character {start + 1} that closes nothing: write '}}}}' for one")
+            position = match.end() if match[0] != "{" else self._placeholder(start)
+        self._add(self._text[position:])
         self._end_component(is_last=True)
         return tuple(self._components)
 
     def _add(self, part: Part) -> None:
-        if isinstance(part, str) and self._parts and isinstance(self._parts[-1], str):
-            self._parts[-1] += part
-        elif part != "":
+        if part != "":
             self._parts.append(part)
 
     def _end_component(self, *, is_last: bool = False) -> None:
@@ -327,7 +323,7 @@ class _Parser:
             raise TemplateError("is a name, and must not contain '/'")
         if FileWord.FOLDER in self._parts and self._parts != [FileWord.FOLDER]:
             raise TemplateError("has {folder} as a part of a name: it is a path, and stands between slashes")
-        component = _Component(tuple(self._parts), self._has_value)
+        component = _Component(tuple(_joined(self._parts)), self._has_value)
         if self._kind is TemplateKind.FILE and component.parts == ("..",) and not all(map(_is_fixed, self._components)):
             raise TemplateError("has '..' behind what differs from file to file")
         self._components.append(component)
@@ -389,6 +385,15 @@ class _Parser:
             reason = "which stands for one file and has no meaning here"
             return f"has {found} at character {start + 1}, {reason}; known are: {shown}"
         return f"has the unknown placeholder {found} at character {start + 1}; known are: {shown}"
+
+
+def _joined(parts: list[Part]) -> Iterator[Part]:
+    """Give the parts, with texts beside each other as one."""
+    for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
+        if is_text:
+            yield "".join(part for part in group if isinstance(part, str))
+        else:
+            yield from group
 
 
 def _is_fixed(component: _Component) -> bool:
