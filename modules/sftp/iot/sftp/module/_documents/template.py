@@ -155,11 +155,11 @@ class Template:
         Raises:
             NotConfigured: it has a date, and the clock is not set.
         """
-        written = (
+        components = (
             "".join(written(part.at(now) if isinstance(part, DateWord) else part) for part in component.parts)
             for component in self.components
         )
-        return "/".join(written)
+        return "/".join(components)
 
     def split(self) -> tuple[str, Template | None]:
         """Return the folder that is always the same, and the rest, which differs; `None` if nothing does.
