@@ -7,15 +7,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from iot.sftp.module._documents.template import Placeholders
+from iot.sftp.module._documents.template import BUILT_IN, Placeholders
 from iot.sftp.module._documents.twin import read_desired
 from localedge import LocalEdgeError
 from localedge._twin import check_document
 from manifest._docker import CREATE_OPTIONS, HOST_CONFIG
 from manifest._expand import placeholders_in
+from manifest._routes import route_problems
 
 _DESIRED = "properties.desired"
-_SOME_DEVICE = Placeholders("device", "sftp", "hub")  # a manifest is for many: any value does
+_WORD = re.compile(r"\{([A-Za-z0-9_-]{1,64})\}")  # a placeholder of a path
 _AGENT = {"schemaVersion": "1.1", "runtime": {}, "systemModules": {}, "modules": {}}
 _HUB_VERSION = "1.2"
 _SYSTEM_MODULE = {"type", "settings", "env", "imagePullPolicy", "status", "restartPolicy", "startupOrder", "version"}
@@ -57,7 +58,9 @@ def problems_of(manifest: Mapping[str, Any]) -> Problems:
             elif name == "$edgeHub":
                 yield from _hub(key, value, place)
             else:
-                yield from _module_twin(name, key, value, place)
+                yield from _module_twin(key, value, place)
+    yield from _sections(content.get("sftp"))
+    yield from route_problems(content)
     for name in content:
         if not name.startswith("$") and name not in deployed:
             yield f"{name}: has desired properties, and $edgeAgent deploys no module of this name"
@@ -174,23 +177,43 @@ def _route(route: Mapping[str, Any], place: str) -> Problems:
         yield f"{place}.timeToLiveSecs must be a whole number from 0"
 
 
-def _module_twin(name: str, key: str, value: Mapping[str, Any], place: str) -> Problems:
+def _module_twin(key: str, value: Mapping[str, Any], place: str) -> Problems:
+    try:
+        check_document(_document(key, value), place)
+    except LocalEdgeError as error:
+        yield str(error)
+
+
+def _document(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the desired properties that a key of a deployment sets, which may name a part of them."""
     desired: dict[str, Any] = dict(value)
     for part in reversed(key.removeprefix(_DESIRED).lstrip(".").split(".")):
         desired = {part: desired} if part else desired
-    try:
-        check_document(desired, place)
-    except LocalEdgeError as error:
-        yield str(error)
-    if name != "sftp":
-        return
-    # The module's own reading: what it would answer with 400 in its reported properties
-    read = read_desired({**desired, "$version": 1}, _SOME_DEVICE)
-    for section, content in vars(read).items():
-        if getattr(content, "error", None):
-            yield f"{place}: {section}: {content.error}"
-    for section in read.unknown:
-        yield f"{place}: {section}: unknown section; docs/twin.md has the known ones"
+    return desired
+
+
+def _sections(twin: Any) -> Problems:
+    """Read the module's desired properties as it does: what it would answer with 400 in its reported properties."""
+    twin = twin if isinstance(twin, dict) else {}
+    parts = {key: value for key, value in twin.items() if key.startswith(_DESIRED) and isinstance(value, dict)}
+    # Those of a layer above may not be here: each word in braces may be a variable of it
+    words = _WORD.findall(json.dumps(parts)) if _DESIRED not in parts else []
+    variables = dict.fromkeys((word for word in words if word not in BUILT_IN), "value")
+    for key, value in parts.items():
+        given = _document(key, value).get("variables")
+        if isinstance(given, dict):
+            variables |= {name: text for name, text in given.items() if isinstance(text, str)}
+    some_device = Placeholders("device", "sftp", "hub", variables)  # a manifest is for many: any value does
+    for key, value in parts.items():
+        document = _document(key, value)
+        read = read_desired({"variables": variables, **document, "$version": 1}, some_device)
+        for section, content in vars(read).items():
+            if getattr(content, "error", None):
+                yield f"sftp.{key}: {section}: {content.error}"
+            for name, words in (getattr(content, "errors", None) or {}).items():
+                yield f"sftp.{key}: {section}: {name}: {words}"
+        for section in read.unknown:
+            yield f"sftp.{key}: {section}: unknown section; docs/twin.md has the known ones"
 
 
 def _unknown(value: Any, known: Collection[str], place: str) -> Problems:

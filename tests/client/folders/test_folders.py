@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from benchmarks.proxy import Link, running
@@ -26,6 +25,7 @@ from tests.faulty_servers import (
     attrs,
     status,
 )
+from tests.folders import OLD, Way, content_of, fill, many
 from tests.servers import Relay, Server
 
 from iot.sftp.client import (
@@ -59,62 +59,6 @@ from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._folders.folder_walk import DEEPEST
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 from iot.sftp.module._work.local_files import LocalRoot
-
-OLD = 1_600_000_000  # a time, in 2020
-
-
-class Way(NamedTuple):
-    """One direction: its source and its destination on this machine, and the call."""
-
-    source: Path
-    dest: Path
-    session: SFTPSession
-    download: bool
-    folder: str
-
-    def transfer(self, **options: object) -> FolderTransfer:
-        if self.download:
-            return self.session.download_files(f"{self.folder}/in", str(self.dest), **options)  # type: ignore[arg-type]
-        return self.session.upload_files(str(self.source), f"{self.folder}/out", **options)  # type: ignore[arg-type]
-
-    def beside(self, name: str) -> str:
-        """Name a folder beside the source, in the terms of its side."""
-        return f"{self.folder}/{name}" if self.download else str(self.source.parent / name)
-
-    def shown(self, name: str) -> str:
-        """Return the path under which a file of the source is told of."""
-        return f"{self.folder}/in/{name}" if self.download else str(self.source / name)
-
-
-@pytest.fixture(params=["download", "upload"])
-def way(request: pytest.FixtureRequest, server: Server, folder: str, tmp_path: Path) -> Iterator[Way]:
-    there = server.directory / folder
-    download = request.param == "download"
-    source = there / "in" if download else tmp_path / "side/in"
-    source.mkdir(parents=True)
-    with session_of(server) as session:
-        yield Way(source, tmp_path / "new/here" if download else there / "out", session, download, folder)
-
-
-def fill(directory: Path, files: dict[str, bytes], when: int = OLD) -> None:
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        os.utime(path, (when, when))
-
-
-def content_of(directory: Path) -> dict[str, bytes]:
-    """Return what is in a directory, by relative path; a server may still be about to remove what is unfinished."""
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in directory.rglob("*")
-        if not path.name.startswith(".iot-sftp-") and path.is_file()
-    }
-
-
-def many(number: int, size: int = 300) -> dict[str, bytes]:
-    return {f"file-{n:05}": os.urandom(size) for n in range(number)}
 
 
 def test_a_folder_arrives_whole_with_its_times(way: Way) -> None:
@@ -304,8 +248,8 @@ def change_after_arrival(monkeypatch: pytest.MonkeyPatch, change: Callable[[], o
     """Have the producer do something between the arrival of a file named `changing` and the last step."""
     transfer = FileDelivery.transfer
 
-    def then_change(delivery: FileDelivery, remote: object, found: FoundFile) -> None:
-        transfer(delivery, remote, found)  # type: ignore[arg-type]
+    def then_change(delivery: FileDelivery, remote: object, found: FoundFile, dest: str) -> None:
+        transfer(delivery, remote, found, dest)  # type: ignore[arg-type]
         if found.path == "changing":
             change()
 
@@ -572,7 +516,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_happens(openssh_server:
 
 def test_an_order_takes_members_of_its_enumerations_and_nothing_that_looks_like_them() -> None:
     """`"download"` that is no `Direction` would have been an upload, and `"delete"` would not have kept the source."""
-    for wrong in ({"direction": "download"}, {"if_exists": "skip"}, {"then": "delete"}, {"min_age": "3"}):
+    for wrong in ({"direction": "download"}, {"if_exists": "skip"}, {"then": "delete"}, {"selection": "*"}):
         with pytest.raises(InvalidRequest, match=next(iter(wrong))):
             FolderOrder(**{"direction": Direction.DOWNLOAD, "source": "a", "dest": "b"} | wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="direction"):

@@ -42,10 +42,10 @@ def at(tree: Tree, path: str) -> Tree:
 
 def pages_of(tree: Tree, *, excluded: str | None = None) -> list[list[str]]:
     """Walk a tree until nothing is left, and return the paths on each page."""
-    pages, start = list[list[str]](), ""
+    pages, start = list[list[str]](), folder_page.FIRST
     while True:
         budget = memory.Budget()
-        page = FolderPage(budget, start, excluded=excluded)
+        page = FolderPage(budget, start, enters=lambda path: path != excluded)
 
         def look(directory: str, page: FolderPage = page) -> None:
             for name, inner in reversed(at(tree, directory).items()):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from iot.sftp.client._base.settings import Jump, Proxy
     from iot.sftp.client._files.file_info import FileInfo
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class IoTSFTPClient:
         host_keys: Iterable[str] = (),
         known_hosts: str | os.PathLike[str] | None = None,
         root: str | None = None,
+        proxy: Proxy | None = None,
+        jumps: Iterable[Jump] = (),
         connect_timeout: float = TimeLimits.connect,
         stall_timeout: float = TimeLimits.stall,
         keep_alive: float = TimeLimits.keep_alive,
@@ -78,6 +81,8 @@ class IoTSFTPClient:
                 (trust on first use), which is remembered in the latter.
             known_hosts: default: `iot-sftp-client/known_hosts` in the user's state directory (`XDG_STATE_HOME`).
             root: the remote directory that paths are taken inside of, and never leave.
+            proxy: a SOCKS or HTTP proxy on the way to the server.
+            jumps: up to three SSH servers on the way (behind the proxy), outermost first.
             connect_timeout: seconds for a whole new session.
             stall_timeout: seconds after which a server that answers nothing is given up.
             keep_alive: seconds between two keep-alive requests on an idle session; 0 sends none.
@@ -101,6 +106,8 @@ class IoTSFTPClient:
                 host_keys=_pins(host_keys),
                 known_hosts=None if known_hosts is None else _file("known_hosts", known_hosts),
                 root=root,
+                proxy=proxy,
+                jumps=tuple(jumps),
                 time_limits=TimeLimits(connect_timeout, stall_timeout, keep_alive),
             )
         except ValueError as error:

@@ -20,6 +20,7 @@ from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.route import dialer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -43,6 +44,8 @@ MISSING = {
 
 ADVICE = {
     "dns": "Check the name for a mistyped letter, and the DNS servers of this machine: getent hosts NAME",
+    "proxy": "Check the proxy's url, user and password, and that it takes connections of this device",
+    "jump": "Check host, port, user, password or key of the jump host that is named, and its key; its log has more",
     "tcp": "Check host and port, that the SSH server runs, and that no firewall on the way blocks the port",
     "ssh_version": "Check that an SSH server listens on this port. One that hangs up at once may have banned this "
     "address after failed logins, or have too many sessions: wait some minutes, or ask its administrator",
@@ -62,7 +65,8 @@ class Step:
     """One step of a diagnosis.
 
     Attributes:
-        name: `dns`, `tcp`, `ssh_version`, `algorithms`, `host_key`, `authentication`, `extensions` or `speed`.
+        name: `dns`, `tcp`, `ssh_version`, `algorithms`, `host_key`, `authentication`, `extensions` or `speed`; behind
+            `dns`, there is a `proxy` or a `jump` for each hop on the way.
         passed: whether the next step makes sense.
         found: what was found, for people. Never holds a secret.
         advice: what to do about it; empty if there is nothing to do.
@@ -107,12 +111,15 @@ class _HandshakeSteps:
     def __init__(self, settings: ServerSettings) -> None:
         policy = HostKeyPolicy.of(settings)
         self._user = settings.user
-        self._host = settings.host
+        self._first_host = settings.route[0][0]
         self._basis = policy.basis  # before the handshake remembers the key
-        self._handshake = Handshake(settings, policy, Deadline(settings.time_limits.connect))
+        limit = Deadline(settings.time_limits.connect)
+        self._handshake = Handshake(settings, policy, limit, dialer=dialer_of(settings))
         self._seconds = 0.0  # that the last stage took
         self._describe: dict[Stage, Callable[[], tuple[str, str]]] = {  # what was found, and what to do about it
             Stage.NAME_LOOKUP: self._name_lookup,
+            Stage.PROXY: self._hop,
+            Stage.JUMP: self._hop,
             Stage.DIAL: self._dial,
             Stage.GREETING: self._greeting,
             Stage.KEY_EXCHANGE: self._key_exchange,
@@ -141,7 +148,12 @@ class _HandshakeSteps:
         self._handshake.close(ConnectionLost("the diagnosis has ended"))
 
     def _name_lookup(self) -> tuple[str, str]:
-        return f"{self._host} is {', '.join(self._handshake.addresses)}", ""
+        return f"{self._first_host} is {', '.join(self._handshake.addresses)}", ""
+
+    def _hop(self) -> tuple[str, str]:
+        hop = self._handshake.hop
+        assert hop is not None  # noqa: S101 - the stage has opened it
+        return f"{hop.found}, after {_milliseconds(self._seconds)}", hop.advice
 
     def _dial(self) -> tuple[str, str]:
         return f"{self._handshake.dialer.peer} accepts, after {_milliseconds(self._seconds)}", ""

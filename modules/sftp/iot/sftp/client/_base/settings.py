@@ -6,12 +6,15 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import SplitResult, urlsplit
 
 from iot.sftp.client._base.errors import AuthenticationFailed
 
 PORT_MAXIMUM = 65535
 LONGEST_SECRET = 64 * 1024  # characters: an RSA key of 16,384 bits has 13,000
 A_DAY = 86400  # seconds: the longest time limit
+MOST_JUMPS = 3
+PROXY_SCHEMES = ("socks5h", "http")
 
 
 class Secret:
@@ -138,6 +141,97 @@ class TimeLimits:
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """A proxy on the way to a server. It is reached first, before any jump host, and resolves the name behind it.
+
+    Attributes:
+        url: `socks5h://host:port` (SOCKS version 5, RFC 1928), or `http://host:port` (the CONNECT method).
+        user: the name to log in with, or `None`: RFC 1929 for SOCKS, Basic for HTTP.
+        password: of the user, or `None`.
+    """
+
+    url: str
+    user: str | None = None
+    password: Secret | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse invalid values, naming them."""
+        example = "like 'socks5h://proxy.example.com:1080' or 'http://proxy.example.com:3128'"
+        given: object = self.url
+        try:
+            url = urlsplit(given if isinstance(given, str) else "http://[")
+            port = url.port
+        except ValueError:
+            message = f"the url of a proxy must be {example}"
+            raise ValueError(message) from None  # the error there contains the url, which may hold a password
+        if not self.url.isprintable():
+            message = f"the url of a proxy holds a control character: it must be {example}"
+            raise ValueError(message)
+        if "@" in self.url:
+            message = "the url of a proxy must not hold a login: use user and password"
+            raise ValueError(message)
+        if url.scheme not in PROXY_SCHEMES:
+            hint = ": with 'socks5h' the proxy resolves names" if url.scheme.startswith("socks") else ""
+            message = f"the url of a proxy begins with socks5h:// or http://, not {url.scheme + '://'!r}{hint}"
+            raise ValueError(message)
+        if not url.hostname or not port or url.path.strip("/") or url.query or url.fragment:
+            message = f"the url of a proxy is a scheme, a host and a port, {example}"
+            raise ValueError(message)
+        _check_host(url.hostname, "the host of a proxy")
+        if (self.user is None) != (self.password is None) or (self.user is not None and not _is_text(self.user)):
+            message = "the login at a proxy is a user, which is not empty, and a password"
+            raise ValueError(message)
+
+    @property
+    def _parts(self) -> SplitResult:
+        return urlsplit(self.url)
+
+    @property
+    def scheme(self) -> str:
+        """What it speaks: `socks5h` or `http`."""
+        return self._parts.scheme
+
+    @property
+    def host(self) -> str:
+        """Its name or address."""
+        return self._parts.hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        return self._parts.port or 0
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Another SSH server on the way to a server: it is logged in to, and forwards a connection (RFC 4254, section 7.2).
+
+    Its key is checked as that of any server, in the same known_hosts files.
+
+    Attributes:
+        host: a DNS name, an IPv4 or an IPv6 address. The hop before it resolves the name.
+        port: 1 to 65535.
+        user: the name to log in with.
+        password: or `None`; it is also the answer to keyboard-interactive prompts.
+        private_key: the text of a private key in OpenSSH or PEM form, or `None`.
+        passphrase: of the private key, or `None`.
+        host_keys: the only keys accepted from it; see `ServerSettings`.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: Secret | None = None
+    private_key: Secret | None = None
+    passphrase: Secret | None = None
+    host_keys: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse invalid values, naming them."""
+        _check_login(self, " of a jump host")
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """One server and how to log in to it.
 
@@ -157,6 +251,8 @@ class ServerSettings:
         time_limits: see `TimeLimits`.
         state: a private directory, created if it does not exist, that records unfinished transfers: they are resumed
             after a restart, and their leftovers are removed. `None` records them in memory only.
+        proxy: the way to the server begins there, or `None`.
+        jumps: up to three SSH servers on the way, outermost first. The last hop resolves the server's name.
     """
 
     host: str
@@ -171,6 +267,8 @@ class ServerSettings:
     root: str | None = None
     time_limits: TimeLimits = field(default_factory=TimeLimits)
     state: Path | None = None
+    proxy: Proxy | None = None
+    jumps: tuple[Jump, ...] = ()
 
     @classmethod
     def for_this_user(cls, *, known_hosts: Path | None = None, **values: Any) -> ServerSettings:
@@ -189,25 +287,55 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         """Refuse invalid values, naming them."""
-        for name in ("host", "user"):
-            value = getattr(self, name)
-            if not _is_text(value):
-                message = f"{name} must be a text that is not empty, not {value!r}"
-                raise ValueError(message)
-        if not self.host.isprintable() or " " in self.host:
-            message = f"host must be a name or an address, without spaces and control characters, not {self.host!r}"
-            raise ValueError(message)
-        port: object = self.port
-        if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= PORT_MAXIMUM:
-            message = f"port must be a whole number from 1 to {PORT_MAXIMUM}, not {port!r}"
-            raise ValueError(message)
-        if self.password is None and self.private_key is None:
-            message = "password or private_key is needed to log in"
-            raise ValueError(message)
+        _check_login(self)
         root: object = self.root
         if root is not None and not _is_text(root):
             message = f"root must be a remote directory that is not empty, not {root!r}"
             raise ValueError(message)
+        proxy: object = self.proxy
+        if proxy is not None and not isinstance(proxy, Proxy):
+            message = f"proxy must be a Proxy, not {type(proxy).__name__}"
+            raise ValueError(message)
+        jumps: object = self.jumps
+        if not isinstance(jumps, tuple) or not all(isinstance(jump, Jump) for jump in jumps):
+            message = "jumps must be a tuple of Jump values"
+            raise ValueError(message)
+        if len(self.jumps) > MOST_JUMPS:
+            message = f"there are {len(self.jumps)} jump hosts, at most {MOST_JUMPS} are possible"
+            raise ValueError(message)
+
+    @property
+    def place(self) -> str:
+        """The host, with the jump hosts before it: behind another one, the same private address is another server."""
+        return " behind ".join([self.host, *(jump.host for jump in reversed(self.jumps))])
+
+    @property
+    def route(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each hop on the way, and of the server."""
+        return tuple((hop.host, hop.port) for hop in (self.proxy, *self.jumps, self) if hop is not None)
+
+
+def _check_login(values: ServerSettings | Jump, whose: str = "") -> None:
+    """Refuse a host, a port, a user or credentials that can never work."""
+    for name in ("host", "user"):
+        value = getattr(values, name)
+        if not _is_text(value):
+            message = f"{name}{whose} must be a text that is not empty, not {value!r}"
+            raise ValueError(message)
+    _check_host(values.host, f"host{whose}")
+    port: object = values.port
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= PORT_MAXIMUM:
+        message = f"port{whose} must be a whole number from 1 to {PORT_MAXIMUM}, not {port!r}"
+        raise ValueError(message)
+    if values.password is None and values.private_key is None:
+        message = f"password or private_key{whose} is needed to log in"
+        raise ValueError(message)
+
+
+def _check_host(host: str, name: str) -> None:
+    if not host.isprintable() or " " in host:
+        message = f"{name} must be a name or an address, without spaces and control characters, not {host!r}"
+        raise ValueError(message)
 
 
 def _is_text(value: object) -> bool:

@@ -1,8 +1,9 @@
-"""The files of a folder that are kept at once: pages in one order of all paths, as large as memory allows.
+"""The files of a folder that are kept at once: pages in one order of all files, as large as memory allows.
 
 A folder may hold more names than there is memory for. So they are found in pages: `FolderPage` keeps the first ones of
-those that are wanted, and the next page begins behind them. The order is that of the paths' parts, one after the other,
-so that everything in a directory comes together, and a directory that lies outside a page is not even listed for it.
+those that are wanted, and the next page begins behind them. By name, the order is that of the paths' parts, one after
+the other, so that everything in a directory comes together, and a directory that lies outside a page is not even listed
+for it. By time, the whole folder is walked for each page, and the directories of a level have to fit into memory.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import Busy, SFTPError, TooLarge
 from iot.sftp.client._files.file_version import FileVersion
+from iot.sftp.client._folders.selection import Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iot.sftp.client._base.memory import Budget
 
+Rank = tuple[int, str]  # what sorts files: by a time in nanoseconds, or 0; and by `key_of` their paths
+FIRST: Rank = (-(1 << 127), "")
 MOST_FOUND = 10_000_000  # files and directories of a folder: more are taken for a folder without end
 FOUND_SIZE = 400  # bytes that a file takes beside its path, most of them for its version
 
@@ -63,8 +67,16 @@ def key_of(path: str) -> str:
     return path.replace("/", "\0")  # which no path holds, and nothing sorts in front of
 
 
+def rank_of(found: FoundFile, order: Order) -> Rank:
+    """Return what sorts a file among all others; one without a time counts as the oldest."""
+    if order is Order.NAME:
+        return 0, key_of(found.path)
+    time = found.version.modified or 0
+    return (time if order is Order.OLDEST else -time), key_of(found.path)
+
+
 class FolderPage:
-    """The first files of a folder, from one place in the order of all paths on, as many as there is memory for.
+    """The first files of a folder, from one place in the order of all files on, as many as there is memory for.
 
     Files and directories are added in any order and from several threads, while the folder is walked. If there is no
     memory left, the last ones of what was kept are discarded, and everything behind them is left to the next page.
@@ -77,42 +89,56 @@ class FolderPage:
     def __init__(
         self,
         budget: Budget,
-        start: str = "",
+        start: Rank = FIRST,
         choose: Callable[[FoundFile], FoundFile | None] = lambda it: it,
-        excluded: str | None = None,
         count: int = 0,
+        *,
+        wants: Callable[[str], bool] = lambda _path: True,
+        enters: Callable[[str], bool] = lambda _path: True,
+        order: Order = Order.NAME,
+        end: Rank | None = None,
     ) -> None:
         """Keep nothing yet.
 
         Parameters:
             budget: the memory for the names.
             start: the `bound` of the page before.
-            choose: returns what is to be kept of a file that was found: the same, more of it, or nothing.
-            excluded: a directory that is not gone into.
+            choose: returns what is to be kept of a wanted file that was found: the same, more of it, or nothing.
             count: that of the page before.
+            wants: returns whether a file is wanted at all, by its path.
+            enters: returns whether any file in a directory may be wanted.
+            order: what sorts the files.
+            end: the first rank behind the page; `None` for no other limit than memory.
         """
         self._budget = budget
         self._start = start
         self._choose = choose
-        self._excluded = excluded
+        self._wants = wants
+        self._enters = enters
+        self._order = order
         self._lock = threading.Lock()
         self._files: list[FoundFile] = []
         self._directories: list[str] = []  # of the next level
         self._level = set[str]()  # of the level that is being listed, those that are not listed yet
         self.count = count
-        self.bound: str | None = None
+        self.bound = end
 
     def covers(self, path: str) -> bool:
-        """Return whether a file belongs to this page, as far as is known by now."""
-        key = key_of(path)
-        return key >= self._start and (self.bound is None or key < self.bound)
+        """Return whether a file may belong to this page, as far as its path shows by now."""
+        return self._wants(path) and (self._order is not Order.NAME or self._holds((0, key_of(path))))
 
     def goes_into(self, path: str) -> bool:
         """Return whether anything in a directory may belong to this page."""
-        if path == self._excluded:
+        if not self._enters(path):
             return False
+        if self._order is not Order.NAME:
+            return True
         key = key_of(path)
-        return (key >= self._start or self._start.startswith(f"{key}\0")) and (self.bound is None or key < self.bound)
+        is_before = (0, key) < self._start and not self._start[1].startswith(f"{key}\0")
+        return not is_before and (self.bound is None or (0, key) < self.bound)
+
+    def _holds(self, rank: Rank) -> bool:
+        return rank >= self._start and (self.bound is None or rank < self.bound)
 
     def add_file(self, found: FoundFile) -> None:
         """Take a file into account.
@@ -120,15 +146,15 @@ class FolderPage:
         Raises:
             TooLarge, Busy: there is no memory for even one name.
         """
-        if self.covers(found.path):
+        if self._wants(found.path) and self._holds(rank_of(found, self._order)):
             chosen = self._choose(found)
-            if chosen is not None and self._take(chosen.path):
+            if chosen is not None and self._take(chosen.path, lambda: self._holds(rank_of(chosen, self._order))):
                 with self._lock:
                     self._files.append(chosen)
 
     def add_directory(self, path: str) -> None:
         """Take a directory into account, to be listed for the next level; raises as `add_file` does."""
-        if self.goes_into(path) and self._take(path):
+        if self.goes_into(path) and self._take(path, lambda: self.goes_into(path)):
             with self._lock:
                 self._directories.append(path)
 
@@ -158,8 +184,9 @@ class FolderPage:
         Raises:
             TooLarge: the folder has no end.
         """
-        files = {key_of(found.path): found for found in self._files}
-        self._files = [files[key] for key in sorted(files) if self.bound is None or key < self.bound]
+        files = {found.path: found for found in self._files}
+        kept = [found for found in files.values() if self._holds(rank_of(found, self._order))]
+        self._files = sorted(kept, key=lambda found: rank_of(found, self._order))
         self._count(len(self._files))
         return self._files
 
@@ -169,7 +196,7 @@ class FolderPage:
             message = f"the folder holds more than {MOST_FOUND} names, without an end: transfer its parts one by one"
             raise TooLarge(message)
 
-    def _take(self, path: str) -> bool:
+    def _take(self, path: str, is_wanted: Callable[[], bool]) -> bool:
         """Find memory for a path; return whether it still is on this page."""
         size = size_of(path)
         while True:
@@ -180,23 +207,27 @@ class FolderPage:
                 with self._lock:
                     if not self._cut():
                         raise
-                if not self.goes_into(path):
+                if not is_wanted():
                     return False
             else:
                 return True
 
     def _cut(self) -> bool:
         """Discard the last half of what is kept; return whether that has made room, and leaves this page something."""
-        keys = [key_of(path) for path in (*(found.path for found in self._files), *self._directories, *self._level)]
-        keys.sort()
-        bound = next((key for key in keys[len(keys) // 2 :] if key > self._start), None)
+        is_by_name = self._order is Order.NAME  # of a directory, no time says what is in it
+        ranks = [rank_of(found, self._order) for found in self._files]
+        if is_by_name:
+            ranks += [(0, key_of(path)) for path in (*self._directories, *self._level)]
+        ranks.sort()
+        bound = next((rank for rank in ranks[len(ranks) // 2 :] if rank > self._start), None)
         if bound is None or (self.bound is not None and bound >= self.bound):
             return False
         self.bound = bound
         before = self._size()
-        self._files = [found for found in self._files if key_of(found.path) < bound]
-        self._directories = [path for path in self._directories if key_of(path) < bound]
-        self._level = {path for path in self._level if key_of(path) < bound}
+        self._files = [found for found in self._files if rank_of(found, self._order) < bound]
+        if is_by_name:
+            self._directories = [path for path in self._directories if key_of(path) < bound[1]]
+            self._level = {path for path in self._level if key_of(path) < bound[1]}
         self._budget.give_back(before - self._size())
         return True
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._base.memory import Budget
-from iot.sftp.client._folders.folder_page import FolderPage, FoundFile, UnlistedDirectory, size_of
+from iot.sftp.client._files.file_version import SECOND
+from iot.sftp.client._folders.folder_page import FIRST, FolderPage, FoundFile, UnlistedDirectory, rank_of, size_of
 from iot.sftp.client._folders.folder_progress import FAILURES_REPORTED
 from iot.sftp.client._folders.folder_walk import walk
+from iot.sftp.client._folders.selection import Order
 from iot.sftp.client._folders.workers import is_busy, retry_while_local_busy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._folders.delivery_ledger import SessionLedger
     from iot.sftp.client._folders.folder_direction import FolderDirection
     from iot.sftp.client._folders.folder_order import FolderOrder
+    from iot.sftp.client._folders.folder_page import Rank
     from iot.sftp.client._folders.folder_progress import FolderTally
     from iot.sftp.client._folders.workers import ChannelLender
 
 SMALL = 256 * 1024  # bytes: what is not larger goes in one request or two
+LOOK_AGAIN_AFTER = 1.0  # seconds at least until a folder is listed again for newer files, where the newest come first
+LOOK_AGAIN_PART = 10  # of the time is spent on that at most: a tenth
+AHEAD = 86_400 * SECOND  # nanoseconds that a server's clock may be ahead of ours
 
 
 class FolderPlan:
@@ -58,10 +65,13 @@ class FolderPlan:
         self._ledger = ledger
         self._tally = tally
         self._fail = fail
-        self._next_start: str | None = ""  # where the next page of the folder begins; `None` behind the last one
+        self._next_start: Rank | None = FIRST  # where the next page of the folder begins; `None` behind the last one
         self._count = 0  # files and directories found so far
-        self._budget: Budget | None = None  # of the names below, which count as long as it is held
+        self._budgets: list[Budget] = []  # of the names below, which count as long as they are held
         self._ledger_failure: SFTPError | None = None
+        self._newest: Rank | None = None  # of the files found so far; what appears is before it, if it is newer
+        self._newer: dict[str, FoundFile] = {}  # what has appeared while this page is worked off
+        self._next_look = 0.0
         self.pages = 0
         self.has_page = False
         self.small: deque[FoundFile] = deque()
@@ -72,46 +82,123 @@ class FolderPlan:
         """Whether all pages were found and worked off."""
         return not self.has_page and self._next_start is None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether files wait for their turn."""
+        return bool(self.small or self.large)
+
     def close(self) -> None:
         """Release the names and their memory, also where somebody holds an error of this plan."""
         self.small.clear()
         self.large.clear()
-        if self._budget is not None:
-            self._budget.close()
+        self._newer.clear()
+        for budget in self._budgets:
+            budget.close()
+        self._budgets.clear()
 
     def find_next_page(self, lender: ChannelLender, deadline: Deadline) -> None:
         """Find the next files, as many as there is memory for. Nothing is kept of an attempt that breaks."""
-        if self._budget is not None:
-            self._budget.close()
-        budget, unlisted, reported = Budget(), 0, list[UnlistedDirectory]()
-        page = FolderPage(budget, self._next_start or "", self._select, self._direction.excluded, self._count)
-        list_one = partial(self._list, lender, deadline, page)
-        for directory in walk(list_one, page, recursive=self._order.recursive, ends_all=self._ends_planning):
+        self.close()
+        unlisted, reported = 0, list[UnlistedDirectory]()
+        budget, page = self._new_page(self._next_start or FIRST)
+        for directory in self._walk(lender, deadline, page):
             unlisted += 1
             # There may be as many as there are names, and each error takes much more memory
             if len(reported) < FAILURES_REPORTED:
                 reported.append(directory)
-        files, young = list[FoundFile](), 0
-        for file in page.files():
-            if self._order.is_too_young(file.version) and not file.is_delivered:
-                young += 1
-            else:
-                files.append(file)
-        budget.keep_only(sum(size_of(file.path) for file in files))
-        for file in files:
-            (self.small if file.size <= SMALL else self.large).append(file)
+        files, young = self._old_enough(page)
+        self._add(budget, files)
+        self.small.extend(file for file in files if file.size <= SMALL)
+        self.large.extend(file for file in files if file.size > SMALL)
         total = sum(file.size_to_move for file in files)
         self._tally.add_found(len(files), total, young=young, unlisted=unlisted - len(reported))
-        self._budget, self._next_start, self.has_page = budget, page.bound, True
+        self._next_start, self.has_page = page.bound, True
         self._count = page.count
         self.pages += 1
         for path, error in reported:
             self._fail(path, error)
 
+    def look_for_newer(self, lender: ChannelLender, deadline: Deadline) -> None:
+        """Have files that appear meanwhile go before those that wait, as long as any do."""
+        while self.is_waiting:
+            if time.monotonic() >= self._next_look:
+                self._find_newer(lender, deadline)
+            deadline.pause(LOOK_AGAIN_AFTER / 10)
+            deadline.check()
+
+    def is_superseded(self, found: FoundFile) -> bool:
+        """Return whether a file whose turn has come is found again as a newer one, or has arrived as such already."""
+        newer = self._newer.get(found.path)
+        if newer is None:
+            return False
+        if newer.version != found.version:
+            return True
+        return not found.is_delivered and self._ledger is not None and self._ledger.knows(found.path, found.version)
+
+    def _find_newer(self, lender: ChannelLender, deadline: Deadline) -> None:
+        """Find files that are newer than all that were found before, and have them come first.
+
+        What is dated a day ahead was found with the first page, and would hide everything that is not.
+        """
+        ahead = -(time.time_ns() + AHEAD), ""
+        start = ahead if self._newest is None or self._newest >= ahead else FIRST
+        budget, page = self._new_page(start, self._newest)
+        for _ in self._walk(lender, deadline, page):
+            pass  # it was reported with the first page
+        files, _ = self._old_enough(page)
+        for file in files:
+            self._newer[file.path] = file
+        self._tally.add_found(len(files), sum(file.size_to_move for file in files), young=0, unlisted=0)
+        self._add(budget, files)
+        self.small.extendleft(file for file in reversed(files) if file.size <= SMALL)
+        self.large.extendleft(file for file in reversed(files) if file.size > SMALL)
+
+    def _new_page(self, start: Rank, end: Rank | None = None) -> tuple[Budget, FolderPage]:
+        excluded, selection = self._direction.excluded, self._order.selection
+        budget = Budget()
+        page = FolderPage(
+            budget,
+            start,
+            self._select,
+            self._count,
+            wants=self._order.selects,
+            enters=lambda path: path != excluded and selection.goes_into(path),
+            order=selection.order,
+            end=end,
+        )
+        return budget, page
+
+    def _walk(self, lender: ChannelLender, deadline: Deadline, page: FolderPage) -> Iterator[UnlistedDirectory]:
+        """Walk the folder onto a page; give the directories that could not be listed."""
+        started = time.monotonic()
+        list_one = partial(self._list, lender, deadline, page)
+        yield from walk(list_one, page, recursive=self._order.selection.recursive, ends_all=self._ends_planning)
+        now = time.monotonic()
+        self._next_look = now + max(LOOK_AGAIN_AFTER, LOOK_AGAIN_PART * (now - started))
+
+    def _old_enough(self, page: FolderPage) -> tuple[list[FoundFile], int]:
+        """Return the files of a page that are not too young, and how many are."""
+        files, young = list[FoundFile](), 0
+        for file in page.files():
+            if self._order.selection.is_too_young(file.version) and not file.is_delivered:
+                young += 1
+            else:
+                files.append(file)
+        return files, young
+
+    def _add(self, budget: Budget, files: list[FoundFile]) -> None:
+        """Account for files that are to be transferred."""
+        budget.keep_only(sum(size_of(file.path) for file in files))
+        self._budgets.append(budget)
+        if self._order.selection.order is Order.NEWEST:
+            ahead = -(time.time_ns() + AHEAD), ""
+            ranks = [rank_of(file, Order.NEWEST) for file in files]
+            newest = min((rank for rank in ranks if rank >= ahead), default=min(ranks, default=None))
+            if newest is not None:
+                self._newest = newest if self._newest is None else min(self._newest, newest)
+
     def _select(self, found: FoundFile) -> FoundFile | None:
         """Return a file that is to be transferred, with what the ledger knows of it; `None` for any other."""
-        if not self._order.selects(found.path):
-            return None
         ledger = self._ledger
         if ledger is None:
             return found

@@ -15,7 +15,8 @@ from iot.sftp.client._folders.deliveries import Deliveries
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTally, FolderTransfer
-from iot.sftp.client._folders.workers import run_in_threads
+from iot.sftp.client._folders.selection import Order
+from iot.sftp.client._folders.workers import Step, run_in_threads
 
 if TYPE_CHECKING:
     from collections import deque
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_direction import FolderDirection
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
+    from iot.sftp.client._folders.folder_progress import FileOutcome
     from iot.sftp.client._folders.workers import ChannelLender
 
 SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4  # files in flight
+READY = 4  # threads of each kind at least, where files may appear that go before those that wait
+IDLE_PAUSE = 0.05  # seconds
 
 
 class FolderRun:
@@ -40,6 +44,7 @@ class FolderRun:
         direction: FolderDirection,
         ledger: SessionLedger | None,
         progress: Callable[[FolderProgress], object] | None,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -48,11 +53,13 @@ class FolderRun:
             direction: how its files are listed, transferred and removed.
             ledger: which versions of files have arrived before.
             progress: receives each change, at most ten times a second, in the thread of `attempt`.
+            on_file: receives what becomes of each file, in the threads that transfer them.
         """
         self._direction = direction
         self._progress = progress
+        self._newest_first = order.selection.order is Order.NEWEST
         self._tally = FolderTally()
-        self._deliveries = Deliveries(order, direction, ledger, self._tally)
+        self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
         self._delivery = FileDelivery(order, direction, self._deliveries, self._tally)
         self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail)
         self._attempts = 0
@@ -104,19 +111,32 @@ class FolderRun:
             self._progress(now)
 
     def _work_off_page(self, lender: ChannelLender) -> None:
-        widths = ((self._plan.small, SMALL_AT_ONCE), (self._plan.large, LARGE_AT_ONCE))
-        queues = [queue for queue, width in widths for _ in range(min(width, len(queue)))]
-        run_in_threads(lender, [partial(self._work_off, queue) for queue in queues], self._report)
+        plan = self._plan
+        while plan.is_waiting:
+            widths = ((plan.small, SMALL_AT_ONCE), (plan.large, LARGE_AT_ONCE))
+            least = READY if self._newest_first else 0
+            queues = [queue for queue, width in widths for _ in range(max(least, min(width, len(queue))))]
+            steps: list[Step] = [partial(self._work_off, queue) for queue in queues]
+            if self._newest_first:
+                steps.append(plan.look_for_newer)
+            run_in_threads(lender, steps, self._report)
 
     def _work_off(self, queue: deque[FoundFile], lender: ChannelLender, deadline: Deadline) -> None:
-        """Deliver one file after the other, in one thread, until the queue is empty."""
+        """Deliver one file after the other, in one thread, until no file waits."""
         while True:
             try:
                 found = queue.popleft()
             except IndexError:
-                return
+                if not self._newest_first or not self._plan.is_waiting:
+                    return
+                deadline.pause(IDLE_PAUSE)
+                deadline.check()
+                continue
             try:
                 deadline.check()
+                if self._plan.is_superseded(found):
+                    self._tally.remove_found(found.size_to_move)
+                    continue
                 with lender.transfer(deadline) as remote:
                     self._delivery.deliver(remote, found)
             except BaseException:

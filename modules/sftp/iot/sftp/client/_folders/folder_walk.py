@@ -136,7 +136,7 @@ class _RemoteListing:
                 self._links.append(path)
                 self._ask_if(len(self._links) >= LINKS_IN_FLIGHT)
         elif kind == 0:
-            if self._page.goes_into(path):
+            if self._page.covers(path) or self._page.goes_into(path):
                 self._unclear.append(path)
                 self._ask_if(len(self._unclear) >= LINKS_IN_FLIGHT)
         elif kind == stat.S_IFDIR:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -17,7 +18,6 @@ from iot.sftp.client._base.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from iot.sftp.client._files.remote_files import RemoteFiles
@@ -40,9 +40,10 @@ class ChannelLender(Protocol):
         """Lend the server's files over a channel for one transfer."""
 
 
-def run_in_threads(
-    lender: ChannelLender, steps: list[Callable[[ChannelLender, Deadline], None]], report: Callable[[], object]
-) -> None:
+Step = Callable[[ChannelLender, Deadline], None]
+
+
+def run_in_threads(lender: ChannelLender, steps: list[Step], report: Callable[[], object]) -> None:
     """Run steps in threads of their own, and report progress in this one; what ends one of them ends all of them.
 
     Parameters:
@@ -94,7 +95,7 @@ def is_busy(error: SFTPError) -> bool:
     return isinstance(error, Busy) and not isinstance(error, LocalBusy)
 
 
-def _run_step(step: Callable[[ChannelLender, Deadline], None], lender: ChannelLender, deadline: Deadline) -> None:
+def _run_step(step: Step, lender: ChannelLender, deadline: Deadline) -> None:
     """Run one step; an error that is kept after it does not keep all names that were in its hands.
 
     A connection holds the error that has ended it, and many of its calls, until it is opened again.

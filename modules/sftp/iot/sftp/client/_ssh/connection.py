@@ -26,6 +26,7 @@ from iot.sftp.client._ssh.packets import Kind, string
 from iot.sftp.client._ssh.paramiko_internals.failures import reason_of
 from iot.sftp.client._ssh.remote_command import RemoteCommands
 from iot.sftp.client._ssh.requests import Answer
+from iot.sftp.client._ssh.route import dialer_of
 from iot.sftp.client._ssh.waiting import wait_for, wait_for_answer
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._last_use = time.monotonic()
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="sftp-keeper", daemon=True)
-        self._handshake = Handshake(settings, policy, deadline, open_files=traits.files)
+        self._handshake = Handshake(settings, policy, deadline, dialer=dialer_of(settings), open_files=traits.files)
         announce(self)
         self._open()
         super().__init__(settings.host, username=settings.user, port=settings.port, cnopts=_Options())

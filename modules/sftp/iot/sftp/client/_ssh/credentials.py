@@ -52,8 +52,7 @@ class Credentials:
         password = settings.password.read() if settings.password else None
         keys = load_private_keys(settings) if settings.private_key else ()
         public = [key.public_blob.key_blob if key.public_blob else key.asbytes() for key in keys]
-        server = settings.host, settings.port
-        return cls(settings.user, password, keys, identity(server, settings.user, password, public))
+        return cls(settings.user, password, keys, identity(settings.route, settings.user, password, public))
 
 
 def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
@@ -21,7 +22,6 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.credentials import Credentials
-from iot.sftp.client._ssh.dial import DirectDialer
 from iot.sftp.client._ssh.liveness import Activity
 from iot.sftp.client._ssh.login import authenticate
 from iot.sftp.client._ssh.login_backoff import LOGIN_BACKOFF
@@ -37,16 +37,21 @@ if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._ssh.channel import SFTPChannel
-    from iot.sftp.client._ssh.dial import Dialer
+    from iot.sftp.client._ssh.dial import Dialer, Hop
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 
 LONGEST_VERSION = 240  # characters of a version or an extension that are shown: RFC 4253 allows 255
 
 
 class Stage(Enum):
-    """A stage of a handshake, in their order; the values are the names of the steps of a diagnosis."""
+    """A stage of a handshake, in their order; the values are the names of the steps of a diagnosis.
+
+    There is a `PROXY` only if there is a proxy on the way, and a `JUMP` for each jump host.
+    """
 
     NAME_LOOKUP = "dns"
+    PROXY = "proxy"
+    JUMP = "jump"
     DIAL = "tcp"
     GREETING = "ssh_version"
     KEY_EXCHANGE = "algorithms"
@@ -80,6 +85,7 @@ class Handshake:
 
     Attributes:
         stage: the stage that runs, or ran last.
+        hop: that was opened last, of those on the way.
         addresses: of the server, for people.
         dialer: how the server is reached.
         credentials: what the user is logged in with, once that was read.
@@ -92,8 +98,8 @@ class Handshake:
         policy: HostKeyPolicy,
         deadline: Deadline,
         *,
+        dialer: Dialer,
         open_files: OpenFiles | None = None,
-        dialer: Dialer | None = None,
     ) -> None:
         """Take the server; nothing is sent yet.
 
@@ -101,12 +107,13 @@ class Handshake:
             settings: the server.
             policy: which keys it may have.
             deadline: by when all stages have to be done.
+            dialer: how the server is reached.
             open_files: of the server.
-            dialer: how the server is reached; directly by default.
         """
         self.stage = Stage.NAME_LOOKUP
         self.addresses: list[str] = []
-        self.dialer = dialer or DirectDialer(settings.host, settings.port, settings.time_limits.stall)
+        self.dialer = dialer
+        self.hop: Hop | None = None
         self.credentials: Credentials | None = None
         self.activity = Activity()
         self._settings = settings
@@ -134,17 +141,33 @@ class Handshake:
         Raises:
             SFTPError: `stage` failed; nothing is left open.
         """
-        actions: dict[Stage, Callable[[], None]] = {
-            Stage.NAME_LOOKUP: self._look_up,
-            Stage.DIAL: self._dial,
-            Stage.GREETING: self._await_greeting,
-            Stage.KEY_EXCHANGE: self._exchange_keys,
-            Stage.HOST_KEY: self._check_host_key,
-            Stage.LOGIN: self._log_in,
-            Stage.SFTP: self._start_sftp,
-        }
+        hops: list[tuple[Stage, Callable[[], None]]] = [
+            (Stage(hop.kind), partial(self._open_hop, hop)) for hop in self.dialer.hops
+        ]
+        way = [(Stage.NAME_LOOKUP, self._look_up), *hops]
+        yield from self._run([*way, *self._login(), (Stage.SFTP, self._start_sftp)])
+
+    def log_in(self) -> None:
+        """Run the stages up to the login, over a way whose hops are open.
+
+        Raises:
+            SFTPError: what failed; nothing is left open.
+        """
+        for _ in self._run(self._login()):
+            pass
+
+    def _login(self) -> list[tuple[Stage, Callable[[], None]]]:
+        return [
+            (Stage.DIAL, self._dial),
+            (Stage.GREETING, self._await_greeting),
+            (Stage.KEY_EXCHANGE, self._exchange_keys),
+            (Stage.HOST_KEY, self._check_host_key),
+            (Stage.LOGIN, self._log_in),
+        ]
+
+    def _run(self, stages: list[tuple[Stage, Callable[[], None]]]) -> Iterator[Stage]:
         with at_deadline(self._deadline, self._cut_off):  # some of paramiko's calls wait without end
-            for self.stage, act in actions.items():
+            for self.stage, act in stages:
                 try:
                     act()
                 except BaseException as error:
@@ -165,6 +188,7 @@ class Handshake:
             transport, channel = self._transport, self._channel
         if channel is not None:
             channel.fail(reason)
+        self.dialer.close(reason)  # first: what is under way on a hop that is dead would wait for it
         if transport is not None:
             transport.end()
         if channel is not None:
@@ -177,6 +201,15 @@ class Handshake:
         """The connection; there is one once the stage `DIAL` has ended."""
         assert self._transport is not None  # noqa: S101 - see above
         return self._transport
+
+    @property
+    def why_ended(self) -> SFTPError | None:
+        """Why the connection has ended, unless it is open or was closed here."""
+        transport = self._transport
+        if self._closed_by is not None or transport is None:
+            return None
+        broken_by = transport.saved_exception
+        return transport.parting() or (None if broken_by is None else reason_of(broken_by))
 
     @property
     def channel(self) -> SFTPChannel:
@@ -213,6 +246,10 @@ class Handshake:
     def _look_up(self) -> None:
         self.addresses = self.dialer.look_up(self._deadline)
 
+    def _open_hop(self, hop: Hop) -> None:
+        self.hop = hop
+        hop.open(self._deadline)
+
     def _dial(self) -> None:
         connection = self.dialer.connect(self._deadline)
         with self._lock:
@@ -248,7 +285,10 @@ class Handshake:
                 self._mismatch = None
                 return
             self.transport.end()
-            self._look_up()
+            if self.dialer.hops:
+                self.dialer.hops[-1].open(self._deadline)
+            else:
+                self._look_up()
             self._dial()
             self._await_greeting()
 
@@ -281,8 +321,9 @@ class Handshake:
     # --- its failure ---
 
     def _cut_off(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None:  # else a hop is being opened, which has this deadline too
             self._transport.close()
+            self.dialer.close(Unreachable("the time limit of the connection was reached"))
 
     def _reason_of(self, error: BaseException) -> SFTPError:
         """Return why there is no connection: paramiko has one class for several reasons, and words for few of them."""

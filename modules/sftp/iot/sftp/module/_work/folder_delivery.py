@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, SFTPError
+from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class FolderDelivery:
         """Wait until no other rule or task delivers the same files by the same route."""
         if self.ledgers is None:
             return nullcontext()
-        return self.ledgers.exclusive_scan(*self._route(session), pattern=self.order.file_pattern, cancelled=cancelled)
+        pattern = self.order.selection.file_pattern
+        return self.ledgers.exclusive_scan(*self._route(session), pattern=pattern, cancelled=cancelled)
 
     def open_ledger(self, session: SFTPSession, *, is_careful: bool) -> tuple[DeliveryLedger | None, bool]:
         """Return the ledger for a transfer, and whether it has to compare what exists at the destination.
@@ -72,6 +74,7 @@ class FolderDelivery:
                 home=self._home(),
                 is_strict=not keeps,
                 verifies=is_careful,
+                has_places=self._has_places,
             )
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
             return ledger, is_careful or (not keeps and ledger.holds_any())
@@ -91,6 +94,11 @@ class FolderDelivery:
         ledger.end_scan(is_complete=len(found) == done.failed)
 
     @property
+    def _has_places(self) -> bool:
+        """Whether the ledger remembers where each file goes, as that depends on the time."""
+        return isinstance(self.order.rename, FilePlaces) and self.order.rename.has_date
+
+    @property
     def _own_task(self) -> str | None:
         """The task with a ledger of its own: who asks again for a folder that is kept wants it to be sent again."""
         return self.task_id if self.order.keeps_source else None
@@ -107,7 +115,7 @@ class FolderDelivery:
 
     def _covers(self, path: str) -> bool:
         """Return whether the transfer finds a file that exists, by its path relative to the source."""
-        return (self.order.recursive or "/" not in path) and self.order.selects(path)
+        return (self.order.selection.recursive or "/" not in path) and self.order.selects(path)
 
     def _home(self) -> int | None:
         """Return the inode of a local source; `None` if it is remote, or does not exist."""

@@ -69,6 +69,31 @@ def send_all(channel: paramiko.Channel, data: memoryview) -> None:
         data = data[size:]
 
 
+def send_some(channel: paramiko.Channel, data: memoryview) -> int:
+    """Send as much as one message takes, and return how much. Only one thread at a time may send on a channel.
+
+    A whole packet of an inner transport fits into one message: unlike paramiko's own, this uses all that the server
+    allows.
+
+    Raises:
+        TimeoutError: the server's window did not open within the channel's timeout.
+        OSError: the channel is closed.
+    """
+    raw: Any = channel
+    with raw.lock:
+        if raw.out_window_size == 0 and not raw.closed:
+            raw.out_buffer_cv.wait(raw.timeout)
+        if raw.closed or raw.eof_sent:
+            message = "the channel is closed"
+            raise OSError(message)
+        size: int = min(len(data), raw.out_window_size, raw.out_max_packet_size, CHANNEL_PACKET)
+        if size == 0:
+            raise TimeoutError
+        raw.out_window_size -= size
+    raw.transport._send_user_message(ChannelData(raw.remote_chanid, data[:size]))  # noqa: SLF001 - this is the place
+    return size
+
+
 def consumed(channel: paramiko.Channel, size: int) -> int:
     """Record that received data was consumed; return by how many bytes the window has to be widened now, or 0."""
     return int(channel._check_add_window(size))  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place

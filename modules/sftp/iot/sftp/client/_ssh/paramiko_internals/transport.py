@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import suppress
 from contextvars import copy_context
@@ -37,9 +38,9 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import (
     FastPacketizer,
     packetizer_class,
 )
+from iot.sftp.client._ssh.paramiko_internals.tunnel import TUNNEL_WINDOW, Tunnel
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from iot.sftp.client._base.deadline import Deadline
@@ -83,6 +84,7 @@ class Transport(paramiko.Transport):
     _farewell_reason: int | None = None  # a number (RFC 4253, section 11.1)
     _ended_by: Exception | None = None
     _answers_kex_init = False
+    _next_tunnel: Tunnel | None = None
 
     # paramiko's own, declared for the type checker
     active: bool
@@ -176,8 +178,36 @@ class Transport(paramiko.Transport):
         channel.__class__ = Channel
         return channel
 
+    def open_tunnel(
+        self, host: str, port: int, deadline: Deadline, why_ended: Callable[[], SFTPError | None]
+    ) -> Tunnel:
+        """Let the server connect to another host, and forward that connection (RFC 4254, section 7.2).
+
+        One tunnel is opened at a time.
+
+        Parameters:
+            host: a name, which the server resolves, or an address.
+            port: of the host.
+            deadline: by when the server has to answer.
+            why_ended: see `Tunnel`.
+
+        Raises:
+            SSHException, OSError, EOFError: the server refused, or the connection ended.
+        """
+        self._next_tunnel = tunnel = Tunnel(why_ended)
+        self.open_channel(
+            "direct-tcpip",
+            dest_addr=(host, port),
+            src_addr=("127.0.0.1", 0),  # we have no listener whose client this could be
+            window_size=TUNNEL_WINDOW,
+            timeout=max(deadline.remaining(), 0.001),
+        )
+        return tunnel
+
     def end(self) -> None:
         """End the connection: its thread and its socket are gone on return."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)  # wakes the thread, which looks at a closed socket 0.1 s later only
         self.close()
         self.packetizer.complete_handshake()  # stops the timer of a key exchange that did not end
         with suppress(OSError):  # paramiko closes the socket only of a transport that was active
@@ -314,6 +344,16 @@ class Transport(paramiko.Transport):
             self._caller.run(self.policy.check, key, certificate)
         except HostKeyMismatch as reason:
             raise RefusedKeyError(reason) from None
+
+    def _parse_channel_open_success(self, m: paramiko.Message) -> None:
+        """Connect a tunnel with its channel before the first data comes: an SSH server speaks first."""
+        if self._next_tunnel is not None:
+            number = int.from_bytes(m.asbytes()[:4], "big")
+            channel = self._channels.get(number)  # type: ignore[attr-defined]
+            if channel is not None:
+                self._next_tunnel.attach(channel)
+                self._next_tunnel = None
+        super()._parse_channel_open_success(m)  # type: ignore[misc]
 
     def _parse_ext_info(self, msg: paramiko.Message) -> None:
         """Read the server's extensions (RFC 8308); paramiko would loop as often as the server says there are some."""
