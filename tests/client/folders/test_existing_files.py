@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.clients import session_of, settings_of
-from tests.faulty_servers import FAILURE, OK, PASSWORD, FaultyServer, status
+from tests.faulty_servers import FAILURE, PASSWORD, FaultyServer, status
 from tests.folders import OLD, Way, content_of, fill
 from tests.servers import Server, openssh
 
@@ -329,12 +329,13 @@ def _run_and_kill(server: Server, tmp_path: Path, moment: str, options: dict[str
 
 
 class KnowsLittle(FaultyServer):
-    """It has no extension, and folders need not be made."""
+    """It has no extension, and two folders."""
 
     def __init__(self, **answers: Any) -> None:
-        super().__init__(
-            {Kind.MKDIR: status(OK), **{Kind[name]: each for name, each in answers.items()}}, extensions=()
-        )
+        super().__init__({Kind[name]: each for name, each in answers.items()}, extensions=())
+
+    def _attributes(self, path: str) -> bytes:
+        return super()._attributes("/" if path in {"out", "kept"} else path)
 
 
 class RenamesOver(KnowsLittle):
