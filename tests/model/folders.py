@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from tests.model.books import Books
 from tests.model.machine import AFTER_ALL, Machine
-from tests.model.people import Partner, Producer
+from tests.model.people import NAMES, Partner, Producer
 from tests.model.strategies import AGE, Event, Made, events, first, made, moments, names, seconds, small
 
 if TYPE_CHECKING:
@@ -29,10 +29,12 @@ class FolderMachine(Machine):
         rules=st.sampled_from((1, 2)),
         aged=st.booleans(),
         tasks=st.sampled_from((False, False, True)),
+        if_exists=st.sampled_from(("replace", "replace", "rename", "fail", "backup")),
     )
-    def begin(self, *, then: str, rules: int, aged: bool, tasks: bool = False) -> None:
+    def begin(self, *, then: str, rules: int, aged: bool, tasks: bool = False, if_exists: str = "replace") -> None:
         """Build everything."""
-        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks)
+        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks, if_exists=if_exists)
+        self._if_exists = if_exists
         self._by_tasks = tasks
         self._is_aged = aged
         self._build()
@@ -42,7 +44,14 @@ class FolderMachine(Machine):
         for folder in (source / "out", dest / "in"):
             folder.mkdir()
         self.books = Books(
-            source / "out", dest / "in", source / "done", self._base / "archive", then, times_are_whole=not upwards
+            source / "out",
+            dest / "in",
+            source / "done",
+            self._base / "archive",
+            then,
+            times_are_whole=not upwards,
+            if_exists=if_exists,
+            backup=dest / "kept",
         )
         self._all_books = [self.books]
         self._producer = Producer(self.books, self._clock, self._base / "of the producer")
@@ -55,6 +64,7 @@ class FolderMachine(Machine):
             "every": 3600,
             "min_age": AGE if aged else 0,
             "then": {"move": "done"} if then == "move" else then,
+            "if_exists": {"backup": "kept"} if if_exists == "backup" else if_exists,
         }
         patterns = (".csv", ".json") if rules == 2 else (None,)
         self._rules = [common | {"name": f"r{n}", "file_pattern": pattern} for n, pattern in enumerate(patterns)]
@@ -153,13 +163,15 @@ class FolderMachine(Machine):
             return ["run_rule", order]
         self._with_faults([], self._device.end_tasks)
         self.books.allow_again()
-        parameters = "source", "dest", "file_pattern", "recursive", "then", "min_age"
+        parameters = "source", "dest", "file_pattern", "recursive", "then", "min_age", "if_exists"
         return ["run_task", f"{self.direction}_files", {name: order[name] for name in parameters}]
 
     def _may(self, event: Event) -> bool:
         """Tell whether something may happen: what no client could see between two of its requests may not."""
         if event.what == "begin" and not self._is_aged:
             return False
+        if event.what == "leave" and self._if_exists == "backup":
+            return False  # between the backup and the replacement, nobody could see it
         if event.what in ("make", "begin", "remove"):
             if not self.books.is_mounted:
                 return False
@@ -226,6 +238,9 @@ class FolderMachine(Machine):
         self._clock.set_to(self._latest + AFTER_ALL)
         for name in self._producer.writing:
             self._producer.end(name)
+        if self._if_exists == "fail":
+            for name in NAMES:
+                self._partner.take(name)  # else what is there stays in the way
         self._clock.ahead += AFTER_ALL
         codes: list[str] = []
         quiet = 0
