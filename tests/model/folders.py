@@ -156,6 +156,12 @@ class FolderMachine(Machine):
         method, *arguments = self._work(number)
         return self._with_faults(happens, lambda: getattr(self._device, method)(*arguments))
 
+    def _run_alone(self, number: int) -> str:
+        """Let a rule or a task run, and return its failure if it is one: a task wants what is there sent again."""
+        code = self._run(number, [])
+        is_asked_again = self._by_tasks and (self.books.then, self._if_exists) == ("keep", "fail")
+        return "" if is_asked_again and code == "already_exists" else code
+
     def _work(self, number: int) -> list[Any]:
         """Return what the device is to do: let a rule run, or the same as a task, once older ones have ended."""
         order = self._rules[number % len(self._rules)]
@@ -245,13 +251,13 @@ class FolderMachine(Machine):
         codes: list[str] = []
         quiet = 0
         for _ in range(ROUNDS):
-            codes = [self._run(number, []) for number in range(len(self._rules))]
+            codes = [self._run_alone(number) for number in range(len(self._rules))]
             quiet += not any(codes) and self.books.is_quiet()
             if quiet > 1:  # once more: nothing is to happen then
                 break
         if self._scene.struck["remove refused"]:  # what could not be removed goes with the next session
             self._device.close()
-            codes = [self._run(number, []) for number in range(len(self._rules))]
+            codes = [self._run_alone(number) for number in range(len(self._rules))]
         self.books.finish()
         if any(codes):
             self.books.report("fails", f"with every fault removed, rules fail: {codes}")
