@@ -52,7 +52,7 @@ from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.file_content import FileContent
-from iot.sftp.client._transfer.file_order import Direction, FileOrder
+from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._version import VERSION, __version__
@@ -91,6 +91,7 @@ __all__ = [
     "LocalEntry",
     "LocalFiles",
     "LocalName",
+    "Modes",
     "NoSpace",
     "NotADirectory",
     "NotConfigured",

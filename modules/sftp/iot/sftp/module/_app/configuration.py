@@ -129,6 +129,7 @@ class Configuration:
             self._transfers_section = section.value or TransfersSection()
             self._slots.widen(self._transfers_section.concurrency)
             self._transfers.verify = self._transfers_section.verify
+            self._transfers.modes = self._transfers_section.modes()
             self.servers.limit_bandwidth(self._transfers_section.bandwidth_limit)
         words = section.error or ("applied" if section.value else "the defaults, as the section is not there")
         self._acknowledge("transfers", words, self._transfers_section.as_properties(), valid=section.error is None)

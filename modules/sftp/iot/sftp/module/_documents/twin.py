@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from iot.sftp.client import Modes
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import LEVELS
+from iot.sftp.module._documents.delivery import DirectoryMode, FileMode
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.server import ServerSection, read_server
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, ServersSection, read_servers
@@ -34,6 +36,14 @@ class TransfersSection(Document, alias_generator=to_camel):
     concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MAXIMUM)] = 2
     verify: Literal["size", "sha256"] = "size"
     bandwidth_limit: Annotated[int, Field(ge=1, le=BANDWIDTH_MAXIMUM)] | None = None
+    local_mode: FileMode | None = None
+    remote_mode: FileMode | None = None
+    directory_mode: DirectoryMode | None = None
+
+    def modes(self) -> Modes:
+        """Return the permissions of what is created."""
+        texts = self.local_mode, self.remote_mode, self.directory_mode
+        return Modes(*(None if text is None else int(text, 8) for text in texts))
 
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported."""
