@@ -62,13 +62,9 @@ def test_a_route_that_leads_nowhere_is_none(sink: str) -> None:
 def test_a_message_for_an_input_waits_for_its_module_and_comes_again_until_it_is_acknowledged(
     edge: LocalEdge,
 ) -> None:
-    edge.stop_module()
-    edge.wait_until_disconnected()
+    edge.disconnect_module()
     for number in range(3):
         edge.send_to_input("numbers", str(number).encode(), message_id=f"id-{number}", sender="other")
-    assert edge.waiting_for_inputs == 3
-    edge.start_module()
-    edge.wait_until_connected()
     edge.wait_for_reported(lambda reported: len(reported["taken"]) == 3)
     taken = [edge.reported["taken"][f"taken-{number}"] for number in range(3)]
     assert taken == [["numbers", str(number), f"id-{number}", "other"] for number in range(3)]
