@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from hypothesis import settings as hypothesis_settings
 from tests.clients import client_of
@@ -25,6 +27,19 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("ci", deadline=None, print_blob=True, max_examples=50)
 hypothesis_settings.register_profile("many", deadline=None, print_blob=True, max_examples=1000)
 hypothesis_settings.load_profile("ci")
+
+
+# Where files are in memory, and how much has to be free there: a journal waits for the disk at each change
+IN_MEMORY = "/dev/shm"
+ROOM = 4 * 1024**3
+
+
+def pytest_configure() -> None:
+    """Have temporary files in memory, where there is room for those of all workers."""
+    if not os.path.isdir(IN_MEMORY) or os.statvfs(IN_MEMORY).f_flag & os.ST_NOEXEC:
+        return
+    if min(shutil.disk_usage(IN_MEMORY).free, psutil.virtual_memory().available) > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", IN_MEMORY)
 
 
 # Folders whose tests start processes that are not what ships, or do so for another reason than to see its lines run.

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.servers import Relay
+from tests.servers import Relay, shut_down
 
 Action = Callable[[], object]
 
@@ -59,11 +59,7 @@ class BreakingRelay(Relay):
                 if point is not None:
                     self._happen(point)
         finally:
-            for end in (source, sink):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
+            shut_down(source, sink)
 
     def _due(self, size: int, *, down: bool) -> tuple[Break | None, int]:
         """Return what happens within so many bytes, if anything does, and how many of them pass before."""

@@ -16,7 +16,7 @@ from paramiko.common import (
     OPEN_SUCCEEDED,
 )
 from paramiko.server import InteractiveQuery
-from tests.servers import listening
+from tests.servers import listening, shut_down
 
 from iot.sftp.client._ssh.packets import ATTR_ACMODTIME, ATTR_PERMISSIONS, ATTR_SIZE, Kind, OpenFlag, Reader, string
 
@@ -114,16 +114,22 @@ class FaultyServer(paramiko.ServerInterface):
         """Run, and give the port."""
         try:
             with listening(self._accept) as port:
-                yield port
+                try:
+                    yield port
+                finally:
+                    self.stopped.set()
         finally:
-            self.stopped.set()
             self.hang_up()
             for thread in self._threads:
                 thread.join()
 
     def be_honest(self) -> None:
         """Answer with the truth from now on."""
-        self._answers = {}
+        self.answer_with({})
+
+    def answer_with(self, answers: dict[int | str, bytes | Callable[[Reader], bytes]]) -> None:
+        """Give other answers in place of the truth from now on."""
+        self._answers = answers
 
     def speak(self, version: int) -> None:
         """Be a server of another version of SFTP from now on."""
@@ -132,6 +138,7 @@ class FaultyServer(paramiko.ServerInterface):
     def hang_up(self) -> None:
         """End all connections."""
         for transport in list(self.transports):
+            shut_down(transport.sock)  # its thread would look at a closed one 0.1 s later only
             transport.close()
             transport.packetizer.complete_handshake()  # ends paramiko's timer
             transport.sock.close()

@@ -8,11 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 import psutil
@@ -104,7 +105,8 @@ def openssh(
                 ]
             )
         )
-        command = [SSHD, "-D", "-e", "-f", str(configuration)]
+        # -r: sshd is not executed anew for each connection, which took a third of its time (OpenSSH before 9.8)
+        command = [SSHD, "-D", "-e", "-r", "-f", str(configuration)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
         server = Server(
             "127.0.0.1", used, getpass.getuser(), directory, user_key, None, _fingerprint(host_key), process
@@ -122,7 +124,7 @@ def openssh(
 
 @contextmanager
 def proftpd(base: Path) -> Iterator[Server]:
-    """Run ProFTPD's mod_sftp, with a password for a user of its own."""
+    """Run ProFTPD's mod_sftp, with a password for a user of its own; a process for each connection."""
     assert PROFTPD, "proftpd is missing: make test installs it, or install proftpd-core and proftpd-mod-crypto"
     base.mkdir(parents=True, exist_ok=True)
     directory = base / "files"
@@ -139,20 +141,19 @@ def proftpd(base: Path) -> Iterator[Server]:
     users.write_text(f"device:{hashed}:{os.getuid()}:{os.getgid()}::{directory}:/bin/sh\n")
     users.chmod(0o600)
     modules = next((path for path in ("/usr/lib/proftpd", "/usr/libexec/proftpd") if Path(path).is_dir()), "")
-    for _ in range(ATTEMPTS):
-        port = free_port()
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, open(base / "stderr", "wb") as said:
+        port = listener.getsockname()[1]
         configuration = base / "proftpd.conf"
         configuration.write_text(
             "\n".join(
                 [
                     f"ModulePath {modules}",
                     "LoadModule mod_sftp.c",
-                    "ServerType standalone",
+                    "ServerType inetd",
                     f"Port {port}",
                     "DefaultAddress 127.0.0.1",
                     "UseIPv6 off",
                     "DelayEngine off",  # logins take longer, by what earlier ones took: on a busy machine, many seconds
-                    f"PidFile {base}/pid",
                     f"ScoreboardFile {base}/scoreboard",
                     f"SystemLog {base}/log",
                     f"User {getpass.getuser()}",
@@ -168,14 +169,14 @@ def proftpd(base: Path) -> Iterator[Server]:
                 ]
             )
         )
-        command = [PROFTPD, "-n", "-c", str(configuration)]
-        with open(base / "stderr", "wb") as said:  # no pipe: nobody reads it, and a full one stops all logins
-            process = subprocess.Popen(command, stderr=said, text=True, start_new_session=True)
-        if _wait_for_port(process, port):
-            break
-    else:
-        message = f"proftpd did not start: {(base / 'log').read_text() if (base / 'log').exists() else ''}"
-        raise RuntimeError(message)
+        inetd = [sys.executable, "-I", "-S", str(Path(__file__).with_name("inetd.py")), str(listener.fileno())]
+        process = subprocess.Popen(
+            [*inetd, PROFTPD, "-n", "-c", str(configuration)],
+            pass_fds=[listener.fileno()],
+            stderr=said,
+            text=True,
+            start_new_session=True,
+        )
     try:
         yield Server("127.0.0.1", port, "device", directory, None, PASSWORD, _fingerprint(host_key), process)
     finally:
@@ -184,9 +185,13 @@ def proftpd(base: Path) -> Iterator[Server]:
 
 @contextmanager
 def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Accept TCP connections and hand each to `answer` in a thread; give the port."""
+    """Accept TCP connections and hand each to `answer` in a thread; give the port.
+
+    At the end all connections are closed, and what blocks on them is woken: the threads have ended by then.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     connections: list[socket.socket] = []
+    threads: list[threading.Thread] = []
 
     def accept() -> None:
         while True:
@@ -195,7 +200,8 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
             except OSError:
                 return
             connections.append(connection)
-            threading.Thread(target=_quietly, args=(answer, connection), daemon=True).start()
+            threads.append(threading.Thread(target=_quietly, args=(answer, connection), daemon=True))
+            threads[-1].start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -204,9 +210,12 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        for connection in connections:
-            connection.close()
         thread.join()
+        for connection in connections:
+            shut_down(connection)  # closing it alone wakes nobody
+            connection.close()
+        for answering in threads:
+            answering.join(30)
 
 
 def never_answers(_: socket.socket) -> None:
@@ -267,11 +276,14 @@ class Relay:
     @contextmanager
     def running(self) -> Iterator[int]:
         """Run, and give the port."""
-        with listening(self._relay) as port:
-            try:
-                yield port
-            finally:
-                self.cut()
+        try:
+            with listening(self._relay) as port:
+                try:
+                    yield port
+                finally:
+                    self.cut()
+        finally:
+            self.cut()  # what was accepted meanwhile
 
     def cut(self) -> None:
         """Reset all connections."""
@@ -287,10 +299,10 @@ class Relay:
         with self._lock:
             self.connections += 1
             self._open += [client, server]
-        back = threading.Thread(target=_quietly, args=(lambda _: self._pump(server, client, count=True), None))
-        back.daemon = True
-        back.start()
-        self._pump(client, server, count=False)
+        _both_ways(
+            lambda: self._pump(server, client, count=True),
+            lambda: self._pump(client, server, count=False),
+        )
 
     def _pump(self, source: socket.socket, sink: socket.socket, *, count: bool) -> None:
         try:
@@ -305,14 +317,40 @@ class Relay:
                         return
                 sink.sendall(data)
         finally:
-            for end in (source, sink):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
+            shut_down(source, sink)
 
 
-def _quietly(answer: Callable[[socket.socket], None], connection: socket.socket) -> None:
+def pipe(client: socket.socket, address: tuple[str, int]) -> None:
+    """Connect a client to a server, until either of them hangs up."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        finally:
+            shut_down(source, sink)
+
+    with socket.create_connection(address) as server:
+        _both_ways(lambda: pump(server, client), lambda: pump(client, server))
+
+
+def shut_down(*connections: socket.socket) -> None:
+    """End connections for whoever reads or writes them."""
+    for connection in connections:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _both_ways(back: Callable[[], None], forth: Callable[[], None]) -> None:
+    other = threading.Thread(target=_quietly, args=(lambda _: back(), None), daemon=True)
+    other.start()
+    try:
+        forth()
+    finally:
+        other.join()
+
+
+def _quietly(answer: Callable[[Any], None], connection: socket.socket | None) -> None:
     try:
         answer(connection)
     except OSError:
@@ -334,6 +372,18 @@ def _group() -> str:
     return grp.getgrgid(os.getgid()).gr_name
 
 
+def wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
+    pause = threading.Event()
+    for _ in range(400):
+        if process.poll() is not None:
+            return False
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        pause.wait(0.05)
+    return False
+
+
 def _wait_for_line(process: subprocess.Popen[str], log: list[str], text: str) -> bool:
     """Wait until the process says `text`; keep reading what it says afterwards, so that it never blocks."""
     assert process.stderr is not None
@@ -352,18 +402,6 @@ def _wait_for_line(process: subprocess.Popen[str], log: list[str], text: str) ->
     threading.Thread(target=read, name=f"log-of-{process.pid}", daemon=True).start()
     said.wait(20)
     return said.is_set() and not ended.is_set()
-
-
-def _wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
-    pause = threading.Event()
-    for _ in range(400):
-        if process.poll() is not None:
-            return False
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return True
-        pause.wait(0.05)
-    return False
 
 
 def processes_below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:

@@ -110,12 +110,24 @@ class Observer:
         self._call("delete_file", {"path": f"{name}/b"})
         self._call("delete_file", {})
         self._call("no_such_method")
+        self._call_for_directories(name)
         self._call_for_contents(name)
         self._call_for_local_files()
         self._call_for_tasks(name)
         self._call("disconnect")
         self._call("is_connected")
         self._call("exists", {"path": "."})
+
+    def _call_for_directories(self, name: str) -> None:
+        self._call("create_directory", {"path": f"{name}/folder/inner"})
+        self._call("list_directory", {"path": f"{name}/folder"})
+        self._call("list_directory", {"path": f"{name}/missing"})
+        self._call("stat", {"path": f"{name}/folder"})
+        self._call("stat", {"path": f"{name}/missing"})
+        self._call("move_directory", {"source": f"{name}/folder", "dest": f"{name}/moved"})
+        self._call("move_directory", {"source": f"{name}/moved", "dest": name})
+        self._call("delete_directory", {"path": f"{name}/moved"})
+        self._call("delete_directory", {"path": f"{name}/moved", "recursive": True})
 
     def _call_for_contents(self, name: str) -> None:
         self._call("write_file", {"path": f"{name}/content", "content": "text"})
@@ -141,6 +153,7 @@ class Observer:
             ("download_file", {"source": f"{name}/missing", "dest": "a", "background": True}),
             ("upload_files", {"source": "folder", "dest": name}),
             ("download_files", {"source": name, "dest": "folder", "if_exists": "skip"}),
+            ("delete_directory", {"path": f"{name}/d", "background": True}),
         ):
             answer = self._call(method, payload)
             if "task_id" in answer:

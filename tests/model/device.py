@@ -30,8 +30,8 @@ from iot.sftp.module._rules.worker import RuleWorker
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.task_limits import TaskLimits
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
@@ -101,7 +101,7 @@ class Device:
             self._servers.default.replace(self.place.session())
             files = LocalRoot(self.place.root, self.place.state)
             ledgers = DeliveryLedgers(self.place.state)
-            self._parts = RuleContext(Transfers(self._servers, ledgers, files), Slots(2), ledgers, files)
+            self._parts = RuleContext(Transfers(self._servers, ledgers, files), ServerSlots(2), ledgers, files)
         return self._parts
 
     def run_rule(self, document: dict[str, Any]) -> str:

@@ -15,18 +15,21 @@ from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 from localedge import LocalEdge
 from localedge.testing import worker_address
 
 # The module as it is, but for the limits of the updates of the reported properties: the 5 s between two of them, and
-# the hundred after which there is one a minute. Tests that share a module need more.
+# the hundred after which there is one a minute; and the 5 s for which the events of files are gathered. Tests that
+# share a module need more.
 TALKATIVE = """
 import runpy
 from iot.sftp.module._hub import reported
+from iot.sftp.module._work.file_events import FileEvents
+FileEvents.__init__.__kwdefaults__.update(gathering=0.5)
 reported.BURST = 10_000
 reported.Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 runpy.run_module("iot.sftp.module", run_name="__main__")
@@ -48,9 +51,9 @@ def section_of(server: Server, **changes: Any) -> dict[str, Any]:
     return section | changes
 
 
-def dispatcher_in(directory: Path, *, slots: Slots | None = None, journal: Journal | None = None) -> Dispatcher:
+def dispatcher_in(directory: Path, *, slots: ServerSlots | None = None, journal: Journal | None = None) -> Dispatcher:
     """Return a dispatcher without a configured server, whose journal is in a directory."""
-    slots, journal = slots or Slots(2), journal or Journal(directory)
+    slots, journal = slots or ServerSlots(2), journal or Journal(directory)
     servers = Servers(lambda _name, _state: None)
     transfers = Transfers(servers)
     local_files = LocalRoot(directory / "data", directory)

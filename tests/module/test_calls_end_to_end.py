@@ -304,12 +304,15 @@ JSON = st.recursive(
 KEYS = st.sampled_from(["path", "source", "dest", "file_pattern", "limit", "after", "learn", "x"])
 
 
+CHANGES = {"delete_file", "move_file", "upload_file", "write_file", "delete_local_file"} | {
+    name for name in METHODS if name.endswith("_directory") and not name.startswith("list")
+}
+
+
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(method=st.sampled_from([*METHODS, "nope"]), payload=JSON | st.dictionaries(KEYS, JSON, max_size=4))
 def test_any_json_value_gets_an_answer(edge: LocalEdge, method: str, payload: Any) -> None:
-    if method in {"delete_file", "move_file", "upload_file", "write_file", "delete_local_file"} and isinstance(
-        payload, dict
-    ):
+    if method in CHANGES and isinstance(payload, dict):
         payload = payload | {"timeout": "none"}  # what is wrong here must not be carried out on the shared server
     status, body = edge.invoke("sftp", method, payload)
     if status != 200:

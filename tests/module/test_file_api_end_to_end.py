@@ -21,6 +21,7 @@ from tests.servers import Server, openssh
 from localedge import LocalEdge
 
 REFUSED = "posix-rename,fstat,lstat,setstat,fsetstat,statvfs,fstatvfs,fsync,limits,hardlink,copy-data"
+WITH_NULL = {"read_file", "list_local_directory", "list_directory", "stat"}
 KiB = 1024
 
 
@@ -64,8 +65,110 @@ def refusal(edge: LocalEdge, method: str, payload: Any) -> tuple[int, str]:
     """Call a method that is not to be carried out; return its status and code."""
     status, body = edge.invoke("sftp", method, payload)
     assert set(body) == {"result", "code", "message"}
-    assert body["result"] is (None if method in {"read_file", "list_local_directory"} else False)
+    assert body["result"] is (None if method in WITH_NULL else False)
     return status, body["code"]
+
+
+# --- directories ------------------------------------------------------------------------------------------------------
+
+
+def test_directories_are_created_listed_moved_and_deleted(edge: LocalEdge, remote: Path) -> None:
+    name = remote.name
+    for _ in range(2):
+        assert edge.invoke("sftp", "create_directory", {"path": f"{name}/a/b"}) == (200, True)
+    (remote / "a" / "file").write_bytes(b"12345")
+    (remote / "a" / "file").chmod(0o640)
+    os.utime(remote / "a" / "file", (1_700_000_000, 1_700_000_000))
+    (remote / "a" / "link").symlink_to("file")
+    status, entries = edge.invoke("sftp", "list_directory", {"path": f"{name}/a"})
+    assert status == 200
+    assert [(entry["path"], entry["kind"]) for entry in entries] == [
+        (f"{name}/a/b", "directory"),
+        (f"{name}/a/file", "file"),
+        (f"{name}/a/link", "link"),
+    ]
+    file = {"kind": "file", "size": 5, "modified": "2023-11-14T22:13:20Z", "mode": "0640"}
+    assert entries[1] == {"path": f"{name}/a/file"} | file
+    assert edge.invoke("sftp", "stat", {"path": f"{name}/a/link"}) == (200, {"path": f"{name}/a/link"} | file)
+    assert edge.invoke("sftp", "stat", {"path": f"{name}/none"}) == (200, None)
+    move = {"source": f"{name}/a", "dest": f"{name}/new/a", "request_id": f"move-{name}"}
+    for _ in range(2):
+        assert edge.invoke("sftp", "move_directory", move) == (200, True)
+    assert (remote / "new" / "a" / "file").read_bytes() == b"12345"
+    assert refusal(edge, "delete_directory", {"path": f"{name}/new"}) == (409, "not_empty")
+    (remote.parent / f"beside-{name}").mkdir()
+    (remote.parent / f"beside-{name}" / "kept").touch()
+    (remote / "new" / "out").symlink_to(remote.parent / f"beside-{name}")
+    assert edge.invoke("sftp", "delete_directory", {"path": f"{name}/new", "recursive": True}) == (200, True)
+    assert os.listdir(remote) == []
+    assert (remote.parent / f"beside-{name}" / "kept").exists()
+
+
+def test_directories_that_are_in_the_way_or_out_of_reach_are_refused(edge: LocalEdge, remote: Path) -> None:
+    name = remote.name
+    (remote / "folder").mkdir()
+    (remote / "file").touch()
+    (remote / "link").symlink_to("folder")
+    for path in ("file", "file/x"):
+        assert refusal(edge, "create_directory", {"path": f"{name}/{path}"}) == (409, "not_a_directory")
+    for path in ("file", "link"):
+        assert refusal(edge, "delete_directory", {"path": f"{name}/{path}"}) == (409, "not_a_directory")
+        wrong = {"path": f"{name}/{path}", "recursive": True}
+        assert refusal(edge, "delete_directory", wrong) == (409, "not_a_directory")
+    for dest in ("file", "folder"):
+        assert refusal(edge, "move_directory", {"source": f"{name}/folder", "dest": f"{name}/{dest}"}) == (
+            409,
+            "already_exists",
+        )
+    inside = {"source": f"{name}/folder", "dest": f"{name}/folder/inner"}
+    assert refusal(edge, "move_directory", inside) == (400, "invalid_request")
+    assert refusal(edge, "move_directory", {"source": f"{name}/none", "dest": f"{name}/x"}) == (404, "not_found")
+    for path in (".", "/", "..", f"{name}/.."):
+        assert refusal(edge, "delete_directory", {"path": path, "recursive": True}) == (400, "path_not_allowed")
+        assert refusal(edge, "move_directory", {"source": path, "dest": f"{name}/x"}) == (400, "path_not_allowed")
+    assert refusal(edge, "list_directory", {"path": f"{name}/none"}) == (404, "not_found")
+    assert refusal(edge, "list_directory", {"path": f"{name}/file"}) == (409, "not_a_directory")
+    assert refusal(edge, "delete_directory", {"path": f"{name}/none"}) == (404, "not_found")
+    assert sorted(os.listdir(remote)) == ["file", "folder", "link"]
+
+
+def test_a_long_directory_is_paged_by_what_a_response_holds(edge: LocalEdge, remote: Path) -> None:
+    names = [f"{number:04}-{'x' * 100}" for number in range(1_500)]
+    for name in names:
+        (remote / name).touch()
+    assert refusal(edge, "list_directory", {"path": remote.name}) == (413, "too_large")
+    found: list[str] = []
+    while True:
+        after = {"after": found[-1]} if found else {}
+        status, page = edge.invoke("sftp", "list_directory", {"path": remote.name, "limit": 1_400, **after})
+        assert status == 200
+        assert len(json.dumps(page)) <= 128 * KiB
+        if not page:
+            break
+        found += [entry["path"] for entry in page]
+    assert found == [f"{remote.name}/{name}" for name in names]
+
+
+def test_a_directory_is_deleted_by_a_task_whose_end_is_announced(edge: LocalEdge, remote: Path) -> None:
+    name = remote.name
+    for folder in ("a", "a/b", "c\n"):
+        (remote / "tree" / folder).mkdir(parents=True)
+        for number in range(20):
+            (remote / "tree" / folder / f"{number}").touch()
+    Path(os.fsdecode(os.fsencode(remote) + b"/tree/\xff")).touch()
+    payload = {"path": f"{name}/tree", "recursive": True, "background": True, "request_id": f"task-{name}"}
+    status, accepted = edge.invoke("sftp", "delete_directory", payload)
+    assert status == 202
+    assert edge.invoke("sftp", "delete_directory", payload) == (202, accepted)
+    message = edge.wait_for_message(lambda message: accepted["task_id"].encode() in message.body)
+    ended = json.loads(message.body)
+    assert (ended["method"], ended["status"], ended["result"]) == ("delete_directory", "Completed", True)
+    assert (ended["path"], ended["deleted"]) == (f"{name}/tree", 65)
+    assert os.listdir(remote) == []
+    status, accepted = edge.invoke("sftp", "delete_directory", {"path": f"{name}/none", "background": True})
+    message = edge.wait_for_message(lambda message: accepted["task_id"].encode() in message.body)
+    ended = json.loads(message.body)
+    assert (ended["status"], ended["code"]) == ("Failed", "not_found")
 
 
 # --- contents ---------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from localedge._edge import LocalEdge
 from localedge._errors import HubError, LocalEdgeError
 from localedge._service_client import ServiceClient
 
-_MODULE = "sftp"
+_MODULE, _DEVICE = "sftp", "local-device"
 _REPORT_LINES = 50_000
 _IMAGE_SIZE, _IMAGE_RATE = 32 * 1024 * 1024, 12_000_000  # bytes, bytes per second
 _ACCEPTED = 202
@@ -86,8 +86,9 @@ def _is_task(answer: object) -> bool:
 
 
 def _is_listing_of(*paths: str) -> Callable[[Any], bool]:
-    """Expect a listing of files with these paths."""
-    return lambda answer: [(entry["path"], entry["kind"]) for entry in answer] == [(path, "file") for path in paths]
+    """Expect a listing of files, and of directories whose paths end with a slash here."""
+    expected = [(path.rstrip("/"), "directory" if path.endswith("/") else "file") for path in paths]
+    return lambda answer: [(entry["path"], entry["kind"]) for entry in answer] == expected
 
 
 STEPS = (
@@ -114,8 +115,17 @@ STEPS = (
     Step("upload_file", {"source": "../outside.txt", "dest": "x"}, 400, refused("path_not_allowed")),
     Step("delete_file", {"file": "hello.txt"}, 400, refused("invalid_request")),
     Step("copy_file", None, 404, refused("unknown_method")),
+    Step("create_directory", {"path": "orders/2026"}, 200, equals(value=True)),
+    Step("move_directory", {"source": "orders", "dest": "archive/orders"}, 200, equals(value=True)),
+    Step("list_directory", {"path": "archive"}, 200, _is_listing_of("archive/orders/", "archive/report.csv")),
+    Step("stat", {"path": "archive/report.csv"}, 200, lambda answer: bool(answer["kind"] == "file")),
+    Step("stat", {"path": "orders"}, 200, equals(None)),
+    Step("delete_directory", {"path": "archive/orders"}, 409, refused("not_empty")),
+    Step("delete_directory", {"path": "archive/orders", "recursive": True}, 200, equals(value=True)),
     Step("write_file", {"path": "orders/next.json", "content": "[4711]"}, 200, equals(value=True)),
     Step("read_file", {"path": "orders/next.json"}, 200, lambda answer: bool(answer["content"] == "[4711]")),
+    Step("upload_file", {"source": "report.csv", "dest": "fleet/{deviceId}/", "expand": True}, 200, equals(value=True)),
+    Step("list_files", {"path": "fleet/{deviceId}", "expand": True}, 200, equals([f"fleet/{_DEVICE}/report.csv"])),
     Step("list_local_directory", {"path": "downloads"}, 200, _is_listing_of("downloads/2026-01-02.csv")),
     Step("delete_local_file", {"path": "report-copy.csv"}, 200, equals(value=True)),
     Step("download_files", {"source": "measurements", "dest": "all", "file_pattern": ".csv"}, 202, _is_task),
@@ -158,7 +168,7 @@ def demonstrate(console: Console, template: Path, directory: Path, address: str)
     """Run the demo; return whether everything was as expected."""
     started = time.monotonic()
     _empty(directory)
-    with LocalEdge(template, directory=directory, address=address, sftp_server=True) as edge:
+    with LocalEdge(template, device=_DEVICE, directory=directory, address=address, sftp_server=True) as edge:
         _write_report(edge.local_root / "report.csv")
         console.print(
             f"Edge hub on {edge.address}:8883, SFTP server on port {edge.sftp_server.port}; the module starts …"

@@ -66,8 +66,11 @@ class Lists(FaultyServer):
                 rest = self._rest.setdefault(handle, self.packets())
                 return next(rest, status(EOF))
         if kind == Kind.STAT:
+            path = fields.string()
+            if path == b"in":
+                return attrs(None, DIRECTORY)
             self.asked += 1
-            _, meant = self.entries.get(os.path.basename(fields.string()), (None, None))
+            _, meant = self.entries.get(os.path.basename(path), (None, None))
             return status(NO_SUCH_FILE) if meant is None else attrs(1, meant)
         return super().truth(kind, fields)
 

@@ -248,8 +248,8 @@ def change_after_arrival(monkeypatch: pytest.MonkeyPatch, change: Callable[[], o
     """Have the producer do something between the arrival of a file named `changing` and the last step."""
     transfer = FileDelivery.transfer
 
-    def then_change(delivery: FileDelivery, remote: object, found: FoundFile) -> None:
-        transfer(delivery, remote, found)  # type: ignore[arg-type]
+    def then_change(delivery: FileDelivery, remote: object, found: FoundFile, dest: str) -> None:
+        transfer(delivery, remote, found, dest)  # type: ignore[arg-type]
         if found.path == "changing":
             change()
 

@@ -18,11 +18,13 @@ from iot.sftp.client._folders import folder_page, folder_plan, folder_run
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_download import FolderDownload
 from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._folders.folder_upload import FolderUpload
 
 if TYPE_CHECKING:
+    from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._folders.folder_plan import FolderPlan
+    from iot.sftp.client._folders.workers import ChannelLender
 
 
 def test_only_what_is_included_and_not_excluded_is_transferred(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,16 +99,25 @@ def test_the_order_holds_over_all_folders_and_pages(
     assert delivered == expected
 
 
+def noted_plans(monkeypatch: pytest.MonkeyPatch) -> list[FolderPlan]:
+    """Return the plans that are made from now on."""
+    plans = list[FolderPlan]()
+    find = FolderPlan.find_next_page
+
+    def note(self: FolderPlan, lender: ChannelLender, deadline: Deadline) -> None:
+        plans.append(self)
+        find(self, lender, deadline)
+
+    monkeypatch.setattr(FolderPlan, "find_next_page", note)
+    return plans
+
+
 def test_newest_first_goes_for_what_appears_meanwhile_too(
     way: Way, monkeypatch: pytest.MonkeyPatch, delivered: list[str]
 ) -> None:
     monkeypatch.setattr(folder_plan, "LOOK_AGAIN_AFTER", 0.05)
     monkeypatch.setattr(folder_plan, "LOOK_AGAIN_PART", 0)
-    plans = list[folder_plan.FolderPlan]()
-    find = folder_plan.FolderPlan.find_next_page
-    monkeypatch.setattr(
-        folder_plan.FolderPlan, "find_next_page", lambda self, *rest: (plans.append(self), find(self, *rest))
-    )
+    plans = noted_plans(monkeypatch)
     deliver = FileDelivery.deliver
 
     def appear(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> None:
@@ -137,11 +148,7 @@ def test_a_file_that_is_written_again_while_it_waits_is_transferred_once(
 ) -> None:
     monkeypatch.setattr(folder_plan, "LOOK_AGAIN_AFTER", 0.05)
     monkeypatch.setattr(folder_plan, "LOOK_AGAIN_PART", 0)
-    plans = list[folder_plan.FolderPlan]()
-    find = folder_plan.FolderPlan.find_next_page
-    monkeypatch.setattr(
-        folder_plan.FolderPlan, "find_next_page", lambda self, *rest: (plans.append(self), find(self, *rest))
-    )
+    plans = noted_plans(monkeypatch)
     deliver = FileDelivery.deliver
 
     def write(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> None:

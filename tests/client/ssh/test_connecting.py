@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import paramiko
@@ -26,6 +26,7 @@ from tests.servers import (
     listening,
     never_answers,
     openssh,
+    pipe,
     resets_at_once,
     speaks_http,
 )
@@ -466,20 +467,11 @@ def test_words_of_a_server_that_then_is_silent_are_told_at_the_connect_limit() -
 def test_lines_before_a_greeting_that_comes_are_passed_over(openssh_server: Server) -> None:
     def greets_first(client: socket.socket) -> None:
         client.sendall(b"\xe9 Authorized use only\r\n" + b"line\n" * 500)
-        with socket.create_connection((openssh_server.host, openssh_server.port)) as server:
-            to_server = threading.Thread(target=_pump, args=(client, server), daemon=True)
-            to_server.start()
-            _pump(server, client)
+        pipe(client, (openssh_server.host, openssh_server.port))
 
     with listening(greets_first) as port, session_of(openssh_server, port=port) as session:
         assert session.exists(".")
         assert [step.passed for step in diagnose(session.settings)] == [True] * 8
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
 
 
 def test_lines_without_end_are_no_ssh_server() -> None:
@@ -503,9 +495,7 @@ def test_a_server_that_is_too_busy_for_a_while_is_asked_again(openssh_server: Se
             turned_away.append(client)
             says(b"Exceeded MaxStartups\r\n")(client)
             return
-        with socket.create_connection((openssh_server.host, openssh_server.port)) as server:
-            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
-            _pump(server, client)
+        pipe(client, (openssh_server.host, openssh_server.port))
 
     with listening(busy) as port, session_of(openssh_server, port=port) as session:
         assert session.exists(".", timeout=timeout)
@@ -526,9 +516,7 @@ def test_a_call_without_a_deadline_outlasts_the_shortest_penalty_of_openssh(
         if time.monotonic() < over:
             says(b"Not allowed at this time\r\n")(client)
             return
-        with socket.create_connection((openssh_server.host, openssh_server.port)) as server:
-            threading.Thread(target=_pump, args=(client, server), daemon=True).start()
-            _pump(server, client)
+        pipe(client, (openssh_server.host, openssh_server.port))
 
     with listening(penalises) as port, session_of(openssh_server, port=port) as session:
         assert session.exists(".", timeout=None)

@@ -22,6 +22,7 @@ from iot.sftp.module._app.status import Disks, Status
 from iot.sftp.module._work.failures import FAILURES_KEPT, Failures
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.slots import Kind, Slots
 from iot.sftp.module._work.tasks import Tasks
 
@@ -194,7 +195,7 @@ def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
         return TaskOutcome(TaskProgress(1))
 
     failures = Failures()
-    tasks = Tasks(Journal(tmp_path), Slots(1), work, on_failure=failures.note)
+    tasks = Tasks(Journal(tmp_path), ServerSlots(1), work, on_failure=failures.note)
     tasks.start()
     try:
         assert end_of(tasks, submit(tasks, "upload_file", {"fails": True}))["status"] == "Failed"
@@ -205,7 +206,8 @@ def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
         asking = threading.Thread(target=lambda: found.extend([tasks.counts, tasks.waiting]))
         asking.start()
         asking.join(10)
-        counts, (waiting, oldest) = found
+        counts, tasks_waiting = found
+        waiting, oldest = tasks_waiting["sftp"]
         assert counts == {"Failed": 1, "Running": 1, "NotStarted": 1}
         assert waiting == 1
         assert 0 <= oldest < 30

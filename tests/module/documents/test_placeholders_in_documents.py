@@ -150,7 +150,7 @@ def test_the_folders_of_a_rule_are_filled_in() -> None:
     section = read(rules=[RULE | {"then": {"move": "done/{date:%Y}"}}], variables={"line": "8"}).rules
     assert section is not None
     assert not section.errors
-    order = folder_order(Direction.UPLOAD, section.rules["r"], NOW)
+    order = folder_order(Direction.UPLOAD, section.rules["r"], lambda: NOW)
     assert (order.source, order.dest, order.move_to) == ("out/8", "plant-hub/device-42", "done/2026")
     assert section.rules["r"].model_dump(exclude={"name"})["source"] == "out/{line}"
     assert section.rules["r"].model_dump(exclude={"name"})["then"] == {"move": "done/{date:%Y}"}

@@ -26,6 +26,7 @@ from iot.sftp.module._methods.lanes import GRACE, CallQueue
 from iot.sftp.module._methods.method import Call, Lane, Method, MethodContext
 from iot.sftp.module._methods.parsing import parse_call
 from iot.sftp.module._methods.table import METHODS
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.slots import Slots
 
 
@@ -188,7 +189,7 @@ def test_quick_calls_are_answered_while_transfers_hang(tmp_path: Path, monkeypat
     monkeypatch.setitem(table.METHODS, "exists", Method(Request, looks, Lane.QUICK))
 
     async def scenario() -> None:
-        slots = Slots(1)
+        slots = ServerSlots(1)
         dispatcher = dispatcher_in(tmp_path, slots=slots)
         transfers = [asyncio.create_task(dispatcher.answer("download_file", {})) for _ in range(5)]
         assert (await dispatcher.answer("exists", {})).payload is True

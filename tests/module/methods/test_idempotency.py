@@ -41,7 +41,8 @@ UPLOAD = {"source": "a", "dest": "b", "request_id": "1"}
 MOVE = {"source": "a", "dest": "b", "request_id": "1"}
 CHANGES = {
     "disconnect", "download_file", "upload_file", "delete_file", "move_file", "test_connection", "download_files",
-    "upload_files", "cancel_task",
+    "upload_files", "cancel_task", "create_directory", "delete_directory", "move_directory", "write_file",
+    "delete_local_file",
 }  # fmt: skip
 SOON = 10.0
 

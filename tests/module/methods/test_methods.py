@@ -11,22 +11,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client import InvalidRequest, NotFound, SFTPError, UnknownMethod, error_classes
-from iot.sftp.module._documents.requests import FolderRequest, ListTasksRequest
+from iot.sftp.module._documents.requests import DeleteDirectoryRequest, FolderRequest, ListTasksRequest
 from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, encoded_size
 from iot.sftp.module._hub.sdk import Malformed, parse_payload
+from iot.sftp.module._methods.method import Lane
 from iot.sftp.module._methods.parsing import parse_call
 from iot.sftp.module._methods.responses import failed, succeeded
 from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
 
 WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status", "list_local_directory")
-ON_A_PATH = ("exists", "delete_file", "list_files", "delete_local_file", "read_file")
-FROM_ONE_PATH_TO_ANOTHER = ("download_file", "upload_file", "move_file", "download_files", "upload_files")
+ON_A_PATH = ("exists", "delete_file", "list_files", "delete_local_file", "read_file", "stat")
+ON_A_DIRECTORY = ("create_directory", "delete_directory", "list_directory")
+FROM_ONE_PATH_TO_ANOTHER = (
+    "download_file",
+    "upload_file",
+    "move_file",
+    "move_directory",
+    "download_files",
+    "upload_files",
+)
 ON_TASKS = ("get_task_status", "cancel_task", "list_tasks")
 
 
 WITH_CONTENT = ("write_file",)
-WITH_NULL = ("list_files", "list_local_directory", "read_file")  # as their result, where they have failed
+WITH_NULL = (
+    "list_files",
+    "list_local_directory",
+    "list_directory",
+    "stat",
+    "read_file",
+)  # as their result, where they have failed
 
 
 def message_of(name: str, payload: Any) -> str:
@@ -36,7 +51,14 @@ def message_of(name: str, payload: Any) -> str:
 
 
 def test_the_table_has_exactly_the_methods_of_the_contract() -> None:
-    assert set(METHODS) == {*WITHOUT_PARAMETERS, *ON_A_PATH, *FROM_ONE_PATH_TO_ANOTHER, *ON_TASKS, *WITH_CONTENT}
+    assert set(METHODS) == {
+        *WITHOUT_PARAMETERS,
+        *ON_A_PATH,
+        *FROM_ONE_PATH_TO_ANOTHER,
+        *ON_TASKS,
+        *WITH_CONTENT,
+        *ON_A_DIRECTORY,
+    }
 
 
 @pytest.mark.parametrize("name", WITHOUT_PARAMETERS)
@@ -45,7 +67,7 @@ def test_methods_without_parameters_accept_an_empty_payload(name: str, payload: 
     assert parse_call(name, payload).request.timeout == 25
 
 
-@pytest.mark.parametrize("name", ON_A_PATH)
+@pytest.mark.parametrize("name", [*ON_A_PATH, *ON_A_DIRECTORY])
 def test_a_path_that_is_missing_is_named(name: str) -> None:
     assert message_of(name, None) == "'path' is missing"
 
@@ -176,6 +198,16 @@ def test_nothing_else_follows(value: Any) -> None:
 def test_options_of_a_folder_are_checked(key: str, value: Any, expected: str) -> None:
     message = message_of("upload_files", {"source": "a", "dest": "b", key: value})
     assert message.casefold() == f"'{key}' {expected}"
+
+
+def test_a_directory_may_be_deleted_as_a_task_and_is_not_deleted_recursively_by_default() -> None:
+    call = parse_call("delete_directory", {"path": "a"})
+    assert isinstance(call.request, DeleteDirectoryRequest)
+    assert (call.request.recursive, call.request.background, call.lane) == (False, False, Lane.QUICK)
+    assert call.request.parameters() == {"path": "a", "recursive": False}  # as the journal keeps it
+    assert parse_call("delete_directory", {"path": "a", "recursive": True}).lane is Lane.TRANSFER
+    assert message_of("delete_directory", {"path": "a", "recursive": 1}) == "'recursive' must be true or false"
+    assert 'needs "background": true' in message_of("delete_directory", {"path": "a", "time_limit": 5})
 
 
 def test_many_problems_are_not_all_listed() -> None:

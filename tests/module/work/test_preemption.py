@@ -25,8 +25,8 @@ from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
@@ -48,7 +48,11 @@ class Device:
         session = SFTPSession(settings_of(server), local_files=files)
         session.limit_bandwidth(RATE)
         self.servers.default.replace(session)
-        slots, transfers, journal = Slots(1, time_slice=SLICE), Transfers(self.servers, ledgers, files), Journal(state)
+        slots, transfers, journal = (
+            ServerSlots(1, time_slice=SLICE),
+            Transfers(self.servers, ledgers, files),
+            Journal(state),
+        )
         self.tasks = Tasks(journal, slots, transfers.work, forget=transfers.forget)
         self.dispatcher = Dispatcher(
             MethodContext(self.servers, transfers, self.tasks, Status(), files), slots, Idempotency(journal)

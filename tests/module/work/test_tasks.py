@@ -32,7 +32,8 @@ from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._hub.response import encoded_size
 from iot.sftp.module._work.journal import NAME, Journal
 from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
-from iot.sftp.module._work.slots import Kind, Slots, Turn
+from iot.sftp.module._work.server_slots import ServerSlots
+from iot.sftp.module._work.slots import Kind, Turn
 from iot.sftp.module._work.task_limits import INCOMPLETE_ATTEMPTS, TaskLimits
 from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, new_task
 from iot.sftp.module._work.tasks import Tasks
@@ -74,7 +75,7 @@ class Device:
         pauses: Backoff = QUICK,
         maximum: int = 1_000,
     ) -> Tasks:
-        self.slots = Slots(width, time_slice=time_slice)
+        self.slots = ServerSlots(width, time_slice=time_slice)
         self.journal = journal(self.directory, size_maximum=self.size_maximum)
         limits = TaskLimits(maximum, pauses, journal_pause=0.05)
         tasks = Tasks(self.journal, self.slots, work, on_end=self.ended.set, limits=limits)
@@ -321,7 +322,7 @@ def test_an_unreachable_server_is_in_the_status_and_waking_ends_the_pause(device
         assert status["status"] == "Running"
     assert (status["status"], status["code"], status["message"]) == ("Running", "unreachable", "nobody there")
     is_there.set()
-    tasks.wake()
+    tasks.wake("sftp")
     status = end_of(tasks, task_id)
     assert (status["status"], status["code"], status["message"]) == ("Completed", None, None)
 
@@ -396,10 +397,10 @@ def test_a_task_that_runs_is_stopped_when_its_time_is_over(device: Device) -> No
 # --- calls
 
 
-def take_place(slots: Slots) -> tuple[Turn, threading.Event]:
+def take_place(slots: ServerSlots) -> tuple[Turn, threading.Event]:
     """Ask for a place as a call does."""
     come = threading.Event()
-    return slots.ask(Kind.CALL, lambda _turn: come.set()), come
+    return slots.of("sftp").ask(Kind.CALL, lambda _turn: come.set()), come
 
 
 def test_a_task_is_preempted_by_a_call_and_goes_on_afterwards(device: Device) -> None:
@@ -449,11 +450,11 @@ def test_an_endless_stream_of_calls_does_not_starve_tasks(device: Device) -> Non
 
     def call_again(turn: Turn) -> None:
         if not over.is_set():
-            device.slots.ask(Kind.CALL, call_again)
+            device.slots.of("sftp").ask(Kind.CALL, call_again)
         threading.Timer(0.001, turn.leave).start()
 
     for _ in range(3):
-        device.slots.ask(Kind.CALL, call_again)
+        device.slots.of("sftp").ask(Kind.CALL, call_again)
     names = [submit(tasks) for _ in range(20)]
     assert all(end_of(tasks, name)["status"] == "Completed" for name in names)
     over.set()
@@ -541,7 +542,7 @@ def test_a_full_journal_refuses_new_tasks_and_gets_the_ends_of_others_later(devi
     connection.close()
     assert device.ended.wait(SOON)
     deadline = time.monotonic() + SOON
-    while len(device.journal.unannounced(9)) < 5:
+    while len(device.journal.messages.unsent("tasks", 9)) < 5:
         assert time.monotonic() < deadline
     assert all(tasks.status(name)["status"] == "Completed" for name in names)
 
@@ -725,7 +726,7 @@ def test_whatever_happens_each_task_has_one_end(
         elif event == "cancel" and names:
             tasks.cancel(names[number % len(names)], SOON)
         elif event == "wake":
-            tasks.wake()
+            tasks.wake("sftp")
         elif event == "call":
             turn, come = take_place(device.slots)
             assert come.wait(SOON)

@@ -42,7 +42,7 @@ from iot.sftp.client._transfer import operations
 from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
 from iot.sftp.client._transfer.download import download_file
 from iot.sftp.client._transfer.file_content import FileContent, read_content
-from iot.sftp.client._transfer.file_order import Direction, FileOrder, Verify
+from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes, Verify
 from iot.sftp.client._transfer.memory_file import memory_file
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._folders.delivery_ledger import Ledger
-    from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTransfer
+    from iot.sftp.client._folders.folder_progress import FileOutcome, FolderProgress, FolderTransfer
     from iot.sftp.client._ssh.connection import Connection
     from iot.sftp.client._ssh.handshake import ServerInfo
 
@@ -73,19 +73,23 @@ class SFTPSession:
 
     _retry_policy = RetryPolicy()  # of all sessions; tests set another one
 
-    def __init__(self, settings: ServerSettings, *, local_files: LocalFiles | None = None) -> None:
+    def __init__(
+        self, settings: ServerSettings, *, local_files: LocalFiles | None = None, limit: RateLimit | None = None
+    ) -> None:
         """Take the settings; nothing is opened yet.
 
         Parameters:
             settings: the server, the credentials and the time limits.
             local_files: how local paths are reached; all of the local file system if it is left out.
+            limit: the bytes per second of all sessions that are given the same one; if it is left out, the session has
+                its own.
         """
         self.settings = settings
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
         self._server = settings.place, settings.port, settings.user
         self._records = ResumeRecords.of(settings.state)
-        self._limit = RateLimit()
+        self._limit = limit or RateLimit()
         self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(
@@ -397,7 +401,7 @@ class SFTPSession:
             timeout, progress, cancelled: see `download_file`.
         """
         started = time.monotonic()
-        context = self._transfer_context(order.verify, progress)
+        context = self._transfer_context(order.verify, progress, order.modes)
 
         def download(attempt: CallAttempt) -> Transfer:
             with attempt.transfer() as remote:
@@ -434,7 +438,13 @@ class SFTPSession:
         return self._calls.run("read_file", path, timeout, work)
 
     def write_file(
-        self, path: str, content: bytes, *, timeout: float | None = None, verify: Verify = "size"
+        self,
+        path: str,
+        content: bytes,
+        *,
+        timeout: float | None = None,
+        verify: Verify = "size",
+        modes: Modes | None = None,
     ) -> Transfer:
         """Atomically create or replace a remote file with these bytes, creating its parents, as an upload does.
 
@@ -443,9 +453,10 @@ class SFTPSession:
             content: all that the file is to hold.
             timeout: seconds.
             verify: see `upload_file`.
+            modes: the permissions of what is created.
         """
         started = time.monotonic()
-        context = self._transfer_context(verify)
+        context = self._transfer_context(verify, modes=modes)
 
         def work(attempt: CallAttempt) -> Transfer:
             end = self._paths.on_server(check_names_file(path))
@@ -476,7 +487,9 @@ class SFTPSession:
         file_pattern: str | None = None,
         recursive: bool = False,
         order: str = "name",
+        rename: Callable[[str], str] | None = None,
         if_exists: str = "replace",
+        backup_to: str | None = None,
         then: str = "keep",
         move_to: str | None = None,
         min_age: float = 0.0,
@@ -504,8 +517,13 @@ class SFTPSession:
             order: which files come first: by `name`, or the `oldest` or `newest`, over all folders. Small files are in
                 flight by the dozen, so that they need not arrive in the order in which they begin. With `newest`, files
                 that appear meanwhile go before those that wait.
+            rename: returns where a file goes, relative to `dest`, by its path relative to `source`. Two files of one
+                call never replace each other: the second one fails (`AlreadyExists`).
             if_exists: `replace`; `skip` leaves alone what is there under that name; `skip_same` what has the same size
-                and time (whole seconds) too.
+                and time (whole seconds) too; `rename` gives the file a number (`a-1.csv`); `fail` is its failure
+                (`AlreadyExists`); `backup` keeps what is there in `backup_to`, before it is replaced.
+            backup_to: a folder on the side of `dest`, in which replaced files keep their paths; a second one of the
+                same path gets a number.
             then: `keep`, `delete` or `move` (into `move_to`) the file at the source after its own success, unless it
                 has changed meanwhile. That needs proof that this very version has arrived: where `if_exists` finds the
                 same size and time, the bytes are compared by a hash, and are transferred if they differ. A file that
@@ -537,7 +555,9 @@ class SFTPSession:
                 min_age=min_age,
                 order=Order.of(order),
             ),
+            rename=rename,
             if_exists=IfExists.of(if_exists),
+            backup_to=backup_to,
             then=Then.of(then),
             move_to=move_to,
             verify=verify,
@@ -557,7 +577,9 @@ class SFTPSession:
         file_pattern: str | None = None,
         recursive: bool = False,
         order: str = "name",
+        rename: Callable[[str], str] | None = None,
         if_exists: str = "replace",
+        backup_to: str | None = None,
         then: str = "keep",
         move_to: str | None = None,
         min_age: float = 0.0,
@@ -581,7 +603,9 @@ class SFTPSession:
                 min_age=min_age,
                 order=Order.of(order),
             ),
+            rename=rename,
             if_exists=IfExists.of(if_exists),
+            backup_to=backup_to,
             then=Then.of(then),
             move_to=move_to,
             verify=verify,
@@ -599,12 +623,15 @@ class SFTPSession:
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> FolderTransfer:
         """Carry out an order for a folder, as `download_files` and `upload_files` do.
 
         Parameters:
             order: which files of which folder, and how.
             timeout, progress, cancelled, ledger: see `download_files`.
+            on_file: receives what becomes of each file, in threads of the call: of one that is delivered, just before
+                the ledger's `note`. It must not raise. What is skipped is not reported.
 
         Raises:
             SFTPError: see `download_files`.
@@ -615,9 +642,13 @@ class SFTPSession:
         known = None if ledger is None and order.keeps_source else self._ledgers.of(key, ledger)
         way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
         direction = way(
-            order, self._local_files, self._paths, self._transfer_context(order.verify), is_remembered=known is not None
+            order,
+            self._local_files,
+            self._paths,
+            self._transfer_context(order.verify, modes=order.modes),
+            is_remembered=known is not None,
         )
-        with closing(FolderRun(order, direction, known, progress)) as run:
+        with closing(FolderRun(order, direction, known, progress, on_file)) as run:
             self._calls.run_while_it_advances(
                 order.operation,
                 order.source,
@@ -647,10 +678,19 @@ class SFTPSession:
         return info
 
     def _transfer_context(
-        self, verify: Verify, progress: Callable[[int, int | None], object] | None = None
+        self,
+        verify: Verify,
+        progress: Callable[[int, int | None], object] | None = None,
+        modes: Modes | None = None,
     ) -> TransferContext:
         return TransferContext(
-            self._server, verify, self._records, self._limit, self._counts, progress or ignore_progress
+            self._server,
+            verify,
+            self._records,
+            self._limit,
+            self._counts,
+            progress or ignore_progress,
+            modes=modes or Modes(),
         )
 
     def _clean_up_remotely(self, connection: Connection) -> None:

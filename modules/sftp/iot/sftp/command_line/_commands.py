@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import FileInfo, NotADirectory, NotFound, PermissionDenied, SFTPError
+from iot.sftp.client import FileInfo, IsADirectory, NotADirectory, NotFound, PermissionDenied, SFTPError
 from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.text import printable
 from iot.sftp.command_line._output import ProgressBar, document, document_of_many, failed, size_in_words
@@ -91,24 +92,59 @@ def _transfer(
 
 
 def mv(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
-    """Move a file on the server."""
-    atomic = session.move_file(arguments.source, arguments.dest, timeout=arguments.timeout)
-    _done(arguments, f"moved: {arguments.source} -> {arguments.dest}", atomic=atomic)
+    """Move a file or a directory on the server; nothing but a file is replaced."""
+    source, dest, timeout = arguments.source, arguments.dest, arguments.timeout
+    try:
+        atomic = session.move_file(source, dest, timeout=timeout)
+    except IsADirectory as error:
+        if error.path != source:
+            raise
+        dest, atomic = _into_directory(session, dest, source, timeout), True
+        session.move_directory(source, dest, timeout=timeout)
+    _done(arguments, f"moved: {source} -> {dest}", atomic=atomic)
+
+
+def _into_directory(session: SFTPSession, dest: str, source: str, timeout: float | None) -> str:
+    """Return where a directory goes: into `dest` under its own name where that is a directory, as a file does."""
+    there = session.stat(dest, timeout=timeout)
+    is_directory = there is not None and there.kind == "directory"
+    if not is_directory and not dest.endswith("/"):
+        return dest
+    return posixpath.join(dest, posixpath.basename(source.rstrip("/")))
 
 
 def rm(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
     """Delete files on the server; stop at the first failure."""
-    deleted: list[str] = []
+    _each(arguments, "deleted", lambda path: session.delete_file(path, timeout=arguments.timeout))
+
+
+def mkdir(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
+    """Make directories on the server; stop at the first failure."""
+    _each(arguments, "made", lambda path: session.create_directory(path, timeout=arguments.timeout))
+
+
+def rmdir(session: SFTPSession, arguments: argparse.Namespace, cancelled: threading.Event) -> None:
+    """Delete directories on the server; stop at the first failure."""
+
+    def delete(path: str) -> None:
+        session.delete_directory(path, recursive=arguments.recursive, timeout=arguments.timeout, cancelled=cancelled)
+
+    _each(arguments, "deleted", delete)
+
+
+def _each(arguments: argparse.Namespace, what: str, work: Callable[[str], object]) -> None:
+    """Do something with each path; stop at the first failure, and show what was done before."""
+    done: list[str] = []
     try:
         for path in arguments.paths:
-            session.delete_file(path, timeout=arguments.timeout)
-            deleted.append(path)
+            work(path)
+            done.append(path)
     except SFTPError as error:
         if not arguments.json:
             raise
-        document(deleted=deleted, **failed(error))
+        document(**{what: done}, **failed(error))
         raise AlreadyShownError from error
-    _done(arguments, f"deleted: {', '.join(deleted)}", deleted=deleted)
+    _done(arguments, f"{what}: {', '.join(done)}", **{what: done})
 
 
 def describe(session: SFTPSession, arguments: argparse.Namespace, _cancelled: threading.Event) -> None:
@@ -132,5 +168,7 @@ COMMANDS: dict[str, Callable[[SFTPSession, argparse.Namespace, threading.Event],
     "put": put,
     "mv": mv,
     "rm": rm,
+    "mkdir": mkdir,
+    "rmdir": rmdir,
     "stat": describe,
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
 SIGNAL_BASE = 128  # plus the number: the exit status of a program that a signal ended, as shells report it
 CLEANUP_LIMIT = 10.0  # seconds
-CANCELLABLE = {"get", "put"}  # commands that clean up when they are cancelled
+CANCELLABLE = {"get", "put", "rmdir"}  # commands that come to an orderly end when they are cancelled
 
 
 class Interrupted(BaseException):
@@ -82,7 +82,9 @@ def _run(arguments: argparse.Namespace, signals: _Signals) -> int:
     except SFTPError as error:
         if arguments.json:
             document(**failed(error))
-        if isinstance(error, Cancelled):
+        if isinstance(error, Cancelled) and arguments.command == "rmdir":
+            say(f"iot-sftp: ended by a signal: {error}")
+        elif isinstance(error, Cancelled):
             say("iot-sftp: ended by a signal; the destination is the complete old file or the complete new one")
             if arguments.command == "put" and session.counts.connections:
                 _clean_up(session)

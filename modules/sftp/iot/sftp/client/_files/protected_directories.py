@@ -9,11 +9,11 @@ by the server and here, link by link; if either leads to a root or above it, it 
 from __future__ import annotations
 
 import posixpath
-import stat
 import unicodedata
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
+    IsADirectory,
     NotADirectory,
     NotFound,
     PathNotAllowed,
@@ -103,12 +103,16 @@ def _resolve(remote: RemoteFiles, path: str) -> Parts:
 def _first_link(remote: RemoteFiles, parts: list[str]) -> tuple[int, str] | None:
     """Return the place of the first link among the directories of a path, and where it leads."""
     paths = ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
-    for place, attributes in enumerate(remote.attributes_of(paths, follow_links=False)):
-        if attributes is not None and stat.S_ISLNK(attributes.mode or 0):
-            target = remote.link_target(paths[place])
-            if target is None:
-                message = f"the server does not say where {paths[place]!r} leads: this may be a root"
-                raise PathNotAllowed(message, path=paths[-1])
+    looks = [remote.begin_own_look(path) for path in paths]
+    for place, asked in enumerate(looks):
+        try:
+            _, target = remote.own_look(asked, paths[place])
+        except (NotFound, NotADirectory, PathNotAllowed, IsADirectory):
+            return None
+        if target == "":
+            message = f"the server does not say where {paths[place]!r} leads: this may be a root"
+            raise PathNotAllowed(message, path=paths[-1])
+        if target is not None:
             return place, target
     return None
 

@@ -11,7 +11,7 @@ import stat
 import struct
 from collections import deque
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import (
     EndOfFile,
@@ -40,6 +40,13 @@ LONGEST_NAME = 4096  # bytes: the longest path that Linux takes (PATH_MAX); name
 MOST_NAMES = 10_000_000  # of one directory: more are taken for a listing without end
 LISTING_WINDOW = 8  # READDIR requests in flight: a round trip is not waited for after each hundred names
 NAMES_LOOKED_THROUGH = 10_000  # of a directory, to find out whether there is one that the server says nothing about
+
+
+class OwnLook(NamedTuple):
+    """The answers to LSTAT and READLINK that are expected."""
+
+    attributes: Future[Reply]
+    target: Future[Reply]
 
 
 class RemoteQueries(RemoteHandles):
@@ -167,26 +174,34 @@ class RemoteQueries(RemoteHandles):
             return decode_path(entry.name)
         return path  # an answer without a name is an answer
 
-    def link_target(self, path: str) -> str | None:
-        """Return where a link leads to, as it says itself (section 6.10); `None` where the server shows no link."""
-        try:
-            for entry in self._ask(Kind.READLINK, path, due=Kind.NAME).entries():
-                return decode_path(entry.name)
-        except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory, Unsupported):
-            pass  # what is no link is refused in many ways: OpenSSH says FAILURE
-        return None
+    def begin_own_look(self, path: str) -> OwnLook:
+        """Ask what is at a path itself, by LSTAT and by READLINK (sections 6.8 and 6.10): see `own_look`."""
+        return OwnLook(self.begin_lstat(path), self._send(Kind.READLINK, string(encode_path(path))))
 
-    def is_link(self, asked: Future[Reply], path: str) -> bool:
-        """Return whether a path is a link, by the answer to LSTAT, or by READLINK where that does not show it.
+    def own_look(self, asked: OwnLook, path: str) -> tuple[Attributes, str | None]:
+        """Return the attributes of what is at a path itself, and where it leads if it is a link.
+
+        ProFTPD follows links in LSTAT, and in RMDIR and RENAME as well: only its READLINK shows that there is one.
 
         Raises:
             NotFound, NotADirectory: nothing is there.
         """
         try:
-            kind = stat.S_IFMT(self.attributes(asked, path).mode or 0)
+            attributes = self.attributes(asked.attributes, path)
         except (PermissionDenied, Unsupported):
-            kind = 0
-        return stat.S_ISLNK(kind) if kind else self.link_target(path) is not None
+            attributes = Attributes()
+        target = self._target(asked.target, path)
+        if target is None and stat.S_ISLNK(attributes.mode or 0):
+            target = ""
+        return attributes, target
+
+    def _target(self, asked: Future[Reply], path: str) -> str | None:
+        try:
+            for entry in self._fields(asked, path, Kind.NAME).entries():
+                return decode_path(entry.name)
+        except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory, Unsupported):
+            pass  # what is no link is refused in many ways: OpenSSH says BAD_MESSAGE, ProFTPD OP_UNSUPPORTED
+        return None
 
     def is_directory(self, asked: Future[Reply], path: str) -> bool:
         """Return whether the answer to STAT is that of a directory, or a path can be listed, where there is none.

@@ -132,21 +132,37 @@ class SetAsideFile:
                 self.remove()
 
     def _copy(self, directory: int, name: str, proceed: Callable[[], object]) -> None:
-        _remove_abandoned_copies(directory)
-        temporary, copy = _open_copy(directory)
-        try:
-            _copy_bytes(self._source.file, copy, proceed)
-            status = os.fstat(self._source.file)
-            _keep_attributes(copy, status)
-            os.fsync(copy)
-            self._source.check_bytes(os.fstat(copy).st_size)
-            os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
+        def replace(copy: str, size: int) -> bool:
+            self._source.check_bytes(size)
+            os.replace(copy, name, src_dir_fd=directory, dst_dir_fd=directory)
+            return True
+
+        copy_file(self._source.file, directory, replace, proceed)
+
+
+def copy_file(source: int, directory: int, put: Callable[[str, int], bool], proceed: Callable[[], object]) -> bool:
+    """Copy a file into a directory under a name of our own, and put the copy where it belongs; return what `put` does.
+
+    Parameters:
+        source: a descriptor of the file.
+        directory: a descriptor.
+        put: receives the copy's name and its size; returns whether the copy has another name now: else it is removed.
+        proceed: called now and then; ends the copy by raising.
+    """
+    _remove_abandoned_copies(directory)
+    temporary, copy = _open_copy(directory)
+    is_put = False
+    try:
+        _copy_bytes(source, copy, proceed)
+        _keep_attributes(copy, os.fstat(source))
+        os.fsync(copy)
+        is_put = put(temporary, os.fstat(copy).st_size)
+    finally:
+        os.close(copy)
+        if not is_put:
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=directory)
-            raise
-        finally:
-            os.close(copy)
+    return is_put
 
 
 def _open_copy(directory: int) -> tuple[str, int]:
@@ -284,7 +300,7 @@ def restore(directory: int, aside: str, name: str) -> str:
     _restored.append(before._replace(changed=None))  # before anybody can see it there
     for number in range(TRIES):
         back = _numbered(name, number)
-        if _move_without_replacing(directory, aside, back):
+        if move_without_replacing(directory, aside, back):
             after = FileVersion.of_local(os.stat(back, dir_fd=directory, follow_symlinks=False))
             _restored.append(after)
             with suppress(ValueError):
@@ -348,7 +364,8 @@ def _numbered(name: str, number: int) -> str:
     return os.fsdecode(os.fsencode(name)[: LONGEST_NAME - len(ending)] + ending)
 
 
-def _move_without_replacing(directory: int, aside: str, back: str) -> bool:
+def move_without_replacing(directory: int, aside: str, back: str) -> bool:
+    """Rename a file in its directory, unless something has the new name; return whether that was done."""
     try:
         # Unlike rename(2), link(2) never replaces anything
         os.link(aside, back, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)

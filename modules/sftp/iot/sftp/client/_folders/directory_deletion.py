@@ -2,10 +2,10 @@
 
 A file costs one REMOVE, of which many are in flight while the listing still arrives; a directory a listing and one
 RMDIR, for many directories at once. Nothing is ever deleted through a link: what a listing shows as a directory is
-looked at again by LSTAT together with OPENDIR. SFTP version 3 has paths only, no way to open a directory without
-following links, and no way to delete relative to an open one. So who may write in the directory can swap a part of it
-for a link between that look and the requests that follow, for one or two round trips, and have files of the same names
-deleted where the link leads, if the account may delete there.
+looked at again, by LSTAT and READLINK together with OPENDIR. SFTP version 3 has paths only, no way to open a directory
+without following links, and no way to delete relative to an open one. So who may write in the directory can swap a part
+of it for a link between that look and the requests that follow, for one or two round trips, and have files of the same
+names deleted where the link leads, if the account may delete there.
 """
 
 from __future__ import annotations
@@ -302,11 +302,12 @@ class _TreeRemoval:
     ) -> list[tuple[str, SFTPError | None]]:
         """List a directory, send REMOVE for all that is none, and return the directories in it, `room` at most."""
         found: list[tuple[str, SFTPError | None]] = []
-        asked = self._remote.begin_lstat(path)  # in one flight with OPENDIR
+        asked = self._remote.begin_own_look(path)  # in one flight with OPENDIR
         try:
             with closing(self._remote.entries(path)) as entries:
                 first = next(entries, None)
-                if self._remote.is_link(asked, path):
+                _, target = self._remote.own_look(asked, path)
+                if target is not None:
                     self._remove_as_file(directory, path)
                     return []
                 for entry in chain([] if first is None else [first], entries):

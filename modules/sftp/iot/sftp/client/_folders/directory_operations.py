@@ -153,15 +153,14 @@ def check_directory(remote: RemoteFiles, path: str, what_else: str) -> Attribute
         NotFound: nothing is there.
     """
     try:
-        attributes = remote.lstat(path)
+        attributes, target = remote.own_look(remote.begin_own_look(path), path)
+        if not attributes.mode:
+            attributes = remote.lstat(path)  # which has other ways to find out
     except NotADirectory as error:  # a part of the path is a file: so nothing is there
         raise NotFound(NO_SUCH_DIRECTORY, path=path) from error
-    kind = stat.S_IFMT(attributes.mode or 0)
-    if not kind:
-        is_link = remote.link_target(path) is not None
-        kind = stat.S_IFLNK if is_link else remote.is_listable(path) * stat.S_IFDIR
-    if kind != stat.S_IFDIR:
-        what = "a link" if kind == stat.S_IFLNK else "a file"
+    kind = stat.S_IFMT(attributes.mode or 0) or remote.is_listable(path) * stat.S_IFDIR
+    if kind != stat.S_IFDIR or target is not None:
+        what = "a file" if target is None else "a link"
         message = f"this is {what} on the server, not a directory: {what_else}"
         raise NotADirectory(message, path=path)
     return attributes

@@ -6,8 +6,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import Scope, SFTPError
-from iot.sftp.client._files.file_version import SECOND
+from iot.sftp.client._base.errors import AlreadyExists, Scope, SFTPError
+from iot.sftp.client._folders.destinations import Destinations
+from iot.sftp.client._folders.existing_files import ExistingFiles
 from iot.sftp.client._folders.folder_order import IfExists
 from iot.sftp.client._folders.workers import is_busy, retry_while_local_busy
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LATEST = 0xFFFFFFFF * SECOND  # nanoseconds since 1970: SFTP version 3 has no later time
+NAMES_TRIED = 20  # by one file whose name is taken by others again and again, just before it is there
 
 
 class _IsTooYoungError(Exception):
@@ -47,6 +48,9 @@ class FileDelivery:
         self._direction = direction
         self._deliveries = deliveries
         self._tally = tally
+        self._destinations = Destinations(order)
+        self._existing = ExistingFiles(order, direction, deliveries, self._destinations, self._accept)
+        deliveries.prove = self._existing.proven_version
         self.busy: list[FoundFile] = []  # files whose destination another transfer was writing: once more at the end
         self.is_second_round = False
 
@@ -55,6 +59,7 @@ class FileDelivery:
         try:
             if self._deliveries.arrived_version(found) is None:
                 if found.is_delivered and self._deliveries.settle_delivered(remote, found):
+                    self._destinations.end(found.path)
                     return
                 retry_while_local_busy(remote.deadline, lambda: self._transfer_unless_there(remote, found))
         except _IsTooYoungError:
@@ -62,50 +67,38 @@ class FileDelivery:
         except SFTPError as error:
             if error.scope is not Scope.FILE:
                 raise
-            if is_busy(error) and not self.is_second_round:
-                self.busy.append(found)
-            elif self._deliveries.has_vanished(remote, found):
-                self._tally.remove_found(found.size_to_move)
-            else:
-                self._deliveries.fail(found.path, error)
+            self._settle_failure(remote, found, error)
         else:
             arrived = self._deliveries.arrived_version(found)
             if arrived is not None:
                 self._deliveries.remove_source(remote, found, arrived)
+        self._destinations.end(found.path)
+
+    def _settle_failure(self, remote: RemoteFiles, found: FoundFile, error: SFTPError) -> None:
+        if is_busy(error) and not self.is_second_round:
+            self.busy.append(found)
+        elif self._deliveries.has_vanished(remote, found):
+            self._tally.remove_found(found.size_to_move)
+        else:
+            self._deliveries.fail(found.path, error)
 
     def _transfer_unless_there(self, remote: RemoteFiles, found: FoundFile) -> None:
-        if not self._is_to_be_skipped(remote, found):
-            self.transfer(remote, found)
-
-    def _is_to_be_skipped(self, remote: RemoteFiles, found: FoundFile) -> bool:
-        """Return whether a file is skipped because of `if_exists`; what is proven to be the same counts as arrived."""
-        order = self._order
-        if order.if_exists is IfExists.REPLACE and not order.verify_existing and not found.is_delivered:
-            return False
-        there = self._direction.version_at_dest(remote, found)
-        if there is None:
-            return False
-        at_source = found.version
-        if at_source.modified is None:  # by the listing
-            at_source = self._direction.version_at_source(remote, found)
-        resembles = _as_sftp_reports(there).resembles(_as_sftp_reports(at_source))
-        if order.keeps_source and not order.verify_existing:
-            skips_same = order.if_exists is IfExists.SKIP_SAME and resembles
-            is_skipped = order.if_exists is IfExists.SKIP or skips_same
-            if resembles and is_skipped:
-                self._deliveries.suppose_arrival(found)
-        else:
-            # Where a side does not report the time, its size has to be enough of a reason to compare the bytes
-            times = (there.modified, at_source.modified)
-            may_be_same = resembles or (there.size == at_source.size and None in times)
-            version = self._deliveries.proven_version(remote, found) if may_be_same else None
-            if version is not None:
-                self._accept(found, version)
-                self._deliveries.note_arrival(found, version)
-            is_skipped = version is not None or order.if_exists is IfExists.SKIP
-        if is_skipped:
-            self._tally.add_skipped()
-        return is_skipped
+        for tries_left in range(NAMES_TRIED - 1, -1, -1):
+            dest = self._existing.target_of(remote, found)
+            if dest is None:
+                self._tally.add_skipped()
+                return
+            try:
+                self.transfer(remote, found, dest)
+            except AlreadyExists:  # it has appeared since then
+                self._destinations.discard(found.path)
+                if self._order.if_exists is IfExists.SKIP:
+                    self._tally.add_skipped()
+                    return
+                if self._order.if_exists is not IfExists.RENAME or not tries_left:
+                    raise
+            else:
+                return
 
     def _accept(self, found: FoundFile, version: FileVersion) -> None:
         """Accept the version that is there when a file's turn comes, unless it is too young by now."""
@@ -114,23 +107,16 @@ class FileDelivery:
         if not version.is_same_as(found.version):
             logger.debug("%r has changed since it was listed: it is transferred as it is now", found.path)
 
-    def transfer(self, remote: RemoteFiles, found: FoundFile) -> None:
-        """Transfer a file, and record its arrival."""
+    def transfer(self, remote: RemoteFiles, found: FoundFile, dest: str) -> None:
+        """Transfer a file to a path relative to the destination, and record its arrival."""
 
         def note(done: int, _total: int | None) -> None:
             self._tally.note_in_flight(found.path, done)
 
         try:
-            size, version = self._direction.transfer(remote, found, partial(self._accept, found), note)
+            size, version = self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
         finally:
             self._tally.end_in_flight(found.path)
-        logger.debug("%r was transferred: %d bytes", found.path, size)
+        logger.debug("%r was transferred to %r: %d bytes", found.path, dest, size)
         self._tally.add_delivered(size, found.size_to_move)
-        self._deliveries.note_arrival(found, version)
-
-
-def _as_sftp_reports(version: FileVersion) -> FileVersion:
-    """Return a version with the nearest time that SFTP version 3 can report: 1970 to 2106, in whole seconds."""
-    if version.modified is None:
-        return version
-    return version._replace(modified=max(0, min(LATEST, version.modified)))
+        self._deliveries.note_delivery(found, version, dest, size)

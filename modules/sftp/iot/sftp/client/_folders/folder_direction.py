@@ -34,16 +34,23 @@ class FolderDirection(Protocol):
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the source's file that is there now."""
 
-    def version_at_dest(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
-        """Return the version of what is at a file's destination, `None` where nothing is."""
+    def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
+        """Return the version of what is at a path relative to the destination, `None` where nothing is."""
 
-    def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+    def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
+        """Return the version of what has each of these names, links included, `None` where nothing does."""
+
+    def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
+        """Return whether this version may have got that name by an earlier request, whose answer was lost."""
+
+    def proven_version(self, remote: RemoteFiles, found: FoundFile, dest: str) -> FileVersion | None:
         """Return the version of the source's file whose bytes are at the destination, by a hash; else `None`."""
 
     def transfer(
         self,
         remote: RemoteFiles,
         found: FoundFile,
+        dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
     ) -> tuple[int, FileVersion]:
@@ -52,6 +59,7 @@ class FolderDirection(Protocol):
         Parameters:
             remote: the server's files.
             found: the file.
+            dest: where it goes, relative to the destination.
             accept: receives the version that is there now, before it is transferred; raises to skip the file.
             progress: receives the bytes that are at the destination, and those that there will be.
         """

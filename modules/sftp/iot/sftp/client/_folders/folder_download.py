@@ -29,6 +29,7 @@ from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.download import download_file
 from iot.sftp.client._transfer.remote_copy import move_by_copy
 from iot.sftp.client._transfer.replace import replace_remote, replacing
+from iot.sftp.client._transfer.transfer_context import Backup
 from iot.sftp.client._transfer.verify import compare_hashes
 
 if TYPE_CHECKING:
@@ -77,10 +78,12 @@ class FolderDownload:
         self._source = paths.on_server(order.source)
         self._move_to = None if order.move_to is None else paths.on_server(order.move_to)
         self._context = context
-        self._dest = LocalDestination(local_files, order.dest)
-        self._moved = RemoteDirectories(self._move_to or "")
+        self._local_files = local_files
+        self._dest = LocalDestination(local_files, order.dest, order.modes.directory)
+        self._moved = RemoteDirectories(self._move_to or "", order.modes.directory)
         self._apart = set[tuple[str, str]]()  # directories that are not one and the same
-        self.excluded = relative_to(self._source, self._move_to)
+        moved_below = self._move_to if order.moved_below is None else paths.on_server(order.moved_below)
+        self.excluded = relative_to(self._source, moved_below)
 
     def begin(self) -> None:
         """Prepare nothing."""
@@ -97,13 +100,22 @@ class FolderDownload:
         """Return the version of the server's file that is there now."""
         return FileVersion.of_remote(remote.stat(self._path_of(found)))
 
-    def version_at_dest(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+    def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
         """Return the version of the local file that would be replaced."""
         del remote
-        status = self._dest.stat(found.path)
+        status = self._dest.stat(dest)
         return None if status is None else FileVersion.of_local(status)
 
-    def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+    def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
+        """Return the version of what has each of these names, links included."""
+        return [self.version_at_dest(remote, dest) for dest in dests]
+
+    def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
+        """Return `False`: no answer of this machine's is lost."""
+        del found, dest
+        return False
+
+    def proven_version(self, remote: RemoteFiles, found: FoundFile, dest: str) -> FileVersion | None:
         """Return the version of the server's file whose bytes the local one has, by a hash; `None` if it has others."""
         source = self._path_of(found)
         before = FileVersion.of_remote(remote.stat(source))
@@ -111,7 +123,7 @@ class FolderDownload:
             return None
         self._settle(remote, Observed(before, found.seen if before == found.version else time.monotonic()))
         with (
-            self._dest.source(found.path) as descriptor,
+            self._dest.source(dest) as descriptor,
             remote.opened(source, OpenFlag.READ, wait_for_close=False) as handle,
         ):
             compare_hashes(remote, handle, source, descriptor)
@@ -121,12 +133,19 @@ class FolderDownload:
         self,
         remote: RemoteFiles,
         found: FoundFile,
+        dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
     ) -> tuple[int, FileVersion]:
         """Download a file."""
+        backup = self._order.backup_of(found.path, dest)
         observed, source = Observed(found.version, found.seen), self._path_of(found)
-        context = replace(self._context, on_progress=progress)
+        context = replace(
+            self._context,
+            on_progress=progress,
+            keeps_existing=self._order.keeps_existing,
+            backup=None if backup is None else Backup(backup, self._local_files),
+        )
 
         def look(attributes: Attributes) -> None:
             nonlocal observed
@@ -140,7 +159,7 @@ class FolderDownload:
         for _ in range(ATTEMPTS):
             self._settle(remote, observed)
             with suppress(_UnsettledError):
-                outcome = download_file(remote, source, self._dest, found.path, context, observed=observed, accept=look)
+                outcome = download_file(remote, source, self._dest, dest, context, observed=observed, accept=look)
                 return outcome.size, observed.version
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)

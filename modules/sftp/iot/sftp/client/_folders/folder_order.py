@@ -5,11 +5,15 @@ from __future__ import annotations
 import posixpath
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._folders.selection import Selection
-from iot.sftp.client._transfer.file_order import Direction, Verify, check_member, check_verify
+from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class IfExists(Enum):
@@ -18,6 +22,9 @@ class IfExists(Enum):
     REPLACE = "replace"
     SKIP = "skip"
     SKIP_SAME = "skip_same"
+    RENAME = "rename"
+    FAIL = "fail"
+    BACKUP = "backup"
 
     @classmethod
     def of(cls, value: str) -> IfExists:
@@ -59,7 +66,13 @@ class FolderOrder:
         if_exists: see `SFTPSession.download_files`, as are all below.
         then: what becomes of a file at its source.
         move_to: the folder on the source's side that files are moved into.
+        moved_below: the folder that holds `move_to` and whatever it was in earlier calls, where it changes: not to be
+            found again.
+        rename: returns where a file goes, relative to `dest`, by its path relative to `source`; `None` keeps the path.
+        backup_to: the folder on the destination's side in which replaced files are kept under their paths; or what
+            returns the path of a kept file, by those of the new one relative to `source` and to `dest`.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
+        modes: the permissions of what is created.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
 
@@ -71,7 +84,11 @@ class FolderOrder:
     if_exists: IfExists = IfExists.REPLACE
     then: Then = Then.KEEP
     move_to: str | None = None
+    moved_below: str | None = None
+    rename: Callable[[str], str] | None = None
+    backup_to: str | Callable[[str, str], str] | None = None
     verify: Verify = "size"
+    modes: Modes = field(default_factory=Modes)
     verify_existing: bool = False
 
     def __post_init__(self) -> None:
@@ -79,13 +96,30 @@ class FolderOrder:
         check_member("direction", self.direction, Direction)
         check_member("if_exists", self.if_exists, IfExists)
         check_member("then", self.then, Then)
+        if (self.if_exists is IfExists.BACKUP) != (self.backup_to is not None):
+            raise InvalidRequest("if_exists='backup' and backup_to, the folder to move into, need each other")
+        if isinstance(self.backup_to, str) and posixpath.normpath(self.backup_to) == posixpath.normpath(self.dest):
+            raise InvalidRequest("backup_to is the destination itself")
         if not isinstance(self.selection, Selection):
             raise InvalidRequest("selection must be a Selection")
         if (self.then is Then.MOVE) != (self.move_to is not None):
             raise InvalidRequest("then='move' and move_to, the folder to move into, need each other")
-        if self.move_to is not None and posixpath.normpath(self.move_to) == posixpath.normpath(self.source):
+        if _is_same(self.move_to, self.source):
             raise InvalidRequest("move_to is the source itself: its files would be found again each time")
+        if self.selection.recursive and _is_same(self.moved_below, self.source):
+            raise InvalidRequest("move_to changes within the source itself: its files would be found again each time")
         check_verify(self.verify)
+
+    def backup_of(self, path: str, dest: str) -> str | None:
+        """Return where what a file replaces is kept; `None` if it is not.
+
+        Parameters:
+            path: the file's, relative to the source.
+            dest: where it goes, relative to the destination.
+        """
+        if isinstance(self.backup_to, str):
+            return posixpath.join(self.backup_to, dest)
+        return None if self.backup_to is None else self.backup_to(path, dest)
 
     @property
     def operation(self) -> str:
@@ -97,6 +131,20 @@ class FolderOrder:
         """Whether the files stay at their source."""
         return self.then is Then.KEEP
 
+    @property
+    def replaces(self) -> bool:
+        """Whether what is at the destination may be replaced."""
+        return self.if_exists in {IfExists.REPLACE, IfExists.SKIP_SAME, IfExists.BACKUP}
+
+    @property
+    def keeps_existing(self) -> bool:
+        """Whether nothing at the destination may be replaced."""
+        return not self.replaces
+
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
         return self.selection.selects(path, listed(self.source, path))
+
+
+def _is_same(folder: str | None, other: str) -> bool:
+    return folder is not None and posixpath.normpath(folder) == posixpath.normpath(other)

@@ -14,7 +14,8 @@ from iot.sftp.client._folders.folder_walk import list_locally
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settled_version
 from iot.sftp.client._ssh.packets import OpenFlag
-from iot.sftp.client._transfer.upload import forget_rename, upload_file
+from iot.sftp.client._transfer.transfer_context import Backup
+from iot.sftp.client._transfer.upload import forget_rename, may_have_arrived, upload_file
 from iot.sftp.client._transfer.upload_job import no_spare
 from iot.sftp.client._transfer.verify import compare_hashes
 
@@ -52,15 +53,16 @@ class FolderUpload:
         """
         self._order = order
         self._is_remembered = is_remembered
+        self._paths = paths
         self._dest = paths.on_server(order.dest)
         self._context = context
         self._local_files = local_files
-        self._directories = RemoteDirectories(self._dest)
-        self.excluded = relative_to(order.source, order.move_to)
+        self._directories = RemoteDirectories(self._dest, self._order.modes.directory)
+        self.excluded = relative_to(order.source, order.moved_below or order.move_to)
 
     def begin(self) -> None:
         """Prepare for an attempt: the server may be another one behind the same name."""
-        self._directories = RemoteDirectories(self._dest)
+        self._directories = RemoteDirectories(self._dest, self._order.modes.directory)
 
     def end(self) -> None:
         """Release nothing: no file is held open."""
@@ -75,16 +77,26 @@ class FolderUpload:
         with self._local_files.source(self._path_of(found)) as descriptor:
             return FileVersion.of_local(os.fstat(descriptor))
 
-    def version_at_dest(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+    def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
         """Return the version of the server's file that would be replaced."""
         try:
-            return FileVersion.of_remote(remote.stat(self._end_of(found)))
+            return FileVersion.of_remote(remote.stat(self._end_of(dest)))
         except (NotFound, NotADirectory):
             return None
 
-    def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
+    def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
+        """Return the version of what has each of these names, links included."""
+        found = remote.attributes_of([self._end_of(dest) for dest in dests], follow_links=False)
+        return [None if each is None else FileVersion.of_remote(each) for each in found]
+
+    def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
+        """Return whether the answer to an earlier rename of this version to that name was lost."""
+        with self._local_files.source(self._path_of(found)) as descriptor:
+            return may_have_arrived(descriptor, self._end_of(dest), self._context)
+
+    def proven_version(self, remote: RemoteFiles, found: FoundFile, dest: str) -> FileVersion | None:
         """Return the version of the local file whose bytes the server's has, by a hash; `None` if it has others."""
-        end = self._end_of(found)
+        end = self._end_of(dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
             before = settled_version(descriptor, remote.deadline)
             if before is None:
@@ -100,17 +112,24 @@ class FolderUpload:
         self,
         remote: RemoteFiles,
         found: FoundFile,
+        dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
     ) -> tuple[int, FileVersion]:
         """Upload a file."""
+        backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
             settled = settled_version(descriptor, remote.deadline) if self._is_remembered else None
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
-            self._directories.make_parent(remote, found.path)
-            context = replace(self._context, on_progress=progress)
-            outcome = upload_file(remote, descriptor, None, self._end_of(found), context=context, spare=no_spare)
+            self._directories.make_parent(remote, dest)
+            context = replace(
+                self._context,
+                on_progress=progress,
+                keeps_existing=self._order.keeps_existing,
+                backup=None if backup is None else Backup(self._paths.on_server(backup)),
+            )
+            outcome = upload_file(remote, descriptor, None, self._end_of(dest), context=context, spare=no_spare)
             return outcome.size, version
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
@@ -136,5 +155,5 @@ class FolderUpload:
     def _path_of(self, found: FoundFile) -> str:
         return posixpath.join(self._order.source, found.path)
 
-    def _end_of(self, found: FoundFile) -> str:
-        return posixpath.join(self._dest, found.path)
+    def _end_of(self, dest: str) -> str:
+        return posixpath.join(self._dest, dest)

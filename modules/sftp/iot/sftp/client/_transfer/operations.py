@@ -73,7 +73,7 @@ def delete_file(remote: RemoteFiles, path: str, requested: RequestedVersion) -> 
     """
     is_repeated = requested.version is not None
     try:
-        version = _version_of_file(remote, path)
+        version = _version_of_file(remote, path, or_link_to_directory=True)
         requested.check(version, path)
         requested.note(version)
         remote.remove(path)
@@ -137,10 +137,16 @@ def into_directory(remote: RemoteFiles, dest: str, source: str) -> str:
     return posixpath.join(dest, posixpath.basename(source))
 
 
-def _version_of_file(remote: RemoteFiles, path: str) -> FileVersion:
-    """Return the version of the file or the link at `path`; raise where a directory is there, or nothing."""
+def _version_of_file(remote: RemoteFiles, path: str, *, or_link_to_directory: bool = False) -> FileVersion:
+    """Return the version of the file or the link at `path`; raise where a directory is there, or nothing.
+
+    ProFTPD follows a link to a directory in LSTAT, and in RENAME, but not in REMOVE.
+    """
     attributes = remote.lstat(path)
-    if stat.S_ISDIR(attributes.mode or 0):
+    is_directory = stat.S_ISDIR(attributes.mode or 0)
+    if is_directory and not (
+        or_link_to_directory and remote.own_look(remote.begin_own_look(path), path)[1] is not None
+    ):
         message = "this is a directory on the server: only files are moved and deleted"
         raise IsADirectory(message, path=path)
     return FileVersion.of_remote(attributes)

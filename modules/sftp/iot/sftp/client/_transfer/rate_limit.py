@@ -1,4 +1,4 @@
-"""The speed of transfers: the window of bytes in flight, and the rate limit that all transfers of a session share."""
+"""The speed of transfers: the window of bytes in flight, and the rate limit that transfers share."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ class TransferWindow:
 
 
 class RateLimit:
-    """A number of bytes per second that all transfers of a session share."""
+    """A number of bytes per second that all transfers of a session share, or of all sessions that are given it.
+
+    Thread-safe; `bytes_per_second` may be changed at any time.
+    """
 
     def __init__(self) -> None:
         """Start unlimited."""

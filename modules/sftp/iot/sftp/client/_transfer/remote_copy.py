@@ -57,7 +57,7 @@ def move_by_copy(remote: RemoteFiles, source: str, target: str, context: Transfe
     """
     before = remote.stat(source)
     if not _is_copied(remote, source, target, before):
-        _copy_to(remote, source, target, before, context)
+        copy_to(remote, source, target, before, context)
         if not FileVersion.of_remote(remote.stat(source)).is_same_as(FileVersion.of_remote(before)):
             raise VersionChanged(source)  # a rename may take its time
     remote.remove(source)
@@ -79,7 +79,7 @@ def _is_copied(remote: RemoteFiles, source: str, target: str, before: Attributes
     return is_same and FileVersion.of_remote(remote.stat(source)).is_same_as(FileVersion.of_remote(before))
 
 
-def _copy_to(remote: RemoteFiles, source: str, target: str, before: Attributes, context: TransferContext) -> None:
+def copy_to(remote: RemoteFiles, source: str, target: str, before: Attributes, context: TransferContext) -> None:
     """Copy a file beside its new place, and give the copy its name; one that cannot be removed is written again."""
     with context.records.held(("copy", context.server, posixpath.normpath(target)), target) as record:
         state = record.load() or ResumeState("upload", list(context.server), target, opened=True)

@@ -10,10 +10,19 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import IsADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.errors import (
+    AlreadyExists,
+    IsADirectory,
+    NotFound,
+    PermissionDenied,
+    SFTPError,
+    Unsupported,
+)
 from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 from iot.sftp.client._base.sftp_statuses import is_plain_refusal
+from iot.sftp.client._files.local_backup import keep_backup
 from iot.sftp.client._files.remote_files import POSIX_RENAME, RemoteFiles
+from iot.sftp.client._files.set_aside import move_without_replacing
 from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.resume_records import ResumeState
 from iot.sftp.client._transfer.temporary_files import is_temporary, temporary_name
@@ -30,7 +39,9 @@ logger = logging.getLogger(__name__)
 NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
-def replace_local(place: LocalName, name: str, descriptor: int, permissions: int | None) -> None:
+def replace_local(
+    place: LocalName, name: str, descriptor: int, permissions: int | None, context: TransferContext
+) -> None:
     """Put the file `name` beside a destination in its place, with all its bytes on the disk.
 
     A file system may keep its own permissions (CIFS, exFAT, a mount of another owner), and may have no way to
@@ -44,7 +55,14 @@ def replace_local(place: LocalName, name: str, descriptor: int, permissions: int
     except OSError as error:
         if error.errno not in NOT_OFFERED:
             raise
-    os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+    if context.keeps_existing:
+        if not move_without_replacing(place.directory, name, place.name):
+            message = "something is at the destination already, and was left alone: move it away"
+            raise AlreadyExists(message, path=place.path)
+    else:
+        if context.backup is not None and context.backup.local_files is not None:
+            keep_backup(context.backup.local_files, place, context.backup.path, mode=context.modes.directory)
+        os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
     with _optional("that its directory is on the disk", place.path):
         os.fsync(place.directory)
 
@@ -102,7 +120,7 @@ def try_to_replace(remote: RemoteFiles, source: str, dest: str, note_backup: Cal
     try:
         remote.rename(source, dest)
     except (PermissionDenied, Unsupported) as error:
-        kind = _kind_if_reported(remote, dest)
+        kind = kind_if_reported(remote, dest)
         if kind == stat.S_IFDIR:
             raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=dest) from None
         if kind is None:
@@ -143,7 +161,8 @@ class RenameRefused(Unsupported):
         return (Unsupported if taken else type(self.cause))(self.message, path=self.path)
 
 
-def _kind_if_reported(remote: RemoteFiles, path: str) -> int | None:
+def kind_if_reported(remote: RemoteFiles, path: str) -> int | None:
+    """Return the type of what is at a path, `None` for nothing, and `NOT_REPORTED` where the server refuses."""
     try:
         return remote.kind_of(path)
     except (PermissionDenied, Unsupported):

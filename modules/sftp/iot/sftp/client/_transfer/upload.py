@@ -10,6 +10,7 @@ wait until all of these have succeeded. The steps are in files of their own: `up
 from __future__ import annotations
 
 import logging
+import os
 import posixpath
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,10 +26,12 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
     Unsupported,
 )
+from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._ssh.server_traits import RENAME
 from iot.sftp.client._transfer.outcome import TransferOutcome
 from iot.sftp.client._transfer.pipeline import SourceChanged
-from iot.sftp.client._transfer.replace import RenameRefused, remote_key, settle_backup, try_to_replace
+from iot.sftp.client._transfer.put_in_place import put_in_place
+from iot.sftp.client._transfer.replace import RenameRefused, remote_key, settle_backup
 from iot.sftp.client._transfer.resume_records import WORTH_KEEPING
 from iot.sftp.client._transfer.temporary_files import Removal, remove_temporary, temporary_name
 from iot.sftp.client._transfer.upload_body import UploadBody
@@ -89,6 +92,15 @@ def forget_rename(remote: RemoteFiles, dest: str, context: TransferContext) -> N
             if earlier.backup:
                 settle_backup(remote, earlier)
             record.forget()
+
+
+def may_have_arrived(descriptor: int, dest: str, context: TransferContext) -> bool:
+    """Return whether an earlier upload of this very version has requested the rename to a path, without an answer."""
+    version = [*FileVersion.of_local(os.fstat(descriptor))]
+    with suppress(Busy), context.records.held(remote_key(context, dest), dest) as record:
+        earlier = record.load()
+        return earlier is not None and bool(earlier.pending_rename) and earlier.source == version
+    return False
 
 
 class _IsDirectoryError(Exception):
@@ -172,7 +184,7 @@ class UploadAttempt:
         job = self._job
         try:
             with self._recording_the_rename(verified):
-                return verified, try_to_replace(job.remote, job.temporary, job.dest, self._note_backup)
+                return verified, put_in_place(job, self._note_backup)
         except NotFound as error:
             if job.remote.kind_of(job.temporary) is None:
                 before = job.earlier_rename

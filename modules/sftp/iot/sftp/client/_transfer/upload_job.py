@@ -48,9 +48,10 @@ class UploadSource:
         is_settled: whether a further write would show in its times.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        """Look at the file."""
+    def __init__(self, descriptor: int, mode: int | None = None) -> None:
+        """Look at the file; `mode` is what the remote file gets instead of its permissions."""
         self.descriptor = descriptor
+        self._mode = mode
         self.status = os.fstat(descriptor)
         self.is_settled = False
 
@@ -67,7 +68,8 @@ class UploadSource:
     @property
     def mode(self) -> int:
         """The permissions that the remote file gets."""
-        return self.status.st_mode & PERMISSION_BITS | OWNER_MAY_WRITE
+        mode = self.status.st_mode if self._mode is None else self._mode
+        return mode & PERMISSION_BITS | OWNER_MAY_WRITE
 
     @property
     def attributes(self) -> Attributes:
@@ -137,7 +139,7 @@ class UploadJob:
     ) -> None:
         """Send nothing yet; see the attributes."""
         self.remote = remote
-        self.source = UploadSource(descriptor)
+        self.source = UploadSource(descriptor, context.modes.remote)
         self.dest = dest
         self.record = record
         self.context = context

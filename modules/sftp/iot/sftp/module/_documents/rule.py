@@ -11,6 +11,7 @@ from pydantic import AfterValidator, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._documents.delivery import IfExistsTemplate, RenameTemplate
 from iot.sftp.module._documents.fields import (
     AGE_MAXIMUM,
     AnyText,
@@ -25,7 +26,7 @@ from iot.sftp.module._documents.fields import (
 )
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.template import Placeholders, Template
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
 from iot.sftp.module._documents.validation import explain
 
 RULES_MAXIMUM = 20  # the status of each has to fit into a twin of 32 KB, with everything else that is reported
@@ -51,6 +52,7 @@ def _folder(value: object) -> str:
 
 
 Folder = Annotated[Template, template(_folder), AsWritten]
+FileFolder = Annotated[Template, template(_folder, TemplateKind.FILE), AsWritten]
 
 
 class Rule(SelectionDocument):
@@ -60,9 +62,10 @@ class Rule(SelectionDocument):
     direction: Literal["upload", "download"]
     server: AnyText = DEFAULT_SERVER  # in front of what may name it by a placeholder
     source: Folder
-    dest: Folder
+    dest: FileFolder
     every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
-    if_exists: Literal["replace", "skip", "skip_same"] = "replace"
+    rename: RenameTemplate = None
+    if_exists: IfExistsTemplate = "replace"
     then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"
     min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
 

@@ -31,6 +31,21 @@ DIRECTIVES = "aAbBdFfGHIjmMpSTuUVwWyYzZ%"
 CLOCK_STARTS = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
 
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
+_SPECIAL = re.compile("[{}/]")
+
+
+def check_clock(now: float) -> None:
+    """Check that a moment, in seconds since 1970, can be the present one.
+
+    Raises:
+        NotConfigured: the clock is not set.
+    """
+    if now < CLOCK_STARTS:
+        message = (
+            f"{{date:…}} cannot be filled in, as the clock of the device is not set yet ({rfc3339(now)}): "
+            "nothing is done with it until the clock is right"
+        )
+        raise NotConfigured(message)
 
 
 class TemplateError(ValueError):
@@ -88,12 +103,7 @@ class DateWord:
         Raises:
             NotConfigured: the clock is not set.
         """
-        if now < CLOCK_STARTS:
-            message = (
-                f"{{date:…}} cannot be filled in, as the clock of the device is not set yet ({rfc3339(now)}): "
-                "nothing is done with it until the clock is right"
-            )
-            raise NotConfigured(message)
+        check_clock(now)
         return datetime.fromtimestamp(now, self.zone).strftime(self.format)
 
 
@@ -196,7 +206,15 @@ class Template:
     @property
     def has_date(self) -> bool:
         """Whether it depends on the time."""
-        return any(isinstance(part, DateWord) for component in self.components for part in component.parts)
+        return self._has(DateWord)
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether it says where files lie below the source."""
+        return any(component.parts == (FileWord.FOLDER,) for component in self.components)
+
+    def _has(self, kind: type) -> bool:
+        return any(isinstance(part, kind) for component in self.components for part in component.parts)
 
     def fill(self, now: float | None = None, path: str | None = None) -> str:
         """Return the text with all its placeholders filled in.
@@ -214,6 +232,34 @@ class Template:
         if components[0] is None:
             return text.lstrip("/")  # what is below a folder stays below it
         return text or "/" * (len(components) > 1)
+
+    def at(self, now: float) -> str:
+        """Return the text of a template that always gives what this one does at a moment.
+
+        Raises:
+            NotConfigured: it has a date, and the clock is not set.
+        """
+        written = (
+            "".join(_written(part.at(now) if isinstance(part, DateWord) else part) for part in component.parts)
+            for component in self.components
+        )
+        return "/".join(written)
+
+    def split(self) -> tuple[str, Template | None]:
+        """Return the folder that is always the same, and the rest, which differs; `None` if nothing does.
+
+        In the rest, components that mean nothing (`//`, `/./`, a slash at the end) are left out.
+        """
+        fixed: list[str] = []
+        for component in self.components:
+            if not component.is_fixed:
+                break
+            fixed.append(component.fill(None, None) or "")
+        if len(fixed) == len(self.components):
+            return self.fill(), None
+        rest = tuple(each for each in self.components[len(fixed) :] if str(each) not in {"", "."})
+        folder = "/".join(fixed) or ("/" if fixed else ".")
+        return folder, Template("/".join(map(str, rest)), rest)
 
     def identity(self) -> str | list[str]:
         """Return what stands for all that it gives over time: as JSON, for a record that outlives the process."""
@@ -262,12 +308,14 @@ class _Parser:
                 position = self._placeholder(position)
             elif char == "}":
                 raise TemplateError(f"has a '}}' at character {position + 1} that closes nothing: write '}}}}' for one")
-            else:
-                if char == "/":
-                    self._end_component()
-                else:
-                    self._add(char)
+            elif char == "/":
+                self._end_component()
                 position += 1
+            else:
+                found = _SPECIAL.search(self._text, position)  # all at once: a text may have a million characters
+                end = length if found is None else found.start()
+                self._add(self._text[position:end])
+                position = end
         self._end_component(is_last=True)
         return tuple(self._components)
 
@@ -282,7 +330,10 @@ class _Parser:
             raise TemplateError("is a name, and must not contain '/'")
         if FileWord.FOLDER in self._parts and self._parts != [FileWord.FOLDER]:
             raise TemplateError("has {folder} as a part of a name: it is a path, and stands between slashes")
-        self._components.append(_Component(tuple(self._parts), self._has_value))
+        component = _Component(tuple(self._parts), self._has_value)
+        if self._kind is TemplateKind.FILE and component.parts == ("..",) and not all(map(_is_fixed, self._components)):
+            raise TemplateError("has '..' behind what differs from file to file")
+        self._components.append(component)
         self._parts, self._has_value = [], False
 
     def _placeholder(self, start: int) -> int:
@@ -341,6 +392,10 @@ class _Parser:
             reason = "which stands for one file and has no meaning here"
             return f"has {found} at character {start + 1}, {reason}; known are: {shown}"
         return f"has the unknown placeholder {found} at character {start + 1}; known are: {shown}"
+
+
+def _is_fixed(component: _Component) -> bool:
+    return component.is_fixed
 
 
 def _filled(part: Part, now: float | None, path: str | None) -> str:

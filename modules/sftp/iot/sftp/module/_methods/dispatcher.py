@@ -16,16 +16,16 @@ from iot.sftp.client._base.text import excerpt, quoted
 from iot.sftp.module._base.counters import CallCounters
 from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._documents.requests import (
+    BackgroundRequest,
     ChangeRequest,
-    FolderRequest,
     PathsRequest,
     ServerRequest,
-    TransferRequest,
     expanded,
 )
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.idempotency import check_same_call
-from iot.sftp.module._methods.lanes import queues_of_lanes
+from iot.sftp.module._methods.lanes import NO_SERVER, Lanes
 from iot.sftp.module._methods.method import Lane
 from iot.sftp.module._methods.parsing import NAME_SHOWN, parse_call
 from iot.sftp.module._methods.table import METHODS
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._hub.response import Response
     from iot.sftp.module._methods.idempotency import Idempotency, IdempotentCall
     from iot.sftp.module._methods.method import Call, MethodContext
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.server_slots import ServerSlots
 
 LEAST_TIME = 0.05  # seconds that a call must have left when it gets its slot: with less it could only time out
 
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 class Dispatcher:
     """Takes requests, runs them in their lanes, returns the responses."""
 
-    def __init__(self, context: MethodContext, slots: Slots, idempotency: Idempotency) -> None:
+    def __init__(self, context: MethodContext, slots: ServerSlots, idempotency: Idempotency) -> None:
         """Take what methods work with.
 
         Parameters:
@@ -57,11 +57,11 @@ class Dispatcher:
         self.calls = CallCounters()
         self._context = context
         self._idempotency = idempotency
-        self._queues = queues_of_lanes(slots)
+        self._lanes = Lanes(slots, lambda: len(context.servers.all()))
 
-    def waiting(self) -> dict[str, tuple[int, float]]:
-        """Return, for each lane, how many calls wait there and the seconds that the first of them has waited."""
-        return {lane.value: queue.waiting for lane, queue in self._queues.items()}
+    def waiting(self) -> dict[tuple[str, str], tuple[int, float]]:
+        """Return how many calls wait, and since when: see `Lanes.waiting`."""
+        return self._lanes.waiting()
 
     async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
         """Execute a request and return the response; never raises for anything in the request or during execution.
@@ -72,7 +72,7 @@ class Dispatcher:
             received: when, in `time.monotonic()`; the timeout counts from then.
         """
         started = time.monotonic() if received is None else received
-        call_id, shown = secrets.token_hex(3), excerpt(name, NAME_SHOWN)
+        call_id, shown = secrets.token_hex(3), self._shown(name, payload)
         paths, attempts = "", 1
         with subject(f"call {call_id} {shown}", shown):
             try:
@@ -88,6 +88,12 @@ class Dispatcher:
             self._record(name, f"{shown} {paths}".rstrip(), response, time.monotonic() - started)
             _log_response(shown, paths, response, attempts, time.monotonic() - started)
         return response
+
+    def _shown(self, name: str, payload: Any) -> str:
+        """Return the method's name for log lines, with the server if it is not the default one."""
+        server = payload.get("server") if isinstance(payload, dict) else None
+        is_known = isinstance(server, str) and server in self._context.servers.all()
+        return on_server(excerpt(name, NAME_SHOWN), str(server) if is_known else DEFAULT_SERVER)
 
     def _expanded(self, call: Call) -> Call:
         """Return a call whose placeholders are filled in, if it has any: this is their moment of use."""
@@ -106,13 +112,13 @@ class Dispatcher:
 
     async def _respond(self, call: Call, deadline: float) -> Response:
         request = call.request
-        if isinstance(request, TransferRequest | FolderRequest) and request.background:
+        if isinstance(request, BackgroundRequest) and request.background:
             return await self._accept(call, request, deadline)
         if isinstance(request, ChangeRequest) and request.request_id is not None:
             return await self._execute_once(call, deadline)
         return await self._execute(call, deadline)
 
-    async def _accept(self, call: Call, request: TransferRequest | FolderRequest, deadline: float) -> Response:
+    async def _accept(self, call: Call, request: BackgroundRequest, deadline: float) -> Response:
         """Make a task of a call, or find the one that the first call with its id became."""
         record = new_task(call.name, request.parameters(), request.time_limit)
         if request.request_id is not None:
@@ -126,7 +132,7 @@ class Dispatcher:
             check_same_call(known, call)
             return responses.accepted(known.task_id or "")
 
-        return await self._queues[Lane.TASKS].run(accept, deadline)
+        return await self._lanes.queue(Lane.TASKS).run(accept, deadline)
 
     async def _execute_once(self, call: Call, deadline: float) -> Response:
         """Execute a call with a request id, unless that was done already."""
@@ -141,8 +147,9 @@ class Dispatcher:
         def remaining() -> float:
             return deadline - time.monotonic()  # computed each time: the call may have waited for its slot
 
-        if isinstance(call.request, ServerRequest):
-            self._context.servers.get(call.request.server)
+        server = call.request.server if isinstance(call.request, ServerRequest) else NO_SERVER
+        if server != NO_SERVER:
+            self._context.servers.get(server)
 
         def run() -> Any:
             return call.method.run(self._context, call.request, remaining())
@@ -153,7 +160,7 @@ class Dispatcher:
                 raise DeadlineExceeded(message)
             return responses.succeeded(run()) if idempotent is None else idempotent.execute(run)
 
-        return await self._queues[call.method.lane].run(work, deadline)
+        return await self._lanes.queue(call.lane, server).run(work, deadline)
 
 
 def _paths(call: Call) -> str:

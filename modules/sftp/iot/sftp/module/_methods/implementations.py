@@ -22,12 +22,16 @@ from iot.sftp.module._methods.pages import (
     page_limit,
     too_large,
 )
-from iot.sftp.module._work import local_directory
+from iot.sftp.module._work import directory_deletion, local_directory
 
 if TYPE_CHECKING:
     from iot.sftp.module._documents.requests import (
         CancelRequest,
         CopyRequest,
+        CreateDirectoryRequest,
+        DeleteDirectoryRequest,
+        DeleteRequest,
+        DirectoryPageRequest,
         FolderRequest,
         ListRequest,
         ListTasksRequest,
@@ -94,7 +98,7 @@ def upload_file(context: MethodContext, request: TransferRequest, timeout: float
     return True
 
 
-def delete_file(context: MethodContext, request: PathRequest, timeout: float) -> bool:
+def delete_file(context: MethodContext, request: DeleteRequest, timeout: float) -> bool:
     """Delete a file on the server."""
     with context.servers.use(request.server) as session:
         session.delete_file(request.path, timeout=timeout)
@@ -117,6 +121,45 @@ def list_files(context: MethodContext, request: ListRequest, timeout: float) -> 
         page = session.list_files(request.path, request.file_pattern, timeout=timeout, **options)
         return fitting_page(page, limit=request.limit, path=request.path)
     raise too_large(request.path)
+
+
+# --- Directories
+
+
+def create_directory(context: MethodContext, request: CreateDirectoryRequest, timeout: float) -> bool:
+    """Create a directory on the server, and its parents."""
+    with context.servers.use(request.server) as session:
+        session.create_directory(request.path, timeout=timeout)
+    return True
+
+
+def delete_directory(context: MethodContext, request: DeleteDirectoryRequest, timeout: float) -> bool:
+    """Delete a directory on the server."""
+    with context.servers.use(request.server) as session:
+        directory_deletion.delete_directory(session, request, timeout=timeout)
+    return True
+
+
+def move_directory(context: MethodContext, request: CopyRequest, timeout: float) -> bool:
+    """Move a directory on the server."""
+    with context.servers.use(request.server) as session:
+        session.move_directory(request.source, request.dest, timeout=timeout)
+    return True
+
+
+def list_directory(context: MethodContext, request: DirectoryPageRequest, timeout: float) -> list[dict[str, Any]]:
+    """List all that is in a directory, or a page of it."""
+    options: dict[str, Any] = {"limit": page_limit(request.limit, ENTRIES_MAXIMUM), "after": request.after}
+    with context.servers.use(request.server) as session:
+        entries = session.list_directory(request.path, timeout=timeout, **options)
+    return fitting_page([file_document(entry) for entry in entries], limit=request.limit, path=request.path)
+
+
+def stat(context: MethodContext, request: PathRequest, timeout: float) -> dict[str, Any] | None:
+    """Describe a file or directory; `None` if it is not there."""
+    with context.servers.use(request.server) as session:
+        info = session.stat(request.path, timeout=timeout)
+    return None if info is None else file_document(info)
 
 
 # --- Contents

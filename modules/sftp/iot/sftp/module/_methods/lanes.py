@@ -1,4 +1,8 @@
-"""The lanes of direct methods: blocking work in worker threads, with a deadline for each call."""
+"""The lanes of direct methods: blocking work in worker threads, with a deadline for each call.
+
+Calls that speak to a server have a queue of their own for each server: a server that lets calls wait for their timeouts
+delays no call to another one.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +14,66 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import DeadlineExceeded
 from iot.sftp.module._methods.method import Lane
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.slots import Kind, Slots, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
-THREADS_MAXIMUM = 16  # of a lane: the upper limit of transfers.concurrency
-CONTROL_THREADS, QUICK_THREADS, LOCAL_THREADS, TASKS_THREADS, STATUS_THREADS = 8, 8, 4, 8, 2
+THREADS_MAXIMUM = 16  # of a queue: the upper limit of transfers.concurrency
+CONTROL_THREADS, QUICK_THREADS = 8, 8  # for each server
+LOCAL_THREADS, TASKS_THREADS, STATUS_THREADS = 4, 8, 2
+NO_SERVER = ""  # the name for the queues of lanes in which no call speaks to a server
 GRACE = 0.3  # seconds after its deadline in which a worker may still return with a more precise error
 
 
-def queues_of_lanes(transfer_slots: Slots) -> dict[Lane, CallQueue]:
-    """Return a queue for each lane.
+class Lanes:
+    """The queues of all lanes; those of lanes whose calls speak to a server are made for each server when needed.
 
-    Parameters:
-        transfer_slots: those of transfers, which are shared with tasks and rules.
+    Belongs to the event loop, but for `waiting`.
     """
-    return {
-        Lane.CONTROL: CallQueue("control", Slots(CONTROL_THREADS)),
-        Lane.QUICK: CallQueue("quick", Slots(QUICK_THREADS)),
-        Lane.LOCAL: CallQueue("local", Slots(LOCAL_THREADS)),
-        Lane.TASKS: CallQueue("status", Slots(TASKS_THREADS)),
-        Lane.STATUS: CallQueue("get_status", Slots(STATUS_THREADS)),
-        Lane.TRANSFER: CallQueue("transfer", transfer_slots),
-    }
+
+    def __init__(self, transfer_slots: ServerSlots, servers: Callable[[], int] = lambda: 1) -> None:
+        """Have no queue yet.
+
+        Parameters:
+            transfer_slots: those of transfers, which are shared with tasks and rules.
+            servers: returns how many servers there are.
+        """
+        self._slots: Mapping[Lane, ServerSlots] = {
+            Lane.CONTROL: ServerSlots(CONTROL_THREADS, servers),
+            Lane.QUICK: ServerSlots(QUICK_THREADS, servers),
+            Lane.LOCAL: ServerSlots(LOCAL_THREADS),
+            Lane.TASKS: ServerSlots(TASKS_THREADS),
+            Lane.STATUS: ServerSlots(STATUS_THREADS),
+            Lane.TRANSFER: transfer_slots,
+        }
+        self._queues: dict[tuple[Lane, str], CallQueue] = {}
+
+    def queue(self, lane: Lane, server: str = NO_SERVER) -> CallQueue:
+        """Return the queue of a lane, for the calls to one server.
+
+        Parameters:
+            lane: of the method.
+            server: the name of a server that there is.
+        """
+        slots = self._slots[lane].of(server)
+        if (lane, server) not in self._queues:
+            self._queues[lane, server] = CallQueue(f"{lane.value} {server}".rstrip(), slots)
+        return self._queues[lane, server]
+
+    def waiting(self) -> dict[tuple[str, str], tuple[int, float]]:
+        """Return, for each lane and server, how many calls wait and the seconds that the first of them has waited.
+
+        Lanes of calls that speak to no server have `NO_SERVER`.
+        """
+        return {
+            (lane.value, server): slots.waiting(Kind.CALL)
+            for lane, of_servers in self._slots.items()
+            for server, slots in of_servers.by_server().items()
+        }
 
 
 class CallQueue:
@@ -70,11 +108,6 @@ class CallQueue:
             message = "the call timed out, and its work is being stopped"
             raise DeadlineExceeded(message)
         return task.result()
-
-    @property
-    def waiting(self) -> tuple[int, float]:
-        """How many calls wait for a slot, and the seconds that the first of them has waited."""
-        return self._slots.waiting(Kind.CALL)
 
     async def _turn(self, deadline: float) -> Turn:
         loop = asyncio.get_running_loop()

@@ -79,3 +79,8 @@ class Call:
     name: str
     method: Method
     request: Request
+
+    @property
+    def lane(self) -> Lane:
+        """Where it waits."""
+        return Lane.TRANSFER if self.request.takes_long else self.method.lane

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import NotFound
+from iot.sftp.client import NotConfigured, NotFound
 from iot.sftp.client._base.backoff import backoff
 
 if TYPE_CHECKING:
     from iot.sftp.module._rules.limits import RuleLimits
+
+SETTINGS_PERIOD = 60.0  # seconds after which it is looked again for what only this device can know
 
 
 class RuleBackoff:
@@ -36,6 +38,8 @@ class RuleBackoff:
         longest = self._limits.longest_pause
         if code == NotFound.code:  # a folder that does not exist may be created at any time
             longest = min(longest, self._period)
+        elif code == NotConfigured.code:  # a clock may be set, and settings may come, at any time
+            longest = min(longest, SETTINGS_PERIOD)
         return backoff(self._failures, first=self._limits.first_pause, longest=longest)
 
     def succeeded(self) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
     from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.transfers import Transfers
 
 _log = logging.getLogger(__name__)
@@ -47,18 +47,16 @@ class RuleContext:
         local_files: how local folders are reached.
         on_failure: called for each failure with what, the code and the message; must not block.
         clock: gives the moment for dates in paths, in seconds since 1970.
-        runs: counts the runs that have ended, by their outcome.
+        runs: counts the runs that have ended, by server and outcome.
     """
 
     transfers: Transfers
-    slots: Slots
+    slots: ServerSlots
     ledgers: DeliveryLedgers
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
     clock: Callable[[], float] = time.time
-    runs: LabelledCounter = field(
-        default_factory=lambda: LabelledCounter(*((outcome.value,) for outcome in RunOutcome))
-    )
+    runs: LabelledCounter = field(default_factory=LabelledCounter)
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,7 @@ def make_run(
     is_careful: bool,
     interruption: threading.Event,
     progress: Callable[[FolderProgress], None],
+    moment: float | None = None,
 ) -> RunResult:
     """Transfer the folder of a rule once; raises nothing.
 
@@ -105,6 +104,7 @@ def make_run(
         is_careful: whether bytes at the destination are compared where the ledger does not decide.
         interruption: set when the run has to stop soon.
         progress: called for each step.
+        moment: the moment for a date in the source, in seconds since 1970; `None` is this one.
     """
     moved: FolderProgress = FolderTransfer()  # as far as it came
 
@@ -114,7 +114,7 @@ def make_run(
         progress(reached)
 
     try:
-        order = folder_order(Direction(rule.direction), rule, context.clock())
+        order = folder_order(Direction(rule.direction), rule, context.clock, moment=moment)
         done, is_in_doubt = context.transfers.transfer_folder(
             order,
             server=rule.server,
@@ -122,6 +122,7 @@ def make_run(
             progress=note,
             cancelled=interruption,
             destination=rule.dest.identity(),
+            rule=rule.name,
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

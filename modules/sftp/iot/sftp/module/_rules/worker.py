@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Interruption, Retry, SFTPError, error_for_code
+from iot.sftp.client import Interruption, NotFound, Retry, SFTPError, error_for_code
 from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._documents.servers import on_server
+from iot.sftp.module._documents.template import CLOCK_STARTS
 from iot.sftp.module._rules.backoff import RuleBackoff
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
 from iot.sftp.module._rules.run import RuleContext, RunOutcome, RunResult, make_run
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._documents.rule import Rule
     from iot.sftp.module._rules.rule_status import RuleReporter, RuleStatus
     from iot.sftp.module._work.slots import Turn
+
+LAST_LOOKS = 5  # into a source of an earlier date in which files are too young again and again
 
 _log = logging.getLogger(__name__)
 
@@ -47,9 +51,11 @@ class RuleWorker:
         self._context = context
         self._reporter = reporter
         self._limits = limits
-        self._name = f"rule {rule.name}"
+        self._name = on_server(f"rule {rule.name}", rule.server)
         self._schedule = RuleSchedule()
         self._backoff = RuleBackoff(limits, rule.every)
+        self._source_moment: float | None = None  # of the source that was looked at last, if it has a date
+        self._looks = 0  # last ones into that source, since the date has changed
         self._is_careful = True  # what an interrupted run has done may not be in the ledger
         self._interruption = Interruption()
         self._turn_came = threading.Event()
@@ -89,19 +95,27 @@ class RuleWorker:
         interruption = self._interruption = Interruption()
         if self._schedule.is_stopped():
             return
-        turn = self._context.slots.ask(Kind.TASK, self._on_turn, lambda _turn: interruption.interrupt())
+        slots = self._context.slots.of(self.rule.server)
+        turn = slots.ask(Kind.TASK, self._on_turn, lambda _turn: interruption.interrupt())
         self._turn_came.wait()
         try:
             if self._schedule.is_stopped() and turn.withdraw():
                 return
             turn.slice = self._slice.seconds
+            moment, is_last_look = self._moment_of_run()
             result = make_run(
                 self.rule,
                 self._context,
                 is_careful=self._is_careful,
                 interruption=interruption,
                 progress=lambda moved: self._slice.note(moved.bytes, files=moved.files),
+                moment=moment,
             )
+            self._looks += is_last_look and result.is_whole
+            if is_last_look and (_has_been_seen(result) or self._looks >= LAST_LOOKS):
+                self._source_moment, self._looks = None, 0
+                self._schedule.run_by(0.0)
+                result = replace(result, outcome=RunOutcome.COMPLETED, code=None, message=None, is_whole=True)
             self._settle(result, started)
         finally:
             turn.leave()
@@ -117,6 +131,19 @@ class RuleWorker:
                     self.run_once()
         finally:
             self._watch.stop()
+
+    def _moment_of_run(self) -> tuple[float, bool]:
+        """Return the moment for the date in the source, and whether that is the last look into an earlier folder.
+
+        When the date changes, the folder of the run before is looked at once more: what came into it since then, in the
+        last moments of its day, is not left there.
+        """
+        now, before = self._context.clock(), self._source_moment
+        source = self.rule.source
+        if before is not None and now >= before and source.fill(before) != source.fill(now):
+            return before, True
+        self._source_moment = now if source.has_date and now >= CLOCK_STARTS else None
+        return now, False
 
     def _renew_watch(self) -> None:
         """Watch the source that counts now, if it is local; the run that follows reports where there is none."""
@@ -135,7 +162,7 @@ class RuleWorker:
 
     def _settle(self, result: RunResult, started: float) -> None:
         """Report a run, and schedule the next one."""
-        self._context.runs.add(result.outcome.value)
+        self._context.runs.add(self.rule.server, result.outcome.value)
         if result.is_whole:
             self._slice = TimeSlice(self._context.slots.time_slice)
         if result.outcome is RunOutcome.INTERRUPTED:
@@ -195,3 +222,8 @@ class RuleWorker:
         if result.has_young:
             due = min(due, time.monotonic() + self.rule.min_age + self._limits.gathering)
         return due
+
+
+def _has_been_seen(result: RunResult) -> bool:
+    """Return whether a folder need not be looked at again: all that was in it was taken, or has failed by itself."""
+    return (result.is_whole and not result.has_young) or result.code == NotFound.code

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import Cancelled, FileVersion
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
+from iot.sftp.module._work.place_memory import TABLE, PlaceMemory, forget_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ INSERT INTO deliveries
     SELECT rule, path, size, CAST(ROUND(modified * 1e9) AS INTEGER), NULL, NULL, NULL, 0, NULL, 0, 0 FROM sent;
 DROP TABLE rules;
 DROP TABLE sent;
+"""
+# Events of files wait here until they are gathered into messages: an event is in the same transaction as its delivery
+_EVENTS = """
+CREATE TABLE IF NOT EXISTS file_events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL);
+INSERT INTO identity SELECT LOWER(HEX(RANDOMBLOB(6))) WHERE NOT EXISTS (SELECT 1 FROM identity);
 """
 _NOTE = """
 INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (ledger, path) DO UPDATE SET
@@ -131,6 +138,7 @@ class DeliveryLedgers:
         home: int | None = None,
         is_strict: bool = False,
         verifies: bool = False,
+        has_places: bool = False,
     ) -> DeliveryLedger:
         """Return the ledger of a route, for one scan of its source.
 
@@ -142,6 +150,7 @@ class DeliveryLedgers:
                 (a mount that is missing now) is not taken for deleted.
             is_strict: only proof counts, as the source is deleted or moved for it.
             verifies: this scan compares hashes where the ledger is in doubt.
+            has_places: it remembers where each file goes: see `DeliveryLedger.place_of`.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -154,7 +163,10 @@ class DeliveryLedgers:
                 (ledger, task, use),
             )
             _forget(connection, "used < ?", use - UNUSED_KEPT)
-        return DeliveryLedger(self._file, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies)
+        places = PlaceMemory(self._file, ledger) if has_places else None
+        return DeliveryLedger(
+            self._file, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies, places=places
+        )
 
     def forget_task(self, task: str) -> None:
         """Delete the ledger of a task that has ended.
@@ -164,6 +176,33 @@ class DeliveryLedgers:
         """
         with self._file.transaction() as connection:
             _forget(connection, "task = ?", task)
+
+    def add_event(self, event: str) -> None:
+        """Keep the event of a file until it is gathered.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            _write_event(connection, event)
+
+    def events_after(self, mark: Callable[[str], int], limit: int) -> tuple[str, list[tuple[int, str]]]:
+        """Return the identity of this file, and the next events with their numbers, which only grow.
+
+        Parameters:
+            mark: returns up to which number the events of a file, by its identity, were gathered: those are deleted.
+            limit: how many events at most.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            (identity,) = connection.execute("SELECT id FROM identity").fetchone()
+            connection.execute("DELETE FROM file_events WHERE sequence <= ?", (mark(identity),))
+            rows = connection.execute(
+                "SELECT sequence, event FROM file_events ORDER BY sequence LIMIT ?", (limit,)
+            ).fetchall()
+        return identity, rows
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -193,8 +232,10 @@ class DeliveryLedger:
         home: int | None,
         is_strict: bool,
         verifies: bool,
+        places: PlaceMemory | None = None,
     ) -> None:
         """Made by `DeliveryLedgers.of`."""
+        self._places = places
         self._file = file
         self._ledger = ledger
         self._use = use
@@ -202,6 +243,7 @@ class DeliveryLedger:
         self._home = home
         self._is_strict = is_strict
         self._verifies = verifies
+        self._events: dict[str, str] = {}  # of files whose delivery is about to be recorded, by their paths
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
@@ -215,6 +257,8 @@ class DeliveryLedger:
         name, device = os.fsencode(path), _signed(version.device)
         self._found.add(hash(name))
         self._devices.add(device)
+        if self._places is not None:
+            self._places.note_seen(path, _folded(version))
         with self._file.transaction() as connection:
             delivery = self._delivery(connection, name)
             if delivery is None or (self._is_strict and not delivery.is_proof):
@@ -232,14 +276,44 @@ class DeliveryLedger:
                 )
         return True
 
+    def announce(self, path: str, event: str) -> None:
+        """Take the event of a file whose delivery is recorded next: both are written in one transaction."""
+        self._events[path] = event
+
+    def place_of(self, path: str, choose: Callable[[str], str]) -> str:
+        """Return where a file goes, as it was decided when this version of it was taken for the first time.
+
+        Raises:
+            SFTPError: the file cannot be used, or `choose` cannot decide.
+        """
+        return choose(path) if self._places is None else self._places.place_of(path, choose)
+
     def note(self, path: str, version: FileVersion) -> None:
         """Record that a version was delivered.
 
         Raises:
             SFTPError: the file cannot be used.
         """
+        event = self._events.get(path)
         with self._file.transaction() as connection:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
+            if self._places is not None:
+                self._places.note_delivered(connection, path, _folded(version))
+            if event is not None:
+                _write_event(connection, event)
+        self._events.pop(path, None)
+
+    def write_events(self) -> None:
+        """Write the events whose deliveries could not be recorded: their sources are gone, so nobody tells them again.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        if self._events:
+            with self._file.transaction() as connection:
+                for event in self._events.values():
+                    _write_event(connection, event)
+            self._events.clear()
 
     def settle(self, path: str) -> None:
         """Delete the record of a file whose source was deleted or moved: it is not needed any more.
@@ -251,6 +325,7 @@ class DeliveryLedger:
             connection.execute(
                 "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
             )
+            forget_places(connection, self._ledger, [os.fsencode(path)])
 
     def has_found(self, path: str) -> bool:
         """Return whether this scan has found a path."""
@@ -298,6 +373,7 @@ class DeliveryLedger:
                 elif self._use - seen > UNUSED_KEPT:
                     gone.append((self._ledger, path))
             connection.executemany("DELETE FROM deliveries WHERE ledger = ? AND path = ?", gone)
+            forget_places(connection, self._ledger, [path for _, path in gone])
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property
@@ -344,10 +420,15 @@ def _signed(number: int | None) -> int | None:
     return None if number is None else (number + INTEGER_MAXIMUM + 1) % 2**64 - INTEGER_MAXIMUM - 1
 
 
+def _write_event(connection: sqlite3.Connection, event: str) -> None:
+    connection.execute("INSERT INTO file_events (event) VALUES (?)", (event,))
+
+
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    connection.execute(f"DELETE FROM deliveries WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
+    for table in ("deliveries", "places"):
+        connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
 
@@ -356,6 +437,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version < VERSION:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
+    connection.executescript(f"BEGIN; {_EVENTS} COMMIT;")
+    connection.executescript(TABLE)
 
 
 _SCHEMA = Schema(
@@ -368,6 +451,6 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries"),
+    tables=("ledgers", "deliveries", "places", "file_events", "identity"),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )

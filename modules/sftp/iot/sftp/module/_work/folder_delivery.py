@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, SFTPError
+from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class FolderDelivery:
                 home=self._home(),
                 is_strict=not keeps,
                 verifies=is_careful,
+                has_places=self._has_places,
             )
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
             return ledger, is_careful or (not keeps and ledger.holds_any())
@@ -90,6 +92,11 @@ class FolderDelivery:
         found = [failure for failure in done.failures if ledger.has_found(failure.path[len(prefix) :])]
         # What failed are files that were found: so all folders could be listed
         ledger.end_scan(is_complete=len(found) == done.failed)
+
+    @property
+    def _has_places(self) -> bool:
+        """Whether the ledger remembers where each file goes, as that depends on the time."""
+        return isinstance(self.order.rename, FilePlaces) and self.order.rename.has_date
 
     @property
     def _own_task(self) -> str | None:

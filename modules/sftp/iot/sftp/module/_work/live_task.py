@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Interruption
 from iot.sftp.client._base.text import quoted
-from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 from iot.sftp.module._work.slots import SLICE, TimeSlice
 from iot.sftp.module._work.task_document import Rate, short_id
 
@@ -87,6 +87,8 @@ class Job:
         cancelled: set when it has to stop soon, for good or to go on later.
         task_id: whose attempt it is.
         server: the name of the server.
+        is_in_doubt: whether an attempt before this one may have done a part of it, or all.
+        reported: the details that were reported before.
     """
 
     method: str
@@ -96,6 +98,8 @@ class Job:
     cancelled: threading.Event
     task_id: str = ""
     server: str = DEFAULT_SERVER
+    is_in_doubt: bool = False
+    reported: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LiveTask:
@@ -110,11 +114,13 @@ class LiveTask:
             time_slice: seconds that it may run at first while calls wait.
         """
         self.record = record
+        self.server = record.server
         self.state = TaskState.READY
         self.ends = time.monotonic() + remaining
         self.slice = TimeSlice(time_slice)
         self.rate = Rate()
         self.attempts = 0 if record.started is None else 1
+        self.is_in_doubt = record.started is not None  # whether an attempt may have done a part of it, or all
         self.incomplete = 0  # attempts that found that the file had changed
         self.retry_at = 0.0  # in time.monotonic(), while it pauses
         self.turn: Turn | None = None  # while it runs
@@ -125,13 +131,13 @@ class LiveTask:
     @property
     def name(self) -> str:
         """What log lines about it begin with."""
-        return f"task {short_id(self.record.task_id)} {self.record.method}"
+        return on_server(f"task {short_id(self.record.task_id)} {self.record.method}", self.server)
 
     @property
     def paths(self) -> str:
-        """Where from and where to, for log lines; empty if it has no paths."""
+        """What it is about, or where from and where to, for log lines; empty if it has no paths."""
         request = self.record.request
-        return " -> ".join(quoted(str(request[key])) for key in ("source", "dest") if key in request)
+        return " -> ".join(quoted(str(request[key])) for key in ("path", "source", "dest") if key in request)
 
     @property
     def description(self) -> str:

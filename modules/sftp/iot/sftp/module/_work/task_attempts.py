@@ -58,6 +58,7 @@ class TaskAttempts:
             try:
                 code, message = self._attempt(task)
                 task.attempts += 1
+                task.is_in_doubt = task.is_in_doubt or (code is not None and error_for_code(code).leaves_doubt)
                 if message is not None:
                     message = excerpt(message, MESSAGE_MAXIMUM)
                 self._settle(task, code, message)
@@ -98,7 +99,17 @@ class TaskAttempts:
             record.status, record.started = TaskStatus.RUNNING, time.time()
             self._store.save(record)
         report = partial(self._note, task)
-        job = Job(record.method, record.request, task.attempts, report, task.cancelled, record.task_id, record.server)
+        job = Job(
+            record.method,
+            record.request,
+            task.attempts,
+            report,
+            task.cancelled,
+            record.task_id,
+            record.server,
+            task.is_in_doubt,
+            dict(record.details),
+        )
         try:
             outcome = self._work(job)
         except SFTPError as error:
@@ -116,13 +127,13 @@ class TaskAttempts:
             record.code = record.message = None  # of the attempt before
             record.details.update(progress.details)
             task.rate.note(progress.bytes)
-            task.slice.note(progress.bytes, files=progress.details.get("files", 0))
+            task.slice.note(progress.bytes, files=progress.details.get("files", progress.details.get("deleted", 0)))
 
     def _settle(self, task: LiveTask, code: str | None, message: str | None) -> None:
         """Do what follows from the outcome of an attempt."""
         if code is None:
             with self._scheduler.lock:
-                self._scheduler.note_success()
+                self._scheduler.note_success(task.server)
             self.end(task, TaskStatus.COMPLETED)
         elif not self._goes_on(task, code, message):
             if task.stop_reason is StopReason.CANCELLED:

@@ -8,32 +8,33 @@ from iot.sftp.client import Busy
 from iot.sftp.module._work.live_task import LiveTask, TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class TaskQueue:
     """The tasks that have not ended; protected by the lock of `TaskScheduler`, but for `find` and `all`."""
 
-    def __init__(self, maximum: int) -> None:
-        """Have no tasks yet; take so many at most."""
+    def __init__(self, maximum: Callable[[], int]) -> None:
+        """Have no tasks yet; `maximum` returns how many each server may have."""
         self._maximum = maximum
         self._live: dict[str, LiveTask] = {}
-        self._coming: set[str] = set()  # tasks that are being accepted
+        self._coming: dict[str, str] = {}  # tasks that are being accepted, with their servers
 
-    def admit(self, task_id: str) -> None:
+    def admit(self, task_id: str, server: str) -> None:
         """Keep a place for a task that is being accepted.
 
         Raises:
-            Busy: too many tasks have not ended yet.
+            Busy: too many tasks of its server have not ended yet.
         """
-        if len(self._live) + len(self._coming) >= self._maximum:
-            message = f"{self._maximum} tasks have not ended yet: try again later, or cancel some"
+        maximum, live = self._maximum(), sum(1 for task in self._live.values() if task.server == server)
+        if live + sum(1 for coming in self._coming.values() if coming == server) >= maximum:
+            message = f"{maximum} tasks have not ended yet: try again later, or cancel some"
             raise Busy(message)
-        self._coming.add(task_id)
+        self._coming[task_id] = server
 
     def dismiss(self, task_id: str) -> None:
         """Give up the place of a task that was accepted, or was not."""
-        self._coming.discard(task_id)
+        self._coming.pop(task_id, None)
 
     def add(self, task: LiveTask) -> None:
         """Take a task."""
@@ -55,9 +56,10 @@ class TaskQueue:
         """Return all tasks; thread-safe."""
         return list(self._live.values())
 
-    def in_state(self, state: TaskState) -> Iterator[LiveTask]:
-        """Yield the tasks in a state; they must not be added or removed meanwhile."""
-        return (task for task in self._live.values() if task.state is state)
+    def in_state(self, state: TaskState, server: str | None = None) -> Iterator[LiveTask]:
+        """Yield the tasks in a state, of one server or of all; they must not be added or removed meanwhile."""
+        tasks = (task for task in self._live.values() if task.state is state)
+        return tasks if server is None else (task for task in tasks if task.server == server)
 
     def overdue(self, now: float) -> list[LiveTask]:
         """Return the tasks whose time limit is over, and which nothing has asked to end yet."""

@@ -4,41 +4,61 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Retry, error_for_code
 from iot.sftp.module._work.live_task import LiveTask, StopReason, TaskState
 from iot.sftp.module._work.slots import Kind
-from iot.sftp.module._work.task_limits import THREADS_MAXIMUM
+from iot.sftp.module._work.task_limits import THREADS_MAXIMUM, TURNS_MAXIMUM
 from iot.sftp.module._work.task_queue import TaskQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.module._work.slots import Slots, Turn
+    from iot.sftp.module._work.server_slots import ServerSlots
+    from iot.sftp.module._work.slots import Turn
     from iot.sftp.module._work.task_limits import TaskLimits
     from iot.sftp.module._work.task_record import TaskRecord
+
+
+@dataclass
+class ServerPause:
+    """The tasks of one server: their turns, and their pause while it cannot be reached.
+
+    Attributes:
+        turns_wanted: that were asked for and have not come.
+        failures: in a row.
+        retry_at: when it may be reached again, in time.monotonic().
+    """
+
+    turns_wanted: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
 
 
 class TaskScheduler:
     """Starts, interrupts and retries tasks; thread-safe.
 
-    Ready tasks take slots in the order of their acceptance. A task whose attempt failed by itself pauses, with
-    exponential backoff, while the others go on. While the server cannot be reached, none is started.
+    Ready tasks take their server's slots in the order of their acceptance. A task whose attempt failed by itself
+    pauses, with exponential backoff, while the others go on. While a server cannot be reached, none of its tasks is
+    started.
 
     It stays in one piece, as all of this changes under one lock. The lists are in `TaskQueue`, the thread that waits in
     `TaskTimer`.
 
     Locks: `lock` protects this object, the queue, every `LiveTask` and its record. It is held for moments only: never
     while an attempt runs, and never while the journal is used, whose file system may hang. It is taken before the locks
-    of `Slots` and `TaskStore`, which are both held for moments too. `Slots` calls back without its own lock, so that
-    its callbacks may take this one. The journal has a lock of its own, which is taken alone.
+    of `Slots`, `Servers` and `TaskStore`, which are held for moments too. `Slots` calls back without its own lock, so
+    that its callbacks may take this one. The journal has a lock of its own, which is taken alone.
     """
 
-    def __init__(self, slots: Slots, run: Callable[[LiveTask], None], limits: TaskLimits) -> None:
+    def __init__(self, slots: ServerSlots, run: Callable[[LiveTask], None], limits: TaskLimits) -> None:
         """Have no tasks yet.
 
         Parameters:
@@ -47,37 +67,36 @@ class TaskScheduler:
             limits: bound tasks.
         """
         self.lock = threading.Condition()
-        self.queue = TaskQueue(limits.maximum)
-        self.retries = 0  # attempts that failed and are followed by another one
+        self.queue = TaskQueue(lambda: limits.maximum_of_each(slots.servers()))
+        self.retries: Counter[str] = Counter()  # attempts that failed and are followed by another one, by server
         self.is_stopping = False
         self._slots = slots
         self._run = run
         self._backoff = limits.backoff
         self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix="task")
-        self._turns_wanted = 0  # that were asked for and have not come
-        self._server_failures = 0
-        self._server_retry_at = 0.0  # when the server may be reached again, in time.monotonic()
+        self._pauses: dict[str, ServerPause] = {}  # by server
 
     @contextmanager
-    def admission(self, task_id: str) -> Iterator[None]:
+    def admission(self, record: TaskRecord) -> Iterator[None]:
         """Keep a place for a task while the journal takes it.
 
         Raises:
-            Busy: too many tasks have not ended yet.
+            Busy: too many tasks of its server have not ended yet.
         """
         with self.lock:
-            self.queue.admit(task_id)
+            self.queue.admit(record.task_id, record.server)
         try:
             yield
         finally:
             with self.lock:
-                self.queue.dismiss(task_id)
+                self.queue.dismiss(record.task_id)
 
     def add(self, record: TaskRecord, remaining: float) -> None:
         """Take a task, which has so many seconds left."""
         with self.lock:
-            self.queue.add(LiveTask(record, remaining, self._slots.time_slice))
-            self._ask_for_turns()
+            task = LiveTask(record, remaining, self._slots.time_slice)
+            self.queue.add(task)
+            self._ask_for_turns(task.server)
             self.lock.notify_all()
 
     def stop_task(self, task_id: str, reason: StopReason) -> tuple[LiveTask | None, bool]:
@@ -90,10 +109,11 @@ class TaskScheduler:
             task = self.queue.find(task_id)
             return task, task is not None and self._stop(task, reason)
 
-    def wake(self) -> None:
-        """Start tasks at once: the server may be reachable again."""
+    def wake(self, server: str) -> None:
+        """Start the tasks of a server at once: it may be reachable again."""
         with self.lock:
-            self._server_failures, self._server_retry_at = 0, 0.0
+            pause = self._pause_of(server)
+            pause.failures, pause.retry_at = 0, 0.0
             self.lock.notify_all()
 
     def stop(self, limit: float) -> None:
@@ -116,22 +136,23 @@ class TaskScheduler:
 
     def retry_later(self, task: LiveTask, code: str) -> float:
         """Put a task back whose attempt failed; return the seconds until the next one; with the lock held."""
-        self.retries += 1
+        self.retries[task.server] += 1
         now = time.monotonic()
         task.turn = None
         self.lock.notify_all()
         if error_for_code(code).retry is Retry.WHEN_REACHABLE:
-            if now >= self._server_retry_at:  # others that find the same at the same time make it no worse
-                self._server_failures += 1
-                self._server_retry_at = now + self._backoff.after(self._server_failures)
+            pause = self._pause_of(task.server)
+            if now >= pause.retry_at:  # others that find the same at the same time make it no worse
+                pause.failures += 1
+                pause.retry_at = now + self._backoff.after(pause.failures)
             task.state = TaskState.READY
-            return self._server_retry_at - now
+            return pause.retry_at - now
         task.state, task.retry_at = TaskState.PAUSING, now + self._backoff.after(task.attempts)
         return task.retry_at - now
 
-    def note_success(self) -> None:
-        """Reset the backoff for the server, which was reached; with the lock held."""
-        self._server_failures = 0
+    def note_success(self, server: str) -> None:
+        """Reset the backoff for a server, which was reached; with the lock held."""
+        self._pause_of(server).failures = 0
 
     def remove(self, task: LiveTask) -> None:
         """Forget a task that has ended."""
@@ -153,7 +174,8 @@ class TaskScheduler:
             for task in self.queue.in_state(TaskState.PAUSING):
                 if task.retry_at <= now:
                     task.state = TaskState.READY
-            self._ask_for_turns()
+            for server in {task.server for task in self.queue.in_state(TaskState.READY)}:
+                self._ask_for_turns(server)
         return to_end
 
     def wait(self, now: float, until: float) -> None:
@@ -162,8 +184,9 @@ class TaskScheduler:
             if self.is_stopping:
                 return
             moment = min(until, self.queue.next_moment(now))
-            if self._server_retry_at > now and any(self.queue.in_state(TaskState.READY)):
-                moment = min(moment, self._server_retry_at)
+            ready = {task.server for task in self.queue.in_state(TaskState.READY)}
+            pauses = (self._pause_of(server).retry_at for server in ready)
+            moment = min([moment, *(retry_at for retry_at in pauses if retry_at > now)])
             self.lock.wait(max(0.0, moment - time.monotonic()))
 
     # --- turns
@@ -176,18 +199,23 @@ class TaskScheduler:
             task.state = TaskState.ENDING
         return is_ours
 
-    def _ask_for_turns(self) -> None:
-        """Ask for as many turns as there are tasks that could take one."""
-        if self.is_stopping or time.monotonic() < self._server_retry_at:
-            return
-        ready = sum(1 for _ in islice(self.queue.in_state(TaskState.READY), THREADS_MAXIMUM))
-        while self._turns_wanted < ready:
-            self._turns_wanted += 1
-            self._slots.ask(Kind.TASK, self._on_turn, self._on_preempt)
+    def _pause_of(self, server: str) -> ServerPause:
+        return self._pauses.setdefault(server, ServerPause())
 
-    def _on_turn(self, turn: Turn) -> None:
+    def _ask_for_turns(self, server: str) -> None:
+        """Ask for as many turns as a server has tasks that could take one."""
+        pause = self._pause_of(server)
+        if self.is_stopping or time.monotonic() < pause.retry_at:
+            return
+        ready = sum(1 for _ in islice(self.queue.in_state(TaskState.READY, server), TURNS_MAXIMUM))
+        slots = self._slots.of(server)
+        while pause.turns_wanted < ready:
+            pause.turns_wanted += 1
+            slots.ask(Kind.TASK, partial(self._on_turn, server), self._on_preempt)
+
+    def _on_turn(self, server: str, turn: Turn) -> None:
         try:
-            self._threads.submit(self._take_turn, turn)
+            self._threads.submit(self._take_turn, server, turn)
         except RuntimeError:  # the module exits
             turn.leave()
 
@@ -197,26 +225,27 @@ class TaskScheduler:
                 if task.turn is turn:
                     task.stop(StopReason.PREEMPTED)
 
-    def _take_turn(self, turn: Turn) -> None:
+    def _take_turn(self, server: str, turn: Turn) -> None:
         try:
-            task = self._next(turn)
+            task = self._next(server, turn)
             if task is not None:
                 self._run(task)
         finally:
             turn.leave()
         with self.lock:
-            self._ask_for_turns()
+            self._ask_for_turns(server)
             self.lock.notify_all()
 
-    def _next(self, turn: Turn) -> LiveTask | None:
-        """Return the task that takes a turn, if there is still one."""
+    def _next(self, server: str, turn: Turn) -> LiveTask | None:
+        """Return the task of a server that takes a turn, if there is still one."""
         with self.lock:
-            self._turns_wanted -= 1
+            pause = self._pause_of(server)
+            pause.turns_wanted -= 1
             now = time.monotonic()
-            if self.is_stopping or now < self._server_retry_at:
+            if self.is_stopping or now < pause.retry_at:
                 return None
             # One whose time limit is over is not started any more: it is about to be given up
-            ready = self.queue.in_state(TaskState.READY)
+            ready = self.queue.in_state(TaskState.READY, server)
             task = next((task for task in ready if task.ends > now), None)
             if task is not None:
                 task.state, task.turn, turn.slice = TaskState.RUNNING, turn, task.slice.seconds

@@ -34,11 +34,11 @@ from iot.sftp.module._work.task_store import TaskStore
 from iot.sftp.module._work.task_timer import TaskTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from iot.sftp.module._work.journal import Journal
     from iot.sftp.module._work.live_task import Job, LiveTask, TaskOutcome
-    from iot.sftp.module._work.slots import Slots
+    from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.task_record import RequestRecord, TaskRecord
 
 
@@ -48,7 +48,7 @@ class Tasks:
     def __init__(
         self,
         journal: Journal,
-        slots: Slots,
+        slots: ServerSlots,
         work: Callable[[Job], TaskOutcome],
         *,
         on_end: Callable[[], None] = lambda: None,
@@ -84,9 +84,9 @@ class Tasks:
         self._scheduler.stop(limit)
         self._store.close()
 
-    def wake(self) -> None:
-        """Retry at once what failed because the server could not be reached: it may be reachable again."""
-        self._scheduler.wake()
+    def wake(self, server: str) -> None:
+        """Retry at once what failed because a server could not be reached: it may be reachable again."""
+        self._scheduler.wake(server)
 
     def accept(self, record: TaskRecord, request_id: str | None = None, fingerprint: str = "") -> RequestRecord | None:
         """Accept a task, durably. If its request id is known, nothing is accepted, and what is known is returned.
@@ -95,7 +95,7 @@ class Tasks:
             Busy: too many tasks have not ended yet.
             SFTPError: the journal cannot be written.
         """
-        with self._scheduler.admission(record.task_id):
+        with self._scheduler.admission(record):
             known = self._store.add(record, request_id, fingerprint)
             if known is None:
                 self._scheduler.add(record, record.time_limit)
@@ -149,17 +149,19 @@ class Tasks:
         return {**live, **self._ended}  # one whose end is being written is among both
 
     @property
-    def waiting(self) -> tuple[int, float]:
-        """How many tasks wait for a turn or for a retry, and the seconds since the first of them was accepted."""
-        now = time.monotonic()
-        waiting = [task for task in self._scheduler.queue.all() if task.turn is None]
-        ages = [now - task.ends + task.record.time_limit for task in waiting]
-        return len(ages), max([0.0, *ages])
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """How many tasks of each server wait for a turn or a retry, and since when the first of them was accepted."""
+        now, waiting = time.monotonic(), dict[str, tuple[int, float]]()
+        for task in self._scheduler.queue.all():
+            if task.turn is None:
+                number, age = waiting.get(task.server, (0, 0.0))
+                waiting[task.server] = number + 1, max(age, now - task.ends + task.record.time_limit)
+        return waiting
 
     @property
-    def retries(self) -> int:
-        """The number of attempts that failed and were followed by another one."""
-        return self._scheduler.retries
+    def retries(self) -> Mapping[str, int]:
+        """The number of attempts that failed and were followed by another one, by server."""
+        return dict(self._scheduler.retries)
 
     @property
     def can_be_accepted(self) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
+from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, Modes, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
+from iot.sftp.module._work.directory_deletion import DELETE_DIRECTORY, work_on_deletion
 from iot.sftp.module._work.folder_delivery import FolderDelivery
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.task_document import TEXT_SHOWN
@@ -23,10 +26,11 @@ from iot.sftp.module._work.transfer_wording import (
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from iot.sftp.client import FileContent, FolderTransfer, LocalFiles, SFTPSession, Transfer
-    from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+    from iot.sftp.client import FileContent, FileOutcome, FolderTransfer, LocalFiles, SFTPSession, Transfer
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+    from iot.sftp.module._work.file_events import FileEvents
     from iot.sftp.module._work.live_task import Job
     from iot.sftp.module._work.servers import Servers
 
@@ -41,6 +45,7 @@ class Transfers:
         servers: Servers,
         ledgers: DeliveryLedgers | None = None,
         local_files: LocalFiles | None = None,
+        file_events: FileEvents | None = None,
     ) -> None:
         """Use the session that a server has at each time.
 
@@ -48,27 +53,30 @@ class Transfers:
             servers: lends it.
             ledgers: what was delivered of folders; without them, nothing is known of earlier transfers.
             local_files: how local folders are reached.
+            file_events: tells what becomes of the files of folders.
         """
         self._servers = servers
+        self._file_events = file_events
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
+        self.modes = Modes()
         self.moves = TransferCounters()
 
     def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
         """Transfer one file within `timeout` seconds, from or to a server."""
-        with self.moves.one(order.direction.value), self._servers.find(server).use() as session:
+        with self.moves.one(order.direction.value, server), self._servers.find(server).use() as session:
             self._transfer_file(session, order, timeout=timeout)
 
     def read_file(self, path: str, longest: int, timeout: float, *, server: str) -> FileContent:
         """Return the bytes of a remote file that has so many at most, within `timeout` seconds."""
-        with self.moves.one(Direction.DOWNLOAD.value), self._servers.find(server).use() as session:
+        with self.moves.one(Direction.DOWNLOAD.value, server), self._servers.find(server).use() as session:
             return session.read_file(path, longest=longest, timeout=timeout, verify=self.verify)
 
     def write_file(self, path: str, content: bytes, timeout: float, *, server: str) -> None:
         """Write a remote file within `timeout` seconds."""
-        with self.moves.one(Direction.UPLOAD.value), self._servers.find(server).use() as session:
-            session.write_file(path, content, timeout=timeout, verify=self.verify)
+        with self.moves.one(Direction.UPLOAD.value, server), self._servers.find(server).use() as session:
+            session.write_file(path, content, timeout=timeout, verify=self.verify, modes=self.modes)
 
     def transfer_folder(
         self,
@@ -79,6 +87,7 @@ class Transfers:
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
         task_id: str | None = None,
+        rule: str | None = None,
         destination: object = None,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
@@ -90,7 +99,8 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
-            destination: what stands for the destination in the ledger, if its path depends on the time.
+            rule: the name of the rule that it is for.
+            destination: what stands for the destination in the ledger, if its path depends on the time or the file.
 
         Returns:
             what was done, and whether it has to be done again carefully, as files were skipped that may have changed.
@@ -103,7 +113,7 @@ class Transfers:
             order, server, self._ledgers, self._local_files, task_id, destination, sessions.account
         )
         with (
-            self.moves.one(order.direction.value) as move,
+            self.moves.one(order.direction.value, server) as move,
             sessions.use() as session,
             delivery.exclusive_scan(session, cancelled),
         ):
@@ -113,20 +123,39 @@ class Transfers:
                 move.note(done)
                 progress(done)
 
-            order = replace(order, verify=self.verify, verify_existing=verifies)
-            done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger)
+            order = replace(order, verify=self.verify, modes=self.modes, verify_existing=verifies)
+            if ledger is not None and order.rename is not None:
+                order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
+            who = {"task_id": task_id} if rule is None else {"rule": rule}
+            with self._telling({"server": server, "direction": order.direction.value, **who}, ledger) as tell:
+                done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger, on_file=tell)
             move.note(done)
         if ledger is None:
             return done, False
         delivery.close_scan(done, ledger)
         return done, ledger.is_in_doubt
 
+    @contextmanager
+    def _telling(
+        self, origin: dict[str, Any], ledger: DeliveryLedger | None
+    ) -> Iterator[Callable[[FileOutcome], object] | None]:
+        """Lend what takes the outcomes of a folder's files; `None` where nobody wants to know them."""
+        if self._file_events is None:
+            yield None
+            return
+        try:
+            yield self._file_events.of(origin, ledger)
+        finally:
+            self._file_events.close(ledger)
+
     def work(self, job: Job) -> TaskOutcome:
         """Make one attempt of a task, without a time limit: that of the task ends it."""
+        if job.method == DELETE_DIRECTORY:
+            return work_on_deletion(self._servers, job)
         order = order_of(job.method, job.request)
         if isinstance(order, FolderOrder):
             return self._work_on_folder(job, order)
-        with self.moves.one(order.direction.value), self._servers.find(job.server).use() as session:
+        with self.moves.one(order.direction.value, job.server), self._servers.find(job.server).use() as session:
             done = self._transfer_file(session, order, cancelled=job.cancelled, report=job.report)
         details = {"verified": done.verified, "atomic": done.atomic}
         return TaskOutcome(TaskProgress(done.bytes, done.bytes, details))
@@ -185,7 +214,7 @@ class Transfers:
                 report(reached)
 
         try:
-            order = replace(order, verify=self.verify)
+            order = replace(order, verify=self.verify, modes=self.modes)
             done = session.transfer_file(order, timeout=timeout, progress=note, cancelled=cancelled)
         except SFTPError:
             if reached is not None:
