@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import paramiko
 import pytest
 from tests.clients import session_of
 from tests.servers import Server, openssh
 
-from iot.sftp.client import AuthenticationFailed, Secret, ServerSettings
+from iot.sftp.client import AuthenticationFailed, Secret
 from iot.sftp.client._ssh.credentials import load_private_keys
 
 # ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
@@ -26,25 +27,24 @@ def make(path: Path, kind: str, bits: str, *options: str, passphrase: str = "") 
     return path.read_text()
 
 
-def settings(text: str, passphrase: str | None = None) -> ServerSettings:
-    secret = Secret(passphrase) if passphrase else None
-    return ServerSettings("host", 22, "user", private_key=Secret(text), passphrase=secret)
+def load(text: str, passphrase: str | None = None) -> tuple[paramiko.PKey, ...]:
+    return load_private_keys(Secret(text), Secret(passphrase) if passphrase else None)
 
 
 @pytest.mark.parametrize("kind, bits, form", KINDS)
 @pytest.mark.parametrize("passphrase", ["", "a passphrase"])
 def test_keys_of_every_type_and_form_are_read(tmp_path: Path, kind: str, bits: str, passphrase: str, form: str) -> None:
     text = make(tmp_path / "key", kind, bits, "-m", form, passphrase=passphrase)
-    (key,) = load_private_keys(settings(text, passphrase or None))
+    (key,) = load(text, passphrase or None)
     public = (tmp_path / "key.pub").read_text().split()
     assert [key.get_name(), key.get_base64()] == public[:2]
     if passphrase:
         with pytest.raises(AuthenticationFailed, match="give its passphrase"):
-            load_private_keys(settings(text))
+            load(text)
         with pytest.raises(AuthenticationFailed, match="is the passphrase right"):
-            load_private_keys(settings(text, "wrong"))
+            load(text, "wrong")
     else:
-        load_private_keys(settings(f"\n{text}\n", "not needed"))
+        load(f"\n{text}\n", "not needed")
 
 
 def test_text_that_is_no_key_is_told_about() -> None:
@@ -55,7 +55,7 @@ def test_text_that_is_no_key_is_told_about() -> None:
         "\u2603",
     ):
         with pytest.raises(AuthenticationFailed, match="cannot be read"):
-            load_private_keys(settings(text))
+            load(text)
 
 
 def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
     )
     subprocess.run(["openssl", "genpkey", "-paramfile", tmp_path / "p", "-out", tmp_path / "key"], check=True)
     with pytest.raises(AuthenticationFailed, match="not accepted any more"):
-        load_private_keys(settings((tmp_path / "key").read_text()))
+        load((tmp_path / "key").read_text())
 
 
 @pytest.mark.parametrize("kind", ["ed448", "x25519"])
 def test_a_key_of_another_type_is_not_called_old(tmp_path: Path, kind: str) -> None:
     subprocess.run(["openssl", "genpkey", "-algorithm", kind, "-out", tmp_path / "key"], check=True)
     with pytest.raises(AuthenticationFailed, match="of this type cannot be used here") as failure:
-        load_private_keys(settings((tmp_path / "key").read_text()))
+        load((tmp_path / "key").read_text())
     assert "any more" not in failure.value.message
 
 
