@@ -207,7 +207,7 @@ def methods() -> Iterator[str]:
     """Give each method with the fields of its request, and what each of them takes."""
     for name, method in METHODS.items():
         fields = method.request.model_fields
-        required = {"source": "a", "dest": "b", "path": "a", "task_id": "a"}
+        required = {"source": "a", "dest": "b", "path": "a", "task_id": "a", "content": "a"}
         base = {key: value for key, value in required.items() if key in fields}
 
         def takes(key: str, value: Any, request: type[Document] = method.request, base: Any = base) -> bool:

@@ -124,13 +124,16 @@ def test_what_the_module_writes_is_mounted_where_the_variables_say(module: dict[
     assert mounted == {module["env"]["SFTP_LOCAL_ROOT"]["value"], module["env"]["SFTP_STATE_DIR"]["value"]}
 
 
-def test_what_tasks_report_goes_upstream_and_is_kept_while_there_is_no_way(template: dict[str, Any]) -> None:
+def test_what_is_told_goes_upstream_and_is_kept_while_there_is_no_way(template: dict[str, Any]) -> None:
     hub = template["modulesContent"]["$edgeHub"]["properties.desired"]
-    (route,) = hub["routes"].values()
+    outputs = {"tasks", "files"}
 
-    assert route["route"] == "FROM /messages/modules/sftp/outputs/tasks INTO $upstream"
-    assert 0 <= route["priority"] <= 9
-    assert route["timeToLiveSecs"] > hub["storeAndForwardConfiguration"]["timeToLiveSecs"]
+    assert {route["route"] for route in hub["routes"].values()} == {
+        f"FROM /messages/modules/sftp/outputs/{output} INTO $upstream" for output in outputs
+    }
+    for route in hub["routes"].values():
+        assert 0 <= route["priority"] <= 9
+        assert route["timeToLiveSecs"] > hub["storeAndForwardConfiguration"]["timeToLiveSecs"]
 
 
 def test_every_platform_has_its_dockerfile_and_all_see_the_whole_project() -> None:

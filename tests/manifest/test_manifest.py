@@ -261,6 +261,83 @@ def test_a_value_that_would_not_work_is_named_with_its_place(
     assert [problem for problem in problems(spoil(change)) if message in problem]
 
 
+def routes(template: Document) -> Document:
+    found: Document = template["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
+    return found
+
+
+def desired(template: Document) -> Document:
+    found: Document = template["modulesContent"]["sftp"]["properties.desired"]
+    return found
+
+
+CALLS = 'FROM /messages/modules/camera/outputs/calls INTO BrokeredEndpoint("/modules/sftp/inputs/calls")'
+ANSWERS = 'FROM /messages/modules/sftp/outputs/answers INTO BrokeredEndpoint("/modules/camera/inputs/answers")'
+UNFIT: list[tuple[Callable[[Document], object], str]] = [
+    (lambda t: routes(t).pop("sftpTasks"), "events are on, and no route takes /messages/modules/sftp/outputs/tasks"),
+    (
+        lambda t: (routes(t).pop("sftpFiles"), desired(t).update(events={"files": True})),
+        "events.files is on, and no route takes /messages/modules/sftp/outputs/files",
+    ),
+    (
+        lambda t: routes(t).update(x=CALLS.replace("camera", "sftp")),
+        "the module sftp has no output 'calls'; it has answers, tasks, files",
+    ),
+    (lambda t: routes(t).update(x=CALLS), "routes.x: there is no module 'camera'"),
+    (
+        lambda t: (agent(t)["modules"].update(camera=module(t)), routes(t).update(x=CALLS)),
+        "a route leads to its input calls, and no route takes /messages/modules/sftp/outputs/answers",
+    ),
+    (
+        lambda t: routes(t).update(x='FROM /messages/* INTO BrokeredEndpoint("/modules/sftp/inputs/call")'),
+        "the module sftp has no input 'call'; it has calls",
+    ),
+    (
+        lambda t: routes(t).update(x='FROM /messages/* INTO BrokeredEndpoint("/sftp/calls")'),
+        "x.route must lead INTO BrokeredEndpoint",
+    ),
+]
+
+
+@pytest.mark.parametrize("change, message", UNFIT, ids=[message for _, message in UNFIT])
+def test_routes_that_do_not_fit_modules_and_events_are_named(
+    change: Callable[[Document], object], message: str
+) -> None:
+    found = problems(spoil(change))
+    assert [problem for problem in found if message in problem], found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: (routes(t).clear(), desired(t).update(events=False)),
+        lambda t: (routes(t).clear(), routes(t).update(all="FROM /messages/* INTO $upstream")),
+        lambda t: desired(t).update(events={"files": True}),
+        lambda t: (agent(t)["modules"].update(camera=module(t)), routes(t).update(x=CALLS, y=ANSWERS)),
+    ],
+)
+def test_routes_that_fit_are_accepted(change: Callable[[Document], object]) -> None:
+    assert problems(spoil(change)) == []
+
+
+def test_the_modules_of_a_layer_may_be_in_other_layers() -> None:
+    document = read(ROOT / "deployments/layered.template.json")
+    hub = document["modulesContent"]["$edgeHub"]
+    hub["properties.desired.routes.cameraCalls"] = {"route": CALLS}
+    assert problems(document) == []
+    hub["properties.desired.routes.cameraCalls"] = {"route": CALLS.replace("inputs/calls", "inputs/call")}
+    (found,) = problems(document)
+    assert found == "$edgeHub.properties.desired.routes.cameraCalls: the module sftp has no input 'call'; it has calls"
+
+
+def test_the_deployment_of_the_example_is_a_layer(tmp_path: Path) -> None:
+    template = ROOT / "examples/camera/deployment.template.json"
+    status, said = run(
+        "--platform", "amd64", "--output", tmp_path, template, **VALUES, CAMERA_IMAGE="registry.example.com/camera:1"
+    )
+    assert (status, said.partition(":")[0]) == (0, str(tmp_path / "deployment.amd64.json"))
+
+
 def test_a_layered_deployment_changes_nothing_but_modules_and_routes() -> None:
     document = read(ROOT / "deployments/layered.template.json")
     document["modulesContent"]["$edgeAgent"]["properties.desired.runtime"] = {}

@@ -23,10 +23,13 @@ from localedge import LocalEdge
 from localedge.testing import worker_address
 
 # The module as it is, but for the limits of the updates of the reported properties: the 5 s between two of them, and
-# the hundred after which there is one a minute. Tests that share a module need more.
+# the hundred after which there is one a minute; and the 5 s for which the events of files are gathered. Tests that
+# share a module need more.
 TALKATIVE = """
 import runpy
 from iot.sftp.module._hub import reported
+from iot.sftp.module._work.file_events import FileEvents
+FileEvents.__init__.__kwdefaults__.update(gathering=0.5)
 reported.BURST = 10_000
 reported.Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 runpy.run_module("iot.sftp.module", run_name="__main__")

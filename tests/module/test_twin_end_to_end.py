@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from tests.module.conftest import TALKATIVE, connected, section_of, wait_for_log
+from tests.proxies import PASSWORD as PROXY_PASSWORD
+from tests.proxies import socks_proxy
 from tests.servers import (
     Relay,
     Server,
@@ -308,3 +310,22 @@ def test_a_password_is_nowhere_at_the_most_talkative_level(fresh: LocalEdge, pro
     assert "[DBG]" in fresh.module_log[start:]
     for place in (str(answers), str(reported), fresh.module_log, *written):
         assert proftpd_server.password not in place
+
+
+def test_a_server_is_reached_through_a_proxy_and_a_jump_host(fresh: LocalEdge, openssh_server: Server) -> None:
+    own = section_of(openssh_server)
+    jump = {key: own[key] for key in ("host", "port", "user", "password", "privateKey") if key in own}
+    with socks_proxy(has_login=True) as proxy:
+        login = {"user": proxy.user, "password": PROXY_PASSWORD}
+        way = {"proxy": {"url": proxy.url, **login}, "jump": [jump, jump]}
+        version = fresh.patch_desired({"sftp": way})
+        fresh.wait_for_reported(lambda reported: acknowledged(version)(reported) and connected(reported))
+        assert fresh.invoke("sftp", "exists", {"path": "."}) == (200, True)
+        _, status = fresh.invoke("sftp", "get_status", {})
+        assert PROXY_PASSWORD not in str(status)
+        assert [hop["port"] for hop in status["settings"]["sftp"]["jump"]] == [openssh_server.port] * 2
+    wrong = fresh.patch_desired({"sftp": {"proxy": {"url": f"http://127.0.0.1:{free_port()}"} | dict.fromkeys(login)}})
+    fresh.wait_for_reported(
+        lambda reported: acknowledged(wrong)(reported) and in_state("failed", "unreachable")(reported)
+    )
+    assert "proxy '127.0.0.1'" in fresh.reported["connection"]["message"]

@@ -27,6 +27,8 @@ _CALLS: tuple[tuple[str, Any, Any], ...] = (
     ("upload_file", {"source": "in/hello.txt", "dest": "out/hello.txt"}, True),
     ("move_file", {"source": "out/hello.txt", "dest": "out/moved.txt"}, True),
     ("delete_file", {"path": "out/moved.txt"}, True),
+    ("write_file", {"path": "out/written.txt", "content": "written"}, True),
+    ("delete_directory", {"path": "out", "recursive": True}, True),
     ("disconnect", None, None),
 )
 

@@ -135,6 +135,21 @@ class ModuleBroker(Broker):  # type: ignore[misc]
         sending.add_done_callback(self._sent)
         return True
 
+    async def deliver_confirmed(self, client_id: str, topic: str, payload: bytes) -> bool:
+        """Send to a client at QoS 1; return whether it has acknowledged the message, on this connection."""
+        connection = self._connected.get(client_id)
+        if connection is None or not (self.is_connected(client_id) and self.is_subscribed(client_id, topic)):
+            return False
+        _, handler = self.sessions[client_id]
+        sending = asyncio.ensure_future(handler.mqtt_publish(topic, payload, QOS_1, retain=False))
+        ended = asyncio.ensure_future(connection.ended.wait())
+        try:
+            await asyncio.wait({sending, ended}, return_when=asyncio.FIRST_COMPLETED)
+            return sending.done() and sending.exception() is None
+        finally:
+            for waiting in (sending, ended):
+                waiting.cancel()
+
     def _sent(self, sending: asyncio.Future[Any]) -> None:
         self._publishing.discard(sending)
         if not sending.cancelled() and sending.exception() is not None:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from localedge._edge import LocalEdge
 from localedge._errors import LocalEdgeError
+from localedge._fleet import LocalFleet
 from localedge._state_file import RunningEdge, read_state, write_state
 
 application = typer.Typer(
@@ -28,6 +29,8 @@ application = typer.Typer(
 )
 
 _TEMPLATE = Path("deployment.template.json")
+_LAYERED = Path("deployments/layered.template.json")
+_SITES = ("south", "north")
 _STATUS_OK = range(200, 300)
 
 _output = Console(soft_wrap=True)
@@ -36,6 +39,7 @@ _notes = Console(stderr=True, soft_wrap=True)
 _Directory = Annotated[
     Path | None, typer.Option(help="Where the files of the runtime are kept, and where the other commands find it.")
 ]
+_Device = Annotated[str | None, typer.Option(help="The device, if there are several; by default the first one.")]
 _Module = Annotated[str, typer.Argument(help="The module's name.")]
 
 
@@ -83,6 +87,32 @@ def run(
             _notes.print("Stopping.")
 
 
+@application.command()
+def fleet(
+    *,
+    devices: Annotated[int, typer.Option(help="How many devices: device-1, device-2 …")] = 3,
+    template: Annotated[Path, typer.Option(help="The deployment template of all of them.")] = _LAYERED,
+    address: Annotated[str, typer.Option(help="The loopback address to use.")] = "127.0.0.1",
+    directory: _Directory = None,
+) -> None:
+    """Start several devices at the sites north and south, with one SFTP server; end with Ctrl-C."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    tags = {f"device-{number}": {"site": _SITES[number % len(_SITES)]} for number in range(1, devices + 1)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), LocalFleet(tags, template, address=address) as running:
+        state = RunningEdge(running.connection_string, running.authority_file.read_text(), running.devices[0])
+        state_file = write_state(state, directory)
+        try:
+            for name in running.devices:
+                site = tags[name]["site"]
+                _notes.print(f"{name} ({site}): {running.local_root(name)}", markup=False, highlight=False)
+            _notes.print(f"SFTP server: {running.sftp_root}", markup=False, highlight=False)
+            threading.Event().wait()
+        finally:
+            state_file.unlink(missing_ok=True)
+            _notes.print("Stopping.")
+
+
 def _explain(edge: LocalEdge, module: str, directory: Path | None) -> None:
     facts = {
         "service API": edge.connection_string,
@@ -106,13 +136,15 @@ def invoke(
     module: _Module,
     method: Annotated[str, typer.Argument(help="The direct method's name.")],
     payload: Annotated[str, typer.Argument(help="The payload, as JSON.")] = "null",
+    *,
     timeout: Annotated[int, typer.Option(help="Seconds to wait for the answer, 5 to 300.")] = 30,
+    device: _Device = None,
     directory: _Directory = None,
 ) -> None:
     """Call a direct method. The answer goes to stdout, its status to stderr; exit status 0 if that is 2xx."""
     data = _json(payload)
     started = time.monotonic()
-    status, answer = read_state(directory).client().invoke(module, method, data, timeout=timeout)
+    status, answer = read_state(directory).client(device).invoke(module, method, data, timeout=timeout)
     _output.print_json(data=answer)
     succeeded = status in _STATUS_OK
     elapsed = 1000 * (time.monotonic() - started)
@@ -124,12 +156,31 @@ def invoke(
 def twin(
     module: _Module = "sftp",
     patch: Annotated[str | None, typer.Option(help="A merge patch for the desired properties, as JSON.")] = None,
+    device: _Device = None,
     directory: _Directory = None,
 ) -> None:
     """Show a module's twin, after changing its desired properties if asked to."""
-    client = read_state(directory).client()
+    client = read_state(directory).client(device)
     document = client.twin(module) if patch is None else client.patch_desired(module, _json(patch))
     _output.print_json(data=document)
+
+
+@application.command()
+def job(
+    condition: Annotated[str, typer.Argument(help="Of the modules: tags.site = 'north'. Empty for all.")],
+    method: Annotated[str, typer.Argument(help="The direct method's name.")],
+    payload: Annotated[str, typer.Argument(help="The payload, as JSON.")] = "null",
+    module: Annotated[str, typer.Option(help="The module's name.")] = "sftp",
+    directory: _Directory = None,
+) -> None:
+    """Call a direct method on every device that a condition holds of, as one job; show what each has answered."""
+    outcomes = read_state(directory).client().run_job(condition, module, method, _json(payload))
+    answers = {
+        outcome["deviceId"]: outcome.get("outcome", {}).get("deviceMethodResponse") or outcome.get("error")
+        for outcome in outcomes
+    }
+    _output.print_json(data=answers, sort_keys=True)
+    raise typer.Exit(0 if all(answer.get("status") in _STATUS_OK for answer in answers.values()) else 1)
 
 
 @application.command()

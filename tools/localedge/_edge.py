@@ -43,6 +43,9 @@ class LocalEdge:
     - `sftp_server`: whether to run an SFTP server with sample files, and to point the desired section `sftp` to it.
     - `start_module`: whether to start the module at once, with `command`.
     - `restart_policy`: instead of the template's.
+    - `siblings`: further modules by their names, with the command of each; `start_sibling` starts one. They have no
+      folders of their own. Modules can call each other's methods where this process may listen on port 443.
+    - `routes`: beside those of the template.
     - `echo`: whether the module's log goes to stderr, too.
     """
 
@@ -63,6 +66,8 @@ class LocalEdge:
         command: Sequence[str] = (sys.executable, "-m", "iot.sftp.module"),
         restart_policy: str | None = None,
         echo: bool = False,
+        siblings: Mapping[str, Sequence[str]] | None = None,
+        routes: Sequence[str] = (),
     ) -> None:
         self._settings = Settings(
             template=template,
@@ -78,6 +83,8 @@ class LocalEdge:
             command=command,
             restart_policy=restart_policy,
             echo=echo,
+            siblings=siblings or {},
+            routes=routes,
         )
         self._start_module = start_module
         self._loop = asyncio.new_event_loop()
@@ -156,6 +163,19 @@ class LocalEdge:
     def messages_of(self, output: str) -> list[Message]:
         """Return those of them that were sent to an output."""
         return [message for message in self.messages if message.output == output]
+
+    def send_to_input(
+        self, name: str, body: bytes, *, message_id: str | None = None, sender: str = "", **properties: str
+    ) -> None:
+        """Send a message to an input of the module, as another module would; it is kept until it is acknowledged."""
+        identifier = {} if message_id is None else {"$.mid": message_id}
+        hub = self._runtime.hub
+        self._call(lambda: hub.send_to_input(self._client_id(), name, body, {**identifier, **properties}, sender))
+
+    @property
+    def waiting_for_inputs(self) -> int:
+        """How many messages for its inputs the module has not acknowledged."""
+        return self._call(lambda: self._runtime.hub.waiting_for_inputs(self._client_id()))
 
     # Waiting
 
@@ -250,6 +270,24 @@ class LocalEdge:
         process = self._runtime.process
         if process is not None:
             self._call(process.kill)
+
+    def start_sibling(self, name: str) -> None:
+        """Start the process of another module, unless it runs."""
+        self._run(self._runtime.start_sibling(name))
+
+    def stop_sibling(self, name: str, limit: float = 10) -> int | None:
+        """End it by SIGTERM, by SIGKILL after `limit`; return its exit status."""
+        return self._run(self._runtime.stop_sibling(name, limit))
+
+    def sibling_log(self, name: str) -> str:
+        """Return what another module has written to stdout and stderr."""
+        log_file = self._runtime.sibling_log_file(name)
+        return log_file.read_text(errors="replace") if log_file.exists() else ""
+
+    @property
+    def has_edge_api(self) -> bool:
+        """Whether modules can call each other's methods: this process may listen on port 443."""
+        return self._runtime.edge_api.is_there
 
     @property
     def module_pid(self) -> int | None:

@@ -103,6 +103,11 @@ class LocalFleet:
         return self._certificates.authority_file
 
     @property
+    def devices(self) -> list[str]:
+        """The names of the devices."""
+        return list(self._tags)
+
+    @property
     def sftp_root(self) -> Path:
         """The root of the SFTP server."""
         return self._directory / "sftp"

@@ -9,12 +9,14 @@ import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote
+from functools import partial
+from urllib.parse import parse_qs, quote, unquote, urlencode
 
 from localedge._broker import ModuleBroker
 from localedge._changes import Changes
 from localedge._errors import HubError
 from localedge._identity import ModuleIdentity
+from localedge._inputs import ModuleInputs
 from localedge._methods import REQUEST_TOPIC, RESPONSE_TOPIC, DirectMethods, MethodResponse
 from localedge._routes import EVERYTHING, Routes
 from localedge._tokens import TokenError, check_token
@@ -63,6 +65,9 @@ class Hub:
         self._broker = ModuleBroker(self)
         self._methods = DirectMethods(self._broker.deliver)
         self._routes = Routes(routes)
+        self._inputs = {
+            client_id: ModuleInputs(partial(self._broker.deliver_confirmed, client_id)) for client_id in self._modules
+        }
         self._stored: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
         self._has_upstream = True
         self.messages: deque[Message] = deque(maxlen=_MESSAGES_KEPT)
@@ -83,6 +88,8 @@ class Hub:
 
     async def stop(self) -> None:
         """End for good."""
+        for inputs in self._inputs.values():
+            await inputs.stop()
         await self._broker.close()
         await self._broker.shutdown()
 
@@ -120,6 +127,19 @@ class Hub:
         await self.changes.until(lambda: self.is_ready(client_id), connect_timeout)
         return await self._methods.invoke(client_id, name, payload, timeout)
 
+    def send_to_input(
+        self, client_id: str, name: str, body: bytes, properties: Mapping[str, str], sender: str = ""
+    ) -> None:
+        """Send a message to a module's input, as a route of another module does."""
+        identity = self._modules[client_id]
+        origin = {"$.cdid": identity.device, "$.cmid": sender} if sender else {}
+        encoded = urlencode({**properties, **origin}, quote_via=quote)
+        self._inputs[client_id].put(f"{identity.input_topic}{quote(name, safe='')}/{encoded}", body)
+
+    def waiting_for_inputs(self, client_id: str) -> int:
+        """Return how many messages for its inputs a module has not acknowledged."""
+        return self._inputs[client_id].waiting
+
     def is_connected(self, client_id: str) -> bool:
         """Say whether a module is connected."""
         return bool(self._broker.is_connected(client_id))
@@ -133,6 +153,13 @@ class Hub:
         return await self._broker.drop(client_id)
 
     # What the broker asks for: localedge._broker.Peer
+
+    def check_caller(self, client_id: str, token: str) -> None:
+        """Check the token that a module shows with a request over HTTPS. `TokenError` if it is refused."""
+        identity = self._modules.get(client_id)
+        if identity is None:
+            raise TokenError(f"there is no module {client_id!r}")
+        check_token(token, identity.resource, identity.key)
 
     def authenticate(self, client_id: str, user_name: str, password: str) -> bool:
         """Check the three things that a module shows when it connects."""
@@ -185,6 +212,10 @@ class Hub:
     def _route(self, message: Message) -> None:
         if self._routes.lead_upstream(message.module, message.output):
             (self.messages if self._has_upstream else self._stored).append(message)
+        for target in self._routes.targets(message.module, message.output):
+            for client_id, identity in self._modules.items():
+                if identity.module == target.module:
+                    self.send_to_input(client_id, target.input, message.body, message.properties, message.module)
 
     def connection_changed(self, client_id: str) -> None:
         """Wake whoever waits for a module, and give up on calls to one that is gone."""

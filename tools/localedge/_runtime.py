@@ -15,6 +15,7 @@ from typing import Any
 from localedge._broker import PORT
 from localedge._certificates import Certificates
 from localedge._deployment import ModuleDeployment, read_deployment
+from localedge._edge_api import EdgeApi
 from localedge._errors import StartError
 from localedge._hub import Hub
 from localedge._identity import ModuleIdentity
@@ -45,6 +46,8 @@ class Settings:
     command: Sequence[str] = (sys.executable, "-m", "iot.sftp.module")
     restart_policy: str | None = None
     echo: bool = False
+    siblings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    routes: Sequence[str] = ()
 
 
 class Runtime:
@@ -55,8 +58,10 @@ class Runtime:
         self._cleanup = contextlib.AsyncExitStack()
         self.address = settings.address
         self.identity = ModuleIdentity(HUB_NAME, settings.device, settings.module)
+        self.siblings = {name: ModuleIdentity(HUB_NAME, settings.device, name) for name in settings.siblings}
         self.sftp_server: SftpServer | None = None
         self.process: ModuleProcess | None = None
+        self.sibling_processes: dict[str, ModuleProcess] = {}
 
     async def start(self) -> None:
         """Start everything but the module. `StartError` or `DeploymentError` says what is wrong."""
@@ -72,7 +77,9 @@ class Runtime:
             self._cleanup = cleanup.pop_all()
 
     async def stop(self) -> None:
-        """Stop the module and everything else, and remove the run directory."""
+        """Stop the modules and everything else, and remove the run directory."""
+        for name in list(self.sibling_processes):
+            await self.stop_sibling(name)
         await self.stop_module()
         await self._cleanup.aclose()
 
@@ -92,6 +99,25 @@ class Runtime:
         except OSError as error:
             raise StartError(f"The module cannot be started: {error}.") from error
         self.process = process
+
+    async def start_sibling(self, name: str) -> None:
+        """Start another module's process, unless it runs."""
+        if name in self.sibling_processes:
+            return
+        environment = {**os.environ, **self._identity_environment(self.siblings[name])}
+        command, echo = self._settings.siblings[name], self._settings.echo
+        process = ModuleProcess(command, environment, self.sibling_log_file(name), echo=echo)
+        await process.start()
+        self.sibling_processes[name] = process
+
+    async def stop_sibling(self, name: str, limit: float = 10) -> int | None:
+        """Stop another module's process; return its exit status."""
+        process = self.sibling_processes.pop(name, None)
+        return None if process is None else await process.stop(limit)
+
+    def sibling_log_file(self, name: str) -> Path:
+        """Return where another module's output goes."""
+        return self.log_file.with_name(f"{name}.log")
 
     async def stop_module(self, limit: float = 10) -> int | None:
         """Stop the module's process; return its exit status."""
@@ -118,11 +144,17 @@ class Runtime:
             "SFTP_LOCAL_ROOT": str(self.local_root),
             "SFTP_STATE_DIR": str(self.state_directory),
             **self._settings.environment,
-            "IOTEDGE_IOTHUBHOSTNAME": self.identity.hub,
-            "IOTEDGE_DEVICEID": self.identity.device,
-            "IOTEDGE_MODULEID": self.identity.module,
+            **self._identity_environment(self.identity),
+        }
+
+    def _identity_environment(self, identity: ModuleIdentity) -> dict[str, str]:
+        """Return the variables that the edge agent sets for every module."""
+        return {
+            "IOTEDGE_IOTHUBHOSTNAME": identity.hub,
+            "IOTEDGE_DEVICEID": identity.device,
+            "IOTEDGE_MODULEID": identity.module,
             "IOTEDGE_GATEWAYHOSTNAME": self.address,
-            "IOTEDGE_MODULEGENERATIONID": self.identity.generation_id,
+            "IOTEDGE_MODULEGENERATIONID": identity.generation_id,
             "IOTEDGE_WORKLOADURI": self._workload.uri,
             "IOTEDGE_APIVERSION": API_VERSION,
             "IOTEDGE_AUTHSCHEME": "sasToken",
@@ -163,17 +195,22 @@ class Runtime:
         return replace(deployment, desired=desired)
 
     async def _start_workload_api(self, cleanup: contextlib.AsyncExitStack) -> None:
-        modules = {self.identity.module: self.identity}
+        modules = {self.identity.module: self.identity, **self.siblings}
         self._workload = WorkloadApi(self.run_directory / "workload.sock", self.certificates.authority, modules)
         await self._workload.start()
         cleanup.push_async_callback(self._workload.stop)
 
     async def _start_hub(self, cleanup: contextlib.AsyncExitStack) -> None:
         name = self.identity.module
-        self.hub = Hub({name: self.identity}, {name: self.deployment.desired}, self.deployment.routes)
+        modules = {name: self.identity, **self.siblings}
+        self.hub = Hub(modules, {name: self.deployment.desired}, (*self.deployment.routes, *self._settings.routes))
         await self.hub.start()
         cleanup.push_async_callback(self.hub.stop)
         await self.listen()
+        self.edge_api = EdgeApi(self.hub, self.address)
+        cleanup.push_async_callback(self.edge_api.stop)
+        if self._settings.siblings:
+            await self.edge_api.start(self.certificates.server_context())
 
     async def _start_service_api(self, cleanup: contextlib.AsyncExitStack) -> None:
         self.service = ServiceApi(self.hub, self.address, self._settings.service_port)

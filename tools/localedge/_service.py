@@ -114,37 +114,26 @@ class ServiceApi:
         return self._hub.client_id(request.match_info["device"], request.match_info["module"])
 
     async def _invoke(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._answer(self._client_id(request), await _json_object(request)))
+        return web.json_response(await self._answer(self._client_id(request), await json_object(request)))
 
     async def _invoke_for_job(self, device: str, module: str, body: dict[str, Any]) -> dict[str, Any]:
         return await self._answer(self._hub.client_id(device, module), body)
 
     async def _answer(self, client_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Call the direct method that the body of a request describes."""
-        name = body.get("methodName")
-        if not isinstance(name, str):
-            raise HubError.invalid("methodName must be a string.")
-        response = await self._hub.invoke(
-            client_id,
-            name,
-            encode_payload(body.get("payload")),
-            timeout=_seconds(body, "responseTimeoutInSeconds", _RESPONSE_TIMEOUTS, _DEFAULT_RESPONSE_TIMEOUT),
-            connect_timeout=_seconds(body, "connectTimeoutInSeconds", _CONNECT_TIMEOUTS, 0),
-        )
-        return {"status": response.status, "payload": payload_of(response)}
+        return await answer_of_method(self._hub, client_id, body)
 
     def _twins(self) -> list[dict[str, Any]]:
         return [twin.for_service() for twin in self._hub.twins()]
 
     async def _create_job(self, request: web.Request) -> web.Response:
-        return web.json_response(self._jobs.create(request.match_info["job"], await _json_object(request)))
+        return web.json_response(self._jobs.create(request.match_info["job"], await json_object(request)))
 
     async def _get_job(self, request: web.Request) -> web.Response:
         return web.json_response(self._jobs.get(request.match_info["job"]))
 
     async def _query(self, request: web.Request) -> web.Response:
         """Answer a query in pages; the next one begins where the continuation says."""
-        query = parsed(str((await _json_object(request)).get("query")))
+        query = parsed(str((await json_object(request)).get("query")))
         documents = self._twins() if query.collection == "devices.modules" else self._jobs.outcomes()
         found = [document for document in documents if query.matches(document)]
         begin = _whole_number(request, "x-ms-continuation", 0)
@@ -157,13 +146,28 @@ class ServiceApi:
 
     async def _change_twin(self, request: web.Request) -> web.Response:
         client_id = self._client_id(request)
-        body = await _json_object(request)
+        body = await json_object(request)
         etag = request.headers.get("If-Match", "*").strip('"')
         twin = self._hub.change_twin(client_id, body, etag=etag, replace=request.method == "PUT")
         return _twin_response(twin.for_service())
 
     async def _messages(self, _: web.Request) -> web.Response:
         return web.json_response([_message(message) for message in self._hub.messages])
+
+
+async def answer_of_method(hub: Hub, client_id: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Call the direct method that the body of a request describes."""
+    name = body.get("methodName")
+    if not isinstance(name, str):
+        raise HubError.invalid("methodName must be a string.")
+    response = await hub.invoke(
+        client_id,
+        name,
+        encode_payload(body.get("payload")),
+        timeout=_seconds(body, "responseTimeoutInSeconds", _RESPONSE_TIMEOUTS, _DEFAULT_RESPONSE_TIMEOUT),
+        connect_timeout=_seconds(body, "connectTimeoutInSeconds", _CONNECT_TIMEOUTS, 0),
+    )
+    return {"status": response.status, "payload": payload_of(response)}
 
 
 def payload_of(response: MethodResponse) -> Any:
@@ -176,7 +180,8 @@ def payload_of(response: MethodResponse) -> Any:
         ) from None
 
 
-async def _json_object(request: web.Request) -> dict[str, Any]:
+async def json_object(request: web.Request) -> dict[str, Any]:
+    """Return the body of a request; `HubError` 400 if it is not a JSON object."""
     try:
         body = json.loads(await request.read())
     except (ValueError, RecursionError) as error:

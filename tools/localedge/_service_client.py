@@ -6,6 +6,8 @@ import base64
 import http.client
 import json
 import ssl
+import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +16,7 @@ from localedge._errors import HubError, LocalEdgeError
 from localedge._tokens import make_token
 
 _API_VERSION = "2021-04-12"
+_LOOK_PERIOD = 0.2  # seconds between two looks at a job
 _GRACE = 10
 """Seconds that the hub has beyond the time limits of a method call to word its answer."""
 
@@ -55,6 +58,22 @@ class ServiceClient:
         """Merge `patch` into a module's desired properties; return the twin."""
         twin: dict[str, Any] = self._request("PATCH", self._twin(module), {"properties": {"desired": patch}})
         return twin
+
+    def run_job(
+        self, condition: str, module: str, method: str, payload: object, *, timeout: int = 30
+    ) -> list[dict[str, Any]]:
+        """Call a direct method on the modules that a condition holds of, as one job; return each outcome."""
+        name = f"localedge-{uuid.uuid4().hex[:8]}"
+        query = f"FROM devices.modules WHERE moduleId = '{module}'" + (f" AND {condition}" if condition else "")
+        call = {"methodName": method, "payload": payload, "responseTimeoutInSeconds": timeout}
+        request = {"jobId": name, "type": "scheduleDeviceMethod", "queryCondition": query, "cloudToDeviceMethod": call}
+        job = self._request("PUT", f"/jobs/v2/{name}", request)
+        while job["status"] == "running":
+            time.sleep(_LOOK_PERIOD)
+            job = self._request("GET", f"/jobs/v2/{name}")
+        query = f"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '{name}'"  # noqa: S608 - ours
+        outcomes: list[dict[str, Any]] = self._request("POST", "/devices/query", {"query": query})
+        return outcomes
 
     def messages(self) -> list[dict[str, Any]]:
         """Return the messages that modules have sent, the oldest first."""

@@ -22,9 +22,9 @@ class RunningEdge:
     authority: str
     device: str
 
-    def client(self) -> ServiceClient:
-        """Return a client of its service API."""
-        return ServiceClient(self.connection_string, self.authority, self.device)
+    def client(self, device: str | None = None) -> ServiceClient:
+        """Return a client of its service API, for a device; by default the first one."""
+        return ServiceClient(self.connection_string, self.authority, device or self.device)
 
 
 def write_state(edge: RunningEdge, directory: Path | None) -> Path:

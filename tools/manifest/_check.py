@@ -13,6 +13,7 @@ from localedge import LocalEdgeError
 from localedge._twin import check_document
 from manifest._docker import CREATE_OPTIONS, HOST_CONFIG
 from manifest._expand import placeholders_in
+from manifest._routes import route_problems
 
 _DESIRED = "properties.desired"
 _WORD = re.compile(r"\{([A-Za-z0-9_-]{1,64})\}")  # a placeholder of a path
@@ -59,6 +60,7 @@ def problems_of(manifest: Mapping[str, Any]) -> Problems:
             else:
                 yield from _module_twin(key, value, place)
     yield from _sections(content.get("sftp"))
+    yield from route_problems(content)
     for name in content:
         if not name.startswith("$") and name not in deployed:
             yield f"{name}: has desired properties, and $edgeAgent deploys no module of this name"

@@ -23,9 +23,10 @@ from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import ConnectionState, SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.outbox import Outbox
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.transfers import Transfers
@@ -35,23 +36,27 @@ class Device:
     """A configuration with the parts that it changes, and what is reported of them."""
 
     def __init__(self, directory: Path) -> None:
+        self.now = 1_795_906_800.0  # 2026-11-28T23:00:00Z
         self.reporter = Reporter(self._never_sent, lambda: None)
         self.servers = Servers(lambda _name, _state: None)
         environment = Environment(directory / "data", directory / "state", "warning")
-        self.announcer = Announcer(Journal(directory / "state"), self._never_told)
+        messages, ledgers = Journal(directory / "state").messages, DeliveryLedgers(directory / "state")
+        self.outbox = Outbox(messages, self._never_told)
+        self.file_events = FileEvents(ledgers, messages, lambda: None)
         self.slots, self.transfers = ServerSlots(2), Transfers(self.servers)
         files = LocalRoot(directory / "data", directory / "state")
-        context = RuleContext(self.transfers, self.slots, DeliveryLedgers(directory / "state"), files)
+        context = RuleContext(self.transfers, self.slots, ledgers, files)
         self.rules = Rules(context, lambda: None)
         self.configuration = Configuration(
             environment,
             servers=self.servers,
             slots=self.slots,
             transfers=self.transfers,
-            announcer=self.announcer,
+            outbox=self.outbox,
+            file_events=self.file_events,
             rules=self.rules,
             reporter=self.reporter,
-            placeholders=CurrentPlaceholders(Placeholders("device-42", "sftp", "plant-hub")),
+            placeholders=CurrentPlaceholders(Placeholders("device-42", "sftp", "plant-hub"), lambda: self.now),
         )
 
     @staticmethod
@@ -364,3 +369,41 @@ def test_what_an_unknown_placeholder_is_in_stays_as_it_was(device: Device, serve
     assert device.reported["sftp"]["ad"] == f"'root' {reason}{{date:…}}, {{lines}}"
     assert device.reported["rules"]["value"]["r"]["ac"] == 400
     assert device.reported["rules"]["ad"] == "not valid: r"
+
+
+def test_a_root_of_each_day_is_another_session_with_the_first_use_after_midnight(
+    device: Device, server: dict[str, Any]
+) -> None:
+    device.apply(1, sftp=server | {"root": "/{date:%d}"}, timeZone="UTC")
+    before = device.session
+    assert before is not None
+    assert before.settings.root == "/28"
+    assert device.session is before
+    device.now += 3_600
+    assert device.session is not None
+    assert device.session.settings.root == "/29"
+    assert device.configuration.in_force["sftp"]["root"] == "/29"
+    device.apply(2, sftp=server | {"root": "/fixed"})
+    device.now += 86_400
+    assert device.session.settings.root == "/fixed"
+
+
+def test_a_server_with_a_date_waits_for_the_clock(device: Device, server: dict[str, Any]) -> None:
+    device.now = 12.5
+    device.apply(1, sftp=server | {"user": "{deviceId}-{date:%Y}"})
+    assert device.reported["sftp"]["ac"] == 200
+    assert device.servers.default.state.state is SessionState.NOT_CONFIGURED
+    with pytest.raises(NotConfigured, match="the clock of the device is not set yet"), device.servers.default.use():
+        pass
+    device.now = 1_795_906_800.0
+    assert device.session is not None
+    assert device.session.settings.user == "device-42-2026"
+
+
+def test_a_server_that_was_removed_does_not_come_back_with_another_date(device: Device, server: dict[str, Any]) -> None:
+    device.apply(1, sftp=server | {"root": "/{date:%d}"})
+    prepare = device.servers.default.prepare
+    device.apply(2, logLevel="info")
+    device.now += 86_400
+    prepare()  # of a call that has begun before
+    assert device.session is None

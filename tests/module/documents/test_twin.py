@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from iot.sftp.client import Secret, TimeLimits
 from iot.sftp.module._documents.server import ServerSection
-from iot.sftp.module._documents.twin import TransfersSection, read_desired
+from iot.sftp.module._documents.twin import EventsSection, TransfersSection, read_desired
 from iot.sftp.module._documents.validation import Section
 
 SERVER = {"host": "sftp.example.com", "user": "device-42", "password": "hunter2"}
@@ -173,14 +173,36 @@ def test_transfers_have_defaults_and_bounds() -> None:
     assert read_desired({"transfers": {"verify": "hash"}}).transfers.error == "'verify' must be 'size' or 'sha256'"
 
 
-@pytest.mark.parametrize("value", [None, True, False])
-def test_events_are_on_or_off(value: object) -> None:
-    assert read_desired({"events": value}).events == Section(value)
+@pytest.mark.parametrize(
+    "value, tasks, files",
+    [
+        (True, True, False),
+        (False, False, False),
+        ({}, True, False),
+        ({"files": True}, True, True),
+        ({"tasks": False, "files": True}, False, True),
+    ],
+)
+def test_events_are_those_of_tasks_and_of_files(value: object, tasks: bool, files: bool) -> None:
+    assert read_desired({"events": value}).events == Section(EventsSection(tasks=tasks, files=files))
+    assert read_desired({"events": None}).events == Section()
 
 
-@pytest.mark.parametrize("value", [0, "false", [], {}])
+@pytest.mark.parametrize("value", [0, "false", []])
 def test_events_are_nothing_else(value: object) -> None:
-    assert read_desired({"events": value}).events == Section(error="'events' must be true or false")
+    words = "'events' must be true, false or an object with the keys tasks and files"
+    assert read_desired({"events": value}).events == Section(error=words)
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        ({"file": True}, "'file' is not known here; known are: files, tasks"),
+        ({"files": 1}, "'files' must be true or false"),
+    ],
+)
+def test_what_is_wrong_within_events_is_named(value: object, words: str) -> None:
+    assert read_desired({"events": value}).events == Section(error=words)
 
 
 def test_the_log_level_is_one_of_four() -> None:

@@ -25,8 +25,8 @@ from iot.sftp.module._rules.worker import LAST_LOOKS, RuleWorker
 from iot.sftp.module._work.delivery_ledger import NAME as LEDGERS
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.transfers import Transfers
 
 HERE = Placeholders("device-42", "sftp", "plant-hub", {"line": "7"}, ZoneInfo("Europe/Berlin"))
@@ -50,7 +50,7 @@ class Device:
         self.servers.default.replace(SFTPSession(settings_of(server), local_files=files))
         self.ledgers = DeliveryLedgers(self.state)
         transfers = Transfers(self.servers, self.ledgers, files)
-        self._context = RuleContext(transfers, Slots(2), self.ledgers, files, clock=lambda: self.now)
+        self._context = RuleContext(transfers, ServerSlots(2), self.ledgers, files, clock=lambda: self.now)
         self._worker: RuleWorker | None = None
 
     def run(self, **rule: Any) -> RuleStatus:

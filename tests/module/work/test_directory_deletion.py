@@ -17,8 +17,8 @@ from iot.sftp.client import ConnectionLost, NotFound, SFTPError, SFTPSession, Un
 from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
+from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Slots
 from iot.sftp.module._work.task_limits import TaskLimits
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
@@ -42,7 +42,7 @@ def tasks_on(server: Server, port: int, state: Path) -> Iterator[Tasks]:
     """The tasks of a module that reaches the server by a port, until it is stopped."""
     servers = Servers(lambda _name, _state: None)
     servers.default.replace(SFTPSession(settings_of(server, port=port)))
-    tasks = Tasks(Journal(state), Slots(2), Transfers(servers).work, limits=LIMITS)
+    tasks = Tasks(Journal(state), ServerSlots(2), Transfers(servers).work, limits=LIMITS)
     tasks.start()
     try:
         yield tasks
@@ -121,7 +121,7 @@ def test_a_misspelt_directory_fails_also_after_the_server_could_not_be_reached(
             raise Unreachable(message)
         return transfers.work(job)
 
-    tasks = Tasks(Journal(tmp_path / "state"), Slots(2), work, limits=LIMITS)
+    tasks = Tasks(Journal(tmp_path / "state"), ServerSlots(2), work, limits=LIMITS)
     tasks.start()
     try:
         status = end_of(tasks, submit(tasks, "delete_directory", {"path": "misspelt", "recursive": True}), PATIENCE)
@@ -151,7 +151,7 @@ def test_a_task_knows_whether_an_attempt_may_have_done_something(
             raise left.pop(0)
         return TaskOutcome(TaskProgress(0))
 
-    tasks = Tasks(Journal(tmp_path / "state"), Slots(1), work, limits=LIMITS)
+    tasks = Tasks(Journal(tmp_path / "state"), ServerSlots(1), work, limits=LIMITS)
     tasks.start()
     try:
         assert end_of(tasks, submit(tasks, "delete_directory", {"path": "a"}), PATIENCE)["status"] == "Completed"
@@ -170,7 +170,7 @@ def test_the_entries_of_all_attempts_are_counted(tmp_path: Path) -> None:
             raise ConnectionLost("")
         raise NotFound("")
 
-    tasks = Tasks(Journal(tmp_path / "state"), Slots(1), work, limits=LIMITS)
+    tasks = Tasks(Journal(tmp_path / "state"), ServerSlots(1), work, limits=LIMITS)
     tasks.start()
     try:
         assert end_of(tasks, submit(tasks, "delete_directory", {"path": "a"}), PATIENCE)["deleted"] == 5

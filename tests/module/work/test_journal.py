@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,27 @@ def test_unfinished_tasks_come_oldest_first_and_listings_newest_first(
     assert journal.newest(10, "nothing") == []
 
 
-def test_unannounced_ends_are_kept_until_they_are_announced(tmp_path: Path) -> None:
+def test_the_message_about_an_end_is_kept_until_it_was_sent(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for number in range(4):
         journal.save(ended(number, announce=number != 2))
-    assert [record.task_id for record in journal.unannounced(2)] == ["task-0", "task-1"]
-    journal.announced(["task-0", "task-1"])
-    assert [record.task_id for record in Journal(tmp_path).unannounced(9)] == ["task-3"]
+    messages = Journal(tmp_path).messages
+    first, second = messages.unsent("tasks", 2)
+    assert [json.loads(message.body)["task_id"] for message in (first, second)] == ["task-0", "task-1"]
+    for message in (first, second):
+        messages.confirm(message)
+    assert [message.message_id for message in messages.unsent("tasks", 9)] == ["task-3-Completed"]
+
+
+def test_an_end_that_0_1_0_has_left_to_be_sent_is_sent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.save(ended(1))
+    journal.close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection:
+        # As 0.1.0 left it: the task itself is marked
+        connection.executescript("UPDATE tasks SET announce = 1; DROP TABLE outbox; DROP TABLE calls;")
+    assert [message.message_id for message in journal.messages.unsent("tasks", 9)] == ["task-1-Completed"]
+    assert [message.message_id for message in Journal(tmp_path).messages.unsent("tasks", 9)] == ["task-1-Completed"]
 
 
 def test_a_request_id_makes_one_task_and_no_second(tmp_path: Path) -> None:

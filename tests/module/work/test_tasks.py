@@ -542,7 +542,7 @@ def test_a_full_journal_refuses_new_tasks_and_gets_the_ends_of_others_later(devi
     connection.close()
     assert device.ended.wait(SOON)
     deadline = time.monotonic() + SOON
-    while len(device.journal.unannounced(9)) < 5:
+    while len(device.journal.messages.unsent("tasks", 9)) < 5:
         assert time.monotonic() < deadline
     assert all(tasks.status(name)["status"] == "Completed" for name in names)
 

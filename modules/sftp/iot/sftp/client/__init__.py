@@ -46,14 +46,14 @@ from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
-from iot.sftp.client._folders.folder_progress import FileFailure, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
 from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.credentials import check_private_key
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.file_content import FileContent
-from iot.sftp.client._transfer.file_order import Direction, FileOrder
+from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._version import VERSION, __version__
@@ -75,6 +75,7 @@ __all__ = [
     "FileFailure",
     "FileInfo",
     "FileOrder",
+    "FileOutcome",
     "FileVersion",
     "FolderOrder",
     "FolderProgress",
@@ -91,6 +92,7 @@ __all__ = [
     "LocalEntry",
     "LocalFiles",
     "LocalName",
+    "Modes",
     "NoSpace",
     "NotADirectory",
     "NotConfigured",

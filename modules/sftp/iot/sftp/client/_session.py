@@ -42,7 +42,7 @@ from iot.sftp.client._transfer import operations
 from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
 from iot.sftp.client._transfer.download import download_file
 from iot.sftp.client._transfer.file_content import FileContent, read_content
-from iot.sftp.client._transfer.file_order import Direction, FileOrder, Verify
+from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes, Verify
 from iot.sftp.client._transfer.memory_file import memory_file
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.client._folders.delivery_ledger import Ledger
-    from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTransfer
+    from iot.sftp.client._folders.folder_progress import FileOutcome, FolderProgress, FolderTransfer
     from iot.sftp.client._ssh.connection import Connection
     from iot.sftp.client._ssh.handshake import ServerInfo
 
@@ -93,7 +93,7 @@ class SFTPSession:
         self.settings = settings
         self._local_files = local_files or LocalFiles()
         self._paths = RemotePaths(settings.root)
-        self._server = settings.host, settings.port, settings.user
+        self._server = settings.place, settings.port, settings.user
         self._records = ResumeRecords.of(settings.state)
         self._limit = limit or RateLimit()
         self._ledgers = SessionLedgers()
@@ -407,7 +407,7 @@ class SFTPSession:
             timeout, progress, cancelled: see `download_file`.
         """
         started = time.monotonic()
-        context = self._transfer_context(order.verify, progress)
+        context = self._transfer_context(order.verify, progress, order.modes)
 
         def download(attempt: CallAttempt) -> Transfer:
             with attempt.transfer() as remote:
@@ -444,7 +444,13 @@ class SFTPSession:
         return self._calls.run("read_file", path, timeout, work)
 
     def write_file(
-        self, path: str, content: bytes, *, timeout: float | None = None, verify: Verify = "size"
+        self,
+        path: str,
+        content: bytes,
+        *,
+        timeout: float | None = None,
+        verify: Verify = "size",
+        modes: Modes | None = None,
     ) -> Transfer:
         """Atomically create or replace a remote file with these bytes, creating its parents, as an upload does.
 
@@ -453,9 +459,10 @@ class SFTPSession:
             content: all that the file is to hold.
             timeout: seconds.
             verify: see `upload_file`.
+            modes: the permissions of what is created.
         """
         started = time.monotonic()
-        context = self._transfer_context(verify)
+        context = self._transfer_context(verify, modes=modes)
 
         def work(attempt: CallAttempt) -> Transfer:
             end = self._paths.on_server(check_names_file(path))
@@ -622,12 +629,15 @@ class SFTPSession:
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
         ledger: Ledger | None = None,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> FolderTransfer:
         """Carry out an order for a folder, as `download_files` and `upload_files` do.
 
         Parameters:
             order: which files of which folder, and how.
             timeout, progress, cancelled, ledger: see `download_files`.
+            on_file: receives what becomes of each file, in threads of the call: of one that is delivered, just before
+                the ledger's `note`. It must not raise. What is skipped is not reported.
 
         Raises:
             SFTPError: see `download_files`.
@@ -638,9 +648,13 @@ class SFTPSession:
         known = None if ledger is None and order.keeps_source else self._ledgers.of(key, ledger)
         way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
         direction = way(
-            order, self._local_files, self._paths, self._transfer_context(order.verify), is_remembered=known is not None
+            order,
+            self._local_files,
+            self._paths,
+            self._transfer_context(order.verify, modes=order.modes),
+            is_remembered=known is not None,
         )
-        with closing(FolderRun(order, direction, known, progress)) as run:
+        with closing(FolderRun(order, direction, known, progress, on_file)) as run:
             self._calls.run_while_it_advances(
                 order.operation,
                 order.source,
@@ -670,10 +684,19 @@ class SFTPSession:
         return info
 
     def _transfer_context(
-        self, verify: Verify, progress: Callable[[int, int | None], object] | None = None
+        self,
+        verify: Verify,
+        progress: Callable[[int, int | None], object] | None = None,
+        modes: Modes | None = None,
     ) -> TransferContext:
         return TransferContext(
-            self._server, verify, self._records, self._limit, self._counts, progress or ignore_progress
+            self._server,
+            verify,
+            self._records,
+            self._limit,
+            self._counts,
+            progress or ignore_progress,
+            modes=modes or Modes(),
         )
 
     def _clean_up_remotely(self, connection: Connection) -> None:

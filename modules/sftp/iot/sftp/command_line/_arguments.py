@@ -11,7 +11,7 @@ from iot.sftp.client import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SECRETS = ("--password", "--passphrase")
+SECRETS = tuple(f"--{of}{name}" for of in ("", "jump-", "proxy-") for name in ("password", "passphrase"))
 REFUSAL = (
     "a secret must not be an argument, which every user of this machine can read. Set IOT_SFTP_PASSWORD or "
     "IOT_SFTP_PASSPHRASE, use --password-file or --passphrase-file, or type the password at the prompt"
@@ -103,11 +103,30 @@ def _common() -> Parser:
     )
     server.add_argument("--known-hosts", metavar="FILE", help="file in which host keys are remembered")
     server.add_argument("--root", metavar="FOLDER", help="folder on the server that paths are relative to")
+    _add_way(common.add_argument_group("the way to the server", "Through a proxy first, then through jump hosts."))
     common.add_argument(
         "--timeout", type=_seconds, metavar="SECONDS", help="time limit of each operation, and of the session in check"
     )
     common.add_argument("--json", action="store_true", help="print one JSON document to standard output")
     return common
+
+
+def _add_way(way: argparse._ArgumentGroup) -> None:
+    way.add_argument("--proxy", metavar="URL", help="socks5h://HOST:PORT or http://HOST:PORT")
+    way.add_argument("--proxy-user", metavar="NAME", help="name to log in with at the proxy")
+    way.add_argument("--proxy-password-file", metavar="FILE", help="file with the password for the proxy")
+    way.add_argument(
+        "--jump",
+        action="append",
+        metavar="[USER@]HOST[:PORT]",
+        help="SSH server to go through, outermost first; up to three times; its default user and key are the server's",
+    )
+    way.add_argument("--jump-password-file", metavar="FILE", help="file with the password for the jump hosts")
+    way.add_argument("--jump-key-file", metavar="FILE", help="file with the private key for the jump hosts")
+    way.add_argument("--jump-passphrase-file", metavar="FILE", help="file with the passphrase of that key")
+    way.add_argument(
+        "--jump-host-key", action="append", metavar="KEY", help="host keys that jump hosts may have; repeatable"
+    )
 
 
 def _seconds(text: str) -> float:

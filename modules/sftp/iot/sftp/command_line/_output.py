@@ -21,6 +21,8 @@ BAR_WIDTH = 24  # characters
 MANY = 1024
 TITLES = {
     "dns": "DNS",
+    "proxy": "proxy",
+    "jump": "jump host",
     "tcp": "TCP",
     "ssh_version": "SSH version",
     "algorithms": "algorithms",

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
+from iot.sftp.client import Jump, Proxy, Secret, ServerSettings, TimeLimits, check_pin
 from iot.sftp.client._base.text import printable
 
 if TYPE_CHECKING:
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 A_DAY = 86400.0  # seconds: the longest time limit, as the client's `TimeLimits` have it
 PREFIX = "IOT_SFTP_"
-OPTIONS = ("host", "port", "user", "password_file", "key_file", "passphrase_file", "host_key", "known_hosts", "root")
+OPTIONS = (
+    *("host", "port", "user", "password_file", "key_file", "passphrase_file", "host_key", "known_hosts", "root"),
+    *("proxy", "proxy_user", "proxy_password_file", "jump"),
+    *("jump_password_file", "jump_key_file", "jump_passphrase_file", "jump_host_key"),
+)
 
 
 class UsageError(Exception):
@@ -53,13 +57,65 @@ def settings_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> 
             password=_secret("password", given, variables) or (None if given("key_file") else _asked(user, host)),
             private_key=_file(given("key_file")),
             passphrase=_secret("passphrase", given, variables),
-            host_keys=_pins(arguments.host_key or variables.get(f"{PREFIX}HOST_KEY", "").split(",")),
+            host_keys=_pins(_list("host_key", arguments, variables)),
             known_hosts=Path(known_hosts).expanduser() if known_hosts else None,
             root=given("root"),
             time_limits=TimeLimits(connect=min(A_DAY, arguments.timeout or TimeLimits.connect)),
+            proxy=_proxy(given, variables),
+            jumps=_jumps(arguments, given, variables),
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _proxy(given: Callable[[str], str | None], variables: Mapping[str, str]) -> Proxy | None:
+    url = given("proxy")
+    if url is None:
+        return None
+    if "@" in url:
+        message = (
+            "the url of a proxy must not hold a login: use --proxy-user and --proxy-password-file, or set "
+            f"{PREFIX}PROXY_USER and {PREFIX}PROXY_PASSWORD"
+        )
+        raise UsageError(message)
+    return Proxy(url, given("proxy_user"), _secret("proxy_password", given, variables))
+
+
+def _jumps(
+    arguments: argparse.Namespace, given: Callable[[str], str | None], variables: Mapping[str, str]
+) -> tuple[Jump, ...]:
+    """Return the jump hosts; without credentials of their own, they take the server's key, but never its password."""
+    places = [place.strip() for place in _list("jump", arguments, variables) if place.strip()]
+    password = _secret("jump_password", given, variables)
+    key, passphrase = _file(given("jump_key_file")), _secret("jump_passphrase", given, variables)
+    if key is None and password is None:
+        key, passphrase = _file(given("key_file")), _secret("passphrase", given, variables)
+    if places and key is None and password is None:
+        message = (
+            f"neither a password nor a key for the jump host is given: set {PREFIX}JUMP_PASSWORD, or use "
+            "--jump-password-file or --jump-key-file. The server's password is not sent to another host"
+        )
+        raise UsageError(message)
+    pins = _pins(_list("jump_host_key", arguments, variables))
+    hops = [_place_of_jump(place, given("user") or "") for place in places]
+    return tuple(Jump(host, port, user, password, key, passphrase, pins) for user, host, port in hops)
+
+
+def _place_of_jump(text: str, user: str) -> tuple[str, str, int]:
+    """Return user, host and port of `[user@]host[:port]`, with an IPv6 address in brackets, as ssh(1) takes it."""
+    login, _, place = text.rpartition("@")
+    if ":" in login or "/" in place:
+        message = "a jump host is [user@]host[:port], without a password: use --jump-password-file for that"
+        raise UsageError(message)
+    host, closing, port = place.removeprefix("[").partition("]") if place.startswith("[") else place.partition(":")
+    if closing == "]":
+        port = port.removeprefix(":")
+    return login or user, host, _port(port or "22")
+
+
+def _list(name: str, arguments: argparse.Namespace, variables: Mapping[str, str]) -> list[str]:
+    """Return the values of a repeatable option, or those of its variable, which are separated by commas."""
+    return getattr(arguments, name) or variables.get(PREFIX + name.upper(), "").split(",")
 
 
 def _port(text: str) -> int:

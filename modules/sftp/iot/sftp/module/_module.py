@@ -28,15 +28,18 @@ from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._hub.restarts import RestartBudget
 from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.idempotency import Idempotency
+from iot.sftp.module._methods.message_calls import MessageCalls
 from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
-from iot.sftp.module._work.events import Announcer
+from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.message_store import ANSWERS
+from iot.sftp.module._work.outbox import Outbox
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.slots import Kind
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import SFTPError
     from iot.sftp.module._base.environment import Environment
+    from iot.sftp.module._hub.input_message import InputMessage
     from iot.sftp.module._work.current_session import ConnectionState
 
 CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
@@ -81,9 +85,10 @@ class Module:
         self._servers = Servers(self._show_connection)
         local_files = LocalRoot(environment.local_root, environment.state_dir)
         ledgers = DeliveryLedgers(environment.state_dir, guard=self._state.check)
-        slots = ServerSlots(TransfersSection().concurrency, lambda: len(self._servers.all()))
-        transfers = Transfers(self._servers, ledgers, local_files)
         journal = Journal(environment.state_dir, self._show_journal, guard=self._state.check)
+        self._file_events = FileEvents(ledgers, journal.messages, self._wake_outbox)
+        slots = ServerSlots(TransfersSection().concurrency, lambda: len(self._servers.all()))
+        transfers = Transfers(self._servers, ledgers, local_files, self._file_events)
         self._tasks = Tasks(
             journal,
             slots,
@@ -99,13 +104,14 @@ class Module:
         )
         method_context = MethodContext(self._servers, transfers, self._tasks, self._status, local_files, placeholders)
         self._dispatcher = Dispatcher(method_context, slots, Idempotency(journal))
-        self._connect_to_hub(environment, journal)
+        self._connect_to_hub(environment, journal, slots)
         self._configuration = Configuration(
             environment,
             servers=self._servers,
             slots=slots,
             transfers=transfers,
-            announcer=self._announcer,
+            outbox=self._outbox,
+            file_events=self._file_events,
             rules=self._rules,
             reporter=self._reporter,
             placeholders=placeholders,
@@ -113,19 +119,36 @@ class Module:
         self._checks = CheckServer(environment.state_dir, self._configuration.servers.settings)
         self._observe(environment, slots, transfers)
 
-    def _connect_to_hub(self, environment: Environment, journal: Journal) -> None:
+    def _connect_to_hub(self, environment: Environment, journal: Journal, slots: ServerSlots) -> None:
         """Make what talks to the edge hub."""
         survive_broken_connections()
         self._restarts = RestartBudget(environment.state_dir, guard=self._state.check)
-        self._hub = Hub(self._dispatcher.answer, self._connected, self.desired_changed, may_exit=self._restarts.allow)
+        self._hub = Hub(
+            self._dispatcher.answer,
+            self._connected,
+            self.desired_changed,
+            on_input=self._message_arrived,
+            may_exit=self._restarts.allow,
+        )
+        messages = self._store = journal.messages
+        self._outbox = Outbox(messages, self._hub.send, gather=self._gather, on_sent=self._message_sent)
+        self._calls = MessageCalls(messages, self._dispatcher, self._outbox, width=lambda: slots.share)
         self._twin = TwinFollower(self._hub.get_twin, self._apply)
-        self._announcer = Announcer(journal, self._hub.send)
         self._reporter = Reporter(self._hub.report, self._twin.fetch)
 
     def _observe(self, environment: Environment, slots: ServerSlots, transfers: Transfers) -> None:
         """Make what describes all the parts: the metrics, and the document of `get_status`."""
         parts = MetricsContext(
-            self._hub, self._servers, self._dispatcher, transfers, self._tasks, self._rules, self._status.disks
+            self._hub,
+            self._servers,
+            self._dispatcher,
+            transfers,
+            self._tasks,
+            self._rules,
+            self._status.disks,
+            self._calls,
+            self._outbox,
+            self._store,
         )
         self._metrics, self._metrics_port = Metrics(parts, identity(environment)), environment.metrics_port
         self._describe(self._status, slots)
@@ -142,6 +165,11 @@ class Module:
             counts = {"places": slots.share, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
             return {**counts, "oldest": round(max(call_age, task_age), 1)}
 
+        def messages() -> dict[str, Any]:
+            waiting, sent = self._store.counts, self._outbox.sent
+            received, dropped = self._calls.received, self._store.dropped
+            return {"waiting": waiting, "received": dict(received), "sent": dict(sent), "dropped": dropped}
+
         def state() -> dict[str, Any] | None:
             other = self._claim.conflict
             return None if other is None else {"code": other.code, "message": other.message}
@@ -152,6 +180,7 @@ class Module:
         status.add("settings", lambda: self._configuration.in_force)
         status.add("queue", queue)
         status.add("tasks", lambda: self._tasks.counts)
+        status.add("messages", messages)
 
     def stop(self) -> None:
         """Ask the module to end; thread-safe."""
@@ -167,7 +196,8 @@ class Module:
         claim = asyncio.create_task(self._begin_with_state())
         # After a restart the process before this one may still be ending: it uses the directory for some seconds
         await asyncio.wait({stop, claim}, timeout=self._claim.patience, return_when=asyncio.FIRST_COMPLETED)
-        parts = (self._hub.run(), self._twin.run(), self._reporter.run(), self._announcer.run())
+        hub = (self._hub.run(), self._twin.run(), self._reporter.run())
+        parts = (*hub, self._outbox.run(), self._calls.run(), self._file_events.run())
         work = [asyncio.create_task(part) for part in parts]
         await asyncio.wait({stop, *work}, return_when=asyncio.FIRST_COMPLETED)
         status = 0 if stop.done() else await self._exit_status(work, stop)
@@ -199,6 +229,7 @@ class Module:
         return 0 if stop.done() else 1
 
     async def _close(self) -> None:
+        self._calls.stop()
         # Ends the work in threads first, so that those calls are answered before the hub is left
         with suppress(TimeoutError):
             await in_thread(self._end_work, END_LIMIT)
@@ -214,11 +245,25 @@ class Module:
     # --- What the parts report, from any thread
 
     def _task_ended(self) -> None:
-        self._announcer.wake()
+        self._outbox.wake()
+
+    def _wake_outbox(self) -> None:
+        self._outbox.wake()
+
+    def _gather(self) -> None:
+        self._file_events.gather(self._outbox.attempted)
+
+    def _message_arrived(self, message: InputMessage) -> None:
+        self._calls.receive(message)
+
+    def _message_sent(self, output: str) -> None:
+        if output == ANSWERS:
+            self._calls.wake()  # there may have been too many answers for further calls
 
     def _show_journal(self, failure: SFTPError | None) -> None:
         if failure is None:
-            self._announcer.wake()  # it can go on with what could not be recorded as announced, or not be read
+            self._outbox.wake()  # it can go on with what could not be recorded as sent, or not be read
+            self._calls.wake()
         else:
             self._note_failure("journal", failure.code, failure.message)
 
@@ -250,10 +295,11 @@ class Module:
     # --- What the hub and the state directory report, in the event loop
 
     async def _connected(self) -> None:
-        self._announcer.wake()
+        self._outbox.wake()
         self._reporter.doubt()
-        # Methods are subscribed to afterwards: so the first one finds a configuration
+        # Methods are subscribed to afterwards: so the first one finds a configuration, and so does the first message
         await self._twin.fetch_now(TWIN_HEADSTART)
+        self._calls.open()
 
     def desired_changed(self, patch: Any) -> None:
         """Take note of changed desired properties; to be called in the event loop."""

@@ -169,10 +169,11 @@ class Proxy:
     def __post_init__(self) -> None:
         """Refuse invalid values, naming them."""
         example = "like 'socks5h://proxy.example.com:1080' or 'http://proxy.example.com:3128'"
+        given: object = self.url
         try:
-            url = urlsplit(self.url)
+            url = urlsplit(given if isinstance(given, str) else "http://[")
             port = url.port
-        except (AttributeError, TypeError, ValueError):
+        except ValueError:
             message = f"the url of a proxy must be {example}"
             raise ValueError(message) from None  # the error there contains the url, which may hold a password
         if not self.url.isprintable():
@@ -319,8 +320,13 @@ class ServerSettings:
             raise ValueError(message)
 
     @property
+    def place(self) -> str:
+        """The host, with the jump hosts before it: behind another one, the same private address is another server."""
+        return " behind ".join([self.host, *(jump.host for jump in reversed(self.jumps))])
+
+    @property
     def route(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of each hop and of the server: what distinguishes two servers with the same private address."""
+        """Host and port of each hop on the way, and of the server."""
         return tuple((hop.host, hop.port) for hop in (self.proxy, *self.jumps, self) if hop is not None)
 
 

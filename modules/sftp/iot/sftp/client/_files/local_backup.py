@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def keep_backup(
-    local_files: LocalFiles, place: LocalName, backup: str, proceed: Callable[[], object] = lambda: None
+    local_files: LocalFiles,
+    place: LocalName,
+    backup: str,
+    proceed: Callable[[], object] = lambda: None,
+    *,
+    mode: int | None = None,
 ) -> None:
     """Give the file at a place another name, which is numbered if something has it; the file stays at its place too.
 
@@ -31,6 +36,7 @@ def keep_backup(
         place: of the file; nothing is done if nothing is there.
         backup: the path of the backup, whose parents are made.
         proceed: called now and then while it is copied; ends that by raising.
+        mode: the permissions of new directories.
 
     Raises:
         SFTPError: as `LocalFiles.open_parent`; `AlreadyExists` if all numbers are taken.
@@ -42,7 +48,7 @@ def keep_backup(
     except OSError as error:
         raise from_os_error(error, place.path) from error
     folder, name = os.path.split(backup)
-    directory = local_files.open_directory(folder or ".", create=True)
+    directory = local_files.open_directory(folder or ".", create=True, mode=mode)
     try:
         _keep(place, status, directory, check_name(name), proceed)
         with suppress(OSError):  # not every file system offers it

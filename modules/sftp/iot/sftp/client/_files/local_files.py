@@ -71,7 +71,7 @@ class LocalFiles:
     A subclass that overrides `open_parent` confines it (the module's local root does).
     """
 
-    def open_parent(self, path: str, *, create: bool) -> LocalName:
+    def open_parent(self, path: str, *, create: bool, mode: int | None = None) -> LocalName:
         """Open the directory that holds `path`; the caller closes `directory`.
 
         The name that comes back is not a symbolic link at the time of the call, and is opened without following one.
@@ -80,6 +80,7 @@ class LocalFiles:
             path: a local path; with a trailing `/`, or for `.` and the like, the directory itself is opened and the
                 name is empty.
             create: make the missing directories.
+            mode: the permissions of those; `None` leaves them to the umask.
 
         Raises:
             SFTPError: `NotFound`, `NotADirectory`, `PermissionDenied`, `PathNotAllowed` or `NoSpace`.
@@ -89,24 +90,25 @@ class LocalFiles:
             real = os.path.realpath(path)
             directory, name = (real, "") if path.endswith("/") or os.path.isdir(real) else os.path.split(real)
             if create:
-                os.makedirs(directory, exist_ok=True)
+                make_directories(directory, mode)
             return LocalName(os.open(directory, DIRECTORY_FLAGS), name, path)
         except OSError as error:
             raise from_os_error(error, path) from error
 
-    def open_directory(self, path: str, *, create: bool = False) -> int:
+    def open_directory(self, path: str, *, create: bool = False, mode: int | None = None) -> int:
         """Open a directory and return its descriptor, which the caller closes.
 
         Parameters:
             path: a local directory; a symbolic link to one is followed as `open_parent` does.
             create: make it, and its missing parents.
+            mode: their permissions: see `open_parent`.
 
         Raises:
             SFTPError: as `open_parent`.
         """
         check_text(path)
         try:
-            return self.open_parent(path if path.endswith("/") else f"{path}/", create=create).directory
+            return self.open_parent(path if path.endswith("/") else f"{path}/", create=create, mode=mode).directory
         except SFTPError as error:
             error.path = path
             raise
@@ -284,17 +286,18 @@ class LocalFiles:
             os.close(descriptor)
 
     @contextmanager
-    def destination(self, path: str, keep_name: str) -> Iterator[LocalName]:
+    def destination(self, path: str, keep_name: str, mode: int | None = None) -> Iterator[LocalName]:
         """Open the directory that a file is to be written in, made if it is missing, and close it.
 
         Parameters:
             path: where the file goes; an existing directory, or a path that ends with `/`, keeps the source's name.
             keep_name: the source's own name.
+            mode: the permissions of new directories: see `open_parent`.
 
         Raises:
             SFTPError: as `open_parent`; `PathNotAllowed` if something is there that is not a regular file.
         """
-        place = self.open_parent(path, create=True)
+        place = self.open_parent(path, create=True, mode=mode)
         try:
             if not place.name:
                 place = LocalName(place.directory, check_name(keep_name), path)
@@ -302,6 +305,36 @@ class LocalFiles:
             yield place
         finally:
             os.close(place.directory)
+
+
+def make_directories(path: str, mode: int | None) -> None:
+    """Make a directory and its missing parents, with these permissions."""
+    if mode is None:
+        os.makedirs(path, exist_ok=True)
+        return
+    parent, name = os.path.split(path)
+    if name and not os.path.isdir(path):
+        make_directories(parent or ".", mode)
+        with suppress(FileExistsError):  # another call may be faster
+            os.mkdir(path)
+            set_mode_of_directory(path, mode)
+
+
+def set_mode_of_directory(name: str, mode: int, parent: int | None = None) -> None:
+    """Give a directory that was just made its permissions; it keeps the group that it has from its parent.
+
+    Parameters:
+        name: of the directory; no link is followed.
+        mode: its owner can use it in any case.
+        parent: a descriptor of the directory that it is in, if `name` is relative to that.
+    """
+    with suppress(OSError):  # a file system may keep its own
+        directory = os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            inherited = os.fstat(directory).st_mode & stat.S_ISGID
+            os.fchmod(directory, mode | inherited | stat.S_IRWXU)
+        finally:
+            os.close(directory)
 
 
 def check_text(path: str) -> None:

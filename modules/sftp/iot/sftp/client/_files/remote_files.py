@@ -7,6 +7,7 @@ no further call per packet. Section numbers are those of draft-ietf-secsh-filexf
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import stat
 import struct
@@ -25,6 +26,8 @@ from iot.sftp.client._base.errors import (
 from iot.sftp.client._base.messages import REMOTE_DISK_FULL
 from iot.sftp.client._files.remote_queries import RemoteQueries
 from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
+
+logger = logging.getLogger(__name__)
 
 POSIX_RENAME = "posix-rename@openssh.com"
 HARDLINK = "hardlink@openssh.com"
@@ -114,8 +117,13 @@ class RemoteFiles(RemoteQueries):
             return False
         return numbers[4] == 0  # f_bavail: blocks for others than the superuser
 
-    def make_directories(self, path: str) -> None:
-        """Make a directory and its missing parents (section 6.6), also where the server refuses to show any."""
+    def make_directories(self, path: str, mode: int | None = None) -> None:
+        """Make a directory and its missing parents (section 6.6), also where the server refuses to show any.
+
+        Parameters:
+            path: of the directory.
+            mode: the permissions of those that are made, if the server sets any; `None` leaves them to it.
+        """
         missing: list[str] = []
         ancestor = path.rstrip("/") or "/"
         try:
@@ -126,7 +134,7 @@ class RemoteFiles(RemoteQueries):
                     break
                 ancestor = parent
         except (PermissionDenied, Unsupported):
-            self._make_directories_unseen(path)
+            self._make_directories_unseen(path)  # which of them are new is not known: they keep what they have
             return
         if kind not in {None, 0, stat.S_IFDIR}:
             message = f"{ancestor} is a file on the server, not a directory"
@@ -134,7 +142,7 @@ class RemoteFiles(RemoteQueries):
         refusal: SFTPError | None = None
         for directory in reversed(missing):
             try:
-                self.make_directory(directory)
+                self.make_directory(directory, mode)
             except (NotFound, PermissionDenied, Unsupported) as error:
                 refusal = refusal or error
             else:
@@ -150,10 +158,12 @@ class RemoteFiles(RemoteQueries):
             with suppress(PermissionDenied, Unsupported, NotFound, NotADirectory):
                 self._ask(Kind.MKDIR, root + "/".join(names[:count]), Attributes().pack())
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, mode: int | None = None) -> None:
         """Make a directory in one that is there, unless it is there already (section 6.6)."""
         try:
             self._ask(Kind.MKDIR, path, Attributes().pack())
+            if mode is not None:
+                self._set_mode(path, mode | stat.S_IRWXU)
         except SFTPError as refusal:
             if isinstance(refusal, ConnectionLost | DeadlineExceeded):
                 raise
@@ -162,3 +172,15 @@ class RemoteFiles(RemoteQueries):
             if isinstance(refusal, PermissionDenied) and self.is_full(posixpath.dirname(path) or "."):
                 raise NoSpace(REMOTE_DISK_FULL, path=path) from refusal
             raise
+
+    def _set_mode(self, path: str, mode: int) -> None:
+        """Set permissions, which a server need not do; the umask, which it may have, is not asked."""
+        asked = self.begin_setstat(path, Attributes(mode=mode))
+        try:
+            self.wait(asked, path)
+        except (ConnectionLost, DeadlineExceeded):
+            raise
+        except SFTPError as error:
+            logger.info(
+                "%r was created with the server's own permissions: it does not set them (%s)", path, error.message
+            )

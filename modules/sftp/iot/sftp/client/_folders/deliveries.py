@@ -15,7 +15,7 @@ from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._folders.folder_order import Then
-from iot.sftp.client._folders.folder_progress import FileFailure
+from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome
 from iot.sftp.client._folders.workers import retry_while_local_busy
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ class Deliveries:
     """
 
     def __init__(
-        self, order: FolderOrder, direction: FolderDirection, ledger: SessionLedger | None, tally: FolderTally
+        self,
+        order: FolderOrder,
+        direction: FolderDirection,
+        ledger: SessionLedger | None,
+        tally: FolderTally,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> None:
         """Start without any arrival.
 
@@ -51,11 +56,13 @@ class Deliveries:
             direction: removes them.
             ledger: remembers what has arrived from one call to the next.
             tally: counts removals and failures.
+            on_file: called for each file that is delivered, before its arrival is recorded, and for each that is not.
         """
         self._order = order
         self._direction = direction
         self._ledger = ledger
         self._tally = tally
+        self._on_file = on_file
         self.prove: Callable[[RemoteFiles, FoundFile], FileVersion | None] = lambda _remote, _found: None
         self._lock = threading.Lock()
         self._arrived: dict[str, FileVersion] = {}  # files that only have to be removed at their source
@@ -68,6 +75,14 @@ class Deliveries:
         """Forget everything."""
         with self._lock:
             self._arrived.clear()
+
+    def note_delivery(self, found: FoundFile, version: FileVersion, dest: str, size: int | None = None) -> None:
+        """Report a version that has just arrived, and record it; `dest` is relative to the destination."""
+        if self._on_file is not None:
+            source, place = listed(self._order.source, found.path), listed(self._order.dest, dest)
+            known_size = version.size if size is None else size
+            self._on_file(FileOutcome(found.path, source, place, known_size, version.modified))
+        self.note_arrival(found, version)
 
     def note_arrival(self, found: FoundFile, version: FileVersion) -> None:
         """Record a version that has arrived, so that no later failure is a reason to send it again."""
@@ -208,6 +223,9 @@ class Deliveries:
         failure = FileFailure(listed(self._order.source, path), error.code, message, delivered is not None)
         with self._lock:
             self._arrived.pop(path, None)
+        if delivered is None and self._on_file is not None:
+            dest = listed(self._order.dest, path) if self._order.rename is None else None
+            self._on_file(FileOutcome(path, failure.path, dest, code=error.code, message=message))
         is_reported = self._tally.add_failed(failure, not_removed=not_removed)
         if is_reported and delivered is None:
             logger.warning("%r was not transferred: %s: %s", failure.path, failure.code, failure.message)

@@ -110,16 +110,18 @@ class ExistingFiles:
         """Return whether a file is under one of the names that are taken, where a crash may have hidden its arrival."""
         if not self._order.verify_existing or not taken:
             return False
-        version = self._proven_among(remote, found, taken)
-        if version is not None:
-            self._accept(found, version)
-            self._deliveries.note_arrival(found, version)
-        return version is not None
+        proven = self._proven_among(remote, found, taken)
+        if proven is None:
+            return False
+        dest, version = proven
+        self._accept(found, version)
+        self._deliveries.note_delivery(found, version, dest)
+        return True
 
     def _proven_among(
         self, remote: RemoteFiles, found: FoundFile, taken: list[tuple[str, FileVersion]]
-    ) -> FileVersion | None:
-        """Return the source's version whose bytes have one of these names; the last ones are compared."""
+    ) -> tuple[str, FileVersion] | None:
+        """Return the name that the source's bytes have, of these, and their version; the last ones are compared."""
         at_source = self._at_source(remote, found)
         # Not every server keeps times, and the sizes of all may be the same: no more are compared than arrive at once
         alike = [each for each, there in taken if there.size == at_source.size]
@@ -127,7 +129,7 @@ class ExistingFiles:
         for dest in dict.fromkeys((*reversed(same[-COMPARED:]), *reversed(alike[-COMPARED:]))):
             version = self._deliveries.proven(partial(self._direction.proven_version, remote, found, dest))
             if version is not None:
-                return version
+                return dest, version
         return None
 
     def proven_version(self, remote: RemoteFiles, found: FoundFile) -> FileVersion | None:
@@ -141,7 +143,8 @@ class ExistingFiles:
             taken += [(each, there) for each, there in zip(dests, versions, strict=True) if there is not None]
             if None in versions:
                 break
-        return self._proven_among(remote, found, taken)
+        proven = self._proven_among(remote, found, taken)
+        return None if proven is None else proven[1]
 
     def _is_proven(
         self, remote: RemoteFiles, found: FoundFile, at_source: FileVersion, there: FileVersion, dest: str
@@ -160,7 +163,7 @@ class ExistingFiles:
         if version is None:
             return False
         self._accept(found, version)
-        self._deliveries.note_arrival(found, version)
+        self._deliveries.note_delivery(found, version, dest)
         return True
 
     def _at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:

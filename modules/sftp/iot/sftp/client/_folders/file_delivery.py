@@ -119,4 +119,4 @@ class FileDelivery:
             self._tally.end_in_flight(found.path)
         logger.debug("%r was transferred to %r: %d bytes", found.path, dest, size)
         self._tally.add_delivered(size, found.size_to_move)
-        self._deliveries.note_arrival(found, version)
+        self._deliveries.note_delivery(found, version, dest, size)

@@ -79,8 +79,8 @@ class FolderDownload:
         self._move_to = None if order.move_to is None else paths.on_server(order.move_to)
         self._context = context
         self._local_files = local_files
-        self._dest = LocalDestination(local_files, order.dest)
-        self._moved = RemoteDirectories(self._move_to or "")
+        self._dest = LocalDestination(local_files, order.dest, order.modes.directory)
+        self._moved = RemoteDirectories(self._move_to or "", order.modes.directory)
         self._apart = set[tuple[str, str]]()  # directories that are not one and the same
         moved_below = self._move_to if order.moved_below is None else paths.on_server(order.moved_below)
         self.excluded = relative_to(self._source, moved_below)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._folders.selection import Selection
-from iot.sftp.client._transfer.file_order import Direction, Verify, check_member, check_verify
+from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,9 +69,10 @@ class FolderOrder:
         moved_below: the folder that holds `move_to` and whatever it was in earlier calls, where it changes: not to be
             found again.
         rename: returns where a file goes, relative to `dest`, by its path relative to `source`; `None` keeps the path.
-        backup_to: the folder on the destination's side that replaced files are moved into, or what returns it by the
-            path of the file relative to `source`.
+        backup_to: the folder on the destination's side in which replaced files are kept under their paths; or what
+            returns the path of a kept file, by those of the new one relative to `source` and to `dest`.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
+        modes: the permissions of what is created.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
 
@@ -85,8 +86,9 @@ class FolderOrder:
     move_to: str | None = None
     moved_below: str | None = None
     rename: Callable[[str], str] | None = None
-    backup_to: str | Callable[[str], str] | None = None
+    backup_to: str | Callable[[str, str], str] | None = None
     verify: Verify = "size"
+    modes: Modes = field(default_factory=Modes)
     verify_existing: bool = False
 
     def __post_init__(self) -> None:
@@ -115,9 +117,9 @@ class FolderOrder:
             path: the file's, relative to the source.
             dest: where it goes, relative to the destination.
         """
-        if self.backup_to is None:
-            return None
-        return posixpath.join(self.backup_to if isinstance(self.backup_to, str) else self.backup_to(path), dest)
+        if isinstance(self.backup_to, str):
+            return posixpath.join(self.backup_to, dest)
+        return None if self.backup_to is None else self.backup_to(path, dest)
 
     @property
     def operation(self) -> str:

@@ -26,6 +26,29 @@ class FileFailure:
 
 
 @dataclass(frozen=True)
+class FileOutcome:
+    """What has become of one file of a folder: it was delivered, or could not be transferred.
+
+    Attributes:
+        path: the file's, relative to the folder.
+        source: the same, as `list_files` shows it.
+        dest: where it is now, or would be, in the same terms; `None` of a failure if files are renamed.
+        size: in bytes, if known.
+        modified: in nanoseconds since 1970, if known.
+        code: the stable name of the reason why it was not transferred; `None` if it was delivered.
+        message: the same for people.
+    """
+
+    path: str
+    source: str
+    dest: str | None
+    size: int | None = None
+    modified: int | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
 class FolderProgress:
     """How far the transfer of a folder is.
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_direction import FolderDirection
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
+    from iot.sftp.client._folders.folder_progress import FileOutcome
     from iot.sftp.client._folders.workers import ChannelLender
 
 SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4  # files in flight
@@ -43,6 +44,7 @@ class FolderRun:
         direction: FolderDirection,
         ledger: SessionLedger | None,
         progress: Callable[[FolderProgress], object] | None,
+        on_file: Callable[[FileOutcome], object] | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -51,12 +53,13 @@ class FolderRun:
             direction: how its files are listed, transferred and removed.
             ledger: which versions of files have arrived before.
             progress: receives each change, at most ten times a second, in the thread of `attempt`.
+            on_file: receives what becomes of each file, in the threads that transfer them.
         """
         self._direction = direction
         self._progress = progress
         self._newest_first = order.selection.order is Order.NEWEST
         self._tally = FolderTally()
-        self._deliveries = Deliveries(order, direction, ledger, self._tally)
+        self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
         self._delivery = FileDelivery(order, direction, self._deliveries, self._tally)
         self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail)
         self._attempts = 0

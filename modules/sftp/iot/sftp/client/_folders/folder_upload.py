@@ -57,12 +57,12 @@ class FolderUpload:
         self._dest = paths.on_server(order.dest)
         self._context = context
         self._local_files = local_files
-        self._directories = RemoteDirectories(self._dest)
+        self._directories = RemoteDirectories(self._dest, self._order.modes.directory)
         self.excluded = relative_to(order.source, order.moved_below or order.move_to)
 
     def begin(self) -> None:
         """Prepare for an attempt: the server may be another one behind the same name."""
-        self._directories = RemoteDirectories(self._dest)
+        self._directories = RemoteDirectories(self._dest, self._order.modes.directory)
 
     def end(self) -> None:
         """Release nothing: no file is held open."""

@@ -27,13 +27,15 @@ class LocalDestination(LocalFiles):
     file in it.
     """
 
-    def __init__(self, local_files: LocalFiles, root: str) -> None:
+    def __init__(self, local_files: LocalFiles, root: str, mode: int | None = None) -> None:
+        """Take the directory, how it is reached, and the permissions of new directories in it."""
         self._local_files = local_files
+        self._mode = mode
         self._root = root
         self._lock = threading.Lock()
         self._open: OrderedDict[str, int] = OrderedDict()
 
-    def open_parent(self, path: str, *, create: bool) -> LocalName:
+    def open_parent(self, path: str, *, create: bool, mode: int | None = None) -> LocalName:
         parent, name = posixpath.split(path)
         for part in (*parent.split("/"), name) if parent else (name,):
             check_name(part)
@@ -48,7 +50,7 @@ class LocalDestination(LocalFiles):
             raise from_os_error(error, shown) from error
         if is_link:  # of the owner of the destination: it is followed as elsewhere
             os.close(directory)
-            return self._local_files.open_parent(shown, create=create)
+            return self._local_files.open_parent(shown, create=create, mode=mode or self._mode)
         return LocalName(directory, name, shown)
 
     def stat(self, path: str) -> os.stat_result | None:
@@ -79,7 +81,7 @@ class LocalDestination(LocalFiles):
                 if kept is not None:
                     self._open.move_to_end(path)
                     return os.dup(kept)
-            opened = self._local_files.open_directory(below(self._root, path), create=create)
+            opened = self._local_files.open_directory(below(self._root, path), create=create, mode=self._mode)
             self._keep(path, opened)
         except OSError as error:  # there may be no descriptor left at the moment
             raise from_os_error(error, below(self._root, path)) from error

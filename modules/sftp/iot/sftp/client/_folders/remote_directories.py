@@ -21,8 +21,10 @@ _MADE.set_result(None)
 class RemoteDirectories:
     """The directories below one on the server: each is made, if it is missing, by the first thread that needs it."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, mode: int | None = None) -> None:
+        """Take the directory, and the permissions of new ones."""
         self._root = root
+        self._mode = mode
         self._lock = threading.Lock()
         self._made: dict[str, Future[None]] = {}
 
@@ -40,7 +42,7 @@ class RemoteDirectories:
         try:
             # A folder may be written without being looked at: the upload itself shows.
             with suppress(PermissionDenied):
-                remote.make_directories(below(self._root, parent))
+                remote.make_directories(below(self._root, parent), self._mode)
         except BaseException as error:
             with self._lock:
                 del self._made[parent]

@@ -25,7 +25,7 @@ HTTP = "http"
 LONGEST_HEADER = 16 * 1024  # bytes of an answer to CONNECT
 ENDS_OF_HEADER = b"\r\n\r\n", b"\n\n", b"\n\r\n"
 LONGEST_SOCKS_LOGIN = 255  # bytes of a name or a password (RFC 1929, section 2)
-LOGIN_REQUIRED = 407  # RFC 9110, section 15.5.8
+LOGIN_WANTED = {401, 407}  # RFC 9110, sections 15.5.2 and 15.5.8: tinyproxy refuses a wrong login with 401
 PASSWORD_METHOD = 2  # RFC 1928, section 3
 NOT_ALLOWED = {403, 2}  # HTTP's Forbidden; RFC 1928, section 6
 
@@ -177,7 +177,7 @@ class ProxyDialer:
 
     def _refusal(self, conversation: _Conversation, code: int | None, said: str, *, has_login: bool) -> SFTPError:
         """Return why the proxy does not reach what is behind it; raise what is wrong with the proxy itself."""
-        if code == LOGIN_REQUIRED or (code is None and conversation.is_about_login):
+        if code in LOGIN_WANTED or (code is None and conversation.is_about_login):
             what = "refuses the login" if has_login else "wants a login: set user and password"
             message = f"{self._name}: it {what} (it said {said!r})"
             raise AuthenticationFailed(message)

@@ -67,13 +67,15 @@ def download_file(
         accept: receives the file's attributes, each time that they are asked for, before it is read; raises to skip it.
     """
     attributes = look_at_source(remote, source, accept)
-    with local_files.destination(dest, posixpath.basename(source)) as place:
+    with local_files.destination(dest, posixpath.basename(source), context.modes.directory) as place:
         remove_leftovers(place.directory)
         directory = os.fstat(place.directory)
         key = "download", directory.st_dev, directory.st_ino, place.name
         with context.records.held(key, place.path) as record:
             for number in range(ATTEMPTS):
-                here = DownloadSource(remote, source, attributes, observed=observed, accept=accept)
+                here = DownloadSource(
+                    remote, source, attributes, observed=observed, accept=accept, mode=context.modes.local
+                )
                 try:
                     return DownloadAttempt(remote, here, place, record, context).run()
                 except SourceChanged as error:

@@ -63,6 +63,7 @@ class DownloadSource:
         *,
         observed: Observed | None,
         accept: Callable[[Attributes], object],
+        mode: int | None = None,
     ) -> None:
         """Take what `look_at_source` has returned.
 
@@ -72,7 +73,9 @@ class DownloadSource:
             attributes: of the file.
             observed: which version was seen before, and when.
             accept: receives the attributes each time that they are asked for.
+            mode: the permissions that the local file gets instead of the server's.
         """
+        self._mode = mode
         self._remote = remote
         self.path = path
         self.before = attributes
@@ -89,8 +92,9 @@ class DownloadSource:
 
     @property
     def permissions(self) -> int | None:
-        """The permissions of the local file; `None` if the server does not report them."""
-        return None if self.before.mode is None else self.before.mode & PERMISSION_BITS | OWNER_MAY_WRITE
+        """The permissions of the local file; `None` if they are neither given nor reported by the server."""
+        mode = self.before.mode if self._mode is None else self._mode
+        return None if mode is None else mode & PERMISSION_BITS | OWNER_MAY_WRITE
 
     @property
     def may_be_resumed(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import Literal, get_args
 
@@ -34,6 +34,28 @@ def check_member(name: str, value: object, kind: type[Enum]) -> None:
 
 
 @dataclass(frozen=True)
+class Modes:
+    """The permissions of what is created, such as `0o640`; its owner can always read and write it.
+
+    Attributes:
+        local: of local files; `None` for those of their sources, as for the next one.
+        remote: of files on the server, if that sets any.
+        directory: of directories, on both sides; `None` leaves them to the umask.
+    """
+
+    local: int | None = None
+    remote: int | None = None
+    directory: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidRequest` for what is no mode."""
+        for name, bits in (("local", 0o777), ("remote", 0o777), ("directory", 0o2777)):
+            mode: object = getattr(self, name)  # of any type, where no type checker looks
+            if mode is not None and (type(mode) is not int or mode < 0 or mode & ~bits):
+                raise InvalidRequest(f"the mode of {name} must be a number like 0o640, with bits of 0o{bits:o}")
+
+
+@dataclass(frozen=True)
 class FileOrder:
     """The order to transfer one file: see `SFTPSession.transfer_file`.
 
@@ -42,6 +64,7 @@ class FileOrder:
         source: the file, remote for a download, local for an upload.
         dest: where it goes; an existing directory, or a path that ends with `/`, keeps the source's name.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
+        modes: the permissions of what is created.
     """
 
     direction: Direction
@@ -49,6 +72,7 @@ class FileOrder:
     dest: str
     _: KW_ONLY
     verify: Verify = "size"
+    modes: Modes = field(default_factory=Modes)
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` for a value that cannot be meant."""

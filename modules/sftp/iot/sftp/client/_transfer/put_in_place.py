@@ -32,7 +32,6 @@ from iot.sftp.client._files.numbered_names import numbered_in_parts
 from iot.sftp.client._files.remote_files import HARDLINK
 from iot.sftp.client._transfer.remote_copy import copy_to
 from iot.sftp.client._transfer.replace import RenameRefused, kind_if_reported, try_to_replace
-from iot.sftp.client._transfer.temporary_files import is_temporary
 from iot.sftp.client._transfer.verify import remote_files_are_same
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def put_in_place(job: UploadJob, note_backup: Callable[[str], object]) -> bool:
 
     Parameters:
         job: the upload, whose temporary file is complete.
-        note_backup: receives the path under which the old file is kept, before it is.
+        note_backup: receives the temporary path that the old file gets for a moment, where it gets one.
 
     Raises:
         RenameRefused: no rename was carried out.
@@ -102,8 +101,8 @@ def _attributes_of(remote: RemoteFiles, path: str) -> Attributes | None:
 class _BackedUp:
     """The replacement of a file that is kept under another name.
 
-    What is recorded before each step is enough to go on after a crash between any two: at every moment, the old file is
-    at the destination or has its backup's name.
+    Each step leaves enough behind to go on from there after a crash, without a record: at every moment the old file is
+    at the destination or in the folder for backups, and one that is in both is not kept a second time.
     """
 
     def __init__(self, job: UploadJob, backup: str, note_backup: Callable[[str], object]) -> None:
@@ -124,54 +123,47 @@ class _BackedUp:
                 there = _attributes_of(remote, job.dest)
         if there is None or stat.S_ISDIR(there.mode or 0):
             raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=job.dest)
-        if self._is_kept(there):
-            return try_to_replace(remote, job.temporary, job.dest, self._note_backup)
-        remote.make_directories(posixpath.dirname(self._backup) or ".")
+        remote.make_directories(posixpath.dirname(self._backup) or ".", job.context.modes.directory)
         for names in numbered_in_parts(self._backup):
-            taken = remote.attributes_of(names, follow_links=False)
-            for name in (name for name, found in zip(names, taken, strict=True) if found is None):
-                is_done = self._replace_keeping(name, there)
-                if is_done is not None:
-                    return is_done
+            found = remote.attributes_of(names, follow_links=False)
+            for name, kept in zip(names, found, strict=True):
+                if kept is None:
+                    is_done = self._replace_keeping(name, there)
+                    if is_done is not None:
+                        return is_done
+                elif self._is_kept(name, kept, there):
+                    return self._replace()
         message = "all numbered names are taken in the folder for backups: nothing was replaced"
         raise AlreadyExists(message, path=self._backup)
 
-    def _is_kept(self, there: Attributes) -> bool:
-        """Return whether an earlier attempt, which ended in between, has given the old file its backup's name."""
-        kept = self._job.state.backup
-        if not kept or is_temporary(posixpath.basename(kept)) or there.size is None:
-            return False
-        found = _attributes_of(self._remote, kept)
-        if found is None or not FileVersion.of_remote(found).resembles(FileVersion.of_remote(there)):
+    def _replace(self) -> bool:
+        return try_to_replace(self._remote, self._job.temporary, self._job.dest, self._note_backup)
+
+    def _is_kept(self, name: str, kept: Attributes, there: Attributes) -> bool:
+        """Return whether an earlier attempt, which ended in between, has given the old file that name."""
+        if there.size is None or not FileVersion.of_remote(kept).resembles(FileVersion.of_remote(there)):
             return False
         try:
-            return remote_files_are_same(self._remote, self._job.dest, kept, there.size)
+            return remote_files_are_same(self._remote, self._job.dest, name, there.size)
         except (ConnectionLost, DeadlineExceeded):
             raise
-        except SFTPError:
+        except SFTPError as error:
+            logger.debug("%r and %r cannot be compared: %s", self._job.dest, name, error)
             return False
 
     def _replace_keeping(self, name: str, there: Attributes) -> bool | None:
         """Keep the old file under a name, and replace it; `None` if that name is taken by now."""
         job, remote = self._job, self._remote
-        self._note_backup(name)
         if self._is_linked(name):
-            return try_to_replace(remote, job.temporary, job.dest, self._note_backup)
+            return self._replace()
         try:
             remote.rename(job.dest, name)
         except (PermissionDenied, Unsupported) as error:
             if _attributes_of(remote, name) is not None:
                 return None
             logger.debug("%r is copied to %r, as it cannot be renamed: %s", job.dest, name, error)
-            try:
-                copy_to(remote, job.dest, name, there, job.context)
-            except (PermissionDenied, Unsupported) as refusal:
-                message = (
-                    f"the old file cannot be kept in the folder for backups, and was not replaced: {refusal.message}"
-                )
-                raise type(refusal)(message, path=job.dest) from refusal
-            self._check_unchanged(there)
-            return try_to_replace(remote, job.temporary, job.dest, self._note_backup)
+            self._copy(name, there)
+            return self._replace()
         try:
             place_new(remote, job.temporary, job.dest)
         except SFTPError:
@@ -192,8 +184,14 @@ class _BackedUp:
             return False
         return True
 
-    def _check_unchanged(self, there: Attributes) -> None:
-        now = _attributes_of(self._remote, self._job.dest)
+    def _copy(self, name: str, there: Attributes) -> None:
+        job, remote = self._job, self._remote
+        try:
+            copy_to(remote, job.dest, name, there, job.context)
+        except (PermissionDenied, Unsupported) as refusal:
+            message = f"the old file cannot be kept in the folder for backups, and was not replaced: {refusal.message}"
+            raise type(refusal)(message, path=job.dest) from refusal
+        now = _attributes_of(remote, job.dest)
         if now is None or not FileVersion.of_remote(now).is_same_as(FileVersion.of_remote(there)):
             message = "the file at the destination changed while it was copied to the folder for backups: try again"
-            raise TransferIncomplete(message, path=self._job.dest)
+            raise TransferIncomplete(message, path=job.dest)

@@ -61,7 +61,7 @@ def replace_local(
             raise AlreadyExists(message, path=place.path)
     else:
         if context.backup is not None and context.backup.local_files is not None:
-            keep_backup(context.backup.local_files, place, context.backup.path)
+            keep_backup(context.backup.local_files, place, context.backup.path, mode=context.modes.directory)
         os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
     with _optional("that its directory is on the disk", place.path):
         os.fsync(place.directory)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.counts import Counts
+from iot.sftp.client._transfer.file_order import Modes
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._transfer.resume_records import ResumeRecords
 
@@ -46,6 +47,7 @@ class TransferContext:
         limit: the bytes per second that all transfers of the session share.
         counts: where transferred bytes are counted.
         on_progress: receives the bytes that are at the destination, and those that there will be.
+        modes: the permissions of what is created.
         keeps_existing: do not replace what is at the destination: `AlreadyExists`.
         backup: where what is replaced is kept; `None` does not keep it.
         unanswered_renames: the temporary files of this call's uploads whose rename was requested, without an answer.
@@ -57,6 +59,7 @@ class TransferContext:
     limit: RateLimit = field(default_factory=RateLimit)
     counts: Counts = field(default_factory=Counts)
     on_progress: Callable[[int, int | None], object] = ignore_progress
+    modes: Modes = field(default_factory=Modes)
     keeps_existing: bool = False
     backup: Backup | None = None
     unanswered_renames: set[str] = field(default_factory=set)

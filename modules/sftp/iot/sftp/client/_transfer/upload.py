@@ -135,7 +135,6 @@ class UploadAttempt:
             asked = None
         job.source.settle(job.remote.deadline)
         job.state.source = [*job.source.version]
-        job.take_kept_backup()
         earlier = self._earlier.load()
         if earlier is not None and earlier.pending_rename:
             verified = self._earlier.arrived_as(earlier)

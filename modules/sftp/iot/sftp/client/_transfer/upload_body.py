@@ -64,7 +64,13 @@ class UploadBody:
             pipeline.send(start, job.source.size)
             if pipeline.several or not job.remote.traits.keeps_order:
                 pipeline.finish()  # what is asked for next must not overtake the bytes
-            completion = UploadCompletion(job.remote, handle, job.temporary, job.source.attributes)
+            completion = UploadCompletion(
+                job.remote,
+                handle,
+                job.temporary,
+                job.source.attributes,
+                is_asked_for=job.context.modes.remote is not None,
+            )
             pipeline.finish()
         except BaseException as error:
             if isinstance(error, ConnectionLost | DeadlineExceeded):

@@ -23,8 +23,19 @@ LAGGING = (0.1, 0.4, 1.0, 2.0)  # seconds, before a size that is too small is as
 class UploadCompletion:
     """The requests after the last byte of a file: its attributes, its sync to the disk, its size and its close."""
 
-    def __init__(self, remote: RemoteFiles, handle: bytes, path: str, attributes: Attributes) -> None:
-        """Send all requests, and the close too if the server keeps the order of requests."""
+    def __init__(
+        self, remote: RemoteFiles, handle: bytes, path: str, attributes: Attributes, *, is_asked_for: bool = False
+    ) -> None:
+        """Send all requests, and the close too if the server keeps the order of requests.
+
+        Parameters:
+            remote: the server's files.
+            handle: of the open file.
+            path: of the file.
+            attributes: permissions and times.
+            is_asked_for: whether somebody has chosen the permissions, and is to be told if the server sets none.
+        """
+        self._is_asked_for = is_asked_for
         self._remote = remote
         self._handle = handle
         self._path = path
@@ -56,7 +67,10 @@ class UploadCompletion:
         if not are_set and not self._remote.traits.keeps_own_attributes:
             # Erlang's and Conch's refuse FSETSTAT of a file that was opened by a relative path, or of any.
             set_by_path = self._remote.begin_setstat(self._path, self._attributes)
-            self._remote.traits.keeps_own_attributes = not self._wait_for_optional(set_by_path)
+            are_set = self._wait_for_optional(set_by_path)
+            if not are_set and self._is_asked_for:
+                logger.warning("The server sets no permissions: files keep those that it gives them")
+            self._remote.traits.keeps_own_attributes = not are_set
         size = None if there is None else there.size
         if size == moved:
             return "size"

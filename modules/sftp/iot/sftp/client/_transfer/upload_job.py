@@ -16,7 +16,6 @@ from iot.sftp.client._transfer.drop_boxes import DropBox
 from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.pipeline import SourceChanged
 from iot.sftp.client._transfer.resume_records import ResumeState
-from iot.sftp.client._transfer.temporary_files import is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,9 +48,10 @@ class UploadSource:
         is_settled: whether a further write would show in its times.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        """Look at the file."""
+    def __init__(self, descriptor: int, mode: int | None = None) -> None:
+        """Look at the file; `mode` is what the remote file gets instead of its permissions."""
         self.descriptor = descriptor
+        self._mode = mode
         self.status = os.fstat(descriptor)
         self.is_settled = False
 
@@ -68,7 +68,8 @@ class UploadSource:
     @property
     def mode(self) -> int:
         """The permissions that the remote file gets."""
-        return self.status.st_mode & PERMISSION_BITS | OWNER_MAY_WRITE
+        mode = self.status.st_mode if self._mode is None else self._mode
+        return mode & PERMISSION_BITS | OWNER_MAY_WRITE
 
     @property
     def attributes(self) -> Attributes:
@@ -138,7 +139,7 @@ class UploadJob:
     ) -> None:
         """Send nothing yet; see the attributes."""
         self.remote = remote
-        self.source = UploadSource(descriptor)
+        self.source = UploadSource(descriptor, context.modes.remote)
         self.dest = dest
         self.record = record
         self.context = context
@@ -160,12 +161,6 @@ class UploadJob:
     def save(self) -> None:
         """Write the state into the record."""
         self.record.save(self.state)
-
-    def take_kept_backup(self) -> None:
-        """Take over the name under which an earlier attempt was about to keep the file that it was to replace."""
-        earlier = self.record.load()
-        if earlier is not None and not is_temporary(posixpath.basename(earlier.backup)):
-            self.state.backup = earlier.backup
 
     def close(self, handle: bytes) -> None:
         """Close a file that is of no use any more; its removal must not overtake that."""

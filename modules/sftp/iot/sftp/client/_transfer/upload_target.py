@@ -40,7 +40,9 @@ class UploadTarget:
         try:
             return self._create()
         except (NotFound, NotADirectory):
-            self._job.remote.make_directories(posixpath.dirname(self._job.dest) or ".")
+            self._job.remote.make_directories(
+                posixpath.dirname(self._job.dest) or ".", self._job.context.modes.directory
+            )
             return self._create()
 
     def open_instead_of(self, earlier: ResumeState) -> bytes:

@@ -14,8 +14,9 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._app.server_configuration import ServerConfiguration
 from iot.sftp.module._base.logging import set_level
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.twin import Desired, TransfersSection, read_desired
+from iot.sftp.module._documents.twin import Desired, EventsSection, TransfersSection, read_desired
 from iot.sftp.module._documents.validation import Section
+from iot.sftp.module._work.message_store import ANSWERS, FILES, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._hub.reported import Reporter
     from iot.sftp.module._rules.runner import Rules
     from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
-    from iot.sftp.module._work.events import Announcer
+    from iot.sftp.module._work.file_events import FileEvents
+    from iot.sftp.module._work.outbox import Outbox
     from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.servers import Servers
     from iot.sftp.module._work.transfers import Transfers
@@ -51,7 +53,8 @@ class Configuration:
         servers: Servers,
         slots: ServerSlots,
         transfers: Transfers,
-        announcer: Announcer,
+        outbox: Outbox,
+        file_events: FileEvents,
         rules: Rules,
         reporter: Reporter,
         placeholders: CurrentPlaceholders,
@@ -63,7 +66,9 @@ class Configuration:
         self._placeholders = placeholders
         self._slots = slots
         self._transfers = transfers
-        self._announcer = announcer
+        self._outbox = outbox
+        self._file_events = file_events
+        self._events = EventsSection()
         self._rules = rules
         self._rules_read: tuple[int, RulesSection] | None = None  # the version of its document, and the section
         self._reporter = reporter
@@ -84,7 +89,7 @@ class Configuration:
             "servers": {name: server.document for name, server in servers.items() if name != DEFAULT_SERVER},
             "transfers": self._transfers_section.as_properties(),
             "logLevel": logging.getLevelName(logging.getLogger("iot").level).lower(),
-            "events": self._announcer.enabled,
+            "events": self._events.as_properties(),
             "variables": dict(self._placeholders.values.variables),
             "timeZone": str(self._placeholders.values.zone),
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
@@ -124,18 +129,22 @@ class Configuration:
             self._transfers_section = section.value or TransfersSection()
             self._slots.widen(self._transfers_section.concurrency)
             self._transfers.verify = self._transfers_section.verify
+            self._transfers.modes = self._transfers_section.modes()
             self.servers.limit_bandwidth(self._transfers_section.bandwidth_limit)
         words = section.error or ("applied" if section.value else "the defaults, as the section is not there")
         self._acknowledge("transfers", words, self._transfers_section.as_properties(), valid=section.error is None)
 
-    def _apply_events(self, section: Section[bool]) -> None:
+    def _apply_events(self, section: Section[EventsSection]) -> None:
         if section.error is None:
-            self._announcer.enabled = section.value is not False
+            self._events = section.value or EventsSection()
+            wanted = {TASKS: self._events.tasks, FILES: self._events.files, ANSWERS: True}
+            self._outbox.wanted_outputs = {output for output, is_wanted in wanted.items() if is_wanted}
+            self._file_events.is_enabled = self._events.files
         if section.error is None and section.value is None:
             self._reporter.set("events", None)
         else:
             words = section.error or "applied"
-            self._acknowledge("events", words, self._announcer.enabled, valid=section.error is None)
+            self._acknowledge("events", words, self._events.as_properties(), valid=section.error is None)
 
     def _apply_rules(self, section: RulesSection | None) -> None:
         section = section and section.checked(tuple(self._known_servers()))

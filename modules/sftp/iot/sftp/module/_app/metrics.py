@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from iot.sftp.module._base.environment import Environment
     from iot.sftp.module._hub.hub import Hub
     from iot.sftp.module._methods.dispatcher import Dispatcher
+    from iot.sftp.module._methods.message_calls import MessageCalls
     from iot.sftp.module._rules.runner import Rules
+    from iot.sftp.module._work.message_store import MessageStore
+    from iot.sftp.module._work.outbox import Outbox
     from iot.sftp.module._work.servers import Servers
     from iot.sftp.module._work.tasks import Tasks
     from iot.sftp.module._work.transfers import Transfers
@@ -56,6 +59,9 @@ class MetricsContext:
     tasks: Tasks
     rules: Rules
     disks: Disks
+    calls: MessageCalls
+    outbox: Outbox
+    messages: MessageStore
 
 
 def identity(environment: Environment) -> dict[str, str]:
@@ -119,6 +125,7 @@ class ModuleCollector(Collector):
         yield from self._of_queues()
         yield from self._of_tasks()
         yield from self._of_rules()
+        yield from self._of_messages()
         yield from self._of_process()
         yield from self._of_disks()
 
@@ -189,6 +196,19 @@ class ModuleCollector(Collector):
         text = "Files that rules have delivered, but cannot delete or move at their source."
         yield _gauge("sftp_rule_files_not_removed", text, {(): rules.not_removed})
         yield _counter("sftp_rule_runs", "Runs of rules that have ended.", rules.runs.counts(), "outcome")
+
+    def _of_messages(self) -> Iterator[Metric]:
+        store = self._parts.messages
+        received = {(outcome,): count for outcome, count in self._parts.calls.received.items()}
+        yield _counter("sftp_messages_received", "Calls that arrived as messages.", received, "outcome")
+        sent = {(output,): count for output, count in self._parts.outbox.sent.items()}
+        yield _counter("sftp_messages_sent", "Messages that the edge hub has confirmed.", sent, "output")
+        waiting = {(name,): count for name, count in store.counts.items()}
+        text = "Calls by message that are not answered, and messages that are not sent, by output."
+        yield _gauge("sftp_messages_waiting", text, waiting, "queue")
+        text = "Messages that were dropped, or summarized, as too many waited for the edge hub."
+        lost = {(output,): count for output, count in store.dropped.items()}
+        yield _counter("sftp_messages_dropped", text, lost, "output")
 
     def _of_process(self) -> Iterator[Metric]:
         text = "Threads of the process, including the one that serves the scrape."

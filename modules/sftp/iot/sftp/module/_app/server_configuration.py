@@ -50,6 +50,11 @@ class ServerInForce:
             "connectTimeout": limits.connect,
             "stallTimeout": limits.stall,
             "keepAlive": limits.keep_alive,
+            "proxy": None if settings.proxy is None else {"url": settings.proxy.url, "user": settings.proxy.user},
+            "jump": [
+                {"host": hop.host, "port": hop.port, "user": hop.user, "hostKeys": len(hop.host_keys)}
+                for hop in settings.jumps
+            ],
         }
         return {**self.shown, **further}
 

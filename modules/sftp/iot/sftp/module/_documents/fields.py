@@ -95,7 +95,7 @@ def template(check: Callable[[object], str], kind: TemplateKind = TemplateKind.D
         check: checks the text itself.
         kind: which words it may hold.
     """
-    return PlainValidator(lambda value, info: _template(check(value), info, kind))
+    return PlainValidator(lambda value, info: read_template(check(value), info, kind))
 
 
 def then_template() -> PlainValidator:
@@ -103,12 +103,13 @@ def then_template() -> PlainValidator:
 
     def check(value: object, info: ValidationInfo) -> str | dict[str, Template]:
         checked = _then(value)
-        return checked if isinstance(checked, str) else {"move": _template(checked["move"], info)}
+        return checked if isinstance(checked, str) else {"move": read_template(checked["move"], info)}
 
     return PlainValidator(check)
 
 
-def _template(text: str, info: ValidationInfo, kind: TemplateKind = TemplateKind.DEVICE) -> Template:
+def read_template(text: str, info: ValidationInfo, kind: TemplateKind = TemplateKind.DEVICE) -> Template:
+    """Return a text with placeholders as a template, for a validator."""
     context = info.context if isinstance(info.context, TemplateContext) else TemplateContext()
     server = info.data.get("server") or context.server
     try:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Direction, FileOrder, FolderOrder, IfExists, Then
+from iot.sftp.module._documents.delivery import BackupPlaces, backup_of
 from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.requests import FolderRequest, TransferRequest
-from iot.sftp.module._documents.template import check_clock
+from iot.sftp.module._documents.template import Template, TemplateKind, check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iot.sftp.module._documents.rule import Rule
-    from iot.sftp.module._documents.template import Template
 
 
 def order_of(method: str, request: Mapping[str, Any]) -> FileOrder | FolderOrder:
@@ -53,8 +53,10 @@ def folder_order(
     now = clock()
     move_to = _filled(what.then["move"], now) if isinstance(what.then, dict) else None
     dest, below = (what.dest, None) if isinstance(what.dest, str) else what.dest.split()
-    places = None if below is None else FilePlaces(below, None, clock)
-    if places is not None and places.has_date:
+    name = Template.parse(what.rename, kind=TemplateKind.NAME) if isinstance(what.rename, str) else what.rename
+    places = None if below is None and name is None else FilePlaces(below, name, clock)
+    backup = backup_of(what.if_exists, clock)
+    if (places is not None and places.has_date) or (isinstance(backup, BackupPlaces) and backup.folder.has_date):
         check_clock(now)  # here, and not in the middle of the transfer
     return FolderOrder(
         direction,
@@ -62,7 +64,8 @@ def folder_order(
         dest,
         rename=places,
         selection=what.selection(),
-        if_exists=IfExists(what.if_exists),
+        if_exists=IfExists.BACKUP if backup is not None else IfExists(what.if_exists),
+        backup_to=backup,
         then=Then.MOVE if isinstance(what.then, dict) else Then(what.then),
         move_to=move_to,
         moved_below=_folder_of_all(what.then),

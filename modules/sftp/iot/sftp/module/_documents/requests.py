@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, PlainValidator, PrivateAttr, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import InvalidRequest
 from iot.sftp.module._documents.contents import Encoding, decode_content
+from iot.sftp.module._documents.delivery import IfExists, Rename
 from iot.sftp.module._documents.fields import (
     AnyText,
     Id,
@@ -23,7 +24,7 @@ from iot.sftp.module._documents.fields import (
 )
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.template import Placeholders, Template, TemplateError
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateError, TemplateKind
 from iot.sftp.module._documents.validation import Document
 
 TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
@@ -31,7 +32,7 @@ TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM = 1, 290  # IoT Hub waits for 300 at most
 TIME_LIMIT_DEFAULT, TIME_LIMIT_MAXIMUM = 86_400.0, 30 * 86_400  # seconds, of a task
 CALL_KEYS = {"timeout", "request_id", "background", "time_limit", "expand"}  # how it is called, not what is to be done
 # What 0.1.0 did not know is left out at its default, so that journals of both versions say the same of the same call
-NEWER_KEYS = {"server", "expand", "include", "exclude", "order"}
+NEWER_KEYS = {"server", "expand", "include", "exclude", "order", "rename"}
 PATHS = ("path", "source", "dest")  # the keys of paths, beside `then`
 
 PathsRequestT = TypeVar("PathsRequestT", bound="PathsRequest")
@@ -158,7 +159,8 @@ class TransferRequest(CopyRequest):
 class FolderRequest(SelectionDocument, CopyRequest):
     """A transfer of many files, always as a task."""
 
-    if_exists: Literal["replace", "skip", "skip_same"] = "replace"
+    rename: Rename = None
+    if_exists: IfExists = "replace"
     then: Then = "keep"
     background: Annotated[bool, PlainValidator(_always)] = True
     time_limit: Annotated[float, PlainValidator(_time_limit)] = TIME_LIMIT_DEFAULT
@@ -239,15 +241,21 @@ def expanded(request: PathsRequestT, placeholders: Placeholders, now: float) -> 
     given = request.model_dump()
     server = given.get("server", DEFAULT_SERVER)  # methods on local files have none
 
-    def fill(key: str, text: str) -> str:
+    def fill(key: str, text: str, kind: TemplateKind = TemplateKind.DEVICE) -> str:
         try:
-            return check_path(Template.parse(text, placeholders, server=server).fill(now))
+            template = Template.parse(text, placeholders, server=server, kind=kind)
+            # The words for one file are left to its turn
+            return check_path(template.fill(now) if kind is TemplateKind.DEVICE else template.at(now))
         except (TemplateError, PydanticCustomError) as error:
             raise InvalidRequest(f"'{key}' {error}") from None
 
     filled: dict[str, Any] = {key: fill(key, given[key]) for key in PATHS if key in given}
     if isinstance(given.get("then"), dict):
         filled["then"] = {"move": fill("then", given["then"]["move"])}
+    if isinstance(given.get("if_exists"), dict):
+        filled["if_exists"] = {"backup": fill("if_exists", given["if_exists"]["backup"])}
+    if given.get("rename") is not None:
+        filled["rename"] = fill("rename", given["rename"], TemplateKind.NAME)
     copy = request.model_copy(update=filled)
     copy._given = request  # noqa: SLF001 - its own
     return copy

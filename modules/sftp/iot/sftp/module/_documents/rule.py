@@ -11,6 +11,7 @@ from pydantic import AfterValidator, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._documents.delivery import IfExistsTemplate, RenameTemplate
 from iot.sftp.module._documents.fields import (
     AGE_MAXIMUM,
     AnyText,
@@ -63,7 +64,8 @@ class Rule(SelectionDocument):
     source: Folder
     dest: FileFolder
     every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
-    if_exists: Literal["replace", "skip", "skip_same"] = "replace"
+    rename: RenameTemplate = None
+    if_exists: IfExistsTemplate = "replace"
     then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"
     min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.client import Secret, ServerSettings, TimeLimits, check_pin
+from iot.sftp.client import Jump, Proxy, Secret, ServerSettings, TimeLimits, check_pin
 from iot.sftp.module._documents.fields import AsWritten, TemplateContext, Text, check_text, template
 from iot.sftp.module._documents.template import Placeholders, Template
 from iot.sftp.module._documents.validation import Document, Section, explain
@@ -17,6 +17,7 @@ from iot.sftp.module._documents.validation import Document, Section, explain
 if TYPE_CHECKING:
     from pathlib import Path
 
+JUMPS_MAXIMUM = 3
 SECONDS_MINIMUM, SECONDS_MAXIMUM = 0.001, 86_400  # the bounds of the client's `TimeLimits`
 
 
@@ -72,8 +73,35 @@ HostKey = Annotated[Text, AfterValidator(_host_key)]
 Seconds = Annotated[float, Field(ge=SECONDS_MINIMUM, le=SECONDS_MAXIMUM, allow_inf_nan=False)]
 
 
-class ServerSection(Document, alias_generator=to_camel):
-    """The section `sftp`."""
+def _proxy_url(value: object) -> str:
+    text = check_text(value)
+    try:
+        return Proxy(text).url
+    except ValueError as error:
+        raise PydanticCustomError("proxy", "cannot be used: {reason}", {"reason": str(error)}) from None
+
+
+def _listed(value: object) -> object:
+    """Return a list of jump hosts, of which one may be written without a list."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, dict) else value
+
+
+class ProxySection(Document, alias_generator=to_camel):
+    """A proxy on the way to a server."""
+
+    url: Annotated[str, PlainValidator(_proxy_url)]
+    user: Account | None = None
+    password: SecretText | None = None
+
+    def as_settings(self, now: float) -> Proxy:
+        """Return the client's settings."""
+        return Proxy(self.url, None if self.user is None else self.user.fill(now), self.password)
+
+
+class LoginSection(Document, alias_generator=to_camel):
+    """An SSH server: where it is, who logs in, and with what."""
 
     host: Host
     port: Annotated[int, Field(ge=1, le=65535)] = 22
@@ -82,10 +110,6 @@ class ServerSection(Document, alias_generator=to_camel):
     private_key: SecretText | None = None
     passphrase: SecretText | None = None
     host_keys: Annotated[tuple[HostKey, ...], Field(strict=False)] = ()
-    root: Account | None = None
-    connect_timeout: Seconds = TimeLimits.connect
-    stall_timeout: Seconds = TimeLimits.stall
-    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = TimeLimits.keep_alive
 
     @property
     def auth(self) -> str:
@@ -93,10 +117,57 @@ class ServerSection(Document, alias_generator=to_camel):
         used = (("privateKey", self.private_key), ("password", self.password))
         return "+".join(name for name, secret in used if secret is not None)
 
+    def problem(self, place: str = "") -> str | None:
+        """Return what is wrong with the credentials together; their keys are in `place`."""
+        if self.password is None and self.private_key is None:
+            return f"'{place}password' or '{place}privateKey' is missing"
+        if self.passphrase is not None and self.private_key is None:
+            return f"'{place}passphrase' needs a '{place}privateKey' that it opens"
+        return None
+
+
+class JumpSection(LoginSection):
+    """An SSH server on the way to a server."""
+
+    def as_settings(self, now: float) -> Jump:
+        """Return the client's settings."""
+        return Jump(
+            host=self.host,
+            port=self.port,
+            user=self.user.fill(now),
+            password=self.password,
+            private_key=self.private_key,
+            passphrase=self.passphrase,
+            host_keys=self.host_keys,
+        )
+
+
+class ServerSection(LoginSection):
+    """The section `sftp`."""
+
+    root: Account | None = None
+    connect_timeout: Seconds = TimeLimits.connect
+    stall_timeout: Seconds = TimeLimits.stall
+    keep_alive: Annotated[float, Field(ge=0, le=SECONDS_MAXIMUM, allow_inf_nan=False)] = TimeLimits.keep_alive
+    proxy: ProxySection | None = None
+    jump: Annotated[
+        tuple[JumpSection, ...], BeforeValidator(_listed), Field(strict=False, max_length=JUMPS_MAXIMUM)
+    ] = ()
+
     @property
     def has_date(self) -> bool:
         """Whether its settings depend on the time."""
-        return self.user.has_date or (self.root is not None and self.root.has_date)
+        users = [self.user, self.root, self.proxy.user if self.proxy else None, *(hop.user for hop in self.jump)]
+        return any(text is not None and text.has_date for text in users)
+
+    def problem(self, place: str = "") -> str | None:
+        """Return what is wrong with the credentials, its own and those of the way to it."""
+        if self.proxy is not None and (self.proxy.user is None) != (self.proxy.password is None):
+            return "'proxy.user' and 'proxy.password' belong together: one of them is missing"
+        return next(
+            (problem for number, hop in enumerate(self.jump) if (problem := hop.problem(f"jump.{number}."))),
+            super().problem(place),
+        )
 
     def identity(self) -> list[object]:
         """Return what stands for the account and its root over time, as JSON."""
@@ -126,6 +197,8 @@ class ServerSection(Document, alias_generator=to_camel):
             root=None if self.root is None else self.root.fill(now),
             time_limits=TimeLimits(self.connect_timeout, self.stall_timeout, self.keep_alive),
             state=unfinished,
+            proxy=None if self.proxy is None else self.proxy.as_settings(now),
+            jumps=tuple(hop.as_settings(now) for hop in self.jump),
         )
 
     def as_properties(self) -> dict[str, Any]:
@@ -148,8 +221,5 @@ def read_server(content: Any, name: str, placeholders: Placeholders) -> Section[
         section = ServerSection.model_validate(content, context=TemplateContext(placeholders, name))
     except ValidationError as error:
         return Section(error=explain(error, ServerSection, whole=name))
-    if section.password is None and section.private_key is None:
-        return Section(error="'password' or 'privateKey' is missing")
-    if section.passphrase is not None and section.private_key is None:
-        return Section(error="'passphrase' needs a 'privateKey' that it opens")
-    return Section(section)
+    problem = section.problem()
+    return Section(section) if problem is None else Section(error=problem)

@@ -31,6 +31,7 @@ DIRECTIVES = "aAbBdFfGHIjmMpSTuUVwWyYzZ%"
 CLOCK_STARTS = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
 
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
+_SPECIAL = re.compile("[{}/]")
 
 
 def check_clock(now: float) -> None:
@@ -232,6 +233,18 @@ class Template:
             return text.lstrip("/")  # what is below a folder stays below it
         return text or "/" * (len(components) > 1)
 
+    def at(self, now: float) -> str:
+        """Return the text of a template that always gives what this one does at a moment.
+
+        Raises:
+            NotConfigured: it has a date, and the clock is not set.
+        """
+        written = (
+            "".join(_written(part.at(now) if isinstance(part, DateWord) else part) for part in component.parts)
+            for component in self.components
+        )
+        return "/".join(written)
+
     def split(self) -> tuple[str, Template | None]:
         """Return the folder that is always the same, and the rest, which differs; `None` if nothing does.
 
@@ -295,12 +308,14 @@ class _Parser:
                 position = self._placeholder(position)
             elif char == "}":
                 raise TemplateError(f"has a '}}' at character {position + 1} that closes nothing: write '}}}}' for one")
-            else:
-                if char == "/":
-                    self._end_component()
-                else:
-                    self._add(char)
+            elif char == "/":
+                self._end_component()
                 position += 1
+            else:
+                found = _SPECIAL.search(self._text, position)  # all at once: a text may have a million characters
+                end = length if found is None else found.start()
+                self._add(self._text[position:end])
+                position = end
         self._end_component(is_last=True)
         return tuple(self._components)
 

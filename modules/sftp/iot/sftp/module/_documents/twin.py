@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from iot.sftp.client import Modes
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import LEVELS
+from iot.sftp.module._documents.delivery import DirectoryMode, FileMode
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.server import ServerSection, read_server
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, ServersSection, read_servers
@@ -34,10 +36,34 @@ class TransfersSection(Document, alias_generator=to_camel):
     concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MAXIMUM)] = 2
     verify: Literal["size", "sha256"] = "size"
     bandwidth_limit: Annotated[int, Field(ge=1, le=BANDWIDTH_MAXIMUM)] | None = None
+    local_mode: FileMode | None = None
+    remote_mode: FileMode | None = None
+    directory_mode: DirectoryMode | None = None
+
+    def modes(self) -> Modes:
+        """Return the permissions of what is created."""
+        texts = self.local_mode, self.remote_mode, self.directory_mode
+        return Modes(*(None if text is None else int(text, 8) for text in texts))
 
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported."""
         return self.model_dump(by_alias=True, exclude_none=True)
+
+
+class EventsSection(Document):
+    """The section `events`: which messages are sent.
+
+    Attributes:
+        tasks: one when a task has ended.
+        files: one for each batch of files that a rule or a folder's task has moved or given up.
+    """
+
+    tasks: bool = True
+    files: bool = False
+
+    def as_properties(self) -> bool | dict[str, bool]:
+        """Return what is reported: in the short form where that says the same."""
+        return self.model_dump() if self.files else self.tasks
 
 
 @dataclass(frozen=True)
@@ -51,7 +77,7 @@ class Desired:
         servers: the further servers; `None` if the section is missing.
         transfers: how files are transferred.
         log_level: `debug`, `info`, `warning` or `error`.
-        events: whether a message is sent when a task has ended.
+        events: which messages are sent.
         rules: the rules; `None` if the section is missing.
         variables: for placeholders.
         time_zone: what dates are in.
@@ -65,7 +91,7 @@ class Desired:
     servers: ServersSection | None
     transfers: Section[TransfersSection]
     log_level: Section[str]
-    events: Section[bool]
+    events: Section[EventsSection]
     rules: RulesSection | None
     variables: Section[dict[str, str]]
     time_zone: Section[ZoneInfo]
@@ -145,10 +171,17 @@ def _transfers(content: Any) -> Section[TransfersSection]:
         return Section(error=explain(error, TransfersSection, whole="transfers"))
 
 
-def _events(content: Any) -> Section[bool]:
-    if content is None or isinstance(content, bool):
-        return Section(content)
-    return Section(error="'events' must be true or false")
+def _events(content: Any) -> Section[EventsSection]:
+    if content is None:
+        return Section()
+    if isinstance(content, bool):
+        return Section(EventsSection(tasks=content))
+    if not isinstance(content, dict):
+        return Section(error="'events' must be true, false or an object with the keys tasks and files")
+    try:
+        return Section(EventsSection.model_validate(content))
+    except ValidationError as error:
+        return Section(error=explain(error, EventsSection, whole="events"))
 
 
 def _log_level(content: Any) -> Section[str]:

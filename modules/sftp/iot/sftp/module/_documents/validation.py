@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from iot.sftp.client._base.text import excerpt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
@@ -65,7 +67,23 @@ def _sentence(problem: ErrorDetails, model: type[Document], whole: str) -> str:
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     if problem["type"] == "extra_forbidden":
-        known = ", ".join(sorted(field.alias or name for name, field in model.model_fields.items()))
+        fields = _model_of(model, problem["loc"][:-1]).model_fields
+        known = ", ".join(sorted(field.alias or name for name, field in fields.items()))
         return f"'{key}' is not known here; known are: {known}"
     expected = EXPECTATIONS.get(problem["type"]) or re.sub(r"^(Input|Keys) should", "must", problem["msg"])
     return f"'{key}' {expected}"
+
+
+def _model_of(model: type[Document], place: tuple[int | str, ...]) -> type[Document]:
+    """Return the model of what is at a place within a document; as deep as there are models."""
+    for key in place:
+        found = [field for name, field in model.model_fields.items() if key in (name, field.alias)]
+        model = next((inner for field in found for inner in _models_in(field.annotation)), model)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[Document]]:
+    if isinstance(annotation, type) and issubclass(annotation, Document):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

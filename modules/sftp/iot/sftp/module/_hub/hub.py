@@ -29,7 +29,7 @@ from iot.sftp.module._hub.client import HubClient, not_connected
 from iot.sftp.module._hub.health import ConnectionHealth
 from iot.sftp.module._hub.limits import HubLimits
 from iot.sftp.module._hub.receiver import MethodReceiver
-from iot.sftp.module._hub.sdk import METHODS, TWIN, Handlers, SasTokenError
+from iot.sftp.module._hub.sdk import INPUTS, METHODS, TWIN, Handlers, SasTokenError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from azure.iot.device import Message, MethodRequest
 
     from iot.sftp.module._base.timeouts import T
+    from iot.sftp.module._hub.input_message import InputMessage
     from iot.sftp.module._hub.response import Response
 
 PROBE_ATTEMPTS = 2
@@ -61,6 +62,7 @@ class Hub:
         on_connected: Callable[[], Awaitable[None]],
         on_desired: Callable[[Any], None],
         *,
+        on_input: Callable[[InputMessage], None] = lambda _message: None,
         may_exit: Callable[[], bool] = lambda: True,
         limits: HubLimits | None = None,
     ) -> None:
@@ -70,11 +72,14 @@ class Hub:
             on_request: executes a direct method: its name, payload and the time of its arrival.
             on_connected: the hub is there, for the first time or again; methods are subscribed to when it has returned.
             on_desired: desired properties have changed; what the hub sent is only a signal to fetch the twin.
+            on_input: takes a message to an input, in a thread of the SDK; when it returns, the message is acknowledged.
+                Must not raise, and must not block for long.
             may_exit: whether the process may exit now; asked when there is a reason to.
             limits: timeouts and limits.
         """
         self._on_connected = on_connected
         self._on_desired = on_desired
+        self._on_input = on_input
         self._may_exit = may_exit
         self._limits = limits or HubLimits()
         self._loop = asyncio.get_running_loop()
@@ -156,7 +161,7 @@ class Hub:
         await client.connect()
         await client.subscribe(TWIN)
         await self._on_connected()
-        await client.subscribe(METHODS)
+        await client.subscribe((*METHODS, *INPUTS))
 
     async def _replace_client(self) -> None:
         """Make a client, with a new token and the current trust bundle; the old one stays until there is one."""
@@ -170,6 +175,7 @@ class Hub:
                 on_desired=self._handle_desired,
                 on_state_change=self._handle_state_change,
                 on_background_exception=self._handle_background_exception,
+                on_input=self._on_input,
             )
         )
         self._client, self._health.suspicion = client, ""
@@ -205,7 +211,7 @@ class Hub:
                 return
             try:
                 client = self._any_client()
-                await client.subscribe((*TWIN, *METHODS))
+                await client.subscribe((*TWIN, *METHODS, *INPUTS))
                 await self._receiver.probe(client.deliver, self._limits.subscribe)
             except Exception as error:  # noqa: BLE001 - whatever it is, the connection is of no use
                 reason = with_causes(error)

@@ -10,6 +10,10 @@ What its public interface cannot do:
 - The SDK sets a handler and subscribes in one call, which blocks. Here these are two calls.
 - Whether handlers are still called shows only when a caller sends a request. Here a request can be sent through the
   SDK's threads as if the hub had sent it.
+- A message to an input is acknowledged (PUBACK) as soon as it is in one of the SDK's queues: a crash before its handler
+  has run loses it. Here it is taken in paho-mqtt's network thread, which acknowledges it only afterwards. PUBACKs
+  cannot be sent later than that: they have to be in the order of the messages (MQTT 3.1.1, 4.6), and the edge hub's
+  gateway ignores each one that is not, so that it would wait for all that follow.
 
 The SDK's own refresh of desired properties after a reconnect is turned off by a public option: it repeats the request
 at once, without end, when the hub responds with an error. The module fetches the twin itself.
@@ -24,10 +28,11 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from azure.iot.device import MethodRequest
+from azure.iot.device import Message, MethodRequest
 from azure.iot.device.aio import IoTHubModuleClient
 from azure.iot.device.common.auth.sastoken import SasTokenError
 from azure.iot.device.common.pipeline import pipeline_thread
@@ -41,12 +46,14 @@ from azure.iot.device.iothub.pipeline.pipeline_events_iothub import (
 from azure.iot.device.iothub.pipeline.pipeline_stages_iothub_mqtt import IoTHubMQTTTranslationStage
 
 from iot.sftp.client._base.text import shortened
+from iot.sftp.module._hub.input_message import InputMessage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from typing import NoReturn
 
 __all__ = [
+    "INPUTS",
     "METHODS",
     "TWIN",
     "Handlers",
@@ -63,6 +70,8 @@ __all__ = [
 
 TWIN = (constant.TWIN, constant.TWIN_PATCHES)
 METHODS = (constant.METHODS,)
+INPUTS = (constant.INPUT_MSG,)
+MESSAGE_ID_MAXIMUM = 128  # characters, IoT Hub's limit: a longer one could not be sent back
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,15 @@ class Handlers:
         on_desired: for each change of the desired properties.
         on_state_change: whenever the connection was made or lost.
         on_background_exception: for an exception in one of the SDK's threads.
+        on_input: a function that is called for each message to an input, in the thread that sends and receives
+            everything: it blocks until the message may be acknowledged, which is a matter of moments. Never raises.
     """
 
     on_request: Callable[[MethodRequest], Awaitable[None]]
     on_desired: Callable[[Any], Awaitable[None]]
     on_state_change: Callable[[], Awaitable[None]]
     on_background_exception: Callable[[Exception], Awaitable[None]]
+    on_input: Callable[[InputMessage], None]
 
 
 def create_client() -> IoTHubModuleClient:
@@ -109,6 +121,7 @@ def set_handlers(client: IoTHubModuleClient, handlers: Handlers) -> None:
     manager.on_twin_desired_properties_patch_received = handlers.on_desired
     manager.on_connection_state_change = handlers.on_state_change
     manager.on_background_exception = handlers.on_background_exception
+    _take_inputs(client, handlers.on_input)
 
 
 async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None:
@@ -190,6 +203,29 @@ def _deliver_every_message(client: IoTHubModuleClient) -> None:
             handle_event(event)
 
     stage._handle_pipeline_event = deliver
+
+
+def _take_inputs(client: IoTHubModuleClient, take: Callable[[InputMessage], None]) -> None:
+    configuration = client._mqtt_pipeline.pipeline_configuration
+    topics = mqtt_topic_iothub.get_input_topic_for_subscribe(configuration.device_id, configuration.module_id)
+
+    def on_message(_client: object, _userdata: object, received: Any) -> None:
+        take(_input_message(received.topic, received.payload))
+
+    # A callback for these topics takes the place of the SDK's own one, and its end is followed by the PUBACK
+    find_stage(client, MQTTTransportStage).transport._mqtt_client.message_callback_add(topics, on_message)
+
+
+def _input_message(topic: str, body: bytes) -> InputMessage:
+    """Return a message; the topic holds its properties, and may hold anything."""
+    name, message = "", Message(body)
+    with suppress(ValueError):
+        name = mqtt_topic_iothub.get_input_name_from_topic(topic)
+        mqtt_topic_iothub.extract_message_properties_from_topic(topic, message)
+    properties = message.custom_properties
+    sender = "/".join(str(properties[key]) for key in ("$.cdid", "$.cmid") if properties.get(key))
+    message_id = message.message_id if 0 < len(message.message_id or "") <= MESSAGE_ID_MAXIMUM else None
+    return InputMessage(name, bytes(body), message_id, sender)
 
 
 def _send_without_delay(client: IoTHubModuleClient) -> None:

@@ -124,6 +124,7 @@ def make_run(
             progress=note,
             cancelled=interruption,
             destination=rule.dest.identity(),
+            rule=rule.name,
         )
     except Cancelled:
         return RunResult(RunOutcome.INTERRUPTED, moved)

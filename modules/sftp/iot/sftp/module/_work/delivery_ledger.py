@@ -58,6 +58,12 @@ INSERT INTO deliveries
 DROP TABLE rules;
 DROP TABLE sent;
 """
+# Events of files wait here until they are gathered into messages: an event is in the same transaction as its delivery
+_EVENTS = """
+CREATE TABLE IF NOT EXISTS file_events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL);
+INSERT INTO identity SELECT LOWER(HEX(RANDOMBLOB(6))) WHERE NOT EXISTS (SELECT 1 FROM identity);
+"""
 _NOTE = """
 INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (ledger, path) DO UPDATE SET
     size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
@@ -171,6 +177,33 @@ class DeliveryLedgers:
         with self._file.transaction() as connection:
             _forget(connection, "task = ?", task)
 
+    def add_event(self, event: str) -> None:
+        """Keep the event of a file until it is gathered.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            _write_event(connection, event)
+
+    def events_after(self, mark: Callable[[str], int], limit: int) -> tuple[str, list[tuple[int, str]]]:
+        """Return the identity of this file, and the next events with their numbers, which only grow.
+
+        Parameters:
+            mark: returns up to which number the events of a file, by its identity, were gathered: those are deleted.
+            limit: how many events at most.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            (identity,) = connection.execute("SELECT id FROM identity").fetchone()
+            connection.execute("DELETE FROM file_events WHERE sequence <= ?", (mark(identity),))
+            rows = connection.execute(
+                "SELECT sequence, event FROM file_events ORDER BY sequence LIMIT ?", (limit,)
+            ).fetchall()
+        return identity, rows
+
     def close(self) -> None:
         """Close the file; a later call opens it again."""
         self._file.close()
@@ -210,6 +243,7 @@ class DeliveryLedger:
         self._home = home
         self._is_strict = is_strict
         self._verifies = verifies
+        self._events: dict[str, str] = {}  # of files whose delivery is about to be recorded, by their paths
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
@@ -242,6 +276,10 @@ class DeliveryLedger:
                 )
         return True
 
+    def announce(self, path: str, event: str) -> None:
+        """Take the event of a file whose delivery is recorded next: both are written in one transaction."""
+        self._events[path] = event
+
     def place_of(self, path: str, choose: Callable[[str], str]) -> str:
         """Return where a file goes, as it was decided when this version of it was taken for the first time.
 
@@ -256,10 +294,26 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
+        event = self._events.get(path)
         with self._file.transaction() as connection:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
             if self._places is not None:
                 self._places.note_delivered(connection, path, _folded(version))
+            if event is not None:
+                _write_event(connection, event)
+        self._events.pop(path, None)
+
+    def write_events(self) -> None:
+        """Write the events whose deliveries could not be recorded: their sources are gone, so nobody tells them again.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        if self._events:
+            with self._file.transaction() as connection:
+                for event in self._events.values():
+                    _write_event(connection, event)
+            self._events.clear()
 
     def settle(self, path: str) -> None:
         """Delete the record of a file whose source was deleted or moved: it is not needed any more.
@@ -366,6 +420,10 @@ def _signed(number: int | None) -> int | None:
     return None if number is None else (number + INTEGER_MAXIMUM + 1) % 2**64 - INTEGER_MAXIMUM - 1
 
 
+def _write_event(connection: sqlite3.Connection, event: str) -> None:
+    connection.execute("INSERT INTO file_events (event) VALUES (?)", (event,))
+
+
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
@@ -379,6 +437,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version < VERSION:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
+    connection.executescript(f"BEGIN; {_EVENTS} COMMIT;")
     connection.executescript(TABLE)
 
 
@@ -392,6 +451,6 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries", "places"),
+    tables=("ledgers", "deliveries", "places", "file_events", "identity"),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )

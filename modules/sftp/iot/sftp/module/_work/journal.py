@@ -1,4 +1,4 @@
-"""Store tasks and request ids in a SQLite file, the journal, so that they outlive the process.
+"""Store tasks, request ids and messages in a SQLite file, the journal, so that they outlive the process.
 
 What is `durable` is on the disk before the call returns; the rest survives a crash of the process, but not always a
 power cut. `sqlite_file` says what happens to a file that is damaged or cannot be written.
@@ -16,7 +16,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
+from iot.sftp.module._work.message_store import TABLES as MESSAGE_TABLES
+from iot.sftp.module._work.message_store import TASKS, MessageStore, Outgoing
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile, malformed
+from iot.sftp.module._work.task_document import document
 from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
@@ -44,7 +47,6 @@ CREATE TABLE tasks (
     bytes INTEGER NOT NULL, total_bytes INTEGER, started REAL, finished REAL, details TEXT NOT NULL
 );
 CREATE INDEX unfinished ON tasks (sequence) WHERE finished IS NULL;
-CREATE INDEX unannounced ON tasks (sequence) WHERE finished IS NOT NULL AND announce;
 CREATE TABLE requests (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, moment REAL NOT NULL,
@@ -84,7 +86,8 @@ _REQUESTS_BEYOND = _BEYOND.format(
 class Journal:
     """The file of tasks and request ids; thread-safe. Every method raises an `SFTPError` if the file cannot be used.
 
-    Both are in one class, as a task and its request id are written in one transaction.
+    Both are in one class, as a task and its request id are written in one transaction. So are the end of a task and the
+    message about it, in `messages`.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Journal:
         self._file = SQLiteFile(
             directory, _SCHEMA, guard=guard, clock=clock, on_trouble=on_trouble, size_maximum=size_maximum
         )
+        self.messages = MessageStore(self._file)
         self._size_maximum = size_maximum
         self._ends = 0
 
@@ -136,9 +140,12 @@ class Journal:
         """Write what has changed about a task."""
         with self._transaction(durable=durable) as connection:
             self._make_room(connection)
-            connection.execute(_WRITE, _row(record))
             if record.finished is not None:
+                if record.announce:
+                    self.messages.put(connection, end_of(record))
                 self._prune_now_and_then(connection)
+            connection.execute(_WRITE, _row(record, announce=record.announce and record.finished is None))
+        record.announce = record.announce and record.finished is None
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the task with this id; `None` if there is none."""
@@ -156,15 +163,6 @@ class Journal:
     def unfinished(self) -> list[TaskRecord]:
         """Return the tasks that have not ended, the oldest first."""
         return self._records(" WHERE finished IS NULL ORDER BY sequence", ())
-
-    def unannounced(self, limit: int) -> list[TaskRecord]:
-        """Return the tasks whose end is still to be announced, the oldest first."""
-        return self._records(" WHERE finished IS NOT NULL AND announce ORDER BY sequence LIMIT ?", (limit,))
-
-    def announced(self, task_ids: Sequence[str]) -> None:
-        """Write that the ends of these tasks were announced."""
-        with self._transaction() as connection:
-            connection.executemany("UPDATE tasks SET announce = 0 WHERE task_id = ?", [(name,) for name in task_ids])
 
     # --- request ids
 
@@ -223,9 +221,8 @@ class Journal:
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         if (pages - free) * size > self._size_maximum * SHARE_MOST:
-            # Ends that are still to be announced stay: where there are too many, new tasks have to wait for the hub
             connection.execute(
-                f"DELETE FROM tasks WHERE NOT announce AND sequence IN ({_TASKS_BEYOND})",  # noqa: S608 - our words
+                f"DELETE FROM tasks WHERE sequence IN ({_TASKS_BEYOND})",  # noqa: S608 - our words
                 (TASKS_KEPT, self._size_maximum * SHARE_HURRIED),
             )
 
@@ -244,6 +241,11 @@ class Journal:
         return self._file.transaction(durable=durable)
 
 
+def end_of(record: TaskRecord) -> Outgoing:
+    """Return the message for the end of a task, which holds its status document."""
+    return Outgoing(TASKS, f"{record.task_id}-{record.status.value}", json.dumps(document(record)))
+
+
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
     """Create the tables, and add what 0.1.0 did not have; 0.1.0 can still use the file, so the version is the same."""
     if version == 0:
@@ -254,6 +256,23 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
             "BEGIN; ALTER TABLE tasks ADD COLUMN used REAL; CREATE TABLE usage (seconds REAL NOT NULL);"
             "INSERT INTO usage VALUES (0); COMMIT;"
         )
+    connection.executescript(f"BEGIN; {MESSAGE_TABLES} COMMIT;")
+    _keep_ends_to_send(connection)
+
+
+def _keep_ends_to_send(connection: sqlite3.Connection) -> None:
+    """Keep the messages about tasks that ended under 0.1.0, which marked the tasks instead."""
+    ended = connection.execute(f"{_READ} WHERE finished IS NOT NULL AND announce ORDER BY sequence").fetchall()
+    if not ended:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for message in (end_of(_record(row)) for row in ended):
+        connection.execute(
+            "INSERT INTO outbox (output, message_id, body) VALUES (?, ?, ?)",
+            (message.output, message.message_id, message.body),
+        )
+    connection.execute("UPDATE tasks SET announce = 0 WHERE finished IS NOT NULL AND announce")
+    connection.execute("COMMIT")
 
 
 _SCHEMA = Schema(
@@ -266,14 +285,15 @@ _SCHEMA = Schema(
     ),
     purpose="for the journal",
     version=VERSION,
-    tables=("tasks", "requests"),
+    tables=("tasks", "requests", "calls", "outbox", "gathered"),
     migrate=_migrate,
     is_checked=True,  # it has SIZE_MAXIMUM bytes at most
 )
 
 
-def _row(record: TaskRecord) -> list[object]:
+def _row(record: TaskRecord, *, announce: bool | None = None) -> list[object]:
     values = vars(record) | {"request": json.dumps(record.request), "details": json.dumps(record.details)}
+    values["announce"] = record.announce if announce is None else announce
     values["status"] = record.status.value
     values["bytes"] = min(record.bytes, INTEGER_MAXIMUM)
     values["total_bytes"] = None if record.total_bytes is None else min(record.total_bytes, INTEGER_MAXIMUM)

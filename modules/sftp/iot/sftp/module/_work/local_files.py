@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client import LocalFiles, LocalName, NotADirectory, NotFound, PathNotAllowed, from_os_error
 from iot.sftp.client._base.messages import EMPTY_PATH, NUL_IN_PATH
+from iot.sftp.client._files.local_files import set_mode_of_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,11 +43,11 @@ class LocalRoot(LocalFiles):
         self._root = root
         self._state_dir = state_dir
 
-    def open_parent(self, path: str, *, create: bool) -> LocalName:
+    def open_parent(self, path: str, *, create: bool, mode: int | None = None) -> LocalName:
         """Open the directory that holds `path`: see `LocalFiles.open_parent`."""
         _check(path)
         try:
-            walk = _Walk(self._root, self._state_dir, path, create=create)
+            walk = _Walk(self._root, self._state_dir, path, create=create, mode=mode)
             try:
                 name = walk.run()
                 return LocalName(os.open(".", _OPEN, dir_fd=walk.directory), name, path)
@@ -74,8 +75,9 @@ def _check(path: str) -> None:
 class _Walk:
     """One walk from the root; holds one descriptor, `directory`, at any time."""
 
-    def __init__(self, root: Path, state_dir: Path, path: str, *, create: bool) -> None:
+    def __init__(self, root: Path, state_dir: Path, path: str, *, create: bool, mode: int | None) -> None:
         self._root = root
+        self._mode = mode
         self._path = path
         self._create = create
         self._is_directory = path.endswith(("/", "/.")) or path == "."
@@ -143,6 +145,8 @@ class _Walk:
     def _make(self, name: str) -> None:
         with contextlib.suppress(FileExistsError):  # another call may be faster
             os.mkdir(name, dir_fd=self.directory)
+            if self._mode is not None:
+                set_mode_of_directory(name, self._mode, self.directory)
         self._wanted.appendleft(name)
 
     def _follow(self, target: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, SFTPError
+from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, Modes, SFTPError
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
@@ -25,10 +26,11 @@ from iot.sftp.module._work.transfer_wording import (
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from iot.sftp.client import FileContent, FolderTransfer, LocalFiles, SFTPSession, Transfer
-    from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+    from iot.sftp.client import FileContent, FileOutcome, FolderTransfer, LocalFiles, SFTPSession, Transfer
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+    from iot.sftp.module._work.file_events import FileEvents
     from iot.sftp.module._work.live_task import Job
     from iot.sftp.module._work.servers import Servers
 
@@ -43,6 +45,7 @@ class Transfers:
         servers: Servers,
         ledgers: DeliveryLedgers | None = None,
         local_files: LocalFiles | None = None,
+        file_events: FileEvents | None = None,
     ) -> None:
         """Use the session that a server has at each time.
 
@@ -50,11 +53,14 @@ class Transfers:
             servers: lends it.
             ledgers: what was delivered of folders; without them, nothing is known of earlier transfers.
             local_files: how local folders are reached.
+            file_events: tells what becomes of the files of folders.
         """
         self._servers = servers
+        self._file_events = file_events
         self._ledgers = ledgers
         self._local_files = local_files
         self.verify: Verify = "size"
+        self.modes = Modes()
         self.moves = TransferCounters()
 
     def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
@@ -70,7 +76,7 @@ class Transfers:
     def write_file(self, path: str, content: bytes, timeout: float, *, server: str) -> None:
         """Write a remote file within `timeout` seconds."""
         with self.moves.one(Direction.UPLOAD.value), self._servers.find(server).use() as session:
-            session.write_file(path, content, timeout=timeout, verify=self.verify)
+            session.write_file(path, content, timeout=timeout, verify=self.verify, modes=self.modes)
 
     def transfer_folder(
         self,
@@ -81,6 +87,7 @@ class Transfers:
         progress: Callable[[FolderProgress], object],
         cancelled: threading.Event,
         task_id: str | None = None,
+        rule: str | None = None,
         destination: object = None,
     ) -> tuple[FolderTransfer, bool]:
         """Transfer a folder once.
@@ -92,6 +99,7 @@ class Transfers:
             progress: called with each step.
             cancelled: set when it has to stop soon.
             task_id: the task that it is for; `None` for a rule.
+            rule: the name of the rule that it is for.
             destination: what stands for the destination in the ledger, if its path depends on the time or the file.
 
         Returns:
@@ -115,15 +123,30 @@ class Transfers:
                 move.note(done)
                 progress(done)
 
-            order = replace(order, verify=self.verify, verify_existing=verifies)
+            order = replace(order, verify=self.verify, modes=self.modes, verify_existing=verifies)
             if ledger is not None and order.rename is not None:
                 order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
-            done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger)
+            who = {"task_id": task_id} if rule is None else {"rule": rule}
+            with self._telling({"server": server, "direction": order.direction.value, **who}, ledger) as tell:
+                done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger, on_file=tell)
             move.note(done)
         if ledger is None:
             return done, False
         delivery.close_scan(done, ledger)
         return done, ledger.is_in_doubt
+
+    @contextmanager
+    def _telling(
+        self, origin: dict[str, Any], ledger: DeliveryLedger | None
+    ) -> Iterator[Callable[[FileOutcome], object] | None]:
+        """Lend what takes the outcomes of a folder's files; `None` where nobody wants to know them."""
+        if self._file_events is None:
+            yield None
+            return
+        try:
+            yield self._file_events.of(origin, ledger)
+        finally:
+            self._file_events.close(ledger)
 
     def work(self, job: Job) -> TaskOutcome:
         """Make one attempt of a task, without a time limit: that of the task ends it."""
@@ -191,7 +214,7 @@ class Transfers:
                 report(reached)
 
         try:
-            order = replace(order, verify=self.verify)
+            order = replace(order, verify=self.verify, modes=self.modes)
             done = session.transfer_file(order, timeout=timeout, progress=note, cancelled=cancelled)
         except SFTPError:
             if reached is not None:

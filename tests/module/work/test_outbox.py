@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iot.sftp.module._work.events import Announcer
 from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.outbox import Outbox
 from iot.sftp.module._work.task_record import TaskStatus, new_task
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def test_while_the_hub_is_away_a_task_that_ends_causes_one_attempt(journal: Jour
             tries.put_nowait(None)
             raise OSError("there is no connection to the edge hub")
 
-        announcer = Announcer(journal, fail, backoff=lambda: iter([3600.0] * 100))
-        announcer.wake()
-        running = asyncio.create_task(announcer.run())
+        outbox = Outbox(journal.messages, fail, backoff=lambda: iter([3600.0] * 100))
+        outbox.wake()
+        running = asyncio.create_task(outbox.run())
         await asyncio.wait_for(tries.get(), 10)
-        announcer.wake()
+        outbox.wake()
         await asyncio.wait_for(tries.get(), 10)
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(tries.get(), 1)

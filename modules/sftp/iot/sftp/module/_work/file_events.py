@@ -1,0 +1,201 @@
+"""Tell what became of files: one message to the output `files` for each batch that was moved or given up.
+
+An event is written where the delivery is recorded, in the same transaction. A few seconds later it is gathered with
+others into messages in the journal. The journal records in the same transaction up to which event it has gathered: so a
+crash in between repeats nothing, and loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from iot.sftp.client import SFTPError
+from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._base.logging import about
+from iot.sftp.module._base.times import rfc3339
+from iot.sftp.module._work.file_summaries import summarize
+from iot.sftp.module._work.message_store import FILES, Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from iot.sftp.client import FileOutcome
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+    from iot.sftp.module._work.message_store import MessageStore
+
+GATHERING = 5.0  # seconds that an event waits for others
+MESSAGE_MAXIMUM = 128 * 1024  # bytes of a message
+READ_AT_ONCE = 1_000  # events
+FAILURES_KNOWN = 10_000  # files whose failure was told: it is not told again at each attempt
+MESSAGE_SHOWN = 500  # characters
+
+_log = logging.getLogger(__name__)
+
+
+class FileEvents:
+    """Gathers the events of files into messages; thread-safe."""
+
+    def __init__(
+        self,
+        ledgers: DeliveryLedgers,
+        store: MessageStore,
+        send: Callable[[], None],
+        *,
+        gathering: float = GATHERING,
+    ) -> None:
+        """Take the parts.
+
+        Parameters:
+            ledgers: where events are written first.
+            store: where messages wait to be sent.
+            send: called when there is something to gather; must not block.
+            gathering: seconds that an event waits for others.
+        """
+        self.is_enabled = False
+        self._ledgers = ledgers
+        self._store = store
+        self._send = send
+        self._gathering = gathering
+        self._lock = threading.Lock()
+        self._first: float | None = 0.0  # when the first event was written that is not gathered, in time.monotonic()
+        self._size = 0  # characters of these
+        self._failures: OrderedDict[tuple[object, ...], str] = OrderedDict()
+
+    def of(self, origin: Mapping[str, Any], ledger: DeliveryLedger | None) -> Callable[[FileOutcome], None] | None:
+        """Return what takes the outcomes of one transfer of a folder; `None` if they are not wanted.
+
+        Parameters:
+            origin: the keys `server`, `direction`, and `rule` or `task_id` of its messages.
+            ledger: where the transfer records what was delivered.
+        """
+        if not self.is_enabled:
+            return None
+        return lambda outcome: self._note(origin, ledger, outcome)
+
+    def _note(self, origin: Mapping[str, Any], ledger: DeliveryLedger | None, outcome: FileOutcome) -> None:
+        """Write an event; never raises."""
+        place = (*origin.values(), outcome.path)
+        if outcome.code is None:
+            with self._lock:
+                self._failures.pop(place, None)
+        elif self._is_told(place, outcome.code):
+            return
+        event = json.dumps({"origin": dict(origin), "file": _as_file(outcome)})
+        if outcome.code is None and ledger is not None:
+            ledger.announce(outcome.path, event)
+        else:
+            try:
+                self._ledgers.add_event(event)
+            except SFTPError as error:
+                text = "what became of '%s' cannot be recorded, and is not told: %s"
+                _log.warning(text, excerpt(outcome.source), error.message, extra=about("file events"))
+                return
+        with self._lock:
+            self._first = time.monotonic() if self._first is None else self._first
+            self._size += len(event)
+
+    def close(self, ledger: DeliveryLedger | None) -> None:
+        """Write the events of a transfer that has ended, if some could not be written with their deliveries."""
+        if ledger is None:
+            return
+        try:
+            ledger.write_events()
+        except SFTPError as error:
+            text = "what became of some files cannot be recorded, and is not told: %s"
+            _log.warning(text, error.message, extra=about("file events"))
+
+    def _is_told(self, place: tuple[object, ...], code: str) -> bool:
+        """Return whether a file has failed like this before, since the process began or it was delivered."""
+        with self._lock:
+            if self._failures.get(place) == code:
+                return True
+            self._failures[place] = code
+            if len(self._failures) > FAILURES_KNOWN:
+                self._failures.popitem(last=False)
+            return False
+
+    async def run(self) -> None:
+        """Have events gathered when they are due, until this is cancelled."""
+        while True:
+            await asyncio.sleep(self._gathering / 5)
+            if self._is_due():
+                self._send()
+
+    def _is_due(self) -> bool:
+        with self._lock:
+            if not self.is_enabled or self._first is None:
+                return False
+            return self._size >= MESSAGE_MAXIMUM or time.monotonic() >= self._first + self._gathering * 0.8
+
+    def gather(self, attempted: int | None = None) -> None:
+        """Put what is due into messages; blocks. Where a file cannot be used, that is logged, and tried again.
+
+        Parameters:
+            attempted: the message that may have arrived already, by its sequence: it is not changed any more.
+        """
+        if not self._is_due():
+            return
+        with self._lock:
+            self._first, self._size = None, 0
+        try:
+            while True:
+                identity, events = self._ledgers.events_after(self._store.gathered, READ_AT_ONCE)
+                if not events:
+                    return
+                self._store.add_gathered(identity, events[-1][0], _messages(identity, events))
+                self._store.fold(FILES, attempted, summarize)
+        except SFTPError as error:
+            _log.warning("what became of files is told later: %s", error.message, extra=about("file events"))
+            with self._lock:
+                self._first = time.monotonic()
+
+
+def _messages(identity: str, events: list[tuple[int, str]]) -> Iterator[Outgoing]:
+    """Give the messages for some events: one for each origin, or several where one would be too large."""
+    read = [(number, json.loads(event)) for number, event in events]
+    read.sort(key=lambda item: (json.dumps(item[1]["origin"], sort_keys=True), item[0]))
+    for _, group in groupby(read, key=lambda item: item[1]["origin"]):
+        files: list[dict[str, Any]] = []
+        size = first = 0
+        origin: dict[str, Any] = {}
+        for number, event in group:
+            length = len(json.dumps(event["file"])) + 2
+            if files and size + length > MESSAGE_MAXIMUM - 1_024:
+                yield _message(identity, first, origin, files)
+                files = []
+            if not files:
+                first, size, origin = number, 0, event["origin"]
+            files.append(event["file"])
+            size += length
+        yield _message(identity, first, origin, files)
+
+
+def _message(identity: str, first: int, origin: dict[str, Any], files: list[dict[str, Any]]) -> Outgoing:
+    return Outgoing(FILES, f"files-{identity}-{first}", json.dumps({**origin, "files": files}))
+
+
+def _as_file(outcome: FileOutcome) -> dict[str, Any]:
+    modified = None if outcome.modified is None else _moment(outcome.modified / 1e9)
+    return {
+        "source": outcome.source,
+        "dest": outcome.dest,
+        "bytes": outcome.size,
+        "modified": modified,
+        "outcome": "delivered" if outcome.code is None else "failed",
+        "code": outcome.code,
+        "at": rfc3339(time.time()),
+    }
+
+
+def _moment(seconds: float) -> str | None:
+    try:
+        return rfc3339(seconds)
+    except (OverflowError, ValueError, OSError):  # a file may have any time, also one in the year 10,000
+        return None

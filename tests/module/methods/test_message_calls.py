@@ -1,0 +1,324 @@
+"""Calls that arrive as messages: what is taken, in which order it is done, and what becomes of a flood of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from iot.sftp.client import NoSpace
+from iot.sftp.module._hub.input_message import InputMessage
+from iot.sftp.module._hub.response import Response
+from iot.sftp.module._methods.message_calls import MessageCalls
+from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.message_store import Bound, MessageLimits, MessageStore
+from iot.sftp.module._work.outbox import Outbox
+
+if TYPE_CHECKING:
+    from azure.iot.device import Message
+
+SOON = 60.0  # seconds, that only bound a hang
+
+
+class FakeDispatcher:
+    """Records what is to be done, and does it when it is let."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+        self.running = self.most = 0
+        self.called = asyncio.Event()
+        self.go_on: asyncio.Event | None = None
+
+    async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
+        del received
+        self.calls.append((name, payload))
+        self.called.set()
+        self.running += 1
+        self.most = max(self.most, self.running)
+        if self.go_on is not None:
+            await self.go_on.wait()
+        self.running -= 1
+        return Response(200, len(self.calls))
+
+
+class Device:
+    """The calls of one module, the journal below them, and the hub that takes their answers."""
+
+    def __init__(self, directory: Path, *, width: int = 2, limits: MessageLimits | None = None) -> None:
+        self.journal = Journal(directory)
+        self.store = self.journal.messages
+        if limits is not None:
+            self.store.limits = limits
+        self.dispatcher = FakeDispatcher()
+        self.sent: list[Message] = []
+        self.arrived = asyncio.Event()
+        self.is_connected = True
+        self.outbox = Outbox(self.store, self._send, backoff=lambda: iter([0.01] * 100_000))
+        self.calls = MessageCalls(
+            self.store,
+            self.dispatcher,  # type: ignore[arg-type] # its one method
+            self.outbox,
+            width=lambda: width,
+        )
+        self.tasks = [asyncio.ensure_future(part) for part in (self.outbox.run(), self.calls.run())]
+
+    async def _send(self, message: Message, _output: str) -> None:
+        if not self.is_connected:
+            raise OSError("there is no connection to the edge hub")
+        self.sent.append(message)
+        self.arrived.set()
+
+    async def receive(self, body: object, message_id: str | None = "id", **fields: Any) -> None:
+        """Let a message arrive, as the SDK's thread does it."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        message = InputMessage(fields.pop("input", "calls"), data, message_id, **fields)
+        await asyncio.to_thread(self.calls.receive, message)
+
+    async def answers(self, count: int) -> list[tuple[str | None, Any]]:
+        """Return what was answered, once it is as much: ids and statuses."""
+
+        async def enough() -> None:
+            while len(self.sent) < count:
+                self.arrived.clear()
+                await self.arrived.wait()
+
+        await asyncio.wait_for(enough(), SOON)
+        return [(message.correlation_id, json.loads(message.data)["status"]) for message in self.sent]
+
+    async def stop(self) -> None:
+        self.calls.stop()
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        self.journal.close()
+
+
+def with_device(directory: Path, test: Callable[[Device], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def run() -> None:
+        device = Device(directory, **options)
+        try:
+            await test(device)
+        finally:
+            await device.stop()
+
+    asyncio.run(run())
+
+
+EXISTS = {"method": "exists", "payload": {"path": "a"}}
+DELETE = {"method": "delete_file", "payload": {"path": "a"}}
+
+
+def test_nothing_is_done_before_the_hub_is_there(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        await device.receive(EXISTS)
+        assert device.dispatcher.calls == []
+        device.calls.open()
+        assert await device.answers(1) == [("id", 200)]
+
+    with_device(tmp_path, test)
+
+
+def test_calls_begin_in_their_order_and_no_more_run_than_may(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        for number in range(20):
+            await device.receive({"method": "exists", "payload": {"path": str(number)}}, str(number))
+        device.calls.open()
+        await device.answers(20)
+        assert [payload["path"] for _, payload in device.dispatcher.calls] == [str(number) for number in range(20)]
+        assert device.dispatcher.most <= 3
+
+    with_device(tmp_path, test, width=3)
+
+
+def test_the_id_of_a_message_is_the_request_id_where_there_is_none(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        device.calls.open()
+        await device.receive(DELETE, "mine")
+        await device.receive({"method": "delete_file", "payload": {"path": "a", "request_id": "own"}}, "other")
+        await device.receive({"method": "disconnect"}, "none")
+        await device.receive(EXISTS, "not for a question")
+        await device.receive(DELETE, None)
+        await device.answers(5)
+        ids = [payload.get("request_id") for _, payload in device.dispatcher.calls]
+        assert sorted(map(str, ids[:4])) == ["None", "mine", "none", "own"]
+        assert len(ids[4]) == 32  # so that a crash in between does not do it twice
+
+    with_device(tmp_path, test, width=1)
+
+
+def test_a_repeat_gets_the_first_answer_and_is_not_done_again(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        device.dispatcher.go_on = asyncio.Event()
+        device.calls.open()
+        await device.receive(DELETE)
+        await device.receive(DELETE)  # while the first one runs: one answer is for both
+        device.dispatcher.go_on.set()
+        assert await device.answers(1) == [("id", 200)]
+        await device.receive(DELETE)
+        await device.answers(2)
+        assert len(device.dispatcher.calls) == 1
+        first, second = device.sent
+        assert (first.message_id, first.data) == (second.message_id, second.data)
+        assert device.calls.received == {"accepted": 1, "repeated": 2, "refused": 0}
+
+    with_device(tmp_path, test)
+
+
+def test_the_same_id_of_another_sender_or_for_another_call_is_no_repeat(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        device.calls.open()
+        await device.receive(EXISTS, "1", sender="device/camera")
+        await device.receive(EXISTS, "1", sender="device/scanner")
+        await device.receive({"method": "exists", "payload": {"path": "b"}}, "1", sender="device/camera")
+        await device.answers(3)
+        assert len(device.dispatcher.calls) == 3
+
+    with_device(tmp_path, test)
+
+
+def test_what_an_earlier_process_has_taken_is_done_by_the_next(tmp_path: Path) -> None:
+    async def killed(device: Device) -> None:
+        device.dispatcher.go_on = asyncio.Event()  # never set: it ends in the middle of the call
+        device.calls.open()
+        await device.receive(DELETE)
+        await device.receive(EXISTS, "later")
+        while len(device.dispatcher.calls) < 2:
+            device.dispatcher.called.clear()
+            await asyncio.wait_for(device.dispatcher.called.wait(), SOON)
+
+    async def restarted(device: Device) -> None:
+        device.calls.open()
+        assert sorted(await device.answers(2)) == [("id", 200), ("later", 200)]
+        assert device.dispatcher.calls[0] == ("delete_file", {"path": "a", "request_id": "id"})
+
+    with_device(tmp_path, killed)
+    with_device(tmp_path, restarted)
+
+
+def test_a_flood_is_refused_beyond_the_bound_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    limits = MessageLimits(calls=Bound(5, 10_000), waiting_answers=Bound(50, 10_000))
+
+    async def test(device: Device) -> None:
+        for number in range(200):
+            await device.receive(EXISTS, str(number))
+        answers = dict(await device.answers(195 if device.is_connected else 0))
+        assert set(answers.values()) == {429}
+        device.calls.open()
+        answers = dict(await device.answers(200))
+        assert {answers[str(number)] for number in range(5)} == {200}
+        assert device.calls.received == {"accepted": 5, "repeated": 0, "refused": 195}
+        assert device.store.counts == {"calls": 0, "answers": 0, "tasks": 0, "files": 0}
+
+    with_device(tmp_path, test, limits=limits)
+    assert "a call by message is refused: busy: 5 calls, or 10000 bytes of them, are waiting" in caplog.text
+
+
+def test_a_flood_without_the_hub_takes_no_more_room_than_the_bounds(tmp_path: Path) -> None:
+    limits = MessageLimits(calls=Bound(5, 10_000), waiting_answers=Bound(10, 10_000))
+
+    async def test(device: Device) -> None:
+        device.is_connected = False
+        for number in range(100):
+            await device.receive(EXISTS, str(number))
+        assert device.store.counts == {"calls": 5, "answers": 10, "tasks": 0, "files": 0}
+        assert device.store.dropped["answers"] == 85
+        device.calls.open()
+        await asyncio.sleep(0.1)
+        assert device.dispatcher.calls == []  # there is no room for its answer
+        device.is_connected = True
+        assert [status for _, status in await device.answers(10)] == [429] * 10
+        device.calls.wake()  # as the module does after each answer that was sent
+        await device.answers(15)
+
+    with_device(tmp_path, test, limits=limits)
+
+
+def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        await device.receive(b"x" * (256 * 1024 + 1))
+        assert await device.answers(1) == [("id", 413)]
+
+    with_device(tmp_path, test)
+
+
+def test_a_message_to_another_input_is_told_and_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(device: Device) -> None:
+        await device.receive(EXISTS, input="call\n")
+        assert device.store.counts["calls"] == 0
+
+    with_device(tmp_path, test)
+    assert "a message to input 'call\\n' is ignored: there is only 'calls'" in caplog.text
+
+
+def test_while_the_journal_cannot_be_written_calls_are_refused_by_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_self: MessageStore, _thing: object) -> None:
+        raise NoSpace("the state directory is full")
+
+    async def test(device: Device) -> None:
+        monkeypatch.setattr(MessageStore, "take", full)
+        monkeypatch.setattr(MessageStore, "refuse", full)
+        await device.receive(DELETE)
+        assert await device.answers(1) == [("id", 507)]
+        monkeypatch.undo()
+        device.calls.open()
+        await device.receive(DELETE)  # nothing was done: so it is no repeat
+        assert await device.answers(2) == [("id", 507), ("id", 200)]
+
+    with_device(tmp_path, test)
+
+
+def test_a_journal_that_hangs_holds_up_one_message_and_then_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, take = threading.Event(), MessageStore.take
+
+    def slow(self: MessageStore, call: Any) -> Any:
+        goes_on.wait(SOON)
+        return take(self, call)
+
+    async def test(device: Device) -> None:
+        monkeypatch.setattr(MessageStore, "take", slow)
+        device.calls._write_limit = 0.05
+        for number in range(3):
+            await device.receive(DELETE, str(number))
+        assert await device.answers(3) == [("0", 504), ("1", 504), ("2", 504)]
+        goes_on.set()
+        device.calls._writer.shutdown(wait=True)
+        assert device.store.waiting_calls(9) == []  # what was refused is not done after all
+
+    with_device(tmp_path, test)
+
+
+def test_an_answer_that_cannot_be_written_is_written_later_and_the_call_not_done_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[object] = []
+    answer = MessageStore.answer
+
+    def fails_once(self: MessageStore, call: Any, message: Any) -> None:
+        attempts.append(call)
+        if len(attempts) == 1:
+            raise NoSpace("the state directory is full")
+        answer(self, call, message)
+
+    monkeypatch.setattr(MessageStore, "answer", fails_once)
+    monkeypatch.setattr("iot.sftp.module._methods.message_calls.RETRY_PAUSE", 0.01)
+
+    async def test(device: Device) -> None:
+        device.calls.open()
+        await device.receive(DELETE)
+        assert await device.answers(1) == [("id", 200)]
+        assert len(device.dispatcher.calls) == 1
+
+    with_device(tmp_path, test)
+    assert len(attempts) == 2
