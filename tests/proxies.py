@@ -8,7 +8,7 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.servers import ATTEMPTS, _stop, _wait_for_port, free_port
+from tests.servers import ATTEMPTS, _stop, free_port, wait_for_port
 
 from iot.sftp.client import Jump, Proxy, Secret
 
@@ -66,7 +66,7 @@ def _started(command: Callable[[int], list[str]]) -> Iterator[int]:
         process = subprocess.Popen(
             command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )
-        if _wait_for_port(process, port):
+        if wait_for_port(process, port):
             break
         _stop(process)
     else:

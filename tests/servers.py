@@ -372,6 +372,18 @@ def _group() -> str:
     return grp.getgrgid(os.getgid()).gr_name
 
 
+def wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
+    pause = threading.Event()
+    for _ in range(400):
+        if process.poll() is not None:
+            return False
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        pause.wait(0.05)
+    return False
+
+
 def _wait_for_line(process: subprocess.Popen[str], log: list[str], text: str) -> bool:
     """Wait until the process says `text`; keep reading what it says afterwards, so that it never blocks."""
     assert process.stderr is not None

@@ -44,6 +44,8 @@ RUN_BY = {
     "python -m localedge invoke": "tests/edge/test_command_line.py",
     "python -m localedge twin": "tests/edge/test_command_line.py",
     "python -m localedge messages": "tests/edge/test_command_line.py",
+    "python -m localedge fleet": "tests/edge/test_fleet.py",
+    "python -m localedge job": "tests/edge/test_fleet.py",
     "python examples/call_one_device.py": "tests/examples/test_calling.py",
     "python examples/call_fleet.py": "tests/examples/test_calling.py",
     "iot-sftp": "tests/command_line/test_documentation.py",

@@ -215,7 +215,7 @@ def on_a_free_port(
                 start_new_session=True,
             )
         try:
-            if servers._wait_for_port(process, port):
+            if servers.wait_for_port(process, port):
                 yield Server("127.0.0.1", port, user, files(base), key, None if key else PASSWORD, "", process)
                 return
         finally:

@@ -175,8 +175,8 @@ def job(
 ) -> None:
     """Call a direct method on every device that a condition holds of, as one job; show what each has answered."""
     outcomes = read_state(directory).client().run_job(condition, module, method, _json(payload))
-    answers = {
-        outcome["deviceId"]: outcome.get("outcome", {}).get("deviceMethodResponse") or outcome.get("error")
+    answers: dict[str, dict[str, Any]] = {
+        outcome["deviceId"]: outcome["outcome"]["deviceMethodResponse"] if "outcome" in outcome else outcome["error"]
         for outcome in outcomes
     }
     _output.print_json(data=answers, sort_keys=True)

@@ -33,7 +33,7 @@ from localedge._edge import LocalEdge
 from localedge._errors import HubError, LocalEdgeError
 from localedge._service_client import ServiceClient
 
-_MODULE = "sftp"
+_MODULE, _DEVICE = "sftp", "local-device"
 _REPORT_LINES = 50_000
 _IMAGE_SIZE, _IMAGE_RATE = 32 * 1024 * 1024, 12_000_000  # bytes, bytes per second
 _ACCEPTED = 202
@@ -124,6 +124,8 @@ STEPS = (
     Step("delete_directory", {"path": "archive/orders", "recursive": True}, 200, equals(value=True)),
     Step("write_file", {"path": "orders/next.json", "content": "[4711]"}, 200, equals(value=True)),
     Step("read_file", {"path": "orders/next.json"}, 200, lambda answer: bool(answer["content"] == "[4711]")),
+    Step("upload_file", {"source": "report.csv", "dest": "fleet/{deviceId}/", "expand": True}, 200, equals(value=True)),
+    Step("list_files", {"path": "fleet/{deviceId}", "expand": True}, 200, equals([f"fleet/{_DEVICE}/report.csv"])),
     Step("list_local_directory", {"path": "downloads"}, 200, _is_listing_of("downloads/2026-01-02.csv")),
     Step("delete_local_file", {"path": "report-copy.csv"}, 200, equals(value=True)),
     Step("download_files", {"source": "measurements", "dest": "all", "file_pattern": ".csv"}, 202, _is_task),
@@ -166,7 +168,7 @@ def demonstrate(console: Console, template: Path, directory: Path, address: str)
     """Run the demo; return whether everything was as expected."""
     started = time.monotonic()
     _empty(directory)
-    with LocalEdge(template, directory=directory, address=address, sftp_server=True) as edge:
+    with LocalEdge(template, device=_DEVICE, directory=directory, address=address, sftp_server=True) as edge:
         _write_report(edge.local_root / "report.csv")
         console.print(
             f"Edge hub on {edge.address}:8883, SFTP server on port {edge.sftp_server.port}; the module starts …"

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tests.command_line.conftest import PROGRAM, Outcome
 from tests.servers import Server
 
 from iot.sftp.client import (
+    InvalidRequest,
     NotConfigured,
     Secret,
     ServerSettings,
@@ -33,6 +34,11 @@ def not_configured() -> ServerSettings:
     raise NotConfigured(message)
 
 
+def unknown(name: str) -> ServerSettings:
+    message = f"there is no server {name}"
+    raise InvalidRequest(message)
+
+
 def settings_of(server: Server) -> ServerSettings:
     assert server.key_file is not None
     return ServerSettings(server.host, server.port, server.user, private_key=Secret(server.key_file.read_text()))
@@ -43,9 +49,16 @@ def serving(
     state: Path,
     settings: Callable[[], ServerSettings] = lambda: NOWHERE,
     diagnose: Callable[[ServerSettings], Generator[Step]] | None = None,
+    servers: Sequence[str] | None = None,
+    other: Callable[[str], ServerSettings] = unknown,
     **limits: float,
 ) -> Iterator[None]:
-    server = CheckServer(state, settings, limits=CheckLimits(**limits), **({"diagnose": diagnose} if diagnose else {}))
+    options: dict[str, Any] = {"diagnose": diagnose} if diagnose else {}
+    if servers is not None:
+        options["servers"] = lambda: servers
+    server = CheckServer(
+        state, lambda name: settings() if name == "sftp" else other(name), limits=CheckLimits(**limits), **options
+    )
     server.start()
     try:
         yield

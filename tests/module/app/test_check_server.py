@@ -21,10 +21,12 @@ from tests.module.app.checks import (
     said_to,
     serving,
     settings_of,
+    unknown,
     wait_for,
 )
 from tests.servers import Server, free_port, listening, never_answers
 
+from iot.sftp.client import ServerSettings
 from iot.sftp.module._app.check_socket import NAME, directories
 
 pytestmark = pytest.mark.usefixtures("temporary")
@@ -54,6 +56,52 @@ def test_the_output_is_the_same_as_for_a_named_server(state: Path, openssh_serve
 
     assert ended.status == 0
     assert len([one for one in ended.out.splitlines() if one.startswith(("✓ ", "ok "))]) == len(STEPS)
+
+
+def test_all_servers_are_checked_and_one_that_fails_hides_no_other(state: Path, openssh_server: Server) -> None:
+    def other(name: str) -> ServerSettings:
+        return settings_of(openssh_server) if name == "mes" else not_configured()
+
+    with serving(state, servers=("sftp", "mes", "erp"), other=other):
+        ended = check(state, "--json")
+        people = check(state)
+
+    assert (ended.status, ended.document["ok"]) == (1, False)
+    servers = ended.document["servers"]
+    assert {name: (server["ok"], server.get("code")) for name, server in servers.items()} == {
+        "sftp": (False, "unreachable"),
+        "mes": (True, None),
+        "erp": (False, "not_configured"),
+    }
+    assert [step["name"] for step in servers["mes"]["steps"]] == STEPS
+    assert people.status == 1
+    assert [line for line in people.out.splitlines() if line in {"sftp:", "mes:", "erp:"}] == ["sftp:", "mes:", "erp:"]
+    assert f"about mes: {openssh_server.user} at " in people.err
+
+
+def test_one_server_can_be_named(state: Path, openssh_server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "iot")
+
+    def other(name: str) -> ServerSettings:
+        return settings_of(openssh_server) if name == "mes" else unknown(name)
+
+    with serving(state, servers=("sftp", "mes"), other=other):
+        ended = check(state, "--json", "--name", "mes")
+        refused = check(state, "--json", "--name", "typo")
+        user = f"asked for by uid {os.geteuid()}: "
+        told = [f"{user}mes: all is well", f"{user}invalid_request: there is no server typo"]
+        wait_for(lambda: [line for line in caplog.messages if line.startswith(user)] == told)
+
+    assert (ended.status, ended.document["ok"]) == (0, True)
+    assert [step["name"] for step in ended.document["steps"]] == STEPS
+    assert (refused.status, refused.document["code"], refused.document["steps"]) == (1, "invalid_request", [])
+
+
+def test_a_name_without_a_module_is_a_usage_error(state: Path) -> None:
+    ended = check(state, "--name", "mes")
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "--name" in ended.err
 
 
 def test_a_failed_step_is_reported_with_an_advice(state: Path) -> None:

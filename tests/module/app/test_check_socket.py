@@ -11,9 +11,9 @@ from tests.module.app.checks import (
     check,
     code_of,
     left_by_a_killed_process,
-    not_configured,
     said_to,
     serving,
+    unknown,
     until_there,
 )
 
@@ -38,7 +38,7 @@ def test_a_socket_without_a_module_is_reported_at_once(state: Path) -> None:
 
 
 def test_the_newest_process_is_asked_and_an_older_one_keeps_its_socket(state: Path) -> None:
-    older = CheckServer(state, not_configured)
+    older = CheckServer(state, unknown)
     older.start()
     with serving(state):
         older.stop()
@@ -102,7 +102,7 @@ def test_a_socket_that_could_not_be_made_is_made_later(state: Path, temporary: P
 
 def test_a_server_that_waits_for_its_socket_can_be_stopped(state: Path, temporary: Path) -> None:
     temporary.rmdir()
-    server = CheckServer(state / "nowhere", not_configured, limits=CheckLimits(stop=20.0))
+    server = CheckServer(state / "nowhere", unknown, limits=CheckLimits(stop=20.0))
     server.start()
     (state / "nowhere").mkdir()
     server.stop()
@@ -111,4 +111,4 @@ def test_a_server_that_waits_for_its_socket_can_be_stopped(state: Path, temporar
 
 
 def test_a_server_that_was_never_started_can_be_stopped(state: Path) -> None:
-    CheckServer(state, not_configured).stop()
+    CheckServer(state, unknown).stop()

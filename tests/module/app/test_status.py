@@ -206,7 +206,8 @@ def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
         asking = threading.Thread(target=lambda: found.extend([tasks.counts, tasks.waiting]))
         asking.start()
         asking.join(10)
-        counts, (waiting, oldest) = found
+        counts, tasks_waiting = found
+        waiting, oldest = tasks_waiting["sftp"]
         assert counts == {"Failed": 1, "Running": 1, "NotStarted": 1}
         assert waiting == 1
         assert 0 <= oldest < 30

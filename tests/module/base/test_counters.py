@@ -33,7 +33,7 @@ def test_a_transfer_that_raises_has_failed_unless_it_was_interrupted() -> None:
     moves = TransferCounters()
 
     def transfer(method: str, error: Exception, progress: FolderProgress | None = None) -> None:
-        with moves.one(method) as move:
+        with moves.one(method, "mes") as move:
             if progress is not None:
                 move.note(progress)
             raise error
@@ -44,8 +44,8 @@ def test_a_transfer_that_raises_has_failed_unless_it_was_interrupted() -> None:
         transfer("download_files", Cancelled("x"), FolderProgress(files=2, failed=1))
     counts = {labels: count for labels, count in moves.files.counts().items() if count}
     assert counts == {
-        ("upload", "failed"): 1,
-        ("download", "completed"): 2,
-        ("download", "failed"): 1,
-        ("download", "interrupted"): 1,
+        ("mes", "upload", "failed"): 1,
+        ("mes", "download", "completed"): 2,
+        ("mes", "download", "failed"): 1,
+        ("mes", "download", "interrupted"): 1,
     }

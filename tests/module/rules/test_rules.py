@@ -75,6 +75,10 @@ class Device:
                 assert time.monotonic() < end, self.rules.statuses()
                 self._changed.wait(0.05)
 
+    def runs(self, outcome: str) -> int:
+        """Return the number of runs that have ended so."""
+        return self.rules.runs(["sftp"])["sftp", outcome]
+
     def close(self) -> None:
         self.rules.stop(20)
         self.servers.close()
@@ -246,8 +250,8 @@ def test_a_file_that_is_gone_and_comes_again_is_sent_again(device: Device, remot
     device.have(upload(remote, every=1))
     device.until(lambda: device.rules.statuses()["up"].files == 1)
     (device.root / "out/a").unlink()
-    runs = device.rules.runs.counts()["completed",]
-    device.until(lambda: device.rules.runs.counts()["completed",] > runs)
+    runs = device.runs("completed")
+    device.until(lambda: device.runs("completed") > runs)
     put(device.root / "out", "a", b"1")
     device.until(lambda: device.rules.statuses()["up"].files == 2)
 
@@ -258,7 +262,7 @@ def test_rules_with_different_patterns_on_one_folder_send_each_file_once(device:
     kinds = ("csv", "json")
     device.have(*(upload(remote, name=kind, file_pattern=f".{kind}", every=1) for kind in kinds))
     looks = 2 * 4 * len(kinds)  # more than it takes to forget a file
-    device.until(lambda: device.rules.runs.counts()["completed",] >= looks, 60)
+    device.until(lambda: device.runs("completed") >= looks, 60)
     assert {name: status.files for name, status in device.rules.statuses().items()} == {"csv": 2, "json": 1}
 
 
@@ -267,7 +271,7 @@ def test_rules_that_find_the_same_files_deliver_each_once(device: Device, remote
         put(device.root / "out", f"{number}.csv", b"1")
     device.have(upload(remote), upload(remote, name="csv", file_pattern=".csv"))
     device.until(lambda: all(status.last_run for status in device.rules.statuses().values()))
-    device.until(lambda: device.rules.runs.counts()["completed",] >= 2)
+    device.until(lambda: device.runs("completed") >= 2)
     assert sum(status.files for status in device.rules.statuses().values()) == 300
 
 
@@ -278,8 +282,8 @@ def test_a_touched_file_is_compared_and_a_rewritten_one_is_sent(device: Device, 
     device.until(lambda: device.rules.statuses()["up"].files == 1)
     arrived = (remote / "in/a").stat().st_ino
     path.chmod(0o600)
-    runs = device.rules.runs.counts()["completed",]
-    device.until(lambda: device.rules.runs.counts()["completed",] >= runs + 3)
+    runs = device.runs("completed")
+    device.until(lambda: device.runs("completed") >= runs + 3)
     assert device.rules.statuses()["up"].files == 1
     assert (remote / "in/a").stat().st_ino == arrived
     path.write_bytes(b"2")
@@ -308,14 +312,14 @@ def test_a_mount_that_is_missing_for_a_while_makes_nothing_be_sent_again(device:
     out.mkdir()  # what is under the mount
     put(out, "written-meanwhile", b"1")
     device.until(lambda: device.rules.statuses()["up"].files == 3)
-    runs = device.rules.runs.counts()["completed",]
-    device.until(lambda: device.rules.runs.counts()["completed",] > runs + 3)
+    runs = device.runs("completed")
+    device.until(lambda: device.runs("completed") > runs + 3)
     out.rename(device.root / "under")
     away.rename(out)
     put(out, "c", b"1")
     device.until(lambda: device.rules.statuses()["up"].files == 4)
-    runs = device.rules.runs.counts()["completed",]
-    device.until(lambda: device.rules.runs.counts()["completed",] > runs)
+    runs = device.runs("completed")
+    device.until(lambda: device.runs("completed") > runs)
     assert device.rules.statuses()["up"].files == 4
 
 
@@ -331,8 +335,8 @@ def test_what_cannot_be_deleted_is_delivered_once_and_reported_once(
         device.have(rule)
         device.until(lambda: device.rules.statuses()["up"].delivered == 1)
         (device.root / "in/a").unlink()  # whom it was for has taken it
-        runs = device.rules.runs.counts()["incomplete",]
-        device.until(lambda: device.rules.runs.counts()["incomplete",] >= runs + 3)
+        runs = device.runs("incomplete")
+        device.until(lambda: device.runs("incomplete") >= runs + 3)
         status = device.rules.statuses()["up"]
         assert (status.files, status.failed, status.delivered, status.code) == (1, 1, 1, "permission_denied")
         assert (status.message or "").startswith("delivered, cannot be deleted: 1 files, the first one 'orders/a': ")
@@ -375,7 +379,7 @@ def test_a_rule_that_fails_backs_off_alone(device: Device, remote: Path) -> None
     assert status.failed == 1
     assert "'bad/a'" in (status.message or "")
     assert status.as_properties()["state"] == "failing"
-    device.until(lambda: device.rules.retries >= 6)
+    device.until(lambda: device.runs("failed") >= 6)
     (remote / "file").unlink()
     device.until(lambda: device.rules.statuses()["bad"].code is None)
     assert files_of(remote / "file/below") == {"a": b"1"}

@@ -81,6 +81,7 @@ def parser() -> Parser:
     command("stat", "describe a file or directory on the server").add_argument("path", metavar="PATH")
     check = command("check", "diagnose the connection, step by step")
     check.add_argument("--write", metavar="FOLDER", help="measure the speed with files in this folder of the server")
+    check.add_argument("--name", help="the server of the running module to check, by its name; default: all")
     completion = commands.add_parser("completion", help="print the completion script for a shell")
     completion.add_argument("shell", choices=("bash", "zsh"))
     return top

@@ -21,7 +21,9 @@ from iot.sftp.client import (
 from iot.sftp.command_line._output import say
 from iot.sftp.module._app.check_socket import (
     ANSWER_MAXIMUM,
+    CHECK,
     CHECK_LIMIT,
+    LIST,
     NAME,
     ROOT,
     connect,
@@ -50,14 +52,43 @@ def traces_of_module(variables: Mapping[str, str]) -> dict[Path, int | None]:
     return {directory: owner for directory, owner in owners.items() if _is_there(directory / NAME)}
 
 
+def servers_of_module(owners: Mapping[Path, int | None], timeout: float | None) -> list[str]:
+    """Return the names of the module's servers.
+
+    Parameters:
+        owners: the directories in which it may listen, and the user that each has to belong to.
+        timeout: seconds for each line of the answer; `None` for the module's own limit.
+
+    Raises:
+        SFTPError: the module does not answer, or the reason why it refuses.
+    """
+    names: list[str] = []
+    with _connected(owners) as connection, connection.makefile("rb") as answer:
+        with suppress(OSError):  # the module may have refused already: its answer is read below
+            connection.settimeout(FIRST_LIMIT if timeout is None else min(FIRST_LIMIT, timeout))
+            connection.sendall(encode_line(command=LIST))
+        while "end" not in (content := _next(answer.readline)):
+            found = content.get("servers")
+            if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+                raise _invalid_answer()
+            names += found
+        _raise_failure(content["end"])
+    return names
+
+
 def steps_of_module(
-    owners: Mapping[Path, int | None], timeout: float | None, *, first_limit: float = FIRST_LIMIT
+    owners: Mapping[Path, int | None],
+    timeout: float | None,
+    *,
+    name: str | None = None,
+    first_limit: float = FIRST_LIMIT,
 ) -> Iterator[Step]:
     """Yield each step of the module's diagnosis as it is done.
 
     Parameters:
         owners: the directories in which it may listen, and the user that each has to belong to.
         timeout: seconds for each step, and for the first line of the answer; `None` for the module's own limits.
+        name: of the server; `None` for the default one.
         first_limit: seconds for the first line of the answer at most.
 
     Raises:
@@ -67,7 +98,9 @@ def steps_of_module(
     with _connected(owners) as connection, connection.makefile("rb") as answer:
         with suppress(OSError):  # the module may have refused already: its answer is read below
             connection.settimeout(first_limit if timeout is None else min(first_limit, timeout))
-            connection.sendall(encode_line(command="check", **({} if timeout is None else {"timeout": timeout})))
+            options = {"timeout": timeout, "name": name}
+            given = {key: value for key, value in options.items() if value is not None}
+            connection.sendall(encode_line(command=CHECK, **given))
         while True:
             content = _next(answer.readline)
             connection.settimeout(max(0.001, end - time.monotonic()))

@@ -11,6 +11,7 @@ from iot.sftp.client import __version__
 from iot.sftp.module._app.check_server import CheckServer
 from iot.sftp.module._app.configuration import Configuration
 from iot.sftp.module._app.metrics import Metrics, MetricsContext, identity, serve
+from iot.sftp.module._app.queue_document import queue_document
 from iot.sftp.module._app.state_claim import StateClaim
 from iot.sftp.module._app.status import Status
 from iot.sftp.module._app.twin_follower import TwinFollower, version_of
@@ -18,7 +19,7 @@ from iot.sftp.module._base.state_directory import StateLock
 from iot.sftp.module._base.timeouts import in_thread
 from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._base.uncaught import log_loop_exception
-from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.servers import on_server
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.twin import TransfersSection
 from iot.sftp.module._hub.hub import Hub, HubLost
@@ -42,7 +43,6 @@ from iot.sftp.module._work.message_store import ANSWERS
 from iot.sftp.module._work.outbox import Outbox
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
-from iot.sftp.module._work.slots import Kind
 from iot.sftp.module._work.tasks import Tasks
 from iot.sftp.module._work.transfers import Transfers
 
@@ -116,7 +116,9 @@ class Module:
             reporter=self._reporter,
             placeholders=placeholders,
         )
-        self._checks = CheckServer(environment.state_dir, self._configuration.servers.settings)
+        self._checks = CheckServer(
+            environment.state_dir, self._configuration.servers.settings, self._configuration.servers.names
+        )
         self._observe(environment, slots, transfers)
 
     def _connect_to_hub(self, environment: Environment, journal: Journal, slots: ServerSlots) -> None:
@@ -161,9 +163,7 @@ class Module:
             return {"state": state, "since": rfc3339(self._hub.since)}
 
         def queue() -> dict[str, Any]:
-            (calls, call_age), (tasks, task_age) = slots.waiting(Kind.CALL), self._tasks.waiting
-            counts = {"places": slots.share, "running": slots.running, "calls_waiting": calls, "tasks_waiting": tasks}
-            return {**counts, "oldest": round(max(call_age, task_age), 1)}
+            return queue_document(slots, self._tasks.waiting, tuple(self._servers.all()))
 
         def messages() -> dict[str, Any]:
             waiting, sent = self._store.counts, self._outbox.sent
@@ -274,8 +274,7 @@ class Module:
 
     def _show_connection(self, server: str, state: ConnectionState) -> None:
         if state.state is SessionState.FAILED:
-            thing = "connection" if server == DEFAULT_SERVER else f"connection ({server})"
-            self._note_failure(thing, state.code or "", state.message or "")
+            self._note_failure(on_server("connection", server), state.code or "", state.message or "")
 
         def show() -> None:
             self._configuration.servers.report_connection(server, state)

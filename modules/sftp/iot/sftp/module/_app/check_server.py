@@ -25,7 +25,9 @@ from iot.sftp.client import (
     diagnose,
 )
 from iot.sftp.module._app.check_socket import (
+    CHECK,
     CHECK_LIMIT,
+    LIST,
     REQUEST_MAXIMUM,
     ROOT,
     Listener,
@@ -36,9 +38,10 @@ from iot.sftp.module._app.check_socket import (
 )
 from iot.sftp.module._app.diagnosis import Diagnosis
 from iot.sftp.module._base.logging import subject
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from iot.sftp.client import ServerSettings, Step
@@ -77,7 +80,8 @@ class CheckServer:
     def __init__(
         self,
         state_dir: Path,
-        settings: Callable[[], ServerSettings],
+        settings: Callable[[str], ServerSettings],
+        servers: Callable[[], Sequence[str]] = lambda: (DEFAULT_SERVER,),
         *,
         diagnose: Diagnose = diagnose,
         limits: CheckLimits | None = None,
@@ -86,12 +90,14 @@ class CheckServer:
 
         Parameters:
             state_dir: the state directory; where it cannot be written, the temporary directory takes its place.
-            settings: returns those in force, or raises `NotConfigured`; called from any thread.
+            settings: returns those in force of a server, or raises an `SFTPError`; called from any thread.
+            servers: returns the names of the servers that can be diagnosed; called from any thread.
             diagnose: yields the steps of a diagnosis.
             limits: time limits.
         """
         self._directories = directories(state_dir)
         self._settings = settings
+        self._servers = servers
         self._diagnose = diagnose
         self._limits = limits or CheckLimits()
         self._connections = threading.BoundedSemaphore(CONNECTIONS)
@@ -181,38 +187,47 @@ class CheckServer:
 
     def _check(self, connection: socket.socket) -> str:
         """Read the request and answer it; return the outcome, for the log."""
+        where = ""
         try:
-            settings = self._requested(connection)
+            request = _read_request(connection, self._limits.request)
             connection.settimeout(self._limits.send)
-            connection.sendall(encode_line(server=f"{settings.user} at {settings.host} port {settings.port}"))
-            outcome = "no step was done"
+            if request == {"command": LIST}:
+                connection.sendall(encode_line(servers=list(self._servers())))
+                _end(connection, None, "")
+                return "the names of the servers"
+            server, settings = self._requested(request)
+            where = "" if server == DEFAULT_SERVER else f"{server}: "
+            connection.sendall(encode_line(server=f"{where}{settings.user} at {settings.host} port {settings.port}"))
+            outcome = f"{where}no step was done"
             with closing(self._steps(settings)) as steps:
                 for step in steps:
                     connection.sendall(encode_line(step=asdict(step)))
-                    outcome = "all is well" if step.passed else f"{step.name} fails: {step.code}"
+                    outcome = where + ("all is well" if step.passed else f"{step.name} fails: {step.code}")
         except SFTPError as error:
             _refuse(connection, error)
-            return f"{error.code}: {error.message}"
+            return f"{where}{error.code}: {error.message}"
         except OSError:
-            return "the client disconnected before the end"
+            return f"{where}the client disconnected before the end"
         _end(connection, None, "")
         return outcome
 
-    def _requested(self, connection: socket.socket) -> ServerSettings:
-        """Return the settings in force, with the time limit that the request asks for."""
-        request = _read_request(connection, self._limits.request)
-        timeout = request.get("timeout")
+    def _requested(self, request: dict[str, Any]) -> tuple[str, ServerSettings]:
+        """Return the server that a request asks for, and its settings with the time limit that it asks for."""
+        timeout, name = request.get("timeout"), request.get("name", DEFAULT_SERVER)
         is_time = isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout >= SHORTEST
-        if request.keys() - {"command", "timeout"} or request.get("command") != "check":
-            message = "the only command is 'check'"
+        if request.keys() - {"command", "timeout", "name"} or request.get("command") != CHECK:
+            message = f"the only commands are '{CHECK}' and '{LIST}'"
+            raise InvalidRequest(message)
+        if not isinstance(name, str):
+            message = "name must be the name of a server"
             raise InvalidRequest(message)
         if timeout is not None and not is_time:
             message = f"timeout must be a number of seconds, {SHORTEST:g} at least"
             raise InvalidRequest(message)
-        settings, longest = self._settings(), self._limits.check
+        settings, longest = self._settings(name), self._limits.check
         limits = settings.time_limits
         connect = min(limits.connect, longest, longest if timeout is None else timeout)
-        return replace(settings, time_limits=replace(limits, connect=connect, stall=min(limits.stall, longest)))
+        return name, replace(settings, time_limits=replace(limits, connect=connect, stall=min(limits.stall, longest)))
 
     def _steps(self, settings: ServerSettings) -> Generator[Step]:
         """Yield the steps of a diagnosis in a thread of its own, until its time limit."""

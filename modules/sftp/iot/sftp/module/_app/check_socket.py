@@ -2,7 +2,11 @@
 
 A request is one line of JSON, and so is each part of the answer; the last line gives the reason for the end:
 
-    → {"command": "check", "timeout": 5.0}
+    → {"command": "servers"}
+    ← {"servers": ["sftp", "mes"]}
+    ← {"end": {"code": null, "message": ""}}
+
+    → {"command": "check", "timeout": 5.0, "name": "sftp"}
     ← {"server": "device-42 at sftp.example.com port 22"}
     ← {"step": {"name": "dns", "passed": true, "found": "…", "advice": "", "code": null}}
     ← {"end": {"code": null, "message": ""}}
@@ -22,6 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+CHECK, LIST = "check", "servers"  # the commands
 DIRECTORY, NAME = "check", "socket"
 DIRECTORY_MODE, SOCKET_MODE = 0o700, 0o600
 BACKLOG = 16  # connections in the kernel's queue

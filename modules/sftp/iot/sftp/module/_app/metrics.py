@@ -25,6 +25,9 @@ from prometheus_client.registry import Collector
 
 from iot.sftp.client import __version__
 from iot.sftp.module._app.metrics_server import PATH, MetricsServer
+from iot.sftp.module._methods.lanes import NO_SERVER
+from iot.sftp.module._methods.method import Lane
+from iot.sftp.module._rules.run import RunOutcome
 from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.task_record import ENDED, LIVE
 
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.tasks import Tasks
     from iot.sftp.module._work.transfers import Transfers
 
+LANES_OF_A_SERVER = (Lane.CONTROL, Lane.QUICK, Lane.TRANSFER)
+QUEUES_OF_A_SERVER = tuple(f"{lane.value}_calls" for lane in LANES_OF_A_SERVER)
+OTHER_QUEUES = tuple(f"{lane.value}_calls" for lane in Lane if lane not in LANES_OF_A_SERVER)
 UNKNOWN = "unknown"  # a label is never empty: the metrics collector does not accept that
 
 _log = logging.getLogger(__name__)
@@ -119,7 +125,7 @@ class ModuleCollector(Collector):
         """Yield all metrics, as they are now."""
         yield _gauge("sftp_build_info", "The module's version; always 1.", {(__version__,): 1}, "version")
         yield from self._of_hub()
-        yield from self._of_session()
+        yield from self._of_sessions()
         yield from self._of_calls()
         yield from self._of_transfers()
         yield from self._of_queues()
@@ -136,16 +142,25 @@ class ModuleCollector(Collector):
         text = "Connections to the edge hub that followed a broken one."
         yield _counter("sftp_hub_reconnects", text, {(): hub.reconnects})
 
-    def _of_session(self) -> Iterator[Metric]:
-        sessions = self._parts.servers.default
-        now, totals = sessions.state.state, sessions.totals()
-        states = {(state.value,): int(state is now) for state in sorted(SessionState)}
-        text = "1 for the state of the session with the SFTP server, 0 for the other states."
-        yield _gauge("sftp_session_state", text, states, "state")
-        text = "Sessions with the SFTP server that followed a broken or closed one."
-        yield _counter("sftp_session_reconnects", text, {(): totals.reconnects})
-        text = "Operations that failed because of the connection to the SFTP server, by error code."
-        yield _counter("sftp_connection_failures", text, sessions.failures.counts(), "code")
+    def _of_sessions(self) -> Iterator[Metric]:
+        servers = self._parts.servers.all()
+        states = {
+            (name, state.value): int(state is sessions.state.state)
+            for name, sessions in servers.items()
+            for state in sorted(SessionState)
+        }
+        text = "1 for the state of the session with an SFTP server, 0 for the other states."
+        yield _gauge("sftp_session_state", text, states, "server", "state")
+        reconnects = {(name,): sessions.totals().reconnects for name, sessions in servers.items()}
+        text = "Sessions with an SFTP server that followed a broken or closed one."
+        yield _counter("sftp_session_reconnects", text, reconnects, "server")
+        failures = {
+            (name, *code): count
+            for name, sessions in servers.items()
+            for code, count in sessions.failures.counts().items()
+        }
+        text = "Operations that failed because of the connection to an SFTP server, by error code."
+        yield _counter("sftp_connection_failures", text, failures, "server", "code")
 
     def _of_calls(self) -> Iterator[Metric]:
         calls = self._parts.dispatcher.calls
@@ -162,23 +177,42 @@ class ModuleCollector(Collector):
         yield longest
 
     def _of_transfers(self) -> Iterator[Metric]:
-        totals, tasks, rules = self._parts.servers.default.totals(), self._parts.tasks, self._parts.rules
+        servers = self._parts.servers.all()
+        files = self._parts.transfers.moves.counts(servers)
         text = "Files whose transfer has ended, of calls, tasks and rules."
-        yield _counter("sftp_transfers", text, self._parts.transfers.moves.files.counts(), "direction", "outcome")
-        moved = {("download",): totals.downloaded, ("upload",): totals.uploaded}
+        yield _counter("sftp_transfers", text, files, "server", "direction", "outcome")
+        of_tasks, of_rules = self._parts.tasks.retries, self._parts.rules.runs(servers)
+        moved: dict[tuple[str, str], float] = {}
+        retries: dict[tuple[str, str], float] = {}
+        for name, sessions in servers.items():
+            totals = sessions.totals()
+            moved |= {(name, "download"): totals.downloaded, (name, "upload"): totals.uploaded}
+            retries[name, "operation"] = totals.retries
+            retries[name, "task"] = of_tasks.get(name, 0)
+            retries[name, "rule"] = of_rules[name, RunOutcome.FAILED.value]
         text = "Bytes of files that were transferred, incomplete transfers included."
-        yield _counter("sftp_transferred_bytes", text, moved, "direction")
-        retries = {("operation",): totals.retries, ("task",): tasks.retries, ("rule",): rules.retries}
-        yield _counter("sftp_retries", "Retries after a failure, made or scheduled.", retries, "kind")
+        yield _counter("sftp_transferred_bytes", text, moved, "server", "direction")
+        yield _counter("sftp_retries", "Retries after a failure, made or scheduled.", retries, "server", "kind")
 
     def _of_queues(self) -> Iterator[Metric]:
-        queues = {f"{lane}_calls": waiting for lane, waiting in self._parts.dispatcher.waiting().items()}
-        queues["tasks"] = self._parts.tasks.waiting
-        lengths = {(name,): length for name, (length, _) in queues.items()}
-        ages = {(name,): age for name, (_, age) in queues.items()}
-        yield _gauge("sftp_queue_length", "Calls and tasks that wait in the queue.", lengths, "queue")
+        servers = self._parts.servers.all()
+        known = [(queue, server) for server in servers for queue in (*QUEUES_OF_A_SERVER, "tasks")]
+        known += [(queue, NO_SERVER) for queue in OTHER_QUEUES]
+        queues = dict.fromkeys(known, (0, 0.0))
+        queues |= {("tasks", server): found for server, found in self._parts.tasks.waiting.items()}
+        for (lane, server), found in self._parts.dispatcher.waiting().items():
+            if (f"{lane}_calls", server) in queues:  # not of servers that were removed
+                queues[f"{lane}_calls", server] = found
+        text = "Calls and tasks that wait in the queue."
+        length = GaugeMetricFamily("sftp_queue_length", text)
         text = "How long the oldest of these has waited, in seconds; 0 if none waits."
-        yield _gauge("sftp_queue_oldest_age_seconds", text, ages, "queue")
+        age = GaugeMetricFamily("sftp_queue_oldest_age_seconds", text)
+        for (queue, server), (number, seconds) in queues.items():
+            labels = {"queue": queue} | ({"server": server} if server != NO_SERVER else {})
+            length.add_sample(length.name, labels, number)
+            age.add_sample(age.name, labels, seconds)
+        yield length
+        yield age
 
     def _of_tasks(self) -> Iterator[Metric]:
         counts = self._parts.tasks.counts
@@ -190,12 +224,12 @@ class ModuleCollector(Collector):
         yield _counter("sftp_tasks_ended", "Tasks that have ended.", ended, "status")
 
     def _of_rules(self) -> Iterator[Metric]:
-        rules = self._parts.rules
-        states = {(state,): count for state, count in rules.states().items()}
-        yield _gauge("sftp_rules", "Rules in force.", states, "state")
+        rules, servers = self._parts.rules, self._parts.servers.all()
+        yield _gauge("sftp_rules", "Rules in force.", rules.states(servers), "server", "state")
         text = "Files that rules have delivered, but cannot delete or move at their source."
-        yield _gauge("sftp_rule_files_not_removed", text, {(): rules.not_removed})
-        yield _counter("sftp_rule_runs", "Runs of rules that have ended.", rules.runs.counts(), "outcome")
+        not_removed = {(server,): count for server, count in rules.not_removed(servers).items()}
+        yield _gauge("sftp_rule_files_not_removed", text, not_removed, "server")
+        yield _counter("sftp_rule_runs", "Runs of rules that have ended.", rules.runs(servers), "server", "outcome")
 
     def _of_messages(self) -> Iterator[Metric]:
         store = self._parts.messages

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from iot.sftp.client import NotConfigured, RateLimit, SFTPSession
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
-from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 from iot.sftp.module._work.current_session import do_nothing
 from iot.sftp.module._work.local_files import LocalRoot
 
@@ -104,6 +104,11 @@ class ServerConfiguration:
             raise NotConfigured(sessions.state.message or "there are no settings yet")
         return server.settings
 
+    def names(self) -> list[str]:
+        """Return the names of the servers in force, the default one first; that alone if there is none. Thread-safe."""
+        names = sorted(self.in_force, key=lambda name: (name != DEFAULT_SERVER, name))
+        return names or [DEFAULT_SERVER]
+
     def limit_bandwidth(self, bytes_per_second: int | None) -> None:
         """Limit the transfers of all servers together."""
         self._limit.bytes_per_second = bytes_per_second
@@ -154,7 +159,7 @@ class ServerConfiguration:
     def _remove_all_but(self, names: set[str]) -> None:
         for name in self._servers.all().keys() - names - {DEFAULT_SERVER}:
             if self._forget(name):
-                _log.info("server %s: it was removed", name, extra=about(f"server {name}"))
+                _log.info("server (%s): none any more, as it was removed", name, extra=about(on_server("server", name)))
             self._servers.remove(name)
 
     def _report_others(self) -> None:
@@ -219,7 +224,7 @@ class ServerConfiguration:
             return self._in_force.pop(name, None) is not None
 
     def _open(self, name: str, section: ServerSection, settings: ServerSettings) -> None:
-        thing = "server" if name == DEFAULT_SERVER else f"server {name}"
+        thing = on_server("server", name)
         place = settings.host, settings.port, settings.user, section.auth
         _log.info("%s: %s port %d, user %s, by %s", thing, *place, extra=about(thing))
         local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from iot.sftp.client import FolderProgress
 
@@ -130,18 +130,24 @@ class TransferCount:
 
 
 class TransferCounters:
-    """The files whose transfer has ended, by direction and outcome."""
+    """The files whose transfer has ended, by server, direction and outcome."""
 
     def __init__(self) -> None:
         """Start without measurements."""
-        self.files = LabelledCounter(*((direction, outcome) for direction in DIRECTIONS for outcome in OUTCOMES))
+        self.files = LabelledCounter()
+
+    def counts(self, servers: Iterable[str]) -> dict[tuple[str, ...], int]:
+        """Return all counts by server, direction and outcome; those of these servers also where they are 0."""
+        known = ((server, direction, outcome) for server in servers for direction in DIRECTIONS for outcome in OUTCOMES)
+        return dict.fromkeys(known, 0) | self.files.counts()
 
     @contextmanager
-    def one(self, method: str) -> Iterator[TransferCount]:
+    def one(self, method: str, server: str) -> Iterator[TransferCount]:
         """Count the outcome of a transfer: of one file, unless the progress of a folder is noted.
 
         Parameters:
             method: the method that runs, or the direction.
+            server: its name.
         """
         move, ended = TransferCount(), "failed"
         direction = "upload" if method.startswith("upload") else "download"
@@ -153,7 +159,7 @@ class TransferCounters:
             raise
         finally:
             done = move.files if move.files is not None else int(not ended)
-            self.files.add(direction, "completed", count=done)
-            self.files.add(direction, "failed", count=move.failed)
+            self.files.add(server, direction, "completed", count=done)
+            self.files.add(server, direction, "failed", count=move.failed)
             if ended:
-                self.files.add(direction, ended)
+                self.files.add(server, direction, ended)

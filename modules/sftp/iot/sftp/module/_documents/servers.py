@@ -19,6 +19,11 @@ RESERVED = ("ac", "av", "ad", "value")  # what is reported of the section itself
 NAMES_SHOWN, NAME_SHOWN = 5, 40  # unusable names in a message, and characters of each
 
 
+def on_server(thing: str, server: str) -> str:
+    """Return the name of a thing in log lines and lists of failures: with its server, unless that is the default."""
+    return thing if server == DEFAULT_SERVER else f"{thing} ({server})"
+
+
 @dataclass(frozen=True)
 class ServersSection:
     """The section, validated.

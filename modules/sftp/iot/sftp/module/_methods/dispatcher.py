@@ -22,6 +22,7 @@ from iot.sftp.module._documents.requests import (
     ServerRequest,
     expanded,
 )
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.idempotency import check_same_call
 from iot.sftp.module._methods.lanes import NO_SERVER, Lanes
@@ -58,8 +59,8 @@ class Dispatcher:
         self._idempotency = idempotency
         self._lanes = Lanes(slots, lambda: len(context.servers.all()))
 
-    def waiting(self) -> dict[str, tuple[int, float]]:
-        """Return, for each lane, how many calls wait there and the seconds that the first of them has waited."""
+    def waiting(self) -> dict[tuple[str, str], tuple[int, float]]:
+        """Return how many calls wait, and since when: see `Lanes.waiting`."""
         return self._lanes.waiting()
 
     async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
@@ -71,7 +72,7 @@ class Dispatcher:
             received: when, in `time.monotonic()`; the timeout counts from then.
         """
         started = time.monotonic() if received is None else received
-        call_id, shown = secrets.token_hex(3), excerpt(name, NAME_SHOWN)
+        call_id, shown = secrets.token_hex(3), self._shown(name, payload)
         paths, attempts = "", 1
         with subject(f"call {call_id} {shown}", shown):
             try:
@@ -87,6 +88,12 @@ class Dispatcher:
             self._record(name, f"{shown} {paths}".rstrip(), response, time.monotonic() - started)
             _log_response(shown, paths, response, attempts, time.monotonic() - started)
         return response
+
+    def _shown(self, name: str, payload: Any) -> str:
+        """Return the method's name for log lines, with the server if it is not the default one."""
+        server = payload.get("server") if isinstance(payload, dict) else None
+        is_known = isinstance(server, str) and server in self._context.servers.all()
+        return on_server(excerpt(name, NAME_SHOWN), str(server) if is_known else DEFAULT_SERVER)
 
     def _expanded(self, call: Call) -> Call:
         """Return a call whose placeholders are filled in, if it has any: this is their moment of use."""

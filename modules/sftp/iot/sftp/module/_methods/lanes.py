@@ -64,9 +64,16 @@ class Lanes:
             self._queues[lane, server] = CallQueue(f"{lane.value} {server}".rstrip(), slots)
         return self._queues[lane, server]
 
-    def waiting(self) -> dict[str, tuple[int, float]]:
-        """Return, for each lane, how many calls wait there and the seconds that the first of them has waited."""
-        return {lane.value: slots.waiting(Kind.CALL) for lane, slots in self._slots.items()}
+    def waiting(self) -> dict[tuple[str, str], tuple[int, float]]:
+        """Return, for each lane and server, how many calls wait and the seconds that the first of them has waited.
+
+        Lanes of calls that speak to no server have `NO_SERVER`.
+        """
+        return {
+            (lane.value, server): slots.waiting(Kind.CALL)
+            for lane, of_servers in self._slots.items()
+            for server, slots in of_servers.by_server().items()
+        }
 
 
 class CallQueue:

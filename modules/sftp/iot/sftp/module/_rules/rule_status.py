@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MESSAGE_MAXIMUM = 300  # characters of a message that is reported
 NEVER = float("inf")
+ACTIVE, FAILING = RULE_STATES = ("active", "failing")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,15 @@ class RuleStatus:
     code: str | None = None
     message: str | None = None
 
+    @property
+    def state(self) -> str:
+        """One of `RULE_STATES`."""
+        return ACTIVE if self.code is None else FAILING
+
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported."""
         return {
-            "state": "active" if self.code is None else "failing",
+            "state": self.state,
             "since": self.since,
             "lastRun": self.last_run,
             "files": self.files,

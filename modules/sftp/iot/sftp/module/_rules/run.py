@@ -47,7 +47,7 @@ class RuleContext:
         local_files: how local folders are reached.
         on_failure: called for each failure with what, the code and the message; must not block.
         clock: gives the moment for dates in paths, in seconds since 1970.
-        runs: counts the runs that have ended, by their outcome.
+        runs: counts the runs that have ended, by server and outcome.
     """
 
     transfers: Transfers
@@ -56,9 +56,7 @@ class RuleContext:
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
     clock: Callable[[], float] = time.time
-    runs: LabelledCounter = field(
-        default_factory=lambda: LabelledCounter(*((outcome.value,) for outcome in RunOutcome))
-    )
+    runs: LabelledCounter = field(default_factory=LabelledCounter)
 
 
 @dataclass(frozen=True)

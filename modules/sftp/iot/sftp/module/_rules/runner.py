@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.module._base.token_bucket import TokenBucket
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
-from iot.sftp.module._rules.rule_status import RuleReporter, RuleStatus
+from iot.sftp.module._rules.rule_status import RULE_STATES, RuleReporter, RuleStatus
 from iot.sftp.module._rules.run import RuleContext, RunOutcome
 from iot.sftp.module._rules.worker import RuleWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from iot.sftp.module._base.counters import LabelledCounter
     from iot.sftp.module._documents.rule import Rule
 
 
@@ -67,25 +66,24 @@ class Rules:
         """Return how each rule does, by its name."""
         return {name: worker.status for name, worker in self._workers.items()}
 
-    @property
-    def runs(self) -> LabelledCounter:
-        """The runs that have ended, by their outcome."""
-        return self._context.runs
+    # --- numbers, for the metrics: from any thread, by server; those of these servers also where they are 0
 
-    @property
-    def retries(self) -> int:
-        """The number of runs that failed, each of which is followed by another one."""
-        return self.runs.counts()[RunOutcome.FAILED.value,]
+    def runs(self, servers: Iterable[str]) -> dict[tuple[str, ...], int]:
+        """Return the number of runs that have ended, by server and outcome; each failed one is followed by another."""
+        known = ((server, outcome.value) for server in servers for outcome in RunOutcome)
+        return dict.fromkeys(known, 0) | self._context.runs.counts()
 
-    def states(self) -> dict[str, int]:
-        """Return how many rules are `active`, and how many `failing`; from any thread."""
-        states = Counter(worker.status.code is None for worker in list(self._workers.values()))
-        return {"active": states[True], "failing": states[False]}
+    def states(self, servers: Iterable[str]) -> dict[tuple[str, str], int]:
+        """Return how many rules are `active`, and how many `failing`, by server and that word."""
+        states = Counter((worker.rule.server, worker.status.state) for worker in list(self._workers.values()))
+        return dict.fromkeys(((server, state) for server in servers for state in RULE_STATES), 0) | dict(states)
 
-    @property
-    def not_removed(self) -> int:
-        """The number of files that have arrived and cannot be deleted or moved at their source; from any thread."""
-        return sum(worker.status.delivered for worker in list(self._workers.values()))
+    def not_removed(self, servers: Iterable[str]) -> dict[str, int]:
+        """Return the number of files that have arrived and cannot be deleted or moved at their source, by server."""
+        counts = dict.fromkeys(servers, 0)
+        for worker in list(self._workers.values()):
+            counts[worker.rule.server] = counts.get(worker.rule.server, 0) + worker.status.delivered
+        return counts
 
     def wake(self, server: str) -> None:
         """Run those rules at once that could not reach a server: it may be reachable again."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client import Interruption, NotFound, Retry, SFTPError, error_for_code
 from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._documents.servers import on_server
 from iot.sftp.module._documents.template import CLOCK_STARTS
 from iot.sftp.module._rules.backoff import RuleBackoff
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
@@ -50,7 +51,7 @@ class RuleWorker:
         self._context = context
         self._reporter = reporter
         self._limits = limits
-        self._name = f"rule {rule.name}"
+        self._name = on_server(f"rule {rule.name}", rule.server)
         self._schedule = RuleSchedule()
         self._backoff = RuleBackoff(limits, rule.every)
         self._source_moment: float | None = None  # of the source that was looked at last, if it has a date
@@ -161,7 +162,7 @@ class RuleWorker:
 
     def _settle(self, result: RunResult, started: float) -> None:
         """Report a run, and schedule the next one."""
-        self._context.runs.add(result.outcome.value)
+        self._context.runs.add(self.rule.server, result.outcome.value)
         if result.is_whole:
             self._slice = TimeSlice(self._context.slots.time_slice)
         if result.outcome is RunOutcome.INTERRUPTED:

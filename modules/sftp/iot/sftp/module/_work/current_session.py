@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -20,8 +20,9 @@ from iot.sftp.client import (
     error_classes,
 )
 from iot.sftp.module._base.counters import LabelledCounter
-from iot.sftp.module._base.logging import about
+from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._base.times import rfc3339_now
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,8 +112,14 @@ class CurrentSession:
     prepare: Callable[[], None]
     account: list[object] | None
 
-    def __init__(self, on_change: Callable[[ConnectionState], None]) -> None:
-        """Begin without a session; `on_change` is called with each new state, from any thread, and must not block."""
+    def __init__(self, on_change: Callable[[ConnectionState], None], server: str = DEFAULT_SERVER) -> None:
+        """Begin without a session.
+
+        Parameters:
+            on_change: called with each new state, from any thread; must not block.
+            server: its name, for the log.
+        """
+        self._thing = on_server("server", server)
         self.prepare, self.account = do_nothing, None
         self._on_change = on_change
         self._lock = threading.RLock()
@@ -236,13 +243,12 @@ class CurrentSession:
 
     def _open(self) -> None:
         try:
-            with self.use() as session:
+            with subject(self._thing) if self._thing != "server" else nullcontext(), self.use() as session:
                 try:
                     session.connect()
                 except SFTPError as error:
-                    _log.warning(
-                        "the session cannot be opened: %s: %s", error.code, error.message, extra=about("server")
-                    )
+                    text = "the session cannot be opened: %s: %s"
+                    _log.warning(text, error.code, error.message, extra=about(self._thing))
                     self._note_failure(session, error)
         except (NotConfigured, ConnectionLost):
             pass  # there is no session any more, or the module exits

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import Interruption
 from iot.sftp.client._base.text import quoted
-from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 from iot.sftp.module._work.slots import SLICE, TimeSlice
 from iot.sftp.module._work.task_document import Rate, short_id
 
@@ -131,7 +131,7 @@ class LiveTask:
     @property
     def name(self) -> str:
         """What log lines about it begin with."""
-        return f"task {short_id(self.record.task_id)} {self.record.method}"
+        return on_server(f"task {short_id(self.record.task_id)} {self.record.method}", self.server)
 
     @property
     def paths(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from iot.sftp.module._work.slots import SLICE, Kind, Slots
+from iot.sftp.module._work.slots import SLICE, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,15 +68,3 @@ class ServerSlots:
         """Return the slots of the servers that have asked for some, by their names."""
         with self._lock:
             return dict(self._slots)
-
-    # --- of all servers together
-
-    @property
-    def running(self) -> int:
-        """The number of slots that are taken."""
-        return sum(slots.running for slots in self.by_server().values())
-
-    def waiting(self, kind: Kind) -> tuple[int, float]:
-        """Return how many wait, and for how many seconds the first of them has; takes no lock of `Slots`."""
-        waiting = [slots.waiting(kind) for slots in self.by_server().values()]
-        return sum(number for number, _ in waiting), max((age for _, age in waiting), default=0.0)

@@ -89,7 +89,7 @@ class Servers:
         """Return the session of a server, which is made if there is none."""
         with self._lock:
             if name not in self._known:
-                self._known[name] = CurrentSession(partial(self._on_change, name))
+                self._known[name] = CurrentSession(partial(self._on_change, name), name)
                 if self._is_closed:
                     self._known[name].close()
             return self._known[name]

@@ -55,7 +55,11 @@ def document(record: TaskRecord, rate: float | None = None) -> dict[str, Any]:
         "total_bytes": record.total_bytes,
         "started": _moment(record.started),
         "finished": _moment(record.finished),
-        **{name: _shown(record.request[name]) for name in ("path", "source", "dest") if name in record.request},
+        **{
+            name: _shown(record.request[name])
+            for name in ("path", "source", "dest", "server")
+            if name in record.request
+        },
         **({} if rate is None else {"rate": round(rate)}),
         **record.details,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class TaskScheduler:
         """
         self.lock = threading.Condition()
         self.queue = TaskQueue(lambda: limits.maximum_of_each(slots.servers()))
-        self.retries = 0  # attempts that failed and are followed by another one
+        self.retries: Counter[str] = Counter()  # attempts that failed and are followed by another one, by server
         self.is_stopping = False
         self._slots = slots
         self._run = run
@@ -135,7 +136,7 @@ class TaskScheduler:
 
     def retry_later(self, task: LiveTask, code: str) -> float:
         """Put a task back whose attempt failed; return the seconds until the next one; with the lock held."""
-        self.retries += 1
+        self.retries[task.server] += 1
         now = time.monotonic()
         task.turn = None
         self.lock.notify_all()

@@ -34,7 +34,7 @@ from iot.sftp.module._work.task_store import TaskStore
 from iot.sftp.module._work.task_timer import TaskTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from iot.sftp.module._work.journal import Journal
     from iot.sftp.module._work.live_task import Job, LiveTask, TaskOutcome
@@ -149,17 +149,19 @@ class Tasks:
         return {**live, **self._ended}  # one whose end is being written is among both
 
     @property
-    def waiting(self) -> tuple[int, float]:
-        """How many tasks wait for a turn or for a retry, and the seconds since the first of them was accepted."""
-        now = time.monotonic()
-        waiting = [task for task in self._scheduler.queue.all() if task.turn is None]
-        ages = [now - task.ends + task.record.time_limit for task in waiting]
-        return len(ages), max([0.0, *ages])
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """How many tasks of each server wait for a turn or a retry, and since when the first of them was accepted."""
+        now, waiting = time.monotonic(), dict[str, tuple[int, float]]()
+        for task in self._scheduler.queue.all():
+            if task.turn is None:
+                number, age = waiting.get(task.server, (0, 0.0))
+                waiting[task.server] = number + 1, max(age, now - task.ends + task.record.time_limit)
+        return waiting
 
     @property
-    def retries(self) -> int:
-        """The number of attempts that failed and were followed by another one."""
-        return self._scheduler.retries
+    def retries(self) -> Mapping[str, int]:
+        """The number of attempts that failed and were followed by another one, by server."""
+        return dict(self._scheduler.retries)
 
     @property
     def can_be_accepted(self) -> bool:

@@ -65,17 +65,17 @@ class Transfers:
 
     def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
         """Transfer one file within `timeout` seconds, from or to a server."""
-        with self.moves.one(order.direction.value), self._servers.find(server).use() as session:
+        with self.moves.one(order.direction.value, server), self._servers.find(server).use() as session:
             self._transfer_file(session, order, timeout=timeout)
 
     def read_file(self, path: str, longest: int, timeout: float, *, server: str) -> FileContent:
         """Return the bytes of a remote file that has so many at most, within `timeout` seconds."""
-        with self.moves.one(Direction.DOWNLOAD.value), self._servers.find(server).use() as session:
+        with self.moves.one(Direction.DOWNLOAD.value, server), self._servers.find(server).use() as session:
             return session.read_file(path, longest=longest, timeout=timeout, verify=self.verify)
 
     def write_file(self, path: str, content: bytes, timeout: float, *, server: str) -> None:
         """Write a remote file within `timeout` seconds."""
-        with self.moves.one(Direction.UPLOAD.value), self._servers.find(server).use() as session:
+        with self.moves.one(Direction.UPLOAD.value, server), self._servers.find(server).use() as session:
             session.write_file(path, content, timeout=timeout, verify=self.verify, modes=self.modes)
 
     def transfer_folder(
@@ -113,7 +113,7 @@ class Transfers:
             order, server, self._ledgers, self._local_files, task_id, destination, sessions.account
         )
         with (
-            self.moves.one(order.direction.value) as move,
+            self.moves.one(order.direction.value, server) as move,
             sessions.use() as session,
             delivery.exclusive_scan(session, cancelled),
         ):
@@ -155,7 +155,7 @@ class Transfers:
         order = order_of(job.method, job.request)
         if isinstance(order, FolderOrder):
             return self._work_on_folder(job, order)
-        with self.moves.one(order.direction.value), self._servers.find(job.server).use() as session:
+        with self.moves.one(order.direction.value, job.server), self._servers.find(job.server).use() as session:
             done = self._transfer_file(session, order, cancelled=job.cancelled, report=job.report)
         details = {"verified": done.verified, "atomic": done.atomic}
         return TaskOutcome(TaskProgress(done.bytes, done.bytes, details))
