@@ -10,7 +10,7 @@ import pytest
 from tests.clients import session_of
 from tests.servers import Server, openssh
 
-from iot.sftp.client import AuthenticationFailed, Secret
+from iot.sftp.client import AuthenticationFailed, Secret, check_private_key
 from iot.sftp.client._ssh.credentials import load_private_keys
 
 # ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
@@ -108,3 +108,48 @@ def test_a_password_that_cannot_be_sent_is_told_about(proftpd_server: Server) ->
         pytest.raises(AuthenticationFailed, match="cannot be sent"),
     ):
         session.exists("x")
+
+
+def test_a_certificate_of_another_key_is_told_about(tmp_path: Path) -> None:
+    text = make(tmp_path / "key", "ed25519", "256")
+    make(tmp_path / "other", "ed25519", "256")
+    make(tmp_path / "authority", "ed25519", "256")
+    sign = ["ssh-keygen", "-q", "-s", str(tmp_path / "authority"), "-I", "device", str(tmp_path / "other.pub")]
+    subprocess.run(sign, check=True)
+    certificate = (tmp_path / "other-cert.pub").read_text()
+
+    with pytest.raises(AuthenticationFailed, match="the certificate is not for this private key"):
+        load(f"{text}{certificate}")
+
+
+def test_what_can_be_known_of_a_key_without_a_server_is_checked(tmp_path: Path) -> None:
+    text = make(tmp_path / "key", "ed25519", "256", passphrase="a passphrase")
+    check_private_key(Secret(text), Secret("a passphrase"))
+    check_private_key(Secret.from_file(tmp_path / "later"))
+    check_private_key(Secret(text), Secret.from_environment("LATER"))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is the passphrase right"):
+            check_private_key(Secret(text), Secret("another"))
+    with pytest.raises(ValueError, match="give its passphrase"):
+        check_private_key(Secret(text))
+
+
+def test_the_next_key_is_offered_first_and_the_other_one_while_it_is_not_known(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd") as server:
+        text, following = make(tmp_path / "key", "ed25519", "256"), Secret.from_file(tmp_path / "next")
+        authorized = server.key_file.with_suffix(".pub")  # type: ignore[union-attr]
+        authorized.write_text((tmp_path / "key.pub").read_text())
+        with session_of(server, private_key=Secret(text), next_private_key=following) as session:
+            assert session.connect().accepted_keys == (fingerprint(tmp_path / "key"),)
+
+        make(tmp_path / "next", "ed25519", "256")
+        with session_of(server, private_key=Secret(text), next_private_key=following) as session:
+            assert session.connect().accepted_keys == (fingerprint(tmp_path / "key"),)
+
+        authorized.write_text(authorized.read_text() + (tmp_path / "next.pub").read_text())
+        with session_of(server, private_key=Secret(text), next_private_key=following) as session:
+            assert session.connect().accepted_keys == (fingerprint(tmp_path / "next"),)
+
+
+def fingerprint(path: Path) -> str:
+    return subprocess.run(["ssh-keygen", "-lf", path], capture_output=True, text=True, check=True).stdout.split()[1]

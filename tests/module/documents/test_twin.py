@@ -141,7 +141,7 @@ def test_what_is_missing_is_named() -> None:
 
 
 def test_the_login_method_is_reported_and_no_secret() -> None:
-    section = server_of(privateKey="key text", passphrase="pass text")
+    section = server_of(privateKey={"file": "/key text"}, passphrase="pass text")
     assert section.as_properties() == {
         "host": "sftp.example.com",
         "port": 22,

@@ -69,7 +69,7 @@ class ServerInfo:
         server: its version line, `SSH-2.0-…`.
         cipher: what the connection is encrypted with.
         extensions: the SFTP extensions that it announced.
-        accepted_keys: the public lines of our keys that it accepted at the login.
+        accepted_keys: the fingerprints of our keys that it accepted at the login, `SHA256:…`.
     """
 
     host_key: str

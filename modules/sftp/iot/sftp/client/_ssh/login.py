@@ -67,21 +67,21 @@ class _Offer:
         shown: what is offered, for people.
         send: sends it, and returns the last answer.
         secret: offers with the same one are refused, or accepted, together.
-        public_key: the public line of the key that is offered; `None` for the password.
+        key: the fingerprint of the key that is offered; `None` for the password.
     """
 
     method: str
     shown: str
     send: Callable[[], Answer]
     secret: str
-    public_key: str | None = None
+    key: str | None = None
 
 
 def authenticate(exchange: Exchange, credentials: Credentials) -> tuple[str, ...]:
     """Log in.
 
     Returns:
-        the public lines of the keys that the server accepted.
+        the fingerprints of the keys that the server accepted.
 
     Raises:
         AuthenticationFailed: the server refused, wants another credential, or sent something that is no answer.
@@ -131,11 +131,11 @@ class _Login:
                 # Some servers hang up with a refusal, before the next credential is sent
                 raise self._refusal(methods or [], accepted, refused) from error
             if kind == USERAUTH_SUCCESS:
-                return tuple(key for key in (*keys, offer.public_key) if key is not None)
+                return tuple(key for key in (*keys, offer.key) if key is not None)
             methods, is_partial_success = _failure(kind, fields)
             if is_partial_success:
                 accepted.append(offer.shown)
-                keys += [offer.public_key] if offer.public_key is not None else []
+                keys += [offer.key] if offer.key is not None else []
                 self._is_password_accepted |= offer.secret == PASSWORD_SECRET
                 self._offers, not_now = [*not_now, *self._offers], []
             elif offer.method in methods:
@@ -164,8 +164,8 @@ class _Login:
         announced = self._exchange.signature_algorithms
         known = [name for name in RSA_SIGNATURES if announced is None or name in announced] or RSA_SIGNATURES
         for algorithm in [name + suffix for name in known] if "rsa" in kind else [kind]:
-            line = f"{key.get_name()} {key.get_base64()}"
-            yield _Offer(PUBLIC_KEY, shown, partial(self._sign, key, blob, algorithm), f"{algorithm} {line}", line)
+            secret, send = f"{algorithm} {key.fingerprint}", partial(self._sign, key, blob, algorithm)
+            yield _Offer(PUBLIC_KEY, shown, send, secret, key.fingerprint)
 
     def _sign(self, key: paramiko.PKey, blob: bytes, algorithm: str) -> Answer:
         """Offer a key, with a signature by it (RFC 4252, section 7)."""
