@@ -109,5 +109,5 @@ def test_a_damaged_key_is_never_overwritten_and_can_be_rotated(tmp_path: Path) -
 
 def test_without_a_writable_directory_the_reason_is_told(tmp_path: Path) -> None:
     os.symlink("/proc/nothing", tmp_path / "state")
-    with pytest.raises(NotConfigured, match="there is no key to log in with: the module directory"):
+    with pytest.raises(NotConfigured, match="no key to log in with: the module's state directory"):
         key_in(tmp_path)

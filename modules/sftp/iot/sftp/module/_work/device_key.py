@@ -1,9 +1,9 @@
 """The key pair that a device makes itself for a server, and its rotation.
 
 The private keys lie in the state directory: the current one, and during a rotation the next one. A login offers the
-next one first. Once the server has accepted it, it takes the current one's place in one atomic step. So at every moment,
-also after a crash, one of the two files holds a key that the server knows, as long as its administrator removes the old
-public key only after the new one was seen to work.
+next one first. Once the server has accepted it, it takes the place of the current one in one atomic step. So at every
+moment, also after a crash, one of the two files holds a key that the server knows, as long as its administrator removes
+the old public key only after the new one was seen to work.
 """
 
 from __future__ import annotations
