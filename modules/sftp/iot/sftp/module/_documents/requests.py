@@ -221,6 +221,10 @@ class ListTasksRequest(Request):
     after: Pattern | None = None
 
 
+class RotateRequest(ServerRequest, ChangeRequest):
+    """The next key pair of this device for a server."""
+
+
 class TestRequest(ServerRequest, ChangeRequest):
     """A connection test; `learn` replaces the remembered host key by the one that the server shows."""
 
