@@ -108,7 +108,7 @@ def test_an_output_that_cannot_be_written_is_one_line(openssh_terminal: Terminal
         env=os.environ | terminal.variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 

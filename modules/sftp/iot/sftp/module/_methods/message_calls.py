@@ -187,7 +187,8 @@ class MessageCalls:
         if self._loop is None:
             self._wanted.set()
         else:
-            self._loop.call_soon_threadsafe(self._wanted.set)
+            with suppress(RuntimeError):  # the module has just ended
+                self._loop.call_soon_threadsafe(self._wanted.set)
 
     async def _carry_out(self, call: IncomingCall) -> None:
         try:
