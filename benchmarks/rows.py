@@ -127,8 +127,8 @@ ROWS = {
             10_000,
             10,
             link=Link(0.02),
-            clients=("ours", "rclone", "lftp", "asyncssh"),
-            once=("rclone", "lftp", "asyncssh"),
+            clients=("ours", "rclone"),
+            once=("rclone",),
         ),
         Row(
             "mkdir20",
