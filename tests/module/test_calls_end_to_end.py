@@ -323,9 +323,9 @@ def test_any_json_value_gets_an_answer(edge: LocalEdge, method: str, payload: An
 def test_a_thread_of_calls_is_quick(edge: LocalEdge) -> None:
     edge.invoke("sftp", "is_connected")
     times = []
-    for _ in range(50):
+    for _ in range(100):
         started = time.perf_counter()
         edge.invoke("sftp", "nope")
         times.append(time.perf_counter() - started)
     # 44 ms, each of them, with Nagle's algorithm and delayed acknowledgements; 2 ms without, unless the machine is busy
-    assert sorted(times)[5] < 0.03
+    assert min(times) < 0.03

@@ -593,7 +593,7 @@ def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: 
     started = time.monotonic()
     with session_with(server, stall=0.3) as session, pytest.raises(ConnectionLost):
         session.move_file("source", "dest")
-    assert 1 <= time.monotonic() - started < 5
+    assert 1 <= time.monotonic() - started < 25
 
 
 def test_a_server_that_answers_no_reads_is_noticed_at_the_stall_limit(
@@ -605,7 +605,7 @@ def test_a_server_that_answers_no_reads_is_noticed_at_the_stall_limit(
     started = time.monotonic()
     with session_with(server, stall=0.3) as session, pytest.raises(ConnectionLost):
         session.download_file("source", str(tmp_path / "dest"))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
 
 
 # --- repeats ---------------------------------------------------------------------------------------------------------

@@ -250,7 +250,8 @@ def test_whatever_leads_to_a_root_is_protected_and_nothing_else(server: Server, 
     (at / "beside/up").symlink_to("..")
     protected = [
         "", ".", "..", "/", "//", "../..", "root", "root/", "./root", "root/.", "root/below/..", "beside/../root",
-        "link/root", "link/link/root", "beside/up/root", "beside/up", "link", "link/beside/up/root/.", "root/below/../../root",
+        "link/root", "link/link/root", "beside/up/root", "beside/up", "link", "link/beside/up/root/.",
+        "root/below/../../root",
     ]  # fmt: skip
     allowed = ["root/below", "Root", "beside", "link/beside", "beside/up/Root", "nothing", "root/nothing"]
 

@@ -116,6 +116,7 @@ class Module:
             rules=self._rules,
             reporter=self._reporter,
             placeholders=placeholders,
+            guard=self._state.check,
         )
         self._checks = CheckServer(
             environment.state_dir, self._configuration.servers.settings, self._configuration.servers.names

@@ -24,7 +24,8 @@ from iot.sftp.module._documents.fields import (
 )
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.template import Placeholders, Template, TemplateError, TemplateKind
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
+from iot.sftp.module._documents.template_parts import TemplateError
 from iot.sftp.module._documents.validation import Document
 
 TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
@@ -214,6 +215,10 @@ class ListTasksRequest(Request):
 
     limit: Annotated[int, Field(ge=1)] | None = None
     after: Pattern | None = None
+
+
+class RotateRequest(ServerRequest, ChangeRequest):
+    """The next key pair of this device for a server."""
 
 
 class TestRequest(ServerRequest, ChangeRequest):

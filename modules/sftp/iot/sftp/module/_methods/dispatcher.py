@@ -57,7 +57,7 @@ class Dispatcher:
         self.calls = CallCounters()
         self._context = context
         self._idempotency = idempotency
-        self._lanes = Lanes(slots, lambda: len(context.servers.all()))
+        self._lanes = Lanes(slots, context.servers.all)
 
     def waiting(self) -> dict[tuple[str, str], tuple[int, float]]:
         """Return how many calls wait, and since when: see `Lanes.waiting`."""
