@@ -3,10 +3,10 @@ r"""Write the lines of authorized_keys for the keys that the devices of a fleet 
     export IOTHUB_CONNECTION_STRING='HostName=…;SharedAccessKeyName=service;SharedAccessKey=…'
     python examples/authorized_keys.py "tags.site = 'north'" --options restrict > authorized_keys
 
-One query reads the public keys from the twins: of each device the current one, and during a rotation the next one too, so
-that the file may be installed at any time. With --directory there is one file for each user of the server, named after
-the user, as in OpenSSH's `AuthorizedKeysFile /etc/ssh/keys/%u`. Devices without a key are told on stderr, and make the
-exit status 1.
+One query reads the public keys from the twins: of each device the current one, and during a rotation the next one too,
+so that the file may be installed at any time. With --directory there is one file for each user of the server, named
+after the user, as in OpenSSH's `AuthorizedKeysFile /etc/ssh/keys/%u`. Devices without a key are named on stderr, and
+make the exit status 1.
 
 It needs azure-iot-hub, and a policy with the permission "registry read".
 """
@@ -51,7 +51,7 @@ def reported(twin: Any, server: str) -> dict[str, Any]:
 
 
 def keys_of(value: dict[str, Any]) -> list[str]:
-    """Return the public lines of a device. What a device reports is not believed: a line of another form is left out."""
+    """Return the public lines of a device; a line of another form is left out: what a device reports is not trusted."""
     lines = [str(value.get(name, "")) for name in ("publicKey", "nextPublicKey")]
     return [line for line in lines if KEY.fullmatch(line)]
 
