@@ -153,7 +153,6 @@ def settings_of_jump(server: ServerSettings, number: int) -> ServerSettings:
         user=jump.user,
         password=jump.password,
         private_key=jump.private_key,
-        next_private_key=None,
         passphrase=jump.passphrase,
         host_keys=jump.host_keys,
         root=None,
