@@ -36,7 +36,8 @@ class Job:
     """What a client is to do.
 
     Attributes:
-        kind: `get`, `put` (one call for each of `pairs`), `get_folder`, `put_folder` or `list`.
+        kind: `get`, `put`, `make_folder` (one call for each of `pairs`), `get_folder`, `put_folder`,
+            `delete_folder`, `list` or `list_details`.
         pairs: source and destination, absolute paths.
     """
 
@@ -149,6 +150,7 @@ class OpenSSH(Program):
             "get_folder": "get -r {} {}",
             "put_folder": "put -r {} {}",
             "list": "ls -1 {}",
+            "list_details": "ls -l {}",
         }
         batch = directory / "batch"
         _write_lines(batch, (lines[job.kind].format(*pair) for pair in job.pairs))
@@ -177,6 +179,8 @@ class RClone(Program):
             "get": [verb, f":sftp:{source}", dest],
             "put": [verb, source, f":sftp:{dest}"],
             "list": ["lsf", "--files-only", f":sftp:{source}"],
+            "list_details": ["lsjson", f":sftp:{source}"],
+            "delete": ["purge", f":sftp:{source}"],
         }[job.kind.removesuffix("_folder")]
         options = {
             "config": directory / "no-rclone.conf",
@@ -204,6 +208,9 @@ class LFTP(Program):
             "get_folder": "mirror {} {}",
             "put_folder": "mirror -R {} {}",
             "list": "cls -1 {}",
+            "list_details": "cls -l {}",
+            "delete_folder": "rm -r {}",
+            "make_folder": "mkdir -p {1}",
         }
         script = directory / "script"
         ssh = shlex.join(["ssh", "-a", "-x", *ssh_options(place)])

@@ -28,6 +28,9 @@ def main(job: dict[str, Any]) -> None:
         "get_folder": getattr(session, "download_files", None),
         "put_folder": getattr(session, "upload_files", None),
         "list": lambda source, _: session.list_files(source),
+        "list_details": lambda source, _: session.list_directory(source),
+        "delete_folder": lambda source, _: session.delete_directory(source, recursive=True),
+        "make_folder": lambda _, dest: session.create_directory(dest),
     }[kind]
     for source, dest in pairs:
         done = call(source, dest)

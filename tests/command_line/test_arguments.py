@@ -175,7 +175,21 @@ def bash_completion(openssh_server: Server, tmp_path_factory: pytest.TempPathFac
 def test_every_command_and_option_is_completed(openssh_terminal: Terminal, shell: str) -> None:
     script = openssh_terminal.run("completion", shell).out
 
-    for word in ("ls", "get", "put", "mv", "rm", "stat", "check", "completion", "--host-key", "--json", "--verify"):
+    for word in (
+        "ls",
+        "get",
+        "put",
+        "mv",
+        "rm",
+        "mkdir",
+        "rmdir",
+        "stat",
+        "check",
+        "completion",
+        "--host-key",
+        "--json",
+        "--verify",
+    ):
         assert word in script
 
 

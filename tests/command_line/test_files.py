@@ -71,6 +71,20 @@ def test_files_are_moved_described_and_deleted(terminal: Terminal, folder: str, 
     assert list((at / "done").iterdir()) == []
 
 
+def test_directories_are_made_moved_and_deleted(terminal: Terminal, folder: str, at: Path) -> None:
+    made = [f"{folder}/a/b", f"{folder}/c"]
+    assert terminal.run("mkdir", *made, "--json").document == {"ok": True, "made": made}
+    (at / "a/b/file").touch()
+    assert terminal.run("mv", f"{folder}/a/b", f"{folder}/c").status == 0
+    assert (at / "c/b/file").exists()
+
+    full = terminal.run("rmdir", f"{folder}/a", f"{folder}/c", "--json")
+    assert (full.status, full.document["code"], full.document["status"]) == (1, "not_empty", 409)
+    assert full.document["deleted"] == [f"{folder}/a"]
+    assert terminal.run("rmdir", "-r", f"{folder}/c").status == 0
+    assert list(at.iterdir()) == []
+
+
 def test_what_was_not_done_has_status_1_its_code_and_no_trace(terminal: Terminal, folder: str) -> None:
     for command in (["get", f"{folder}/no"], ["stat", f"{folder}/no"], ["ls", f"{folder}/no"], ["rm", f"{folder}/no"]):
         ended = terminal.run(*command, "--json")

@@ -7,6 +7,7 @@ is asked.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -20,6 +21,7 @@ from tests.model.server import TEMPORARY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NUMBER = re.compile(r"-\d+(?=(\.[^./]*)?$)")  # in a name that was taken
 SECOND = 1_000_000_000  # nanoseconds
 
 
@@ -60,6 +62,8 @@ class Books:
         done: where `then` moves what has arrived.
         archive: keeps a link to everything that ever arrived, so that no inode number is used again.
         then: `keep`, `delete` or `move`.
+        if_exists: what is done where something is at the destination.
+        backup: where what is replaced is kept, if it is.
         times_are_whole: only whole seconds are told of the source, and no inode: it is on the server.
     """
 
@@ -69,6 +73,8 @@ class Books:
     archive: Path
     then: str
     times_are_whole: bool
+    if_exists: str = "replace"
+    backup: Path = Path()
     versions: Versions = field(default_factory=Versions)
     expected: dict[str, Entry] = field(default_factory=dict)
     delivered: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -120,7 +126,7 @@ class Books:
         """Take note that the partner has taken a file away, and what it has put in its place."""
         found = self._there.pop(path, None)
         if found is not None:
-            version = self.versions.find(path, found[1])
+            version = self.versions.find(self._origin(path), found[1])
             unsure = self._unsure | (self._this_run if self.is_running else set())
             if version is not None and (path, version.number) in unsure:
                 self.allowed[path, version.number] += 1  # the documented moment: nobody can know that it had arrived
@@ -156,15 +162,36 @@ class Books:
     def look(self) -> None:
         """Look at the destination: everything under a final name is whole, and arrives once."""
         with self.lock:
+            seen = set[str]()
             for path, inode, content in _files(self.dest, self._there):
+                seen.add(path)
                 if content is None:
                     continue  # as it was
+                if path in self._there:
+                    self._was_replaced(path, self._there[path][1])
                 if (path, content) in self._partners:
                     self._there[path] = inode, content
                     continue
                 self._there[path] = inode, content
                 self._keep(self.dest / path)
-                self._has_arrived(path, content)
+                self._has_arrived(self._origin(path), content)
+            for path in self._there.keys() - seen:
+                if self.if_exists == "backup" and not self._is_kept(self._there[path][1]):
+                    self.report("lost", f"{path!r} is neither at the destination nor kept")
+
+    def _origin(self, path: str) -> str:
+        """Return the path at the source of what is at the destination, perhaps with a number."""
+        return NUMBER.sub("", path) if self.if_exists == "rename" else path
+
+    def _was_replaced(self, path: str, content: bytes) -> None:
+        if self.if_exists == "backup":
+            if not self._is_kept(content):
+                self.report("lost", f"what was at {path!r} was replaced, and is not kept")
+        elif self.if_exists != "replace":
+            self.report("replaced", f"{path!r} at the destination, where nothing is to be replaced")
+
+    def _is_kept(self, content: bytes) -> bool:
+        return any(place.read_bytes() == content for place in self.backup.rglob("*") if place.is_file())
 
     def _has_arrived(self, path: str, content: bytes) -> None:
         version = self.versions.find(path, content)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from tests.model.books import Books
 from tests.model.machine import AFTER_ALL, Machine
-from tests.model.people import Partner, Producer
+from tests.model.people import NAMES, Partner, Producer
 from tests.model.strategies import AGE, Event, Made, events, first, made, moments, names, seconds, small
 
 if TYPE_CHECKING:
@@ -29,10 +29,12 @@ class FolderMachine(Machine):
         rules=st.sampled_from((1, 2)),
         aged=st.booleans(),
         tasks=st.sampled_from((False, False, True)),
+        if_exists=st.sampled_from(("replace", "replace", "rename", "fail", "backup")),
     )
-    def begin(self, *, then: str, rules: int, aged: bool, tasks: bool = False) -> None:
+    def begin(self, *, then: str, rules: int, aged: bool, tasks: bool = False, if_exists: str = "replace") -> None:
         """Build everything."""
-        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks)
+        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks, if_exists=if_exists)
+        self._if_exists = if_exists
         self._by_tasks = tasks
         self._is_aged = aged
         self._build()
@@ -42,7 +44,14 @@ class FolderMachine(Machine):
         for folder in (source / "out", dest / "in"):
             folder.mkdir()
         self.books = Books(
-            source / "out", dest / "in", source / "done", self._base / "archive", then, times_are_whole=not upwards
+            source / "out",
+            dest / "in",
+            source / "done",
+            self._base / "archive",
+            then,
+            times_are_whole=not upwards,
+            if_exists=if_exists,
+            backup=dest / "kept",
         )
         self._all_books = [self.books]
         self._producer = Producer(self.books, self._clock, self._base / "of the producer")
@@ -55,6 +64,7 @@ class FolderMachine(Machine):
             "every": 3600,
             "min_age": AGE if aged else 0,
             "then": {"move": "done"} if then == "move" else then,
+            "if_exists": {"backup": "kept"} if if_exists == "backup" else if_exists,
         }
         patterns = (".csv", ".json") if rules == 2 else (None,)
         self._rules = [common | {"name": f"r{n}", "file_pattern": pattern} for n, pattern in enumerate(patterns)]
@@ -146,6 +156,12 @@ class FolderMachine(Machine):
         method, *arguments = self._work(number)
         return self._with_faults(happens, lambda: getattr(self._device, method)(*arguments))
 
+    def _run_alone(self, number: int) -> str:
+        """Let a rule or a task run, and return its failure if it is one: a task wants what is there sent again."""
+        code = self._run(number, [])
+        is_asked_again = self._by_tasks and (self.books.then, self._if_exists) == ("keep", "fail")
+        return "" if is_asked_again and code == "already_exists" else code
+
     def _work(self, number: int) -> list[Any]:
         """Return what the device is to do: let a rule run, or the same as a task, once older ones have ended."""
         order = self._rules[number % len(self._rules)]
@@ -153,13 +169,15 @@ class FolderMachine(Machine):
             return ["run_rule", order]
         self._with_faults([], self._device.end_tasks)
         self.books.allow_again()
-        parameters = "source", "dest", "file_pattern", "recursive", "then", "min_age"
+        parameters = "source", "dest", "file_pattern", "recursive", "then", "min_age", "if_exists"
         return ["run_task", f"{self.direction}_files", {name: order[name] for name in parameters}]
 
     def _may(self, event: Event) -> bool:
         """Tell whether something may happen: what no client could see between two of its requests may not."""
         if event.what == "begin" and not self._is_aged:
             return False
+        if event.what == "leave" and self._if_exists == "backup":
+            return False  # between the backup and the replacement, nobody could see it
         if event.what in ("make", "begin", "remove"):
             if not self.books.is_mounted:
                 return False
@@ -226,17 +244,20 @@ class FolderMachine(Machine):
         self._clock.set_to(self._latest + AFTER_ALL)
         for name in self._producer.writing:
             self._producer.end(name)
+        if self._if_exists == "fail":
+            for name in NAMES:
+                self._partner.take(name)  # else what is there stays in the way
         self._clock.ahead += AFTER_ALL
         codes: list[str] = []
         quiet = 0
         for _ in range(ROUNDS):
-            codes = [self._run(number, []) for number in range(len(self._rules))]
+            codes = [self._run_alone(number) for number in range(len(self._rules))]
             quiet += not any(codes) and self.books.is_quiet()
             if quiet > 1:  # once more: nothing is to happen then
                 break
         if self._scene.struck["remove refused"]:  # what could not be removed goes with the next session
             self._device.close()
-            codes = [self._run(number, []) for number in range(len(self._rules))]
+            codes = [self._run_alone(number) for number in range(len(self._rules))]
         self.books.finish()
         if any(codes):
             self.books.report("fails", f"with every fault removed, rules fail: {codes}")

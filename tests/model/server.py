@@ -173,6 +173,9 @@ class _Files(asyncssh.SFTPServer):
     def posix_rename(self, oldpath: bytes, newpath: bytes) -> MaybeNone:
         return self._do("rename", newpath, lambda: super(_Files, self).posix_rename(oldpath, newpath), oldpath)
 
+    def link(self, oldpath: bytes, newpath: bytes) -> MaybeNone:
+        return self._do("rename", newpath, lambda: super(_Files, self).link(oldpath, newpath), oldpath)
+
     async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
         self._do("list", path, lambda: None)
         async for entry in super().scandir(path):

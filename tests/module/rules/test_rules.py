@@ -150,6 +150,41 @@ def test_what_is_there_is_sent_and_what_appears_later_by_its_event(device: Devic
     assert files_of(device.root / "out") == files_of(remote / "in")
 
 
+def test_a_rule_takes_what_it_selects_and_names_it_and_keeps_what_it_replaces(device: Device, remote: Path) -> None:
+    for name, when in (("a.csv", OLD), ("b.csv", OLD + 60), ("c.txt", OLD), ("draft.csv", OLD)):
+        put(device.root / "out", name, name.encode(), when)
+    (remote / "in").mkdir()
+    (remote / "in/line-a.csv").write_bytes(b"of yesterday")
+    backup = {"backup": f"{remote.name}/kept/{{stem}}"}
+    device.have(
+        upload(remote, include=["*.csv"], exclude=["draft*"], order="oldest", rename="line-{name}", if_exists=backup)
+    )
+    device.until(lambda: device.rules.statuses()["up"].files == 2)
+    assert files_of(remote) == {
+        "in/line-a.csv": b"a.csv",
+        "in/line-b.csv": b"b.csv",
+        "kept/a/line-a.csv": b"of yesterday",
+    }
+    put(device.root / "out", "a.csv", b"again", OLD + 1)
+    device.until(lambda: device.rules.statuses()["up"].files == 3)
+    assert files_of(remote / "kept") == {"a/line-a.csv": b"of yesterday", "a/line-a-1.csv": b"a.csv"}
+
+
+def test_a_file_that_is_in_the_way_fails_one_file_until_it_is_gone(device: Device, remote: Path) -> None:
+    put(device.root / "out", "a", b"ours")
+    put(device.root / "out", "b", b"b")
+    (remote / "in").mkdir()
+    (remote / "in/a").write_bytes(b"a stranger's")
+    device.have(upload(remote, if_exists="fail", then="delete", every=1))
+    device.until(lambda: device.rules.statuses()["up"].code == "already_exists")
+    assert files_of(remote / "in") == {"a": b"a stranger's", "b": b"b"}
+    assert files_of(device.root / "out") == {"a": b"ours"}
+    (remote / "in/a").unlink()
+    device.until(lambda: device.rules.statuses()["up"].code is None)
+    assert files_of(remote / "in") == {"a": b"ours", "b": b"b"}
+    assert files_of(device.root / "out") == {}
+
+
 def test_a_file_that_is_written_slowly_is_sent_once_when_it_is_complete(device: Device, remote: Path) -> None:
     device.have(upload(remote, min_age=0.6, then="delete"))
     device.until(lambda: device.rules.statuses()["up"].last_run)
@@ -526,7 +561,7 @@ def test_any_section_is_read_or_refused_in_words(content: Any) -> None:
         ("every", True, "'every' must be a number of seconds from 1 to 604800"),
         ("min_age", -1, "'min_age' must be a number of seconds from 0 to"),
         ("then", "move", '\'then\' must be "keep", "delete" or'),
-        ("if_exists", "ask", "'if_exists' must be 'replace', 'skip' or 'skip_same'"),
+        ("if_exists", "ask", '\'if_exists\' must be "replace", "skip", "skip_same", "rename", "fail" or'),
         ("minAge", 5, "'minAge' is not known here; known are: dest, direction, every,"),
     ],
 )

@@ -118,3 +118,33 @@ def test_killed_in_the_middle_of_a_folders_task_it_sends_what_is_left(
         edge.wait_for_message(lambda message: message.properties["$.mid"] == f"{answer['task_id']}-Completed")
         assert (remote / "a").read_bytes() == b"1"
         assert edge.stop_module() == 0
+
+
+@pytest.mark.parametrize("if_exists", ["rename", {"backup": "kept"}])
+def test_killed_before_it_is_recorded_a_file_gets_no_second_name(
+    own_address: str, openssh_server: Server, remote: Path, tmp_path: Path, if_exists: Any
+) -> None:
+    order = tmp_path / "order"
+    command = (sys.executable, "-c", MORTAL, str(order))
+    desired = {"sftp": section_of(openssh_server)}
+    if isinstance(if_exists, dict):
+        if_exists = {"backup": f"{remote.name}/kept"}
+    (remote / "in").mkdir()
+    (remote / "in/a").write_bytes(b"of the partner")
+    with LocalEdge(address=own_address, desired=desired, command=command, restart_policy="never") as edge:
+        edge.wait_until_connected()
+        source = edge.local_root / "out"
+        source.mkdir()
+        (source / "a").write_bytes(b"order 1")
+        rule = RULE | {"dest": f"{remote.name}/in", "then": "delete", "if_exists": if_exists}
+        killed_at(edge, order, "before note", {"rules": [rule]})
+        edge.start_module()
+        edge.wait_until_connected()
+        edge.wait_for(lambda: not (source / "a").exists(), "the last step", 60)
+        found = {str(path.relative_to(remote)): path.read_bytes() for path in remote.rglob("*") if path.is_file()}
+        if if_exists == "rename":
+            assert found == {"in/a": b"of the partner", "in/a-1": b"order 1"}
+        else:
+            assert found == {"in/a": b"order 1", "kept/a": b"of the partner"}
+        assert edge.stop_module() == 0
+        assert "Traceback" not in edge.module_log
