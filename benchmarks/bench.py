@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.proxies import socks_proxy
 from tests.servers import Server, openssh
 
 from benchmarks import ceiling, proxy
@@ -80,7 +81,10 @@ def measure(bench: Bench, row: Row, say: Say) -> dict[str, Any]:
             alone = {"speed": ceiling.speed(row.link, min(CEILING_BYTES, limit))}
             alone["round_trip"] = ceiling.round_trip(row.link)
             port, proxy_pid = stack.enter_context(proxy.running((bench.server.host, port), row.link))
-        one = _OneRun(bench, row, bench.place(port), proxy_pid)
+        place = bench.place(port)
+        if any(getattr(peer, "way", "") == "socks" for peer in present):
+            place = replace(place, socks=stack.enter_context(socks_proxy()).url)
+        one = _OneRun(bench, row, place, proxy_pid)
         for repeat, kind, peer in turns(row, present):
             said = ""
             for empty in (True, False):
@@ -121,6 +125,8 @@ class _OneRun:
         shutil.rmtree(dest)
         dest.mkdir()
         job = job_of(self.bench.directory / "source" / ("empty" if empty else self.row.name), dest, kind)
+        if kind == "delete_folder":  # the source is needed again
+            shutil.copytree(job.pairs[0][1], job.pairs[0][0])
         home = self.bench.directory / "home"
         command = peer.command(self.place, job, home)
         handed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
@@ -151,8 +157,12 @@ class _OneRun:
 
 def job_of(source: Path, dest: Path, kind: str) -> Job:
     """Return the job of a kind with the files of the folder `source`."""
-    if kind == "list":
+    if kind in {"list", "list_details"}:
         return Job(kind, ((str(source), ""),))
+    if kind == "delete_folder":
+        return Job(kind, ((str(dest / source.name), str(source)),))
+    if kind == "make_folder":
+        return Job(kind, tuple((str(file), str(dest / file.name / "a" / "b")) for file in sorted(source.iterdir())))
     if kind.endswith("_folder"):
         return Job(kind, ((str(source), str(dest / source.name)),))
     return Job(kind, tuple((str(file), str(dest / file.name)) for file in sorted(source.iterdir())))
@@ -160,8 +170,12 @@ def job_of(source: Path, dest: Path, kind: str) -> Job:
 
 def what_is_wrong(job: Job) -> str | None:
     """Compare what was moved with what should have been, byte by byte."""
-    if job.kind == "list":
+    if job.kind in {"list", "list_details"}:
         return None
+    if job.kind == "delete_folder":
+        return f"{job.pairs[0][0]} is still there" if Path(job.pairs[0][0]).exists() else None
+    if job.kind == "make_folder":
+        return next((f"{dest} is missing" for _, dest in job.pairs if not Path(dest).is_dir()), None)
     pairs = [(Path(source), Path(dest)) for source, dest in job.pairs]
     if job.kind.endswith("_folder"):
         pairs = [(file, dest / file.name) for source, dest in pairs for file in source.iterdir()]
@@ -182,7 +196,9 @@ def make_sources(directory: Path, row: Row) -> None:
     folder.mkdir()
     pattern = random.Random(0).randbytes(min(row.size, PATTERN))  # noqa: S311 - not a secret
     for number in range(row.files):
-        with (folder / f"file-{number:05}").open("wb") as file:
+        place = folder / f"folder-{number // row.per_folder:05}" if row.per_folder else folder
+        place.mkdir(exist_ok=True)
+        with (place / f"file-{number:05}").open("wb") as file:
             for start in range(0, row.size, PATTERN):
                 part = start.to_bytes(8, "big") + pattern[8:]  # no two parts are alike
                 file.write(part[: row.size - start])

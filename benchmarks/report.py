@@ -21,7 +21,16 @@ from benchmarks.goals import GOALS, best_peer
 from benchmarks.peers import PEERS
 from benchmarks.rows import GIB, MIB
 
-KINDS = {"get": "get", "put": "put", "get_folder": "get", "put_folder": "put", "list": "list"}
+KINDS = {
+    "get": "get",
+    "put": "put",
+    "get_folder": "get",
+    "put_folder": "put",
+    "list": "list",
+    "list_details": "list",
+    "delete_folder": "delete",
+    "make_folder": "make",
+}
 MB = 1e6
 INTRODUCTION = (
     "Drawn by `make bench` from `results.json`, which holds every single run; not edited by hand. What the columns "

@@ -23,6 +23,7 @@ class Row:
         kinds: what is done, as `Job.kind` names it; each is measured by itself.
         size: bytes of one file.
         files: how many.
+        per_folder: how many of them are in each folder; 0 puts all into one.
         link: to the server.
         clients: those that are measured.
         repeats: how often each.
@@ -35,6 +36,7 @@ class Row:
     kinds: tuple[str, ...]
     size: int
     files: int = 1
+    per_folder: int = 0
     link: Link = DIRECT
     clients: tuple[str, ...] = ALL
     repeats: int = 3
@@ -55,6 +57,14 @@ ROWS = {
     row.name: row
     for row in (
         Row("loopback", "256 MiB on loopback", ("get", "put"), 256 * MIB, repeats=5),
+        Row(
+            "hops",
+            "256 MiB on loopback, through one hop",
+            ("get", "put"),
+            256 * MIB,
+            clients=("ours", "ours_socks", "ours_jump", "openssh", "openssh_jump"),
+            note="The jump host is the server's own sshd, whose processor time is the server's.",
+        ),
         Row("rtt50", "64 MiB, 50 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.05), once=("lftp",)),
         Row(
             "rtt200",
@@ -98,6 +108,46 @@ ROWS = {
             once=("openssh", "rclone"),
         ),
         Row("list", "a listing of 50,000 names, loopback", ("list",), 0, 50_000),
+        Row(
+            "details20",
+            "a listing of 10,000 entries with their details, 20 ms round trip",
+            ("list_details",),
+            0,
+            10_000,
+            link=Link(0.02),
+        ),
+        Row(
+            "delete20",
+            "deleting a folder of 10,000 files, 20 ms round trip",
+            ("delete_folder",),
+            0,
+            10_000,
+            link=Link(0.02),
+            clients=("ours", "rclone", "lftp", "asyncssh"),
+            once=("rclone", "lftp", "asyncssh"),
+            note="OpenSSH's sftp and pysftp cannot delete a folder with what is in it.",
+        ),
+        Row(
+            "delete-folders20",
+            "deleting 1,000 folders of 10 files each, 20 ms round trip",
+            ("delete_folder",),
+            0,
+            10_000,
+            10,
+            link=Link(0.02),
+            clients=("ours", "rclone"),
+            once=("rclone",),
+        ),
+        Row(
+            "mkdir20",
+            "making 100 folders, each with two missing parents, 20 ms round trip",
+            ("make_folder",),
+            0,
+            100,
+            link=Link(0.02),
+            clients=("ours", "asyncssh", "lftp", "pysftp"),
+            note="OpenSSH's sftp makes no parents, and rclone one folder for each start.",
+        ),
         Row(
             "memory",
             "4 GiB on loopback",

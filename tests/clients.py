@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._ssh.connection import Connection
 
-SHORT = TimeLimits(connect=2, stall=2)
+SHORT = TimeLimits(connect=20, stall=20)
 
 
 def client_of(server: Server, *, port: int | None = None, **options: Any) -> IoTSFTPClient:

@@ -7,12 +7,14 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from hypothesis import settings as hypothesis_settings
 from tests.clients import client_of
+from tests.forkserver import ForkServer, installed
 from tests.secret_search import Search
 from tests.servers import Server, openssh, proftpd
 
@@ -67,6 +69,25 @@ def own_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Keep the processes of one worker away from the sockets that those of another one have in `/tmp`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", os.fspath(tmp_path_factory.mktemp("t")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[ForkServer | None]:
+    """Start our programs by a fork, where that makes no difference."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with installed() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def real_starts(fork_server: ForkServer | None) -> Iterator[None]:
+    """Execute our programs: for files whose tests see a difference."""
+    with pytest.MonkeyPatch.context() as patch:
+        if fork_server:
+            patch.setattr(fork_server, "enabled", False)
         yield
 
 

@@ -334,7 +334,7 @@ def pipe(client: socket.socket, address: tuple[str, int]) -> None:
         _both_ways(lambda: pump(server, client), lambda: pump(client, server))
 
 
-def shut_down(*connections: socket.socket) -> None:
+def shut_down(*connections: socket.socket | paramiko.Channel) -> None:
     """End connections for whoever reads or writes them."""
     for connection in connections:
         with suppress(OSError):
@@ -402,6 +402,18 @@ def _wait_for_line(process: subprocess.Popen[str], log: list[str], text: str) ->
     threading.Thread(target=read, name=f"log-of-{process.pid}", daemon=True).start()
     said.wait(20)
     return said.is_set() and not ended.is_set()
+
+
+def _wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
+    pause = threading.Event()
+    for _ in range(400):
+        if process.poll() is not None:
+            return False
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        pause.wait(0.05)
+    return False
 
 
 def processes_below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:

@@ -20,8 +20,8 @@ from tests.faulty_servers import (
     attributes,
     attrs,
     names,
+    packet,
     status,
-    stop,
 )
 
 from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits
@@ -41,7 +41,7 @@ class HasTree(FaultyServer):
     """Has directories, files and links, as a POSIX file system has them.
 
     Parameters:
-        tree: what is below the home: a path that ends with `/` is a directory, one with ` -> ` a link, all others files.
+        tree: what is below the home: a path that ends with `/` is a directory, one with ` -> ` a link; others files.
 
     Attributes:
         nodes: what is where: the path's type and permissions, and where a link leads.
@@ -127,11 +127,10 @@ class HasTree(FaultyServer):
         self.answered += 1
         if self.cut_at is not None and self.answered > self.cut_at:
             self.cut_at = None
-            for transport in self.transports:
-                stop(transport)
+            self.transports[-1].close()
             return b""
         if self.only_fails and reply[4] == Kind.STATUS and reply[9:13] not in {b"\0\0\0\0", b"\0\0\0\1"}:
-            return reply[:9] + struct.pack(">I", FAILURE) + string(b"") + string(b"")
+            return packet(int.from_bytes(request[1:5], "big"), status(FAILURE))
         return reply
 
     def truth(self, kind: int | str, fields: Reader) -> bytes:  # noqa: C901, PLR0911, PLR0912 - one case for each request

@@ -36,6 +36,12 @@ async def transfer(sftp: asyncssh.SFTPClient, kind: str, source: str, dest: str)
     if kind == "list":
         names = await sftp.readdir(source)
         sorted(name.filename for name in names if stat.S_ISREG(name.attrs.permissions or 0))
+    elif kind == "list_details":
+        sorted(await sftp.readdir(source), key=lambda name: str(name.filename))
+    elif kind == "delete_folder":
+        await sftp.rmtree(source)
+    elif kind == "make_folder":
+        await sftp.makedirs(dest, exist_ok=True)
     elif kind.startswith("get"):
         await sftp.get(source, dest, recurse=kind == "get_folder")
     else:

@@ -41,6 +41,10 @@ def transfer(sftp: Any, kind: str, source: str, dest: str) -> None:
         sftp.put(source, dest)
     elif kind == "list":
         sftp.listdir(source)
+    elif kind == "list_details":
+        sftp.listdir_attr(source)
+    elif kind == "make_folder":
+        sftp.makedirs(dest)
     elif kind == "get_folder":
         os.makedirs(dest)
         with sftp.cd(os.path.dirname(source)):

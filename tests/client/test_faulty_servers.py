@@ -56,6 +56,7 @@ OLD, NEW = b"old" * 100, bytes(range(256)) * 700
 HANDLE = bytes([Kind.HANDLE]) + string(b"h")
 EXTENDED_REPLY = bytes([Kind.EXTENDED_REPLY])
 LONG_AGO = 1_600_000_000  # seconds since 1970
+LONGEST_DEADLINE = 10  # seconds
 MARGIN = 20  # seconds on a busy machine: less than the limits that must not be waited for
 
 
@@ -115,10 +116,9 @@ def failure_of(call: Callable[[], object], seconds: float) -> SFTPError:
 
 def failure_at_deadline(call: Callable[[float], object], seconds: float) -> SFTPError:
     """What a call fails with that is repeated until its deadline; a busy machine may need a later one to get so far."""
-    for patience in (1, 5, 25):
-        error = failure_of(partial(call, seconds * patience), seconds * patience)
-        if error.code != "deadline_exceeded":
-            break
+    error = failure_of(partial(call, seconds), seconds)
+    if error.code == "deadline_exceeded" and seconds < LONGEST_DEADLINE:
+        return failure_at_deadline(call, 5 * seconds)
     return error
 
 

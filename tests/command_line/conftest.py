@@ -55,7 +55,7 @@ class Terminal:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=150,
             check=False,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)

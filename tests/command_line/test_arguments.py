@@ -108,7 +108,7 @@ def test_an_output_that_cannot_be_written_is_one_line(openssh_terminal: Terminal
         env=os.environ | terminal.variables,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 
@@ -175,7 +175,21 @@ def bash_completion(openssh_server: Server, tmp_path_factory: pytest.TempPathFac
 def test_every_command_and_option_is_completed(openssh_terminal: Terminal, shell: str) -> None:
     script = openssh_terminal.run("completion", shell).out
 
-    for word in ("ls", "get", "put", "mv", "rm", "stat", "check", "completion", "--host-key", "--json", "--verify"):
+    for word in (
+        "ls",
+        "get",
+        "put",
+        "mv",
+        "rm",
+        "mkdir",
+        "rmdir",
+        "stat",
+        "check",
+        "completion",
+        "--host-key",
+        "--json",
+        "--verify",
+    ):
         assert word in script
 
 

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,20 @@ def test_files_are_moved_described_and_deleted(terminal: Terminal, folder: str, 
     assert list((at / "done").iterdir()) == []
 
 
+def test_directories_are_made_moved_and_deleted(terminal: Terminal, folder: str, at: Path) -> None:
+    made = [f"{folder}/a/b", f"{folder}/c"]
+    assert terminal.run("mkdir", *made, "--json").document == {"ok": True, "made": made}
+    (at / "a/b/file").touch()
+    assert terminal.run("mv", f"{folder}/a/b", f"{folder}/c").status == 0
+    assert (at / "c/b/file").exists()
+
+    full = terminal.run("rmdir", f"{folder}/a", f"{folder}/c", "--json")
+    assert (full.status, full.document["code"], full.document["status"]) == (1, "not_empty", 409)
+    assert full.document["deleted"] == [f"{folder}/a"]
+    assert terminal.run("rmdir", "-r", f"{folder}/c").status == 0
+    assert list(at.iterdir()) == []
+
+
 def test_what_was_not_done_has_status_1_its_code_and_no_trace(terminal: Terminal, folder: str) -> None:
     for command in (["get", f"{folder}/no"], ["stat", f"{folder}/no"], ["ls", f"{folder}/no"], ["rm", f"{folder}/no"]):
         ended = terminal.run(*command, "--json")
@@ -118,13 +134,13 @@ def test_a_signal_ends_a_transfer_and_nothing_is_left(
         stderr=subprocess.PIPE,
         text=True,
     )
-    end = time.monotonic() + 30
+    end = time.monotonic() + 100
     while not any(path.stat().st_size for path in at.iterdir()):
         assert time.monotonic() < end
         time.sleep(0.01)
 
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=100)
 
     assert process.returncode == status, said
     assert "ended by a signal" in said
@@ -132,21 +148,33 @@ def test_a_signal_ends_a_transfer_and_nothing_is_left(
     assert "Traceback" not in said
 
 
+def read_to_end(terminal: int) -> str:
+    """Read what is shown until nobody has the other side open."""
+    shown = b""
+    with suppress(OSError):  # so a terminal ends
+        while part := os.read(terminal, 4096):
+            shown += part
+    return shown.decode()
+
+
 def test_the_progress_of_a_transfer_is_shown_on_a_terminal_only(terminal: Terminal, folder: str, at: Path) -> None:
     (at / "large").write_bytes(bytes(30_000_000))
     main, side = os.openpty()
-    done = subprocess.run(
-        [*PROGRAM, "get", f"{folder}/large"],
-        cwd=terminal.directory,
-        env=os.environ | terminal.variables | {"COLUMNS": "100"},
-        stderr=side,
-        timeout=60,
-        check=False,
-    )
-    os.close(side)
-    shown = os.read(main, 100_000).decode()
+    with ThreadPoolExecutor(1) as reader:
+        shown = reader.submit(read_to_end, main)  # meanwhile: a terminal that nobody reads takes 4 KB
+        try:
+            done = subprocess.run(
+                [*PROGRAM, "get", f"{folder}/large"],
+                cwd=terminal.directory,
+                env=os.environ | terminal.variables | {"COLUMNS": "100"},
+                stderr=side,
+                timeout=100,
+                check=False,
+            )
+        finally:
+            os.close(side)
     os.close(main)
 
     assert done.returncode == 0
-    assert "100% [########################] 28.6 MiB" in shown
-    assert shown.endswith("\r\033[K")
+    assert "100% [########################] 28.6 MiB" in shown.result()
+    assert shown.result().endswith("\r\033[K")

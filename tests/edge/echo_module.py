@@ -21,6 +21,7 @@ class EchoModule:
     def __init__(self) -> None:
         survive_broken_connections()  # else a connection that breaks in the middle of a write is never noticed
         self.client = IoTHubModuleClient.create_from_edge_environment()
+        self.taken = 0
 
     async def start(self) -> None:
         """Connect, and listen to twin and methods.
@@ -32,6 +33,7 @@ class EchoModule:
         await self.client.connect()
         await self.client.get_twin()
         self.client.on_twin_desired_properties_patch_received = self.desired_changed
+        self.client.on_message_received = self.take
         self.client.on_method_request_received = self.answer
 
     async def answer(self, request: MethodRequest) -> None:
@@ -61,6 +63,14 @@ class EchoModule:
                 return 500, repr(error.__cause__ or error)
             return 200, (await self.client.get_twin())["reported"]
         return 200, {"method": name, "payload": payload}
+
+    async def take(self, message: Message) -> None:
+        """Report a message to an input."""
+        name = f"taken-{self.taken}"
+        self.taken += 1
+        sender = message.custom_properties["$.cmid"]
+        taken = [message.input_name, message.data.decode(), message.message_id, sender]
+        await self.client.patch_twin_reported_properties({"taken": {name: taken}})
 
     async def desired_changed(self, patch: dict[str, Any]) -> None:
         """Report what a patch held."""

@@ -67,7 +67,7 @@ def test_the_demo_fails_when_an_answer_is_not_the_expected_one(
     with (tmp_path / "output").open("w") as output:
         assert not demo.demonstrate(Console(file=output, width=140), TEMPLATE, tmp_path / "files", address)
     text = (tmp_path / "output").read_text()
-    assert "1 of 1 calls were not answered as expected, 3 files differ" in text
+    assert "1 of 1 calls were not answered as expected, 4 files differ" in text
 
 
 def test_the_demo_fails_when_it_cannot_be_run(tmp_path: Path, address: str) -> None:

@@ -39,6 +39,37 @@ def test_another_module_is_no_way_to_the_cloud() -> None:
     assert not Routes([route]).lead_upstream("sftp", "tasks")
 
 
+def test_a_route_leads_to_the_input_of_another_module() -> None:
+    routes = Routes(
+        [
+            'FROM /messages/modules/camera/outputs/calls INTO BrokeredEndpoint("/modules/sftp/inputs/calls")',
+            'FROM /messages/modules/camera/* WHERE a = 1 INTO BrokeredEndpoint( "/modules/sftp/inputs/calls" )',
+            "FROM /messages/modules/camera/outputs/other INTO $upstream",
+        ]
+    )
+    assert routes.targets("camera", "calls") == [("sftp", "calls")]
+    assert routes.take("camera", "other")
+    assert not routes.take("sftp", "calls")
+    assert not routes.lead_upstream("camera", "calls")
+
+
+@pytest.mark.parametrize("sink", ["$downstream", 'BrokeredEndpoint("/sftp")', "BrokeredEndpoint(/modules/a/inputs/b)"])
+def test_a_route_that_leads_nowhere_is_none(sink: str) -> None:
+    with pytest.raises(ValueError, match="leads neither to"):
+        Routes([f"FROM /messages/* INTO {sink}"])
+
+
+def test_a_message_for_an_input_waits_for_its_module_and_comes_again_until_it_is_acknowledged(
+    edge: LocalEdge,
+) -> None:
+    edge.disconnect_module()
+    for number in range(3):
+        edge.send_to_input("numbers", str(number).encode(), message_id=f"id-{number}", sender="other")
+    edge.wait_for_reported(lambda reported: len(reported["taken"]) == 3)
+    taken = [edge.reported["taken"][f"taken-{number}"] for number in range(3)]
+    assert taken == [["numbers", str(number), f"id-{number}", "other"] for number in range(3)]
+
+
 def test_what_is_stored_arrives_when_the_way_to_the_cloud_is_back(edge: LocalEdge) -> None:
     edge.cut_upstream()
     for number in range(3):

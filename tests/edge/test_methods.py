@@ -41,7 +41,7 @@ def test_a_call_that_is_not_answered_ends_in_504_at_its_time_limit(shared_edge: 
     with pytest.raises(HubError, match="Timed out waiting for the response") as refusal:
         shared_edge.invoke("sftp", "silence", timeout=0.5)
     assert (refusal.value.status, refusal.value.code) == (504, 504101)
-    assert 0.5 <= time.monotonic() - started < 3
+    assert 0.5 <= time.monotonic() - started < 20
 
 
 def test_a_payload_that_is_not_json_never_reaches_the_modules_handler(shared_edge: LocalEdge) -> None:

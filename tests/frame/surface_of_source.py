@@ -225,7 +225,7 @@ def methods() -> Iterator[str]:
 
 def desired_properties() -> Iterator[str]:
     """Give each key of the desired properties, and what it takes."""
-    server = {"host": "a", "user": "a", "password": "a", "privateKey": "a"}
+    server = {"host": "a", "user": "a", "password": "a", "privateKey": {"env": "A"}}
     rule = {"name": "a", "direction": "upload", "source": "a", "dest": "a"}
 
     def error_of(document: Mapping[str, Any]) -> Any:

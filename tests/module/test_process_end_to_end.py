@@ -20,6 +20,8 @@ from tests.servers import Relay, Server
 from iot.sftp.module._hub.restarts import RestartBudget
 from localedge import LocalEdge
 
+pytestmark = pytest.mark.usefixtures("real_starts")
+
 LINE = re.compile(r"<[23467]> \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \+00:00 \[(DBG|INF|WRN|ERR|FTL)\] .*")
 
 # the module with shorter patience

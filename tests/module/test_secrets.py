@@ -16,6 +16,8 @@ from tests.servers import Server, free_port
 
 from localedge import LocalEdge
 
+pytestmark = pytest.mark.usefixtures("real_starts")
+
 
 @pytest.fixture(scope="module")
 def secret_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -161,6 +163,7 @@ def test_the_module_shows_no_private_key_and_no_passphrase(
     encrypted = search.know("encrypted", (keys / "encrypted").read_text())
     passphrase = search.know("passphrase", (keys / "passphrase").read_text())
     wrong = search.know("wrong", OWN_PASSWORD)
+    (tmp_path / "wrong").write_text(wrong)
     in_file, in_variable = {"file": str(keys / "encrypted")}, {"env": "SFTP_TEST_KEY"}
     with talking(talkative, search) as talk:
 
@@ -176,13 +179,17 @@ def test_the_module_shows_no_private_key_and_no_passphrase(
         assert outcome("file", in_file, {"file": str(keys / "passphrase")}) == (200, None)
         assert outcome("variable", in_variable, {"env": "SFTP_TEST_PASSPHRASE"}) == (200, None)
         assert {200, 400, 404} <= talk.call_everything("variable")
+        for name, useless in (
+            ("no passphrase", encrypted),
+            ("cut", plain[: len(plain) // 2]),
+            ("damaged", plain.replace("AAAA", "####")),
+            ("a passphrase as the key", passphrase),
+        ):
+            assert outcome(name, useless)[0] == 400, name
+        assert outcome("wrong passphrase", encrypted, wrong)[0] == 400
         refused = (200, "authentication_failed")
-        assert outcome("wrong passphrase", encrypted, wrong) == refused
-        assert {200, 401, 400, 404} <= talk.call_everything("wrong passphrase")
-        assert outcome("no passphrase", encrypted) == refused
-        assert outcome("cut", plain[: len(plain) // 2]) == refused
-        assert outcome("damaged", plain.replace("AAAA", "####")) == refused
-        assert outcome("a passphrase as the key", passphrase) == refused
+        assert outcome("wrong passphrase in a file", encrypted, {"file": str(tmp_path / "wrong")}) == refused
+        assert {200, 401, 400, 404} <= talk.call_everything("wrong passphrase in a file")
         assert outcome("no file", {"file": str(tmp_path / "none")}) == refused
         assert outcome("no variable", {"env": "SFTP_TEST_NONE"}) == refused
         assert outcome("back", plain) == (200, None)

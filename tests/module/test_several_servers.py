@@ -138,3 +138,24 @@ def test_each_server_has_a_state_of_its_own(device: Device) -> None:
     states = {name: session.state.state.value for name, session in device.servers.all().items()}
     assert states == dict.fromkeys(WELL, "connected") | {DEAD: "connecting", REFUSES: "failed"}
     assert device.servers.get(REFUSES).state.code == "authentication_failed"
+
+
+def test_another_server_is_another_destination_for_a_rule(
+    openssh_server: Server, proftpd_server: Server, remote: Path, tmp_path: Path
+) -> None:
+    device = Device(tmp_path)
+    try:
+        device.have("sftp", openssh_server)
+        device.have("mes", proftpd_server)
+        (device.root / "out").mkdir()
+        device.put("out", "day.csv")
+        to_default = rule("up", "sftp", remote, source="out", then="keep")
+        for each, server in ((to_default, openssh_server), (to_default | {"server": "mes"}, proftpd_server)):
+            device.run(each)
+            device.until(lambda: device.rules.statuses()["up"].files == 1)
+            assert (server.directory / remote.name / "up" / "day.csv").read_text() == "day.csv"
+        device.run(to_default)
+        device.until(lambda: device.rules.statuses()["up"].last_run)
+        assert device.rules.statuses()["up"].files == 0  # it is known there
+    finally:
+        device.close()

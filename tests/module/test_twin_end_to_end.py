@@ -186,7 +186,7 @@ def test_a_secret_in_a_file_logs_in(fresh: LocalEdge, proftpd_server: Server, tm
 def test_a_port_where_nobody_listens_is_unreachable(fresh: LocalEdge) -> None:
     fresh.patch_desired({"sftp": {"port": free_port()}})
     fresh.wait_for_reported(in_state("failed", "unreachable"))
-    expect(fresh, "unreachable", 503, 4)
+    expect(fresh, "unreachable", 503, 15)
 
 
 def test_a_name_that_does_not_exist_is_unreachable(fresh: LocalEdge) -> None:
@@ -199,25 +199,25 @@ def test_a_black_hole_is_unreachable_within_the_connect_limit(fresh: LocalEdge) 
     with black_hole() as port:
         fresh.patch_desired({"sftp": {"port": port, "connectTimeout": 1}})
         fresh.wait_for_reported(in_state("failed", "unreachable"))
-        expect(fresh, "unreachable", 503, 4)
+        expect(fresh, "unreachable", 503, 15)
 
 
 def test_a_server_that_never_answers_is_unreachable_within_the_connect_limit(fresh: LocalEdge) -> None:
     with listening(never_answers) as port:
         fresh.patch_desired({"sftp": {"port": port, "connectTimeout": 1}})
         fresh.wait_for_reported(in_state("failed", "unreachable"))
-        expect(fresh, "unreachable", 503, 4)
+        expect(fresh, "unreachable", 503, 15)
 
 
 def test_a_call_ends_at_its_own_deadline_before_the_connect_limit(fresh: LocalEdge) -> None:
     with listening(never_answers) as port:
-        version = fresh.patch_desired({"sftp": {"port": port, "connectTimeout": 20}})
+        version = fresh.patch_desired({"sftp": {"port": port, "connectTimeout": 60}})
         fresh.wait_for_reported(acknowledged(version))
-        expect(fresh, "deadline_exceeded", 504, 2, timeout=1)
+        expect(fresh, "deadline_exceeded", 504, 15, timeout=1)
         calls = [fresh.submit("sftp", "exists", {"path": ".", "timeout": 1}) for _ in range(30)]
         started = time.monotonic()
-        assert {call.result(10)[0] for call in calls} == {504}
-        assert time.monotonic() - started < 2
+        assert {call.result(60)[0] for call in calls} == {504}
+        assert time.monotonic() - started < 14  # two at a time would take 15 s
 
 
 @pytest.mark.parametrize("fault", [closes_at_once, resets_at_once, speaks_http])
@@ -287,8 +287,8 @@ def test_disconnect_ends_a_transfer_that_hangs(fresh: LocalEdge, openssh_server:
         relay.frozen.set()
         started = time.monotonic()
         assert fresh.invoke("sftp", "disconnect") == (200, None)
-        status, body = transfer.result(10)
-        assert time.monotonic() - started < 3
+        status, body = transfer.result(60)
+        assert time.monotonic() - started < 20
         assert (status, body["code"]) == (503, "connection_lost")
         assert list(folder.iterdir()) == []
     (remote / "large").unlink()

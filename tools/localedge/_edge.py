@@ -247,6 +247,13 @@ class LocalEdge:
         """Answer every connection attempt with "not authorised", or accept valid tokens again."""
         self._runtime.hub.refuses_tokens = refuse
 
+    def add_sftp_server(self, name: str) -> SftpServer:
+        """Run a further SFTP server, with an empty folder, and name it in the section `servers` of the twin."""
+        server: SftpServer = self._run(self._runtime.add_sftp_server(name))
+        section = {"host": server.address, "port": server.port, "user": server.user, "password": server.password}
+        self.patch_desired({"servers": {name: section}})
+        return server
+
     def stop_sftp_server(self) -> None:
         """Take the SFTP server away: its connections are cut, and refused until `start_sftp_server`."""
         self._run(self.sftp_server.stop())

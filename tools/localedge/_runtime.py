@@ -83,6 +83,15 @@ class Runtime:
         await self.stop_module()
         await self._cleanup.aclose()
 
+    async def add_sftp_server(self, name: str) -> SftpServer:
+        """Run a further SFTP server, whose root is an empty folder; it stops with the rest."""
+        root = self.sftp_root.with_name(f"sftp-{name}")
+        root.mkdir(exist_ok=True)
+        server = SftpServer(root, self.address)
+        await server.start()
+        self._cleanup.push_async_callback(server.stop)
+        return server
+
     async def start_module(self) -> None:
         """Start the module's process, unless it runs."""
         if self.process is not None:

@@ -37,6 +37,7 @@ _MODULE, _DEVICE = "sftp", "local-device"
 _REPORT_LINES = 50_000
 _IMAGE_SIZE, _IMAGE_RATE = 32 * 1024 * 1024, 12_000_000  # bytes, bytes per second
 _ACCEPTED = 202
+_SECOND = "mes"  # the name of the second server
 _FOLDERS = ["upload_files", "download_files"]  # the newest first
 _CONNECT_LIMIT = 30
 _TABLE_WIDTH = 140
@@ -126,6 +127,10 @@ STEPS = (
     Step("read_file", {"path": "orders/next.json"}, 200, lambda answer: bool(answer["content"] == "[4711]")),
     Step("upload_file", {"source": "report.csv", "dest": "fleet/{deviceId}/", "expand": True}, 200, equals(value=True)),
     Step("list_files", {"path": "fleet/{deviceId}", "expand": True}, 200, equals([f"fleet/{_DEVICE}/report.csv"])),
+    Step("upload_file", {"source": "report.csv", "dest": "day/", "server": _SECOND}, 200, equals(value=True)),
+    Step("list_files", {"path": "day", "server": _SECOND}, 200, equals(["day/report.csv"])),
+    Step("exists", {"path": "day/report.csv"}, 200, equals(value=False)),
+    Step("exists", {"path": "day/report.csv", "server": "none"}, 400, refused("invalid_request")),
     Step("list_local_directory", {"path": "downloads"}, 200, _is_listing_of("downloads/2026-01-02.csv")),
     Step("delete_local_file", {"path": "report-copy.csv"}, 200, equals(value=True)),
     Step("download_files", {"source": "measurements", "dest": "all", "file_pattern": ".csv"}, 202, _is_task),
@@ -174,25 +179,30 @@ def demonstrate(console: Console, template: Path, directory: Path, address: str)
             f"Edge hub on {edge.address}:8883, SFTP server on port {edge.sftp_server.port}; the module starts …"
         )
         edge.wait_until_connected(_CONNECT_LIMIT)
+        second = edge.add_sftp_server(_SECOND)
+        edge.wait_for_reported(
+            lambda reported: bool(reported["servers"][_SECOND]["connection"]["state"] == "connected")
+        )
+        console.print(f"A second SFTP server, {_SECOND}, is on port {second.port}.")
         client = ServiceClient(edge.connection_string, edge.authority_file.read_text(), edge.device)
         _wait_for_server(client)
         console.print(f"Ready after {time.monotonic() - started:.1f} s.")
         outcomes = [_call(client, step) for step in STEPS]
         console.print(_table(outcomes))
-        differences = [*_differences(edge), *_upload_in_background(console, edge, client)]
+        differences = [*_differences(edge, second.root), *_upload_in_background(console, edge, client)]
     for difference in differences:
         console.print(f"[red]{escape(difference)}[/red]")
     failed = sum(not outcome.is_expected for outcome in outcomes)
     console.print(_summary(len(outcomes), failed, differences))
     console.print(
-        f"The files are in {directory}/: local/ is the module's side, sftp/ the server's, module.log the log."
+        f"The files are in {directory}/: local/ is the module's side, sftp/ and sftp-{_SECOND}/ are the servers'."
     )
     return not failed and not differences
 
 
 def _empty(directory: Path) -> None:
     """Remove what an earlier demo has left, and nothing else."""
-    for name in ("local", "state", "sftp"):
+    for name in ("local", "state", "sftp", f"sftp-{_SECOND}"):
         shutil.rmtree(directory / name, ignore_errors=True)
     (directory / "module.log").unlink(missing_ok=True)
 
@@ -255,11 +265,12 @@ def _show_progress(console: Console, client: ServiceClient, task_id: str) -> dic
             time.sleep(0.1)
 
 
-def _differences(edge: LocalEdge) -> list[str]:
+def _differences(edge: LocalEdge, second: Path) -> list[str]:
     """Compare the files that went through with their originals."""
     server, local = edge.sftp_server.root, edge.local_root
     pairs = (
         (local / "report.csv", server / "archive/report.csv"),
+        (local / "report.csv", second / "day/report.csv"),
         (local / "report.csv", local / "report-returned.csv"),
         (server / "measurements/2026-01-02.csv", local / "downloads/2026-01-02.csv"),
     )

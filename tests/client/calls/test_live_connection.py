@@ -86,16 +86,16 @@ def test_disconnect_ends_an_attempt_to_connect(server: Server) -> None:
 
         def call() -> None:
             with pytest.raises(ConnectionLost, match="disconnect was called") as failure:
-                session.exists("x", timeout=20)
+                session.exists("x", timeout=120)
             failures.append(failure.value)
 
         thread = threading.Thread(target=call)
         thread.start()
-        assert is_asked.wait(5)
+        assert is_asked.wait(30)
         started = time.monotonic()
         session.disconnect()
-        thread.join(5)
-        assert time.monotonic() - started < 5
+        thread.join(60)
+        assert time.monotonic() - started < 25
         assert len(failures) == 1
 
 
@@ -105,7 +105,7 @@ def test_calls_that_come_late_to_a_slow_failure_do_not_wait_again(server: Server
         for _ in range(20):
             with pytest.raises(Unreachable):
                 session.exists("x", timeout=20)
-        assert time.monotonic() - started < 6
+        assert time.monotonic() - started < 18  # one after the other, 24 s
 
 
 def test_a_client_that_is_kept_alive_ends_its_threads(server: Server) -> None:

@@ -171,10 +171,14 @@ def test_what_is_missing_is_found_out_whatever_the_server_says_of_it(code: int, 
         assert session.exists("in")
         for path in ("nothing", "in/nothing", "nowhere/nothing/at all"):
             assert not session.exists(path)
+            assert session.stat(path) is None
             for call in (
                 lambda path=path: session.list_files(path),
                 lambda path=path: list(session.scan(path)),
-                lambda path=path: session.stat(path),
+                lambda path=path: session.list_directory(path),
+                lambda path=path: session.delete_directory(path),
+                lambda path=path: session.delete_directory(path, recursive=True),
+                lambda path=path: session.move_directory(path, "dest"),
                 lambda path=path: session.delete_file(path),
                 lambda path=path: session.move_file(path, "dest"),
                 lambda path=path: session.download_file(path, str(tmp_path / "dest")),
@@ -593,7 +597,7 @@ def test_a_server_that_never_ends_one_thing_is_given_up_in_the_end(monkeypatch: 
     started = time.monotonic()
     with session_with(server, stall=0.3) as session, pytest.raises(ConnectionLost):
         session.move_file("source", "dest")
-    assert 1 <= time.monotonic() - started < 5
+    assert 1 <= time.monotonic() - started < 25
 
 
 def test_a_server_that_answers_no_reads_is_noticed_at_the_stall_limit(
@@ -605,7 +609,7 @@ def test_a_server_that_answers_no_reads_is_noticed_at_the_stall_limit(
     started = time.monotonic()
     with session_with(server, stall=0.3) as session, pytest.raises(ConnectionLost):
         session.download_file("source", str(tmp_path / "dest"))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
 
 
 # --- repeats ---------------------------------------------------------------------------------------------------------

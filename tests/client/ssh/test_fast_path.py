@@ -213,7 +213,7 @@ def test_a_byte_damaged_in_transit_ends_the_connection_and_reaches_no_file(
             started = time.monotonic()
             with pytest.raises(SFTPError) as failure:
                 transfer(session)
-            assert time.monotonic() - started < 8
+            assert time.monotonic() - started < 25
             codes.add(failure.value.code)
             relay.break_at(None)
             transfer(session)

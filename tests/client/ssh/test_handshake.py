@@ -127,7 +127,7 @@ def test_all_stages_share_one_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(Unreachable, match="did not let us in"):
             handshake.run()
-        assert time.monotonic() - started < LIMIT * 1.5
+        assert time.monotonic() - started < LIMIT + 10
         assert handshake.stage is Stage.LOGIN
 
 

@@ -449,7 +449,7 @@ def test_extensions_that_are_fewer_than_the_server_says_end_the_connection(count
         started = time.monotonic()
         with pytest.raises(ConnectionLost):
             session.connect()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
 
 
 def test_a_refusal_by_hanging_up_at_the_first_credential_is_not_retried(tmp_path: Path) -> None:

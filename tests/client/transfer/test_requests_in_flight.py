@@ -161,8 +161,8 @@ def test_waiting_ends_at_the_deadline_and_takes_no_processor(operation: str, tmp
     started = time.monotonic()
     with moving.running(timeout=2) as transfer:
         with pytest.raises(DeadlineExceeded):
-            transfer.result(15)
-        assert 2 <= time.monotonic() - started < 10
+            transfer.result(60)
+        assert 2 <= time.monotonic() - started < 25
     assert moving.processor_seconds < 0.5
 
 

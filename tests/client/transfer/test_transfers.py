@@ -93,7 +93,7 @@ def test_quick_calls_are_answered_while_transfers_run(server: Server, tmp_path: 
         answered = threading.Event()
 
         def download(number: int) -> set[int]:
-            done = set()
+            done: set[int] = set()
             while not done or not answered.is_set():
                 done.add(session.download_file("huge", str(tmp_path / f"{number}")).bytes)
             return done

@@ -214,7 +214,7 @@ def test_a_disk_that_hangs_delays_no_scrape_and_has_no_sample(own_address: str) 
         for _ in range(3 * FEW):
             started = time.monotonic()
             told = scrape(port)
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 15
             assert "data" not in disks_in(told)
             assert told.value("sftp_hub_connected") == 1
             assert "NaN" not in told.text

@@ -86,7 +86,7 @@ def test_a_file_system_that_hangs_delays_nothing_and_occupies_one_thread(tmp_pat
     for _ in range(3):
         started = time.monotonic()
         told = disks.free(limit=0.05)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert told["data"]["error"] == "the file system does not respond"
         assert told["state"]["free"] > 0
     assert share.asked == 1

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from iot.sftp.client import Direction, InvalidRequest, NotConfigured
 from iot.sftp.module._documents.orders import folder_order
 from iot.sftp.module._documents.requests import CopyRequest, DeleteRequest, FolderRequest, ListRequest, expanded
-from iot.sftp.module._documents.template import BUILT_IN, CLOCK_STARTS, Placeholders
+from iot.sftp.module._documents.template import BUILT_IN, Placeholders
+from iot.sftp.module._documents.template_parts import CLOCK_STARTS
 from iot.sftp.module._documents.twin import Desired, read_desired
 from iot.sftp.module._documents.validation import Section
 from iot.sftp.module._documents.variables import VALUE_MAXIMUM, VARIABLES_MAXIMUM

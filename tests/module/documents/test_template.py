@@ -12,16 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from iot.sftp.client import NotConfigured, PathNotAllowed
-from iot.sftp.module._documents.template import (
-    BUILT_IN,
-    CLOCK_STARTS,
-    DIRECTIVES,
-    Placeholders,
-    Template,
-    TemplateError,
-    TemplateKind,
-    check_value,
-)
+from iot.sftp.module._documents.template import BUILT_IN, DIRECTIVES, Placeholders, Template, TemplateKind, check_value
+from iot.sftp.module._documents.template_parts import CLOCK_STARTS, TemplateError
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HERE = Placeholders("device-42", "sftp", "plant-hub", {"line": "7", "site": "north"})

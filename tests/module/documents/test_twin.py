@@ -141,7 +141,7 @@ def test_what_is_missing_is_named() -> None:
 
 
 def test_the_login_method_is_reported_and_no_secret() -> None:
-    section = server_of(privateKey="key text", passphrase="pass text")
+    section = server_of(privateKey={"file": "/key text"}, passphrase="pass text")
     assert section.as_properties() == {
         "host": "sftp.example.com",
         "port": 22,
@@ -149,7 +149,7 @@ def test_the_login_method_is_reported_and_no_secret() -> None:
         "auth": "privateKey+password",
     }
     for shown in (repr(section), str(section), section.model_dump_json(fallback=str)):
-        assert not any(secret in shown for secret in ("hunter2", "key text", "pass text"))
+        assert not any(secret in shown for secret in ("hunter2", "pass text"))
 
 
 def test_transfers_have_defaults_and_bounds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from azure.iot.device.common.pipeline.pipeline_stages_mqtt import MQTTTransportS
 from azure.iot.device.iothub.pipeline.pipeline_stages_iothub_mqtt import IoTHubMQTTTranslationStage
 
 from iot.sftp.module._hub import sdk
-from iot.sftp.module._hub.sdk import METHODS, TWIN, Malformed, find_stage
+from iot.sftp.module._hub.input_message import InputMessage
+from iot.sftp.module._hub.sdk import INPUTS, METHODS, TWIN, Malformed, find_stage
 
 # what the SDK says of itself when it makes a client
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2:DeprecationWarning")
@@ -39,7 +41,7 @@ def test_the_stages_are_found_and_a_missing_one_is_named(client: IoTHubModuleCli
 
 
 def test_the_features_are_those_that_the_client_can_enable(client: IoTHubModuleClient) -> None:
-    assert {*METHODS, *TWIN} <= set(client._mqtt_pipeline.feature_enabled)
+    assert {*METHODS, *TWIN, *INPUTS} <= set(client._mqtt_pipeline.feature_enabled)
     assert asyncio.iscoroutinefunction(client._enable_feature)
 
 
@@ -70,3 +72,50 @@ def _on_pipeline_thread(function: Any, *arguments: Any) -> None:
     pipeline_thread.invoke_on_pipeline_thread(function)(*arguments)
     # events are handed on in a thread of their own, one after the other: wait until it is done with them
     pipeline_thread._get_named_executor("callback").submit(lambda: None).result(5)
+
+
+def _publish(client: IoTHubModuleClient, topic: str, payload: bytes) -> list[str]:
+    """Let a message of QoS 1 arrive as paho-mqtt's network thread does it; return what happened, in its order."""
+    mqtt = find_stage(client, MQTTTransportStage).transport._mqtt_client
+    happened: list[str] = []
+    sdk._take_inputs(client, lambda message: happened.append(f"taken {message}"))
+    mqtt._send_puback = lambda mid: happened.append(f"acknowledged {mid}")
+    name = topic.encode()
+    body = struct.pack("!H", len(name)) + name + struct.pack("!H", 7) + payload
+    mqtt._in_packet.update(command=0x30 | 0x02, packet=body)  # PUBLISH, QoS 1
+    mqtt._handle_publish()
+    return happened
+
+
+def test_a_message_to_an_input_is_acknowledged_only_when_it_was_taken(client: IoTHubModuleClient) -> None:
+    topic = "devices/device/modules/sftp/inputs/calls/%24.mid=a%2F1&%24.cdid=device&%24.cmid=camera&own=x"
+    expected = InputMessage("calls", b"{}", "a/1", "device/camera")
+    assert _publish(client, topic, b"{}") == [f"taken {expected}", "acknowledged 7"]
+
+
+@pytest.mark.parametrize(
+    "rest, expected",
+    [
+        ("calls", InputMessage("calls", b"")),
+        ("calls/", InputMessage("calls", b"")),
+        ("calls/%24.mid=", InputMessage("calls", b"")),
+        ("calls/%24.mid", InputMessage("calls", b"")),
+        ("calls/%24.mid=" + "x" * 129, InputMessage("calls", b"")),
+        ("a%2Fb/%FF=%FE&&=", InputMessage("a/b", b"")),
+    ],
+)
+def test_whatever_properties_a_message_has_it_is_taken(
+    client: IoTHubModuleClient, rest: str, expected: InputMessage
+) -> None:
+    assert _publish(client, f"devices/device/modules/sftp/inputs/{rest}", b"") == [
+        f"taken {expected}",
+        "acknowledged 7",
+    ]
+
+
+def test_messages_of_other_kinds_still_reach_the_sdk(client: IoTHubModuleClient) -> None:
+    received: list[Any] = []
+    transport = find_stage(client, MQTTTransportStage).transport
+    transport.on_mqtt_message_received_handler = lambda topic, _payload: received.append(topic)
+    assert _publish(client, "$iothub/methods/POST/exists/?$rid=1", b"{}") == ["acknowledged 7"]
+    assert received == ["$iothub/methods/POST/exists/?$rid=1"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iot.sftp.module._hub.reported import Reporter
@@ -51,6 +51,7 @@ def reporter_of(sections: Mapping[str, Any]) -> Reporter:
     return reporter
 
 
+@settings(max_examples=20)  # a large one takes a second
 @given(sections=st.dictionaries(st.text(), st.dictionaries(st.text(), ANYTHING, max_size=5), max_size=8))
 def test_any_sections_fit_into_a_twin(sections: dict[str, Any]) -> None:
     document = reporter_of(sections).document

@@ -77,7 +77,7 @@ def test_work_that_does_not_return_is_answered_at_its_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="timed out"):
             await queue.run(free.wait, soon(0.2))
-        assert 0.2 <= time.monotonic() - started < GRACE + 3
+        assert 0.2 <= time.monotonic() - started < GRACE + 15
         # its thread is still busy: what comes next waits for it, and is not begun
         begun = []
         with pytest.raises(DeadlineExceeded, match="nothing was done"):

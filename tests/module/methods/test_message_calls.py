@@ -34,6 +34,7 @@ class FakeDispatcher:
         self.running = self.most = 0
         self.called = asyncio.Event()
         self.go_on: asyncio.Event | None = None
+        self.held = ""  # the server whose calls alone have to wait for `go_on`; empty: all
 
     async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
         del received
@@ -41,7 +42,7 @@ class FakeDispatcher:
         self.called.set()
         self.running += 1
         self.most = max(self.most, self.running)
-        if self.go_on is not None:
+        if self.go_on is not None and (not self.held or payload.get("server") == self.held):
             await self.go_on.wait()
         self.running -= 1
         return Response(200, len(self.calls))
@@ -65,6 +66,7 @@ class Device:
             self.dispatcher,  # type: ignore[arg-type] # its one method
             self.outbox,
             width=lambda: width,
+            servers=lambda: ("sftp", "dead"),
         )
         self.tasks = [asyncio.ensure_future(part) for part in (self.outbox.run(), self.calls.run())]
 
@@ -204,18 +206,19 @@ def test_what_an_earlier_process_has_taken_is_done_by_the_next(tmp_path: Path) -
 
 
 def test_a_flood_is_refused_beyond_the_bound_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    limits = MessageLimits(calls=Bound(5, 10_000), waiting_answers=Bound(50, 10_000))
+    limits = MessageLimits(calls=Bound(5, 10_000))
 
     async def test(device: Device) -> None:
         for number in range(200):
             await device.receive(EXISTS, str(number))
-        answers = dict(await device.answers(195 if device.is_connected else 0))
+        answers = dict(await device.answers(195))
         assert set(answers.values()) == {429}
         device.calls.open()
         answers = dict(await device.answers(200))
         assert {answers[str(number)] for number in range(5)} == {200}
         assert device.calls.received == {"accepted": 5, "repeated": 0, "refused": 195}
-        assert device.store.counts == {"calls": 0, "answers": 0, "tasks": 0, "files": 0}
+        while any(device.store.counts.values()):  # noqa: ASYNC110 - the last answer is confirmed in a thread
+            await asyncio.sleep(0.01)
 
     with_device(tmp_path, test, limits=limits)
     assert "a call by message is refused: busy: 5 calls, or 10000 bytes of them, are waiting" in caplog.text
@@ -322,3 +325,21 @@ def test_an_answer_that_cannot_be_written_is_written_later_and_the_call_not_done
 
     with_device(tmp_path, test)
     assert len(attempts) == 2
+
+
+def test_calls_to_a_dead_server_delay_none_to_another_one(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        device.dispatcher.go_on, device.dispatcher.held = asyncio.Event(), "dead"
+        call = {"method": "exists", "payload": {"path": "a"}}
+        to_dead = {"method": "exists", "payload": {"path": "a", "server": "dead"}}
+        for number in range(5):
+            await device.receive(to_dead, f"dead-{number}")
+        for number in range(5):
+            await device.receive(call, f"sftp-{number}")
+        device.calls.open()
+        assert {name for name, _ in await device.answers(5)} == {f"sftp-{number}" for number in range(5)}
+        assert device.dispatcher.running == 2  # as many as run at a time, for each server
+        device.dispatcher.go_on.set()
+        assert len(await device.answers(10)) == 10
+
+    with_device(tmp_path, test)

@@ -124,6 +124,16 @@ def test_a_failure_is_told_once_until_the_file_has_arrived_or_fails_otherwise(de
     assert codes == ["permission_denied", "no_space", None, "no_space"]
 
 
+def test_what_was_put_aside_or_has_expired_is_told_in_its_place(device: Device) -> None:
+    device.events.note(RULE, FileOutcome("a", "out/a", "failed/a", 1, None, "no_space"), "quarantined")
+    expired = {"server": None, "direction": None, "rule": None}
+    device.events.note(expired, FileOutcome("b", "out/b", None, 1), "expired")
+    told = {
+        (message["rule"], file["outcome"], file["code"]) for message in device.messages() for file in message["files"]
+    }
+    assert told == {("daily", "quarantined", "no_space"), (None, "expired", None)}
+
+
 def test_what_is_off_is_not_told_later(device: Device) -> None:
     device.events.is_enabled = False
     assert device.events.of(RULE, device.ledger) is None

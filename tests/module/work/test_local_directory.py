@@ -98,7 +98,7 @@ def test_a_page_whose_files_have_all_gone_is_not_taken_for_the_last_one(
         (root / "in" / name).touch()
     look = os.stat
 
-    def gone(path: str, *, dir_fd: int, follow_symlinks: bool) -> os.stat_result:
+    def gone(path: str | int | Path, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
         if path in {"a", "b"}:
             raise FileNotFoundError
         return look(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)

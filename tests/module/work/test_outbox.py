@@ -1,4 +1,4 @@
-"""Messages that tasks have ended: told when the hub is there, and nobody is busy with it while the hub is away."""
+"""Messages are sent when the hub is there, answers first; nobody is busy with them while the hub is away."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iot.sftp.module._work.journal import Journal
+from iot.sftp.module._work.message_store import Bound, MessageLimits, Outgoing
 from iot.sftp.module._work.outbox import Outbox
 from iot.sftp.module._work.task_record import TaskStatus, new_task
 
@@ -49,3 +50,77 @@ def test_while_the_hub_is_away_a_task_that_ends_causes_one_attempt(journal: Jour
         running.cancel()
 
     asyncio.run(wake_once())
+
+
+def send_all(journal: Journal, outbox: Outbox, wanted: int) -> None:
+    """Run an outbox until it has sent so many messages."""
+
+    async def run() -> None:
+        outbox.wake()
+        running = asyncio.create_task(outbox.run())
+        while sum(outbox.sent.values()) < wanted or any(journal.messages.counts.values()):  # noqa: ASYNC110 - of a thread
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_answers_go_before_what_has_waited_for_weeks(tmp_path: Path) -> None:
+    journal, sent = Journal(tmp_path), list[tuple[str, str]]()
+    store = journal.messages
+
+    async def send(message: Message, output: str) -> None:
+        sent.append((output, message.message_id))
+        if output == "files" and len(sent) == 2:
+            await asyncio.to_thread(store.refuse, Outgoing("answers", "late", "{}"))
+
+    files = [Outgoing("files", f"files-{number}", "{}") for number in range(3)]
+    store.add_gathered("ledgers", 3, files)
+    store.refuse(Outgoing("answers", "first", "{}"))
+    outbox = Outbox(store, send)
+    outbox.wanted_outputs = {"answers", "files"}
+    send_all(journal, outbox, 5)
+    assert sent == [
+        ("answers", "first"), ("files", "files-0"), ("answers", "late"), ("files", "files-1"), ("files", "files-2"),
+    ]  # fmt: skip
+
+
+def test_what_is_for_an_output_that_is_off_is_not_sent_later(journal: Journal) -> None:
+    sent: list[str] = []
+
+    async def send(_message: Message, output: str) -> None:
+        sent.append(output)
+
+    outbox = Outbox(journal.messages, send)
+    outbox.wanted_outputs = {"answers"}
+    send_all(journal, outbox, 0)
+    journal.messages.refuse(Outgoing("answers", "later", "{}"))
+    send_all(journal, Outbox(journal.messages, send), 1)
+    assert sent == ["answers"]
+
+
+def test_a_message_that_was_not_confirmed_comes_again_with_the_same_id(journal: Journal) -> None:
+    sent: list[str] = []
+
+    async def send(message: Message, _output: str) -> None:
+        sent.append(message.message_id)
+        if len(sent) == 1:
+            raise OSError("the connection broke before the acknowledgement")
+
+    send_all(journal, Outbox(journal.messages, send, backoff=lambda: iter([0.01] * 100)), 1)
+    assert len(sent) == 2
+    assert sent[0] == sent[1]
+
+
+def test_the_oldest_ends_of_tasks_are_dropped_when_too_many_wait(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path)
+    journal.messages.limits = MessageLimits(tasks=Bound(3, 100_000))
+    for number in range(5):
+        record = replace(new_task("upload_file", {"source": "a", "dest": "b"}, 60), task_id=f"task-{number}")
+        journal.save(replace(record, status=TaskStatus.COMPLETED, finished=time.time()))
+    kept = [message.message_id for message in journal.messages.unsent("tasks", 9)]
+    assert kept == [f"task-{number}-Completed" for number in range(2, 5)]
+    assert journal.messages.dropped == {"answers": 0, "tasks": 2, "files": 0}
+    assert "the oldest for output tasks were dropped" in caplog.text

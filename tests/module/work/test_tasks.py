@@ -562,9 +562,16 @@ def test_a_journal_that_is_lost_is_written_again_with_what_has_not_ended(device:
 
 
 def test_what_is_known_without_the_journal_is_listed_in_pages_too(device: Device) -> None:
-    tasks = device.start(until_cancelled, width=1)
+    begun = threading.Event()
+
+    def work(job: Job) -> TaskOutcome:
+        begun.set()
+        return until_cancelled(job)
+
+    tasks = device.start(work, width=1, time_slice=1000)
     names = [submit(tasks) for _ in range(5)]
     names.reverse()
+    assert begun.wait(SOON)  # that is in the journal: nothing more will be written
     device.directory.rename(device.directory.with_name("away"))
     device.directory.touch()  # in the place of a directory: nothing can be opened there
     assert tasks.cancel(names[-1], SOON)  # it runs: its end is known in memory only
@@ -680,10 +687,10 @@ def test_tasks_of_a_journal_that_is_readable_later_go_on(device: Device) -> None
         assert time.monotonic() < deadline
 
 
-def test_ten_thousand_tasks_go_through_and_the_journal_stays_small(device: Device) -> None:
+def test_thousands_of_tasks_go_through_and_the_journal_stays_small(device: Device) -> None:
     tasks = device.start(width=4)
     names: list[str] = []
-    for _ in range(20):
+    for _ in range(6):
         names = [submit(tasks) for _ in range(500)]
         assert all(end_of(tasks, name)["status"] == "Completed" for name in names)
     assert tasks.status(names[0])["status"] == "Completed"

@@ -49,6 +49,7 @@ from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
 from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
+from iot.sftp.client._ssh.credentials import check_private_key
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.file_content import FileContent
@@ -124,6 +125,7 @@ __all__ = [
     "Unsupported",
     "__version__",
     "check_pin",
+    "check_private_key",
     "diagnose",
     "error_classes",
     "error_for_code",

@@ -74,7 +74,12 @@ class SFTPSession:
     _retry_policy = RetryPolicy()  # of all sessions; tests set another one
 
     def __init__(
-        self, settings: ServerSettings, *, local_files: LocalFiles | None = None, limit: RateLimit | None = None
+        self,
+        settings: ServerSettings,
+        *,
+        local_files: LocalFiles | None = None,
+        limit: RateLimit | None = None,
+        on_connected: Callable[[ServerInfo], object] = lambda _info: None,
     ) -> None:
         """Take the settings; nothing is opened yet.
 
@@ -83,6 +88,7 @@ class SFTPSession:
             local_files: how local paths are reached; all of the local file system if it is left out.
             limit: the bytes per second of all sessions that are given the same one; if it is left out, the session has
                 its own.
+            on_connected: receives what the server has shown, each time that a connection was opened; it must not raise.
         """
         self.settings = settings
         self._local_files = local_files or LocalFiles()
@@ -93,7 +99,7 @@ class SFTPSession:
         self._ledgers = SessionLedgers()
         self._counts = Counts()
         self._live = LiveConnection(
-            ConnectionFactory(settings),
+            ConnectionFactory(settings, on_connected),
             self._counts,
             before_opening=lambda: clean_up_locally(self._records),
             before_use=self._clean_up_remotely,

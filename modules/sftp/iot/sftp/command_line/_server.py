@@ -69,8 +69,11 @@ def settings_of(arguments: argparse.Namespace, variables: Mapping[str, str]) -> 
 
 
 def _proxy(given: Callable[[str], str | None], variables: Mapping[str, str]) -> Proxy | None:
-    url = given("proxy")
+    url, user, password = given("proxy"), given("proxy_user"), _secret("proxy_password", given, variables)
     if url is None:
+        if user or password:
+            message = f"a login at a proxy is given, and no proxy: use --proxy, or set {PREFIX}PROXY"
+            raise UsageError(message)
         return None
     if "@" in url:
         message = (
@@ -78,7 +81,7 @@ def _proxy(given: Callable[[str], str | None], variables: Mapping[str, str]) -> 
             f"{PREFIX}PROXY_USER and {PREFIX}PROXY_PASSWORD"
         )
         raise UsageError(message)
-    return Proxy(url, given("proxy_user"), _secret("proxy_password", given, variables))
+    return Proxy(url, user, password)
 
 
 def _jumps(

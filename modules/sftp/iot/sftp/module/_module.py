@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 CLOSE_LIMIT = 5.0  # seconds; SIGKILL follows SIGTERM after 10
 END_LIMIT = 1.5  # seconds until the work in threads has ended
 TWIN_HEADSTART = 5.0  # seconds that methods wait for the first configuration
+CALLS_PATIENCE = 60.0  # seconds that calls by message wait for it, from the connection to the hub
 EXIT_INTERVAL = 10.0  # seconds until it is asked again whether the module may exit
 
 _log = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class Module:
             rules=self._rules,
             reporter=self._reporter,
             placeholders=placeholders,
+            guard=self._state.check,
         )
         self._checks = CheckServer(
             environment.state_dir, self._configuration.servers.settings, self._configuration.servers.names
@@ -134,7 +136,9 @@ class Module:
         )
         messages = self._store = journal.messages
         self._outbox = Outbox(messages, self._hub.send, gather=self._gather, on_sent=self._message_sent)
-        self._calls = MessageCalls(messages, self._dispatcher, self._outbox, width=lambda: slots.share)
+        self._calls = MessageCalls(
+            messages, self._dispatcher, self._outbox, width=lambda: slots.share, servers=self._servers.all
+        )
         self._twin = TwinFollower(self._hub.get_twin, self._apply)
         self._reporter = Reporter(self._hub.report, self._twin.fetch)
 
@@ -296,9 +300,10 @@ class Module:
     async def _connected(self) -> None:
         self._outbox.wake()
         self._reporter.doubt()
-        # Methods are subscribed to afterwards: so the first one finds a configuration, and so does the first message
+        # Methods are subscribed to afterwards: so the first one finds a configuration
         await self._twin.fetch_now(TWIN_HEADSTART)
-        self._calls.open()
+        # Messages are kept, and wait longer for one: what is answered with `not_configured` is answered for good
+        self._loop.call_later(CALLS_PATIENCE, self._calls.open)
 
     def desired_changed(self, patch: Any) -> None:
         """Take note of changed desired properties; to be called in the event loop."""
@@ -316,4 +321,5 @@ class Module:
             except Exception:  # noqa: BLE001 - the same document would come again after a restart
                 text = "desired properties %d are not in force, because of an internal error"
                 _log.exception(text, version_of(desired))
+            self._calls.open()
         self._reporter.rebase(reported)

@@ -88,6 +88,18 @@ class Secret:
             raise AuthenticationFailed(message)
         return text.removesuffix("\n").removesuffix("\r")
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a secret to be read: not if its file does not exist, or its variable is not set."""
+        if self._kind == "file":
+            return os.path.lexists(self._value)
+        return self._kind == "text" or self._value in os.environ
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is the text itself, which never changes."""
+        return self._kind == "text"
+
     def beside(self, suffix: str) -> Secret | None:
         """Return the file with this one's name and a suffix, if it exists."""
         if self._kind != "file" or not os.path.isfile(self._value + suffix):
@@ -242,6 +254,8 @@ class ServerSettings:
         password: or `None`; it is also the answer to keyboard-interactive prompts.
         private_key: the text of a private key in OpenSSH or PEM form, or `None`.
         passphrase: of the private key, or `None`.
+        next_private_key: the key that is about to replace `private_key`, without a passphrase. It is offered first, if
+            its file exists at the moment of a login.
         host_keys: the only keys accepted from the server, each `SHA256:…` or a public key line (`ssh-ed25519 AAAA…`).
             Empty: keys are looked up in `known_hosts_files` and `known_hosts`.
         known_hosts: the file in which the first key of an unknown server is remembered (trust on first use); `None`
@@ -269,6 +283,7 @@ class ServerSettings:
     state: Path | None = None
     proxy: Proxy | None = None
     jumps: tuple[Jump, ...] = ()
+    next_private_key: Secret | None = None
 
     @classmethod
     def for_this_user(cls, *, known_hosts: Path | None = None, **values: Any) -> ServerSettings:

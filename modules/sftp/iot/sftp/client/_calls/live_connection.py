@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.counts import Counts
     from iot.sftp.client._base.settings import ServerSettings
+    from iot.sftp.client._ssh.handshake import ServerInfo
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +39,17 @@ class ConnectionFactory:
         traits: what is known of the server beyond what its protocol promises.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Open nothing yet."""
+    def __init__(
+        self, settings: ServerSettings, on_connected: Callable[[ServerInfo], object] = lambda _info: None
+    ) -> None:
+        """Open nothing yet.
+
+        Parameters:
+            settings: the server.
+            on_connected: receives what the server has shown, each time, before the connection is used.
+        """
         self._settings = settings
+        self._on_connected = on_connected
         self._budget = ChannelBudget()
         self.traits = ServerTraits()
         self.policy = HostKeyPolicy.of(settings)
@@ -65,6 +74,7 @@ class ConnectionFactory:
         logger.info(
             "Connected to %s port %s (%s, %s)", self._settings.host, self._settings.port, info.server, info.cipher
         )
+        self._on_connected(info)
         return connection
 
 

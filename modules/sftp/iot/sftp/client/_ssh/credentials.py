@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -24,6 +25,7 @@ KEY_CLASSES: tuple[tuple[type, type[paramiko.PKey]], ...] = (
     (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
     (ed25519.Ed25519PrivateKey, paramiko.Ed25519Key),
 )
+CHECKED_KEPT = 64  # keys whose check is remembered
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,23 @@ class Credentials:
             AuthenticationFailed: one cannot be read or used.
         """
         password = settings.password.read() if settings.password else None
-        keys = load_private_keys(settings) if settings.private_key else ()
+        keys = _next_keys(settings) + _own_keys(settings)
         public = [key.public_blob.key_blob if key.public_blob else key.asbytes() for key in keys]
         return cls(settings.user, password, keys, identity(settings.route, settings.user, password, public))
 
 
-def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
-    """Read the private key, in OpenSSH or PEM form, with its passphrase if there is one.
+def _own_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
+    return load_private_keys(settings.private_key, settings.passphrase) if settings.private_key else ()
+
+
+def _next_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
+    """Return the key that is about to replace the other one, if there is one yet."""
+    following = settings.next_private_key
+    return load_private_keys(following) if following is not None and following.exists else ()
+
+
+def load_private_keys(private_key: Secret, passphrase: Secret | None = None) -> tuple[paramiko.PKey, ...]:
+    """Read a private key, in OpenSSH or PEM form, with its passphrase if there is one.
 
     If there is a certificate, the key is returned with it, and once more without: a server may know the plain key only.
     A certificate (OpenSSH's PROTOCOL.certkeys) is a line of the same text, or a file beside the key's with the suffix
@@ -65,8 +77,8 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
     Raises:
         AuthenticationFailed: it is not a private key, the passphrase is missing or wrong, or its type is not accepted.
     """
-    text, certificate = _split(settings.private_key)
-    loaded = _load_key(text, settings.passphrase.read() if settings.passphrase else None)
+    text, certificate = _split(private_key)
+    loaded = _load_key(text, passphrase.read() if passphrase else None)
     for loaded_class, key_class in KEY_CLASSES:
         if isinstance(loaded, loaded_class):
             openssh = loaded.private_bytes(  # type: ignore[attr-defined] # each of KEY_CLASSES has it
@@ -75,10 +87,37 @@ def load_private_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
             plain = key_class.from_private_key(io.StringIO(openssh.decode()))
             if not certificate:
                 return (plain,)
-            return _certified(key_class.from_private_key(io.StringIO(openssh.decode())), certificate), plain
+            certified = key_class.from_private_key(io.StringIO(openssh.decode()))
+            return _certified(certified, certificate, loaded.public_key()), plain  # type: ignore[attr-defined] # as above
     why = "is not accepted any more" if isinstance(loaded, dsa.DSAPrivateKey) else "cannot be used here"
     message = f"a private key of this type {why}: make an ed25519, ECDSA or RSA key"
     raise AuthenticationFailed(message)
+
+
+def check_private_key(private_key: Secret, passphrase: Secret | None = None) -> None:
+    """Check what can be known of a private key without asking a server: nothing, if it or its passphrase is in a file.
+
+    Parameters:
+        private_key: its text, maybe with a certificate.
+        passphrase: or `None`.
+
+    Raises:
+        ValueError: the key cannot be used; the message says what to do, and contains no secret.
+    """
+    if not private_key.is_text or (passphrase is not None and not passphrase.is_text):
+        return
+    reason = _why_useless(private_key, passphrase)
+    if reason is not None:
+        raise ValueError(reason)
+
+
+@lru_cache(maxsize=CHECKED_KEPT)  # a document may come often, and an encrypted key takes a second on a small device
+def _why_useless(private_key: Secret, passphrase: Secret | None) -> str | None:
+    try:
+        load_private_keys(private_key, passphrase)
+    except AuthenticationFailed as error:
+        return error.message
+    return None
 
 
 def _load_key(text: str, passphrase: str | None) -> object:
@@ -107,25 +146,26 @@ def _load_key(text: str, passphrase: str | None) -> object:
         raise AuthenticationFailed(message) from None
 
 
-def _split(private_key: Secret | None) -> tuple[str, str]:
+def _split(private_key: Secret) -> tuple[str, str]:
     """Return the text of a key and that of its certificate, each empty if there is none."""
-    text = private_key.read() if private_key else ""
+    text = private_key.read()
     lines = text.strip().splitlines()
     certificates = [line for line in lines if CERTIFICATE_SUFFIX in line]
-    beside = private_key.beside("-cert.pub") if private_key and not certificates else None
+    beside = private_key.beside("-cert.pub") if not certificates else None
     key = "\n".join(line for line in lines if line not in certificates) + "\n"
     return key, certificates[0] if certificates else beside.read() if beside else ""
 
 
-def _certified(key: paramiko.PKey, certificate: str) -> paramiko.PKey:
-    if certificate:
-        try:
-            key.load_certificate(certificate)
-        except (ValueError, paramiko.SSHException):
-            message = (
-                "the certificate of the private key cannot be read: it is a line 'type base64', as ssh-keygen writes"
-            )
-            raise AuthenticationFailed(message) from None
+def _certified(key: paramiko.PKey, certificate: str, own: object) -> paramiko.PKey:
+    try:
+        key.load_certificate(certificate)
+        certified = serialization.load_ssh_public_identity(certificate.encode())
+    except (ValueError, UnsupportedAlgorithm, paramiko.SSHException):
+        message = "the certificate of the private key cannot be read: it is a line 'type base64', as ssh-keygen writes"
+        raise AuthenticationFailed(message) from None
+    if not isinstance(certified, serialization.SSHCertificate) or certified.public_key() != own:
+        message = "the certificate is not for this private key: give the one that was made from its public key"
+        raise AuthenticationFailed(message)
     return key
 
 

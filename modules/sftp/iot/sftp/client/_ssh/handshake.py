@@ -69,12 +69,14 @@ class ServerInfo:
         server: its version line, `SSH-2.0-…`.
         cipher: what the connection is encrypted with.
         extensions: the SFTP extensions that it announced.
+        accepted_keys: the fingerprints of our keys that it accepted at the login, `SHA256:…`.
     """
 
     host_key: str
     server: str
     cipher: str
     extensions: tuple[str, ...]
+    accepted_keys: tuple[str, ...] = ()
 
 
 class Handshake:
@@ -125,6 +127,7 @@ class Handshake:
         self._transport: Transport | None = None
         self._channel: SFTPChannel | None = None
         self._mismatch: HostKeyMismatch | None = None  # of the first key that was shown
+        self._accepted_keys: tuple[str, ...] = ()
 
     def run(self) -> None:
         """Run all stages.
@@ -225,6 +228,7 @@ class Handshake:
             server=excerpt(self.transport.remote_version, LONGEST_VERSION),
             cipher=self.transport.local_cipher,
             extensions=tuple(excerpt(name, LONGEST_VERSION) for name in sorted(self.channel.extensions)),
+            accepted_keys=self._accepted_keys,
         )
 
     @property
@@ -299,7 +303,7 @@ class Handshake:
     def _log_in(self) -> None:
         credentials = self.credentials = self.credentials or Credentials.read(self._settings)
         with LOGIN_BACKOFF.login(credentials.identity, self._deadline):
-            authenticate(self.transport.login, credentials)
+            self._accepted_keys = authenticate(self.transport.login, credentials)
 
     def _start_sftp(self) -> None:
         open_sftp_channel(

@@ -158,4 +158,5 @@ def settings_of_jump(server: ServerSettings, number: int) -> ServerSettings:
         root=None,
         state=None,
         jumps=server.jumps[:number],
+        next_private_key=None,
     )

@@ -67,23 +67,28 @@ class _Offer:
         shown: what is offered, for people.
         send: sends it, and returns the last answer.
         secret: offers with the same one are refused, or accepted, together.
+        key: the fingerprint of the key that is offered; `None` for the password.
     """
 
     method: str
     shown: str
     send: Callable[[], Answer]
     secret: str
+    key: str | None = None
 
 
-def authenticate(exchange: Exchange, credentials: Credentials) -> None:
+def authenticate(exchange: Exchange, credentials: Credentials) -> tuple[str, ...]:
     """Log in.
+
+    Returns:
+        the fingerprints of the keys that the server accepted.
 
     Raises:
         AuthenticationFailed: the server refused, wants another credential, or sent something that is no answer.
         ConnectionLost: the connection ended.
     """
     exchange.request_service()
-    _Login(exchange, credentials).run()
+    return _Login(exchange, credentials).run()
 
 
 class _Login:
@@ -109,8 +114,9 @@ class _Login:
             ]
         self._offers += last
 
-    def run(self) -> None:
+    def run(self) -> tuple[str, ...]:
         """Send one offer after the other until the server accepts the login; see `authenticate`."""
+        keys: list[str] = []  # that were accepted
         methods: list[str] | None = None  # that the server accepts next, once it has listed them
         not_now: list[_Offer] = []  # that were not in its list when they were sent
         accepted: list[str] = []
@@ -125,10 +131,11 @@ class _Login:
                 # Some servers hang up with a refusal, before the next credential is sent
                 raise self._refusal(methods or [], accepted, refused) from error
             if kind == USERAUTH_SUCCESS:
-                return
+                return tuple(key for key in (*keys, offer.key) if key is not None)
             methods, is_partial_success = _failure(kind, fields)
             if is_partial_success:
                 accepted.append(offer.shown)
+                keys += [offer.key] if offer.key is not None else []
                 self._is_password_accepted |= offer.secret == PASSWORD_SECRET
                 self._offers, not_now = [*not_now, *self._offers], []
             elif offer.method in methods:
@@ -157,7 +164,8 @@ class _Login:
         announced = self._exchange.signature_algorithms
         known = [name for name in RSA_SIGNATURES if announced is None or name in announced] or RSA_SIGNATURES
         for algorithm in [name + suffix for name in known] if "rsa" in kind else [kind]:
-            yield _Offer(PUBLIC_KEY, shown, partial(self._sign, key, blob, algorithm), algorithm)
+            secret, send = f"{algorithm} {key.fingerprint}", partial(self._sign, key, blob, algorithm)
+            yield _Offer(PUBLIC_KEY, shown, send, secret, key.fingerprint)
 
     def _sign(self, key: paramiko.PKey, blob: bytes, algorithm: str) -> Answer:
         """Offer a key, with a signature by it (RFC 4252, section 7)."""

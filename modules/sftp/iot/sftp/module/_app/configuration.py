@@ -19,7 +19,7 @@ from iot.sftp.module._documents.validation import Section
 from iot.sftp.module._work.message_store import ANSWERS, FILES, TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from iot.sftp.client import SFTPError
     from iot.sftp.module._base.environment import Environment
@@ -58,10 +58,14 @@ class Configuration:
         rules: Rules,
         reporter: Reporter,
         placeholders: CurrentPlaceholders,
+        guard: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take the parts that a configuration changes."""
+        """Take the parts that a configuration changes.
+
+        `guard` raises an `SFTPError` while another module uses the state directory.
+        """
         self._environment = environment
-        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock)
+        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock, guard)
         self._known_servers = servers.all
         self._placeholders = placeholders
         self._slots = slots

@@ -13,12 +13,13 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
 from iot.sftp.module._work.current_session import do_nothing
+from iot.sftp.module._work.device_key import DeviceKey
 from iot.sftp.module._work.local_files import LocalRoot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from iot.sftp.client import ServerSettings
+    from iot.sftp.client import ServerInfo, ServerSettings
     from iot.sftp.module._base.environment import Environment
     from iot.sftp.module._documents.server import ServerSection
     from iot.sftp.module._documents.servers import ServersSection
@@ -66,7 +67,12 @@ class ServerConfiguration:
     """
 
     def __init__(
-        self, environment: Environment, servers: Servers, reporter: Reporter, clock: Callable[[], float]
+        self,
+        environment: Environment,
+        servers: Servers,
+        reporter: Reporter,
+        clock: Callable[[], float],
+        guard: Callable[[], object] = lambda: None,
     ) -> None:
         """Take the parts that a change of these sections changes.
 
@@ -75,7 +81,9 @@ class ServerConfiguration:
             servers: whose sessions are replaced.
             reporter: of the reported properties.
             clock: gives the moment for dates in `user` and `root`, in seconds since 1970.
+            guard: raises an `SFTPError` while another module uses the state directory.
         """
+        self._guard = guard
         self._environment = environment
         self._servers = servers
         self._reporter = reporter
@@ -84,7 +92,7 @@ class ServerConfiguration:
         self._sections: dict[str, ServerSection] = {}  # the valid ones
         self._in_force: dict[str, ServerInForce] = {}
         self._limit = RateLimit()  # of all servers together
-        self._version = -1
+        self._default: tuple[int, str | None] | None = None  # the version of its document, and what is wrong with it
         self._section: tuple[int, ServersSection] | None = None  # the version of its document, and the section
 
     @property
@@ -125,7 +133,8 @@ class ServerConfiguration:
         elif DEFAULT_SERVER not in self._in_force:
             missing = f"the section sftp of the desired properties is invalid: {section.error}"
             self._servers.default.replace(None, missing)
-        self._reporter.set("sftp", self._acknowledgement(DEFAULT_SERVER, section.error, version))
+        self._default = version, section.error
+        self._report_default()
         if section.error is not None:
             _log.warning("desired properties %d, sftp: %s", version, section.error)
 
@@ -134,7 +143,16 @@ class ServerConfiguration:
             _log.info("server: none any more, as the section sftp was removed", extra=about("server"))
         missing = "the desired properties have no section sftp: it needs host, user and password or privateKey"
         self._servers.default.replace(None, missing)
-        self._reporter.set("sftp", None)
+        self._default = None
+        self._report_default()
+
+    def _report_default(self) -> None:
+        """Report whether the section `sftp` is valid, and what is in force."""
+        if self._default is None:
+            self._reporter.set("sftp", None)
+        else:
+            version, error = self._default
+            self._reporter.set("sftp", self._acknowledgement(DEFAULT_SERVER, error, version))
 
     # --- the others
 
@@ -193,11 +211,13 @@ class ServerConfiguration:
         sessions = self._servers.add(name)
         with self._lock:
             self._sections[name] = section
-            sessions.prepare = partial(self._renew, name, section) if section.has_date else do_nothing
+            may_change = section.has_date or section.generates_key
+            sessions.prepare = partial(self._renew, name, section) if may_change else do_nothing
+            sessions.device_key = self._key_of(name) if section.generates_key else None
             sessions.account = section.identity() if section.has_date else None
             try:
                 self._renew(name, section)
-            except NotConfigured as error:  # the clock is not set: whoever uses the session tries again
+            except NotConfigured as error:  # whoever uses the session tries again
                 self._in_force.pop(name, None)
                 sessions.replace(None, error.message)
 
@@ -205,14 +225,17 @@ class ServerConfiguration:
         """Use another session if the settings are other ones: those of the section, at this moment; thread-safe.
 
         Raises:
-            NotConfigured: a date cannot be filled in, as the clock is not set.
+            NotConfigured: a date cannot be filled in, as the clock is not set; or no key can be made.
         """
         with self._lock:
             if self._sections.get(name) is not section:
                 return  # another one came into force meanwhile
             directory = self._environment.directory_of(None if name == DEFAULT_SERVER else name)
             known_hosts, unfinished = directory / "known_hosts", self._environment.unfinished_transfers
-            settings = section.as_settings(known_hosts, unfinished, self._clock())
+            key = self._servers.add(name).device_key
+            if key is not None:
+                key.make()
+            settings = section.as_settings(known_hosts, unfinished, self._clock(), key)
             before = self._in_force.get(name)
             if before is None or before.settings != settings:
                 self._open(name, section, settings)
@@ -221,6 +244,7 @@ class ServerConfiguration:
         """Have a server no longer in force; return whether it was."""
         with self._lock:
             self._sections.pop(name, None)
+            self._servers.add(name).device_key = None
             return self._in_force.pop(name, None) is not None
 
     def _open(self, name: str, section: ServerSection, settings: ServerSettings) -> None:
@@ -228,9 +252,25 @@ class ServerConfiguration:
         place = settings.host, settings.port, settings.user, section.auth
         _log.info("%s: %s port %d, user %s, by %s", thing, *place, extra=about(thing))
         local_files = LocalRoot(self._environment.local_root, self._environment.state_dir)
-        session = SFTPSession(settings, local_files=local_files, limit=self._limit)
+        key = self._servers.add(name).device_key
+        session = SFTPSession(
+            settings,
+            local_files=local_files,
+            limit=self._limit,
+            on_connected=(lambda info: key.note_accepted(info.accepted_keys)) if key is not None else do_nothing_with,
+        )
         self._in_force[name] = ServerInForce(settings, session, {**section.as_properties(), "user": settings.user})
         self._servers.add(name).replace(session)
+
+    def _key_of(self, name: str) -> DeviceKey:
+        """Return the key that this device makes for a server."""
+        environment = self._environment
+        return DeviceKey(
+            environment.directory_of(None if name == DEFAULT_SERVER else name),
+            "/".join(part for part in (environment.device, environment.module, name) if part),
+            guard=self._guard,
+            on_change=self._report_default if name == DEFAULT_SERVER else self._report_others,
+        )
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
         server = self._in_force.get(name)
@@ -238,8 +278,16 @@ class ServerConfiguration:
             "ac": 200 if error is None else 400,
             "av": version,
             "ad": error or "applied",
-            "value": None if server is None else server.shown,
+            "value": None if server is None else {**server.shown, **self._public_keys(name)},
         }
+
+    def _public_keys(self, name: str) -> dict[str, str]:
+        key = self._servers.add(name).device_key
+        return {} if key is None else key.as_properties()
+
+
+def do_nothing_with(_info: ServerInfo) -> None:
+    """Take no notice of what a server has shown."""
 
 
 def _shortened(properties: Mapping[str, Any]) -> dict[str, Any]:

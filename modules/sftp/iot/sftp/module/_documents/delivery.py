@@ -15,7 +15,8 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.module._documents.fields import as_written, check_path, read_template
-from iot.sftp.module._documents.template import Template, TemplateError, TemplateKind
+from iot.sftp.module._documents.template import Template, TemplateKind
+from iot.sftp.module._documents.template_parts import TemplateError
 
 IF_EXISTS = ("replace", "skip", "skip_same", "rename", "fail")
 MODE_DIGITS = 4

@@ -9,7 +9,8 @@ from typing import Annotated
 from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.template import Placeholders, Template, TemplateError, TemplateKind
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
+from iot.sftp.module._documents.template_parts import TemplateError
 
 PATH_MAXIMUM = 4096  # bytes: PATH_MAX of Linux. A longer text is not a path, and tasks are written to the journal
 ID_MAXIMUM = 128  # characters

@@ -10,7 +10,8 @@ from iot.sftp.client import Direction, FileOrder, FolderOrder, IfExists, Then
 from iot.sftp.module._documents.delivery import BackupPlaces, backup_of
 from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.requests import FolderRequest, TransferRequest
-from iot.sftp.module._documents.template import Template, TemplateKind, check_clock
+from iot.sftp.module._documents.template import Template, TemplateKind
+from iot.sftp.module._documents.template_parts import check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

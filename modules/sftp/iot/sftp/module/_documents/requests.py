@@ -24,7 +24,8 @@ from iot.sftp.module._documents.fields import (
 )
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.template import Placeholders, Template, TemplateError, TemplateKind
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
+from iot.sftp.module._documents.template_parts import TemplateError
 from iot.sftp.module._documents.validation import Document
 
 TIMEOUT_DEFAULT = 25.0  # seconds: under the 30 that callers wait by default
@@ -88,6 +89,10 @@ class ChangeRequest(Request):
         given = self._given or self
         same = [method, self._without_defaults(given.model_dump(exclude={"timeout", "request_id"}))]
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+    def filled_paths(self) -> dict[str, Any] | None:
+        """Return what the paths of this call are, if placeholders were filled in; else `None`."""
+        return None if self._given is None else self.model_dump(include=set(PATHS))
 
     def _without_defaults(self, content: dict[str, Any]) -> dict[str, Any]:
         fields = type(self).model_fields
@@ -214,6 +219,10 @@ class ListTasksRequest(Request):
 
     limit: Annotated[int, Field(ge=1)] | None = None
     after: Pattern | None = None
+
+
+class RotateRequest(ServerRequest, ChangeRequest):
+    """The next key pair of this device for a server."""
 
 
 class TestRequest(ServerRequest, ChangeRequest):

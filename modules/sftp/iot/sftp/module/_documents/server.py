@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.client import Jump, Proxy, Secret, ServerSettings, TimeLimits, check_pin
+from iot.sftp.client import Jump, Proxy, Secret, ServerSettings, TimeLimits, check_pin, check_private_key
 from iot.sftp.module._documents.fields import AsWritten, TemplateContext, Text, check_text, template
 from iot.sftp.module._documents.template import Placeholders, Template
 from iot.sftp.module._documents.validation import Document, Section, explain
@@ -66,7 +66,23 @@ def _host_key(value: str) -> str:
         raise PydanticCustomError("host_key", "cannot be used: {reason}", {"reason": str(error)}) from None
 
 
+class GeneratedKey:
+    """Stands for a private key that the device makes itself: `{"generate": "ed25519"}`."""
+
+
+GENERATED = GeneratedKey()
+
+
+def _private_key(value: object) -> Secret | GeneratedKey:
+    if isinstance(value, dict) and "generate" in value:
+        if value == {"generate": "ed25519"}:
+            return GENERATED
+        raise PydanticCustomError("generate", 'must be {"generate": "ed25519"} for a key that the device makes')
+    return _secret(value)
+
+
 SecretText = Annotated[Secret, PlainValidator(_secret)]
+PrivateKey = Annotated[Secret | GeneratedKey, PlainValidator(_private_key)]
 Account = Annotated[Template, template(_account), AsWritten]
 Host = Annotated[Text, AfterValidator(_host)]
 HostKey = Annotated[Text, AfterValidator(_host_key)]
@@ -107,7 +123,7 @@ class LoginSection(Document, alias_generator=to_camel):
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     user: Account
     password: SecretText | None = None
-    private_key: SecretText | None = None
+    private_key: PrivateKey | None = None
     passphrase: SecretText | None = None
     host_keys: Annotated[tuple[HostKey, ...], Field(strict=False)] = ()
 
@@ -123,14 +139,26 @@ class LoginSection(Document, alias_generator=to_camel):
             return f"'{place}password' or '{place}privateKey' is missing"
         if self.passphrase is not None and self.private_key is None:
             return f"'{place}passphrase' needs a '{place}privateKey' that it opens"
+        if isinstance(self.private_key, Secret):
+            try:
+                check_private_key(self.private_key, self.passphrase)
+            except ValueError as error:
+                return f"'{place}privateKey': {error}"
         return None
 
 
 class JumpSection(LoginSection):
     """An SSH server on the way to a server."""
 
+    def problem(self, place: str = "") -> str | None:
+        """Return what is wrong with the credentials together; their keys are in `place`."""
+        if self.private_key is GENERATED:
+            return f"'{place}privateKey': a key that the device makes is for a server, not for a jump host"
+        return super().problem(place)
+
     def as_settings(self, now: float) -> Jump:
         """Return the client's settings."""
+        assert not isinstance(self.private_key, GeneratedKey)  # noqa: S101 - see `problem`
         return Jump(
             host=self.host,
             port=self.port,
@@ -140,6 +168,13 @@ class JumpSection(LoginSection):
             passphrase=self.passphrase,
             host_keys=self.host_keys,
         )
+
+
+class OwnKey(Protocol):
+    """The private key that a device has made for a server."""
+
+    current: Secret
+    following: Secret  # which takes its place; its file may not exist
 
 
 class ServerSection(LoginSection):
@@ -160,10 +195,17 @@ class ServerSection(LoginSection):
         users = [self.user, self.root, self.proxy.user if self.proxy else None, *(hop.user for hop in self.jump)]
         return any(text is not None and text.has_date for text in users)
 
+    @property
+    def generates_key(self) -> bool:
+        """Whether the device makes its private key itself."""
+        return self.private_key is GENERATED
+
     def problem(self, place: str = "") -> str | None:
         """Return what is wrong with the credentials, its own and those of the way to it."""
         if self.proxy is not None and (self.proxy.user is None) != (self.proxy.password is None):
             return "'proxy.user' and 'proxy.password' belong together: one of them is missing"
+        if self.generates_key and self.passphrase is not None:
+            return "'passphrase': a key that the device makes has none"
         return next(
             (problem for number, hop in enumerate(self.jump) if (problem := hop.problem(f"jump.{number}."))),
             super().problem(place),
@@ -173,13 +215,16 @@ class ServerSection(LoginSection):
         """Return what stands for the account and its root over time, as JSON."""
         return [self.user.identity(), None if self.root is None else self.root.identity()]
 
-    def as_settings(self, known_hosts: Path, unfinished: Path, now: float | None = None) -> ServerSettings:
+    def as_settings(
+        self, known_hosts: Path, unfinished: Path, now: float | None = None, key: OwnKey | None = None
+    ) -> ServerSettings:
         """Return the client's settings, with their placeholders filled in.
 
         Parameters:
             known_hosts: the file for remembered host keys.
             unfinished: the directory for unfinished transfers.
             now: the moment for dates, in seconds since 1970; `None` is this one.
+            key: the files of the device's own key, where it makes one.
 
         Raises:
             NotConfigured: a date cannot be filled in, as the clock is not set.
@@ -190,7 +235,7 @@ class ServerSection(LoginSection):
             port=self.port,
             user=self.user.fill(now),
             password=self.password,
-            private_key=self.private_key,
+            private_key=self._key_with(key),
             passphrase=self.passphrase,
             host_keys=self.host_keys,
             known_hosts=known_hosts,
@@ -199,7 +244,14 @@ class ServerSection(LoginSection):
             state=unfinished,
             proxy=None if self.proxy is None else self.proxy.as_settings(now),
             jumps=tuple(hop.as_settings(now) for hop in self.jump),
+            next_private_key=key.following if self.generates_key and key is not None else None,
         )
+
+    def _key_with(self, key: OwnKey | None) -> Secret | None:
+        if isinstance(self.private_key, GeneratedKey):
+            assert key is not None  # noqa: S101 - who reads such a section has the key
+            return key.current
+        return self.private_key
 
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported: nothing secret."""

@@ -10,16 +10,16 @@ after it was filled in. Only the format of a date (the author's own text) and `{
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone, tzinfo
+from datetime import timezone, tzinfo
 from enum import Enum
+from itertools import groupby
 
-from iot.sftp.client import NotConfigured, PathNotAllowed
+from iot.sftp.client import PathNotAllowed
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.module._base.times import rfc3339
+from iot.sftp.module._documents.template_parts import Component, DateWord, FileWord, Part, TemplateError, written
 
 NAME_SHOWN = 60  # characters of a placeholder that is quoted in a message
 DATE = "date"
@@ -27,49 +27,9 @@ DEVICE_WORDS = ("deviceId", "moduleId", "hub", "server", DATE)
 # Those of strftime that mean the same in every locale and on every system, and never give a slash. Python leaves the
 # locale of dates at "C", so that names are English everywhere.
 DIRECTIVES = "aAbBdFfGHIjmMpSTuUVwWyYzZ%"
-# Before this there was no version that knows placeholders: a clock that shows less is not set yet
-CLOCK_STARTS = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
 
+_SPECIAL = re.compile(r"\{\{|\}\}|[{}/]")
 _DIRECTIVE = re.compile(r"%(.?)", re.DOTALL)
-_SPECIAL = re.compile("[{}/]")
-
-
-def check_clock(now: float) -> None:
-    """Check that a moment, in seconds since 1970, can be the present one.
-
-    Raises:
-        NotConfigured: the clock is not set.
-    """
-    if now < CLOCK_STARTS:
-        message = (
-            f"{{date:…}} cannot be filled in, as the clock of the device is not set yet ({rfc3339(now)}): "
-            "nothing is done with it until the clock is right"
-        )
-        raise NotConfigured(message)
-
-
-class TemplateError(ValueError):
-    """A text is no template; the message continues a sentence that begins with the name of its key."""
-
-
-class FileWord(Enum):
-    """What is filled in for each file."""
-
-    NAME = "name"
-    STEM = "stem"
-    EXT = "ext"
-    FOLDER = "folder"
-
-    def of(self, path: str) -> str:
-        """Return its value for a file.
-
-        Parameters:
-            path: the file's, relative to the source.
-        """
-        folder, name = posixpath.split(path)
-        stem, extension = posixpath.splitext(name)
-        values = {FileWord.NAME: name, FileWord.STEM: stem, FileWord.EXT: extension, FileWord.FOLDER: folder}
-        return values[self]
 
 
 class TemplateKind(Enum):
@@ -88,23 +48,6 @@ class TemplateKind(Enum):
 
 FILE_WORDS = tuple(word.value for word in FileWord)
 BUILT_IN = (*DEVICE_WORDS, *FILE_WORDS)
-
-
-@dataclass(frozen=True)
-class DateWord:
-    """A part of a date: the format of `strftime`, without slashes, and the time zone."""
-
-    format: str
-    zone: tzinfo
-
-    def at(self, now: float) -> str:
-        """Return the date at a moment, in seconds since 1970.
-
-        Raises:
-            NotConfigured: the clock is not set.
-        """
-        check_clock(now)
-        return datetime.fromtimestamp(now, self.zone).strftime(self.format)
 
 
 @dataclass(frozen=True)
@@ -130,33 +73,6 @@ class Placeholders:
         return {"deviceId": self.device, "moduleId": self.module, "hub": self.hub, "server": server, **self.variables}
 
 
-Part = str | DateWord | FileWord
-
-
-@dataclass(frozen=True)
-class _Component:
-    """What is between two slashes of a template."""
-
-    parts: tuple[Part, ...]
-    has_value: bool = field(compare=False)  # whether it holds, or held, a placeholder
-
-    @property
-    def is_fixed(self) -> bool:
-        return all(isinstance(part, str) for part in self.parts)
-
-    def fill(self, now: float | None, path: str | None) -> str | None:
-        """Return its text; `None` for a `{folder}` that is the source itself, which is no component at all."""
-        text = "".join(_filled(part, now, path) for part in self.parts)
-        if self.parts == (FileWord.FOLDER,):
-            return text or None
-        if self.has_value and text in {"", ".", ".."}:
-            raise PathNotAllowed(f"a placeholder makes a part of the path {text!r}, which is no name", path=path)
-        return text
-
-    def __str__(self) -> str:
-        return "".join(_written(part) for part in self.parts)
-
-
 @dataclass(frozen=True)
 class Template:
     """A text with placeholders; equal to another one if both always give the same.
@@ -167,7 +83,7 @@ class Template:
     """
 
     text: str = field(compare=False)
-    components: tuple[_Component, ...]
+    components: tuple[Component, ...]
 
     @classmethod
     def parse(
@@ -239,11 +155,11 @@ class Template:
         Raises:
             NotConfigured: it has a date, and the clock is not set.
         """
-        written = (
-            "".join(_written(part.at(now) if isinstance(part, DateWord) else part) for part in component.parts)
+        components = (
+            "".join(written(part.at(now) if isinstance(part, DateWord) else part) for part in component.parts)
             for component in self.components
         )
-        return "/".join(written)
+        return "/".join(components)
 
     def split(self) -> tuple[str, Template | None]:
         """Return the folder that is always the same, and the rest, which differs; `None` if nothing does.
@@ -295,34 +211,26 @@ class _Parser:
         self._kind = kind
         self._parts: list[Part] = []  # of the component at hand
         self._has_value = False
-        self._components: list[_Component] = []
+        self._components: list[Component] = []
 
-    def components(self) -> tuple[_Component, ...]:
-        position, length = 0, len(self._text)
-        while position < length:
-            char = self._text[position]
-            if char in "{}" and self._text.startswith(char * 2, position):
-                self._add(char)
-                position += 2
-            elif char == "{":
-                position = self._placeholder(position)
-            elif char == "}":
-                raise TemplateError(f"has a '}}' at character {position + 1} that closes nothing: write '}}}}' for one")
-            elif char == "/":
+    def components(self) -> tuple[Component, ...]:
+        position = 0
+        while (match := _SPECIAL.search(self._text, position)) is not None:
+            start = match.start()
+            self._add(self._text[position:start])
+            if match[0] == "/":
                 self._end_component()
-                position += 1
-            else:
-                found = _SPECIAL.search(self._text, position)  # all at once: a text may have a million characters
-                end = length if found is None else found.start()
-                self._add(self._text[position:end])
-                position = end
+            elif len(match[0]) > 1:
+                self._add(match[0][0])
+            elif match[0] == "}":
+                raise TemplateError(f"has a '}}' at character {start + 1} that closes nothing: write '}}}}' for one")
+            position = match.end() if match[0] != "{" else self._placeholder(start)
+        self._add(self._text[position:])
         self._end_component(is_last=True)
         return tuple(self._components)
 
     def _add(self, part: Part) -> None:
-        if isinstance(part, str) and self._parts and isinstance(self._parts[-1], str):
-            self._parts[-1] += part
-        elif part != "":
+        if part != "":
             self._parts.append(part)
 
     def _end_component(self, *, is_last: bool = False) -> None:
@@ -330,8 +238,12 @@ class _Parser:
             raise TemplateError("is a name, and must not contain '/'")
         if FileWord.FOLDER in self._parts and self._parts != [FileWord.FOLDER]:
             raise TemplateError("has {folder} as a part of a name: it is a path, and stands between slashes")
-        component = _Component(tuple(self._parts), self._has_value)
-        if self._kind is TemplateKind.FILE and component.parts == ("..",) and not all(map(_is_fixed, self._components)):
+        component = Component(tuple(_joined(self._parts)), self._has_value)
+        if (
+            self._kind is TemplateKind.FILE
+            and component.parts == ("..",)
+            and not all(each.is_fixed for each in self._components)
+        ):
             raise TemplateError("has '..' behind what differs from file to file")
         self._components.append(component)
         self._parts, self._has_value = [], False
@@ -394,21 +306,10 @@ class _Parser:
         return f"has the unknown placeholder {found} at character {start + 1}; known are: {shown}"
 
 
-def _is_fixed(component: _Component) -> bool:
-    return component.is_fixed
-
-
-def _filled(part: Part, now: float | None, path: str | None) -> str:
-    if isinstance(part, str):
-        return part
-    if isinstance(part, DateWord):
-        assert now is not None  # noqa: S101 - a caller whose template may have a date gives the time
-        return part.at(now)
-    assert path is not None  # noqa: S101 - as above, of words for one file
-    return part.of(path)
-
-
-def _written(part: Part) -> str:
-    if isinstance(part, str):
-        return part.replace("{", "{{").replace("}", "}}")
-    return f"{{date:{part.format}}}" if isinstance(part, DateWord) else f"{{{part.value}}}"
+def _joined(parts: list[Part]) -> Iterator[Part]:
+    """Give the parts, with texts beside each other as one."""
+    for is_text, group in groupby(parts, lambda part: isinstance(part, str)):
+        if is_text:
+            yield "".join(part for part in group if isinstance(part, str))
+        else:
+            yield from group

@@ -7,7 +7,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.module._documents.template import BUILT_IN, TemplateError, check_value
+from iot.sftp.module._documents.template import BUILT_IN, check_value
+from iot.sftp.module._documents.template_parts import TemplateError
 
 VARIABLES_MAXIMUM = 50  # they are reported, in a twin of 32 KB with everything else
 VALUE_MAXIMUM = 128  # characters, as many as a device id has

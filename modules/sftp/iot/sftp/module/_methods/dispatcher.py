@@ -57,7 +57,7 @@ class Dispatcher:
         self.calls = CallCounters()
         self._context = context
         self._idempotency = idempotency
-        self._lanes = Lanes(slots, lambda: len(context.servers.all()))
+        self._lanes = Lanes(slots, context.servers.all)
 
     def waiting(self) -> dict[tuple[str, str], tuple[int, float]]:
         """Return how many calls wait, and since when: see `Lanes.waiting`."""
@@ -141,7 +141,7 @@ class Dispatcher:
             return await first.wait(deadline)
         with self._idempotency.begin(call) as idempotent:
             known = await idempotent.recall(deadline)
-            return known if known is not None else await self._execute(call, deadline, idempotent)
+            return known if known is not None else await self._execute(idempotent.call, deadline, idempotent)
 
     async def _execute(self, call: Call, deadline: float, idempotent: IdempotentCall | None = None) -> Response:
         def remaining() -> float:

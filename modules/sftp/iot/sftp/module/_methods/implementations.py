@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         LocalPageRequest,
         PathRequest,
         Request,
+        RotateRequest,
         ServerRequest,
         TaskRequest,
         TestRequest,
@@ -75,6 +76,18 @@ def test_connection(context: MethodContext, request: TestRequest, timeout: float
         "cipher": server.cipher,
         "extensions": [shortened(name, EXTENSION_SHOWN) for name in server.extensions[:EXTENSIONS_SHOWN]],
     }
+
+
+def rotate_key(context: MethodContext, request: RotateRequest, _timeout: float) -> dict[str, str]:
+    """Make the next key of this device for a server, and return its public line."""
+    sessions = context.servers.get(request.server)
+    if sessions.device_key is None:
+        message = (
+            f"the key for the server '{request.server}' was not made on this device, so it cannot be rotated here: set "
+            '"privateKey": {"generate": "ed25519"} for that, or the new key in the desired properties'
+        )
+        raise InvalidRequest(message)
+    return {"publicKey": sessions.device_key.rotate()}
 
 
 # --- Files

@@ -18,7 +18,7 @@ from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.slots import Kind, Slots, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 T = TypeVar("T")
 
@@ -35,16 +35,17 @@ class Lanes:
     Belongs to the event loop, but for `waiting`.
     """
 
-    def __init__(self, transfer_slots: ServerSlots, servers: Callable[[], int] = lambda: 1) -> None:
+    def __init__(self, transfer_slots: ServerSlots, servers: Callable[[], Collection[str]]) -> None:
         """Have no queue yet.
 
         Parameters:
             transfer_slots: those of transfers, which are shared with tasks and rules.
-            servers: returns how many servers there are.
+            servers: returns the names of the servers that there are.
         """
+        self._servers = servers
         self._slots: Mapping[Lane, ServerSlots] = {
-            Lane.CONTROL: ServerSlots(CONTROL_THREADS, servers),
-            Lane.QUICK: ServerSlots(QUICK_THREADS, servers),
+            Lane.CONTROL: ServerSlots(CONTROL_THREADS, lambda: len(servers())),
+            Lane.QUICK: ServerSlots(QUICK_THREADS, lambda: len(servers())),
             Lane.LOCAL: ServerSlots(LOCAL_THREADS),
             Lane.TASKS: ServerSlots(TASKS_THREADS),
             Lane.STATUS: ServerSlots(STATUS_THREADS),
@@ -61,8 +62,17 @@ class Lanes:
         """
         slots = self._slots[lane].of(server)
         if (lane, server) not in self._queues:
+            self._close_unused()
             self._queues[lane, server] = CallQueue(f"{lane.value} {server}".rstrip(), slots)
         return self._queues[lane, server]
+
+    def _close_unused(self) -> None:
+        """Close the queues of servers that were removed, whose threads would be there for good."""
+        known = {NO_SERVER, *self._servers()}
+        for key, queue in list(self._queues.items()):
+            if key[1] not in known and queue.is_idle:
+                queue.close()
+                del self._queues[key]
 
     def waiting(self) -> dict[tuple[str, str], tuple[int, float]]:
         """Return, for each lane and server, how many calls wait and the seconds that the first of them has waited.
@@ -88,6 +98,15 @@ class CallQueue:
         """
         self._slots = slots
         self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix=name)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call runs or waits."""
+        return not self._slots.running and not self._slots.waiting(Kind.CALL)[0]
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False)
 
     async def run(self, work: Callable[[], T], deadline: float) -> T:
         """Run the work in a thread; return its result, or raise an error, by `deadline` (in `time.monotonic()`).

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client import Interruption, NotFound, Retry, SFTPError, error_for_code
 from iot.sftp.module._base.logging import about, subject
 from iot.sftp.module._documents.servers import on_server
-from iot.sftp.module._documents.template import CLOCK_STARTS
+from iot.sftp.module._documents.template_parts import CLOCK_STARTS
 from iot.sftp.module._rules.backoff import RuleBackoff
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
 from iot.sftp.module._rules.run import RuleContext, RunOutcome, RunResult, make_run

@@ -19,7 +19,7 @@ ADVICE: Mapping[str, str] = {
         "On the server: have the user be given the permission. On the device: chown the directory that is mounted, "
         "or mount one, if the file system is read-only."
     ),
-    "not_found": "See with list_files what is there; local paths start at the local root; the sender may be late.",
+    "not_found": "See with list_directory what is there; local paths start at the local root; the sender may be late.",
     "unknown_method": "Use one of the methods that the message lists.",
     "is_a_directory": "Name a file, or use download_files and upload_files for a whole folder.",
     "not_a_directory": "A part of the path is a file: use another path, or take that file away.",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client import Counts, SFTPSession
+    from iot.sftp.module._work.device_key import DeviceKey
 
 OPENING_WAIT = 5.0  # seconds
 
@@ -107,10 +108,12 @@ class CurrentSession:
         prepare: called before the session is lent, in the caller's thread: replaces it, if the date makes it another
             one. It may raise an `SFTPError`, for the caller.
         account: what stands for the account and its root in records, where these depend on the time.
+        device_key: the key that the device makes for the server itself; `None` if it is given one.
     """
 
     prepare: Callable[[], None]
     account: list[object] | None
+    device_key: DeviceKey | None
 
     def __init__(self, on_change: Callable[[ConnectionState], None], server: str = DEFAULT_SERVER) -> None:
         """Begin without a session.
@@ -120,7 +123,7 @@ class CurrentSession:
             server: its name, for the log.
         """
         self._thing = on_server("server", server)
-        self.prepare, self.account = do_nothing, None
+        self.prepare, self.account, self.device_key = do_nothing, None, None
         self._on_change = on_change
         self._lock = threading.RLock()
         self._session: SFTPSession | None = None

@@ -34,7 +34,6 @@ GATHERING = 5.0  # seconds that an event waits for others
 MESSAGE_MAXIMUM = 128 * 1024  # bytes of a message
 READ_AT_ONCE = 1_000  # events
 FAILURES_KNOWN = 10_000  # files whose failure was told: it is not told again at each attempt
-MESSAGE_SHOWN = 500  # characters
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +86,24 @@ class FileEvents:
                 self._failures.pop(place, None)
         elif self._is_told(place, outcome.code):
             return
-        event = json.dumps({"origin": dict(origin), "file": _as_file(outcome)})
+        self._write(origin, outcome, "delivered" if outcome.code is None else "failed", ledger)
+
+    def note(self, origin: Mapping[str, Any], outcome: FileOutcome, word: str) -> None:
+        """Tell that a file was `quarantined` or has `expired`; never raises.
+
+        Parameters:
+            origin: as for `of`; what is `None` there is not known.
+            outcome: which file, and where it is now.
+            word: what has become of it.
+        """
+        if self.is_enabled:
+            self._write(origin, outcome, word)
+
+    def _write(
+        self, origin: Mapping[str, Any], outcome: FileOutcome, word: str, ledger: DeliveryLedger | None = None
+    ) -> None:
+        """Write an event: that of a delivery together with its record."""
+        event = json.dumps({"origin": dict(origin), "file": _as_file(outcome, word)})
         if outcome.code is None and ledger is not None:
             ledger.announce(outcome.path, event)
         else:
@@ -108,8 +124,8 @@ class FileEvents:
         try:
             ledger.write_events()
         except SFTPError as error:
-            text = "what became of some files cannot be recorded, and is not told: %s"
-            _log.warning(text, error.message, extra=about("file events"))
+            text = "what became of '%s' cannot be recorded, and is not told: %s"
+            _log.warning(text, "some files", error.message, extra=about("file events"))
 
     def _is_told(self, place: tuple[object, ...], code: str) -> bool:
         """Return whether a file has failed like this before, since the process began or it was delivered."""
@@ -181,14 +197,14 @@ def _message(identity: str, first: int, origin: dict[str, Any], files: list[dict
     return Outgoing(FILES, f"files-{identity}-{first}", json.dumps({**origin, "files": files}))
 
 
-def _as_file(outcome: FileOutcome) -> dict[str, Any]:
+def _as_file(outcome: FileOutcome, word: str) -> dict[str, Any]:
     modified = None if outcome.modified is None else _moment(outcome.modified / 1e9)
     return {
         "source": outcome.source,
         "dest": outcome.dest,
         "bytes": outcome.size,
         "modified": modified,
-        "outcome": "delivered" if outcome.code is None else "failed",
+        "outcome": word,
         "code": outcome.code,
         "at": rfc3339(time.time()),
     }

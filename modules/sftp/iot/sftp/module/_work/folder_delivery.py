@@ -106,7 +106,7 @@ class FolderDelivery:
     def _route(self, session: SFTPSession) -> list[object]:
         """Return what identifies the ledger, also to later versions of the module: it is part of the file's format."""
         settings, order = session.settings, self.order
-        route: list[object] = [settings.host, settings.port, *(self.account or [settings.user, settings.root])]
+        route: list[object] = [settings.place, settings.port, *(self.account or [settings.user, settings.root])]
         route += [order.direction.value, order.source, self.destination or order.dest]
         if self._own_task is not None:
             route.append(self._own_task)

@@ -73,7 +73,8 @@ class Outbox:
         if self._loop is None:
             self._wanted.set()  # nobody waits yet
         else:
-            self._loop.call_soon_threadsafe(self._wanted.set)
+            with suppress(RuntimeError):  # the module has just ended
+                self._loop.call_soon_threadsafe(self._wanted.set)
 
     def send_unkept(self, message: Outgoing) -> None:
         """Send a message that the journal does not take; the oldest ones are dropped if there are too many."""
