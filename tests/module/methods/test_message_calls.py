@@ -34,6 +34,7 @@ class FakeDispatcher:
         self.running = self.most = 0
         self.called = asyncio.Event()
         self.go_on: asyncio.Event | None = None
+        self.held = ""  # the server whose calls alone have to wait for `go_on`; empty: all
 
     async def answer(self, name: str, payload: Any, received: float | None = None) -> Response:
         del received
@@ -41,7 +42,7 @@ class FakeDispatcher:
         self.called.set()
         self.running += 1
         self.most = max(self.most, self.running)
-        if self.go_on is not None:
+        if self.go_on is not None and (not self.held or payload.get("server") == self.held):
             await self.go_on.wait()
         self.running -= 1
         return Response(200, len(self.calls))
@@ -65,6 +66,7 @@ class Device:
             self.dispatcher,  # type: ignore[arg-type] # its one method
             self.outbox,
             width=lambda: width,
+            servers=lambda: ("sftp", "dead"),
         )
         self.tasks = [asyncio.ensure_future(part) for part in (self.outbox.run(), self.calls.run())]
 
@@ -323,3 +325,21 @@ def test_an_answer_that_cannot_be_written_is_written_later_and_the_call_not_done
 
     with_device(tmp_path, test)
     assert len(attempts) == 2
+
+
+def test_calls_to_a_dead_server_delay_none_to_another_one(tmp_path: Path) -> None:
+    async def test(device: Device) -> None:
+        device.dispatcher.go_on, device.dispatcher.held = asyncio.Event(), "dead"
+        call = {"method": "exists", "payload": {"path": "a"}}
+        to_dead = {"method": "exists", "payload": {"path": "a", "server": "dead"}}
+        for number in range(5):
+            await device.receive(to_dead, f"dead-{number}")
+        for number in range(5):
+            await device.receive(call, f"sftp-{number}")
+        device.calls.open()
+        assert {name for name, _ in await device.answers(5)} == {f"sftp-{number}" for number in range(5)}
+        assert device.dispatcher.running == 2  # as many as run at a time, for each server
+        device.dispatcher.go_on.set()
+        assert len(await device.answers(10)) == 10
+
+    with_device(tmp_path, test)

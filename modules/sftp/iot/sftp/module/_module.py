@@ -136,7 +136,9 @@ class Module:
         )
         messages = self._store = journal.messages
         self._outbox = Outbox(messages, self._hub.send, gather=self._gather, on_sent=self._message_sent)
-        self._calls = MessageCalls(messages, self._dispatcher, self._outbox, width=lambda: slots.share)
+        self._calls = MessageCalls(
+            messages, self._dispatcher, self._outbox, width=lambda: slots.share, servers=self._servers.all
+        )
         self._twin = TwinFollower(self._hub.get_twin, self._apply)
         self._reporter = Reporter(self._hub.report, self._twin.fetch)
 

@@ -24,13 +24,14 @@ from iot.sftp.client import Busy, DeadlineExceeded, InvalidRequest, SFTPError, T
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._documents.requests import ChangeRequest
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._hub.sdk import Malformed, parse_payload
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.table import METHODS
 from iot.sftp.module._work.message_store import ANSWERS, IncomingCall, Outgoing, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from iot.sftp.module._hub.input_message import InputMessage
     from iot.sftp.module._hub.response import Response
@@ -49,7 +50,10 @@ _log = logging.getLogger(__name__)
 
 
 class MessageCalls:
-    """Takes calls from the input, and carries them out in their order, some at a time."""
+    """Takes calls from the input, and carries them out in the order of each server, some at a time for each.
+
+    So calls to a server that is dead delay none to another one.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class MessageCalls:
         outbox: Outbox,
         *,
         width: Callable[[], int],
+        servers: Callable[[], Collection[str]] = lambda: (DEFAULT_SERVER,),
         write_limit: float = WRITE_LIMIT,
     ) -> None:
         """Take the parts; nothing runs before `run` and `open`.
@@ -66,13 +71,16 @@ class MessageCalls:
             store: where calls and answers are written.
             dispatcher: carries a call out.
             outbox: sends the answers.
-            width: returns how many calls may run at a time.
+            width: returns how many calls may run at a time for each server.
+            servers: returns the names of the servers that there are.
             write_limit: seconds that the journal has to write a call down.
         """
         self._store = store
         self._dispatcher = dispatcher
         self._outbox = outbox
         self._width = width
+        self._servers = servers
+        self._server_of: dict[str, str] = {}  # the servers of the calls that wait, by their keys
         self._write_limit = write_limit
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
         self._hanging: Future[Taken] | None = None
@@ -166,16 +174,43 @@ class MessageCalls:
         while True:
             self._wanted.clear()
             try:
-                calls = await asyncio.to_thread(self._store.waiting_calls, self._width() + len(self._running))
+                calls = await asyncio.to_thread(self._next_calls, frozenset(self._running))
             except SFTPError:  # logged by the journal
                 await asyncio.sleep(RETRY_PAUSE)
                 continue
             for call in calls:
-                if call.key in self._running or call.key in self._given_up:
-                    continue
-                if len(self._running) < self._width():
-                    self._running[call.key] = asyncio.create_task(self._carry_out(call))
+                self._running[call.key] = asyncio.create_task(self._carry_out(call))
             await self._wanted.wait()
+
+    def _next_calls(self, running: Collection[str]) -> list[IncomingCall]:
+        """Return the calls that may run now beside those that do, in a thread.
+
+        Raises:
+            SFTPError: the journal cannot be used.
+        """
+        keys = self._store.waiting_keys()
+        self._server_of = {key: self._server_of[key] for key in keys if key in self._server_of}
+        busy = Counter(self._server_of.get(key, DEFAULT_SERVER) for key in running)
+        width, found = self._width(), list[IncomingCall]()
+        for key in keys:
+            server = self._server_of.get(key)
+            is_known_to_wait = server is not None and busy[server] >= width
+            if key in running or key in self._given_up or is_known_to_wait:
+                continue
+            call = self._store.waiting_call(key)
+            if call is None:
+                continue
+            server = self._server_of[key] = self._named(call)
+            if busy[server] < width:
+                busy[server] += 1
+                found.append(call)
+        return found
+
+    def _named(self, call: IncomingCall) -> str:
+        """Return the server that a call is for; what names none that there is is answered in the default one's turn."""
+        _, payload, _ = _parsed(call.body)
+        server = payload.get("server") if isinstance(payload, dict) else None
+        return server if isinstance(server, str) and server in self._servers() else DEFAULT_SERVER
 
     def stop(self) -> None:
         """Leave what runs without an answer: it is carried out again, or its outcome found, after the restart."""

@@ -183,6 +183,21 @@ class MessageStore:
             ).fetchall()
         return [IncomingCall(*row) for row in rows]
 
+    def waiting_keys(self) -> list[str]:
+        """Return the keys of the calls that `waiting_calls` would return, of all of them."""
+        with self._file.transaction() as connection:
+            if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
+                return []
+            return [key for (key,) in connection.execute("SELECT key FROM calls ORDER BY sequence").fetchall()]
+
+    def waiting_call(self, key: str) -> IncomingCall | None:
+        """Return a call that is not answered; `None` if there is none."""
+        with self._file.transaction() as connection:
+            row = connection.execute(
+                "SELECT key, message_id, body, arrived, sequence FROM calls WHERE key = ?", (key,)
+            ).fetchone()
+        return None if row is None else IncomingCall(*row)
+
     def answer(self, call: IncomingCall, answer: Outgoing) -> None:
         """Put the answer to a call in its place, durably."""
         with self._file.transaction(durable=True) as connection:
