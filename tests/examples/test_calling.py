@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from azure.iot.hub import IoTHubRegistryManager
+from azure.iot.hub.models import Twin, TwinProperties
 from tests.examples.conftest import NORTH, SOUTH
 
 from localedge import LocalFleet
@@ -66,6 +68,32 @@ def test_a_job_can_be_read_again_by_its_name(fleet: LocalFleet) -> None:
     _, said = run(fleet, "call_fleet.py", "tags.site = 'north'", "is_connected")
     name = said.split()[1]
     assert run(fleet, "call_fleet.py", "", "is_connected", "--job", name) == (0, said)
+
+
+def test_the_public_keys_of_a_fleet_are_collected_with_one_query(
+    fleet: LocalFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(fleet.authority_file))
+    registry = IoTHubRegistryManager.from_connection_string(fleet.connection_string)
+    for device in SOUTH:
+        server = {"host": "127.0.0.1", "port": 1, "user": device, "privateKey": {"generate": "ed25519"}}
+        patch = Twin(properties=TwinProperties(desired={"servers": {"erp": server}}))
+        registry.update_module_twin(device, "sftp", patch, etag="*")
+    condition = "tags.site = 'south'"
+
+    def collect() -> tuple[int, str]:
+        return run(fleet, "authorized_keys.py", condition, "--server", "erp", "--directory", str(tmp_path / "keys"))
+
+    while collect()[0] != 0:  # until the last one has reported; the test has a time limit
+        pass
+    for device in SOUTH:
+        (line,) = (tmp_path / "keys" / device).read_text().splitlines()
+        assert re.fullmatch(rf"ssh-ed25519 \S+ {device}/sftp/erp", line)
+
+    status, said = run(fleet, "call_fleet.py", condition, "rotate_key", '{"server": "erp"}')
+    assert (status, said.splitlines()[1:]) == (0, ["4 devices: 4 answered 200"]), said
+    while not all(len((tmp_path / "keys" / device).read_text().splitlines()) == 2 for device in SOUTH):
+        collect()
 
 
 def test_who_was_not_reached_is_called_again_and_nobody_else(fleet: LocalFleet) -> None:

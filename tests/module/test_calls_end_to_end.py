@@ -28,6 +28,12 @@ def refusal(edge: LocalEdge, method: str, payload: Any) -> tuple[int, str, str]:
     return status, body["code"], body["message"]
 
 
+def test_a_key_that_was_not_made_on_the_device_is_not_rotated(edge: LocalEdge) -> None:
+    status, body = edge.invoke("sftp", "rotate_key")
+    assert (status, body["result"], body["code"]) == (400, None, "invalid_request")
+    assert '{"generate": "ed25519"}' in body["message"]
+
+
 # --- carried out
 
 

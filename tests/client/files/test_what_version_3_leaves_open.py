@@ -171,10 +171,14 @@ def test_what_is_missing_is_found_out_whatever_the_server_says_of_it(code: int, 
         assert session.exists("in")
         for path in ("nothing", "in/nothing", "nowhere/nothing/at all"):
             assert not session.exists(path)
+            assert session.stat(path) is None
             for call in (
                 lambda path=path: session.list_files(path),
                 lambda path=path: list(session.scan(path)),
-                lambda path=path: session.stat(path),
+                lambda path=path: session.list_directory(path),
+                lambda path=path: session.delete_directory(path),
+                lambda path=path: session.delete_directory(path, recursive=True),
+                lambda path=path: session.move_directory(path, "dest"),
                 lambda path=path: session.delete_file(path),
                 lambda path=path: session.move_file(path, "dest"),
                 lambda path=path: session.download_file(path, str(tmp_path / "dest")),

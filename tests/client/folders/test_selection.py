@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.folders import OLD, Way, content_of, fill, many
 
-from iot.sftp.client import FileVersion, InvalidRequest, Order
+from iot.sftp.client import FileVersion, InvalidRequest, Order, PermissionDenied
 from iot.sftp.client._base import memory
 from iot.sftp.client._folders import folder_page, folder_plan, folder_run
 from iot.sftp.client._folders.file_delivery import FileDelivery
@@ -180,6 +180,31 @@ def test_a_date_in_the_far_future_hides_no_newer_file(
     assert way.transfer(order="newest").files == 21
     assert delivered[0] == "future"
     assert len(delivered) == 21
+
+
+def test_a_folder_that_cannot_be_listed_again_holds_up_nothing(
+    way: Way, monkeypatch: pytest.MonkeyPatch, delivered: list[str]
+) -> None:
+    monkeypatch.setattr(folder_plan, "LOOK_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(folder_plan, "LOOK_AGAIN_PART", 0)
+    fill(way.source, many(20))
+    for kind in (FolderDownload, FolderUpload):
+        list_source = kind.list_source
+
+        def refuse(
+            self: object,
+            remote: RemoteFiles,
+            directory: str,
+            page: FolderPage,
+            list_source: Callable[..., None] = list_source,
+        ) -> None:
+            if delivered:
+                raise PermissionDenied("not now")
+            list_source(self, remote, directory, page)
+
+        monkeypatch.setattr(kind, "list_source", refuse)
+    done = way.transfer(order="newest")
+    assert (done.files, done.failed) == (20, 0)
 
 
 TIMES = st.one_of(st.none(), st.integers(0, 5))

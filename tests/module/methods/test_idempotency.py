@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from iot.sftp.client import (
     TransferIncomplete,
     Unreachable,
 )
-from iot.sftp.module._documents.requests import ChangeRequest
+from iot.sftp.module._documents.requests import ChangeRequest, TransferRequest
+from iot.sftp.module._documents.template_parts import CLOCK_STARTS
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods import table
 from iot.sftp.module._methods.dispatcher import Dispatcher
@@ -44,7 +46,7 @@ CHANGES = {
     "upload_files", "cancel_task", "create_directory", "delete_directory", "move_directory", "write_file",
     "delete_local_file",
 }  # fmt: skip
-SOON = 10.0
+SOON = 30.0
 
 
 def payload_of(name: str, **more: Any) -> dict[str, Any]:
@@ -296,3 +298,26 @@ def test_an_internal_error_leaves_no_call_waiting(tmp_path: Path, work: Work) ->
         assert (await dispatcher.answer("move_file", MOVE)).code == "connection_lost"  # it may have been done
 
     asyncio.run(scenario())
+
+
+def test_a_repeat_on_the_next_day_goes_where_the_first_attempt_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dests: list[str] = []
+
+    def lose(_context: MethodContext, request: TransferRequest, _timeout: float) -> bool:
+        dests.append(request.dest)
+        if len(dests) == 1:
+            raise ConnectionLost("the answer to the rename was lost")
+        return True
+
+    method = replace(METHODS["upload_file"], run=lose)
+    monkeypatch.setitem(table.METHODS, "upload_file", method)
+    given = UPLOAD | {"dest": "{date:%F}/b", "expand": True}
+    for day, status in ((0, 503), (1, 200), (2, 200)):  # each by a new process
+        dispatcher = dispatcher_in(tmp_path)
+        dispatcher._context.placeholders.clock = lambda day=day: CLOCK_STARTS + day * 86_400  # type: ignore[misc] # defaults bind
+        assert asyncio.run(dispatcher.answer("upload_file", given)).status == status
+    assert dests == ["2026-01-01/b", "2026-01-01/b"]
+    other = asyncio.run(dispatcher_in(tmp_path).answer("upload_file", given | {"dest": "{date:%D}"}))
+    assert other.code == "invalid_request"

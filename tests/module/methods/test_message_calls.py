@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -93,14 +92,6 @@ class Device:
 
         await asyncio.wait_for(enough(), SOON)
         return [(message.correlation_id, json.loads(message.data)["status"]) for message in self.sent]
-
-    async def until_stored(self, **counts: int) -> None:
-        """Wait until as much is in the journal."""
-
-        end = time.monotonic() + SOON
-        while self.store.counts != counts:  # noqa: ASYNC110 - nobody tells
-            assert time.monotonic() < end, self.store.counts
-            await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
         self.calls.stop()
@@ -226,7 +217,8 @@ def test_a_flood_is_refused_beyond_the_bound_and_told(tmp_path: Path, caplog: py
         answers = dict(await device.answers(200))
         assert {answers[str(number)] for number in range(5)} == {200}
         assert device.calls.received == {"accepted": 5, "repeated": 0, "refused": 195}
-        await device.until_stored(calls=0, answers=0, tasks=0, files=0)  # what is sent is forgotten a moment later
+        while any(device.store.counts.values()):  # noqa: ASYNC110 - the last answer is confirmed in a thread
+            await asyncio.sleep(0.01)
 
     with_device(tmp_path, test, limits=limits)
     assert "a call by message is refused: busy: 5 calls, or 10000 bytes of them, are waiting" in caplog.text

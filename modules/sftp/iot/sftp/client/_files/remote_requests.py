@@ -134,6 +134,10 @@ class RemoteRequests(RemoteAnswers):
         """Remove a file or a link (section 6.5)."""
         return self._send(Kind.REMOVE, string(encode_path(path)))
 
+    def begin_make_directory(self, path: str) -> Future[Reply]:
+        """Make a directory (section 6.6)."""
+        return self._send(Kind.MKDIR, string(encode_path(path)) + Attributes().pack())
+
     def begin_remove_directory(self, path: str) -> Future[Reply]:
         """Remove a directory, which has to be empty (section 6.6)."""
         return self._send(Kind.RMDIR, string(encode_path(path)))

@@ -18,6 +18,7 @@ from iot.sftp.client._base.errors import (
     NotEmpty,
     NotFound,
     OutcomeUnknown,
+    PathNotAllowed,
     PermissionDenied,
     Unsupported,
 )
@@ -52,6 +53,39 @@ def create_directory(remote: RemoteFiles, path: str) -> None:
         NotADirectory: something else is in its place, or in that of a parent.
     """
     path = without_slashes(path)
+    if not _create_at_once(remote, path):
+        _create_step_by_step(remote, path)
+
+
+def _create_at_once(remote: RemoteFiles, path: str) -> bool:
+    """Look at all directories on the way in one round trip, and make those that are missing; `False` if that fails."""
+    on_the_way, ancestor = [], path
+    while ancestor.strip("/"):
+        on_the_way.append(ancestor)
+        ancestor = posixpath.dirname(ancestor.rstrip("/"))
+    looks = [(ancestor, remote.begin_stat(ancestor)) for ancestor in on_the_way]
+    missing: list[str] = []
+    try:
+        for ancestor, asked in looks:
+            try:
+                if not stat.S_ISDIR(remote.attributes(asked, ancestor).mode or 0):
+                    return False
+                break
+            except NotFound:
+                missing.insert(0, ancestor)
+        if remote.traits.keeps_order:
+            for future, ancestor in [(remote.begin_make_directory(ancestor), ancestor) for ancestor in missing]:
+                remote.wait(future, ancestor)
+        else:
+            for ancestor in missing:
+                remote.make_directory(ancestor)
+    except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, Unsupported):
+        return False
+    return True
+
+
+def _create_step_by_step(remote: RemoteFiles, path: str) -> None:
+    """Make a directory where servers hide or refuse some of those on the way, or others make some at the same time."""
     try:
         remote.make_directory(path)
     except (NotFound, NotADirectory, PermissionDenied, Unsupported) as refusal:
@@ -82,7 +116,7 @@ def delete_empty_directory(remote: RemoteFiles, path: str, root: str | None, req
     path = without_slashes(path)
     try:
         check_directory(remote, path, "delete_file deletes it")
-        refuse_protected(remote, path, root)
+        path = refuse_protected(remote, path, root)
         # Not every server refuses RMDIR for what has something in it.
         refuse_full(remote, path)
         requested.is_sent = True
@@ -123,7 +157,7 @@ def move_directory(remote: RemoteFiles, source: str, dest: str, root: str | None
         if not _is_directory(remote, dest):
             raise outcome_unknown(source) from None
         return  # an earlier attempt has moved it
-    refuse_protected(remote, source, root)
+    source = refuse_protected(remote, source, root)
     is_there = _is_there(remote, dest)
     if requested.is_sent and (is_there or requested.version is None or not version.is_same_as(requested.version)):
         raise outcome_unknown(source)
@@ -141,8 +175,11 @@ def move_directory(remote: RemoteFiles, source: str, dest: str, root: str | None
 
 
 def without_slashes(path: str) -> str:
-    """Return a path without slashes at its end: behind one, a link would stand for what it leads to."""
-    return path.rstrip("/") or path[:1] or "."
+    """Return a path without `/` and `/.` at its end: behind one, a link would stand for what it leads to."""
+    parts = path.split("/")
+    while len(parts) > 1 and parts[-1] in {"", "."}:
+        parts.pop()
+    return "/".join(parts) or path[:1] or "."
 
 
 def check_directory(remote: RemoteFiles, path: str, what_else: str) -> Attributes:

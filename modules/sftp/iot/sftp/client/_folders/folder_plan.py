@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from functools import partial
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_page import Rank
     from iot.sftp.client._folders.folder_progress import FolderTally
     from iot.sftp.client._folders.workers import ChannelLender
+
+logger = logging.getLogger(__name__)
 
 SMALL = 256 * 1024  # bytes: what is not larger goes in one request or two
 LOOK_AGAIN_AFTER = 1.0  # seconds at least until a folder is listed again for newer files, where the newest come first
@@ -143,8 +146,14 @@ class FolderPlan:
         ahead = -(time.time_ns() + AHEAD), ""
         start = ahead if self._newest is None or self._newest >= ahead else FIRST
         budget, page = self._new_page(start, self._newest)
-        for _ in self._walk(lender, deadline, page):
-            pass  # it was reported with the first page
+        try:
+            for _ in self._walk(lender, deadline, page):
+                pass  # it was reported with the first page
+        except SFTPError as error:
+            if self._ends_planning(error):
+                raise
+            logger.debug("%r is not listed again for newer files: %s", self._order.source, error)
+            return
         files, _ = self._old_enough(page)
         for file in files:
             self._newer[file.path] = file
@@ -172,9 +181,11 @@ class FolderPlan:
         """Walk the folder onto a page; give the directories that could not be listed."""
         started = time.monotonic()
         list_one = partial(self._list, lender, deadline, page)
-        yield from walk(list_one, page, recursive=self._order.selection.recursive, ends_all=self._ends_planning)
-        now = time.monotonic()
-        self._next_look = now + max(LOOK_AGAIN_AFTER, LOOK_AGAIN_PART * (now - started))
+        try:
+            yield from walk(list_one, page, recursive=self._order.selection.recursive, ends_all=self._ends_planning)
+        finally:
+            now = time.monotonic()
+            self._next_look = now + max(LOOK_AGAIN_AFTER, LOOK_AGAIN_PART * (now - started))
 
     def _old_enough(self, page: FolderPage) -> tuple[list[FoundFile], int]:
         """Return the files of a page that are not too young, and how many are."""

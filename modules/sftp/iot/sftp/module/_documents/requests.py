@@ -90,6 +90,10 @@ class ChangeRequest(Request):
         same = [method, self._without_defaults(given.model_dump(exclude={"timeout", "request_id"}))]
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
+    def filled_paths(self) -> dict[str, Any] | None:
+        """Return what the paths of this call are, if placeholders were filled in; else `None`."""
+        return None if self._given is None else self.model_dump(include=set(PATHS))
+
     def _without_defaults(self, content: dict[str, Any]) -> dict[str, Any]:
         fields = type(self).model_fields
         return {key: value for key, value in content.items() if key not in NEWER_KEYS or value != fields[key].default}

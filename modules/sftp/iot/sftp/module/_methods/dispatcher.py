@@ -141,7 +141,7 @@ class Dispatcher:
             return await first.wait(deadline)
         with self._idempotency.begin(call) as idempotent:
             known = await idempotent.recall(deadline)
-            return known if known is not None else await self._execute(call, deadline, idempotent)
+            return known if known is not None else await self._execute(idempotent.call, deadline, idempotent)
 
     async def _execute(self, call: Call, deadline: float, idempotent: IdempotentCall | None = None) -> Response:
         def remaining() -> float:

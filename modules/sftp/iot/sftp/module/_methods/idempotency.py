@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, Retry, SFTPError, error_for_code
@@ -77,6 +78,9 @@ class IdempotentCall:
 
     A context manager: a call that is left before a worker thread has started it has had no effect, and whoever waits
     for it gets the reason.
+
+    Attributes:
+        call: what is executed: with the paths that an earlier attempt had, where the date would make others of them.
     """
 
     def __init__(self, call: Call, outcomes: _Outcomes, running: dict[str, IdempotentCall]) -> None:
@@ -88,7 +92,7 @@ class IdempotentCall:
             running: from which the call removes itself when it is finished.
         """
         self.fingerprint = _fingerprint(call)
-        self._call = call
+        self.call = call
         self._outcomes = outcomes
         self._running = running
         self._response: Future[Response] = Future()
@@ -104,7 +108,7 @@ class IdempotentCall:
         """Finish the call, unless a worker thread does that or has done it."""
         if not self._has_started and not self._response.done():
             reason = error if isinstance(error, SFTPError) else ConnectionLost("the call was abandoned")
-            self._finish(responses.failed(self._call.name, reason))
+            self._finish(responses.failed(self.call.name, reason))
 
     async def wait(self, deadline: float) -> Response:
         """Return the response, for a repeat of the call.
@@ -126,29 +130,31 @@ class IdempotentCall:
             RequestIdConflict: the id belongs to a different call.
             DeadlineExceeded: the outcomes could not be read by `deadline`, in `time.monotonic()`.
         """
-        known = await self._outcomes.look_up(_id(self._call), deadline)
-        response = None if known is None else _recalled(self._call, known)
+        known = await self._outcomes.look_up(_id(self.call), deadline)
+        response = None if known is None else _recalled(self.call, known)
         if response is not None:
             self._finish(response)
+        elif known is not None and isinstance(known.payload, dict):
+            self.call = replace(self.call, request=self.call.request.model_copy(update=known.payload))
         return response
 
     def execute(self, work: Callable[[], Any]) -> Response:
         """Do the work, and record its outcome; to be called in the worker thread."""
         self._has_started = True
-        response = responses.failed(self._call.name, ConnectionLost(INTERRUPTION))  # unless something else is known
+        response = responses.failed(self.call.name, ConnectionLost(INTERRUPTION))  # unless something else is known
         try:
-            self._outcomes.save(_id(self._call), RequestRecord(self.fingerprint, begun=True))
+            self._outcomes.save(_id(self.call), RequestRecord(self.fingerprint, begun=True, payload=_paths(self.call)))
             try:
                 response = responses.succeeded(work())
             except SFTPError as error:
-                response = responses.failed(self._call.name, error)
-            self._outcomes.save(_id(self._call), _outcome(self._call, self.fingerprint, response))
+                response = responses.failed(self.call.name, error)
+            self._outcomes.save(_id(self.call), _outcome(self.call, self.fingerprint, response))
         finally:
             self._finish(response)
         return response
 
     def _finish(self, response: Response) -> None:
-        del self._running[_id(self._call)]
+        del self._running[_id(self.call)]
         self._response.set_result(response)
 
 
@@ -213,6 +219,10 @@ def _fingerprint(call: Call) -> str:
     return _request(call).fingerprint(call.name)
 
 
+def _paths(call: Call) -> dict[str, Any] | None:
+    return _request(call).filled_paths()
+
+
 def _request(call: Call) -> ChangeRequest:
     return cast("ChangeRequest", call.request)  # no other request has an id
 
@@ -233,5 +243,5 @@ def _outcome(call: Call, fingerprint: str, response: Response) -> RequestRecord:
     if response.code is not None:
         error = error_for_code(response.code)
         if error.retry is not Retry.NEVER and (call.method.is_idempotent or not error.leaves_doubt):
-            return RequestRecord(fingerprint)
+            return RequestRecord(fingerprint, payload=_paths(call))
     return RequestRecord(fingerprint, status=response.status, payload=response.payload)

@@ -124,8 +124,8 @@ class FileEvents:
         try:
             ledger.write_events()
         except SFTPError as error:
-            text = "what became of some files cannot be recorded, and is not told: %s"
-            _log.warning(text, error.message, extra=about("file events"))
+            text = "what became of '%s' cannot be recorded, and is not told: %s"
+            _log.warning(text, "some files", error.message, extra=about("file events"))
 
     def _is_told(self, place: tuple[object, ...], code: str) -> bool:
         """Return whether a file has failed like this before, since the process began or it was delivered."""

@@ -329,7 +329,8 @@ def _request(connection: sqlite3.Connection, request_id: str) -> RequestRecord |
 
 
 def _write_request(connection: sqlite3.Connection, request_id: str, request: RequestRecord) -> None:
-    payload = None if request.status is None else json.dumps(request.payload)
+    is_empty = request.status is None and request.payload is None
+    payload = None if is_empty else json.dumps(request.payload)
     connection.execute(
         "INSERT INTO requests (request_id, fingerprint, moment, begun, task_id, status, payload) "
         "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (request_id) DO UPDATE SET moment = excluded.moment, "

@@ -82,7 +82,8 @@ class RequestRecord:
         begun: whether the call was begun, and its outcome is not known.
         task_id: of the task that it made.
         status: of the answer, if it is known.
-        payload: of the answer.
+        payload: of the answer; while there is none, the paths that the call's placeholders have become: a repeat on
+            another day has the same ones.
     """
 
     fingerprint: str
