@@ -136,7 +136,7 @@ class ServerConfiguration:
         self._default = version, section.error
         self._report_default()
         if section.error is not None:
-            _log.warning("desired properties %d, sftp: %s", version, section.error)
+            _log.warning("desired properties %d, %s: %s", version, DEFAULT_SERVER, section.error)
 
     def _forget_default(self) -> None:
         if self._forget(DEFAULT_SERVER):
@@ -169,9 +169,9 @@ class ServerConfiguration:
                 if name not in self._in_force:
                     missing = f"the server '{name}' of the desired properties is invalid: {words}"
                     self._servers.add(name).replace(None, missing)
-                _log.warning("desired properties %d, server %s: %s", version, name, words)
+                _log.warning("desired properties %d, %s: %s", version, f"server {name}", words)
         if section is not None and section.error is not None:
-            _log.warning("desired properties %d, servers: %s", version, section.error)
+            _log.warning("desired properties %d, %s: %s", version, "servers", section.error)
         self._report_others()
 
     def _remove_all_but(self, names: set[str]) -> None:
