@@ -44,7 +44,7 @@ MOVE = {"source": "a", "dest": "b", "request_id": "1"}
 CHANGES = {
     "disconnect", "download_file", "upload_file", "delete_file", "move_file", "test_connection", "download_files",
     "upload_files", "cancel_task", "create_directory", "delete_directory", "move_directory", "write_file",
-    "delete_local_file",
+    "delete_local_file", "rotate_key",
 }  # fmt: skip
 SOON = 30.0
 

@@ -20,7 +20,14 @@ from iot.sftp.module._methods.responses import failed, succeeded
 from iot.sftp.module._methods.statuses import STATUSES
 from iot.sftp.module._methods.table import METHODS
 
-WITHOUT_PARAMETERS = ("is_connected", "disconnect", "test_connection", "get_status", "list_local_directory")
+WITHOUT_PARAMETERS = (
+    "is_connected",
+    "disconnect",
+    "test_connection",
+    "get_status",
+    "list_local_directory",
+    "rotate_key",
+)
 ON_A_PATH = ("exists", "delete_file", "list_files", "delete_local_file", "read_file", "stat")
 ON_A_DIRECTORY = ("create_directory", "delete_directory", "list_directory")
 FROM_ONE_PATH_TO_ANOTHER = (
@@ -36,6 +43,7 @@ ON_TASKS = ("get_task_status", "cancel_task", "list_tasks")
 
 WITH_CONTENT = ("write_file",)
 WITH_NULL = (
+    "rotate_key",
     "list_files",
     "list_local_directory",
     "list_directory",
@@ -187,7 +195,7 @@ def test_nothing_else_follows(value: Any) -> None:
 @pytest.mark.parametrize(
     "key, value, expected",
     [
-        ("if_exists", "overwrite", "must be 'replace', 'skip' or 'skip_same'"),
+        ("if_exists", "overwrite", 'must be "replace", "skip", "skip_same", "rename", "fail" or {"backup": "folder"}'),
         ("recursive", 1, "must be true or false"),
         ("min_age", -1, "must be a number of seconds from 0 to 31622400"),
         ("min_age", "5", "must be a number of seconds from 0 to 31622400"),
