@@ -66,7 +66,7 @@ def connected(reported: dict[str, Any]) -> bool:
     return bool(reported.get("connection", {}).get("state") == "connected")
 
 
-def wait_for_log(edge: LocalEdge, text: str, seconds: float = 20) -> None:
+def wait_for_log(edge: LocalEdge, text: str, seconds: float = 100) -> None:
     """Wait until the module says something; the runtime tells of changes in the hub only, not in the log."""
     end = time.monotonic() + seconds
     while text not in edge.module_log:

@@ -72,7 +72,7 @@ def wait_until_sigterm_is_caught(edge: LocalEdge) -> None:
         time.sleep(0.001)
 
 
-def wait_for_end(edge: LocalEdge, seconds: float = 10) -> None:
+def wait_for_end(edge: LocalEdge, seconds: float = 60) -> None:
     """Wait until the process has ended by itself."""
     end = time.monotonic() + seconds
     while not edge.module_exit_statuses:

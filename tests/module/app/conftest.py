@@ -55,7 +55,7 @@ def scrape(port: int) -> Scrape:
         return Scrape(response.read().decode(), response.headers["Content-Type"])
 
 
-def scrape_until(port: int, condition: Callable[[Scrape], bool], seconds: float = 30) -> Scrape:
+def scrape_until(port: int, condition: Callable[[Scrape], bool], seconds: float = 100) -> Scrape:
     end = time.monotonic() + seconds
     while True:
         with suppress(ConnectionError):  # the process is starting

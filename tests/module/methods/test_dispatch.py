@@ -30,7 +30,7 @@ from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.slots import Slots
 
 
-def soon(seconds: float = 10) -> float:
+def soon(seconds: float = 60) -> float:
     return time.monotonic() + seconds
 
 

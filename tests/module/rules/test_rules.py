@@ -67,7 +67,7 @@ class Device:
         assert (section.error, section.errors) == (None, {})
         self.rules.apply(section.rules)
 
-    def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 100) -> None:
         """Wait until something holds: looked at whenever a rule reports, and now and then."""
         end = time.monotonic() + seconds
         with self._changed:

@@ -10,7 +10,7 @@ import pytest
 from iot.sftp.module._rules.schedule import NEVER, RuleSchedule
 
 LONG = 100.0  # seconds
-SOON = 10.0
+SOON = 30.0
 
 
 def never() -> float:
