@@ -39,8 +39,10 @@ def test_a_proxy_becomes_a_setting_of_the_client() -> None:
 
 
 def test_one_jump_host_needs_no_list() -> None:
-    key = JUMP | {"password": None, "privateKey": "x", "passphrase": "y", "port": 2222, "hostKeys": [PIN]}
-    expected = Jump("bastion", 2222, "gateway", None, Secret("x"), Secret("y"), (PIN,))
+    private_key = {"file": "/run/secrets/jump-key"}
+    key = JUMP | {"password": None, "privateKey": private_key, "passphrase": "y", "port": 2222, "hostKeys": [PIN]}
+    secret = Secret.from_file("/run/secrets/jump-key")
+    expected = Jump("bastion", 2222, "gateway", None, secret, Secret("y"), (PIN,))
     assert settings_of(jump=key).jumps == (expected,)
     assert settings_of(jump=[key]).jumps == (expected,)
 
