@@ -224,7 +224,7 @@ def test_repeated_internal_errors_do_not_use_up_the_restarts_of_the_edge_agent(
     restarts = RestartBudget(tmp_path)
     while restarts.allow():
         pass
-    command = (sys.executable, "-c", WITH_A_DEFECT.format(part="Announcer.run").replace("def ", "async def "))
+    command = (sys.executable, "-c", WITH_A_DEFECT.format(part="Outbox.run").replace("def ", "async def "))
     with device(own_address, command=command, environment={"SFTP_STATE_DIR": str(tmp_path)}) as edge:
         wait_for_log(edge, "after an internal error")
         edge.wait_until_connected()
