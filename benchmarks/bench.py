@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.proxies import socks_proxy
 from tests.servers import Server, openssh
 
 from benchmarks import ceiling, proxy
@@ -80,7 +81,10 @@ def measure(bench: Bench, row: Row, say: Say) -> dict[str, Any]:
             alone = {"speed": ceiling.speed(row.link, min(CEILING_BYTES, limit))}
             alone["round_trip"] = ceiling.round_trip(row.link)
             port, proxy_pid = stack.enter_context(proxy.running((bench.server.host, port), row.link))
-        one = _OneRun(bench, row, bench.place(port), proxy_pid)
+        place = bench.place(port)
+        if any(getattr(peer, "way", "") == "socks" for peer in present):
+            place = replace(place, socks=stack.enter_context(socks_proxy()).url)
+        one = _OneRun(bench, row, place, proxy_pid)
         for repeat, kind, peer in turns(row, present):
             said = ""
             for empty in (True, False):

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.proxies import MICROSOCKS
+
 from iot.sftp.client import VERSION, SFTPSession
 
 CLIENTS = Path(__file__).parent / "clients"
@@ -29,6 +31,7 @@ class Place:
     key_file: str
     known_hosts: str
     host_key: str
+    socks: str = ""  # the URL of a SOCKS proxy, for who goes through one
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class PythonPeer(Peer):
 
     script: str
     distributions: tuple[str, ...]
+    way = ""  # to the server: directly
 
     def version(self) -> str | None:
         """Return the versions of what the script imports."""
@@ -87,7 +91,8 @@ class PythonPeer(Peer):
     def command(self, place: Place, job: Job, directory: Path) -> list[str]:
         """Return the script with the job in a file."""
         file = directory / "job.json"
-        file.write_text(json.dumps({"place": asdict(place), "kind": job.kind, "pairs": job.pairs}), encoding="utf-8")
+        told = {"place": asdict(place), "kind": job.kind, "pairs": job.pairs, "way": self.way}
+        file.write_text(json.dumps(told), encoding="utf-8")
         return [sys.executable, str(CLIENTS / self.script), str(file)]
 
 
@@ -105,6 +110,22 @@ class Ours(PythonPeer):
         """Tell whether whole folders are there yet."""
         method = {"get_folder": "download_files", "put_folder": "upload_files"}.get(kind)
         return f"SFTPSession.{method} does not exist yet" if method and not hasattr(SFTPSession, method) else None
+
+
+class OursThroughJump(Ours):
+    """This project's client through a jump host: the server itself, so that the link is the same."""
+
+    name, title, way = "ours_jump", "iot-sftp-client, through a jump host", "jump"
+
+
+class OursThroughSocks(Ours):
+    """This project's client through a SOCKS proxy."""
+
+    name, title, way = "ours_socks", "iot-sftp-client, through SOCKS", "socks"
+
+    def version(self) -> str | None:
+        """Return the version if the proxy is installed."""
+        return super().version() if MICROSOCKS else None
 
 
 class AsyncSSH(PythonPeer):
@@ -156,6 +177,18 @@ class OpenSSH(Program):
         _write_lines(batch, (lines[job.kind].format(*pair) for pair in job.pairs))
         login = [*ssh_options(place), f"{place.user}@{place.host}"]
         return ["sftp", "-q", "-b", str(batch), "-P", str(place.port), *login]
+
+
+class OpenSSHThroughJump(OpenSSH):
+    """OpenSSH's sftp through a jump host."""
+
+    name, title = "openssh_jump", "OpenSSH sftp, through a jump host"
+
+    def command(self, place: Place, job: Job, directory: Path) -> list[str]:
+        """Return sftp with a second ssh for its connection, as ProxyJump starts one."""
+        program, *arguments = super().command(place, job, directory)
+        jump = ["ssh", *ssh_options(place), "-p", str(place.port), "-W", "%h:%p", f"{place.user}@{place.host}"]
+        return [program, "-o", f"ProxyCommand={shlex.join(jump)}", *arguments]
 
 
 class RClone(Program):
@@ -236,4 +269,6 @@ def _write_lines(file: Path, lines: Iterable[str]) -> None:
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-PEERS: dict[str, Peer] = {peer.name: peer for peer in (Ours(), OpenSSH(), AsyncSSH(), RClone(), LFTP(), PySFTP())}
+DIRECT: tuple[Peer, ...] = (Ours(), OpenSSH(), AsyncSSH(), RClone(), LFTP(), PySFTP())
+THROUGH_HOPS: tuple[Peer, ...] = (OursThroughJump(), OursThroughSocks(), OpenSSHThroughJump())
+PEERS: dict[str, Peer] = {peer.name: peer for peer in (*DIRECT, *THROUGH_HOPS)}

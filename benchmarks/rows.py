@@ -57,6 +57,14 @@ ROWS = {
     row.name: row
     for row in (
         Row("loopback", "256 MiB on loopback", ("get", "put"), 256 * MIB, repeats=5),
+        Row(
+            "hops",
+            "256 MiB on loopback, through one hop",
+            ("get", "put"),
+            256 * MIB,
+            clients=("ours", "ours_socks", "ours_jump", "openssh", "openssh_jump"),
+            note="The jump host is the server's own sshd, whose processor time is the server's.",
+        ),
         Row("rtt50", "64 MiB, 50 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.05), once=("lftp",)),
         Row(
             "rtt200",

@@ -7,18 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from iot.sftp.client import Secret, ServerSettings, SFTPSession
+from iot.sftp.client import Jump, Proxy, Secret, ServerSettings, SFTPSession
 
 
 def main(job: dict[str, Any]) -> None:
     """Do what the job says, one call after the other."""
-    place = job["place"]
+    place, way = job["place"], job["way"]
+    login: Any = {
+        "host": place["host"],
+        "port": place["port"],
+        "user": place["user"],
+        "private_key": Secret.from_file(place["key_file"]),
+        "host_keys": (place["host_key"],),
+    }
     settings = ServerSettings(
-        place["host"],
-        place["port"],
-        place["user"],
-        private_key=Secret.from_file(place["key_file"]),
-        host_keys=(place["host_key"],),
+        **login,
+        proxy=Proxy(place["socks"]) if way == "socks" else None,
+        jumps=(Jump(**login),) if way == "jump" else (),
     )
     session = SFTPSession(settings)
     kind, pairs = job["kind"], job["pairs"]

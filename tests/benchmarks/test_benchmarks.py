@@ -40,7 +40,7 @@ def say_nothing(_: str) -> None:
     """Be silent."""
 
 
-@pytest.mark.parametrize("name", ["loopback", "small", "folder", "list", "delete-folders20", "mkdir20"])
+@pytest.mark.parametrize("name", ["loopback", "small", "folder", "list", "delete-folders20", "mkdir20", "hops"])
 def test_each_client_that_is_here_does_each_kind_of_work_rightly(name: str, server: Bench) -> None:
     row = replace(ROWS[name].quick(), link=Link())
 

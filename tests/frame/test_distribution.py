@@ -49,7 +49,7 @@ def test_the_wheel_says_what_it_needs_and_under_which_licence(wheel: zipfile.Zip
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata.get_all("Provides-Extra") == ["module"]
     # Two and no more: pydantic is the module's alone, because siblings pin an old one.
-    assert sorted(re.split(r"[<>=]", line)[0] for line in needed) == ["paramiko", "pysftp"]
+    assert sorted(re.split(r"[<>=]", line)[0] for line in needed) == ["paramiko", "pysftp", "python-socks"]
     assert [name for name in wheel.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
 
 

@@ -64,8 +64,9 @@ def test_half_a_login_at_a_proxy_is_refused(login: tuple[Any, Any]) -> None:
     ],
 )
 def test_a_jump_host_that_can_never_work_is_refused(values: dict[str, Any], words: str) -> None:
+    bastion: dict[str, Any] = {"host": "bastion", "port": 22, "user": "device", "password": PASSWORD}
     with pytest.raises(ValueError, match=words):
-        Jump(**({"host": "bastion", "port": 22, "user": "device", "password": PASSWORD} | values))
+        Jump(**(bastion | values))
 
 
 @pytest.mark.parametrize(

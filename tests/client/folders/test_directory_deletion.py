@@ -113,6 +113,19 @@ def test_no_path_deletes_or_moves_a_root(odd: dict[str, bool], root: str | None)
         check()
 
 
+def test_a_path_that_leads_through_what_is_deleted_is_deleted_completely() -> None:
+    for odd in ODD[:3]:
+        server = server_with(odd, "tree/a/b/file", "tree/z/file", "kept/file")
+        with session_with(server) as session:
+            for path in ("tree/a/b/../../../tree", "kept/../tree/.//./", "tree/a/.."):
+                server.grow(f"{HOME}/tree/a/b/file", f"{HOME}/tree/z/file")
+                assert session.delete_directory(path, recursive=True) == 6
+                assert server.below(HOME) == ["kept", "kept/file"]
+            server.grow(f"{HOME}/tree/file")
+            session.move_directory("tree/../tree/.", "moved/./")
+            assert server.below(HOME) == ["kept", "kept/file", "moved", "moved/file"]
+
+
 def test_a_root_whose_case_differs_is_protected_only_where_case_is_ignored() -> None:
     sensitive, ignoring = HasTree("in/", "IN/"), server_with({"ignores_case": True}, "in/")
     with session_with(sensitive, "in") as session, pytest.raises(PathNotAllowed):

@@ -33,7 +33,7 @@ from iot.sftp.client import (
     Unsupported,
     diagnose,
 )
-from iot.sftp.client._ssh import dial
+from iot.sftp.client._ssh.jumps import RESOURCE_SHORTAGE, UNKNOWN_TYPE
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
 
 HUNG = 60.0  # seconds: what only bounds a hang, on a machine that is busy
@@ -125,7 +125,7 @@ def test_the_last_hop_resolves_the_name(
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
         return resolve(host, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dial.socket, "getaddrinfo", knows_addresses)
+    monkeypatch.setattr(socket, "getaddrinfo", knows_addresses)
     jumps = jump_of(bastion), jump_of(bastion, host="localhost")
     with session_of(openssh_server, host="localhost", jumps=jumps) as session:
         session.connect()
@@ -278,14 +278,14 @@ def test_a_server_that_is_no_ssh_server_behind_a_jump_host_is_told_as_itself(
 class ForwardsNothing(faulty.FaultyServer):
     """Accepts every login, and answers a request to forward with what it is told to."""
 
-    reason = paramiko.OPEN_FAILED_UNKNOWN_CHANNEL_TYPE
+    reason = UNKNOWN_TYPE
 
     def check_channel_direct_tcpip_request(self, *_: object) -> int:
         return self.reason
 
 
 class IsShortOfResources(ForwardsNothing):
-    reason = paramiko.OPEN_FAILED_RESOURCE_SHORTAGE
+    reason = RESOURCE_SHORTAGE
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,6 @@ from iot.sftp.client import (
     Unreachable,
     diagnose,
 )
-from iot.sftp.client._ssh import dial
 
 SHORT = TimeLimits(connect=1, stall=2)
 KINDS = ("socks5h", "http")
@@ -91,7 +90,7 @@ def test_the_proxy_resolves_the_name(openssh_server: Server, proxy: Proxy, monke
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
         return resolve(host, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(dial.socket, "getaddrinfo", knows_addresses)
+    monkeypatch.setattr(socket, "getaddrinfo", knows_addresses)
     with session_of(openssh_server, host="localhost", proxy=proxy) as session:
         session.connect()
     assert resolved == ["127.0.0.1"]

@@ -33,8 +33,10 @@ MOST_STEPS = 200  # links and `..` of one path: more are taken for a circle
 Parts = tuple[str, ...]  # the names of an absolute path
 
 
-def refuse_protected(remote: RemoteFiles, path: str, root: str | None) -> None:
-    """Raise `PathNotAllowed` if a directory is, or may be, a root or above one.
+def refuse_protected(remote: RemoteFiles, path: str, root: str | None) -> str:
+    """Raise `PathNotAllowed` if a directory is, or may be, a root or above one; return its path, without `..`.
+
+    A path such as `a/b/../../a` leads nowhere any more once a part of `a` is deleted.
 
     Parameters:
         remote: the server's files.
@@ -44,13 +46,20 @@ def refuse_protected(remote: RemoteFiles, path: str, root: str | None) -> None:
     configured = [] if root is None else [root]
     home, real, *real_roots = _as_the_server_says(remote, [".", path, *configured])
     protected = {(), *_resolved(remote, [home, *real_roots, *configured])}
-    for parts in _resolved(remote, [real, _joined(home, path)]):
+    meant = _resolved(remote, [real, _joined(home, path)])
+    for parts in meant:
         if any(_is_same_or_above(remote, parts, kept) for kept in protected):
             message = (
                 "this is the root of the account or the configured root, or a directory above one: these are never "
                 "deleted or moved"
             )
             raise PathNotAllowed(message, path=path)
+    if ".." not in path.split("/"):
+        return path
+    if len(meant) > 1:
+        message = "the server and its links do not agree on what this path leads to: give it without '..'"
+        raise PathNotAllowed(message, path=path)
+    return "/" + "/".join(meant.pop())
 
 
 def is_inside(remote: RemoteFiles, path: str, directory: str) -> bool:

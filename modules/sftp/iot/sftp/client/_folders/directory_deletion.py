@@ -97,7 +97,7 @@ class DirectoryDeletion:
         directory = without_slashes(directory)
         try:
             check_directory(remote, directory, "delete_file deletes it")
-            refuse_protected(remote, directory, root)
+            directory = refuse_protected(remote, directory, root)
             if self._is_last_requested:
                 self._remove_last(remote, directory)
             else:

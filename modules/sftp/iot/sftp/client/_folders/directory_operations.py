@@ -116,7 +116,7 @@ def delete_empty_directory(remote: RemoteFiles, path: str, root: str | None, req
     path = without_slashes(path)
     try:
         check_directory(remote, path, "delete_file deletes it")
-        refuse_protected(remote, path, root)
+        path = refuse_protected(remote, path, root)
         # Not every server refuses RMDIR for what has something in it.
         refuse_full(remote, path)
         requested.is_sent = True
@@ -157,7 +157,7 @@ def move_directory(remote: RemoteFiles, source: str, dest: str, root: str | None
         if not _is_directory(remote, dest):
             raise outcome_unknown(source) from None
         return  # an earlier attempt has moved it
-    refuse_protected(remote, source, root)
+    source = refuse_protected(remote, source, root)
     is_there = _is_there(remote, dest)
     if requested.is_sent and (is_there or requested.version is None or not version.is_same_as(requested.version)):
         raise outcome_unknown(source)
@@ -175,8 +175,11 @@ def move_directory(remote: RemoteFiles, source: str, dest: str, root: str | None
 
 
 def without_slashes(path: str) -> str:
-    """Return a path without slashes at its end: behind one, a link would stand for what it leads to."""
-    return path.rstrip("/") or path[:1] or "."
+    """Return a path without `/` and `/.` at its end: behind one, a link would stand for what it leads to."""
+    parts = path.split("/")
+    while len(parts) > 1 and parts[-1] in {"", "."}:
+        parts.pop()
+    return "/".join(parts) or path[:1] or "."
 
 
 def check_directory(remote: RemoteFiles, path: str, what_else: str) -> Attributes:

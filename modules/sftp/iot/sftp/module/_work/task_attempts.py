@@ -125,9 +125,10 @@ class TaskAttempts:
             record = task.record
             record.bytes, record.total_bytes = progress.bytes, progress.total_bytes
             record.code = record.message = None  # of the attempt before
+            newly_deleted = progress.details.get("deleted", 0) - record.details.get("deleted", 0)
             record.details.update(progress.details)
             task.rate.note(progress.bytes)
-            task.slice.note(progress.bytes, files=progress.details.get("files", progress.details.get("deleted", 0)))
+            task.slice.note(progress.bytes, files=progress.details.get("files", newly_deleted))
 
     def _settle(self, task: LiveTask, code: str | None, message: str | None) -> None:
         """Do what follows from the outcome of an attempt."""

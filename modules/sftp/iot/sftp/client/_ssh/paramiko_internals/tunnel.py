@@ -109,6 +109,10 @@ class Tunnel:
             raise OSError(message)
         return send_some(channel, memoryview(data))
 
+    def shutdown(self, _how: int) -> None:
+        """Wake the thread that reads: there is nothing more to read."""
+        self._end()
+
     def close(self) -> None:
         """Stop reading and writing. Nothing is sent: this must not wait for a dead peer."""
         self._closed = True
