@@ -201,7 +201,7 @@ def test_an_answer_that_cannot_be_sent_is_one_line_in_the_log(
 
 def test_it_ends_with_status_1_when_the_hub_does_not_come_back(own_address: str) -> None:
     with device(own_address, command=(sys.executable, "-c", IMPATIENT)) as edge:
-        edge.wait_until_connected()
+        wait_for_log(edge, "connected to the edge hub")  # and has subscribed to all: before, it waits for its first hub
         edge.stop_hub()
         wait_for_log(edge, "the module exits so that the edge agent restarts it: no connection to the edge hub for")
         wait_for_end(edge)
@@ -224,7 +224,7 @@ def test_repeated_internal_errors_do_not_use_up_the_restarts_of_the_edge_agent(
     restarts = RestartBudget(tmp_path)
     while restarts.allow():
         pass
-    command = (sys.executable, "-c", WITH_A_DEFECT.format(part="Announcer.run").replace("def ", "async def "))
+    command = (sys.executable, "-c", WITH_A_DEFECT.format(part="Outbox.run").replace("def ", "async def "))
     with device(own_address, command=command, environment={"SFTP_STATE_DIR": str(tmp_path)}) as edge:
         wait_for_log(edge, "after an internal error")
         edge.wait_until_connected()
