@@ -187,7 +187,7 @@ def test_nothing_else_follows(value: Any) -> None:
 @pytest.mark.parametrize(
     "key, value, expected",
     [
-        ("if_exists", "overwrite", "must be 'replace', 'skip' or 'skip_same'"),
+        ("if_exists", "overwrite", 'must be "replace", "skip", "skip_same", "rename", "fail" or {"backup": "folder"}'),
         ("recursive", 1, "must be true or false"),
         ("min_age", -1, "must be a number of seconds from 0 to 31622400"),
         ("min_age", "5", "must be a number of seconds from 0 to 31622400"),
