@@ -60,6 +60,11 @@ class ServerInForce:
         return {**self.shown, **further}
 
 
+def do_now(function: Callable[[], None]) -> None:
+    """Call a function, where there is no event loop."""
+    function()
+
+
 class ServerConfiguration:
     """Applies the sections of servers to their sessions, and reports each of them.
 
@@ -72,7 +77,9 @@ class ServerConfiguration:
         servers: Servers,
         reporter: Reporter,
         clock: Callable[[], float],
+        *,
         guard: Callable[[], object] = lambda: None,
+        in_loop: Callable[[Callable[[], None]], object] = do_now,
     ) -> None:
         """Take the parts that a change of these sections changes.
 
@@ -82,8 +89,10 @@ class ServerConfiguration:
             reporter: of the reported properties.
             clock: gives the moment for dates in `user` and `root`, in seconds since 1970.
             guard: raises an `SFTPError` while another module uses the state directory.
+            in_loop: calls a function in the event loop, from any thread; the reporter belongs to it.
         """
         self._guard = guard
+        self._in_loop = in_loop
         self._environment = environment
         self._servers = servers
         self._reporter = reporter
@@ -204,6 +213,7 @@ class ServerConfiguration:
         """Report the state of the connection to a server."""
         if name == DEFAULT_SERVER:
             self._reporter.set("connection", state.as_properties())
+            self._report_default()  # the session is another one where a date or a key could not be had before
         else:
             self._report_others()
 
@@ -265,11 +275,12 @@ class ServerConfiguration:
     def _key_of(self, name: str) -> DeviceKey:
         """Return the key that this device makes for a server."""
         environment = self._environment
+        report = self._report_default if name == DEFAULT_SERVER else self._report_others
         return DeviceKey(
             environment.directory_of(None if name == DEFAULT_SERVER else name),
             "/".join(part for part in (environment.device, environment.module, name) if part),
             guard=self._guard,
-            on_change=self._report_default if name == DEFAULT_SERVER else self._report_others,
+            on_change=lambda: self._in_loop(report),
         )
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
