@@ -8,11 +8,13 @@ import pytest
 from tests.servers import openssh
 
 from iot.sftp.client import AuthenticationFailed
+from iot.sftp.client._ssh.login_backoff import LOGIN_BACKOFF
 from iot.sftp.module._app.server_configuration import ServerConfiguration, do_now
 from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._documents.server import read_server
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._hub.reported import Reporter
+from iot.sftp.module._work.current_session import ConnectionState, SessionState
 from iot.sftp.module._work.servers import Servers
 
 if TYPE_CHECKING:
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers import Server
-
-    from iot.sftp.module._work.current_session import ConnectionState
 
 GENERATE = {"privateKey": {"generate": "ed25519"}}
 
@@ -60,6 +60,9 @@ class Life:
         return key.rotate()
 
     def log_in(self) -> None:
+        while self.servers.default.state.state is SessionState.CONNECTING:  # with a key that may not be installed yet
+            self.servers.default.is_connected(60)
+        LOGIN_BACKOFF.forget_all()
         with self.servers.default.use() as session:
             session.disconnect()
             assert session.exists(".", timeout=60)
