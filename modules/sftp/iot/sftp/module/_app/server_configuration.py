@@ -72,7 +72,9 @@ class ServerConfiguration:
         servers: Servers,
         reporter: Reporter,
         clock: Callable[[], float],
+        *,
         guard: Callable[[], object] = lambda: None,
+        in_loop: Callable[[Callable[[], None]], object] = lambda act: act(),
     ) -> None:
         """Take the parts that a change of these sections changes.
 
@@ -82,8 +84,10 @@ class ServerConfiguration:
             reporter: of the reported properties.
             clock: gives the moment for dates in `user` and `root`, in seconds since 1970.
             guard: raises an `SFTPError` while another module uses the state directory.
+            in_loop: has something done in the event loop soon; thread-safe.
         """
         self._guard = guard
+        self._in_loop = in_loop
         self._environment = environment
         self._servers = servers
         self._reporter = reporter
@@ -239,6 +243,7 @@ class ServerConfiguration:
             before = self._in_force.get(name)
             if before is None or before.settings != settings:
                 self._open(name, section, settings)
+                self._report_soon(name)  # whoever uses the session may have done it
 
     def _forget(self, name: str) -> bool:
         """Have a server no longer in force; return whether it was."""
@@ -269,8 +274,12 @@ class ServerConfiguration:
             environment.directory_of(None if name == DEFAULT_SERVER else name),
             "/".join(part for part in (environment.device, environment.module, name) if part),
             guard=self._guard,
-            on_change=self._report_default if name == DEFAULT_SERVER else self._report_others,
+            on_change=partial(self._report_soon, name),
         )
+
+    def _report_soon(self, name: str) -> None:
+        """Report a server; thread-safe."""
+        self._in_loop(self._report_default if name == DEFAULT_SERVER else self._report_others)
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
         server = self._in_force.get(name)
