@@ -249,6 +249,7 @@ class ServerConfiguration:
             before = self._in_force.get(name)
             if before is None or before.settings != settings:
                 self._open(name, section, settings)
+                self._report_soon(name)  # whoever uses the session may have done it
 
     def _forget(self, name: str) -> bool:
         """Have a server no longer in force; return whether it was."""
@@ -275,13 +276,16 @@ class ServerConfiguration:
     def _key_of(self, name: str) -> DeviceKey:
         """Return the key that this device makes for a server."""
         environment = self._environment
-        report = self._report_default if name == DEFAULT_SERVER else self._report_others
         return DeviceKey(
             environment.directory_of(None if name == DEFAULT_SERVER else name),
             "/".join(part for part in (environment.device, environment.module, name) if part),
             guard=self._guard,
-            on_change=lambda: self._in_loop(report),
+            on_change=partial(self._report_soon, name),
         )
+
+    def _report_soon(self, name: str) -> None:
+        """Report a server; thread-safe."""
+        self._in_loop(self._report_default if name == DEFAULT_SERVER else self._report_others)
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
         server = self._in_force.get(name)
