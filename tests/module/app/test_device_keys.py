@@ -32,7 +32,13 @@ class Life:
         self.servers = Servers(lambda _name, _state: None)
         environment = Environment(directory / "data", directory / "state", "warning", 0, "hub", "device-42", "sftp")
         self.configuration = ServerConfiguration(environment, self.servers, self.reporter, lambda: 1.8e9)
-        self.configuration.apply_default(read_server(section, "sftp", Placeholders("device-42", "sftp", "hub")), 7)
+        self._section = section
+        self.apply(7)
+
+    def apply(self, version: int) -> None:
+        """Take a document with the same section."""
+        section = read_server(self._section, "sftp", Placeholders("device-42", "sftp", "hub"))
+        self.configuration.apply_default(section, version)
 
     @staticmethod
     async def _never_sent(_patch: dict[str, Any]) -> None:
@@ -117,6 +123,20 @@ def test_a_rotation_never_leaves_a_moment_in_which_no_key_works(
     authorize(server, new)
     life = go_on()
     life.log_in()
+    life.end()
+
+
+def test_a_rotation_is_reported_whatever_other_document_arrived_meanwhile(tmp_path: Path, server: Server) -> None:
+    life = Life(tmp_path, section_of(server))
+    lines = [life.value["publicKey"]]
+    for version in (8, 9):
+        life.apply(version)  # the same server, whose session stays
+        lines.append(life.rotate())
+        authorize(server, *lines)
+        life.log_in()
+        assert life.value["publicKey"] == lines[-1]
+        assert "nextPublicKey" not in life.value
+    assert len(set(lines)) == 3
     life.end()
 
 

@@ -117,6 +117,7 @@ class Module:
             reporter=self._reporter,
             placeholders=placeholders,
             guard=self._state.check,
+            in_loop=self._in_loop,
         )
         self._checks = CheckServer(
             environment.state_dir, self._configuration.servers.settings, self._configuration.servers.names
@@ -292,8 +293,11 @@ class Module:
         self._rules.wake(server)
 
     def _rules_changed(self) -> None:
+        self._in_loop(self._configuration.report_rules)
+
+    def _in_loop(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the module has just ended
-            self._loop.call_soon_threadsafe(self._configuration.report_rules)
+            self._loop.call_soon_threadsafe(call)
 
     # --- What the hub and the state directory report, in the event loop
 

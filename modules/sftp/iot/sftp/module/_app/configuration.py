@@ -59,13 +59,15 @@ class Configuration:
         reporter: Reporter,
         placeholders: CurrentPlaceholders,
         guard: Callable[[], object] = lambda: None,
+        in_loop: Callable[[Callable[[], None]], None] = lambda call: call(),
     ) -> None:
         """Take the parts that a configuration changes.
 
-        `guard` raises an `SFTPError` while another module uses the state directory.
+        `guard` raises an `SFTPError` while another module uses the state directory; `in_loop` has something called in
+        the event loop, from any thread.
         """
         self._environment = environment
-        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock, guard)
+        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock, guard, in_loop)
         self._known_servers = servers.all
         self._placeholders = placeholders
         self._slots = slots

@@ -73,6 +73,7 @@ class ServerConfiguration:
         reporter: Reporter,
         clock: Callable[[], float],
         guard: Callable[[], object] = lambda: None,
+        in_loop: Callable[[Callable[[], None]], None] = lambda call: call(),
     ) -> None:
         """Take the parts that a change of these sections changes.
 
@@ -82,8 +83,10 @@ class ServerConfiguration:
             reporter: of the reported properties.
             clock: gives the moment for dates in `user` and `root`, in seconds since 1970.
             guard: raises an `SFTPError` while another module uses the state directory.
+            in_loop: has something called in the event loop, from any thread.
         """
         self._guard = guard
+        self._in_loop = in_loop
         self._environment = environment
         self._servers = servers
         self._reporter = reporter
@@ -91,6 +94,7 @@ class ServerConfiguration:
         self._lock = threading.RLock()  # a session is replaced by whoever uses it, when the date is another one
         self._sections: dict[str, ServerSection] = {}  # the valid ones
         self._in_force: dict[str, ServerInForce] = {}
+        self._keys: dict[str, DeviceKey] = {}  # one for each server, also for a session that a later document kept
         self._limit = RateLimit()  # of all servers together
         self._default: tuple[int, str | None] | None = None  # the version of its document, and what is wrong with it
         self._section: tuple[int, ServersSection] | None = None  # the version of its document, and the section
@@ -264,13 +268,16 @@ class ServerConfiguration:
 
     def _key_of(self, name: str) -> DeviceKey:
         """Return the key that this device makes for a server."""
-        environment = self._environment
-        return DeviceKey(
-            environment.directory_of(None if name == DEFAULT_SERVER else name),
-            "/".join(part for part in (environment.device, environment.module, name) if part),
-            guard=self._guard,
-            on_change=self._report_default if name == DEFAULT_SERVER else self._report_others,
-        )
+        if name not in self._keys:
+            environment = self._environment
+            report = self._report_default if name == DEFAULT_SERVER else self._report_others
+            self._keys[name] = DeviceKey(
+                environment.directory_of(None if name == DEFAULT_SERVER else name),
+                "/".join(part for part in (environment.device, environment.module, name) if part),
+                guard=self._guard,
+                on_change=partial(self._in_loop, report),
+            )
+        return self._keys[name]
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
         server = self._in_force.get(name)
