@@ -67,7 +67,7 @@ class Configuration:
         the event loop, from any thread.
         """
         self._environment = environment
-        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock, guard, in_loop)
+        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock, guard, in_loop=in_loop)
         self._known_servers = servers.all
         self._placeholders = placeholders
         self._slots = slots

@@ -73,6 +73,7 @@ class ServerConfiguration:
         reporter: Reporter,
         clock: Callable[[], float],
         guard: Callable[[], object] = lambda: None,
+        *,
         in_loop: Callable[[Callable[[], None]], None] = lambda call: call(),
     ) -> None:
         """Take the parts that a change of these sections changes.
