@@ -1,4 +1,4 @@
-"""A fleet of module processes behind one hub, with one OpenSSH server: from the first start to a rotation of all keys."""
+"""Many module processes behind one hub, with one OpenSSH server: from the first start to a rotation of all keys."""
 
 from __future__ import annotations
 

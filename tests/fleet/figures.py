@@ -80,6 +80,6 @@ def _machine() -> str:
         subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr.split(",")[0] if SSHD else ""
     )
     return (
-        f"{psutil.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.machine()}, Python {platform.python_version()}, "
-        f"{ssh}, the module {__version__}"
+        f"{psutil.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.machine()}, "
+        f"Python {platform.python_version()}, {ssh}, the module {__version__}"
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-
-import time
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT = 900.0  # seconds: they bound a hang
