@@ -18,7 +18,7 @@ from tests.fleet.devices import running
 from tests.fleet.figures import Figures
 from tests.fleet.simulation import simulated
 
-EACH = 250 * 1024 * 1024
+EACH = 150 * 1024 * 1024
 """Bytes of memory that have to be free for each module process and its sessions."""
 
 

@@ -64,9 +64,9 @@ class Devices:
 
     def _check_start(self) -> None:
         counts = [self._meter(device).counts for device in self._fleet.devices]
-        # Two for the start; one for the connection and one for the rule, as the key is not installed yet
+        # docs/deploy.md: two for the start, and six for a server that refuses the login, as the key is not installed
         updates = max(one["twin updates"] for one in counts)
-        self._figures.check_at_most("twin updates of a device until its key was collected", updates, 4)
+        self._figures.check_at_most("twin updates of a device until its key was collected", updates, 8)
         self._figures.check_at_most("twin reads of a start", max(one["twin reads"] for one in counts), 2)
         self._figures.check("messages of a start", found=sum(one["messages"] for one in counts), expected=0)
 
@@ -96,10 +96,9 @@ class Devices:
 
     def _write_orders(self) -> None:
         # Who was refused before its key was installed has a pause until the next login
-        payload = {"path": "order.json", "content": "{}", "request_id": "order"}
+        payload = {"path": "order.json", "content": "{}"}
         while wrong := self._job("write_file", payload):
             assert set(wrong.values()) == {"authentication_failed"}, wrong
-            payload["request_id"] += "-again"
             time.sleep(1)
         expected = {f"{self._folder(device)}/order.json" for device in self._fleet.devices}
         self._figures.check(

@@ -67,8 +67,8 @@ class SimulatedDevice:
         if name == "rotate_key":
             return 200, {"publicKey": self.key.rotate()}
         if name == "download_file":
-            request: Any = expanded(call.request, self._placeholders, 0.0)
-            self.fetched.append(request.dest)
+            request: Any = call.request
+            self.fetched.append(expanded(request, self._placeholders, 0.0).dest)
         return 200, self._log_in()
 
     def _log_in(self) -> bool:
