@@ -12,6 +12,8 @@ IMAGES_OPTIONS ?=
 MINUTES ?= 60
 SOAK_OPTIONS ?=
 MODEL_STEPS ?= 5000
+DEVICES ?= 50
+THOUSANDS ?= 5000
 TEMPLATES ?= deployment.template.json
 BENCH_OPTIONS ?= --output benchmarks
 ENVIRONMENT := .venv
@@ -26,7 +28,7 @@ INTEROP := .venv-interop
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo quick test test-faults soak lost-hub bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
+.PHONY: help demo quick test test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -60,6 +62,10 @@ soak: $(ENVIRONMENT)/.dev ## let faults strike for MINUTES=60, the model run MOD
 
 lost-hub: $(ENVIRONMENT)/.dev ## lose the edge hub for good in every way, and measure when the module exits: 20 minutes
 	$(BIN)/python -m tests.faults.lost_hub
+
+fleet: $(ENVIRONMENT)/.dev ## run DEVICES=50 modules on one hub, simulate THOUSANDS=5000: folders, jobs, keys, costs; build/fleet
+	tools/install-test-servers
+	$(BIN)/python -m tests.fleet --devices $(DEVICES) --thousands $(THOUSANDS)
 
 bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; options: BENCH_OPTIONS=--help
 	tools/install-peers

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,7 @@ from localedge._identity import ModuleIdentity
 from localedge._process import ModuleProcess
 from localedge._service import ServiceApi
 from localedge._sftp_server import SftpServer, write_samples
+from localedge._twin import merge
 from localedge._workload import API_VERSION, WorkloadApi
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class LocalFleet:
     - `template`: the deployment that all of them have.
     - `address`: a loopback address, as in `LocalEdge`.
     - `module`, `command`: as in `LocalEdge`.
+    - `layer`: desired properties of a further layer, merged into those of the template.
+    - `at_once`: how many modules start at the same time; all of them by default.
+    - `hub`: the class of the hub, for who wants to listen in it.
     """
 
     def __init__(
@@ -57,12 +61,18 @@ class LocalFleet:
         address: str = "127.0.0.1",
         module: str = "sftp",
         command: Sequence[str] = (sys.executable, "-m", "iot.sftp.module"),
+        layer: Mapping[str, Any] | None = None,
+        at_once: int | None = None,
+        hub: type[Hub] = Hub,
     ) -> None:
         self._tags = devices
         self._template = template
         self._address = address
         self._module = module
         self._command = command
+        self._layer = dict(layer or {})
+        self._at_once = at_once or len(devices)
+        self._hub_class = hub
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="localfleet", daemon=True)
         self._cleanup = contextlib.AsyncExitStack()
@@ -116,6 +126,14 @@ class LocalFleet:
         """Return a device's SFTP_LOCAL_ROOT."""
         return self._devices[device].directory / "local"
 
+    def process_id(self, device: str) -> int | None:
+        """Return the id of a device's module process, `None` while it does not run."""
+        return self._processes[device].pid
+
+    def exit_statuses(self, device: str) -> list[int]:
+        """Return how a device's module has ended, each time that it did."""
+        return list(self._processes[device].exit_statuses)
+
     def stop_module(self, device: str) -> None:
         """Take a device away; it does not come back."""
         self._run(self._processes[device].stop())
@@ -133,6 +151,7 @@ class LocalFleet:
         placeholders = {f"SFTP_{name.upper()}": str(value) for name, value in values.items()}
         deployment = read_deployment(self._template, self._module, {**os.environ, **placeholders})
         deployment.desired["sftp"].update(values)
+        deployment = replace(deployment, desired=merge(deployment.desired, self._layer))
         for number, name in enumerate(self._tags):
             await self._add_device(name, self._directory / str(number))
         await self._start_hub(deployment)
@@ -149,7 +168,7 @@ class LocalFleet:
 
     async def _start_hub(self, deployment: ModuleDeployment) -> None:
         identities = {device.identity.client_id: device.identity for device in self._devices.values()}
-        self._hub = Hub(identities, dict.fromkeys(identities, deployment.desired))
+        self._hub = self._hub_class(identities, dict.fromkeys(identities, deployment.desired))
         for name, tags in self._tags.items():
             self._hub.change_twin(self._hub.client_id(name, self._module), {"tags": dict(tags)})
         await self._hub.start()
@@ -161,14 +180,21 @@ class LocalFleet:
 
     async def _start_modules(self, deployment: ModuleDeployment) -> None:
         self._cleanup.push_async_callback(self._stop_modules)
-        for name, device in self._devices.items():
+        names = list(self._devices)
+        for begin in range(0, len(names), self._at_once):
+            await self._start_some(names[begin : begin + self._at_once], deployment)
+
+    async def _start_some(self, names: Sequence[str], deployment: ModuleDeployment) -> None:
+        """Start modules, and return when they take methods."""
+        for name in names:
+            device = self._devices[name]
             environment = {**os.environ, **deployment.environment, **self._environment(device)}
             process = ModuleProcess(self._command, environment, device.directory / "module.log")
             await process.start()
             self._processes[name] = process
-        ready = [self._hub.client_id(name, self._module) for name in self._devices]
+        ready = [self._hub.client_id(name, self._module) for name in names]
         if not await self._hub.changes.until(lambda: all(map(self._hub.is_ready, ready)), _START_LIMIT):
-            log = next(iter(self._devices.values())).directory / "module.log"
+            log = self._devices[names[0]].directory / "module.log"
             raise TimeoutError(f"Not all modules are connected within {_START_LIMIT:g} s:\n{log.read_text()[-2000:]}")
 
     async def _stop_modules(self) -> None:

@@ -39,7 +39,14 @@ class Life:
         self.configuration = ServerConfiguration(
             environment, self.servers, self.reporter, lambda: 1.8e9, in_loop=in_loop
         )
-        self.configuration.apply_default(read_server(section, "sftp", Placeholders("device-42", "sftp", "hub")), 7)
+        self._section = section
+        self.apply(7)
+
+    def apply(self, version: int) -> None:
+        """Take a document with the same section."""
+        assert self.configuration is not None
+        section = read_server(self._section, "sftp", Placeholders("device-42", "sftp", "hub"))
+        self.configuration.apply_default(section, version)
 
     @staticmethod
     async def _never_sent(_patch: dict[str, Any]) -> None:
@@ -157,6 +164,22 @@ def test_what_a_rotation_changes_is_reported_in_the_event_loop(tmp_path: Path, s
     assert "nextPublicKey" not in life.value
     in_loop.pop()()
     assert life.value["nextPublicKey"] == new
+    life.end()
+
+
+def test_a_rotation_is_reported_whatever_other_document_arrived_meanwhile(tmp_path: Path, server: Server) -> None:
+    life = Life(tmp_path, section_of(server))
+    lines = [life.value["publicKey"]]
+    authorize(server, *lines)
+    life.log_in()
+    for version in (8, 9):
+        life.apply(version)  # the same server, whose session stays
+        lines.append(life.rotate())
+        authorize(server, *lines)
+        life.log_in()
+        assert life.value["publicKey"] == lines[-1]
+        assert "nextPublicKey" not in life.value
+    assert len(set(lines)) == 3
     life.end()
 
 

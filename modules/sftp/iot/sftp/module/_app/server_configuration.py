@@ -100,6 +100,7 @@ class ServerConfiguration:
         self._lock = threading.RLock()  # a session is replaced by whoever uses it, when the date is another one
         self._sections: dict[str, ServerSection] = {}  # the valid ones
         self._in_force: dict[str, ServerInForce] = {}
+        self._keys: dict[str, DeviceKey] = {}  # one for each server, also for a session that a later document kept
         self._limit = RateLimit()  # of all servers together
         self._default: tuple[int, str | None] | None = None  # the version of its document, and what is wrong with it
         self._section: tuple[int, ServersSection] | None = None  # the version of its document, and the section
@@ -275,13 +276,15 @@ class ServerConfiguration:
 
     def _key_of(self, name: str) -> DeviceKey:
         """Return the key that this device makes for a server."""
-        environment = self._environment
-        return DeviceKey(
-            environment.directory_of(None if name == DEFAULT_SERVER else name),
-            "/".join(part for part in (environment.device, environment.module, name) if part),
-            guard=self._guard,
-            on_change=partial(self._report_soon, name),
-        )
+        if name not in self._keys:
+            environment = self._environment
+            self._keys[name] = DeviceKey(
+                environment.directory_of(None if name == DEFAULT_SERVER else name),
+                "/".join(part for part in (environment.device, environment.module, name) if part),
+                guard=self._guard,
+                on_change=partial(self._report_soon, name),
+            )
+        return self._keys[name]
 
     def _report_soon(self, name: str) -> None:
         """Report a server; thread-safe."""
