@@ -60,6 +60,11 @@ class ServerInForce:
         return {**self.shown, **further}
 
 
+def do_now(function: Callable[[], None]) -> None:
+    """Call a function, where there is no event loop."""
+    function()
+
+
 class ServerConfiguration:
     """Applies the sections of servers to their sessions, and reports each of them.
 
@@ -74,7 +79,7 @@ class ServerConfiguration:
         clock: Callable[[], float],
         *,
         guard: Callable[[], object] = lambda: None,
-        in_loop: Callable[[Callable[[], None]], object] = lambda act: act(),
+        in_loop: Callable[[Callable[[], None]], object] = do_now,
     ) -> None:
         """Take the parts that a change of these sections changes.
 
@@ -84,7 +89,7 @@ class ServerConfiguration:
             reporter: of the reported properties.
             clock: gives the moment for dates in `user` and `root`, in seconds since 1970.
             guard: raises an `SFTPError` while another module uses the state directory.
-            in_loop: has something done in the event loop soon; thread-safe.
+            in_loop: calls a function in the event loop, from any thread; the reporter belongs to it.
         """
         self._guard = guard
         self._in_loop = in_loop
@@ -208,6 +213,7 @@ class ServerConfiguration:
         """Report the state of the connection to a server."""
         if name == DEFAULT_SERVER:
             self._reporter.set("connection", state.as_properties())
+            self._report_default()  # the session is another one where a date or a key could not be had before
         else:
             self._report_others()
 
@@ -278,7 +284,7 @@ class ServerConfiguration:
         )
 
     def _report_soon(self, name: str) -> None:
-        """Report a server; thread-safe."""
+        """Report a server in the event loop; thread-safe."""
         self._in_loop(self._report_default if name == DEFAULT_SERVER else self._report_others)
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
