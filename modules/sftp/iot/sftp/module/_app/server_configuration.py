@@ -287,7 +287,7 @@ class ServerConfiguration:
         return self._keys[name]
 
     def _report_soon(self, name: str) -> None:
-        """Report a server; thread-safe."""
+        """Report a server in the event loop; thread-safe."""
         self._in_loop(self._report_default if name == DEFAULT_SERVER else self._report_others)
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
