@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from tests.clients import settings_of
 from tests.module.app.conftest import Scrape, Scraped, device, scrape, scrape_until
-from tests.module.conftest import section_of
+from tests.module.conftest import section_of, wait_for_log
 from tests.servers import Server, free_port
 
 from iot.sftp.client import SFTPSession
@@ -155,7 +155,7 @@ def test_a_lost_hub_and_its_return(own_address: str) -> None:
     port = free_port()
     with device(own_address, SFTP_METRICS_PORT=str(port)) as edge:
         edge.wait_until_connected()
-        scrape_until(port, lambda told: told.value("sftp_hub_connected") == 1)
+        wait_for_log(edge, "connected to the edge hub")  # before, it waits for its first hub, and counts nothing
         edge.stop_hub()
         scrape_until(port, lambda told: told.value("sftp_hub_connected") == 0)
         edge.start_hub()
