@@ -46,7 +46,9 @@ def pytest_configure() -> None:
 
 # Folders whose tests start processes that are not what ships, or do so for another reason than to see its lines run.
 # Counting lines there takes each process half a second, and finds none that the other tests do not.
-UNMEASURED = frozenset({"benchmarks", "edge", "examples", "faults", "fleet", "hostile", "images", "interop", "manifest"})
+UNMEASURED = frozenset(
+    {"benchmarks", "edge", "examples", "faults", "fleet", "hostile", "images", "interop", "manifest"}
+)
 
 
 @pytest.hookimpl(optionalhook=True)  # it is xdist that asks
