@@ -225,4 +225,4 @@ def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_command_names_the_rows_and_clients_that_there_are() -> None:
-    assert "'nearby' is none of loopback, rtt50" in command("--rows", "nearby").stderr
+    assert "'nearby' is none of loopback, hops, rtt50" in command("--rows", "nearby").stderr

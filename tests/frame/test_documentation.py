@@ -49,6 +49,7 @@ RUN_BY = {
     "python -m localedge job": "tests/edge/test_fleet.py",
     "python examples/call_one_device.py": "tests/examples/test_calling.py",
     "python examples/call_fleet.py": "tests/examples/test_calling.py",
+    "python examples/authorized_keys.py": "tests/examples/test_calling.py",
     "iot-sftp": "tests/command_line/test_documentation.py",
     "eval $(iot-sftp completion": "tests/command_line/test_documentation.py",
 }

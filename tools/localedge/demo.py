@@ -138,6 +138,7 @@ STEPS = (
     Step("list_tasks", {"limit": 5}, 200, lambda answer: [task["method"] for task in answer] == _FOLDERS),
     Step("get_task_status", {"task_id": "nothing"}, 200, lambda answer: bool(answer["status"] == "Unknown")),
     Step("cancel_task", {"task_id": "nothing"}, 200, equals(value=False)),
+    Step("rotate_key", None, 400, lambda answer: bool(answer["code"] == "invalid_request")),
     Step("get_status", None, 200, lambda answer: bool(answer["reported"]["connection"]["state"] == "connected")),
     Step("disconnect", None, 200, equals(None)),
     Step("is_connected", None, 200, equals(value=False)),

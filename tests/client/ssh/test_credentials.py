@@ -132,6 +132,8 @@ def test_what_can_be_known_of_a_key_without_a_server_is_checked(tmp_path: Path) 
             check_private_key(Secret(text), Secret("another"))
     with pytest.raises(ValueError, match="give its passphrase"):
         check_private_key(Secret(text))
+    with pytest.raises(ValueError, match="must be the whole text"):
+        check_private_key(Secret(text[:80]), Secret.from_file(tmp_path / "later"))
 
 
 def test_the_next_key_is_offered_first_and_the_other_one_while_it_is_not_known(tmp_path: Path) -> None:

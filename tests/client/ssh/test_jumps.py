@@ -34,7 +34,9 @@ from iot.sftp.client import (
     diagnose,
 )
 from iot.sftp.client._ssh.jumps import RESOURCE_SHORTAGE, UNKNOWN_TYPE
+from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
+from iot.sftp.client._ssh.paramiko_internals.tunnel import TUNNEL_WINDOW, Tunnel
 
 HUNG = 60.0  # seconds: what only bounds a hang, on a machine that is busy
 SHORT = TimeLimits(connect=1, stall=1)
@@ -460,3 +462,15 @@ def test_a_frozen_way_does_not_hold_up_the_end_of_an_upload(
         session.disconnect()
         assert time.monotonic() - started < HUNG / 2
         stopped.set()
+
+
+def test_a_jump_host_that_ignores_the_window_fills_no_memory() -> None:
+    tunnel, some = Tunnel(lambda: None), b"x" * 65_536
+    for _ in range(TUNNEL_WINDOW // len(some)):
+        tunnel._receive(some)
+    with pytest.raises(ReasonError, match="more than the window"):
+        tunnel._receive(b"x")
+    tunnel = Tunnel(lambda: None)
+    for _ in range(3 * TUNNEL_WINDOW // len(some)):
+        tunnel._receive(some)
+        assert tunnel.recv(len(some)) == some

@@ -8,15 +8,17 @@ import pytest
 from tests.servers import openssh
 
 from iot.sftp.client import AuthenticationFailed
-from iot.sftp.module._app.server_configuration import ServerConfiguration
+from iot.sftp.client._ssh.login_backoff import LOGIN_BACKOFF
+from iot.sftp.module._app.server_configuration import ServerConfiguration, do_now
 from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._documents.server import read_server
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._hub.reported import Reporter
+from iot.sftp.module._work.current_session import ConnectionState, SessionState
 from iot.sftp.module._work.servers import Servers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.servers import Server
@@ -27,22 +29,32 @@ GENERATE = {"privateKey": {"generate": "ed25519"}}
 class Life:
     """One life of the module, as far as it is about the keys of the default server."""
 
-    def __init__(self, directory: Path, section: dict[str, Any]) -> None:
+    def __init__(
+        self, directory: Path, section: dict[str, Any], in_loop: Callable[[Callable[[], None]], object] = do_now
+    ) -> None:
         self.reporter = Reporter(self._never_sent, lambda: None)
-        self.servers = Servers(lambda _name, _state: None)
+        self.configuration: ServerConfiguration | None = None
+        self.servers = Servers(self._connection_changed)
         environment = Environment(directory / "data", directory / "state", "warning", 0, "hub", "device-42", "sftp")
-        self.configuration = ServerConfiguration(environment, self.servers, self.reporter, lambda: 1.8e9)
+        self.configuration = ServerConfiguration(
+            environment, self.servers, self.reporter, lambda: 1.8e9, in_loop=in_loop
+        )
         self._section = section
         self.apply(7)
 
     def apply(self, version: int) -> None:
         """Take a document with the same section."""
+        assert self.configuration is not None
         section = read_server(self._section, "sftp", Placeholders("device-42", "sftp", "hub"))
         self.configuration.apply_default(section, version)
 
     @staticmethod
     async def _never_sent(_patch: dict[str, Any]) -> None:
         raise AssertionError("nothing is sent here")
+
+    def _connection_changed(self, name: str, state: ConnectionState) -> None:
+        if self.configuration is not None:
+            self.configuration.report_connection(name, state)
 
     @property
     def value(self) -> dict[str, Any]:
@@ -55,6 +67,9 @@ class Life:
         return key.rotate()
 
     def log_in(self) -> None:
+        while self.servers.default.state.state is SessionState.CONNECTING:  # with a key that may not be installed yet
+            self.servers.default.is_connected(60)
+        LOGIN_BACKOFF.forget_all()
         with self.servers.default.use() as session:
             session.disconnect()
             assert session.exists(".", timeout=60)
@@ -126,9 +141,37 @@ def test_a_rotation_never_leaves_a_moment_in_which_no_key_works(
     life.end()
 
 
+def test_a_key_that_could_not_be_made_at_first_is_reported_when_it_was(tmp_path: Path, server: Server) -> None:
+    state = tmp_path / "state"
+    state.touch()  # what nothing can be written into
+    life = Life(tmp_path, section_of(server))
+    assert "value" not in life.reporter.wanted["sftp"]
+    assert life.reporter.wanted["connection"]["state"] == "not_configured"
+
+    state.unlink()
+    with life.servers.default.use():
+        authorize(server, life.value["publicKey"])
+    life.log_in()
+    life.end()
+
+
+def test_what_a_rotation_changes_is_reported_in_the_event_loop(tmp_path: Path, server: Server) -> None:
+    in_loop: list[Callable[[], None]] = []
+    life = Life(tmp_path, section_of(server), in_loop.append)
+
+    new = life.rotate()
+
+    assert "nextPublicKey" not in life.value
+    in_loop.pop()()
+    assert life.value["nextPublicKey"] == new
+    life.end()
+
+
 def test_a_rotation_is_reported_whatever_other_document_arrived_meanwhile(tmp_path: Path, server: Server) -> None:
     life = Life(tmp_path, section_of(server))
     lines = [life.value["publicKey"]]
+    authorize(server, *lines)
+    life.log_in()
     for version in (8, 9):
         life.apply(version)  # the same server, whose session stays
         lines.append(life.rotate())

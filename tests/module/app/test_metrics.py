@@ -126,7 +126,9 @@ def test_tasks_that_wait_for_a_server_with_their_age_and_the_reason(own_address:
         told = scrape_until(
             port,
             lambda told: (
-                told.value("sftp_retries_total", kind="task") > 0 and told.value("sftp_retries_total", kind="rule") > 0
+                told.value("sftp_retries_total", kind="task") > 0
+                and told.value("sftp_retries_total", kind="rule") > 0
+                and told.value("sftp_rules", state="failing") == 1
             ),
         )
         assert told.value("sftp_queue_length", queue="tasks") == 1
@@ -137,7 +139,6 @@ def test_tasks_that_wait_for_a_server_with_their_age_and_the_reason(own_address:
         assert told.value("sftp_connection_failures_total", code="unreachable") > 0
         assert told.value("sftp_connection_failures_total", code="host_key_mismatch") == 0
         assert told.value("sftp_rule_runs_total", outcome="failed") > 0
-        assert told.value("sftp_rules", state="failing") == 1
         for private in (PASSWORD, "acme", "secret-folder", "127.0.0.1", str(nobody)):
             assert private not in told.text
 
@@ -154,11 +155,14 @@ def test_a_lost_hub_and_its_return(own_address: str) -> None:
     port = free_port()
     with device(own_address, SFTP_METRICS_PORT=str(port)) as edge:
         edge.wait_until_connected()
+        scrape_until(port, lambda told: told.value("sftp_hub_connected") == 1)
         edge.stop_hub()
         scrape_until(port, lambda told: told.value("sftp_hub_connected") == 0)
         edge.start_hub()
-        told = scrape_until(port, lambda told: told.value("sftp_hub_reconnects_total") >= 1)
-        assert told.value("sftp_hub_connected") == 1
+        scrape_until(
+            port,
+            lambda told: told.value("sftp_hub_reconnects_total") >= 1 and told.value("sftp_hub_connected") == 1,
+        )
 
 
 def test_threads_are_counted_as_the_operating_system_does(scraped: Scraped) -> None:

@@ -74,6 +74,17 @@ def test_the_default_server_may_be_left_out(device: Device, server: dict[str, An
     assert "sftp" not in device.reported
 
 
+def test_a_server_that_had_to_wait_for_the_clock_is_reported_once_it_is_in_use(
+    device: Device, server: dict[str, Any]
+) -> None:
+    right, device.now = device.now, 0.0
+    device.apply(1, sftp=server | {"user": "line-{date:%Y}"})
+    assert "value" not in device.reported["sftp"]
+    device.now = right
+    session_of(device, "sftp")
+    assert device.reported["sftp"]["value"]["user"] == "line-2026"
+
+
 def test_an_invalid_server_leaves_what_had_its_name_and_the_others(device: Device, server: dict[str, Any]) -> None:
     device.apply(1, servers={"mes": server, "erp": server})
     before = {name: session_of(device, name) for name in ("mes", "erp")}

@@ -134,6 +134,7 @@ def test_a_rule_fills_in_names_and_backups_when_a_files_turn_comes() -> None:
 def test_a_request_knows_the_words_for_one_file_and_those_of_the_device_when_it_asks_for_them() -> None:
     assert "known are" in refusal_of({"rename": "{line}-{name}"}, "request")
     assert 'needs "expand": true' in refusal_of({"rename": "{date:%Y}-{name}"}, "request")
+    assert 'needs "expand": true' in refusal_of({"rename": "{deviceId}-{server}-{name}"}, "request")
     asked = request_of(rename="{line}{{x}}-{date:%Y}-{name}", if_exists={"backup": "kept/{line}"}, expand=True)
     filled = expanded(asked, DEVICE, NOW)
     assert (filled.rename, filled.if_exists) == ("7{{x}}-2026-{name}", {"backup": "kept/7"})

@@ -136,6 +136,11 @@ def test_a_name_has_no_slashes(text: str) -> None:
     assert "{folder} at character 1" in refusal("{folder}", kind=TemplateKind.NAME)
 
 
+@pytest.mark.parametrize("text", [".", ".."])
+def test_a_name_is_not_that_of_a_folder(text: str) -> None:
+    assert f"is '{text}', which is no name" in refusal(text, kind=TemplateKind.NAME)
+
+
 def test_a_word_that_has_no_value_here_is_refused() -> None:
     assert refusal("{hub}", Placeholders("device-42", "sftp")) == (
         "has {hub}, which is not known here: the edge agent sets it (IOTEDGE_…)"

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,9 +35,11 @@ def error_of(**content: Any) -> str:
 
 
 def test_every_key_of_the_section_becomes_a_setting_of_the_client() -> None:
+    formats = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    key = Ed25519PrivateKey.generate().private_bytes(*formats).decode().strip()
     section = server_of(
         port=2222,
-        privateKey=["-----BEGIN", "x", "-----END"],
+        privateKey=key.splitlines(),
         passphrase={"env": "PASSPHRASE"},
         hostKeys=[PIN],
         root="/upload",
@@ -46,7 +50,7 @@ def test_every_key_of_the_section_becomes_a_setting_of_the_client() -> None:
     settings = section.as_settings(Path("/state/known_hosts"), Path("/state/transfers"))
     assert (settings.host, settings.port, settings.user) == ("sftp.example.com", 2222, "device-42")
     assert settings.password == Secret("hunter2")
-    assert settings.private_key == Secret("-----BEGIN\nx\n-----END")
+    assert settings.private_key == Secret(key)
     assert settings.passphrase == Secret.from_environment("PASSPHRASE")
     assert settings.host_keys == (PIN,)
     assert settings.known_hosts == Path("/state/known_hosts")

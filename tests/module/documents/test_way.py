@@ -64,6 +64,7 @@ def test_jump_hosts_are_in_the_order_in_which_they_are_reached() -> None:
         ({"proxy": {"url": "http://proxy:1", "user": "gateway"}}, "'proxy.user' and 'proxy.password' belong together"),
         ({"proxy": {"url": "http://proxy:1", "port": 2}}, "'proxy.port' is not known here; known are: password, url"),
         ({"proxy": "http://proxy:1"}, "'proxy'"),
+        ({"jump": [{"host": "bastion", "user": "gateway", "password": "x"}] * 4}, "'jump' must have at most 3 items"),
         ({"jump": {"host": "bastion", "user": "gateway"}}, "'jump.0.password' or 'jump.0.privateKey' is missing"),
         ({"jump": [JUMP, JUMP | {"passphrase": "x"}]}, "'jump.1.passphrase' needs a 'jump.1.privateKey'"),
         ({"jump": [JUMP] * 4}, "'jump'"),

@@ -67,6 +67,7 @@ class Device:
             self.outbox,
             width=lambda: width,
             servers=lambda: ("sftp", "dead"),
+            write_limit=SOON,  # a starved disk takes longer than the module's own limit
         )
         self.tasks = [asyncio.ensure_future(part) for part in (self.outbox.run(), self.calls.run())]
 
@@ -298,6 +299,36 @@ def test_a_journal_that_hangs_holds_up_one_message_and_then_none(
         goes_on.set()
         device.calls._writer.shutdown(wait=True)
         assert device.store.waiting_calls(9) == []  # what was refused is not done after all
+
+    with_device(tmp_path, test)
+
+
+def test_refusals_are_told_while_the_file_of_the_journal_hangs(tmp_path: Path) -> None:
+    refusals = 30  # one after the other: no more are in memory than are refused at a time
+
+    async def test(device: Device) -> None:
+        device.calls._write_limit = 0.05
+        held, goes_on = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            with device.journal._file.transaction():
+                held.set()
+                goes_on.wait(SOON)
+
+        hanging = threading.Thread(target=hang)
+        hanging.start()
+        try:
+            assert await asyncio.to_thread(held.wait, SOON)
+            for number in range(refusals):
+                await device.receive(DELETE, str(number))
+                assert (await device.answers(number + 1))[-1] == (str(number), 504)
+            device.calls._hanging = None  # as if the journal began to hang now: what is refused anyway waits as little
+            await device.receive(b"x" * (256 * 1024 + 1), "large")
+            assert (await device.answers(refusals + 1))[-1] == ("large", 413)
+            assert not goes_on.is_set()
+        finally:
+            goes_on.set()
+            await asyncio.to_thread(hanging.join)
 
     with_device(tmp_path, test)
 

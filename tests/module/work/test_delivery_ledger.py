@@ -283,3 +283,40 @@ def test_any_number_of_64_bits_is_told_from_all_others(number: int) -> None:
     assert signed is not None
     assert -(2**63) <= signed < 2**63
     assert signed % 2**64 == number
+
+
+def test_the_place_of_a_file_that_is_gone_before_it_arrived_is_forgotten(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+
+    def places(*found: str, device: int = 7) -> list[str]:
+        """Look at a folder in which these files are, take those that have not arrived, and return whose place is kept.
+
+        Each place is chosen anew that is not known any more.
+        """
+        ledger = ledgers.of("a", has_places=True)
+        for path in found:
+            if not ledger.knows(path, VERSION._replace(device=device)):
+                assert ledger.place_of(path, lambda path: f"day-1/{path}") == f"day-1/{path}"
+        ledger.end_scan(is_complete=True)
+        with sqlite3.connect(tmp_path / NAME) as connection:
+            return [os.fsdecode(path) for (path,) in connection.execute("SELECT path FROM places ORDER BY path")]
+
+    assert places("1", "2", "3") == ["1", "2", "3"]
+    ledgers.of("a", has_places=True).note("1", VERSION)
+    assert places("2", "4", device=8) == ["1", "2", "3", "4"]  # the file system of the others may be missing
+    assert places("2", "4") == ["1", "2", "4"]
+    assert ledgers.of("a", has_places=True).place_of("2", lambda _: "day-2/2") == "day-1/2"
+
+
+def test_of_files_that_have_arrived_a_scan_keeps_no_version_in_memory(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledger = ledgers.of("a", has_places=True)
+    for path in ("1", "2"):
+        assert not ledger.knows(path, VERSION)
+        ledger.place_of(path, lambda path: f"day-1/{path}")
+        ledger.note(path, VERSION)
+    ledger = ledgers.of("a", has_places=True)
+    assert ledger.knows("1", VERSION)
+    assert ledger._places is not None
+    assert not ledger._places._seen
+    assert ledger.place_of("1", lambda _: "day-2/1") == "day-1/1"

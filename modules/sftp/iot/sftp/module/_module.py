@@ -295,9 +295,9 @@ class Module:
     def _rules_changed(self) -> None:
         self._in_loop(self._configuration.report_rules)
 
-    def _in_loop(self, call: Callable[[], None]) -> None:
+    def _in_loop(self, function: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the module has just ended
-            self._loop.call_soon_threadsafe(call)
+            self._loop.call_soon_threadsafe(function)
 
     # --- What the hub and the state directory report, in the event loop
 

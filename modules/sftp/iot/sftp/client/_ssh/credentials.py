@@ -95,7 +95,7 @@ def load_private_keys(private_key: Secret, passphrase: Secret | None = None) -> 
 
 
 def check_private_key(private_key: Secret, passphrase: Secret | None = None) -> None:
-    """Check what can be known of a private key without asking a server: nothing, if it or its passphrase is in a file.
+    """Check what can be known of a private key without asking a server, or looking into a file.
 
     Parameters:
         private_key: its text, maybe with a certificate.
@@ -104,10 +104,11 @@ def check_private_key(private_key: Secret, passphrase: Secret | None = None) -> 
     Raises:
         ValueError: the key cannot be used; the message says what to do, and contains no secret.
     """
-    if not private_key.is_text or (passphrase is not None and not passphrase.is_text):
+    if not private_key.is_text:
         return
-    reason = _why_useless(private_key, passphrase)
-    if reason is not None:
+    is_known = passphrase is None or passphrase.is_text
+    reason = _why_useless(private_key, passphrase if is_known else None)
+    if reason is not None and (is_known or reason != KEY_IS_ENCRYPTED):
         raise ValueError(reason)
 
 

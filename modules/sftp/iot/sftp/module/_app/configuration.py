@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import __version__
 from iot.sftp.client._base.text import excerpt
-from iot.sftp.module._app.server_configuration import ServerConfiguration
+from iot.sftp.module._app.server_configuration import ServerConfiguration, do_now
 from iot.sftp.module._base.logging import set_level
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.twin import Desired, EventsSection, TransfersSection, read_desired
@@ -59,15 +59,13 @@ class Configuration:
         reporter: Reporter,
         placeholders: CurrentPlaceholders,
         guard: Callable[[], object] = lambda: None,
-        in_loop: Callable[[Callable[[], None]], None] = lambda call: call(),
+        in_loop: Callable[[Callable[[], None]], object] = do_now,
     ) -> None:
-        """Take the parts that a configuration changes.
-
-        `guard` raises an `SFTPError` while another module uses the state directory; `in_loop` has something called in
-        the event loop, from any thread.
-        """
+        """Take the parts that a configuration changes; the last two are those of `ServerConfiguration`."""
         self._environment = environment
-        self.servers = ServerConfiguration(environment, servers, reporter, placeholders.clock, guard, in_loop=in_loop)
+        self.servers = ServerConfiguration(
+            environment, servers, reporter, placeholders.clock, guard=guard, in_loop=in_loop
+        )
         self._known_servers = servers.all
         self._placeholders = placeholders
         self._slots = slots

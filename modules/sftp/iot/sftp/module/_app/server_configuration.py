@@ -60,6 +60,11 @@ class ServerInForce:
         return {**self.shown, **further}
 
 
+def do_now(function: Callable[[], None]) -> None:
+    """Call a function, where there is no event loop."""
+    function()
+
+
 class ServerConfiguration:
     """Applies the sections of servers to their sessions, and reports each of them.
 
@@ -72,9 +77,9 @@ class ServerConfiguration:
         servers: Servers,
         reporter: Reporter,
         clock: Callable[[], float],
-        guard: Callable[[], object] = lambda: None,
         *,
-        in_loop: Callable[[Callable[[], None]], None] = lambda call: call(),
+        guard: Callable[[], object] = lambda: None,
+        in_loop: Callable[[Callable[[], None]], object] = do_now,
     ) -> None:
         """Take the parts that a change of these sections changes.
 
@@ -84,7 +89,7 @@ class ServerConfiguration:
             reporter: of the reported properties.
             clock: gives the moment for dates in `user` and `root`, in seconds since 1970.
             guard: raises an `SFTPError` while another module uses the state directory.
-            in_loop: has something called in the event loop, from any thread.
+            in_loop: calls a function in the event loop, from any thread; the reporter belongs to it.
         """
         self._guard = guard
         self._in_loop = in_loop
@@ -209,6 +214,7 @@ class ServerConfiguration:
         """Report the state of the connection to a server."""
         if name == DEFAULT_SERVER:
             self._reporter.set("connection", state.as_properties())
+            self._report_default()  # the session is another one where a date or a key could not be had before
         else:
             self._report_others()
 
@@ -244,6 +250,7 @@ class ServerConfiguration:
             before = self._in_force.get(name)
             if before is None or before.settings != settings:
                 self._open(name, section, settings)
+                self._report_soon(name)  # whoever uses the session may have done it
 
     def _forget(self, name: str) -> bool:
         """Have a server no longer in force; return whether it was."""
@@ -271,14 +278,17 @@ class ServerConfiguration:
         """Return the key that this device makes for a server."""
         if name not in self._keys:
             environment = self._environment
-            report = self._report_default if name == DEFAULT_SERVER else self._report_others
             self._keys[name] = DeviceKey(
                 environment.directory_of(None if name == DEFAULT_SERVER else name),
                 "/".join(part for part in (environment.device, environment.module, name) if part),
                 guard=self._guard,
-                on_change=partial(self._in_loop, report),
+                on_change=partial(self._report_soon, name),
             )
         return self._keys[name]
+
+    def _report_soon(self, name: str) -> None:
+        """Report a server; thread-safe."""
+        self._in_loop(self._report_default if name == DEFAULT_SERVER else self._report_others)
 
     def _acknowledgement(self, name: str, error: str | None, version: int) -> dict[str, Any]:
         server = self._in_force.get(name)

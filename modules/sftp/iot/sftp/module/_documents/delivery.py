@@ -15,7 +15,7 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.module._documents.fields import as_written, check_path, read_template
-from iot.sftp.module._documents.template import Template, TemplateKind
+from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
 from iot.sftp.module._documents.template_parts import TemplateError
 
 IF_EXISTS = ("replace", "skip", "skip_same", "rename", "fail")
@@ -47,10 +47,20 @@ def _rename(value: object, info: ValidationInfo) -> str | None:
     try:
         parsed = Template.parse(text, kind=TemplateKind.NAME)
     except TemplateError as error:
-        raise PydanticCustomError("template", "{reason}", {"reason": str(error)}) from None
+        reason = 'has a placeholder of the device, which needs "expand": true' if _is_of_device(text) else str(error)
+        raise PydanticCustomError("template", "{reason}", {"reason": reason}) from None
     if parsed.has_date:
         raise PydanticCustomError("template", 'has a date, which needs "expand": true')
     return text
+
+
+def _is_of_device(name: str) -> bool:
+    """Return whether a name is refused for nothing but placeholders of the device, whose values are not known yet."""
+    try:
+        Template.parse(name, Placeholders(device="-", module="-", hub="-"), server="-", kind=TemplateKind.NAME)
+    except TemplateError:
+        return False
+    return True
 
 
 def _rename_template(value: object, info: ValidationInfo) -> Template | None:

@@ -239,6 +239,8 @@ class _Parser:
         if FileWord.FOLDER in self._parts and self._parts != [FileWord.FOLDER]:
             raise TemplateError("has {folder} as a part of a name: it is a path, and stands between slashes")
         component = Component(tuple(_joined(self._parts)), self._has_value)
+        if self._kind is TemplateKind.NAME and component.is_fixed and str(component) in {"", ".", ".."}:
+            raise TemplateError(f"is '{component}', which is no name")
         if (
             self._kind is TemplateKind.FILE
             and component.parts == ("..",)

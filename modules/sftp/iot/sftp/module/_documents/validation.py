@@ -70,7 +70,8 @@ def _sentence(problem: ErrorDetails, model: type[Document], whole: str) -> str:
         fields = _model_of(model, problem["loc"][:-1]).model_fields
         known = ", ".join(sorted(field.alias or name for name, field in fields.items()))
         return f"'{key}' is not known here; known are: {known}"
-    expected = EXPECTATIONS.get(problem["type"]) or re.sub(r"^(Input|Keys) should", "must", problem["msg"])
+    words = problem["msg"].replace(" after validation", "")
+    expected = EXPECTATIONS.get(problem["type"]) or re.sub(r"^(Input|Keys|Value) should", "must", words)
     return f"'{key}' {expected}"
 
 

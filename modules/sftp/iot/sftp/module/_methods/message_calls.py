@@ -18,7 +18,7 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import Busy, DeadlineExceeded, InvalidRequest, SFTPError, TooLarge
 from iot.sftp.client._base.text import excerpt
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from iot.sftp.module._methods.dispatcher import Dispatcher
     from iot.sftp.module._work.message_store import MessageStore
     from iot.sftp.module._work.outbox import Outbox
+
+T = TypeVar("T")
+W = TypeVar("W")
 
 INPUT = "calls"
 BODY_MAXIMUM = 256 * 1024  # bytes, the edge hub's limit for a message
@@ -83,7 +86,7 @@ class MessageCalls:
         self._server_of: dict[str, str] = {}  # the servers of the calls that wait, by their keys
         self._write_limit = write_limit
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
-        self._hanging: Future[Taken] | None = None
+        self._hanging: Future[Any] | None = None
         self._given_up: set[str] = set()  # calls that are being written, and were refused
         self._running: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,21 +129,35 @@ class MessageCalls:
         """
         if len(call.body) > BODY_MAXIMUM:
             raise TooLarge(f"the message has {len(call.body)} bytes, and {BODY_MAXIMUM} are the most")
-        if self._hanging is not None and not self._hanging.done():
-            raise DeadlineExceeded("the journal does not answer: the call was not taken")
-        writing = self._writer.submit(self._store.take, call)
+        writing = self._begin(self._store.take, call)
         try:
-            taken = writing.result(self._write_limit)
-        except FutureTimeoutError:
-            self._hanging = writing
+            taken = self._result_of(writing)
+        except DeadlineExceeded:
             self._given_up.add(call.key)
             writing.add_done_callback(lambda done: self._take_back(call, done))
-            raise DeadlineExceeded("the journal did not answer in time: the call was not taken") from None
+            raise
         if taken is Taken.REFUSED:
             limits = self._store.limits.calls
             message = f"{limits.count} calls, or {limits.size} bytes of them, are waiting: send fewer at a time"
             raise Busy(message)
         return taken
+
+    def _begin(self, write: Callable[[W], T], what: W) -> Future[T]:
+        """Write into the journal, in a thread of its own: its file system may hang.
+
+        Raises:
+            DeadlineExceeded: it does.
+        """
+        if self._hanging is not None and not self._hanging.done():
+            raise DeadlineExceeded("the journal does not answer: the call was not taken")
+        return self._writer.submit(write, what)
+
+    def _result_of(self, writing: Future[T]) -> T:
+        try:
+            return writing.result(self._write_limit)
+        except FutureTimeoutError:
+            self._hanging = writing
+            raise DeadlineExceeded("the journal did not answer in time: the call was not taken") from None
 
     def _take_back(self, call: IncomingCall, done: Future[Taken]) -> None:
         """Forget a call that was refused because its writing hung, before a further one is written."""
@@ -154,9 +171,7 @@ class MessageCalls:
         name = _parsed(call.body)[0]
         answer = _answer(call, name, responses.failed(name or "", error))
         try:
-            if self._hanging is not None and not self._hanging.done():
-                raise error
-            self._store.refuse(answer)
+            self._result_of(self._begin(self._store.refuse, answer))
             self._outbox.wake()
         except SFTPError:
             self._outbox.send_unkept(answer)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import Cancelled, FileVersion
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
-from iot.sftp.module._work.place_memory import TABLE, PlaceMemory, forget_places
+from iot.sftp.module._work.place_memory import TABLE, PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
 
 if TYPE_CHECKING:
@@ -257,8 +257,12 @@ class DeliveryLedger:
         name, device = os.fsencode(path), _signed(version.device)
         self._found.add(hash(name))
         self._devices.add(device)
-        if self._places is not None:
+        is_known = self._is_known(name, device, version)
+        if self._places is not None and not is_known:
             self._places.note_seen(path, _folded(version))
+        return is_known
+
+    def _is_known(self, name: bytes, device: int | None, version: FileVersion) -> bool:
         with self._file.transaction() as connection:
             delivery = self._delivery(connection, name)
             if delivery is None or (self._is_strict and not delivery.is_proof):
@@ -373,7 +377,13 @@ class DeliveryLedger:
                 elif self._use - seen > UNUSED_KEPT:
                     gone.append((self._ledger, path))
             connection.executemany("DELETE FROM deliveries WHERE ledger = ? AND path = ?", gone)
-            forget_places(connection, self._ledger, [path for _, path in gone])
+            # What was taken and is gone before it was delivered, such as a file that was quarantined, has no delivery
+            vanished = [
+                path
+                for path, device in (undelivered_places(connection, self._ledger) if self._places is not None else [])
+                if hash(path) not in self._found and device in self._devices and self._covers(os.fsdecode(path))
+            ]
+            forget_places(connection, self._ledger, [*vanished, *(path for _, path in gone)])
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property

@@ -62,7 +62,7 @@ class Outbox:
         self._on_sent = on_sent
         self._backoff = backoff
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wanted = asyncio.Event()
+        self._wanted, self._unkept_wanted = asyncio.Event(), asyncio.Event()
         self._unkept: deque[Outgoing] = deque(maxlen=UNKEPT)
         self.wanted_outputs = {ANSWERS, TASKS}  # what is for another output meanwhile is never sent, not even later
         self.attempted: int | None = None  # the message that is being sent, by its sequence: it may have arrived
@@ -70,11 +70,12 @@ class Outbox:
 
     def wake(self) -> None:
         """Look for something to send, as there may be more, or the hub is back; thread-safe."""
-        if self._loop is None:
-            self._wanted.set()  # nobody waits yet
-        else:
-            with suppress(RuntimeError):  # the module has just ended
-                self._loop.call_soon_threadsafe(self._wanted.set)
+        for wanted in (self._wanted, self._unkept_wanted):
+            if self._loop is None:
+                wanted.set()  # nobody waits yet
+            else:
+                with suppress(RuntimeError):  # the module has just ended
+                    self._loop.call_soon_threadsafe(wanted.set)
 
     def send_unkept(self, message: Outgoing) -> None:
         """Send a message that the journal does not take; the oldest ones are dropped if there are too many."""
@@ -84,26 +85,35 @@ class Outbox:
     async def run(self) -> None:
         """Send until this is cancelled."""
         self._loop = asyncio.get_running_loop()
+        # What the journal did not take is not to wait for it: it may hang, with the thread that reads it
+        await asyncio.gather(
+            self._repeat(self._wanted, self._send_all), self._repeat(self._unkept_wanted, self._send_all_unkept)
+        )
+
+    async def _repeat(self, wanted: asyncio.Event, send: Callable[[], Awaitable[None]]) -> None:
+        """Send whenever that is wanted, and until it succeeds."""
         while True:
-            await self._wanted.wait()
+            await wanted.wait()
             for pause in self._backoff():
-                self._wanted.clear()  # before each attempt: what was wanted before one that fails causes no other
+                wanted.clear()  # before each attempt: what was wanted before one that fails causes no other
                 try:
-                    await self._send_all()
+                    await send()
                     break
-                except Exception as error:  # noqa: BLE001 - whatever it is, what is to be sent is still in the journal
+                except Exception as error:  # noqa: BLE001 - whatever it is, what is to be sent is still there
                     _log.info("messages cannot be sent, next attempt in %.0f s: %s", pause, with_causes(error))
-                waiting = asyncio.ensure_future(self._wanted.wait())  # the hub may come back sooner
+                waiting = asyncio.ensure_future(wanted.wait())  # the hub may come back sooner
                 await asyncio.wait({waiting}, timeout=pause)
                 waiting.cancel()
 
-    async def _send_all(self) -> None:
+    async def _send_all_unkept(self) -> None:
         while self._unkept:
             message = self._unkept[0]
             await self._send(as_message(message), message.output)
             with suppress(ValueError):
                 self._unkept.remove(message)
             self.sent[message.output] += 1
+
+    async def _send_all(self) -> None:
         try:
             await asyncio.to_thread(self._gather)
             while True:

@@ -25,6 +25,11 @@ CREATE TABLE IF NOT EXISTS places (
     PRIMARY KEY (ledger, path)
 ) WITHOUT ROWID;
 """
+_UNDELIVERED = """
+SELECT path, device FROM places WHERE ledger = ? AND NOT EXISTS (
+    SELECT 1 FROM deliveries WHERE deliveries.ledger = places.ledger AND deliveries.path = places.path
+)
+"""
 _DELIVERED = """
 UPDATE places SET size = ?, modified = ?, changed = ?, device = ?, inode = ? WHERE ledger = ? AND path = ?
 """
@@ -69,6 +74,11 @@ class PlaceMemory:
     def note_delivered(self, connection: sqlite3.Connection, path: str, version: FileVersion) -> None:
         """Take the version that was delivered there."""
         connection.execute(_DELIVERED, (*version, self._ledger, os.fsencode(path)))
+
+
+def undelivered_places(connection: sqlite3.Connection, ledger: str) -> list[tuple[bytes, int | None]]:
+    """Return the paths, and their devices, of files that have a place and were not delivered."""
+    return connection.execute(_UNDELIVERED, (ledger,)).fetchall()
 
 
 def forget_places(connection: sqlite3.Connection, ledger: str, paths: list[bytes]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paramiko.ssh_exception import SSHException
 
+from iot.sftp.client._base.errors import ConnectionLost
 from iot.sftp.client._ssh.paramiko_internals.channel_data import consumed, divert, send_some, widen_window
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
 
@@ -40,6 +41,7 @@ class Tunnel:
         self._timeout: float | None = None
         self._arrived = threading.Condition()
         self._parts: deque[memoryview] = deque()
+        self._held = 0  # bytes of them
         self._has_ended = False
         self._channel: paramiko.Channel | None = None
 
@@ -53,6 +55,9 @@ class Tunnel:
 
     def _receive(self, data: Data) -> None:
         with self._arrived:
+            self._held += len(data)
+            if self._held > TUNNEL_WINDOW:  # RFC 4254, section 5.2; else a jump host could fill our memory
+                raise ReasonError(ConnectionLost("the server sent more than the window of a forwarded connection"))
             self._parts.append(memoryview(bytes(data)))
             self._arrived.notify()
 
@@ -85,6 +90,7 @@ class Tunnel:
             if not self._parts and not self._has_ended:
                 self._arrived.wait(self._timeout)
             size = self._take(buffer)
+            self._held -= size
             has_ended = self._has_ended
         if size:
             self._widen(size)
