@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clients import session_of, set_retry_policy
@@ -21,6 +22,7 @@ from tests.servers import Server, openssh
 from tests.victims import victims
 
 from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer
+from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._transfer.abandoned_transfers import LATE
 from iot.sftp.client._transfer.resume_records import KEPT_FOR, WORTH_KEEPING
 
@@ -554,6 +556,28 @@ def test_what_is_left_for_long_is_cleaned_up_when_the_next_session_opens(
         transfer.session.exists(".")
         assert transfer.partials() == []
         assert transfer.records() == []
+        assert transfer.dest.read_bytes() == OLD
+
+
+def test_what_is_left_of_a_file_of_a_folder_goes_when_its_source_is_found_to_have_vanished(
+    openssh_server: Server, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = FolderPlan.find_next_page
+
+    def then_vanish(*arguments: Any) -> None:
+        plan(*arguments)
+        transfer.source.unlink(missing_ok=True)
+
+    with work(openssh_server, tmp_path, direction) as transfer:
+        transfer.break_in_the_middle()
+        assert len(transfer.partials()) == len(transfer.records()) == 1
+        monkeypatch.setattr(FolderPlan, "find_next_page", then_vanish)
+        method, source, dest = transfer.order
+        folders = [os.path.dirname(path) for path in (source, dest)]
+        call = getattr(transfer.session, method.replace("file", "files"))
+        done = call(*folders, rename=lambda _: "dest", timeout=60)
+        assert (done.files, done.total_files, done.failed) == (0, 0, 0)
+        assert transfer.partials() == transfer.records() == []
         assert transfer.dest.read_bytes() == OLD
 
 

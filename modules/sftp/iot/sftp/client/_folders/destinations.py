@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists, PathNotAllowed
 from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
+from iot.sftp.client._folders.folder_order import IfExists
 
 if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_order import FolderOrder
@@ -25,6 +26,7 @@ class Destinations:
         """Choose nothing yet."""
         self._rename = order.rename
         self._is_exclusive = order.rename is not None and order.replaces
+        self._is_numbered = order.if_exists is IfExists.RENAME
         self._lock = threading.Lock()
         self._renamed: dict[str, str] = {}  # of files in hand, by their paths
         self._chosen: dict[str, str] = {}  # with a number, or because the name was free
@@ -60,6 +62,13 @@ class Destinations:
         """Return what was chosen for a file before, and was not written as far as is known."""
         with self._lock:
             return self._chosen.get(path)
+
+    def last_of(self, path: str) -> str | None:
+        """Return where a file was going when it was looked at last; `None` if that was never decided."""
+        with self._lock:
+            if self._is_numbered:
+                return self._chosen.get(path)
+            return path if self._rename is None else self._renamed.get(path)
 
     def choose(self, path: str, dest: str) -> bool:
         """Choose a path for a file; `False` if another file is just being written there."""

@@ -78,9 +78,22 @@ class FileDelivery:
         if is_busy(error) and not self.is_second_round:
             self.busy.append(found)
         elif self._deliveries.has_vanished(remote, found):
+            self._discard_unfinished(remote, found)
             self._tally.remove_found(found.size_to_move)
         else:
             self._deliveries.fail(found.path, error)
+
+    def _discard_unfinished(self, remote: RemoteFiles, found: FoundFile) -> None:
+        """Remove what earlier attempts have left of a file that is gone: it is not resumed."""
+        dest = self._destinations.last_of(found.path)
+        if dest is None:
+            return
+        try:
+            self._direction.discard_unfinished(remote, dest)
+        except SFTPError as error:
+            if error.scope is not Scope.FILE:
+                raise
+            logger.debug("what is left of %r cannot be removed: %s", dest, error)
 
     def _transfer_unless_there(self, remote: RemoteFiles, found: FoundFile) -> None:
         for tries_left in range(NAMES_TRIED - 1, -1, -1):

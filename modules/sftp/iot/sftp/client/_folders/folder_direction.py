@@ -67,6 +67,9 @@ class FolderDirection(Protocol):
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
         """Return whether the source's file is not there any more."""
 
+    def discard_unfinished(self, remote: RemoteFiles, dest: str) -> None:
+        """Remove what an unfinished transfer to a path relative to the destination has left: its source is gone."""
+
     def remove_source(
         self, remote: RemoteFiles, found: FoundFile, version: FileVersion, on_restored: Callable[[FileVersion], object]
     ) -> None:

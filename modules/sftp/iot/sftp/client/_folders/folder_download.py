@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import posixpath
 import stat
 import time
@@ -26,6 +27,7 @@ from iot.sftp.client._folders.local_destination import LocalDestination
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settles_in
 from iot.sftp.client._ssh.packets import OpenFlag
+from iot.sftp.client._transfer.abandoned_transfers import discard_download
 from iot.sftp.client._transfer.download import download_file
 from iot.sftp.client._transfer.remote_copy import move_by_copy
 from iot.sftp.client._transfer.replace import replace_remote, replacing
@@ -180,6 +182,15 @@ class FolderDownload:
         except (NotFound, NotADirectory):
             return True
         return False
+
+    def discard_unfinished(self, remote: RemoteFiles, dest: str) -> None:
+        """Remove the temporary file of a download whose source is gone."""
+        del remote
+        place = self._dest.open_parent(dest, create=False)
+        try:
+            discard_download(place, self._context)
+        finally:
+            os.close(place.directory)
 
     def remove_source(
         self, remote: RemoteFiles, found: FoundFile, version: FileVersion, on_restored: Callable[[FileVersion], object]

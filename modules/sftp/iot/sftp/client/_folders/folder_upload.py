@@ -14,6 +14,7 @@ from iot.sftp.client._folders.folder_walk import list_locally
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settled_version
 from iot.sftp.client._ssh.packets import OpenFlag
+from iot.sftp.client._transfer.abandoned_transfers import discard_upload
 from iot.sftp.client._transfer.transfer_context import Backup
 from iot.sftp.client._transfer.upload import forget_rename, may_have_arrived, upload_file
 from iot.sftp.client._transfer.upload_job import no_spare
@@ -140,6 +141,10 @@ class FolderUpload:
                 return False
         except NotFound:
             return True
+
+    def discard_unfinished(self, remote: RemoteFiles, dest: str) -> None:
+        """Remove the temporary file of an upload whose source is gone."""
+        discard_upload(remote, self._end_of(dest), self._context)
 
     def remove_source(
         self, remote: RemoteFiles, found: FoundFile, version: FileVersion, on_restored: Callable[[FileVersion], object]

@@ -8,15 +8,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.errors import Busy
+from iot.sftp.client._transfer.download_target import local_key
 from iot.sftp.client._transfer.file_order import Direction
-from iot.sftp.client._transfer.replace import settle_backup
+from iot.sftp.client._transfer.replace import remote_key, settle_backup
 from iot.sftp.client._transfer.resume_records import KEPT_FOR
 from iot.sftp.client._transfer.temporary_files import Removal, is_temporary, remove_temporary
 
 if TYPE_CHECKING:
+    from iot.sftp.client._files.local_files import LocalName
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._transfer.resume_records import ResumeRecord, ResumeRecords, ResumeState
-    from iot.sftp.client._transfer.transfer_context import Server
+    from iot.sftp.client._transfer.transfer_context import Server, TransferContext
 
 LATE = 900.0  # seconds that a server may take to carry out what it was asked over a connection that is lost to us
 
@@ -48,6 +51,30 @@ def clean_up_remotely(records: ResumeRecords, remote: RemoteFiles, server: Serve
                 is_of_no_use = found is Removal.DONE or record.age > late
             if is_of_no_use:
                 record.forget()
+
+
+def discard_upload(remote: RemoteFiles, dest: str, context: TransferContext) -> None:
+    """Remove what an earlier attempt to upload a file has left, since its source is gone: nothing will resume it.
+
+    Raises:
+        SFTPError: the connection has broken, and the next session removes it; or a replacement cannot be finished.
+    """
+    with suppress(Busy), context.records.held(remote_key(context, dest), dest) as record:
+        state = record.load()
+        if state is not None and state.direction == Direction.UPLOAD.value:
+            state.contiguous = 0
+            record.save(state)
+            if _remove_abandoned_upload(remote, state, record) is Removal.DONE:
+                record.forget()
+
+
+def discard_download(place: LocalName, context: TransferContext) -> None:
+    """Remove what an earlier attempt to download a file has left, since its source is gone: nothing will resume it."""
+    with suppress(Busy), context.records.held(local_key(place), place.path) as record:
+        state = record.load()
+        if state is not None and state.direction == Direction.DOWNLOAD.value:
+            _remove_abandoned_download(state)
+            record.forget()
 
 
 def _remove_abandoned_download(state: ResumeState) -> None:

@@ -20,7 +20,7 @@ from iot.sftp.client._base.errors import (
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.download_source import DownloadSource, look_at_source
-from iot.sftp.client._transfer.download_target import DownloadTarget
+from iot.sftp.client._transfer.download_target import DownloadTarget, local_key
 from iot.sftp.client._transfer.outcome import TransferOutcome
 from iot.sftp.client._transfer.pipeline import SourceChanged
 from iot.sftp.client._transfer.read_pipeline import ReadPipeline
@@ -69,9 +69,7 @@ def download_file(
     attributes = look_at_source(remote, source, accept)
     with local_files.destination(dest, posixpath.basename(source), context.modes.directory) as place:
         remove_leftovers(place.directory)
-        directory = os.fstat(place.directory)
-        key = "download", directory.st_dev, directory.st_ino, place.name
-        with context.records.held(key, place.path) as record:
+        with context.records.held(local_key(place), place.path) as record:
             for number in range(ATTEMPTS):
                 here = DownloadSource(
                     remote, source, attributes, observed=observed, accept=accept, mode=context.modes.local

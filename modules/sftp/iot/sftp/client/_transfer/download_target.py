@@ -149,6 +149,12 @@ class DownloadTarget:
             os.unlink(name, dir_fd=self._place.directory)
 
 
+def local_key(place: LocalName) -> tuple[object, ...]:
+    """Return the key of a local destination's resume record."""
+    directory = os.fstat(place.directory)
+    return "download", directory.st_dev, directory.st_ino, place.name
+
+
 def _path_of(directory: int) -> str:
     """Return a directory's path, to clean up in later; empty where the system does not report it."""
     try:
