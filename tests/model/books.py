@@ -263,9 +263,16 @@ class Books:
                 self.report("stale", f"{version} is what is there, but {self._last.get(path)} was delivered after it")
             elif self.then != "keep":
                 self.report("stays", f"{version} has arrived, and is still at its source")
+        for place in self._leftovers():
+            self.report("left over", f"{place.name} in {place.parent.name}")
+
+    def has_leftovers(self) -> bool:
+        """Tell whether temporary files are there."""
+        return any(self._leftovers())
+
+    def _leftovers(self) -> Iterator[Path]:
         for folder in (self.source, self.dest, self.done):
-            for place in folder.rglob(f"{TEMPORARY}*"):
-                self.report("left over", f"{place.name} in {place.parent.name}")
+            yield from folder.rglob(f"{TEMPORARY}*")
 
     def is_quiet(self) -> bool:
         """Tell whether all has been done that is to be done."""

@@ -11,7 +11,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from tests.model.books import Books
 from tests.model.machine import AFTER_ALL, Machine
 from tests.model.people import NAMES, Partner, Producer
-from tests.model.strategies import AGE, Event, Made, events, first, made, moments, names, seconds, small
+from tests.model.strategies import AGE, DAYS, Event, Made, events, first, made, moments, names, seconds, small
 
 if TYPE_CHECKING:
     from tests.model.server import Moment
@@ -255,8 +255,10 @@ class FolderMachine(Machine):
             quiet += not any(codes) and self.books.is_quiet()
             if quiet > 1:  # once more: nothing is to happen then
                 break
-        if self._scene.struck["remove refused"]:  # what could not be removed goes with the next session
+        if self._scene.struck["remove refused"] or self.books.has_leftovers():
+            # What could not be removed goes with the next session, and so does what nothing has resumed within a day
             self._device.close()
+            self._clock.ahead += DAYS + AFTER_ALL
             codes = [self._run_alone(number) for number in range(len(self._rules))]
         self.books.finish()
         if any(codes):

@@ -130,12 +130,24 @@ class _Files(asyncssh.SFTPServer):
             raise asyncssh.SFTPConnectionLost("cut") from None
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
-        opened = self._do("open", path, lambda: super(_Files, self).open(path, pflags, attrs))
-        self._paths[opened] = os.fsdecode(path)
-        return opened
+        files: list[object] = []
+        try:
+            self._do("open", path, lambda: files.append(super(_Files, self).open(path, pflags, attrs)))
+        except BaseException:
+            for file in files:  # nobody gets a handle of it
+                super().close(file)
+            raise
+        self._paths[files[0]] = os.fsdecode(path)
+        return files[0]
 
     def close(self, file_obj: object) -> MaybeNone:
-        return self._do("close", self._paths.pop(file_obj, ""), lambda: super(_Files, self).close(file_obj))
+        try:
+            return self._do("close", self._paths.pop(file_obj, ""), lambda: super(_Files, self).close(file_obj))
+        except asyncssh.SFTPError:
+            super().close(file_obj)  # its handle is gone, whatever happens
+            if self.connection.is_closed():
+                return None  # without its client, a server closes all files, one after the other
+            raise
 
     def read(self, file_obj: object, offset: int, size: int) -> bytes | Awaitable[bytes]:
         path = self._paths.get(file_obj, "")
