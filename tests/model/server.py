@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
@@ -149,6 +150,11 @@ class _Files(asyncssh.SFTPServer):
                 return None  # without its client, a server closes all files, one after the other
             raise
 
+    def close_all(self) -> None:
+        """Close what is open, of a connection that nobody ends any more."""
+        for file in list(self._paths):
+            super().close(file)
+
     def read(self, file_obj: object, offset: int, size: int) -> bytes | Awaitable[bytes]:
         path = self._paths.get(file_obj, "")
         return self._do("read", path, lambda: super(_Files, self).read(file_obj, offset, size))
@@ -212,6 +218,7 @@ class ModelServer:
     def __init__(self) -> None:
         self.port = 0
         self.scene: Scene | None = None
+        self._served = weakref.WeakSet[_Files]()
         self._loop = asyncio.new_event_loop()
         self._key = asyncssh.generate_private_key("ssh-ed25519")
 
@@ -255,6 +262,8 @@ class ModelServer:
         started.set()
         self._loop.run_forever()
         acceptor.close()
+        for files in self._served:
+            files.close_all()
         pending = asyncio.all_tasks(self._loop)
         for task in pending:
             task.cancel()
@@ -264,4 +273,6 @@ class ModelServer:
 
     def _files(self, channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
         assert self.scene is not None
-        return _Files(channel, self.scene)
+        files = _Files(channel, self.scene)
+        self._served.add(files)
+        return files
