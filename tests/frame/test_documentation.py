@@ -35,7 +35,6 @@ RUN_BY = {
     "make test-faults": "tests/faults/test_faults.py",
     "make soak": "tests/faults/test_soak.py",
     "python -m tests.model": "tests/model/test_model.py",
-    "make fleet": "tests/fleet/test_fleet_run.py",
     "make lost-hub": "tests/module/hub/test_watchdog_end_to_end.py",
     "make dashboard": "tests/frame/test_dashboard.py",
     "make mutants": "tests/frame/test_commands.py",
