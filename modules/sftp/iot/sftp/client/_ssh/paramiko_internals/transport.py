@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from contextlib import suppress
 from contextvars import copy_context
@@ -41,6 +40,7 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import (
 from iot.sftp.client._ssh.paramiko_internals.tunnel import TUNNEL_WINDOW, Tunnel
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from iot.sftp.client._base.deadline import Deadline
@@ -206,8 +206,6 @@ class Transport(paramiko.Transport):
 
     def end(self) -> None:
         """End the connection: its thread and its socket are gone on return."""
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RD)  # wakes the thread, which looks at a closed socket 0.1 s later only
         self.close()
         self.packetizer.complete_handshake()  # stops the timer of a key exchange that did not end
         with suppress(OSError):  # paramiko closes the socket only of a transport that was active
