@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from iot.sftp.client import NotConfigured, PermissionDenied
 from iot.sftp.module._work.device_key import CURRENT, NEXT, DeviceKey
+
+# Runs one step of a rotation in a child that is killed before its N-th operation on a file; tells whether it was
+MORTAL = """
+import os, signal, sys
+from pathlib import Path
+from iot.sftp.module._work.device_key import DeviceKey
+
+directory, moment, step, *fingerprints = sys.argv[1:]
+child = os.fork()
+if child == 0:
+    left = [int(moment)]
+    def hook(event, arguments):
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and directory in str(arguments):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+    key = DeviceKey(Path(directory), "")
+    key.note_accepted(fingerprints) if step == "accept" else getattr(key, step)()
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def killed_at(directory: Path, moment: int, step: str, *fingerprints: str) -> bool:
+    """Run a step until its N-th operation on a file; return whether it was killed, and had not ended before."""
+    command = [sys.executable, "-c", MORTAL, str(directory), str(moment), step, *fingerprints]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert ended in {"0", str(-signal.SIGKILL)}
+    return ended != "0"
 
 
 def fingerprint(line: str) -> str:
@@ -111,3 +144,29 @@ def test_without_a_writable_directory_the_reason_is_told(tmp_path: Path) -> None
     os.symlink("/proc/nothing", tmp_path / "state")
     with pytest.raises(NotConfigured, match="no key to log in with: the module's state directory"):
         key_in(tmp_path)
+
+
+def test_killed_at_any_moment_of_a_rotation_there_is_a_key_that_the_server_knows(tmp_path: Path) -> None:
+    directory, moment, steps = tmp_path / "state", 0, {"make": 0, "rotate": 0, "accept": 0}
+    while killed_at(directory, moment, "make"):
+        moment += 1
+    steps["make"] = moment
+    known = DeviceKey(directory, "").as_properties()["publicKey"]
+
+    moment = 0
+    while killed_at(directory, moment, "rotate"):
+        assert DeviceKey(directory, "").as_properties()["publicKey"] == known
+        with suppress(FileNotFoundError):
+            (directory / NEXT).unlink()  # so that each moment is one of a first attempt
+        moment += 1
+    steps["rotate"] = moment
+
+    following = DeviceKey(directory, "").rotate()
+    moment = 0
+    while killed_at(directory, moment, "accept", fingerprint(following)):
+        offered = DeviceKey(directory, "").as_properties()
+        assert offered in ({"publicKey": known, "nextPublicKey": following}, {"publicKey": following})
+        moment += 1
+    steps["accept"] = moment
+    assert DeviceKey(directory, "").as_properties() == {"publicKey": following}
+    assert all(count > 1 for count in steps.values()), steps  # it was killed at all
