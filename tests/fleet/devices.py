@@ -143,6 +143,7 @@ class Devices:
         with self._figures.step("all keys rotated: next ones made by a job, installed, used, old ones removed"):
             self._figures.check("devices that refused `rotate_key`", found=len(self._job("rotate_key", {})), expected=0)
             refused = self._log_in()  # the next key is not installed yet
+            until(lambda: all(map(self._has_next_key, before)), "next keys are reported")
             self._figures.check("keys of a device in a rotation", found=set(self._collect().values()), expected={2})
             refused += self._log_in()
             until(lambda: all(self._rotated(device, before[device]) for device in before), "next keys are current")
@@ -190,9 +191,12 @@ class Devices:
     def _public_keys(self) -> dict[str, str]:
         return {device: self._reported(device)["sftp"]["value"]["publicKey"] for device in self._fleet.devices}
 
+    def _has_next_key(self, device: str) -> bool:
+        return "nextPublicKey" in self._reported(device)["sftp"]["value"]
+
     def _rotated(self, device: str, before: str) -> bool:
         value = self._reported(device)["sftp"]["value"]
-        return "nextPublicKey" not in value and value["publicKey"] != before
+        return not self._has_next_key(device) and bool(value["publicKey"] != before)
 
     def _tells_files(self, device: str) -> bool:
         return bool(self._reported(device).get("events", {}).get("value") == {"tasks": True, "files": True})

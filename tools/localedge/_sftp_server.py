@@ -37,6 +37,7 @@ class SftpServer:
         self._public_key = public_key
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._ended = asyncio.Event()
 
     @property
     def host_key(self) -> str:
@@ -46,8 +47,9 @@ class SftpServer:
     async def start(self) -> None:
         """Listen; `port` says where."""
         keys = asyncssh.import_authorized_keys(self._public_key) if self._public_key else None
+        self._ended = ended = asyncio.Event()
         self._acceptor = await asyncssh.create_server(
-            lambda: _Login(self.user, self.password, self._connections),
+            lambda: _Login(self.user, self.password, self._connections, ended),
             self.address,
             self.port,
             server_host_keys=[self._host_key],
@@ -59,6 +61,7 @@ class SftpServer:
 
     async def stop(self) -> None:
         """Listen no more and cut every connection; a later `start` takes the same port."""
+        self._ended.set()  # for a connection that was accepted, and is made after this
         if self._acceptor is not None:
             self._acceptor.close()
             self._acceptor = None
@@ -75,14 +78,19 @@ class SftpServer:
 class _Login(asyncssh.SSHServer):
     """Admits one user by password, and by key if there is one."""
 
-    def __init__(self, user: str, password: str, connections: set[asyncssh.SSHServerConnection]) -> None:
+    def __init__(
+        self, user: str, password: str, connections: set[asyncssh.SSHServerConnection], ended: asyncio.Event
+    ) -> None:
         self._user = user
         self._password = password
         self._connections = connections
+        self._ended = ended
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._connections.add(conn)
+        if self._ended.is_set():
+            asyncio.get_running_loop().call_soon(conn.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc

@@ -433,6 +433,7 @@ def test_tasks_wait_for_a_server_that_comes_and_goes(own_address: str) -> None:
     desired = {"transfers": {"bandwidthLimit": 3_000_000}}
     with LocalEdge(address=another(own_address), sftp_server=True, desired=desired, command=command) as edge:
         edge.wait_until_connected()
+        edge.wait_for_reported(connected)
         for number in range(4):
             write(edge.sftp_server.root / f"file{number}", 2_000_000 + number)
         edge.stop_sftp_server()
