@@ -130,10 +130,11 @@ def _class(name: str, kind: type) -> Iterator[str]:
     if bases:
         yield f"A {', '.join(f'[`{base}`](#{base.lower()})' for base in bases)}.\n"
     yield _text(kind)
-    if not dataclasses.is_dataclass(kind) and "__init__" in vars(kind) and is_made_by_callers:
+    members = _members(kind)
+    if not dataclasses.is_dataclass(kind) and "__init__" in members and is_made_by_callers:
         yield f"#### A new `{name}`\n"
-        yield _text(vars(kind)["__init__"])
-    for member, raw in vars(kind).items():
+        yield _text(members["__init__"])
+    for member, raw in members.items():
         described = _member(raw)
         if described is None or member.startswith("_") or f"{name}.{member}" in _MADE_BY_THE_LIBRARY:
             continue
@@ -143,6 +144,15 @@ def _class(name: str, kind: type) -> Iterator[str]:
         else:
             yield _code(f"{name}.{member}" if isinstance(raw, classmethod) else member, described)
         yield _text(described)
+
+
+def _members(kind: type) -> dict[str, Any]:
+    """Return the members of a class, behind those of its bases of ours that are no exports and have no entry."""
+    members: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        if base is kind or (base.__module__.startswith("iot.sftp.client.") and base.__name__ not in client.__all__):
+            members |= vars(base)
+    return members
 
 
 def _member(raw: object) -> Callable[..., Any] | None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iot.sftp.client import Busy, FileVersion, IsADirectory, LocalFiles, SFTPError
-from iot.sftp.client._files import set_aside
+from iot.sftp.client._files import leases, set_aside
 
 ASIDE = ".iot-sftp-taken-01234567-a"
 OLD = 1_600_000_000
@@ -102,7 +102,7 @@ def test_another_name_of_the_same_file_is_left(folder: Path) -> None:
 
 def test_what_was_written_while_it_was_taken_is_put_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The producer has opened it before, on a file system that does not tell, and writes on."""
-    monkeypatch.setattr(set_aside, "F_SETSIG", -1)
+    monkeypatch.setattr(leases, "F_SETSIG", -1)
     path = folder / "a"
     version = written(path, b"1")
     told: list[FileVersion] = []

@@ -26,7 +26,7 @@ from iot.sftp.client import (
     SFTPSession,
     Unsupported,
 )
-from iot.sftp.client._folders import directory_deletion
+from iot.sftp.client._folders import directory_deletion, removals
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 
 TREE = (
@@ -271,7 +271,7 @@ def test_directories_by_the_thousand_are_known_by_the_dozen(monkeypatch: pytest.
 
 
 def test_a_directory_with_more_files_than_are_in_flight_at_a_time_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_deletion, "REMOVALS_IN_FLIGHT", 5)
+    monkeypatch.setattr(removals, "REMOVALS_IN_FLIGHT", 5)
     server = HasTree(*(f"tree/{number}" for number in range(1_000)))
     with session_with(server) as session:
         assert session.delete_directory("tree", recursive=True) == 1_001

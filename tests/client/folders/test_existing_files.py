@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.clients import session_of, settings_of
-from tests.faulty_servers import FAILURE, PASSWORD, FaultyServer, status
+from tests.faulty_servers import FAILURE, PASSWORD, PERMISSION_DENIED, FaultyServer, status
 from tests.folders import OLD, Way, content_of, fill
 from tests.servers import Server, openssh
 
@@ -375,6 +375,32 @@ def test_a_server_that_knows_little_loses_nothing(tmp_path: Path, kind: type[Kno
     else:
         assert (done.files, done.failed, files["out/a"]) == (1, 1, b"old")
         assert content_of(tmp_path / "in") == {"a": b"ours"}
+
+
+class RefusesToPutItBack(KnowsLittle):
+    """For a while, nothing gets the name of the file that was moved to the folder for backups."""
+
+    refuses = True
+
+    def rename(self, source: str, dest: str) -> bytes:
+        if dest == "out/a" and self.refuses:
+            return status(PERMISSION_DENIED if source == "kept/a" else FAILURE)
+        return super().rename(source, dest)
+
+
+def test_an_old_file_that_cannot_be_put_back_stays_in_the_folder_for_backups(tmp_path: Path) -> None:
+    fill(tmp_path / "in", {"a": b"ours"})
+    server = RefusesToPutItBack()
+    server.files["out/a"] = bytearray(b"old")
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "user", Secret(PASSWORD)))
+        done = session.upload_files(str(tmp_path / "in"), "out", if_exists="backup", backup_to="kept")
+        assert ["without a reason" in failure.message for failure in done.failures] == [True]  # not of the way back
+        assert {name: bytes(content) for name, content in server.files.items()} == {"kept/a": b"old"}
+        server.refuses = False
+        assert session.upload_files(str(tmp_path / "in"), "out", if_exists="backup", backup_to="kept").files == 1
+        session.disconnect()
+    assert {name: bytes(content) for name, content in server.files.items()} == {"kept/a": b"old", "out/a": b"ours"}
 
 
 def test_a_number_fits_into_the_longest_name() -> None:

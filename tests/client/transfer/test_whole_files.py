@@ -35,6 +35,7 @@ from tests.servers import openssh
 from iot.sftp.client import (
     IsADirectory,
     NoSpace,
+    PermissionDenied,
     Secret,
     ServerSettings,
     SFTPError,
@@ -162,6 +163,34 @@ def test_a_second_step_that_is_refused_puts_the_old_file_back(tmp_path: Path) ->
         with pytest.raises(SFTPError):
             session.upload_file(str(tmp_path / "source"), "dest")
         assert bytes(server.files["dest"]) == OLD
+        nothing_is_beside(server, tmp_path)
+
+
+class RefusesToPutItBack(RefusesTheSecondStep):
+    """Refuses the way back too, for a while."""
+
+    refuses = True
+
+    def rename(self, source: str, dest: str) -> bytes:
+        is_old = bytes(self.files.get(source, b"")) == OLD
+        return status(PERMISSION_DENIED) if is_old and dest == "dest" and self.refuses else super().rename(source, dest)
+
+
+def test_an_old_file_that_cannot_be_put_back_is_put_back_later(tmp_path: Path) -> None:
+    server = RefusesToPutItBack()
+    with session_with(server, tmp_path) as session:
+        server.files["other"] = bytearray(OLD)
+        with pytest.raises(PermissionDenied, match="without a reason"):  # of the second step, not of the way back
+            session.upload_file(str(tmp_path / "source"), "dest")
+        assert "dest" not in server.files
+        assert list(map(bytes, server.files.values())).count(OLD) == 2
+        session.disconnect()
+        assert session.exists("other")  # which does not wait for the server to allow it
+        server.refuses = False
+        session.disconnect()
+        assert session.exists("dest")
+        assert bytes(server.files["dest"]) == OLD
+        del server.files["other"]
         nothing_is_beside(server, tmp_path)
 
 

@@ -144,7 +144,7 @@ class IoTSFTPClient:
             source: the file on the server.
             dest: the local file; an existing directory, or a path that ends with `/`, keeps the file's name.
         """
-        return self._attempt(lambda: bool(self._session.download_file(_text(source), _text(dest))), failed=False)
+        return self._succeeds(lambda: self._session.download_file(_text(source), _text(dest)))
 
     def upload_file(self, source: str, dest: str) -> bool:
         """Upload a file; `dest` is atomically created or replaced, missing remote parents are created.
@@ -153,16 +153,11 @@ class IoTSFTPClient:
             source: the local file.
             dest: the file on the server; an existing directory, or a path that ends with `/`, keeps the file's name.
         """
-        return self._attempt(lambda: bool(self._session.upload_file(_text(source), _text(dest))), failed=False)
+        return self._succeeds(lambda: self._session.upload_file(_text(source), _text(dest)))
 
     def create_directory(self, path: str) -> bool:
         """Create a directory on the server, and its missing parents; `True` too if it is there already."""
-
-        def create() -> bool:
-            self._session.create_directory(_text(path))
-            return True
-
-        return self._attempt(create, failed=False)
+        return self._succeeds(lambda: self._session.create_directory(_text(path)))
 
     def delete_directory(self, path: str, recursive: bool = False) -> bool:  # noqa: FBT001, FBT002 - the contract's signature
         """Delete a directory on the server; a file is refused, and so are the roots and what is above them.
@@ -171,12 +166,7 @@ class IoTSFTPClient:
             path: the directory.
             recursive: delete what is in it too, without following links; else it must be empty.
         """
-
-        def delete() -> bool:
-            self._session.delete_directory(_text(path), recursive=recursive)
-            return True
-
-        return self._attempt(delete, failed=False)
+        return self._succeeds(lambda: self._session.delete_directory(_text(path), recursive=recursive))
 
     def move_directory(self, source: str, dest: str) -> bool:
         """Move a directory on the server; the parents of `dest` are created.
@@ -185,12 +175,7 @@ class IoTSFTPClient:
             source: the directory; a file is refused.
             dest: its new path; nothing may be there.
         """
-
-        def move() -> bool:
-            self._session.move_directory(_text(source), _text(dest))
-            return True
-
-        return self._attempt(move, failed=False)
+        return self._succeeds(lambda: self._session.move_directory(_text(source), _text(dest)))
 
     def list_directory(self, path: str) -> list[FileInfo] | None:
         """Return everything directly under a directory on the server, sorted by path; `None` if it cannot be listed.
@@ -208,12 +193,7 @@ class IoTSFTPClient:
 
     def delete_file(self, path: str) -> bool:
         """Delete a file on the server; a directory is refused."""
-
-        def delete() -> bool:
-            self._session.delete_file(_text(path))
-            return True
-
-        return self._attempt(delete, failed=False)
+        return self._succeeds(lambda: self._session.delete_file(_text(path)))
 
     def move_file(self, source: str, dest: str) -> bool:
         """Move a file on the server; `dest` and its parents are created, or `dest` is replaced.
@@ -222,12 +202,7 @@ class IoTSFTPClient:
             source: the file; a directory is refused.
             dest: its new path; an existing directory, or a path that ends with `/`, keeps the file's name.
         """
-
-        def move() -> bool:
-            self._session.move_file(_text(source), _text(dest))
-            return True
-
-        return self._attempt(move, failed=False)
+        return self._succeeds(lambda: self._session.move_file(_text(source), _text(dest)))
 
     def list_files(self, path: str, file_pattern: str | None = None) -> list[str] | None:
         """Return the sorted paths of the files directly under a directory on the server, without directories.
@@ -262,6 +237,15 @@ class IoTSFTPClient:
         state = "connected" if self._session.is_open else "disconnected"
         server = f"sftp_host={self.sftp_host!r}, sftp_port={self.sftp_port!r}, sftp_user={self.sftp_user!r}"
         return f"IoTSFTPClient({server}, {state})"
+
+    def _succeeds(self, call: Callable[[], object]) -> bool:
+        """Return `True` once a call has returned, whatever it returns."""
+
+        def succeed() -> bool:
+            call()
+            return True
+
+        return self._attempt(succeed, failed=False)
 
     def _attempt(self, call: Callable[[], Result], failed: Result) -> Result:
         self._errors.last = None

@@ -19,7 +19,7 @@ from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
 from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
-from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy, in_words
 from iot.sftp.client._ssh.route import dialer_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ ADVICE = {
     "extensions": "Ask the server's administrator whether SFTP is on for this user, and whether the root exists",
     "speed": "Check whether the folder is there, whether this user may write in it, and whether its disk has space",
 }
-FIRST_SEEN = "Compare it with what the server's administrator tells you, and pin it"
 
 
 @dataclass(frozen=True)
@@ -168,10 +167,7 @@ class _HandshakeSteps:
         return f"{transport.key_exchange}, {transport.host_key_type}, {transport.remote_cipher}", ""
 
     def _host_key(self) -> tuple[str, str]:
-        fingerprint = self._handshake.transport.host_key_fingerprint
-        if self._basis == "unknown":
-            return f"{fingerprint}, seen for the first time and accepted from now on", FIRST_SEEN
-        return f"{fingerprint}, which is {self._basis}", ""
+        return in_words(self._handshake.transport.host_key_fingerprint, self._basis)
 
     def _login(self) -> tuple[str, str]:
         credentials = self._handshake.credentials

@@ -1,1 +1,1 @@
-"""The calls of a session: retried by a policy, over one connection that they share."""
+"""The calls of a session: its operations, retried by a policy, over one connection that they share."""

@@ -17,7 +17,6 @@ import logging
 import os
 import re
 import secrets
-import signal
 import stat
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import Busy, InvalidRequest, TransferIncomplete
 from iot.sftp.client._files.file_version import FileVersion
+from iot.sftp.client._files.leases import is_open_for_writing
 from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ ABANDONED_AFTER = 600.0  # seconds; where a file system has no locks
 LONGEST_NAME = 255  # bytes, NAME_MAX of nearly all file systems
 TRIES = 100
 COPIED_AT_ONCE = 1024 * 1024  # bytes
-F_SETSIG = 10  # of Linux (fcntl.h), which Python 3.10 does not name
 
 _looked_at: set[tuple[int, int]] = set()  # directories that were searched for abandoned copies
 _restored: deque[FileVersion] = deque(maxlen=1024)  # what was put back last, as it is since then
@@ -207,7 +206,7 @@ def setting_aside(source: SentFile, on_restored: Callable[[FileVersion], object]
         OSError: it cannot be taken.
     """
     source.check()
-    if _is_open_for_writing(source):
+    if is_open_for_writing(source.file, source.directory):
         message = "another process has the file open for writing: it is seen to when that has closed it"
         raise Busy(message, path=source.path)
     own = os.stat(source.name, dir_fd=source.directory, follow_symlinks=False)
@@ -318,45 +317,6 @@ def was_restored(path: str) -> bool:
     except OSError:
         return False
     return any(known.is_same_as(now) for known in list(_restored))
-
-
-def _is_open_for_writing(source: SentFile) -> bool:
-    """Return whether any process has a file open for writing, where the system reports it.
-
-    It gives a lease for reading (fcntl(2)) to the file's owner only while no process has. A process that opens the file
-    in that moment waits until the lease is given back, at once; the signal about it does nothing by default.
-    Network file systems refuse leases with the same error: a refusal counts only where a new file is given one.
-    """
-    try:
-        _take_lease(source.file)
-    except BlockingIOError:
-        return _gives_leases(source.directory)
-    except OSError:  # another owner's file, or a file system without leases
-        return False
-    return False
-
-
-def _take_lease(descriptor: int) -> None:
-    fcntl.fcntl(descriptor, F_SETSIG, signal.SIGURG)
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-
-
-def _gives_leases(directory: int) -> bool:
-    name = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    try:
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory))
-        try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                _take_lease(descriptor)
-            finally:
-                os.close(descriptor)
-        finally:
-            os.unlink(name, dir_fd=directory)
-    except OSError:
-        return False
-    return True
 
 
 def _numbered(name: str, number: int) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import posixpath
 import stat
 import threading
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from contextvars import copy_context
@@ -24,7 +23,6 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import (
     DeadlineExceeded,
     FileError,
-    IsADirectory,
     NotADirectory,
     NotEmpty,
     NotFound,
@@ -42,6 +40,7 @@ from iot.sftp.client._folders.directory_operations import (
     without_slashes,
 )
 from iot.sftp.client._folders.folder_walk import below
+from iot.sftp.client._folders.removals import Removals
 from iot.sftp.client._folders.workers import PROGRESS_INTERVAL
 from iot.sftp.client._ssh.packets import decode_path
 
@@ -54,8 +53,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.requests import Reply
 
 DIRECTORIES_AT_ONCE = 64
-REMOVALS_IN_FLIGHT = 256  # of one directory
-MOST_WAITING = 10_000  # directories that are known and not deleted: with more, listings are left and begun anew later
+MOST_WAITING = 10_000  # directories that are known and not deleted: with more, listings are left, and start over later
 PER_LISTING = 1_000  # directories that are taken from a listing before it is left
 MOST_PASSES = 5  # over a directory that others put something into meanwhile
 DEEPEST = 2_048  # directories within directories: Linux takes paths of 4,096 bytes
@@ -276,7 +274,7 @@ class _TreeRemoval:
         """List a directory, and delete the files in it; return whether there are directories in it, to go first."""
         path = below(self._top, directory.path)
         directory.found, directory.is_listed = 0, False
-        removals = _Removals(self._remote, self._top, self._deletion.count)
+        removals = Removals(self._remote, self._top, self._deletion.count)
         room = max(1, min(PER_LISTING, MOST_WAITING - self._known))
         try:
             found = self._list(directory, path, removals, room)
@@ -286,7 +284,7 @@ class _TreeRemoval:
         except BaseException:
             removals.give_up()
             raise
-        found += [(name, refusal) for name, refusal in removals.directories]
+        found += removals.directories
         if found and directory.depth >= DEEPEST:
             message = f"there are directories within directories, more than {DEEPEST} of them"
             raise Unsupported(message, path=path)
@@ -298,7 +296,7 @@ class _TreeRemoval:
         return bool(found)
 
     def _list(
-        self, directory: _Directory, path: str, removals: _Removals, room: int
+        self, directory: _Directory, path: str, removals: Removals, room: int
     ) -> list[tuple[str, SFTPError | None]]:
         """List a directory, send REMOVE for all that is none, and return the directories in it, `room` at most."""
         found: list[tuple[str, SFTPError | None]] = []
@@ -326,7 +324,7 @@ class _TreeRemoval:
         return found
 
     def _take(
-        self, entry: Entry, directory: _Directory, removals: _Removals, found: list[tuple[str, SFTPError | None]]
+        self, entry: Entry, directory: _Directory, removals: Removals, found: list[tuple[str, SFTPError | None]]
     ) -> None:
         name = posixpath.join(directory.path, decode_path(entry.name))
         kind = stat.S_IFMT(entry.attributes.mode or 0)
@@ -373,67 +371,3 @@ class _TreeRemoval:
             return False
         self._deletion.count()
         return True
-
-
-class _Removals:
-    """The REMOVE requests of one directory that are in flight.
-
-    Attributes:
-        directories: what turned out to be directories, with the refusal.
-    """
-
-    def __init__(self, remote: RemoteFiles, top: str, count: Callable[[], object]) -> None:
-        self.directories: list[tuple[str, SFTPError | None]] = []
-        self._remote = remote
-        self._top = top
-        self._count = count
-        self._window: deque[tuple[str, bool, Future[Reply]]] = deque()
-
-    def send(self, name: str, *, is_clear: bool) -> None:
-        """Send a request, as soon as there is room for one.
-
-        Parameters:
-            name: relative to the directory that is deleted.
-            is_clear: whether the listing has shown that it is no directory.
-        """
-        while self._window and (len(self._window) >= REMOVALS_IN_FLIGHT or not self._remote.has_room):
-            self._settle()
-        self._window.append((name, is_clear, self._remote.begin_remove(below(self._top, name))))
-
-    def settle_all(self) -> None:
-        """Wait for all answers."""
-        while self._window:
-            self._settle()
-
-    def give_up(self) -> None:
-        """Count what was deleted in spite of a failure."""
-        while self._window:
-            with suppress(SFTPError):
-                self._settle()
-
-    def _settle(self) -> None:
-        name, is_clear, asked = self._window.popleft()
-        path = below(self._top, name)
-        try:
-            self._remote.wait(asked, path)
-        except NotFound:
-            return  # others were faster, or an earlier attempt whose answer was lost
-        except IsADirectory as refusal:
-            self.directories.append((name, refusal))
-            return
-        except (PermissionDenied, Unsupported) as refusal:
-            self._look_at_refused(name, path, refusal, is_clear=is_clear)
-            return
-        self._count()
-
-    def _look_at_refused(self, name: str, path: str, refusal: SFTPError, *, is_clear: bool) -> None:
-        """Find out why a REMOVE was refused; raise the refusal if a file is there."""
-        try:
-            kind = stat.S_IFMT(self._remote.lstat(path).mode or 0)
-        except (NotFound, NotADirectory):
-            return
-        except (PermissionDenied, Unsupported):
-            raise refusal from None
-        if kind != stat.S_IFDIR and (kind or is_clear):
-            raise refusal
-        self.directories.append((name, refusal))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._folders.selection import Selection
-from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify
+from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify, member_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,7 @@ class IfExists(Enum):
     @classmethod
     def of(cls, value: str) -> IfExists:
         """Return the member with this value; raise `InvalidRequest` if there is none."""
-        try:
-            return cls(value)
-        except ValueError:
-            raise InvalidRequest(f"if_exists must be one of {', '.join(each.value for each in cls)}") from None
+        return member_of("if_exists", cls, value)
 
 
 class Then(Enum):
@@ -45,10 +42,7 @@ class Then(Enum):
     @classmethod
     def of(cls, value: str) -> Then:
         """Return the member with this value; raise `InvalidRequest` if there is none."""
-        try:
-            return cls(value)
-        except ValueError:
-            raise InvalidRequest(f"then must be one of {', '.join(each.value for each in cls)}") from None
+        return member_of("then", cls, value)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.file_version import SECOND
 from iot.sftp.client._folders.globs import Globs, check_globs
-from iot.sftp.client._transfer.file_order import check_member
+from iot.sftp.client._transfer.file_order import check_member, member_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +29,7 @@ class Order(Enum):
     @classmethod
     def of(cls, value: str) -> Order:
         """Return the member with this value; raise `InvalidRequest` if there is none."""
-        try:
-            return cls(value)
-        except ValueError:
-            raise InvalidRequest(f"order must be one of {', '.join(each.value for each in cls)}") from None
+        return member_of("order", cls, value)
 
 
 @dataclass(frozen=True, kw_only=True)

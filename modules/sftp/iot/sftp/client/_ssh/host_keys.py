@@ -224,6 +224,19 @@ class HostKeyPolicy:
         )
 
 
+def in_words(key: str, basis: str) -> tuple[str, str]:
+    """Return what is said of a key that was accepted, and what to do about it: nothing, if it was known before.
+
+    Parameters:
+        key: its fingerprint.
+        basis: that of the policy, before the handshake.
+    """
+    if basis != "unknown":
+        return f"{key}, which is {basis}", ""
+    advice = "Ask the administrator of that host for the fingerprint of its key, compare it with this one, and pin it"
+    return f"{key}, seen for the first time and accepted from now on", advice
+
+
 def check_pin(pin: str) -> str:
     """Return a pin that can match a key.
 

@@ -12,7 +12,7 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.dial import Hop, hop_name, named, sent_name
 from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS
-from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+from iot.sftp.client._ssh.host_keys import HostKeyPolicy, in_words
 from iot.sftp.client._ssh.paramiko_internals.failures import reason_of
 from iot.sftp.client._ssh.waiting import at_deadline
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # Why a server opens no channel (RFC 4254, section 5.1).
 PROHIBITED, CONNECT_FAILED, UNKNOWN_TYPE, RESOURCE_SHORTAGE = 1, 2, 3, 4
-FIRST_SEEN = "Compare the key with what the administrator of the jump host tells you, and pin it"
 
 
 class JumpDialer:
@@ -83,10 +82,7 @@ class JumpDialer:
             raise named(error, self._name) from error
         transport = handshake.transport
         version = excerpt(transport.remote_version, LONGEST_VERSION)
-        key = f"{transport.host_key_fingerprint}, which is {basis}"
-        if basis == "unknown":
-            key = f"{transport.host_key_fingerprint}, seen for the first time and accepted from now on"
-            self.advice = FIRST_SEEN
+        key, self.advice = in_words(transport.host_key_fingerprint, basis)
         self.found = f"{self._name} ({version}) lets {self._settings.user} in; its key is {key}"
 
     def connect(self, deadline: Deadline) -> Tunnel:

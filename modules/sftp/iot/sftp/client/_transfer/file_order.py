@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from iot.sftp.client._base.errors import InvalidRequest
 
 Verify = Literal["size", "sha256"]
+Member = TypeVar("Member", bound=Enum)
 
 
 class Direction(Enum):
@@ -31,6 +32,14 @@ def check_member(name: str, value: object, kind: type[Enum]) -> None:
     """
     if not isinstance(value, kind):
         raise InvalidRequest(f"{name} must be one of {', '.join(map(str, kind))}")
+
+
+def member_of(name: str, kind: type[Member], value: str) -> Member:
+    """Return the member of an enumeration with this value; raise `InvalidRequest` if there is none."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidRequest(f"{name} must be one of {', '.join(each.value for each in kind)}") from None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import posixpath
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
@@ -31,7 +32,7 @@ from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.numbered_names import numbered_in_parts
 from iot.sftp.client._files.remote_files import HARDLINK
 from iot.sftp.client._transfer.remote_copy import copy_to
-from iot.sftp.client._transfer.replace import RenameRefused, kind_if_reported, try_to_replace
+from iot.sftp.client._transfer.replace import RenameRefused, kind_if_reported, put_back, try_to_replace
 from iot.sftp.client._transfer.verify import remote_files_are_same
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class _BackedUp:
         try:
             place_new(remote, job.temporary, job.dest)
         except SFTPError:
-            remote.rename(name, job.dest)
+            put_back(partial(place_new, remote), name, job.dest)
             raise
         logger.warning(
             "%r was replaced in two steps: the server has no hard links, and it was moved to %r first", job.dest, name

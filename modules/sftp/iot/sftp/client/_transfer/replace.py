@@ -223,6 +223,25 @@ def _restore_backup(remote: RemoteFiles, backup: str, dest: str) -> None:
             remote.remove(backup)
 
 
+def put_back(rename: Callable[[str, str], object], backup: str, dest: str) -> bool:
+    """Give an old file its place again, and return whether that was done; why not is logged.
+
+    It is the failure before it that callers have to know: its class says whether the new file may have arrived.
+
+    Parameters:
+        rename: never replaces what has appeared there meanwhile.
+        backup: the old file's name now.
+        dest: its place.
+    """
+    try:
+        rename(backup, dest)
+    except SFTPError as error:
+        words = "The file that was at %r is kept as %r, since it cannot be put back now: %s"
+        logger.warning(words, dest, backup, error.message)
+        return False
+    return True
+
+
 def _replace_in_steps(remote: RemoteFiles, source: str, dest: str, note_backup: Callable[[str], object]) -> None:
     directory, slash, _ = dest.rpartition("/")
     backup = f"{directory}{slash}{temporary_name()}"
@@ -235,7 +254,8 @@ def _replace_in_steps(remote: RemoteFiles, source: str, dest: str, note_backup: 
     try:
         remote.rename(source, dest)
     except SFTPError:
-        remote.rename(backup, dest)
+        if put_back(remote.rename, backup, dest):
+            note_backup("")
         raise
     try:
         remote.remove(backup)

@@ -250,7 +250,8 @@ class UploadAttempt:
             job.save()
             with suppress(ConnectionLost, DeadlineExceeded):  # the first failure is the one to report
                 removed = self._remove_unfinished()
-                if not is_lost and removed is not Removal.REFUSED:
+                is_settled = removed is not Removal.REFUSED and not job.state.backup
+                if not is_lost and is_settled:
                     job.record.forget()
         elif not is_lost:
             job.record.forget()
