@@ -173,18 +173,8 @@ class MessageStore:
             self._count(connection)
         return Taken.ACCEPTED
 
-    def waiting_calls(self, limit: int) -> list[IncomingCall]:
-        """Return calls that are not answered, in the order of their arrival; none while too many answers wait."""
-        with self._file.transaction() as connection:
-            if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
-                return []
-            rows = connection.execute(
-                "SELECT key, message_id, body, arrived, sequence FROM calls ORDER BY sequence LIMIT ?", (limit,)
-            ).fetchall()
-        return [IncomingCall(*row) for row in rows]
-
     def waiting_keys(self) -> list[str]:
-        """Return the keys of the calls that `waiting_calls` would return, of all of them."""
+        """Return the keys of the calls that are not answered, the first first; none while too many answers wait."""
         with self._file.transaction() as connection:
             if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
                 return []
@@ -217,7 +207,7 @@ class MessageStore:
         """Keep the answer to a call that is not carried out, unless too many answers wait to be sent."""
         with self._file.transaction() as connection:
             if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
-                self._note_dropped(ANSWERS, 1)
+                self.note_dropped(ANSWERS, 1)
             else:
                 self._insert(connection, answer)
                 self._count(connection)
@@ -263,8 +253,7 @@ class MessageStore:
             for message in fold(oldest, summaries):
                 self._insert(connection, message)
             self._count(connection)
-        with self._lock:
-            self._dropped[output] += len(oldest)
+        self.count_dropped(output, len(oldest))
         _log.warning(
             "too many messages wait for the edge hub: the oldest %d for output %s were summarized",
             len(oldest),
@@ -279,7 +268,7 @@ class MessageStore:
         self._insert(connection, message)
         if message.output == TASKS:
             bound = self.limits.tasks
-            self._note_dropped(TASKS, self._delete(connection, _BEYOND, (TASKS, 0, bound.count, bound.size)))
+            self.note_dropped(TASKS, self._delete(connection, _BEYOND, (TASKS, 0, bound.count, bound.size)))
         self._count(connection)
 
     def unsent(self, output: str, limit: int) -> list[Outgoing]:
@@ -307,6 +296,18 @@ class MessageStore:
         with self._lock:
             return dict.fromkeys(OUTPUTS, 0) | dict(self._dropped)
 
+    def count_dropped(self, output: str, count: int) -> None:
+        """Count messages for an output that were dropped, or summarized."""
+        with self._lock:
+            self._dropped[output] += count
+
+    def note_dropped(self, output: str, count: int) -> None:
+        """Count and log messages for an output that were dropped, if there are any."""
+        if count:
+            self.count_dropped(output, count)
+            text = "too many messages wait for the edge hub: the oldest for output %s were dropped"
+            _log.warning(text, output, extra=about(f"dropped {output}"))
+
     def _count(self, connection: sqlite3.Connection) -> None:
         (calls,) = connection.execute("SELECT COUNT(*) FROM calls").fetchone()
         rows = connection.execute("SELECT output, COUNT(*) FROM outbox WHERE NOT is_sent GROUP BY output").fetchall()
@@ -326,10 +327,3 @@ class MessageStore:
             "SELECT COUNT(*), IFNULL(SUM(LENGTH(body)), 0) FROM outbox WHERE output = ? AND NOT is_sent", (output,)
         ).fetchone()
         return bool(count >= bound.count or size >= bound.size)
-
-    def _note_dropped(self, output: str, count: int) -> None:
-        if count:
-            with self._lock:
-                self._dropped[output] += count
-            text = "too many messages wait for the edge hub: the oldest for output %s were dropped"
-            _log.warning(text, output, extra=about(f"dropped {output}"))
