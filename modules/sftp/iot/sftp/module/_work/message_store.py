@@ -16,10 +16,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.module._base.logging import about
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._work.server_slots import share
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from iot.sftp.module._work.sqlite_file import SQLiteFile
 
@@ -32,7 +34,7 @@ SUMMARY_PREFIX = "files-summary-"  # of the message id of a summary
 TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT NOT NULL UNIQUE, message_id TEXT, body BLOB NOT NULL, arrived REAL NOT NULL
+    key TEXT NOT NULL UNIQUE, message_id TEXT, body BLOB NOT NULL, arrived REAL NOT NULL, server TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS outbox (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -78,7 +80,8 @@ class MessageLimits:
     """Bounds of what is kept.
 
     Attributes:
-        calls: that are not answered yet; further ones are refused.
+        calls: to a server that are not answered yet, as long as the next bound allows it; further ones are refused.
+        all_calls: to all servers, which divide it equally.
         waiting_answers: that are not sent yet: no further call is carried out while there are more.
         sent_answers: that are kept for repeats of their calls.
         tasks: ends of tasks that are not sent yet; the oldest are dropped.
@@ -86,10 +89,16 @@ class MessageLimits:
     """
 
     calls: Bound = Bound(1_000, 8 * 2**20)
+    all_calls: Bound = Bound(4_000, 8 * 2**20)
     waiting_answers: Bound = Bound(1_000, 4 * 2**20)
     sent_answers: Bound = Bound(1_000, 4 * 2**20)
     tasks: Bound = Bound(2_000, 4 * 2**20)
     files: Bound = Bound(2_000, 8 * 2**20)
+
+    def calls_of_each(self, servers: int) -> Bound:
+        """Return how many calls to each of so many servers may wait."""
+        each, together = self.calls, self.all_calls
+        return Bound(share(each.count, together.count, servers), share(each.size, together.size, servers))
 
 
 MESSAGE_LIMITS = MessageLimits()
@@ -103,6 +112,7 @@ class IncomingCall:
         key: the same for a repeat of the message.
         message_id: that the sender gave it.
         body: as it arrived.
+        server: the name that it gives, whether there is such a server or not.
         arrived: when, in seconds of the epoch.
         sequence: its place in the order of arrival; 0 before it is written.
     """
@@ -110,6 +120,7 @@ class IncomingCall:
     key: str
     message_id: str | None
     body: bytes
+    server: str = DEFAULT_SERVER
     arrived: float = field(default_factory=time.time)
     sequence: int = 0
 
@@ -138,6 +149,11 @@ class Outgoing:
         return self.message_id.startswith(SUMMARY_PREFIX)
 
 
+def serving(server: str, servers: Collection[str]) -> str:
+    """Return the server in whose turn a call is carried out, or refused if there is none of the name that it gives."""
+    return server if server in servers else DEFAULT_SERVER
+
+
 class MessageStore:
     """The tables of messages in the journal's file; thread-safe.
 
@@ -155,36 +171,56 @@ class MessageStore:
 
     # --- calls
 
-    def take(self, call: IncomingCall) -> Taken:
-        """Write down a call that has arrived, durably, unless it is known already or too many are waiting."""
+    def take(self, call: IncomingCall, servers: Collection[str] = (DEFAULT_SERVER,)) -> Taken:
+        """Write down a call that has arrived, durably, unless it is known already or too many wait for its server.
+
+        Parameters:
+            call: what has arrived.
+            servers: the names of those that there are. Calls that name none of them are among the default one's.
+        """
         with self._file.transaction(durable=True) as connection:
             if connection.execute("SELECT 1 FROM calls WHERE key = ?", (call.key,)).fetchone():
                 return Taken.REPEATED
             known = connection.execute("UPDATE outbox SET is_sent = 0 WHERE call = ?", (call.key,)).rowcount
             if known:
                 return Taken.REPEATED
-            count, size = connection.execute("SELECT COUNT(*), IFNULL(SUM(LENGTH(body)), 0) FROM calls").fetchone()
-            if count >= self.limits.calls.count or size + len(call.body) > self.limits.calls.size:
+            if not self._has_room(connection, call, servers):
                 return Taken.REFUSED
             connection.execute(
-                "INSERT INTO calls (key, message_id, body, arrived) VALUES (?, ?, ?, ?)",
-                (call.key, call.message_id, call.body, call.arrived),
+                "INSERT INTO calls (key, message_id, body, arrived, server) VALUES (?, ?, ?, ?, ?)",
+                (call.key, call.message_id, call.body, call.arrived, call.server),
             )
             self._count(connection)
         return Taken.ACCEPTED
 
-    def waiting_keys(self) -> list[str]:
-        """Return the keys of the calls that are not answered, the first first; none while too many answers wait."""
+    def _has_room(self, connection: sqlite3.Connection, call: IncomingCall, servers: Collection[str]) -> bool:
+        ours, all_of_them = Counter[str](), Counter[str]()
+        rows = connection.execute("SELECT server, COUNT(*), SUM(LENGTH(body)) FROM calls GROUP BY server")
+        for server, count, size in rows:
+            all_of_them.update(count=count, size=size)
+            if serving(server, servers) == serving(call.server, servers):
+                ours.update(count=count, size=size)
+        bounds = (ours, self.limits.calls_of_each(len(servers))), (all_of_them, self.limits.all_calls)
+        return all(
+            waiting["count"] < bound.count and waiting["size"] + len(call.body) <= bound.size
+            for waiting, bound in bounds
+        )
+
+    def waiting_calls(self) -> dict[str, str]:
+        """Return the servers of the calls that are not answered, by the calls' keys in the order of their arrival.
+
+        There are none while too many answers wait.
+        """
         with self._file.transaction() as connection:
             if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
-                return []
-            return [key for (key,) in connection.execute("SELECT key FROM calls ORDER BY sequence").fetchall()]
+                return {}
+            return dict(connection.execute("SELECT key, server FROM calls ORDER BY sequence").fetchall())
 
     def waiting_call(self, key: str) -> IncomingCall | None:
         """Return a call that is not answered; `None` if there is none."""
         with self._file.transaction() as connection:
             row = connection.execute(
-                "SELECT key, message_id, body, arrived, sequence FROM calls WHERE key = ?", (key,)
+                "SELECT key, message_id, body, server, arrived, sequence FROM calls WHERE key = ?", (key,)
             ).fetchone()
         return None if row is None else IncomingCall(*row)
 
