@@ -42,7 +42,7 @@ class Device:
         environment = Environment(directory / "data", directory / "state", "warning")
         messages, ledgers = Journal(directory / "state").messages, DeliveryLedgers(directory / "state")
         self.outbox = Outbox(messages, self._never_told)
-        self.file_events = FileEvents(ledgers, messages, lambda: None)
+        self.file_events = FileEvents(ledgers.events, messages, lambda: None)
         self.slots, self.transfers = ServerSlots(2), Transfers(self.servers)
         files = LocalRoot(directory / "data", directory / "state")
         context = RuleContext(self.transfers, self.slots, ledgers, files)

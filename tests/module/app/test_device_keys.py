@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from iot.sftp.module._documents.server import read_server
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._hub.reported import Reporter
 from iot.sftp.module._work.current_session import ConnectionState, SessionState
+from iot.sftp.module._work.device_key import CURRENT
 from iot.sftp.module._work.servers import Servers
 
 if TYPE_CHECKING:
@@ -30,7 +32,12 @@ class Life:
     """One life of the module, as far as it is about the keys of the default server."""
 
     def __init__(
-        self, directory: Path, section: dict[str, Any], in_loop: Callable[[Callable[[], None]], object] = do_now
+        self,
+        directory: Path,
+        section: dict[str, Any],
+        in_loop: Callable[[Callable[[], None]], object] = do_now,
+        *,
+        waits: bool = True,
     ) -> None:
         self.reporter = Reporter(self._never_sent, lambda: None)
         self.configuration: ServerConfiguration | None = None
@@ -41,6 +48,8 @@ class Life:
         )
         self._section = section
         self.apply(7)
+        if waits:
+            assert self.servers.default._opened.wait(60)  # until the key was made, or could not be
 
     def apply(self, version: int) -> None:
         """Take a document with the same section."""
@@ -152,6 +161,32 @@ def test_a_key_that_could_not_be_made_at_first_is_reported_when_it_was(tmp_path:
     with life.servers.default.use():
         authorize(server, life.value["publicKey"])
     life.log_in()
+    life.end()
+
+
+def test_a_state_directory_that_hangs_holds_up_neither_a_document_nor_a_report(tmp_path: Path, server: Server) -> None:
+    first = Life(tmp_path, section_of(server))
+    line = first.value["publicKey"]
+    authorize(server, line)
+    first.end()
+    file = tmp_path / "state" / CURRENT
+    content = file.read_bytes()
+    file.unlink()
+    os.mkfifo(file)  # who opens it waits until somebody else does
+
+    life = Life(tmp_path, section_of(server), waits=False)
+    life.apply(8)
+    life._connection_changed("sftp", life.servers.default.state)
+    assert "publicKey" not in life.value
+    assert life.reporter.wanted["connection"]["state"] == "connecting"
+    assert not life.servers.default._opened.is_set()
+
+    with open(file, "wb") as pipe:
+        (tmp_path / "key").write_bytes(content)
+        (tmp_path / "key").replace(file)
+        pipe.write(content)
+    life.log_in()
+    assert life.value["publicKey"] == line
     life.end()
 
 

@@ -265,7 +265,7 @@ def test_a_message_to_another_input_is_told_and_dropped(tmp_path: Path, caplog: 
 def test_while_the_journal_cannot_be_written_calls_are_refused_by_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_self: MessageStore, _thing: object) -> None:
+    def full(_self: MessageStore, _thing: object, **_options: object) -> None:
         raise NoSpace("the state directory is full")
 
     async def test(device: Device) -> None:
@@ -286,9 +286,9 @@ def test_a_journal_that_hangs_holds_up_one_message_and_then_none(
 ) -> None:
     goes_on, take = threading.Event(), MessageStore.take
 
-    def slow(self: MessageStore, call: Any) -> Any:
+    def slow(self: MessageStore, call: Any, **options: Any) -> Any:
         goes_on.wait(SOON)
-        return take(self, call)
+        return take(self, call, **options)
 
     async def test(device: Device) -> None:
         monkeypatch.setattr(MessageStore, "take", slow)
@@ -298,7 +298,7 @@ def test_a_journal_that_hangs_holds_up_one_message_and_then_none(
         assert await device.answers(3) == [("0", 504), ("1", 504), ("2", 504)]
         goes_on.set()
         device.calls._writer.shutdown(wait=True)
-        assert device.store.waiting_calls(9) == []  # what was refused is not done after all
+        assert device.store.waiting_calls() == {}  # what was refused is not done after all
 
     with_device(tmp_path, test)
 
@@ -372,5 +372,58 @@ def test_calls_to_a_dead_server_delay_none_to_another_one(tmp_path: Path) -> Non
         assert device.dispatcher.running == 2  # as many as run at a time, for each server
         device.dispatcher.go_on.set()
         assert len(await device.answers(10)) == 10
+
+    with_device(tmp_path, test)
+
+
+TO_DEAD = {"method": "exists", "payload": {"path": "a", "server": "dead"}}
+TO_NONE = {"method": "exists", "payload": {"path": "a", "server": "gone-#"}}  # another one each time
+
+
+@pytest.mark.parametrize("flood", [TO_DEAD, EXISTS, TO_NONE])
+def test_a_flood_for_one_server_takes_no_room_of_another_one(tmp_path: Path, flood: dict[str, Any]) -> None:
+    size = len(json.dumps(flood))
+    each = 4
+    limits = [
+        MessageLimits(calls=Bound(each, 10_000)),
+        MessageLimits(calls=Bound(100, 10_000), all_calls=Bound(2 * each + 1, 10_000)),
+        MessageLimits(calls=Bound(100, 10_000), all_calls=Bound(100, 2 * each * size)),
+    ]
+
+    async def test(device: Device) -> None:
+        for number in range(20):
+            call = json.dumps(flood).replace("#", str(number % 10))
+            await device.receive(call.encode(), f"flood-{number}")
+        assert device.calls.received["accepted"] == each
+        await device.receive(EXISTS if flood is TO_DEAD else TO_DEAD, "other")
+        assert device.calls.received["accepted"] == each + 1
+        device.calls.open()
+        assert dict(await device.answers(21))["other"] == 200
+
+    for number, limit in enumerate(limits):
+        with_device(tmp_path / str(number), test, limits=limit)
+
+
+def test_calls_of_servers_that_were_removed_take_no_more_room_than_all_may(tmp_path: Path) -> None:
+    limits = MessageLimits(all_calls=Bound(6, 10_000))
+
+    async def test(device: Device) -> None:
+        servers: list[str] = ["sftp"]
+        device.calls._servers = lambda: servers
+        for number in range(10):
+            await device.receive(EXISTS, str(number))
+        servers.append("dead")
+        await device.receive(TO_DEAD, "dead")
+        assert device.calls.received == {"accepted": 6, "repeated": 0, "refused": 5}
+
+    with_device(tmp_path, test, limits=limits)
+
+
+@pytest.mark.parametrize("server", [5, None, "", "\ud800", "x" * 10_000, ["sftp"], {"sftp": 1}])
+def test_a_call_whose_server_has_no_name_is_taken_and_answered(tmp_path: Path, server: Any) -> None:
+    async def test(device: Device) -> None:
+        device.calls.open()
+        await device.receive({"method": "exists", "payload": {"path": "a", "server": server}})
+        assert await device.answers(1) == [("id", 200)]  # by the dispatcher, which would refuse it
 
     with_device(tmp_path, test)

@@ -84,6 +84,9 @@ def test_the_next_key_takes_the_place_of_the_old_one_once_it_was_accepted(tmp_pa
     changes: list[None] = []
     key = DeviceKey(tmp_path / "state", "device-42", on_change=lambda: changes.append(None))
     key.make()
+    key.make()
+    assert len(changes) == 1
+    changes.clear()
     current = key.as_properties()["publicKey"]
     key.note_accepted([fingerprint(current)])
     assert changes == []

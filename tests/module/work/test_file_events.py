@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from iot.sftp.client import FileOutcome, FileVersion, PermissionDenied
 from iot.sftp.module._work.delivery_ledger import NAME, DeliveryLedger, DeliveryLedgers
 from iot.sftp.module._work.file_events import FileEvents
+from iot.sftp.module._work.journal import NAME as JOURNAL
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.message_store import Bound, MessageLimits, MessageStore
 
@@ -33,7 +34,7 @@ class Device:
         self.store = self.journal.messages
         if limits is not None:
             self.store.limits = limits
-        self.events = FileEvents(self.ledgers, self.store, lambda: None, gathering=0.0)
+        self.events = FileEvents(self.ledgers.events, self.store, lambda: None, gathering=0.0)
         self.events.is_enabled = True
         self.ledger: DeliveryLedger = self.ledgers.of("route")
 
@@ -154,6 +155,39 @@ def test_a_delivery_and_its_event_are_one_transaction(device: Device, tmp_path: 
         connection.commit()
     device.ledger.note("a.csv", VERSION)  # as the transfer that finds it at its destination does
     assert sources(device.messages()) == ["out/a.csv"]
+
+
+def test_a_failure_that_could_not_be_written_is_told_the_next_time(device: Device, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection:
+        connection.execute("CREATE TRIGGER refuse BEFORE INSERT ON file_events BEGIN SELECT RAISE(ABORT, 'no'); END")
+        connection.commit()
+        device.fail("a.csv")
+        connection.execute("DROP TRIGGER refuse")
+        connection.commit()
+    assert device.messages() == []
+    device.fail("a.csv")
+    device.fail("a.csv")
+    assert sources(device.messages()) == ["out/a.csv"]
+
+
+@pytest.mark.parametrize("bound, kept", [(Bound(20, 1_000_000), 20), (Bound(1_000, 2_400), 9)])
+def test_while_the_journal_cannot_be_used_the_newest_are_kept_and_the_others_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bound: Bound, kept: int
+) -> None:
+    (tmp_path / JOURNAL).mkdir()
+    device = Device(tmp_path)
+    queue = device.ledgers.events
+    queue.bound, queue.check_every = bound, 5
+    names = [f"{number:03}.csv" for number in range(100)]
+    for name in names:
+        device.deliver(name)
+    device.events.gather()
+    assert "what became of files is told later: the module's state directory" in caplog.text
+
+    (tmp_path / JOURNAL).rmdir()
+    assert sources(device.messages()) == [f"out/{name}" for name in names[-kept:]]
+    assert device.store.dropped["files"] == 100 - kept
+    assert "too many events of files wait for the journal: the oldest 5 were dropped" in caplog.text
 
 
 @pytest.mark.parametrize("step", ["read", "written"])

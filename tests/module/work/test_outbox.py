@@ -13,7 +13,7 @@ import pytest
 
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.message_store import Bound, MessageLimits, Outgoing
-from iot.sftp.module._work.outbox import Outbox
+from iot.sftp.module._work.outbox import UNKEPT, Outbox
 from iot.sftp.module._work.task_record import TaskStatus, new_task
 
 if TYPE_CHECKING:
@@ -124,3 +124,17 @@ def test_the_oldest_ends_of_tasks_are_dropped_when_too_many_wait(
     assert kept == [f"task-{number}-Completed" for number in range(2, 5)]
     assert journal.messages.dropped == {"answers": 0, "tasks": 2, "files": 0}
     assert "the oldest for output tasks were dropped" in caplog.text
+
+
+def test_the_oldest_messages_that_the_journal_does_not_take_are_dropped_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(_message: Message, _output: str) -> None:
+        raise AssertionError("nothing is sent here")
+
+    journal = Journal(tmp_path)
+    outbox = Outbox(journal.messages, never)
+    for number in range(UNKEPT + 3):
+        outbox.send_unkept(Outgoing("answers", str(number), "{}"))
+    assert journal.messages.dropped["answers"] == 3
+    assert "the oldest for output answers were dropped" in caplog.text

@@ -87,7 +87,7 @@ class Module:
         local_files = LocalRoot(environment.local_root, environment.state_dir)
         ledgers = DeliveryLedgers(environment.state_dir, guard=self._state.check)
         journal = Journal(environment.state_dir, self._show_journal, guard=self._state.check)
-        self._file_events = FileEvents(ledgers, journal.messages, self._wake_outbox)
+        self._file_events = FileEvents(ledgers.events, journal.messages, self._wake_outbox)
         slots = ServerSlots(TransfersSection().concurrency, lambda: len(self._servers.all()))
         transfers = Transfers(self._servers, ledgers, local_files, self._file_events)
         self._tasks = Tasks(

@@ -222,21 +222,42 @@ class ServerConfiguration:
         sessions = self._servers.add(name)
         with self._lock:
             self._sections[name] = section
-            may_change = section.has_date or section.generates_key
-            sessions.prepare = partial(self._renew, name, section) if may_change else do_nothing
-            sessions.device_key = self._key_of(name) if section.generates_key else None
+            key = sessions.device_key = self._key_of(name) if section.generates_key else None
+            may_change = section.has_date or key is not None
+            sessions.prepare = partial(self._prepare, name, section, key) if may_change else do_nothing
             sessions.account = section.identity() if section.has_date else None
             try:
                 self._renew(name, section)
-            except NotConfigured as error:  # whoever uses the session tries again
-                self._in_force.pop(name, None)
-                sessions.replace(None, error.message)
+            except NotConfigured as error:
+                self._suspend(name, error)
+
+    def _prepare(self, name: str, section: ServerSection, key: DeviceKey | None) -> None:
+        """Make the key and renew the session, in the thread of whoever uses it: the state directory may hang.
+
+        Raises:
+            NotConfigured: as `_renew`; or no key can be made.
+        """
+        if key is not None:
+            try:
+                key.make()
+            except NotConfigured as error:
+                with self._lock:
+                    if self._sections.get(name) is section:
+                        self._suspend(name, error)
+                raise
+        self._renew(name, section)
+
+    def _suspend(self, name: str, error: NotConfigured) -> None:
+        """Have a server no longer in force until somebody uses it and finds that it works; with the lock held."""
+        self._in_force.pop(name, None)
+        self._servers.add(name).replace(None, error.message)
+        self._report_soon(name)
 
     def _renew(self, name: str, section: ServerSection) -> None:
         """Use another session if the settings are other ones: those of the section, at this moment; thread-safe.
 
         Raises:
-            NotConfigured: a date cannot be filled in, as the clock is not set; or no key can be made.
+            NotConfigured: a date cannot be filled in, as the clock is not set.
         """
         with self._lock:
             if self._sections.get(name) is not section:
@@ -244,8 +265,6 @@ class ServerConfiguration:
             directory = self._environment.directory_of(None if name == DEFAULT_SERVER else name)
             known_hosts, unfinished = directory / "known_hosts", self._environment.unfinished_transfers
             key = self._servers.add(name).device_key
-            if key is not None:
-                key.make()
             settings = section.as_settings(known_hosts, unfinished, self._clock(), key)
             before = self._in_force.get(name)
             if before is None or before.settings != settings:

@@ -18,17 +18,18 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import Busy, DeadlineExceeded, InvalidRequest, SFTPError, TooLarge
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._documents.requests import ChangeRequest
-from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._documents.servers import DEFAULT_SERVER, NAME
 from iot.sftp.module._hub.sdk import Malformed, parse_payload
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.table import METHODS
-from iot.sftp.module._work.message_store import ANSWERS, IncomingCall, Outgoing, Taken
+from iot.sftp.module._work.message_store import ANSWERS, IncomingCall, Outgoing, Taken, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -83,7 +84,6 @@ class MessageCalls:
         self._outbox = outbox
         self._width = width
         self._servers = servers
-        self._server_of: dict[str, str] = {}  # the servers of the calls that wait, by their keys
         self._write_limit = write_limit
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
         self._hanging: Future[Any] | None = None
@@ -109,7 +109,7 @@ class MessageCalls:
             text = "a message to input '%s' is ignored: there is only '%s', is the route misspelt?"
             _log.warning(text, name, INPUT, extra=about("input"))
             return
-        call = IncomingCall(message.key or uuid.uuid4().hex, message.message_id, message.body)
+        call = IncomingCall(message.key or uuid.uuid4().hex, message.message_id, message.body, _server_in(message.body))
         try:
             taken = self._write_down(call)
         except SFTPError as error:
@@ -129,7 +129,8 @@ class MessageCalls:
         """
         if len(call.body) > BODY_MAXIMUM:
             raise TooLarge(f"the message has {len(call.body)} bytes, and {BODY_MAXIMUM} are the most")
-        writing = self._begin(self._store.take, call)
+        servers = self._servers()
+        writing = self._begin(partial(self._store.take, servers=servers), call)
         try:
             taken = self._result_of(writing)
         except DeadlineExceeded:
@@ -137,8 +138,8 @@ class MessageCalls:
             writing.add_done_callback(lambda done: self._take_back(call, done))
             raise
         if taken is Taken.REFUSED:
-            limits = self._store.limits.calls
-            message = f"{limits.count} calls, or {limits.size} bytes of them, are waiting: send fewer at a time"
+            bound = self._store.limits.calls_of_each(len(servers))
+            message = f"{bound.count} calls, or {bound.size} bytes of them, are waiting for this server: send fewer"
             raise Busy(message)
         return taken
 
@@ -203,29 +204,17 @@ class MessageCalls:
         Raises:
             SFTPError: the journal cannot be used.
         """
-        keys = self._store.waiting_keys()
-        self._server_of = {key: self._server_of[key] for key in keys if key in self._server_of}
-        busy = Counter(self._server_of.get(key, DEFAULT_SERVER) for key in running)
-        width, found = self._width(), list[IncomingCall]()
-        for key in keys:
-            server = self._server_of.get(key)
-            is_known_to_wait = server is not None and busy[server] >= width
-            if key in running or key in self._given_up or is_known_to_wait:
+        known, width, found = self._servers(), self._width(), list[IncomingCall]()
+        waiting = {key: serving(server, known) for key, server in self._store.waiting_calls().items()}
+        busy = Counter(waiting[key] for key in running if key in waiting)
+        for key, server in waiting.items():
+            if key in running or key in self._given_up or busy[server] >= width:
                 continue
             call = self._store.waiting_call(key)
-            if call is None:
-                continue
-            server = self._server_of[key] = self._named(call)
-            if busy[server] < width:
+            if call is not None:
                 busy[server] += 1
                 found.append(call)
         return found
-
-    def _named(self, call: IncomingCall) -> str:
-        """Return the server that a call is for; what names none that there is is answered in the default one's turn."""
-        _, payload, _ = _parsed(call.body)
-        server = payload.get("server") if isinstance(payload, dict) else None
-        return server if isinstance(server, str) and server in self._servers() else DEFAULT_SERVER
 
     def stop(self) -> None:
         """Leave what runs without an answer: it is carried out again, or its outcome found, after the restart."""
@@ -285,6 +274,13 @@ def _parsed(body: bytes) -> tuple[str | None, Any, str | None]:
     if unknown:
         return name, None, f"'{unknown[0]}' is not known here; known are: method, payload"
     return name, document.get("payload"), None
+
+
+def _server_in(body: bytes) -> str:
+    """Return the name of the server that a call gives; what cannot be one is answered in the default one's turn."""
+    payload = _parsed(body)[1] if len(body) <= BODY_MAXIMUM else None
+    server = payload.get("server") if isinstance(payload, dict) else None
+    return server if isinstance(server, str) and NAME.fullmatch(server) else DEFAULT_SERVER
 
 
 def _with_request_id(name: str, payload: Any, call: IncomingCall) -> Any:

@@ -17,25 +17,26 @@ import hashlib
 import json
 import os
 import sqlite3
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from iot.sftp.client import Cancelled, FileVersion
+from iot.sftp.client import FileVersion
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
-from iot.sftp.module._work.place_memory import TABLE, PlaceMemory, forget_places, undelivered_places
+from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
+from iot.sftp.module._work.event_queue import EventQueue
+from iot.sftp.module._work.exclusive_scans import ExclusiveScans
+from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
+from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 NAME = "rules.sqlite3"  # in the state directory
 VERSION = 2  # of the tables, in SQLite's user_version
 ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
 UNUSED_KEPT = 30 * 86_400.0  # seconds of use time after which an unused ledger is deleted
-POLL_PERIOD = 0.2  # seconds after which a scan that waits for another one sees whether it was cancelled
 SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
 ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
 
@@ -58,12 +59,6 @@ INSERT INTO deliveries
 DROP TABLE rules;
 DROP TABLE sent;
 """
-# Events of files wait here until they are gathered into messages: an event is in the same transaction as its delivery
-_EVENTS = """
-CREATE TABLE IF NOT EXISTS file_events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL);
-INSERT INTO identity SELECT LOWER(HEX(RANDOMBLOB(6))) WHERE NOT EXISTS (SELECT 1 FROM identity);
-"""
 _NOTE = """
 INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (ledger, path) DO UPDATE SET
     size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
@@ -82,7 +77,12 @@ class _Delivery(NamedTuple):
 
 
 class DeliveryLedgers:
-    """The file with all ledgers; thread-safe."""
+    """The file with all ledgers; thread-safe.
+
+    Attributes:
+        scans: in progress, by the routes of their ledgers.
+        events: of the files that were delivered.
+    """
 
     def __init__(
         self,
@@ -99,36 +99,8 @@ class DeliveryLedgers:
             guard: raises an `SFTPError` while this process must not use the directory.
         """
         self._file = SQLiteFile(directory, _SCHEMA, guard=guard, clock=clock)
-        self._scans: dict[str, list[str | None]] = {}  # the patterns of scans in progress, by ledger
-        self._scans_changed = threading.Condition()
-
-    @contextmanager
-    def exclusive_scan(self, *route: object, pattern: str | None, cancelled: threading.Event) -> Iterator[None]:
-        """Wait until no other scan is in progress that may find the same files: each would deliver them.
-
-        Patterns of which neither contains the other are taken for those of different files, which need not wait.
-
-        Parameters:
-            route: as for `of`.
-            pattern: the text that paths have to contain.
-            cancelled: set to stop waiting.
-
-        Raises:
-            Cancelled: it was set.
-        """
-        ledger = _name_of(route)
-        with self._scans_changed:
-            while any(_may_overlap(pattern, other) for other in self._scans.get(ledger, [])):
-                if cancelled.is_set():
-                    raise Cancelled("another rule or task is transferring this folder")
-                self._scans_changed.wait(POLL_PERIOD)
-            self._scans.setdefault(ledger, []).append(pattern)
-        try:
-            yield
-        finally:
-            with self._scans_changed:
-                self._scans[ledger].remove(pattern)
-                self._scans_changed.notify_all()
+        self.scans = ExclusiveScans()
+        self.events = EventQueue(self._file)
 
     def of(
         self,
@@ -165,7 +137,15 @@ class DeliveryLedgers:
             _forget(connection, "used < ?", use - UNUSED_KEPT)
         places = PlaceMemory(self._file, ledger) if has_places else None
         return DeliveryLedger(
-            self._file, ledger, use, covers=covers, home=home, is_strict=is_strict, verifies=verifies, places=places
+            self._file,
+            self.events,
+            ledger,
+            use,
+            covers=covers,
+            home=home,
+            is_strict=is_strict,
+            verifies=verifies,
+            places=places,
         )
 
     def forget_task(self, task: str) -> None:
@@ -176,33 +156,6 @@ class DeliveryLedgers:
         """
         with self._file.transaction() as connection:
             _forget(connection, "task = ?", task)
-
-    def add_event(self, event: str) -> None:
-        """Keep the event of a file until it is gathered.
-
-        Raises:
-            SFTPError: the file cannot be used.
-        """
-        with self._file.transaction() as connection:
-            _write_event(connection, event)
-
-    def events_after(self, mark: Callable[[str], int], limit: int) -> tuple[str, list[tuple[int, str]]]:
-        """Return the identity of this file, and the next events with their numbers, which only grow.
-
-        Parameters:
-            mark: returns up to which number the events of a file, by its identity, were gathered: those are deleted.
-            limit: how many events at most.
-
-        Raises:
-            SFTPError: the file cannot be used.
-        """
-        with self._file.transaction() as connection:
-            (identity,) = connection.execute("SELECT id FROM identity").fetchone()
-            connection.execute("DELETE FROM file_events WHERE sequence <= ?", (mark(identity),))
-            rows = connection.execute(
-                "SELECT sequence, event FROM file_events ORDER BY sequence LIMIT ?", (limit,)
-            ).fetchall()
-        return identity, rows
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -225,6 +178,7 @@ class DeliveryLedger:
     def __init__(
         self,
         file: SQLiteFile,
+        events: EventQueue,
         ledger: str,
         use: float,
         *,
@@ -237,6 +191,7 @@ class DeliveryLedger:
         """Made by `DeliveryLedgers.of`."""
         self._places = places
         self._file = file
+        self._event_queue = events
         self._ledger = ledger
         self._use = use
         self._covers = covers
@@ -304,7 +259,7 @@ class DeliveryLedger:
             if self._places is not None:
                 self._places.note_delivered(connection, path, _folded(version))
             if event is not None:
-                _write_event(connection, event)
+                self._event_queue.write(connection, event)
         self._events.pop(path, None)
 
     def write_events(self) -> None:
@@ -316,7 +271,7 @@ class DeliveryLedger:
         if self._events:
             with self._file.transaction() as connection:
                 for event in self._events.values():
-                    _write_event(connection, event)
+                    self._event_queue.write(connection, event)
             self._events.clear()
 
     def settle(self, path: str) -> None:
@@ -404,10 +359,6 @@ def _name_of(route: tuple[object, ...]) -> str:
     return hashlib.sha256(json.dumps(route).encode()).hexdigest()[:32]
 
 
-def _may_overlap(one: str | None, other: str | None) -> bool:
-    return one is None or other is None or one in other or other in one
-
-
 def _is_same(kept: FileVersion, now: FileVersion) -> bool:
     """Return whether the file that exists is the one that was delivered; see `DeliveryLedger`."""
     if kept.size is None:
@@ -430,10 +381,6 @@ def _signed(number: int | None) -> int | None:
     return None if number is None else (number + INTEGER_MAXIMUM + 1) % 2**64 - INTEGER_MAXIMUM - 1
 
 
-def _write_event(connection: sqlite3.Connection, event: str) -> None:
-    connection.execute("INSERT INTO file_events (event) VALUES (?)", (event,))
-
-
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
@@ -447,8 +394,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
     if version < VERSION:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
-    connection.executescript(f"BEGIN; {_EVENTS} COMMIT;")
-    connection.executescript(TABLE)
+    connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
+    connection.executescript(PLACES_TABLE)
 
 
 _SCHEMA = Schema(

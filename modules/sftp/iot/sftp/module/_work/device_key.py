@@ -26,6 +26,8 @@ from iot.sftp.module._base.state_directory import TEMPORARY_PREFIX, why_unusable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from cryptography.hazmat.primitives.serialization.ssh import SSHPrivateKeyTypes
+
 CURRENT, NEXT = "id_ed25519", "id_ed25519.next"  # in the server's part of the state directory
 LONGEST = 16 * 1024  # bytes of a key file
 PURPOSE = "for the private key of this device"
@@ -61,28 +63,33 @@ class DeviceKey:
         self._on_change = on_change
         self.current = Secret.from_file(directory / CURRENT)
         self.following = Secret.from_file(directory / NEXT)
-        self._lock = threading.Lock()
-        self._public: dict[str, str | None] = {}  # lines that were read, by the file's name
+        self._lock = threading.Lock()  # held while the directory is used, which may hang
+        self._public: dict[str, str] = {}  # the lines that are known, by the file's name; replaced, never changed
 
     def as_properties(self) -> dict[str, str]:
-        """Return the public lines, as they are reported."""
-        with self._lock:
-            lines = {"publicKey": self._line(CURRENT), "nextPublicKey": self._line(NEXT)}
-        return {key: line for key, line in lines.items() if line is not None}
+        """Return the public lines that are known, as they are reported; never blocks."""
+        known = self._public
+        return {key: known[name] for key, name in (("publicKey", CURRENT), ("nextPublicKey", NEXT)) if name in known}
 
     def make(self) -> None:
-        """Make the key pair, unless there is one.
+        """Make the key pair, unless there is one, and read the public lines; blocks.
 
         Raises:
             NotConfigured: the state directory cannot be written; the message says why.
         """
-        try:
-            with self._lock:
+        with self._lock:
+            before = self._public
+            try:
                 if not os.path.lexists(self._directory / CURRENT):
                     self._write(CURRENT)
-        except SFTPError as error:
-            message = f"there is no key to log in with: {error.message}"
-            raise NotConfigured(message) from error
+            except SFTPError as error:
+                message = f"there is no key to log in with: {error.message}"
+                raise NotConfigured(message) from error
+            if CURRENT not in before:  # not since the process began, or what is in it is no key
+                self._read()
+            has_changed = self._public != before
+        if has_changed:
+            self._on_change()
 
     def rotate(self) -> str:
         """Make the next key pair, unless the last one that was made so still waits to be accepted.
@@ -94,13 +101,14 @@ class DeviceKey:
             SFTPError: the state directory cannot be written.
         """
         with self._lock:
-            line = self._line(NEXT)
-            if line is not None:
-                return line
+            if NEXT not in self._public:
+                self._read()  # an earlier process may have made it
+            if NEXT in self._public:
+                return self._public[NEXT]
             self._write(NEXT)
-            line = self._line(NEXT)
+            line = self._public[NEXT]
         self._on_change()
-        return line or ""
+        return line
 
     def note_accepted(self, fingerprints: Collection[str]) -> None:
         """Let the next key take the place of the current one, if it is among those that the server has accepted.
@@ -109,21 +117,20 @@ class DeviceKey:
             fingerprints: of the accepted keys, `SHA256:…`.
         """
         with self._lock:
-            line = self._line(NEXT)
+            line = self._public.get(NEXT)
             if line is None or _fingerprint(line) not in fingerprints:
                 return
             with suppress(OSError, SFTPError):  # the next login tries again
                 self._guard()
                 os.replace(self._directory / NEXT, self._directory / CURRENT)
-                self._public.clear()
+                self._public = {CURRENT: line}
                 _sync(self._directory)
         self._on_change()
 
-    def _line(self, name: str) -> str | None:
-        """Return the public line of a key file; `None` if there is no usable key in it."""
-        if self._public.get(name) is None:
-            self._public[name] = _public_line(self._directory / name, self._comment)
-        return self._public[name]
+    def _read(self) -> None:
+        """Read the public lines; a file without a usable key has none."""
+        lines = {name: _public_line(self._directory / name, self._comment) for name in (CURRENT, NEXT)}
+        self._public = {name: line for name, line in lines.items() if line is not None}
 
     def _write(self, name: str) -> None:
         """Write a new key, atomically and durably.
@@ -132,7 +139,8 @@ class DeviceKey:
             SFTPError: the state directory cannot be written.
         """
         self._guard()
-        text = Ed25519PrivateKey.generate().private_bytes(
+        key = Ed25519PrivateKey.generate()
+        text = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
         temporary = self._directory / f"{TEMPORARY_PREFIX}{name}"
@@ -148,7 +156,7 @@ class DeviceKey:
             _sync(self._directory)
         except OSError as error:
             raise why_unusable(self._directory, PURPOSE, error) from error
-        self._public.pop(name, None)
+        self._public = {**self._public, name: _line_of(key, self._comment)}
 
 
 def _fingerprint(line: str) -> str:
@@ -163,6 +171,10 @@ def _public_line(path: Path, comment: str) -> str | None:
             key = serialization.load_ssh_private_key(file.read(LONGEST), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
         return None
+    return _line_of(key, comment)
+
+
+def _line_of(key: SSHPrivateKeyTypes, comment: str) -> str:
     public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return f"{public.decode()} {comment}".rstrip()
 

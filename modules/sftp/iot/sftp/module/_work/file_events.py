@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from iot.sftp.client import FileOutcome
-    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger
+    from iot.sftp.module._work.event_queue import EventQueue
     from iot.sftp.module._work.message_store import MessageStore
 
 GATHERING = 5.0  # seconds that an event waits for others
@@ -43,7 +45,7 @@ class FileEvents:
 
     def __init__(
         self,
-        ledgers: DeliveryLedgers,
+        queue: EventQueue,
         store: MessageStore,
         send: Callable[[], None],
         *,
@@ -52,13 +54,14 @@ class FileEvents:
         """Take the parts.
 
         Parameters:
-            ledgers: where events are written first.
+            queue: where events are written first.
             store: where messages wait to be sent.
             send: called when there is something to gather; must not block.
             gathering: seconds that an event waits for others.
         """
         self.is_enabled = False
-        self._ledgers = ledgers
+        self._queue = queue
+        queue.on_dropped = partial(store.count_dropped, FILES)
         self._store = store
         self._send = send
         self._gathering = gathering
@@ -86,7 +89,9 @@ class FileEvents:
                 self._failures.pop(place, None)
         elif self._is_told(place, outcome.code):
             return
-        self._write(origin, outcome, "delivered" if outcome.code is None else "failed", ledger)
+        is_written = self._write(origin, outcome, "delivered" if outcome.code is None else "failed", ledger)
+        if is_written and outcome.code is not None:
+            self._note_told(place, outcome.code)
 
     def note(self, origin: Mapping[str, Any], outcome: FileOutcome, word: str) -> None:
         """Tell that a file was `quarantined` or has `expired`; never raises.
@@ -101,21 +106,22 @@ class FileEvents:
 
     def _write(
         self, origin: Mapping[str, Any], outcome: FileOutcome, word: str, ledger: DeliveryLedger | None = None
-    ) -> None:
-        """Write an event: that of a delivery together with its record."""
+    ) -> bool:
+        """Write an event: that of a delivery together with its record; return whether it was."""
         event = json.dumps({"origin": dict(origin), "file": _as_file(outcome, word)})
         if outcome.code is None and ledger is not None:
             ledger.announce(outcome.path, event)
         else:
             try:
-                self._ledgers.add_event(event)
+                self._queue.add(event)
             except SFTPError as error:
                 text = "what became of '%s' cannot be recorded, and is not told: %s"
                 _log.warning(text, excerpt(outcome.source), error.message, extra=about("file events"))
-                return
+                return False
         with self._lock:
             self._first = time.monotonic() if self._first is None else self._first
             self._size += len(event)
+        return True
 
     def close(self, ledger: DeliveryLedger | None) -> None:
         """Write the events of a transfer that has ended, if some could not be written with their deliveries."""
@@ -130,12 +136,13 @@ class FileEvents:
     def _is_told(self, place: tuple[object, ...], code: str) -> bool:
         """Return whether a file has failed like this before, since the process began or it was delivered."""
         with self._lock:
-            if self._failures.get(place) == code:
-                return True
+            return self._failures.get(place) == code
+
+    def _note_told(self, place: tuple[object, ...], code: str) -> None:
+        with self._lock:
             self._failures[place] = code
             if len(self._failures) > FAILURES_KNOWN:
                 self._failures.popitem(last=False)
-            return False
 
     async def run(self) -> None:
         """Have events gathered when they are due, until this is cancelled."""
@@ -162,7 +169,7 @@ class FileEvents:
             self._first, self._size = None, 0
         try:
             while True:
-                identity, events = self._ledgers.events_after(self._store.gathered, READ_AT_ONCE)
+                identity, events = self._queue.after(self._store.gathered, READ_AT_ONCE)
                 if not events:
                     return
                 self._store.add_gathered(identity, events[-1][0], _messages(identity, events))

@@ -51,7 +51,7 @@ class FolderDelivery:
         if self.ledgers is None:
             return nullcontext()
         pattern = self.order.selection.file_pattern
-        return self.ledgers.exclusive_scan(*self._route(session), pattern=pattern, cancelled=cancelled)
+        return self.ledgers.scans.scan(*self._route(session), pattern=pattern, cancelled=cancelled)
 
     def open_ledger(self, session: SFTPSession, *, is_careful: bool) -> tuple[DeliveryLedger | None, bool]:
         """Return the ledger for a transfer, and whether it has to compare what exists at the destination.

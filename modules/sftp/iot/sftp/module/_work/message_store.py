@@ -16,10 +16,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.module._base.logging import about
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._work.server_slots import share
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from iot.sftp.module._work.sqlite_file import SQLiteFile
 
@@ -32,7 +34,7 @@ SUMMARY_PREFIX = "files-summary-"  # of the message id of a summary
 TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT NOT NULL UNIQUE, message_id TEXT, body BLOB NOT NULL, arrived REAL NOT NULL
+    key TEXT NOT NULL UNIQUE, message_id TEXT, body BLOB NOT NULL, arrived REAL NOT NULL, server TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS outbox (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -78,7 +80,8 @@ class MessageLimits:
     """Bounds of what is kept.
 
     Attributes:
-        calls: that are not answered yet; further ones are refused.
+        calls: to a server that are not answered yet, as long as the next bound allows it; further ones are refused.
+        all_calls: to all servers, which divide it equally.
         waiting_answers: that are not sent yet: no further call is carried out while there are more.
         sent_answers: that are kept for repeats of their calls.
         tasks: ends of tasks that are not sent yet; the oldest are dropped.
@@ -86,10 +89,16 @@ class MessageLimits:
     """
 
     calls: Bound = Bound(1_000, 8 * 2**20)
+    all_calls: Bound = Bound(4_000, 8 * 2**20)
     waiting_answers: Bound = Bound(1_000, 4 * 2**20)
     sent_answers: Bound = Bound(1_000, 4 * 2**20)
     tasks: Bound = Bound(2_000, 4 * 2**20)
     files: Bound = Bound(2_000, 8 * 2**20)
+
+    def calls_of_each(self, servers: int) -> Bound:
+        """Return how many calls to each of so many servers may wait."""
+        each, together = self.calls, self.all_calls
+        return Bound(share(each.count, together.count, servers), share(each.size, together.size, servers))
 
 
 MESSAGE_LIMITS = MessageLimits()
@@ -103,6 +112,7 @@ class IncomingCall:
         key: the same for a repeat of the message.
         message_id: that the sender gave it.
         body: as it arrived.
+        server: the name that it gives, whether there is such a server or not.
         arrived: when, in seconds of the epoch.
         sequence: its place in the order of arrival; 0 before it is written.
     """
@@ -110,6 +120,7 @@ class IncomingCall:
     key: str
     message_id: str | None
     body: bytes
+    server: str = DEFAULT_SERVER
     arrived: float = field(default_factory=time.time)
     sequence: int = 0
 
@@ -138,6 +149,11 @@ class Outgoing:
         return self.message_id.startswith(SUMMARY_PREFIX)
 
 
+def serving(server: str, servers: Collection[str]) -> str:
+    """Return the server in whose turn a call is carried out, or refused if there is none of the name that it gives."""
+    return server if server in servers else DEFAULT_SERVER
+
+
 class MessageStore:
     """The tables of messages in the journal's file; thread-safe.
 
@@ -155,46 +171,56 @@ class MessageStore:
 
     # --- calls
 
-    def take(self, call: IncomingCall) -> Taken:
-        """Write down a call that has arrived, durably, unless it is known already or too many are waiting."""
+    def take(self, call: IncomingCall, servers: Collection[str] = (DEFAULT_SERVER,)) -> Taken:
+        """Write down a call that has arrived, durably, unless it is known already or too many wait for its server.
+
+        Parameters:
+            call: what has arrived.
+            servers: the names of those that there are. Calls that name none of them are among the default one's.
+        """
         with self._file.transaction(durable=True) as connection:
             if connection.execute("SELECT 1 FROM calls WHERE key = ?", (call.key,)).fetchone():
                 return Taken.REPEATED
             known = connection.execute("UPDATE outbox SET is_sent = 0 WHERE call = ?", (call.key,)).rowcount
             if known:
                 return Taken.REPEATED
-            count, size = connection.execute("SELECT COUNT(*), IFNULL(SUM(LENGTH(body)), 0) FROM calls").fetchone()
-            if count >= self.limits.calls.count or size + len(call.body) > self.limits.calls.size:
+            if not self._has_room(connection, call, servers):
                 return Taken.REFUSED
             connection.execute(
-                "INSERT INTO calls (key, message_id, body, arrived) VALUES (?, ?, ?, ?)",
-                (call.key, call.message_id, call.body, call.arrived),
+                "INSERT INTO calls (key, message_id, body, arrived, server) VALUES (?, ?, ?, ?, ?)",
+                (call.key, call.message_id, call.body, call.arrived, call.server),
             )
             self._count(connection)
         return Taken.ACCEPTED
 
-    def waiting_calls(self, limit: int) -> list[IncomingCall]:
-        """Return calls that are not answered, in the order of their arrival; none while too many answers wait."""
-        with self._file.transaction() as connection:
-            if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
-                return []
-            rows = connection.execute(
-                "SELECT key, message_id, body, arrived, sequence FROM calls ORDER BY sequence LIMIT ?", (limit,)
-            ).fetchall()
-        return [IncomingCall(*row) for row in rows]
+    def _has_room(self, connection: sqlite3.Connection, call: IncomingCall, servers: Collection[str]) -> bool:
+        ours, all_of_them = Counter[str](), Counter[str]()
+        rows = connection.execute("SELECT server, COUNT(*), SUM(LENGTH(body)) FROM calls GROUP BY server")
+        for server, count, size in rows:
+            all_of_them.update(count=count, size=size)
+            if serving(server, servers) == serving(call.server, servers):
+                ours.update(count=count, size=size)
+        bounds = (ours, self.limits.calls_of_each(len(servers))), (all_of_them, self.limits.all_calls)
+        return all(
+            waiting["count"] < bound.count and waiting["size"] + len(call.body) <= bound.size
+            for waiting, bound in bounds
+        )
 
-    def waiting_keys(self) -> list[str]:
-        """Return the keys of the calls that `waiting_calls` would return, of all of them."""
+    def waiting_calls(self) -> dict[str, str]:
+        """Return the servers of the calls that are not answered, by the calls' keys in the order of their arrival.
+
+        There are none while too many answers wait.
+        """
         with self._file.transaction() as connection:
             if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
-                return []
-            return [key for (key,) in connection.execute("SELECT key FROM calls ORDER BY sequence").fetchall()]
+                return {}
+            return dict(connection.execute("SELECT key, server FROM calls ORDER BY sequence").fetchall())
 
     def waiting_call(self, key: str) -> IncomingCall | None:
         """Return a call that is not answered; `None` if there is none."""
         with self._file.transaction() as connection:
             row = connection.execute(
-                "SELECT key, message_id, body, arrived, sequence FROM calls WHERE key = ?", (key,)
+                "SELECT key, message_id, body, server, arrived, sequence FROM calls WHERE key = ?", (key,)
             ).fetchone()
         return None if row is None else IncomingCall(*row)
 
@@ -217,7 +243,7 @@ class MessageStore:
         """Keep the answer to a call that is not carried out, unless too many answers wait to be sent."""
         with self._file.transaction() as connection:
             if self._is_beyond(connection, ANSWERS, self.limits.waiting_answers):
-                self._note_dropped(ANSWERS, 1)
+                self.note_dropped(ANSWERS, 1)
             else:
                 self._insert(connection, answer)
                 self._count(connection)
@@ -263,8 +289,7 @@ class MessageStore:
             for message in fold(oldest, summaries):
                 self._insert(connection, message)
             self._count(connection)
-        with self._lock:
-            self._dropped[output] += len(oldest)
+        self.count_dropped(output, len(oldest))
         _log.warning(
             "too many messages wait for the edge hub: the oldest %d for output %s were summarized",
             len(oldest),
@@ -279,7 +304,7 @@ class MessageStore:
         self._insert(connection, message)
         if message.output == TASKS:
             bound = self.limits.tasks
-            self._note_dropped(TASKS, self._delete(connection, _BEYOND, (TASKS, 0, bound.count, bound.size)))
+            self.note_dropped(TASKS, self._delete(connection, _BEYOND, (TASKS, 0, bound.count, bound.size)))
         self._count(connection)
 
     def unsent(self, output: str, limit: int) -> list[Outgoing]:
@@ -307,6 +332,18 @@ class MessageStore:
         with self._lock:
             return dict.fromkeys(OUTPUTS, 0) | dict(self._dropped)
 
+    def count_dropped(self, output: str, count: int) -> None:
+        """Count messages for an output that were dropped, or summarized."""
+        with self._lock:
+            self._dropped[output] += count
+
+    def note_dropped(self, output: str, count: int) -> None:
+        """Count and log messages for an output that were dropped, if there are any."""
+        if count:
+            self.count_dropped(output, count)
+            text = "too many messages wait for the edge hub: the oldest for output %s were dropped"
+            _log.warning(text, output, extra=about(f"dropped {output}"))
+
     def _count(self, connection: sqlite3.Connection) -> None:
         (calls,) = connection.execute("SELECT COUNT(*) FROM calls").fetchone()
         rows = connection.execute("SELECT output, COUNT(*) FROM outbox WHERE NOT is_sent GROUP BY output").fetchall()
@@ -326,10 +363,3 @@ class MessageStore:
             "SELECT COUNT(*), IFNULL(SUM(LENGTH(body)), 0) FROM outbox WHERE output = ? AND NOT is_sent", (output,)
         ).fetchone()
         return bool(count >= bound.count or size >= bound.size)
-
-    def _note_dropped(self, output: str, count: int) -> None:
-        if count:
-            with self._lock:
-                self._dropped[output] += count
-            text = "too many messages wait for the edge hub: the oldest for output %s were dropped"
-            _log.warning(text, output, extra=about(f"dropped {output}"))

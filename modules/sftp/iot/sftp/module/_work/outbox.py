@@ -78,7 +78,9 @@ class Outbox:
                     self._loop.call_soon_threadsafe(wanted.set)
 
     def send_unkept(self, message: Outgoing) -> None:
-        """Send a message that the journal does not take; the oldest ones are dropped if there are too many."""
+        """Send a message that the journal does not take; the oldest one is dropped if there are too many."""
+        if len(self._unkept) == UNKEPT:
+            self._store.note_dropped(self._unkept[0].output, 1)
         self._unkept.append(message)
         self.wake()
 
