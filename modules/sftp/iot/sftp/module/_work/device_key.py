@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import threading
 from contextlib import suppress
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 CURRENT, NEXT = "id_ed25519", "id_ed25519.next"  # in the server's part of the state directory
 LONGEST = 16 * 1024  # bytes of a key file
 PURPOSE = "for the private key of this device"
+
+_log = logging.getLogger(__name__)
 
 
 class DeviceKey:
@@ -78,11 +81,16 @@ class DeviceKey:
         """
         try:
             with self._lock:
-                if not os.path.lexists(self._directory / CURRENT):
-                    self._write(CURRENT)
+                if os.path.lexists(self._directory / CURRENT):
+                    return
+                lost = self._public.get(CURRENT)
+                self._write(CURRENT)
         except SFTPError as error:
             message = f"there is no key to log in with: {error.message}"
             raise NotConfigured(message) from error
+        if lost is not None:
+            _log.warning("the private key of this device (%s) is gone: another one was made", self._comment)
+            self._on_change()
 
     def rotate(self) -> str:
         """Make the next key pair, unless the last one that was made so still waits to be accepted.
@@ -94,6 +102,7 @@ class DeviceKey:
             SFTPError: the state directory cannot be written.
         """
         with self._lock:
+            self._public.pop(NEXT, None)  # its file may be gone: then nobody could log in with what was read before
             line = self._line(NEXT)
             if line is not None:
                 return line
