@@ -10,8 +10,8 @@ import pytest
 from tests.clients import session_of
 from tests.servers import Server, openssh
 
-from iot.sftp.client import AuthenticationFailed, Secret, check_private_key
-from iot.sftp.client._ssh.credentials import load_private_keys
+from iot.sftp.client import AuthenticationFailed, Secret, ServerSettings, check_private_key
+from iot.sftp.client._ssh.credentials import Credentials, load_private_keys
 
 # ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
 KINDS = [("ed25519", "256", "RFC4716")] + [
@@ -151,6 +151,30 @@ def test_the_next_key_is_offered_first_and_the_other_one_while_it_is_not_known(t
         authorized.write_text(authorized.read_text() + (tmp_path / "next.pub").read_text())
         with session_of(server, private_key=Secret(text), next_private_key=following) as session:
             assert session.connect().accepted_keys == (fingerprint(tmp_path / "next"),)
+
+
+def test_a_damaged_key_keeps_nobody_from_the_other_one_of_a_rotation(tmp_path: Path) -> None:
+    make(tmp_path / "key", "ed25519", "256")
+    make(tmp_path / "next", "ed25519", "256")
+    own, following = Secret.from_file(tmp_path / "key"), Secret.from_file(tmp_path / "next")
+    settings = ServerSettings("host", 22, "user", private_key=own, next_private_key=following)
+    assert offered(settings) == [fingerprint(tmp_path / "next"), fingerprint(tmp_path / "key")]
+
+    text = (tmp_path / "next").read_text()
+    (tmp_path / "next").write_text(text[:80])
+    assert offered(settings) == [fingerprint(tmp_path / "key")]
+
+    (tmp_path / "next").write_text(text)
+    (tmp_path / "key").write_text("")
+    assert offered(settings) == [fingerprint(tmp_path / "next")]
+
+    (tmp_path / "next").write_text("")
+    with pytest.raises(AuthenticationFailed, match="must be the whole text"):
+        offered(settings)
+
+
+def offered(settings: ServerSettings) -> list[str]:
+    return [key.fingerprint for key in Credentials.read(settings).keys]
 
 
 def fingerprint(path: Path) -> str:

@@ -165,6 +165,16 @@ def test_a_directory_is_not_written_as_a_file(server: Server, folder: str, sessi
     assert os.listdir(server.directory / folder) == []
 
 
+def test_a_link_to_a_directory_is_not_replaced_by_a_file(server: Server, folder: str, session: SFTPSession) -> None:
+    current = server.directory / folder / "current"
+    (server.directory / folder / "release-5").mkdir()
+    current.symlink_to("release-5")
+    with pytest.raises(IsADirectory):
+        session.write_file(f"{folder}/current", b"content", timeout=60)
+    assert current.is_symlink()
+    assert sorted(os.listdir(server.directory / folder)) == ["current", "release-5"]
+
+
 def test_a_root_that_is_not_there_yet_does_not_become_a_file(openssh_server: Server, tmp_path: Path) -> None:
     with session_of(openssh_server, root=f"{tmp_path}/root") as session:
         for path in ("/", ".", "", "a/.."):

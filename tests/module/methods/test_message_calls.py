@@ -146,7 +146,7 @@ def test_the_id_of_a_message_is_the_request_id_where_there_is_none(tmp_path: Pat
         device.calls.open()
         await device.receive(DELETE, "mine")
         await device.receive({"method": "delete_file", "payload": {"path": "a", "request_id": "own"}}, "other")
-        await device.receive({"method": "disconnect"}, "none")
+        await device.receive({"method": "disconnect", "payload": {"request_id": None}}, "none")
         await device.receive(EXISTS, "not for a question")
         await device.receive(DELETE, None)
         await device.answers(5)

@@ -143,6 +143,30 @@ def test_a_damaged_key_is_never_overwritten_and_can_be_rotated(tmp_path: Path) -
     assert key.as_properties() == {"publicKey": following}
 
 
+def test_a_key_that_is_gone_is_made_anew_and_told(tmp_path: Path) -> None:
+    changes: list[None] = []
+    key = DeviceKey(tmp_path, "device-42", on_change=lambda: changes.append(None))
+    key.make()
+    lost = key.as_properties()["publicKey"]
+    (tmp_path / CURRENT).unlink()
+
+    key.make()
+
+    assert key.as_properties()["publicKey"] != lost
+    assert changes == [None]
+
+
+def test_a_next_key_that_is_gone_is_not_returned_once_more(tmp_path: Path) -> None:
+    key = key_in(tmp_path)
+    lost = key.rotate()
+    (tmp_path / "state" / NEXT).unlink()
+
+    following = key.rotate()
+
+    assert following != lost
+    assert key.as_properties()["nextPublicKey"] == following
+
+
 def test_without_a_writable_directory_the_reason_is_told(tmp_path: Path) -> None:
     os.symlink("/proc/nothing", tmp_path / "state")
     with pytest.raises(NotConfigured, match="no key to log in with: the module's state directory"):

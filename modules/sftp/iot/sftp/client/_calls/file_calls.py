@@ -161,7 +161,7 @@ class FileCalls(SessionCore):
         """Atomically create or replace a remote file with these bytes, creating its parents, as an upload does.
 
         Parameters:
-            path: the remote file; a directory is refused.
+            path: the remote file; a directory is refused, and a link to one.
             content: all that the file is to hold.
             timeout: seconds.
             verify: see `upload_file`.
@@ -174,7 +174,7 @@ class FileCalls(SessionCore):
             end = self._paths.on_server(check_names_file(path))
             with attempt.transfer() as remote:
                 outcome = upload_file(
-                    remote, descriptor, None, end, context=context, spare=attempt.spare, is_settled=True
+                    remote, descriptor, "", end, context=context, spare=attempt.spare, is_settled=True
                 )
             return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -52,19 +53,24 @@ class Credentials:
             AuthenticationFailed: one cannot be read or used.
         """
         password = settings.password.read() if settings.password else None
-        keys = _next_keys(settings) + _own_keys(settings)
+        keys = _keys(settings)
         public = [key.public_blob.key_blob if key.public_blob else key.asbytes() for key in keys]
         return cls(settings.user, password, keys, identity(settings.route, settings.user, password, public))
 
 
-def _own_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
-    return load_private_keys(settings.private_key, settings.passphrase) if settings.private_key else ()
-
-
-def _next_keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
-    """Return the key that is about to replace the other one, if there is one yet."""
+def _keys(settings: ServerSettings) -> tuple[paramiko.PKey, ...]:
+    """Return the keys to offer; of the own one and the next one, each without the other if that cannot be used."""
     following = settings.next_private_key
-    return load_private_keys(following) if following is not None and following.exists else ()
+    upcoming: tuple[paramiko.PKey, ...] = ()
+    if following is not None and following.exists:
+        with suppress(AuthenticationFailed):  # it is damaged, or another login has just put it in the own one's place
+            upcoming = load_private_keys(following)
+    try:
+        return upcoming + (load_private_keys(settings.private_key, settings.passphrase) if settings.private_key else ())
+    except AuthenticationFailed:
+        if not upcoming:
+            raise
+        return upcoming
 
 
 def load_private_keys(private_key: Secret, passphrase: Secret | None = None) -> tuple[paramiko.PKey, ...]:

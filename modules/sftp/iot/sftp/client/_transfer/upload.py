@@ -20,12 +20,14 @@ from iot.sftp.client._base.errors import (
     Busy,
     ConnectionLost,
     DeadlineExceeded,
+    IsADirectory,
     NoSpace,
     NotFound,
     PermissionDenied,
     TransferIncomplete,
     Unsupported,
 )
+from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._ssh.server_traits import RENAME
 from iot.sftp.client._transfer.outcome import TransferOutcome
@@ -65,7 +67,8 @@ def upload_file(
     Parameters:
         remote: the server's files.
         descriptor: of the local file.
-        name: of the local file, which it keeps where `dest` is a directory or ends with `/`; `None` does not ask.
+        name: of the local file, which it keeps where `dest` is a directory or ends with `/`; empty refuses a
+            directory, and a link to one; `None` does not ask.
         dest: the remote file.
         context: how to upload.
         spare: lends the server's files over a further channel, if there is one.
@@ -78,7 +81,8 @@ def upload_file(
         try:
             return UploadAttempt(job).run(may_be_directory=name is not None and path == dest)
         except _IsDirectoryError:
-            pass
+            if not name:
+                raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=dest) from None
         except SourceChanged as error:
             raise TransferIncomplete(error.message, path=error.path) from error
     return upload_file(remote, descriptor, name, dest + "/", context=context, spare=spare, is_settled=is_settled)

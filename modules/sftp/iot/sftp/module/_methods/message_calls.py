@@ -288,7 +288,7 @@ def _with_request_id(name: str, payload: Any, call: IncomingCall) -> Any:
     method = METHODS.get(name)
     payload = {} if payload is None else payload
     takes_one = method is not None and issubclass(method.request, ChangeRequest)
-    if not takes_one or not isinstance(payload, dict) or "request_id" in payload:
+    if not takes_one or not isinstance(payload, dict) or payload.get("request_id") is not None:
         return payload
     message_id = call.message_id
     return {**payload, "request_id": message_id if message_id and message_id.isprintable() else call.key}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import threading
 from contextlib import suppress
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 CURRENT, NEXT = "id_ed25519", "id_ed25519.next"  # in the server's part of the state directory
 LONGEST = 16 * 1024  # bytes of a key file
 PURPOSE = "for the private key of this device"
+
+_log = logging.getLogger(__name__)
 
 
 class DeviceKey:
@@ -79,8 +82,10 @@ class DeviceKey:
         """
         with self._lock:
             before = self._public
+            lost = None
             try:
                 if not os.path.lexists(self._directory / CURRENT):
+                    lost = before.get(CURRENT)
                     self._write(CURRENT)
             except SFTPError as error:
                 message = f"there is no key to log in with: {error.message}"
@@ -88,6 +93,8 @@ class DeviceKey:
             if CURRENT not in before:  # not since the process began, or what is in it is no key
                 self._read()
             has_changed = self._public != before
+        if lost is not None:
+            _log.warning("the private key of this device (%s) is gone: another one was made", self._comment)
         if has_changed:
             self._on_change()
 
@@ -101,8 +108,7 @@ class DeviceKey:
             SFTPError: the state directory cannot be written.
         """
         with self._lock:
-            if NEXT not in self._public:
-                self._read()  # an earlier process may have made it
+            self._read()  # an earlier process may have made it; or its file is gone, and nobody could log in with it
             if NEXT in self._public:
                 return self._public[NEXT]
             self._write(NEXT)
