@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import IoTSFTPClient, Secret, ServerSettings, SFTPSession, TimeLimits
+from iot.sftp.client import IoTSFTPClient, Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
 
     import pytest
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.connection import Connection
 
 SHORT = TimeLimits(connect=20, stall=20)
+HUNG = 60.0  # seconds: what only bounds a hang, on a machine that is busy
 
 
 def client_of(server: Server, *, port: int | None = None, **options: Any) -> IoTSFTPClient:
@@ -45,6 +48,17 @@ def session_of(server: Server, **options: Any) -> Iterator[SFTPSession]:
         yield session
     finally:
         session.disconnect()
+
+
+def failure_of_ended_connect(session: SFTPSession, asked: threading.Event) -> SFTPError:
+    """Connect, call `disconnect` when the server was asked, and return what `connect` failed with."""
+    with ThreadPoolExecutor(1) as pool:
+        connecting = pool.submit(session.connect)
+        assert asked.wait(HUNG)
+        session.disconnect()
+        error = connecting.exception(HUNG)
+    assert isinstance(error, SFTPError), error
+    return error
 
 
 def connection_of(session: SFTPSession) -> Connection:

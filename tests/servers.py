@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SSHD = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 PROFTPD = shutil.which("proftpd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 PASSWORD = "correct horse battery staple"
+SSHD_OPTIONS = (
+    *("ListenAddress 127.0.0.1", "PidFile none", "StrictModes no", "UsePAM no", "PermitRootLogin yes"),
+    *("LogLevel VERBOSE", "MaxStartups 200"),
+)
 ATTEMPTS = 5  # to find a port that nobody takes between looking and listening
 
 
@@ -86,26 +90,10 @@ def openssh(
     for _ in range(ATTEMPTS):
         used = port or free_port()
         configuration = base / "sshd_config"
-        configuration.write_text(
-            "\n".join(
-                [
-                    *options,  # sshd takes the first value of an option
-                    f"Port {used}",
-                    "ListenAddress 127.0.0.1",
-                    f"HostKey {host_key}",
-                    "PidFile none",
-                    f"AuthorizedKeysFile {user_key}.pub",
-                    "StrictModes no",
-                    "UsePAM no",
-                    "PermitRootLogin yes",
-                    "LogLevel VERBOSE",
-                    "MaxStartups 200",
-                    f"Subsystem sftp {subsystem or f'internal-sftp -d {directory} {sftp_options}'}",
-                    "",
-                ]
-            )
-        )
-        # -r: sshd is not executed anew for each connection, which took a third of its time (OpenSSH before 9.8)
+        ours = (f"Port {used}", f"HostKey {host_key}", f"AuthorizedKeysFile {user_key}.pub", *SSHD_OPTIONS)
+        sftp = f"Subsystem sftp {subsystem or f'internal-sftp -d {directory} {sftp_options}'}"
+        configuration.write_text("\n".join([*options, *ours, sftp, ""]))  # sshd takes the first value of an option
+        # -r: sshd is not executed again for each connection, which took a third of its time (OpenSSH before 9.8)
         command = [SSHD, "-D", "-e", "-r", "-f", str(configuration)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
         server = Server(
@@ -373,6 +361,7 @@ def _group() -> str:
 
 
 def wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
+    """Wait until somebody listens on the port; return false if the process has ended, or does not come to it."""
     pause = threading.Event()
     for _ in range(400):
         if process.poll() is not None:
@@ -402,18 +391,6 @@ def _wait_for_line(process: subprocess.Popen[str], log: list[str], text: str) ->
     threading.Thread(target=read, name=f"log-of-{process.pid}", daemon=True).start()
     said.wait(20)
     return said.is_set() and not ended.is_set()
-
-
-def _wait_for_port(process: subprocess.Popen[str], port: int) -> bool:
-    pause = threading.Event()
-    for _ in range(400):
-        if process.poll() is not None:
-            return False
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return True
-        pause.wait(0.05)
-    return False
 
 
 def processes_below(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:

@@ -49,7 +49,7 @@ def test_a_restart_policy_may_leave_it_ended(address: str, policy: str, status: 
     with LocalEdge(address=address, command=command, restart_policy=policy) as edge:
         process = edge._runtime.process
         assert process is not None
-        edge._run(ended(process))
+        edge._loop.run(ended(process))
         assert edge.module_exit_statuses == [status]
         assert edge.module_pid is None
 

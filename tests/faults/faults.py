@@ -337,7 +337,7 @@ def strangers_certificates(scene: Scene) -> Certificates:
 def change_certificate(scene: Scene, certificates: Any) -> None:
     """Have the hub show another certificate from now on, on new connections."""
     runtime: Any = scene.edge._runtime
-    scene.edge._run(runtime.hub.close())
+    scene.edge._loop.run(runtime.hub.close())
     runtime.certificates = certificates
     scene.listen()
 

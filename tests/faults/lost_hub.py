@@ -192,8 +192,8 @@ def losing(cause: Cause, directory: Path, address: str, **limits: float) -> Iter
     ) as edge:
         runtime = edge._runtime
         tap = Tap(edge)
-        edge._run(runtime.hub.close())
-        edge._run(runtime.hub.listen(behind, runtime.certificates.server_context()))
+        edge._loop.run(runtime.hub.close())
+        edge._loop.run(runtime.hub.listen(behind, runtime.certificates.server_context()))
         with Link((behind, PORT), (address, PORT)).running() as link:
             edge.start_module()
             edge.wait_until_connected()

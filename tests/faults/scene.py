@@ -65,7 +65,7 @@ class Scene:
             self.desired = self._desired()
             self.edge = stack.enter_context(self._device())
             self.tap = Tap(self.edge)
-            self.edge._run(self.edge._runtime.hub.close())
+            self.edge._loop.run(self.edge._runtime.hub.close())
             self.listen()
             self.hub = stack.enter_context(Link((self._behind, PORT), (self._address, PORT)).running())
             for name, content in self.sources.items():
@@ -97,7 +97,7 @@ class Scene:
     def listen(self) -> None:
         """Let the hub accept connections, with the certificate that it has now."""
         runtime = self.edge._runtime
-        self.edge._run(runtime.hub.listen(self._behind, runtime.certificates.server_context()))
+        self.edge._loop.run(runtime.hub.listen(self._behind, runtime.certificates.server_context()))
 
     def repair(self) -> None:
         """Make everything whole but the module, which has to see to itself."""

@@ -6,7 +6,6 @@ import getpass
 import math
 import re
 import statistics
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -95,11 +94,13 @@ class Devices:
         return keys
 
     def _write_orders(self) -> None:
-        # Who was refused before its key was installed has a pause until the next login
-        payload = {"path": "order.json", "content": "{}"}
-        while wrong := self._job("write_file", payload):
-            assert set(wrong.values()) == {"authentication_failed"}, wrong
-            time.sleep(1)
+        def all_have_written() -> bool:
+            # Who was refused before its key was installed has a pause until the next login
+            wrong = self._job("write_file", {"path": "order.json", "content": "{}"})
+            assert set(wrong.values()) <= {"authentication_failed"}, wrong
+            return not wrong
+
+        until(all_have_written, "each device has logged in and written a file")
         expected = {f"{self._folder(device)}/order.json" for device in self._fleet.devices}
         self._figures.check(
             "devices with files in their own folder", found=len(self._arrived() & expected), expected=self._count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from tests.servers import Server
 
+from iot.sftp.client import IoTSFTPClient
 from iot.sftp.module._documents.twin import read_desired
 from iot.sftp.module._methods.parsing import parse_call
 from iot.sftp.module._methods.table import METHODS
@@ -249,6 +251,17 @@ def test_the_example_of_the_library_works_as_it_is_written(openssh_server: Serve
     assert (remote / "reports/2026/report.csv").read_text() == "a;b\n"
     assert (local / "orders/4711.xml").read_text() == "<order/>"
     assert (remote / "orders/done/4711.xml").is_file()
+
+
+def test_the_readme_has_every_method_and_every_argument_of_the_client() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name, method in inspect.getmembers(IoTSFTPClient, inspect.isfunction):
+        if not name.startswith("_"):
+            _, *parameters = inspect.signature(method).parameters.values()
+            shown = [one.name if one.default is one.empty else f"{one.name}={one.default!r}" for one in parameters]
+            assert f"| `{name}({', '.join(shown)})` |" in text
+    for one in inspect.signature(IoTSFTPClient).parameters.values():
+        assert one.kind is not one.KEYWORD_ONLY or f"`{one.name}`" in text
 
 
 def slug(heading: str) -> str:

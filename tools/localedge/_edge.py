@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from localedge._errors import StartError
 from localedge._hub import Message
+from localedge._loop_thread import LoopThread
 from localedge._methods import MethodResponse, encode_payload
 from localedge._runtime import Runtime, Settings
 from localedge._service import payload_of
@@ -22,7 +21,6 @@ from localedge._twin import Document
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing since Python 3.11
 
-_Result = TypeVar("_Result")
 _Answer = tuple[int, Any]
 
 
@@ -87,17 +85,16 @@ class LocalEdge:
             routes=routes,
         )
         self._start_module = start_module
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="localedge", daemon=True)
+        self._loop = LoopThread("localedge")
         self._runtime = Runtime(self._settings)
 
     def __enter__(self) -> Self:
         """Start everything. `StartError` or `DeploymentError` says what is wrong."""
-        self._thread.start()
+        self._loop.start()
         try:
-            self._run(self._start())
+            self._loop.run(self._start())
         except BaseException:
-            self._end_loop()
+            self._loop.end()
             raise
         return self
 
@@ -106,9 +103,9 @@ class LocalEdge:
     ) -> None:
         """Stop everything, the module first."""
         try:
-            self._run(self._runtime.stop())
+            self._loop.run(self._runtime.stop())
         finally:
-            self._end_loop()
+            self._loop.end()
 
     # The module's twin, methods and messages, as the service side sees them
 
@@ -126,26 +123,26 @@ class LocalEdge:
     ) -> Future[_Answer]:
         """Call a direct method without waiting; the result of the future is that of `invoke`."""
         data = encode_payload(payload)
-        return self._submit(self._invoke(module, method, data, timeout, connect_timeout))
+        return self._loop.submit(self._invoke(module, method, data, timeout, connect_timeout))
 
     def invoke_raw(self, module: str, method: str, payload: bytes, *, timeout: float = 30) -> MethodResponse:
         """Call a direct method with bytes that need not be JSON, which IoT Hub itself would refuse."""
         hub = self._runtime.hub
-        return self._run(hub.invoke(self._client_id(module), method, payload, timeout=timeout))
+        return self._loop.run(hub.invoke(self._client_id(module), method, payload, timeout=timeout))
 
     def twin(self, module: str | None = None) -> Document:
         """Return the twin as the REST API shows it."""
-        return self._call(lambda: self._runtime.hub.twin(self._client_id(module)).for_service())
+        return self._loop.call(lambda: self._runtime.hub.twin(self._client_id(module)).for_service())
 
     @property
     def desired(self) -> Document:
         """The desired properties with `$version`."""
-        return self._call(lambda: self._runtime.hub.twin(self._client_id()).desired)
+        return self._loop.call(lambda: self._runtime.hub.twin(self._client_id()).desired)
 
     @property
     def reported(self) -> Document:
         """The reported properties with `$version`."""
-        return self._call(lambda: self._runtime.hub.twin(self._client_id()).reported)
+        return self._loop.call(lambda: self._runtime.hub.twin(self._client_id()).reported)
 
     def patch_desired(self, patch: Mapping[str, Any]) -> int:
         """Merge `patch` into the desired properties; return the new `$version`."""
@@ -158,7 +155,7 @@ class LocalEdge:
     @property
     def messages(self) -> list[Message]:
         """The module's messages that have arrived in the cloud, the oldest first; the last 1,000 are kept."""
-        return self._call(lambda: list(self._runtime.hub.messages))
+        return self._loop.call(lambda: list(self._runtime.hub.messages))
 
     def messages_of(self, output: str) -> list[Message]:
         """Return those of them that were sent to an output."""
@@ -170,12 +167,12 @@ class LocalEdge:
         """Send a message to an input of the module, as another module would; it is kept until it is acknowledged."""
         identifier = {} if message_id is None else {"$.mid": message_id}
         hub = self._runtime.hub
-        self._call(lambda: hub.send_to_input(self._client_id(), name, body, {**identifier, **properties}, sender))
+        self._loop.call(lambda: hub.send_to_input(self._client_id(), name, body, {**identifier, **properties}, sender))
 
     @property
     def waiting_for_inputs(self) -> int:
         """How many messages for its inputs the module has not acknowledged."""
-        return self._call(lambda: self._runtime.hub.waiting_for_inputs(self._client_id()))
+        return self._loop.call(lambda: self._runtime.hub.waiting_for_inputs(self._client_id()))
 
     # Waiting
 
@@ -216,7 +213,7 @@ class LocalEdge:
 
         It is asked after each change in the hub, and now and then: it may be about files or processes.
         """
-        if not self._run(self._runtime.hub.changes.until(condition, timeout)):
+        if not self._loop.run(self._runtime.hub.changes.until(condition, timeout)):
             raise TimeoutError(
                 f"Not within {timeout:g} s: {what}. The end of the module's log:\n{self.module_log[-2000:]}"
             )
@@ -225,23 +222,23 @@ class LocalEdge:
 
     def disconnect_module(self) -> bool:
         """Cut the module's connection; return whether there was one."""
-        return self._run(self._runtime.hub.drop(self._client_id()))
+        return self._loop.run(self._runtime.hub.drop(self._client_id()))
 
     def stop_hub(self) -> None:
         """Take the edge hub away: connections are cut and refused until `start_hub`."""
-        self._run(self._runtime.hub.close())
+        self._loop.run(self._runtime.hub.close())
 
     def start_hub(self) -> None:
         """Bring the edge hub back, with the sessions and twins that it had."""
-        self._run(self._runtime.listen())
+        self._loop.run(self._runtime.listen())
 
     def cut_upstream(self) -> None:
         """Cut the edge hub off from the cloud: it takes messages, and stores them until `restore_upstream`."""
-        self._call(lambda: self._runtime.hub.set_upstream(connected=False))
+        self._loop.call(lambda: self._runtime.hub.set_upstream(connected=False))
 
     def restore_upstream(self) -> None:
         """Let the edge hub reach the cloud again: what it has stored arrives there."""
-        self._call(lambda: self._runtime.hub.set_upstream(connected=True))
+        self._loop.call(lambda: self._runtime.hub.set_upstream(connected=True))
 
     def refuse_tokens(self, *, refuse: bool = True) -> None:
         """Answer every connection attempt with "not authorised", or accept valid tokens again."""
@@ -249,42 +246,42 @@ class LocalEdge:
 
     def add_sftp_server(self, name: str) -> SftpServer:
         """Run a further SFTP server, with an empty folder, and name it in the section `servers` of the twin."""
-        server: SftpServer = self._run(self._runtime.add_sftp_server(name))
+        server: SftpServer = self._loop.run(self._runtime.add_sftp_server(name))
         section = {"host": server.address, "port": server.port, "user": server.user, "password": server.password}
         self.patch_desired({"servers": {name: section}})
         return server
 
     def stop_sftp_server(self) -> None:
         """Take the SFTP server away: its connections are cut, and refused until `start_sftp_server`."""
-        self._run(self.sftp_server.stop())
+        self._loop.run(self.sftp_server.stop())
 
     def start_sftp_server(self) -> None:
         """Bring the SFTP server back, on the same port and with the same host key."""
-        self._run(self.sftp_server.start())
+        self._loop.run(self.sftp_server.start())
 
     # The module's process
 
     def start_module(self) -> None:
         """Start the module's process, unless it runs."""
-        self._run(self._runtime.start_module())
+        self._loop.run(self._runtime.start_module())
 
     def stop_module(self, limit: float = 10) -> int | None:
         """End the module's process by SIGTERM, by SIGKILL after `limit`; return its exit status."""
-        return self._run(self._runtime.stop_module(limit))
+        return self._loop.run(self._runtime.stop_module(limit))
 
     def kill_module(self) -> None:
         """Kill the module's process, as a crash would; the restart policy decides what follows."""
         process = self._runtime.process
         if process is not None:
-            self._call(process.kill)
+            self._loop.call(process.kill)
 
     def start_sibling(self, name: str) -> None:
         """Start the process of another module, unless it runs."""
-        self._run(self._runtime.start_sibling(name))
+        self._loop.run(self._runtime.start_sibling(name))
 
     def stop_sibling(self, name: str, limit: float = 10) -> int | None:
         """End it by SIGTERM, by SIGKILL after `limit`; return its exit status."""
-        return self._run(self._runtime.stop_sibling(name, limit))
+        return self._loop.run(self._runtime.stop_sibling(name, limit))
 
     def sibling_log(self, name: str) -> str:
         """Return what another module has written to stdout and stderr."""
@@ -387,44 +384,9 @@ class LocalEdge:
     def _change_desired(self, desired: Mapping[str, Any], *, replace: bool) -> int:
         request = {"properties": {"desired": dict(desired)}}
         hub = self._runtime.hub
-        twin = self._call(lambda: hub.change_twin(self._client_id(), request, replace=replace))
+        twin = self._loop.call(lambda: hub.change_twin(self._client_id(), request, replace=replace))
         return int(twin.desired["$version"])
 
     def _client_id(self, module: str | None = None) -> str:
         identity = self._runtime.identity
         return self._runtime.hub.client_id(identity.device, module or identity.module)
-
-    def _call(self, function: Callable[[], _Result]) -> _Result:
-        """Call a function on the loop's thread, where all state lives."""
-
-        async def call() -> _Result:
-            return function()
-
-        return self._run(call())
-
-    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        future = self._submit(coroutine)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C while waiting: the work ends, too
-            raise
-
-    def _submit(self, coroutine: Coroutine[Any, Any, _Result]) -> Future[_Result]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
-    def _end_loop(self) -> None:
-        self._submit(_end_tasks()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
-
-
-async def _end_tasks() -> None:
-    """Cancel what still runs, and wait until it has cleaned up."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

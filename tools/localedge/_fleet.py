@@ -8,17 +8,17 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from localedge._certificates import Certificates
 from localedge._deployment import ModuleDeployment, read_deployment
 from localedge._hub import Hub
 from localedge._identity import ModuleIdentity
+from localedge._loop_thread import LoopThread
 from localedge._process import ModuleProcess
 from localedge._service import ServiceApi
 from localedge._sftp_server import SftpServer, write_samples
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _HUB_NAME = "localedge"
 _START_LIMIT = 120.0
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,16 @@ class LocalFleet:
         self._layer = dict(layer or {})
         self._at_once = at_once or len(devices)
         self._hub_class = hub
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="localfleet", daemon=True)
+        self._loop = LoopThread("localfleet")
         self._cleanup = contextlib.AsyncExitStack()
         self._devices: dict[str, _Device] = {}
         self._processes: dict[str, ModuleProcess] = {}
 
     def __enter__(self) -> Self:
         """Start everything, and return when all modules take methods."""
-        self._thread.start()
+        self._loop.start()
         try:
-            self._run(self._start())
+            self._loop.run(self._start())
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -94,13 +91,9 @@ class LocalFleet:
     ) -> None:
         """Stop everything, the modules first."""
         try:
-            self._run(self._cleanup.aclose())
+            self._loop.run(self._cleanup.aclose())
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
-            self._loop.close()
+            self._loop.end()
 
     @property
     def connection_string(self) -> str:
@@ -136,7 +129,7 @@ class LocalFleet:
 
     def stop_module(self, device: str) -> None:
         """Take a device away; it does not come back."""
-        self._run(self._processes[device].stop())
+        self._loop.run(self._processes[device].stop())
 
     async def _start(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="localfleet-"))
@@ -214,6 +207,3 @@ class LocalFleet:
             "IOTEDGE_APIVERSION": API_VERSION,
             "IOTEDGE_AUTHSCHEME": "sasToken",
         }
-
-    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class _Job:
 class Jobs:
     """Runs jobs; `invoke(device, module, body)` answers as the REST API's direct methods do. For one event loop."""
 
-    def __init__(self, modules: Callable[[], Sequence[Document]], invoke: Invoke) -> None:
+    def __init__(self, modules: Callable[[], Iterable[Document]], invoke: Invoke) -> None:
         self._modules = modules
         self._invoke = invoke
         self._jobs: dict[str, _Job] = {}

@@ -71,6 +71,7 @@ def _value(document: Any, names: list[str]) -> object:
     for name in names:
         if not isinstance(document, dict):
             return None
-        folded = {key.lower(): inner for key, inner in document.items()}
-        document = document.get(name, folded.get(name.lower()))
+        if name not in document:
+            name = next((key for key in document if key.lower() == name.lower()), name)  # noqa: PLW2901 - in any case
+        document = document.get(name)
     return document

@@ -15,8 +15,9 @@ import base64
 import json
 import secrets
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -122,8 +123,8 @@ class ServiceApi:
     async def _answer(self, client_id: str, body: dict[str, Any]) -> dict[str, Any]:
         return await answer_of_method(self._hub, client_id, body)
 
-    def _twins(self) -> list[dict[str, Any]]:
-        return [twin.for_service() for twin in self._hub.twins()]
+    def _twins(self) -> Iterator[dict[str, Any]]:
+        return (twin.view() for twin in self._hub.twins())
 
     async def _create_job(self, request: web.Request) -> web.Response:
         return web.json_response(self._jobs.create(request.match_info["job"], await json_object(request)))
@@ -135,9 +136,9 @@ class ServiceApi:
         """Answer a query in pages; the next one begins where the continuation says."""
         query = parsed(str((await json_object(request)).get("query")))
         documents = self._twins() if query.collection == "devices.modules" else self._jobs.outcomes()
-        found = [document for document in documents if query.matches(document)]
         begin = _whole_number(request, "x-ms-continuation", 0)
         end = begin + min(_whole_number(request, "x-ms-max-item-count", _PAGE), _PAGE)
+        found = list(islice(filter(query.matches, documents), end + 1))
         headers = {"x-ms-item-type": "json"} | ({"x-ms-continuation": str(end)} if end < len(found) else {})
         return web.json_response(found[begin:end], headers=headers)
 

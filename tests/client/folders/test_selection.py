@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -99,33 +98,50 @@ def test_the_order_holds_over_all_folders_and_pages(
     assert delivered == expected
 
 
-def noted_plans(monkeypatch: pytest.MonkeyPatch) -> list[FolderPlan]:
-    """Return the plans that are made from now on."""
-    plans = list[FolderPlan]()
-    find = FolderPlan.find_next_page
+class Looks:
+    """The looks for newer files that follow each other without a pause, and what waits after the last one."""
 
-    def note(self: FolderPlan, lender: ChannelLender, deadline: Deadline) -> None:
-        plans.append(self)
-        find(self, lender, deadline)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note the looks of all plans from now on."""
+        self._looked = threading.Condition()
+        self._waiting = list[str]()
+        find = FolderPlan._find_newer
 
-    monkeypatch.setattr(FolderPlan, "find_next_page", note)
-    return plans
+        def note(plan: FolderPlan, lender: ChannelLender, deadline: Deadline) -> None:
+            find(plan, lender, deadline)
+            with self._looked:
+                self._waiting = [found.path for found in list(plan.small)]
+                self._looked.notify_all()
+
+        monkeypatch.setattr(FolderPlan, "_find_newer", note)
+        monkeypatch.setattr(folder_plan, "LOOK_AGAIN_AFTER", 0.05)
+        monkeypatch.setattr(folder_plan, "LOOK_AGAIN_PART", 0)
+
+    def wait_until_first(self, *paths: str) -> None:
+        """Wait until these files are the first ones of those that wait."""
+        with self._looked:
+            assert self._looked.wait_for(lambda: self._waiting[: len(paths)] == list(paths), 120), self._waiting
+
+
+def put_in(way: Way, name: str, files: dict[str, bytes], when: int) -> None:
+    """Have a file or a folder appear in the source at once, with its times: a look sees all of it or nothing."""
+    made = way.source.with_name("made")
+    fill(made, files, when)
+    (made / name).replace(way.source / name)
 
 
 def test_newest_first_goes_for_what_appears_meanwhile_too(
     way: Way, monkeypatch: pytest.MonkeyPatch, delivered: list[str]
 ) -> None:
-    monkeypatch.setattr(folder_plan, "LOOK_AGAIN_AFTER", 0.05)
-    monkeypatch.setattr(folder_plan, "LOOK_AGAIN_PART", 0)
-    plans = noted_plans(monkeypatch)
+    looks = Looks(monkeypatch)
     deliver = FileDelivery.deliver
 
     def appear(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> None:
         deliver(self, remote, found)
         if len(delivered) == 2:
-            fill(way.source, {"new/a": b"1", "new/b": b"12", "late": b""}, OLD + 1_000)
-            os.utime(way.source / "late", (OLD - 1, OLD - 1))
-            _wait_until_found(plans[0], {"new/a", "new/b"})
+            put_in(way, "late", {"late": b""}, OLD - 1)
+            put_in(way, "new", {"new/a": b"1", "new/b": b"12"}, OLD + 1_000)
+            looks.wait_until_first("new/a", "new/b")
 
     monkeypatch.setattr(FileDelivery, "deliver", appear)
     for number in range(6):
@@ -136,29 +152,17 @@ def test_newest_first_goes_for_what_appears_meanwhile_too(
     assert done.bytes == done.total_bytes == 9
 
 
-def _wait_until_found(plan: FolderPlan, paths: set[str]) -> None:
-    until = time.monotonic() + 120
-    while not paths <= {found.path for found in plan.small}:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def test_a_file_that_is_written_again_while_it_waits_is_transferred_once(
     way: Way, monkeypatch: pytest.MonkeyPatch, delivered: list[str]
 ) -> None:
-    monkeypatch.setattr(folder_plan, "LOOK_AGAIN_AFTER", 0.05)
-    monkeypatch.setattr(folder_plan, "LOOK_AGAIN_PART", 0)
-    plans = noted_plans(monkeypatch)
+    looks = Looks(monkeypatch)
     deliver = FileDelivery.deliver
 
     def write(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> None:
         deliver(self, remote, found)
         if len(delivered) == 1:
-            fill(way.source, {"f0": b"another"}, OLD + 1_000)
-            until = time.monotonic() + 120
-            while plans[0].small[0].path != "f0":
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            put_in(way, "f0", {"f0": b"another"}, OLD + 1_000)
+            looks.wait_until_first("f0")
 
     monkeypatch.setattr(FileDelivery, "deliver", write)
     for number in range(4):

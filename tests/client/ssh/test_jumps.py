@@ -15,7 +15,7 @@ import paramiko
 import psutil
 import pytest
 from tests import faulty_servers as faulty
-from tests.clients import session_of, settings_of
+from tests.clients import HUNG, failure_of_ended_connect, session_of, settings_of
 from tests.faulty_links import Break, BreakingRelay
 from tests.proxies import jump_of, socks_proxy
 from tests.servers import Relay, Server, free_port, listening, never_answers, openssh
@@ -38,7 +38,6 @@ from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
 from iot.sftp.client._ssh.paramiko_internals.tunnel import TUNNEL_WINDOW, Tunnel
 
-HUNG = 60.0  # seconds: what only bounds a hang, on a machine that is busy
 SHORT = TimeLimits(connect=1, stall=1)
 OTHER_KEY = ("SHA256:" + "A" * 43,)
 WAYS = {"one hop": 1, "two hops": 2, "three hops": 3}
@@ -352,26 +351,10 @@ def test_a_disconnect_ends_a_jump_that_is_being_opened(openssh_server: Server) -
         asked.set()
         client.recv(4096)
 
-    failures: list[SFTPError] = []
     with leaving_nothing(), listening(is_silent) as port:
         jump = Jump("127.0.0.1", port, "device", Secret("x"))
-        limits = TimeLimits(connect=HUNG)
-        session = SFTPSession(settings_of(openssh_server, jumps=(jump,), time_limits=limits))
-
-        def connect() -> None:
-            try:
-                session.connect()
-            except SFTPError as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=connect)
-        started = time.monotonic()
-        thread.start()
-        assert asked.wait(HUNG)
-        session.disconnect()
-        thread.join()
-        assert time.monotonic() - started < HUNG
-    assert [error.code for error in failures] == ["connection_lost"]
+        settings = settings_of(openssh_server, jumps=(jump,), time_limits=TimeLimits(connect=HUNG))
+        assert failure_of_ended_connect(SFTPSession(settings), asked).code == "connection_lost"
 
 
 # --- when one dies ---

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.clients import session_of, settings_of
+from tests.clients import HUNG, failure_of_ended_connect, session_of, settings_of
 from tests.faulty_links import Break, BreakingRelay
 from tests.proxies import PASSWORD, USER, http_proxy, socks_proxy
 from tests.servers import Relay, Server, closes_at_once, free_port, listening, never_answers, speaks_http
@@ -30,7 +30,6 @@ from iot.sftp.client import (
 
 SHORT = TimeLimits(connect=1, stall=2)
 KINDS = ("socks5h", "http")
-HUNG = 60.0  # seconds: what only bounds a hang, on a machine that is busy
 
 
 @pytest.fixture(scope="module")
@@ -310,25 +309,10 @@ def test_a_disconnect_ends_a_request_that_the_proxy_does_not_answer(openssh_serv
         asked.set()
         reads(client)
 
-    limits = TimeLimits(connect=HUNG)
     with listening(is_silent) as port:
-        session = SFTPSession(settings_of(openssh_server, proxy=answering("http", port), time_limits=limits))
-        failures: list[SFTPError] = []
-
-        def connect() -> None:
-            try:
-                session.connect()
-            except SFTPError as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=connect)
-        started = time.monotonic()
-        thread.start()
-        assert asked.wait(HUNG)
-        session.disconnect()
-        thread.join()
-    assert time.monotonic() - started < HUNG
-    assert [error.code for error in failures] == ["connection_lost"]
+        limits = TimeLimits(connect=HUNG)
+        settings = settings_of(openssh_server, proxy=answering("http", port), time_limits=limits)
+        assert failure_of_ended_connect(SFTPSession(settings), asked).code == "connection_lost"
 
 
 # --- while it is in use ---

@@ -182,12 +182,12 @@ def test_while_the_journal_cannot_be_used_the_newest_are_kept_and_the_others_cou
     for name in names:
         device.deliver(name)
     device.events.gather()
-    assert "what became of files is told later: the module's state directory" in caplog.text
+    assert "file events are delayed: the module's state directory" in caplog.text
 
     (tmp_path / JOURNAL).rmdir()
     assert sources(device.messages()) == [f"out/{name}" for name in names[-kept:]]
     assert device.store.dropped["files"] == 100 - kept
-    assert "too many events of files wait for the journal: the oldest 5 were dropped" in caplog.text
+    assert "too many file events wait for the journal: the oldest 5 were dropped" in caplog.text
 
 
 @pytest.mark.parametrize("step", ["read", "written"])

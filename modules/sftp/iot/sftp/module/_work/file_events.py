@@ -1,4 +1,4 @@
-"""Tell what became of files: one message to the output `files` for each batch that was moved or given up.
+"""Report what became of files: one message to the output `files` for each batch that was moved or given up.
 
 An event is written where the delivery is recorded, in the same transaction. A few seconds later it is gathered with
 others into messages in the journal. The journal records in the same transaction up to which event it has gathered: so a
@@ -18,7 +18,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client import SFTPError
-from iot.sftp.client._base.text import excerpt
+from iot.sftp.client._base.text import quoted
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._work.file_summaries import summarize
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 GATHERING = 5.0  # seconds that an event waits for others
 MESSAGE_MAXIMUM = 128 * 1024  # bytes of a message
 READ_AT_ONCE = 1_000  # events
-FAILURES_KNOWN = 10_000  # files whose failure was told: it is not told again at each attempt
+FAILURES_KNOWN = 10_000  # files whose failure was reported: it is not reported again at each attempt
+LOST = "an event of %s cannot be recorded, and is lost: %s"
 
 _log = logging.getLogger(__name__)
 
@@ -87,11 +88,11 @@ class FileEvents:
         if outcome.code is None:
             with self._lock:
                 self._failures.pop(place, None)
-        elif self._is_told(place, outcome.code):
+        elif self._is_reported(place, outcome.code):
             return
         is_written = self._write(origin, outcome, "delivered" if outcome.code is None else "failed", ledger)
         if is_written and outcome.code is not None:
-            self._note_told(place, outcome.code)
+            self._note_reported(place, outcome.code)
 
     def note(self, origin: Mapping[str, Any], outcome: FileOutcome, word: str) -> None:
         """Tell that a file was `quarantined` or has `expired`; never raises.
@@ -115,8 +116,7 @@ class FileEvents:
             try:
                 self._queue.add(event)
             except SFTPError as error:
-                text = "what became of '%s' cannot be recorded, and is not told: %s"
-                _log.warning(text, excerpt(outcome.source), error.message, extra=about("file events"))
+                _log.warning(LOST, quoted(outcome.source), error.message, extra=about("file events"))
                 return False
         with self._lock:
             self._first = time.monotonic() if self._first is None else self._first
@@ -130,15 +130,14 @@ class FileEvents:
         try:
             ledger.write_events()
         except SFTPError as error:
-            text = "what became of '%s' cannot be recorded, and is not told: %s"
-            _log.warning(text, "some files", error.message, extra=about("file events"))
+            _log.warning(LOST, "some files", error.message, extra=about("file events"))
 
-    def _is_told(self, place: tuple[object, ...], code: str) -> bool:
+    def _is_reported(self, place: tuple[object, ...], code: str) -> bool:
         """Return whether a file has failed like this before, since the process began or it was delivered."""
         with self._lock:
             return self._failures.get(place) == code
 
-    def _note_told(self, place: tuple[object, ...], code: str) -> None:
+    def _note_reported(self, place: tuple[object, ...], code: str) -> None:
         with self._lock:
             self._failures[place] = code
             if len(self._failures) > FAILURES_KNOWN:
@@ -175,7 +174,7 @@ class FileEvents:
                 self._store.add_gathered(identity, events[-1][0], _messages(identity, events))
                 self._store.fold(FILES, attempted, summarize)
         except SFTPError as error:
-            _log.warning("what became of files is told later: %s", error.message, extra=about("file events"))
+            _log.warning("file events are delayed: %s", error.message, extra=about("file events"))
             with self._lock:
                 self._first = time.monotonic()
 
