@@ -109,7 +109,7 @@ docs-test: docs $(ENVIRONMENT)/.dev ## look at every page of the site in a brows
 dashboard: $(ENVIRONMENT)/.dev ## draw docs/dashboard.svg from the metrics of a run of five minutes
 	$(BIN)/python -m dashboard
 
-reference: $(ENVIRONMENT)/.dev ## make docs/api.md and docs/architecture.svg from the source
+reference: $(ENVIRONMENT)/.dev ## make docs/api.md, docs/errors.md and docs/architecture.svg from the source
 	$(BIN)/python -m reference
 
 surface: $(ENVIRONMENT)/.dev ## record the public surface again: names, codes, responses, metrics (tests/frame/public_surface)

@@ -1,4 +1,4 @@
-"""Lists as CommonMark has them, for Python-Markdown, which wants four columns for each level and a blank line before."""
+"""Lists as CommonMark has them, for Python-Markdown: it wants four columns for each level, and a blank line before."""
 
 from __future__ import annotations
 

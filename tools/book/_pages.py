@@ -22,7 +22,10 @@ OTHER_PAGES = {
 
 _PICTURES = (".svg", ".png")
 _LANGUAGES = {".py": "python", ".json": "json", ".yml": "yaml", ".toml": "toml"}
-_LINK = re.compile(r"(?P<code>^ *(?P<fence>```+)[^\n]*\n.*?^ *(?P=fence) *$|`[^`\n]*`)|\]\((?P<target>[^)\s]+)\)", re.S | re.M)
+_LINK = re.compile(
+    r"(?P<code>^ *(?P<fence>```+)[^\n]*\n.*?^ *(?P=fence) *$|`[^`\n]*`)|\]\((?P<target>[^)\s]+)\)",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 class BrokenLinkError(Exception):
