@@ -46,7 +46,9 @@ test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with
 	tools/install-test-servers
 	tools/install-interop-servers --fast
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal -p quick.durations $(PYTEST_OPTIONS)
+	rm -f .pytest_cache/v/cache/lastfailed
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal -p quick.durations $(PYTEST_OPTIONS) \
+	  || $(BIN)/python tools/run-failed-again $$?
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
