@@ -47,6 +47,8 @@ from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.delivery_ledger import Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.markers import MarkerName, MarkerRecord, Markers, OwedMarkers, SpentMarker
+from iot.sftp.client._folders.quarantine import FailureCounts, Quarantine
 from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.credentials import check_private_key
@@ -69,6 +71,7 @@ __all__ = [
     "CredentialError",
     "DeadlineExceeded",
     "Direction",
+    "FailureCounts",
     "Fault",
     "FileContent",
     "FileError",
@@ -92,6 +95,9 @@ __all__ = [
     "LocalEntry",
     "LocalFiles",
     "LocalName",
+    "MarkerName",
+    "MarkerRecord",
+    "Markers",
     "Modes",
     "NoSpace",
     "NotADirectory",
@@ -99,9 +105,11 @@ __all__ = [
     "NotEmpty",
     "NotFound",
     "Order",
+    "OwedMarkers",
     "PathNotAllowed",
     "PermissionDenied",
     "Proxy",
+    "Quarantine",
     "RateLimit",
     "RequestError",
     "ResourceError",
@@ -113,6 +121,7 @@ __all__ = [
     "Selection",
     "ServerInfo",
     "ServerSettings",
+    "SpentMarker",
     "Step",
     "Then",
     "TimeLimits",

@@ -31,9 +31,10 @@ class RuleStatus:
         files: that were transferred.
         bytes: of these.
         failed: files that the last run could not transfer, or not delete or move at their source.
-        delivered: of these, files that have arrived, and are only to be deleted or moved.
+        delivered: of these, files that have arrived, and lack a last step: a marker, or to be deleted or moved.
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
+        quarantined: files that were put aside, since they failed by themselves; counted as `files` are.
     """
 
     since: str
@@ -44,6 +45,7 @@ class RuleStatus:
     delivered: int = 0
     code: str | None = None
     message: str | None = None
+    quarantined: int = 0
 
     @property
     def state(self) -> str:
@@ -60,6 +62,7 @@ class RuleStatus:
             "bytes": self.bytes,
             "failed": self.failed,
             "delivered": self.delivered,
+            "quarantined": self.quarantined,
             "code": self.code,
             "message": self.message,
         }
@@ -96,6 +99,7 @@ class RuleReporter:
             moved.not_removed,
             code,
             None if message is None else excerpt(message, MESSAGE_MAXIMUM),
+            before.quarantined + moved.quarantined,
         )
         self._report_news()
 
@@ -123,4 +127,4 @@ class RuleReporter:
 
 def _state_of(status: RuleStatus) -> tuple[object, ...]:
     """Return what is reported at once when it changes."""
-    return status.since, status.code, status.delivered > 0, without_quantities(status.message or "")
+    return status.since, status.code, status.delivered > 0, status.quarantined, without_quantities(status.message or "")

@@ -25,6 +25,10 @@ from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
+from iot.sftp.module._work.failure_memory import TABLE as FAILURES_TABLE
+from iot.sftp.module._work.failure_memory import FailureMemory
+from iot.sftp.module._work.marker_memory import TABLES as MARKER_TABLES
+from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
@@ -173,6 +177,10 @@ class DeliveryLedger:
     A file of which only the change time differs (chmod, chown, a new hard link, a backup) most likely has the same
     content; but so it looks where a writer has reset the modification time. Its hash at the destination decides: see
     `is_in_doubt`.
+
+    Attributes:
+        markers: what is still to be done with those of its files.
+        failures: of files that have failed by themselves.
     """
 
     def __init__(
@@ -202,6 +210,8 @@ class DeliveryLedger:
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
+        self.markers = MarkerMemory(file, ledger)
+        self.failures = FailureMemory(file, ledger)
 
     def knows(self, path: str, version: FileVersion) -> bool:
         """Return whether this very version was delivered before.
@@ -258,6 +268,7 @@ class DeliveryLedger:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
             if self._places is not None:
                 self._places.note_delivered(connection, path, _folded(version))
+            self.markers.note_delivered(connection, path)
             if event is not None:
                 self._event_queue.write(connection, event)
         self._events.pop(path, None)
@@ -339,6 +350,9 @@ class DeliveryLedger:
                 if hash(path) not in self._found and device in self._devices and self._covers(os.fsdecode(path))
             ]
             forget_places(connection, self._ledger, [*vanished, *(path for _, path in gone)])
+            self.failures.forget_unless(
+                connection, lambda path: hash(path) in self._found or not self._covers(os.fsdecode(path))
+            )
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property
@@ -384,7 +398,7 @@ def _signed(number: int | None) -> int | None:
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    for table in ("deliveries", "places"):
+    for table in ("deliveries", "places", "owed_markers", "spent_markers", "failures"):
         connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
@@ -395,7 +409,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
     connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
-    connection.executescript(PLACES_TABLE)
+    connection.executescript(PLACES_TABLE + MARKER_TABLES + FAILURES_TABLE)
 
 
 _SCHEMA = Schema(
@@ -408,6 +422,9 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries", "places", "file_events", "identity"),
+    tables=(
+        *("ledgers", "deliveries", "places", "file_events", "identity"),
+        *("owed_markers", "spent_markers", "failures"),
+    ),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )

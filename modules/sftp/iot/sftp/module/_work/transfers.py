@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from iot.sftp.client import Direction, FileOrder, FolderOrder, FolderProgress, Modes, SFTPError
@@ -13,7 +12,7 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
 from iot.sftp.module._work.directory_deletion import DELETE_DIRECTORY, work_on_deletion
-from iot.sftp.module._work.folder_delivery import FolderDelivery
+from iot.sftp.module._work.folder_delivery import FolderDelivery, with_memory
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.task_document import TEXT_SHOWN
 from iot.sftp.module._work.transfer_wording import (
@@ -124,8 +123,8 @@ class Transfers:
                 progress(done)
 
             order = replace(order, verify=self.verify, modes=self.modes, verify_existing=verifies)
-            if ledger is not None and order.rename is not None:
-                order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
+            if ledger is not None:
+                order = with_memory(order, ledger)
             who = {"task_id": task_id} if rule is None else {"rule": rule}
             with self._telling({"server": server, "direction": order.direction.value, **who}, ledger) as tell:
                 done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger, on_file=tell)
