@@ -10,7 +10,7 @@ from iot.sftp.module._documents.retention import ENTRIES_MAXIMUM
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.twin import read_desired
 
-PLACEHOLDERS = Placeholders("device-42", "sftp", "hub", {"line": "7"})
+PLACEHOLDERS = Placeholders("device-42", "sftp", "hub")
 
 
 def error_of(content: Any) -> str:
@@ -22,17 +22,19 @@ def error_of(content: Any) -> str:
 
 def test_an_entry_is_read_with_its_placeholders_and_reported_as_it_was_written() -> None:
     written = {"path": "out/{line}", "include": ["*.csv"], "maxAge": 604800, "maxBytes": 10, "minFree": "12.5%"}
-    desired = read_desired({"retention": [written, {"path": "in", "minFree": 5, "onlyDelivered": False}]}, PLACEHOLDERS)
+    entries = [written, {"path": "in/{server}", "minFree": 5, "onlyDelivered": False}]
+    desired = read_desired({"retention": entries, "variables": {"line": "7"}}, PLACEHOLDERS)
     assert (desired.refused, desired.unknown) == ([], ())
     first, second = desired.retention.value or ()
     assert first.path.fill() == "out/7"
+    assert second.path.fill() == "in/sftp"
     assert first.only_delivered
     assert first.min_free is not None
     assert first.min_free.of(1000) == 125
     assert second.min_free is not None
     assert second.min_free.of(1000) == 5
     assert first.as_properties() == {**written, "include": ("*.csv",), "onlyDelivered": True}
-    assert second.as_properties() == {"path": "in", "include": (), "minFree": 5, "onlyDelivered": False}
+    assert second.as_properties() == {"path": "in/{server}", "include": (), "minFree": 5, "onlyDelivered": False}
     assert first.selection().selects("a/b.csv", "a/b.csv") is False
     assert hash(first) != hash(second)
 

@@ -14,6 +14,7 @@ from iot.sftp.client import Selection
 from iot.sftp.module._documents.fields import TemplateContext, seconds
 from iot.sftp.module._documents.rule import Folder
 from iot.sftp.module._documents.selection import Globs
+from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.validation import Document, explain
 
@@ -91,7 +92,7 @@ def read_retention(content: Any, placeholders: Placeholders) -> tuple[RetentionE
     entries, problems = list[RetentionEntry](), list[str]()
     for number, item in enumerate(content, 1):
         try:
-            entry = RetentionEntry.model_validate(item, context=TemplateContext(placeholders))
+            entry = RetentionEntry.model_validate(item, context=TemplateContext(placeholders, DEFAULT_SERVER))
         except ValidationError as error:
             problems.append(f"entry {number}: {explain(error, RetentionEntry, whole='retention')}")
             continue
