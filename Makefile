@@ -25,10 +25,11 @@ MUTANTS_OPTIONS ?=
 MUTANTS := .venv-mutants
 INTEROP_OPTIONS ?= --output docs/interoperability.md
 INTEROP := .venv-interop
+ALL_CORES := --numprocesses auto --dist worksteal
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo quick test test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
+.PHONY: help demo quick test coverage test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -42,13 +43,17 @@ quick: lint ## check what changed: lint, types, and its fastest tests, in a minu
 	tools/install-test-servers
 	$(BIN)/python -m quick $(QUICK_OPTIONS)
 
-test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with its coverage
+test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite
+	tools/install-test-servers
+	tools/install-interop-servers --fast
+	rm -f .pytest_cache/v/cache/lastfailed
+	$(BIN)/python -m pytest $(ALL_CORES) -p quick.durations $(PYTEST_OPTIONS) || $(BIN)/python tools/run-failed-again $$?
+
+coverage: $(SIBLINGS)/.made ## run the whole suite under coverage, which takes twice as long: 95 % with branches at least
 	tools/install-test-servers
 	tools/install-interop-servers --fast
 	$(BIN)/coverage erase
-	rm -f .pytest_cache/v/cache/lastfailed
-	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal -p quick.durations $(PYTEST_OPTIONS) \
-	  || $(BIN)/python tools/run-failed-again $$?
+	$(BIN)/coverage run -m pytest $(ALL_CORES) $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
