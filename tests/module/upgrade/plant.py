@@ -72,9 +72,7 @@ def write_host_key(base: Path) -> None:
     file = base / "host_key"
     file.touch(0o600)
     file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     )
 
 
@@ -98,11 +96,7 @@ def unpack(directory: Path) -> None:
     last was written a moment ago.
     """
     with tarfile.open(ARCHIVE) as archive:
-        for member in archive:
-            archive.extract(member, directory, set_attrs=True)
-    times = {path: path.stat() for path in (directory / "local", directory / "server")}
-    for path, status in times.items():
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        archive.extractall(directory, filter="tar")
     for path in (directory / "state/transfers").glob("*.transfer"):
         _settle(path, directory / "local")
 
@@ -118,6 +112,10 @@ def _settle(path: Path, local: Path) -> None:
         path.unlink()
         path = path.with_name(f"{name}.transfer")
     else:
-        status = os.stat(local / Path(record["dest"]).name)
+        # The archive has times as floats; no two files have the same one
+        moment = record["source"][3]
+        (source,) = [file for file in local.iterdir() if abs(file.stat().st_mtime_ns - moment) < 1_000]
+        os.utime(source, ns=(moment, moment))
+        status = source.stat()
         record["source"][:2] = [status.st_dev, status.st_ino]
     path.write_text(json.dumps(record))
