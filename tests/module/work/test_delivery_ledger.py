@@ -19,8 +19,8 @@ from iot.sftp.module._work.delivery_ledger import (
     UNUSED_KEPT,
     DeliveryLedger,
     DeliveryLedgers,
-    _signed,
 )
+from iot.sftp.module._work.stored_version import signed
 
 VERSION = FileVersion(1, 1_700_000_000_123_456_789, 1_700_000_001_000_000_001, 7, 42)
 REMOTE = FileVersion(1, 1_700_000_000_000_000_000)
@@ -286,10 +286,10 @@ def test_a_file_that_is_found_damaged_at_work_is_set_aside(tmp_path: Path) -> No
 
 @given(number=st.integers(0, 2**64 - 1))
 def test_any_number_of_64_bits_is_told_from_all_others(number: int) -> None:
-    signed = _signed(number)
-    assert signed is not None
-    assert -(2**63) <= signed < 2**63
-    assert signed % 2**64 == number
+    folded = signed(number)
+    assert folded is not None
+    assert -(2**63) <= folded < 2**63
+    assert folded % 2**64 == number
 
 
 def test_the_place_of_a_file_that_is_gone_before_it_arrived_is_forgotten(tmp_path: Path) -> None:
