@@ -54,7 +54,7 @@ def test_what_is_no_time_is_refused(written: object) -> None:
 def test_a_span_may_end_with_the_day_and_must_not_be_empty() -> None:
     assert read_span("22:00", "24:00") == (1320, 1440)
     assert read_span("22:00", "06:00") == (1320, 360)
-    with pytest.raises(ValueError, match="different times"):
+    with pytest.raises(ValueError, match="at which it begins"):
         read_span("08:00", "08:00")
     with pytest.raises(ValueError, match="time of day"):
         read_span("24:00", "06:00")

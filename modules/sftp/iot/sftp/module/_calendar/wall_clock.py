@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timezone, tzinfo
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MINUTE, DAY = 60, 86_400  # seconds
 STEP = DAY // 4  # seconds in which no time zone changes its offset twice
-UTC = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True)
 class WallClock:
     """The clock on the wall of a time zone."""
 
-    zone: ZoneInfo = UTC
+    zone: tzinfo = timezone.utc
 
     def offset(self, moment: float) -> int:
         """Return the seconds that it is ahead of UTC."""

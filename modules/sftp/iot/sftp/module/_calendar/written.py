@@ -59,5 +59,5 @@ def read_span(start: object, end: object) -> tuple[int, int]:
     """
     first, behind = read_time(start), read_time(end, is_end=True)
     if first == behind:
-        raise ValueError('must begin and end at different times; a whole day is from "00:00" to "24:00"')
+        raise ValueError('is the time at which it begins; a whole day is from "00:00" to "24:00"')
     return first, behind

@@ -12,7 +12,9 @@ from pydantic.alias_generators import to_camel
 from iot.sftp.client import Modes
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import LEVELS
+from iot.sftp.module._documents.bandwidth import Limit
 from iot.sftp.module._documents.delivery import DirectoryMode, FileMode
+from iot.sftp.module._documents.fields import TemplateContext
 from iot.sftp.module._documents.retention import RetentionEntry, read_retention
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.server import ServerSection, read_server
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules", "variables", "timeZone", "retention")
 CONCURRENCY_MAXIMUM = 16
-BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class TransfersSection(Document, alias_generator=to_camel):
 
     concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MAXIMUM)] = 2
     verify: Literal["size", "sha256"] = "size"
-    bandwidth_limit: Annotated[int, Field(ge=1, le=BANDWIDTH_MAXIMUM)] | None = None
+    bandwidth_limit: Limit = None
     local_mode: FileMode | None = None
     remote_mode: FileMode | None = None
     directory_mode: DirectoryMode | None = None
@@ -83,7 +84,7 @@ class Desired:
         rules: the rules; `None` if the section is missing.
         retention: which local files are deleted when they are too old, or too many.
         variables: for placeholders.
-        time_zone: what dates are in.
+        time_zone: what dates and times of day are in.
         placeholders: what the sections were read with.
         unknown: names of unknown sections.
     """
@@ -136,7 +137,7 @@ def read_desired(document: Mapping[str, Any], placeholders: Placeholders | None 
         is_empty=not names,
         sftp=read_server(document.get("sftp"), DEFAULT_SERVER, placeholders),
         servers=read_servers(document.get("servers"), placeholders),
-        transfers=_transfers(document.get("transfers")),
+        transfers=_transfers(document.get("transfers"), placeholders),
         log_level=_log_level(document.get("logLevel")),
         events=_events(document.get("events")),
         rules=read_rules(document.get("rules"), placeholders),
@@ -168,11 +169,11 @@ def _placeholders(
     )
 
 
-def _transfers(content: Any) -> Section[TransfersSection]:
+def _transfers(content: Any, placeholders: Placeholders) -> Section[TransfersSection]:
     if content is None:
         return Section()
     try:
-        return Section(TransfersSection.model_validate(content))
+        return Section(TransfersSection.model_validate(content, context=TemplateContext(placeholders)))
     except ValidationError as error:
         return Section(error=explain(error, TransfersSection, whole="transfers"))
 
