@@ -88,7 +88,7 @@ def test_only_the_new_bytes_are_sent(log: Log) -> None:
 
 
 def test_a_server_without_copy_data_has_them_appended_in_place_and_that_is_told(
-    log: Log, server: Server, caplog: pytest.LogCaptureFixture
+    log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_place = "copy-data" not in log.session.connect().extensions
     for number in range(3):

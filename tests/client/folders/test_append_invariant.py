@@ -144,7 +144,7 @@ class Case:
         self._source, self._there = directory / "logs", server.directory / directory.name
         self._source.mkdir()
         self._book = Book()
-        self.producer = Producer(self._source, random.Random(seed))
+        self.producer = Producer(self._source, random.Random(seed))  # noqa: S311 - no secret
         self._reader = Reader(self._there, self.producer)
         self._session = self._new_session()
 
