@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from iot.sftp.client._calls.session_core import SessionCore
 from iot.sftp.client._folders.folder_append import FolderAppend
+from iot.sftp.client._folders.folder_append_download import FolderAppendDownload
 from iot.sftp.client._folders.folder_download import FolderDownload
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_run import FolderRun
@@ -198,6 +199,7 @@ class FolderCalls(SessionCore):
         files, paths = self._local_files, self._paths
         context = self._transfer_context(order.verify, modes=order.modes)
         if order.append is not None:
-            return FolderAppend(order, order.append, files, paths, context=context, ledger=ledger)
+            appends = FolderAppendDownload if order.direction is Direction.DOWNLOAD else FolderAppend
+            return appends(order, order.append, files, paths, context=context, ledger=ledger)
         way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
         return way(order, files, paths, context, is_remembered=is_remembered)

@@ -92,8 +92,6 @@ class GrowingFiles:
         path: str,
         growth: GrowthRecord | None,
         context: TransferContext,
-        *,
-        is_last: bool = False,
     ) -> AppendOutcome:
         """Deliver what a file has grown by; what has arrived is for the caller to record.
 
@@ -103,12 +101,10 @@ class GrowingFiles:
             path: under which what was delivered is recorded, and which gives its destination.
             growth: what was delivered.
             context: how to upload.
-            is_last: whether the file will not grow any more: its last line is complete, however it ends.
         """
         was_cut = growth is not None and not growth.is_beginning_of(descriptor, remote.deadline.check)
         delivered = 0 if growth is None or was_cut else growth.length
-        size = os.fstat(descriptor).st_size
-        end = size if is_last else self._append.end_of(descriptor, delivered, size)
+        end = self._append.end_of(descriptor, delivered, os.fstat(descriptor).st_size)
         if growth is not None and not was_cut and end <= delivered and not growth.pending:
             return AppendOutcome(0, growth, is_new=False)
         self._directories.make_parent(remote, self.place_of(path))

@@ -99,7 +99,7 @@ class Rotation:
             if not growth.is_beginning_of(descriptor):
                 return
             version = FileVersion.of_local(os.fstat(descriptor))
-            done = files.deliver(remote, descriptor, path, growth, files.context, is_last=True)
+            done = files.deliver(remote, descriptor, path, growth, files.context)
         self._ledger.note_growth(path, done.record, None)
         logger.info("%r was rotated to %r: its last %d bytes are delivered", path, now, done.sent)
         place = files.place_of(path)

@@ -25,6 +25,8 @@ from iot.sftp.module._work.delivered_versions import DeliveredVersions
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
+from iot.sftp.module._work.growth_memory import TABLE as GROWTHS_TABLE
+from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
 from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
@@ -33,6 +35,8 @@ from iot.sftp.module._work.stored_version import folded, signed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from iot.sftp.client import GrowthRecord
 
 NAME = "rules.sqlite3"  # in the state directory
 VERSION = 2  # of the tables, in SQLite's user_version
@@ -258,11 +262,46 @@ class DeliveryLedger:
         """
         event = self._events.get(path)
         with self._file.transaction() as connection:
+            self._write(connection, path, version, event)
+        self._events.pop(path, None)
+
+    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, event: str | None) -> None:
+        """Write a delivery, if its version may be known the next time, and its event."""
+        if version is not None:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *folded(version), self._home, self._use))
             if self._places is not None:
                 self._places.note_delivered(connection, path, folded(version))
-            if event is not None:
-                self._event_queue.write(connection, event)
+        if event is not None:
+            self._event_queue.write(connection, event)
+
+    def growth(self, path: str) -> GrowthRecord | None:
+        """Return how much was delivered of the growing file that has, or had, a path.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            return growth_of(connection, self._ledger, path)
+
+    def growing_as(self, inode: int) -> list[str]:
+        """Return under which paths a local file with this inode is recorded.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            return paths_growing_as(connection, self._ledger, signed(inode))
+
+    def note_growth(self, path: str, growth: GrowthRecord, version: FileVersion | None) -> None:
+        """Record how much of a growing file was delivered; and which version, if that is settled.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        event = self._events.get(path)
+        with self._file.transaction() as connection:
+            write_growth(connection, self._ledger, path, growth, signed(growth.inode))
+            self._write(connection, path, version, event)
         self._events.pop(path, None)
 
     def write_events(self) -> None:
@@ -288,6 +327,7 @@ class DeliveryLedger:
                 "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
             )
             forget_places(connection, self._ledger, [os.fsencode(path)])
+            forget_growths(connection, self._ledger, [os.fsencode(path)])
 
     def has_found(self, path: str) -> bool:
         """Return whether this scan has found a path."""
@@ -342,6 +382,7 @@ class DeliveryLedger:
                 if hash(path) not in self._found and device in self._devices and self._covers(os.fsdecode(path))
             ]
             forget_places(connection, self._ledger, [*vanished, *(path for _, path in gone)])
+            forget_growths(connection, self._ledger, [path for _, path in gone])
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property
@@ -379,7 +420,7 @@ def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    for table in ("deliveries", "places"):
+    for table in ("deliveries", "places", "growths"):
         connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
@@ -391,6 +432,7 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
     connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
     connection.executescript(PLACES_TABLE)
+    connection.executescript(GROWTHS_TABLE)
 
 
 _SCHEMA = Schema(
@@ -403,6 +445,6 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries", "places", "file_events", "identity"),
+    tables=("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )
