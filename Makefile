@@ -25,10 +25,12 @@ MUTANTS_OPTIONS ?=
 MUTANTS := .venv-mutants
 INTEROP_OPTIONS ?= --output docs/interoperability.md
 INTEROP := .venv-interop
+RELEASE_OPTIONS ?=
+RELEASE := .venv-release
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo quick test test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
+.PHONY: help demo quick test test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest release dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -96,6 +98,10 @@ images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd6
 manifest: $(ENVIRONMENT)/.dev ## expand and check the deployments into config/: PLATFORM=arm32v7 TEMPLATES="…"
 	$(BIN)/python -m manifest --platform $(PLATFORM) $(TEMPLATES)
 
+release: $(RELEASE)/.made $(ENVIRONMENT)/.dev ## rehearse the release in build/release: build twice, check, install, run, list; RELEASE_OPTIONS=--help
+	tools/install-test-servers
+	$(BIN)/python -m release $(RELEASE_OPTIONS)
+
 dashboard: $(ENVIRONMENT)/.dev ## draw docs/dashboard.svg from the metrics of a run of five minutes
 	$(BIN)/python -m dashboard
 
@@ -125,10 +131,11 @@ requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
 	$(PIN) $(AS_TESTED) --group fuzz --output-file requirements/fuzz.txt
 	$(PIN) --group interop --output-file requirements/interop.txt
 	$(PIN) --group mutants --output-file requirements/mutants.txt
+	$(PIN) --constraint requirements/dev.txt --group release --output-file requirements/release.txt
 	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
 
 clean: ## remove everything that was made here
-	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) $(MUTANTS) $(INTEROP) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) $(MUTANTS) $(INTEROP) $(RELEASE) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf modules/sftp/*.egg-info
 
@@ -166,6 +173,10 @@ $(FUZZ)/.made: requirements/build.txt requirements/fuzz.txt pyproject.toml tools
 
 $(MUTANTS)/.made: requirements/build.txt requirements/mutants.txt tools/make-environment
 	tools/make-environment $(MUTANTS) requirements/mutants.txt
+	@touch $@
+
+$(RELEASE)/.made: requirements/build.txt requirements/release.txt tools/make-environment
+	tools/make-environment $(RELEASE) requirements/release.txt
 	@touch $@
 
 # Servers in Python that others wrote, apart from what they are tried with.
