@@ -90,16 +90,8 @@ def try_wheel(python: Python, wheel: Path, project: Path, work: Path, sshd: Serv
     environment = work / f"python-{python.version}"
     run(python.program, "-m", "venv", str(environment))
     own = str(environment / "bin/python")
-    pip = (own, "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check")
-    # What comes as source only is built by what build.txt pins, which is no part of the environment then
-    tools = work / f"tools-{python.version}"
-    requirements = project / "requirements"
-    run(*pip, "--require-hashes", "--target", str(tools), "--requirement", str(requirements / "build.txt"))
-    run(
-        *(*pip, "--require-hashes", "--no-build-isolation", "--requirement", str(requirements / "module.txt")),
-        variables={"PYTHONPATH": str(tools)},
-    )
-    run(*pip, "--no-index", "--no-deps", str(wheel))
+    wheels = map(str, _wheels(python, project / "requirements", work / f"wheels-{python.version}"))
+    run(own, *_pip("install"), "--no-index", "--no-deps", *wheels, str(wheel))
     run(own, "-m", "pip", "check", "--disable-pip-version-check")
     said = run(str(environment / "bin/iot-sftp"), "--version").strip()
     version = wheel.name.split("-")[1]
@@ -108,3 +100,18 @@ def try_wheel(python: Python, wheel: Path, project: Path, work: Path, sshd: Serv
     arguments = (sshd.host, str(sshd.port), sshd.user, str(sshd.key_file), sshd.host_key, version)
     # Isolated: nothing of this project's tree is imported
     return run(own, "-I", str(_SMOKE), *arguments, cwd=work).strip()
+
+
+def _wheels(python: Python, requirements: Path, wheels: Path) -> list[Path]:
+    """Fetch or build what `module.txt` pins, as the images do: what builds it has an environment of its own."""
+    environment = wheels / "tools"
+    run(python.program, "-m", "venv", str(environment))
+    own = str(environment / "bin/python")
+    run(own, *_pip("install"), "--require-hashes", "--requirement", str(requirements / "build.txt"))
+    options = ("--require-hashes", "--no-build-isolation", "--wheel-dir", str(wheels))
+    run(own, *_pip("wheel"), *options, "--requirement", str(requirements / "module.txt"))
+    return sorted(wheels.glob("*.whl"))
+
+
+def _pip(word: str) -> tuple[str, ...]:
+    return "-m", "pip", word, "-qq", "--no-input", "--disable-pip-version-check"
