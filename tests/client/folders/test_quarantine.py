@@ -115,8 +115,8 @@ def test_a_file_that_is_written_again_starts_anew_and_its_marker_goes_with_it(wa
 
 def test_a_refusal_at_the_destination_is_a_files_own_if_others_arrive() -> None:
     """Which of the two it is, nobody can tell by the refusal itself."""
-    lost = ConnectionLost("x"), NoSpace("x"), Busy("x"), Unsupported("x")
-    own = AlreadyExists("x"), TransferIncomplete("x"), PathNotAllowed("x"), InvalidRequest("x")
+    lost: list[SFTPError] = [ConnectionLost("x"), NoSpace("x"), Busy("x"), Unsupported("x")]
+    own: list[SFTPError] = [AlreadyExists("x"), TransferIncomplete("x"), PathNotAllowed("x"), InvalidRequest("x")]
     for error in lost:
         assert not is_own_failure(error, is_about_source=True, have_others_arrived=True)
     for error in own:

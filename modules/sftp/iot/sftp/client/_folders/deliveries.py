@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.folder_progress import FolderTally
+    from iot.sftp.client._folders.transferred import Transferred
 
 logger = logging.getLogger(__name__)
 
@@ -81,34 +82,44 @@ class Deliveries:
             self._arrived.clear()
 
     def note_proven(self, remote: RemoteFiles, found: FoundFile, version: FileVersion, dest: str) -> None:
-        """Report a version whose bytes are at its destination already, and record it."""
-        digest = ""
+        """Report a version whose bytes are at its destination already, and record it, with what is to follow.
+
+        Parameters:
+            remote: the server's files.
+            found: the file.
+            version: which one.
+            dest: where it is, relative to the destination.
+        """
         if self._order.markers.is_written:
             self._order.markers.at(dest)
             digest = self._direction.hash_of_arrived(remote, found, dest)
             if not self._direction.version_at_source(remote, found).is_same_as(version):
                 raise VersionChanged(found.path)
-        self.note_delivery(found, version, dest, sha256=digest)
-
-    def note_delivery(
-        self, found: FoundFile, version: FileVersion, dest: str, size: int | None = None, *, sha256: str = ""
-    ) -> None:
-        """Report a version that has just arrived, and record it with what is to follow.
-
-        Parameters:
-            found: the file.
-            version: which one.
-            dest: where it is, relative to the destination.
-            size: in bytes, if the version does not tell.
-            sha256: of its bytes, where that was asked for.
-        """
-        if sha256:
-            self.steps.announce(found.path, dest, sha256)
-        if self._on_file is not None:
-            source, place = listed(self._order.source, found.path), listed(self._order.dest, dest)
-            known_size = version.size if size is None else size
-            self._on_file(FileOutcome(found.path, source, place, known_size, version.modified))
+            self.steps.announce(found.path, dest, digest)
+        self.report(found.path, dest, version.size, version)
         self.note_arrival(found, version)
+
+    def note_transfer(self, found: FoundFile, done: Transferred, dest: str) -> None:
+        """Report a file that has just arrived, and record it; `dest` is relative to the destination."""
+        if done.sha256:
+            self.steps.announce(found.path, dest, done.sha256)
+        for each in done.finished:
+            self.report(each.path, each.dest, each.size, each.version)
+        if done.is_new:
+            self.report(found.path, dest, done.size, done.version)
+        if done.growth is None:
+            self.note_arrival(found, done.version)
+        elif self._ledger is not None:
+            try:
+                self._ledger.note_growth(found.path, done.growth, done.version if done.is_settled else None)
+            except SFTPError as error:
+                self.fail(found.path, error, delivered="it was delivered, and that cannot be recorded")
+
+    def report(self, path: str, dest: str, size: int | None, version: FileVersion) -> None:
+        """Report a file that has arrived; `dest` is relative to the destination."""
+        if self._on_file is not None:
+            source, place = listed(self._order.source, path), listed(self._order.dest, dest)
+            self._on_file(FileOutcome(path, source, place, size, version.modified))
 
     def note_arrival(self, found: FoundFile, version: FileVersion) -> None:
         """Record a version that has arrived, so that no later failure is a reason to send it again."""

@@ -114,6 +114,9 @@ class FileDelivery:
         # In front of all that looks at the file: what is complete when its marker is there may not have been before
         if self._deliveries.steps.is_missing(remote, found.path):
             raise _HasNoMarkerError
+        if self._order.append is not None:  # whatever is there is the beginning of the file, or left alone
+            self.transfer(remote, found, self._destinations.of(found.path))
+            return
         for tries_left in range(NAMES_TRIED - 1, -1, -1):
             dest = self._existing.target_of(remote, found)
             if dest is None:
@@ -146,10 +149,15 @@ class FileDelivery:
 
         try:
             self._order.markers.at(dest)
-            size, version, sha256 = self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
+            done = self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
         finally:
             self._tally.end_in_flight(found.path)
-        logger.debug("%r was transferred to %r: %d bytes", found.path, dest, size)
-        self._tally.add_delivered(size, found.size_to_move)
-        self._deliveries.note_delivery(found, version, dest, size, sha256=sha256)
+        for finished in done.finished:
+            self._tally.add_delivered(finished.size, 0)
+        if done.is_new:
+            logger.debug("%r was transferred to %r: %d bytes", found.path, dest, done.size)
+            self._tally.add_delivered(done.size, found.size_to_move, is_atomic=done.is_atomic)
+        else:
+            self._tally.remove_found(found.size_to_move)
+        self._deliveries.note_transfer(found, done, dest)
         self._quarantine.forget(found.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
     from iot.sftp.client._folders.marker_files import MarkerFiles
+    from iot.sftp.client._folders.transferred import Transferred
 
 
 class FolderDirection(Protocol):
@@ -63,7 +64,7 @@ class FolderDirection(Protocol):
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Arrival:
+    ) -> Transferred:
         """Transfer a file.
 
         Parameters:
@@ -110,20 +111,6 @@ class FolderDirection(Protocol):
         Raises:
             VersionChanged: it is another version, and was not touched.
         """
-
-
-class Arrival(NamedTuple):
-    """A file that was transferred.
-
-    Attributes:
-        size: in bytes.
-        version: of the source.
-        sha256: of its bytes, in hexadecimal digits; empty if nobody asked.
-    """
-
-    size: int
-    version: FileVersion
-    sha256: str = ""
 
 
 def relative_to_source(source: str, folders: Iterable[str]) -> frozenset[str]:

@@ -21,12 +21,13 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._files.set_aside import VersionChanged, own_place
-from iot.sftp.client._folders.folder_direction import Arrival, relative_to_source
+from iot.sftp.client._folders.folder_direction import relative_to_source
 from iot.sftp.client._folders.folder_walk import list_on_server
 from iot.sftp.client._folders.local_destination import LocalDestination
 from iot.sftp.client._folders.marker_files import LocalMarkerFiles, clearing_markers
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settles_in
+from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.abandoned_transfers import discard_download
 from iot.sftp.client._transfer.download import download_file
@@ -154,7 +155,7 @@ class FolderDownload:
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Arrival:
+    ) -> Transferred:
         """Download a file."""
         backup = self._order.backup_of(found.path, dest)
         observed, source = Observed(found.version, found.seen), self._path_of(found)
@@ -180,7 +181,7 @@ class FolderDownload:
             self._settle(remote, observed)
             with suppress(_UnsettledError):
                 outcome = download_file(remote, source, self._dest, dest, context, observed=observed, accept=look)
-                return Arrival(outcome.size, observed.version, outcome.sha256)
+                return Transferred(outcome.size, observed.version, sha256=outcome.sha256)
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)
 

@@ -13,6 +13,7 @@ from iot.sftp.client._folders.markers import Markers
 from iot.sftp.client._folders.quarantine import Quarantine
 from iot.sftp.client._folders.selection import Selection
 from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify, member_of
+from iot.sftp.client._transfer.growth import Append
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,7 @@ class FolderOrder:
         modes: the permissions of what is created.
         markers: which files say at either side that others are complete.
         quarantine: where files are put that fail by themselves; `None` keeps trying.
+        append: keep up with files that grow by their new bytes; `None` transfers each version as a whole.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
 
@@ -90,6 +92,7 @@ class FolderOrder:
     markers: Markers = field(default_factory=Markers)
     quarantine: Quarantine | None = None
     verify_existing: bool = False
+    append: Append | None = None
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` for values that cannot be meant."""
@@ -120,6 +123,21 @@ class FolderOrder:
             raise InvalidRequest("the folder for files that fail changes within the source itself: see move_to")
         if self.move_to is not None and _is_same(folder, self.move_to):
             raise InvalidRequest("the folder for files that fail is move_to: what has arrived would replace them")
+        if self.append is not None:
+            self._check_append()
+
+    def _check_append(self) -> None:
+        """Raise for what would delete, move or keep back a file that grows, or have it go elsewhere."""
+        if not isinstance(self.append, Append):
+            raise InvalidRequest("append must be an Append")
+        if self.then is not Then.KEEP:
+            raise InvalidRequest("append goes with then='keep' only: a file that grows stays at its source")
+        if self.if_exists is not IfExists.REPLACE:
+            raise InvalidRequest("append goes with if_exists='replace' only: it adds to what it has delivered")
+        if self.markers.is_used or self.quarantine is not None:
+            raise InvalidRequest("append goes without markers and without a folder for files that fail")
+        if self.selection.min_age:
+            raise InvalidRequest("append goes without min_age: a file that grows is always young")
 
     def backup_of(self, path: str, dest: str) -> str | None:
         """Return where what a file replaces is kept; `None` if it is not.

@@ -67,6 +67,8 @@ class FolderProgress:
         not_removed: delivered, by this call or an earlier one, and could not be deleted or moved at the source: these
             are counted in `failed` as well, and are not transferred again as long as they stay what they are. So are
             those whose marker could not be written, or removed at the source.
+        in_place: of the files delivered by this call, those that were appended to in place, where a reader may see a
+            part of the new bytes.
         quarantined: put aside at the source, as they fail by themselves; not counted in `failed`.
     """
 
@@ -79,6 +81,7 @@ class FolderProgress:
     failures: tuple[FileFailure, ...] = ()
     young: int = 0
     not_removed: int = 0
+    in_place: int = 0
     quarantined: int = 0
 
 
@@ -98,7 +101,7 @@ class FolderTally:
         self._lock = threading.Lock()
         self._in_flight: dict[str, int] = {}  # bytes of files that are being transferred
         self._files = self._total_files = self._bytes = self._total_bytes = self._skipped = self._failed = 0
-        self._young = self._not_removed = self._quarantined = 0
+        self._young = self._not_removed = self._in_place = self._quarantined = 0
         self._failures: list[FileFailure] = []
 
     @property
@@ -124,6 +127,7 @@ class FolderTally:
                 tuple(self._failures),
                 self._young,
                 self._not_removed,
+                self._in_place,
                 self._quarantined,
             )
 
@@ -152,10 +156,11 @@ class FolderTally:
         with self._lock:
             self._in_flight.pop(path, None)
 
-    def add_delivered(self, size: int, planned: int) -> None:
+    def add_delivered(self, size: int, planned: int, *, is_atomic: bool = True) -> None:
         """Count a file that was transferred, and correct what was planned for it."""
         with self._lock:
             self._files += 1
+            self._in_place += not is_atomic
             self._bytes += size
             self._total_bytes += size - planned
 

@@ -12,11 +12,12 @@ from iot.sftp.client._base.errors import NotADirectory, NotFound
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.put_aside import put_aside
-from iot.sftp.client._folders.folder_direction import Arrival, relative_to_source
+from iot.sftp.client._folders.folder_direction import relative_to_source
 from iot.sftp.client._folders.folder_walk import list_locally
 from iot.sftp.client._folders.marker_files import RemoteMarkerFiles, clearing_markers
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settled_version
+from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.abandoned_transfers import discard_upload
 from iot.sftp.client._transfer.transfer_context import Backup
@@ -145,7 +146,7 @@ class FolderUpload:
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Arrival:
+    ) -> Transferred:
         """Upload a file."""
         backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
@@ -162,7 +163,7 @@ class FolderUpload:
                 before_replacing=clearing_markers(self._order, self.marker_files, remote, dest),
             )
             outcome = upload_file(remote, descriptor, None, self._end_of(dest), context=context, spare=no_spare)
-            return Arrival(outcome.size, version, outcome.sha256)
+            return Transferred(outcome.size, version, sha256=outcome.sha256)
 
     def hash_of_arrived(self, remote: RemoteFiles, found: FoundFile, dest: str) -> str:
         """Return the SHA-256 of the local file."""

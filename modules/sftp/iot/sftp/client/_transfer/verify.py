@@ -38,7 +38,7 @@ HASH_AT_MOST = 20.0  # seconds that a hash may take which is not asked for, and 
 Part = tuple[int, int]  # offset and length
 
 
-def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: int) -> str:
+def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, length: int | None = None) -> str:
     """Compare a local and a remote file, and return how: `check-file`, `sha256sum` or `read back`.
 
     Parameters:
@@ -46,11 +46,12 @@ def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
         handle: of the remote file, open for reading.
         path: of the remote file.
         descriptor: of the local file.
+        length: bytes of the local file that the remote one is to have; `None` for all.
 
     Raises:
         TransferIncomplete: they differ.
     """
-    way = way_to_hash(remote, handle, path, hash_of_local(descriptor, remote.deadline.check))
+    way = way_to_hash(remote, handle, path, hash_of_local(descriptor, remote.deadline.check, length))
     if not way:
         message = "the SHA-256 of the two files differ: something has changed their bytes on the way"
         raise TransferIncomplete(message, path=path)

@@ -34,6 +34,7 @@ class RuleStatus:
         delivered: of these, files that have arrived, and lack a last step: a marker, or to be deleted or moved.
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
+        in_place: files that were appended to in place, as their server does not copy data itself.
         quarantined: files that were put aside, since they failed by themselves; counted as `files` are.
     """
 
@@ -45,6 +46,7 @@ class RuleStatus:
     delivered: int = 0
     code: str | None = None
     message: str | None = None
+    in_place: int = 0
     quarantined: int = 0
 
     @property
@@ -54,7 +56,7 @@ class RuleStatus:
 
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported."""
-        return {
+        properties: dict[str, Any] = {
             "state": self.state,
             "since": self.since,
             "lastRun": self.last_run,
@@ -66,6 +68,7 @@ class RuleStatus:
             "code": self.code,
             "message": self.message,
         }
+        return properties | {"inPlace": self.in_place} if self.in_place else properties
 
 
 class RuleReporter:
@@ -99,6 +102,7 @@ class RuleReporter:
             moved.not_removed,
             code,
             None if message is None else excerpt(message, MESSAGE_MAXIMUM),
+            before.in_place + moved.in_place,
             before.quarantined + moved.quarantined,
         )
         self._report_news()
@@ -127,4 +131,11 @@ class RuleReporter:
 
 def _state_of(status: RuleStatus) -> tuple[object, ...]:
     """Return what is reported at once when it changes."""
-    return status.since, status.code, status.delivered > 0, status.quarantined, without_quantities(status.message or "")
+    return (
+        status.since,
+        status.code,
+        status.delivered > 0,
+        status.in_place > 0,
+        status.quarantined,
+        without_quantities(status.message or ""),
+    )
