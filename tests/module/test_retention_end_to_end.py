@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from tests.module.conftest import section_of
 from tests.servers import Server
 
-from localedge import LocalEdge
+from localedge import LocalEdge, Message
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/schemas/files.schema.json").read_text())
 FILES = 5
@@ -37,16 +37,20 @@ def small(edge: LocalEdge, openssh_server: Server) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=False)
 
 
-def expired_in(edge: LocalEdge) -> list[dict[str, Any]]:
-    """Return the files that were told to have expired."""
-    files = list[dict[str, Any]]()
-    for message in edge.messages:
+def expired_in(edge: LocalEdge, count: int) -> list[dict[str, Any]]:
+    """Wait until so many files were told to have expired, and return them."""
+    told = dict[bytes, list[dict[str, Any]]]()
+
+    def is_last(message: Message) -> bool:
         document = json.loads(message.body)
         if message.output == "files" and document["server"] is None:
             Draft202012Validator(SCHEMA).validate(document)
             assert (document["direction"], document["rule"]) == (None, None)
-            files += document["files"]
-    return files
+            told[message.body] = document["files"]
+        return sum(map(len, told.values())) >= count
+
+    edge.wait_for_message(is_last)
+    return [file for files in told.values() for file in files]
 
 
 def test_a_download_arrives_on_a_disk_full_of_delivered_files(
@@ -84,9 +88,9 @@ def test_a_download_arrives_on_a_disk_full_of_delivered_files(
     assert (small / "order").stat().st_size == 3 * MEGABYTE
     assert sorted(os.listdir(small / "out")) == ["3", "4"]
 
-    edge.wait_for(lambda: len(expired_in(edge)) == 3, "the files that have gone are told")
-    assert [file["source"] for file in expired_in(edge)] == [f"small/out/{number}" for number in range(3)]
-    assert {(file["bytes"], file["dest"], file["code"]) for file in expired_in(edge)} == {(MEGABYTE, None, None)}
+    told = expired_in(edge, 3)
+    assert [file["source"] for file in told] == [f"small/out/{number}" for number in range(3)]
+    assert {(file["bytes"], file["dest"], file["code"]) for file in told} == {(MEGABYTE, None, None)}
     (shown,) = edge.invoke("sftp", "get_status")[1]["retention"]
     assert (shown["path"], shown["deleted"], shown["bytes"]) == ("small/out", 3, 3 * MEGABYTE)
     assert "deleted 'small/out/0': delivered, 1048576 bytes, of 2023-11-14T22:13:20Z" in edge.module_log
