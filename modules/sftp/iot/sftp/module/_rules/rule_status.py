@@ -34,6 +34,7 @@ class RuleStatus:
         delivered: of these, files that have arrived, and are only to be deleted or moved.
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
+        in_place: files that were appended to in place, as their server does not copy data itself.
     """
 
     since: str
@@ -44,6 +45,7 @@ class RuleStatus:
     delivered: int = 0
     code: str | None = None
     message: str | None = None
+    in_place: int = 0
 
     @property
     def state(self) -> str:
@@ -52,7 +54,7 @@ class RuleStatus:
 
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported."""
-        return {
+        properties: dict[str, Any] = {
             "state": self.state,
             "since": self.since,
             "lastRun": self.last_run,
@@ -63,6 +65,7 @@ class RuleStatus:
             "code": self.code,
             "message": self.message,
         }
+        return properties | {"inPlace": self.in_place} if self.in_place else properties
 
 
 class RuleReporter:
@@ -96,6 +99,7 @@ class RuleReporter:
             moved.not_removed,
             code,
             None if message is None else excerpt(message, MESSAGE_MAXIMUM),
+            before.in_place + moved.in_place,
         )
         self._report_news()
 
@@ -123,4 +127,10 @@ class RuleReporter:
 
 def _state_of(status: RuleStatus) -> tuple[object, ...]:
     """Return what is reported at once when it changes."""
-    return status.since, status.code, status.delivered > 0, without_quantities(status.message or "")
+    return (
+        status.since,
+        status.code,
+        status.delivered > 0,
+        status.in_place > 0,
+        without_quantities(status.message or ""),
+    )
