@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.log_suppression import without_quantities
-from iot.sftp.module._base.times import rfc3339_now
+from iot.sftp.module._base.times import rfc3339, rfc3339_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ class RuleStatus:
         delivered: of these, files that have arrived, and are only to be deleted or moved.
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
+        next: when it runs next, if it waits for its calendar.
     """
 
     since: str
@@ -44,6 +45,7 @@ class RuleStatus:
     delivered: int = 0
     code: str | None = None
     message: str | None = None
+    next: str | None = None
 
     @property
     def state(self) -> str:
@@ -62,6 +64,7 @@ class RuleStatus:
             "delivered": self.delivered,
             "code": self.code,
             "message": self.message,
+            "next": self.next,
         }
 
 
@@ -99,6 +102,20 @@ class RuleReporter:
         )
         self._report_news()
 
+    def note_next(self, moment: float | None, *, is_well: bool = False) -> None:
+        """Report when the rule runs next, if that is new.
+
+        Parameters:
+            moment: in seconds since 1970; `None` if it does not wait for its calendar.
+            is_well: whether what the last run failed for is over.
+        """
+        status = replace(self.status, next=None if moment is None else rfc3339(moment))
+        if is_well:
+            status = replace(status, code=None, message=None)
+        if status != self.status:
+            self.status = status
+            self._report_news()
+
     def report_due(self) -> float:
         """Report counts that had to wait, if it is time; return when to call again, in `time.monotonic()`."""
         if self._due <= time.monotonic():
@@ -123,4 +140,4 @@ class RuleReporter:
 
 def _state_of(status: RuleStatus) -> tuple[object, ...]:
     """Return what is reported at once when it changes."""
-    return status.since, status.code, status.delivered > 0, without_quantities(status.message or "")
+    return status.since, status.next, status.code, status.delivered > 0, without_quantities(status.message or "")
