@@ -44,7 +44,7 @@ from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
-from iot.sftp.client._folders.delivery_ledger import Ledger
+from iot.sftp.client._folders.delivery_ledger import GrowthLedger, Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
 from iot.sftp.client._folders.selection import Order, Selection
@@ -55,6 +55,7 @@ from iot.sftp.client._ssh.host_keys import check_pin
 from iot.sftp.client._transfer.bandwidth import Bandwidth
 from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes
+from iot.sftp.client._transfer.growth import Append, GrowthRecord
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._version import VERSION, __version__
@@ -62,6 +63,7 @@ from iot.sftp.client._version import VERSION, __version__
 __all__ = [
     "VERSION",
     "AlreadyExists",
+    "Append",
     "AuthenticationFailed",
     "Bandwidth",
     "Busy",
@@ -82,6 +84,8 @@ __all__ = [
     "FolderOrder",
     "FolderProgress",
     "FolderTransfer",
+    "GrowthLedger",
+    "GrowthRecord",
     "HostKeyMismatch",
     "IfExists",
     "Internal",

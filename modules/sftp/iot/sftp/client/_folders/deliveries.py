@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.folder_progress import FolderTally
+    from iot.sftp.client._folders.transferred import Transferred
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +77,30 @@ class Deliveries:
         with self._lock:
             self._arrived.clear()
 
-    def note_delivery(self, found: FoundFile, version: FileVersion, dest: str, size: int | None = None) -> None:
-        """Report a version that has just arrived, and record it; `dest` is relative to the destination."""
-        if self._on_file is not None:
-            source, place = listed(self._order.source, found.path), listed(self._order.dest, dest)
-            known_size = version.size if size is None else size
-            self._on_file(FileOutcome(found.path, source, place, known_size, version.modified))
+    def note_delivery(self, found: FoundFile, version: FileVersion, dest: str) -> None:
+        """Report a version that is found to have arrived, and record it; `dest` is relative to the destination."""
+        self.report(found.path, dest, version.size, version)
         self.note_arrival(found, version)
+
+    def note_transfer(self, found: FoundFile, done: Transferred, dest: str) -> None:
+        """Report a file that has just arrived, and record it; `dest` is relative to the destination."""
+        for each in done.finished:
+            self.report(each.path, each.dest, each.size, each.version)
+        if done.is_new:
+            self.report(found.path, dest, done.size, done.version)
+        if done.growth is None:
+            self.note_arrival(found, done.version)
+        elif self._ledger is not None:
+            try:
+                self._ledger.note_growth(found.path, done.growth, done.version if done.is_settled else None)
+            except SFTPError as error:
+                self.fail(found.path, error, delivered="it was delivered, and that cannot be recorded")
+
+    def report(self, path: str, dest: str, size: int | None, version: FileVersion) -> None:
+        """Report a file that has arrived; `dest` is relative to the destination."""
+        if self._on_file is not None:
+            source, place = listed(self._order.source, path), listed(self._order.dest, dest)
+            self._on_file(FileOutcome(path, source, place, size, version.modified))
 
     def note_arrival(self, found: FoundFile, version: FileVersion) -> None:
         """Record a version that has arrived, so that no later failure is a reason to send it again."""

@@ -96,6 +96,9 @@ class FileDelivery:
             logger.debug("what is left of %r cannot be removed: %s", dest, error)
 
     def _transfer_unless_there(self, remote: RemoteFiles, found: FoundFile) -> None:
+        if self._order.append is not None:  # whatever is there is the beginning of the file, or left alone
+            self.transfer(remote, found, self._destinations.of(found.path))
+            return
         for tries_left in range(NAMES_TRIED - 1, -1, -1):
             dest = self._existing.target_of(remote, found)
             if dest is None:
@@ -127,9 +130,14 @@ class FileDelivery:
             self._tally.note_in_flight(found.path, done)
 
         try:
-            size, version = self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
+            done = self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
         finally:
             self._tally.end_in_flight(found.path)
-        logger.debug("%r was transferred to %r: %d bytes", found.path, dest, size)
-        self._tally.add_delivered(size, found.size_to_move)
-        self._deliveries.note_delivery(found, version, dest, size)
+        for finished in done.finished:
+            self._tally.add_delivered(finished.size, 0)
+        if done.is_new:
+            logger.debug("%r was transferred to %r: %d bytes", found.path, dest, done.size)
+            self._tally.add_delivered(done.size, found.size_to_move, is_atomic=done.is_atomic)
+        else:
+            self._tally.remove_found(found.size_to_move)
+        self._deliveries.note_transfer(found, done, dest)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.transferred import Transferred
 
 
 class FolderDirection(Protocol):
@@ -53,8 +54,8 @@ class FolderDirection(Protocol):
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> tuple[int, FileVersion]:
-        """Transfer a file and return its size, and the version that was transferred.
+    ) -> Transferred:
+        """Transfer a file.
 
         Parameters:
             remote: the server's files.

@@ -26,6 +26,7 @@ from iot.sftp.client._folders.folder_walk import list_on_server
 from iot.sftp.client._folders.local_destination import LocalDestination
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settles_in
+from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.abandoned_transfers import discard_download
 from iot.sftp.client._transfer.download import download_file
@@ -138,7 +139,7 @@ class FolderDownload:
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> tuple[int, FileVersion]:
+    ) -> Transferred:
         """Download a file."""
         backup = self._order.backup_of(found.path, dest)
         observed, source = Observed(found.version, found.seen), self._path_of(found)
@@ -162,7 +163,7 @@ class FolderDownload:
             self._settle(remote, observed)
             with suppress(_UnsettledError):
                 outcome = download_file(remote, source, self._dest, dest, context, observed=observed, accept=look)
-                return outcome.size, observed.version
+                return Transferred(outcome.size, observed.version)
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)
 

@@ -11,6 +11,7 @@ from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._folders.selection import Selection
 from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify, member_of
+from iot.sftp.client._transfer.growth import Append
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,7 @@ class FolderOrder:
             returns the path of a kept file, by those of the new one relative to `source` and to `dest`.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
         modes: the permissions of what is created.
+        append: keep up with files that grow by their new bytes; `None` transfers each version as a whole.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
 
@@ -84,6 +86,7 @@ class FolderOrder:
     verify: Verify = "size"
     modes: Modes = field(default_factory=Modes)
     verify_existing: bool = False
+    append: Append | None = None
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` for values that cannot be meant."""
@@ -103,6 +106,19 @@ class FolderOrder:
         if self.selection.recursive and _is_same(self.moved_below, self.source):
             raise InvalidRequest("move_to changes within the source itself: its files would be found again each time")
         check_verify(self.verify)
+        if self.append is not None:
+            self._check_append()
+
+    def _check_append(self) -> None:
+        """Raise for what would delete, move or keep back a file that grows, or have it go elsewhere."""
+        if not isinstance(self.append, Append):
+            raise InvalidRequest("append must be an Append")
+        if self.then is not Then.KEEP:
+            raise InvalidRequest("append goes with then='keep' only: a file that grows stays at its source")
+        if self.if_exists is not IfExists.REPLACE:
+            raise InvalidRequest("append goes with if_exists='replace' only: it adds to what it has delivered")
+        if self.selection.min_age:
+            raise InvalidRequest("append goes without min_age: a file that grows is always young")
 
     def backup_of(self, path: str, dest: str) -> str | None:
         """Return where what a file replaces is kept; `None` if it is not.

@@ -64,6 +64,8 @@ class FolderProgress:
         young: left for the next call, because of `min_age`.
         not_removed: delivered, by this call or an earlier one, and could not be deleted or moved at the source: these
             are counted in `failed` as well, and are not transferred again as long as they stay what they are.
+        in_place: of the files delivered by this call, those that were appended to in place, where a reader may see a
+            part of the new bytes.
     """
 
     files: int = 0
@@ -75,6 +77,7 @@ class FolderProgress:
     failures: tuple[FileFailure, ...] = ()
     young: int = 0
     not_removed: int = 0
+    in_place: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class FolderTally:
         self._lock = threading.Lock()
         self._in_flight: dict[str, int] = {}  # bytes of files that are being transferred
         self._files = self._total_files = self._bytes = self._total_bytes = self._skipped = self._failed = 0
-        self._young = self._not_removed = 0
+        self._young = self._not_removed = self._in_place = 0
         self._failures: list[FileFailure] = []
 
     @property
@@ -114,6 +117,7 @@ class FolderTally:
                 tuple(self._failures),
                 self._young,
                 self._not_removed,
+                self._in_place,
             )
 
     def add_found(self, files: int, size: int, *, young: int, unlisted: int) -> None:
@@ -141,10 +145,11 @@ class FolderTally:
         with self._lock:
             self._in_flight.pop(path, None)
 
-    def add_delivered(self, size: int, planned: int) -> None:
+    def add_delivered(self, size: int, planned: int, *, is_atomic: bool = True) -> None:
         """Count a file that was transferred, and correct what was planned for it."""
         with self._lock:
             self._files += 1
+            self._in_place += not is_atomic
             self._bytes += size
             self._total_bytes += size - planned
 

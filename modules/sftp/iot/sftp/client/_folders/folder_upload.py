@@ -13,6 +13,7 @@ from iot.sftp.client._folders.folder_direction import relative_to
 from iot.sftp.client._folders.folder_walk import list_locally
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settled_version
+from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.abandoned_transfers import discard_upload
 from iot.sftp.client._transfer.transfer_context import Backup
@@ -116,7 +117,7 @@ class FolderUpload:
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> tuple[int, FileVersion]:
+    ) -> Transferred:
         """Upload a file."""
         backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
@@ -131,7 +132,7 @@ class FolderUpload:
                 backup=None if backup is None else Backup(self._paths.on_server(backup)),
             )
             outcome = upload_file(remote, descriptor, None, self._end_of(dest), context=context, spare=no_spare)
-            return outcome.size, version
+            return Transferred(outcome.size, version)
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
         """Return whether the local file is not there any more."""

@@ -100,7 +100,7 @@ class UploadBody:
     def _compare_hashes(self) -> str:
         job = self._job
         with job.remote.opened(job.temporary, OpenFlag.READ, wait_for_close=False) as handle:
-            return compare_hashes(job.remote, handle, job.temporary, job.source.descriptor)
+            return compare_hashes(job.remote, handle, job.temporary, job.source.descriptor, job.source.size)
 
     def _check_seam(self, start: int) -> None:
         """Raise unless a resumed file has the local one's bytes where both parts meet, and in places all over it."""

@@ -37,7 +37,7 @@ HASH_AT_MOST = 20.0  # seconds that a hash may take which is not asked for, and 
 Part = tuple[int, int]  # offset and length
 
 
-def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: int) -> str:
+def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, length: int | None = None) -> str:
     """Compare a local and a remote file, and return how: `check-file`, `sha256sum` or `read back`.
 
     Parameters:
@@ -45,11 +45,12 @@ def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
         handle: of the remote file, open for reading.
         path: of the remote file.
         descriptor: of the local file.
+        length: bytes of the local file that the remote one is to have; `None` for all.
 
     Raises:
         TransferIncomplete: they differ.
     """
-    local = _hash_of_local(remote, descriptor)
+    local = _hash_of_local(remote, descriptor, length)
     if remote.hash_of(handle, 0, path) == local:
         return CHECK_FILE
     # A hash that differs may be that of another file: a shell may see other paths than SFTP does.

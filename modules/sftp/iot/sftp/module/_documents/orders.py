@@ -70,6 +70,7 @@ def folder_order(
         then=Then.MOVE if isinstance(what.then, dict) else Then(what.then),
         move_to=move_to,
         moved_below=_folder_of_all(what.then),
+        append=what.append(),
     )
 
 

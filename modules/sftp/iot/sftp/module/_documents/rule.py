@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
+from iot.sftp.client import Append, Selection
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._documents.append import COPY, Lines, Mode
 from iot.sftp.module._documents.delivery import IfExistsTemplate, RenameTemplate
 from iot.sftp.module._documents.fields import (
     AGE_MAXIMUM,
@@ -67,6 +69,17 @@ class Rule(RuleTimes, SelectionDocument):
     if_exists: IfExistsTemplate = "replace"
     then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"
     min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
+    mode: Mode = COPY  # behind what it is compared with
+    lines: Lines = False
+
+    def selection(self) -> Selection:
+        """Return which files are meant: one that grows is always young, and taken all the same."""
+        chosen = super().selection()
+        return chosen if self.mode == COPY else replace(chosen, min_age=0.0)
+
+    def append(self) -> Append | None:
+        """Return how growing files are kept up with, if they are."""
+        return None if self.mode == COPY else Append(lines=self.lines)
 
 
 @dataclass(frozen=True)

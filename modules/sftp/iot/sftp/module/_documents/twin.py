@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -14,6 +15,7 @@ from iot.sftp.module._base.logging import LEVELS
 from iot.sftp.module._documents.bandwidth import Limit
 from iot.sftp.module._documents.delivery import DirectoryMode, FileMode
 from iot.sftp.module._documents.fields import TemplateContext
+from iot.sftp.module._documents.retention import RetentionEntry, read_retention
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.server import ServerSection, read_server
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, ServersSection, read_servers
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from zoneinfo import ZoneInfo
 
-SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules", "variables", "timeZone")
+SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules", "variables", "timeZone", "retention")
 CONCURRENCY_MAXIMUM = 16
 
 T = TypeVar("T")
@@ -80,6 +82,7 @@ class Desired:
         log_level: `debug`, `info`, `warning` or `error`.
         events: which messages are sent.
         rules: the rules; `None` if the section is missing.
+        retention: which local files are deleted when they are too old, or too many.
         variables: for placeholders.
         time_zone: what dates and times of day are in.
         placeholders: what the sections were read with.
@@ -94,6 +97,7 @@ class Desired:
     log_level: Section[str]
     events: Section[EventsSection]
     rules: RulesSection | None
+    retention: Section[tuple[RetentionEntry, ...]]
     variables: Section[dict[str, str]]
     time_zone: Section[ZoneInfo]
     placeholders: Placeholders
@@ -111,6 +115,7 @@ class Desired:
             "rules": self.rules and (self.rules.error or self.rules.errors),
             "variables": self.variables.error,
             "timeZone": self.time_zone.error,
+            "retention": self.retention.error,
         }
         return [name for name, error in errors.items() if error]
 
@@ -136,6 +141,7 @@ def read_desired(document: Mapping[str, Any], placeholders: Placeholders | None 
         log_level=_log_level(document.get("logLevel")),
         events=_events(document.get("events")),
         rules=read_rules(document.get("rules"), placeholders),
+        retention=_read(document.get("retention"), partial(read_retention, placeholders=placeholders)),
         variables=variables,
         time_zone=time_zone,
         placeholders=placeholders,

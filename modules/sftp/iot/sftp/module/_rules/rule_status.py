@@ -35,6 +35,7 @@ class RuleStatus:
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
         next: when it runs next, if it waits for its calendar.
+        in_place: files that were appended to in place, as their server does not copy data itself.
     """
 
     since: str
@@ -46,6 +47,7 @@ class RuleStatus:
     code: str | None = None
     message: str | None = None
     next: str | None = None
+    in_place: int = 0
 
     @property
     def state(self) -> str:
@@ -54,7 +56,7 @@ class RuleStatus:
 
     def as_properties(self) -> dict[str, Any]:
         """Return what is reported."""
-        return {
+        properties: dict[str, Any] = {
             "state": self.state,
             "since": self.since,
             "lastRun": self.last_run,
@@ -66,6 +68,7 @@ class RuleStatus:
             "message": self.message,
             "next": self.next,
         }
+        return properties | {"inPlace": self.in_place} if self.in_place else properties
 
 
 class RuleReporter:
@@ -99,6 +102,7 @@ class RuleReporter:
             moved.not_removed,
             code,
             None if message is None else excerpt(message, MESSAGE_MAXIMUM),
+            in_place=before.in_place + moved.in_place,
         )
         self._report_news()
 
@@ -140,4 +144,11 @@ class RuleReporter:
 
 def _state_of(status: RuleStatus) -> tuple[object, ...]:
     """Return what is reported at once when it changes."""
-    return status.since, status.next, status.code, status.delivered > 0, without_quantities(status.message or "")
+    return (
+        status.since,
+        status.next,
+        status.code,
+        status.delivered > 0,
+        status.in_place > 0,
+        without_quantities(status.message or ""),
+    )

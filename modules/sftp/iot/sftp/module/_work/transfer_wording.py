@@ -20,6 +20,8 @@ def folder_in_words(done: FolderTransfer, verify: str) -> str:
     """Return a line about the transfer of a folder."""
     counts = f"{done.files} files, {done.skipped} skipped, {done.failed} failed"
     pace = f"{done.bytes} bytes in {done.seconds:.3f} s ({rate(done.bytes, done.seconds)})"
+    if done.in_place:
+        counts += f", {done.in_place} appended to in place"
     return f"{counts}, {pace}, {_attempts(done.attempts)}, verified by {verify}"
 
 
