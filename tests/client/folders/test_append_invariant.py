@@ -20,7 +20,7 @@ from tests.servers import Server, openssh
 
 from iot.sftp.client import Append, FileVersion, GrowthRecord, SFTPError, SFTPSession
 
-EXAMPLES = int(os.environ.get("APPEND_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("APPEND_EXAMPLES", "6"))
 NAMES = ("app.log", "app.log.1", "app.log.2")
 WORDS = ("append", "append a lot", "rename", "copy and cut", "write anew", "change", "empty", "send", "send and die")
 BREAKS = st.builds(Break, st.integers(0, 400_000), st.booleans())
