@@ -52,6 +52,7 @@ from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.credentials import check_private_key
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
+from iot.sftp.client._transfer.bandwidth import Bandwidth
 from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes
 from iot.sftp.client._transfer.growth import Append, GrowthRecord
@@ -64,6 +65,7 @@ __all__ = [
     "AlreadyExists",
     "Append",
     "AuthenticationFailed",
+    "Bandwidth",
     "Busy",
     "Cancelled",
     "ConnectionLost",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import SFTPError
 from iot.sftp.client._ssh.requests import Source
+from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.pipeline import Pipeline, ReceivedRanges
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class WriteChannel:
 
 class WritePipeline(Pipeline):
     """Writes a local file into a remote one, over one channel or several."""
+
+    _direction = Direction.UPLOAD
 
     def __init__(
         self,

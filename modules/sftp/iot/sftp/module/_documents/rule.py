@@ -29,13 +29,13 @@ from iot.sftp.module._documents.fields import (
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
+from iot.sftp.module._documents.times import RuleTimes
 from iot.sftp.module._documents.validation import explain
 
 RULES_MAXIMUM = 20  # the status of each has to fit into a twin of 32 KB, with everything else that is reported
 # A rule is reported under its name: a key of a twin must not contain `.`, `$`, `#` or spaces
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FOLDER_MAXIMUM = 1024  # characters
-EVERY_DEFAULT, EVERY_MAXIMUM = 300.0, 7 * 86_400  # seconds
 AGE_DEFAULT = 5.0  # seconds
 SERVER_SHOWN = 40  # characters of a server's name that no server has
 
@@ -57,7 +57,7 @@ Folder = Annotated[Template, template(_folder), AsWritten]
 FileFolder = Annotated[Template, template(_folder, TemplateKind.FILE), AsWritten]
 
 
-class Rule(SelectionDocument):
+class Rule(RuleTimes, SelectionDocument):
     """One rule: a folder that is transferred without a call."""
 
     name: Annotated[Text, AfterValidator(_name)]
@@ -65,7 +65,6 @@ class Rule(SelectionDocument):
     server: AnyText = DEFAULT_SERVER  # in front of what may name it by a placeholder
     source: Folder
     dest: FileFolder
-    every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
     rename: RenameTemplate = None
     if_exists: IfExistsTemplate = "replace"
     then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"

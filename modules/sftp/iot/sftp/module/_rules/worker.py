@@ -60,7 +60,8 @@ class RuleWorker:
         self._interruption = Interruption()
         self._turn_came = threading.Event()
         self._slice = TimeSlice(context.slots.time_slice)
-        self._watch = Watch(context.local_files, self._on_event, recursive=rule.recursive)
+        self._appeared = threading.Event()  # the source, or a folder above it, since it was looked for
+        self._watch = Watch(context.local_files, self._on_event, recursive=rule.recursive, appeared=self._on_appearance)
         self._thread = threading.Thread(target=self._run, name=f"rule-{rule.name}", daemon=True)
         self._predecessor: RuleWorker | None = None
 
@@ -148,12 +149,20 @@ class RuleWorker:
     def _renew_watch(self) -> None:
         """Watch the source that counts now, if it is local; the run that follows reports where there is none."""
         if self.rule.direction == "upload":
+            self._appeared.clear()
             with suppress(SFTPError):
                 self._watch.renew(self.rule.source.fill(self._context.clock()))
 
     def _on_event(self) -> None:
         """Run soon after an event in the folder."""
         self._schedule.run_by(time.monotonic() + self._limits.gathering + self.rule.min_age)
+
+    def _on_appearance(self) -> None:
+        """Run soon, as the source is there now, or a folder above it; called from the thread of the watch."""
+        self._appeared.set()
+        if self.status.code == NotFound.code:
+            self._schedule.end_pause()
+        self._on_event()
 
     def _on_turn(self, _turn: Turn) -> None:
         self._turn_came.set()
@@ -193,6 +202,8 @@ class RuleWorker:
         self._context.on_failure(self._name, code, message)
         self._schedule.run_by(0.0)
         self._reporter.note_run(result.moved, code, message)
+        if code == NotFound.code and self._appeared.is_set():  # while this run failed
+            self._schedule.end_pause()
 
     def _settle_whole(self, result: RunResult, started: float) -> None:
         """Wait for the next period after a run that has scanned the whole folder; single files may have failed."""

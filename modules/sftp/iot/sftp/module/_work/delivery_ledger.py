@@ -22,7 +22,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import FileVersion
-from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
+from iot.sftp.module._work.delivered_versions import DeliveredVersions
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
@@ -31,9 +31,10 @@ from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths
 from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
+from iot.sftp.module._work.stored_version import folded, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from iot.sftp.client import GrowthRecord
@@ -87,6 +88,7 @@ class DeliveryLedgers:
     Attributes:
         scans: in progress, by the routes of their ledgers.
         events: of the files that were delivered.
+        delivered: looks up local files in all ledgers.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class DeliveryLedgers:
         self._file = SQLiteFile(directory, _SCHEMA, guard=guard, clock=clock)
         self.scans = ExclusiveScans()
         self.events = EventQueue(self._file)
+        self.delivered = DeliveredVersions(self._file)
 
     def of(
         self,
@@ -132,7 +135,7 @@ class DeliveryLedgers:
         Raises:
             SFTPError: the file cannot be used.
         """
-        ledger = _name_of(route)
+        ledger = name_of(route)
         with self._file.transaction() as connection:
             use = self._file.count_use(connection)
             connection.execute(
@@ -214,12 +217,12 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        name, device = os.fsencode(path), _signed(version.device)
+        name, device = os.fsencode(path), signed(version.device)
         self._found.add(hash(name))
         self._devices.add(device)
         is_known = self._is_known(name, device, version)
         if self._places is not None and not is_known:
-            self._places.note_seen(path, _folded(version))
+            self._places.note_seen(path, folded(version))
         return is_known
 
     def _is_known(self, name: bytes, device: int | None, version: FileVersion) -> bool:
@@ -227,7 +230,7 @@ class DeliveryLedger:
             delivery = self._delivery(connection, name)
             if delivery is None or (self._is_strict and not delivery.is_proof):
                 return False
-            now = _folded(version)
+            now = folded(version)
             if not _is_same(delivery.version, now):
                 is_touched = _is_same(delivery.version._replace(changed=None), now)
                 self._doubts += is_touched and not self._answers_no
@@ -266,9 +269,9 @@ class DeliveryLedger:
     def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
         """Write a delivery, if its version may be known the next time, and its events."""
         if version is not None:
-            connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
+            connection.execute(_NOTE, (self._ledger, os.fsencode(path), *folded(version), self._home, self._use))
             if self._places is not None:
-                self._places.note_delivered(connection, path, _folded(version))
+                self._places.note_delivered(connection, path, folded(version))
         for event in events:
             self._event_queue.write(connection, event)
 
@@ -288,7 +291,7 @@ class DeliveryLedger:
             SFTPError: the file cannot be used.
         """
         with self._file.transaction() as connection:
-            return paths_growing_as(connection, self._ledger, _signed(inode))
+            return paths_growing_as(connection, self._ledger, signed(inode))
 
     def note_growth(self, path: str, growth: GrowthRecord, version: FileVersion | None) -> None:
         """Record how much of a growing file was delivered; and which version, if that is settled.
@@ -298,7 +301,7 @@ class DeliveryLedger:
         """
         events = self._events.get(path, [])
         with self._file.transaction() as connection:
-            write_growth(connection, self._ledger, path, growth, _signed(growth.inode))
+            write_growth(connection, self._ledger, path, growth, signed(growth.inode))
             self._write(connection, path, version, events)
         self._events.pop(path, None)
 
@@ -397,8 +400,9 @@ class DeliveryLedger:
         return None if row is None else _Delivery(FileVersion(*row[:5]), bool(row[5]), *row[6:])
 
 
-def _name_of(route: tuple[object, ...]) -> str:
-    return hashlib.sha256(json.dumps(route).encode()).hexdigest()[:32]
+def name_of(route: Sequence[object]) -> str:
+    """Return the name of the ledger of a route."""
+    return hashlib.sha256(json.dumps(list(route)).encode()).hexdigest()[:32]
 
 
 def _is_same(kept: FileVersion, now: FileVersion) -> bool:
@@ -412,15 +416,6 @@ def _is_same(kept: FileVersion, now: FileVersion) -> bool:
 
 def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
     return abs((kept.modified or 0) - (now.modified or 0)) > ROUGHLY
-
-
-def _folded(version: FileVersion) -> FileVersion:
-    return FileVersion(*(_signed(value) for value in version))
-
-
-def _signed(number: int | None) -> int | None:
-    """Map 64 bits without a sign to those that SQLite takes, one to one: inodes may use all of them."""
-    return None if number is None else (number + INTEGER_MAXIMUM + 1) % 2**64 - INTEGER_MAXIMUM - 1
 
 
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
