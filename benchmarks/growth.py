@@ -127,6 +127,12 @@ COMMANDS: dict[str, Callable[[Place, Path, Path, Path], list[str]]] = {
 ALL = (OURS, *COMMANDS)
 
 
+def is_here(name: str) -> bool:
+    """Return whether a client is installed."""
+    program = {"OpenSSH": "sftp"}.get(name.split(maxsplit=1)[0], name.split(maxsplit=1)[0])
+    return shutil.which(program) is not None
+
+
 def row(name: str, taken: Taken) -> str:
     """Return the row of one client."""
     mean = sum(taken.seconds) / len(taken.seconds)
@@ -142,8 +148,7 @@ def main() -> None:
     work = Work(2 * MB, MB // 10, 2) if options.quick else Work()
     print("| client | times | seconds for each | MB on the wire | of the new bytes |\n| --- | --- | --- | --- | --- |")  # noqa: T201
     for name in ALL:
-        program = {"OpenSSH": "sftp"}.get(name.split()[0], name.split()[0])
-        if name != OURS and shutil.which(program) is None:
+        if name != OURS and not is_here(name):
             continue
         with bench.running() as running:
             print(row(name, measure(running, name, work)), flush=True)  # noqa: T201 - a command's way to speak
