@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -637,6 +637,28 @@ def test_a_temporary_file_that_comes_after_the_next_try_has_succeeded_is_removed
         transfer.session.disconnect()
         transfer.session.exists(".")
         assert transfer.partials() == transfer.records() == []
+
+
+@pytest.mark.parametrize("age", [0.0, LATE + 10])
+def test_without_a_directory_for_records_a_late_temporary_file_is_looked_for_as_long(
+    openssh_server: Server, tmp_path: Path, age: float
+) -> None:
+    with work(openssh_server, tmp_path, "upload", state=None) as transfer:
+        transfer.break_in_the_middle()
+        remembered = transfer.session._records.remembered
+        (late,) = transfer.partials()
+        name, kept = next((name, each) for name, each in remembered.items() if late.name in each.state.temporary)
+        transfer.session.disconnect()
+        late.unlink()
+        state = replace(kept.state, contiguous=0, opened=False)
+        remembered[name] = kept._replace(state=state, saved_at=kept.saved_at - age)
+        transfer.session.exists(".")
+        assert (name in remembered) is (age < LATE)
+        late.write_bytes(b"late")
+        transfer.session.disconnect()
+        transfer.session.exists(".")
+        assert transfer.partials() == ([] if age < LATE else [late])
+        assert name not in remembered
 
 
 def test_a_temporary_file_that_has_not_come_for_long_is_forgotten(openssh_server: Server, tmp_path: Path) -> None:

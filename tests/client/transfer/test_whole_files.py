@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -166,32 +166,36 @@ def test_a_second_step_that_is_refused_puts_the_old_file_back(tmp_path: Path) ->
         nothing_is_beside(server, tmp_path)
 
 
-class RefusesToPutItBack(RefusesTheSecondStep):
-    """Refuses the way back too, for a while."""
+class RefusesToPutBack(FaultyServer):
+    """Lets old files be put aside, and then refuses new ones in their places, and for a while the old ones too."""
 
-    refuses = True
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(extensions=())
+        self.refused = set(names)
+        self.files |= {name: bytearray(OLD) for name in names}
 
     def rename(self, source: str, dest: str) -> bytes:
-        is_old = bytes(self.files.get(source, b"")) == OLD
-        return status(PERMISSION_DENIED) if is_old and dest == "dest" and self.refuses else super().rename(source, dest)
+        if bytes(self.files[source]) == OLD:
+            return status(PERMISSION_DENIED) if dest in self.refused else super().rename(source, dest)
+        return status(FAILURE)
 
 
-def test_an_old_file_that_cannot_be_put_back_is_put_back_later(tmp_path: Path) -> None:
-    server = RefusesToPutItBack()
+def test_old_files_that_cannot_be_put_back_are_put_back_later_each_as_soon_as_that_is_allowed(tmp_path: Path) -> None:
+    names = ["dest", "a", "b", "c", "d"]
+    server = RefusesToPutBack(names)
     with session_with(server, tmp_path) as session:
-        server.files["other"] = bytearray(OLD)
-        with pytest.raises(PermissionDenied, match="without a reason"):  # of the second step, not of the way back
-            session.upload_file(str(tmp_path / "source"), "dest")
-        assert "dest" not in server.files
-        assert list(map(bytes, server.files.values())).count(OLD) == 2
+        (tmp_path / "source").write_bytes(b"new")
+        for name in names:
+            with pytest.raises(PermissionDenied, match="without a reason"):  # of the second step, not of the way back
+                session.upload_file(str(tmp_path / "source"), name)
+            assert name not in server.files
+        server.refused.remove("b")
         session.disconnect()
-        assert session.exists("other")  # which does not wait for the server to allow it
-        server.refuses = False
+        assert session.exists("b")
+        server.refused.clear()
         session.disconnect()
-        assert session.exists("dest")
-        assert bytes(server.files["dest"]) == OLD
-        del server.files["other"]
-        nothing_is_beside(server, tmp_path)
+        assert session.exists("b")
+    assert server.files == {"source": bytearray(NEW)} | dict.fromkeys(names, bytearray(OLD))
 
 
 @pytest.mark.parametrize("sftp_options", ["", "-P posix-rename"])

@@ -18,6 +18,8 @@ from iot.sftp.module._app.configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._hub.reported import Reporter
+from iot.sftp.module._retention.proof import Duties
+from iot.sftp.module._retention.retention import Retention, RetentionContext
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
@@ -47,6 +49,10 @@ class Device:
         files = LocalRoot(directory / "data", directory / "state")
         context = RuleContext(self.transfers, self.slots, ledgers, files)
         self.rules = Rules(context, lambda: None)
+        duties = Duties(lambda: self.rules.in_force, self.servers, files, directory / "state", lambda: self.now)
+        self.retention = Retention(
+            RetentionContext(files, directory / "state", ledgers.delivered, duties, self.file_events)
+        )
         self.configuration = Configuration(
             environment,
             servers=self.servers,
@@ -55,6 +61,7 @@ class Device:
             outbox=self.outbox,
             file_events=self.file_events,
             rules=self.rules,
+            retention=self.retention,
             reporter=self.reporter,
             placeholders=CurrentPlaceholders(Placeholders("device-42", "sftp", "plant-hub"), lambda: self.now),
         )
@@ -88,6 +95,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     device = Device(tmp_path)
     yield device
     device.rules.stop(5)
+    device.retention.stop(60)
     device.servers.close()
     for name in ("iot", "paramiko"):
         logging.getLogger(name).setLevel(logging.NOTSET)

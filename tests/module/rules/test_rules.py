@@ -510,6 +510,25 @@ def test_a_folder_that_is_made_later_or_anew_is_watched(device: Device, remote: 
         (device.root / "later").rename(device.root / f"former-{turn}")
 
 
+def test_a_folder_that_is_missing_for_long_is_noticed_when_it_appears(
+    openssh_server: Server, tmp_path: Path, remote: Path
+) -> None:
+    device = Device(tmp_path, openssh_server, limits=RuleLimits(first_pause=100_000, longest_pause=100_000))
+    device.have(upload(remote, source="plant/line/out", every=100_000))
+    try:
+        device.until(lambda: device.rules.statuses()["up"].code == "not_found")
+        (device.root / "plant/other").mkdir(parents=True)
+        (device.root / "plant/made").mkdir()
+        put(device.root / "plant/made", "a", b"1")
+        (device.root / "plant/line").mkdir()
+        (device.root / "plant/made").rename(device.root / "plant/line/out")
+        device.until(lambda: device.rules.statuses()["up"].files == 1)
+        put(device.root / "plant/line/out", "b", b"1")
+        device.until(lambda: device.rules.statuses()["up"].files == 2)
+    finally:
+        device.close()
+
+
 def test_a_run_that_found_nothing_is_reported_seldom(device: Device, remote: Path) -> None:
     device.have(upload(remote, every=1))
     device.until(lambda: device.rules.statuses()["up"].last_run)

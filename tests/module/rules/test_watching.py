@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from iot.sftp.client import FileVersion, IsADirectory, LocalFiles
+from iot.sftp.client import FileVersion, IsADirectory, LocalFiles, NotFound
 from iot.sftp.module._rules.watcher import Watch
 
 
@@ -92,3 +93,37 @@ def test_what_the_client_does_with_what_it_has_sent_is_no_event(tmp_path: Path, 
         assert not noticed.wait(1)
         (folder / "new").write_bytes(b"2")
         assert noticed.wait(10)
+
+
+def test_of_a_folder_above_only_the_awaited_name_is_noticed(tmp_path: Path) -> None:
+    noticed, appeared = queue.SimpleQueue[str](), queue.SimpleQueue[str]()
+    watch = Watch(LocalFiles(), lambda: noticed.put("new"), recursive=True, appeared=lambda: appeared.put("there"))
+    folder = tmp_path / "plant" / "out"
+    watch.renew(str(folder))
+    try:
+        (tmp_path / "other").mkdir()
+        (tmp_path / "file").write_bytes(b"1")
+        folder.parent.mkdir()
+        appeared.get(timeout=60)
+        watch.renew(str(folder))
+        (folder.parent / "half").mkdir()
+        (folder.parent / "half").rename(folder)
+        appeared.get(timeout=60)
+        assert noticed.empty()
+        watch.renew(str(folder))
+        (folder / "new").write_bytes(b"1")
+        noticed.get(timeout=60)
+        assert appeared.empty()
+    finally:
+        watch.stop()
+
+
+@pytest.mark.parametrize("folder", ["", ".", "/", "a", "a/b", "/a/b/", "//a", "..", "../a"])
+def test_where_nothing_can_be_opened_nothing_is_watched(folder: str) -> None:
+    class Nothing(LocalFiles):
+        def open_directory(self, path: str, **_options: object) -> int:
+            raise NotFound("nothing is here", path=path)
+
+    watch = Watch(Nothing(), lambda: None, recursive=True)
+    watch.renew(folder)
+    assert watch._observer is None

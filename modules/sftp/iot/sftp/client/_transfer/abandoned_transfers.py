@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import Busy
+from iot.sftp.client._base.errors import Busy, PermissionDenied, Unsupported
 from iot.sftp.client._transfer.download_target import local_key
 from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.replace import remote_key, settle_backup
@@ -42,14 +41,13 @@ def clean_up_remotely(records: ResumeRecords, remote: RemoteFiles, server: Serve
         SFTPError: the connection has broken again.
     """
     for record, state in records.abandoned(Direction.UPLOAD.value):
-        if state.server == list(server):
+        if state.server != list(server):
+            continue
+        with suppress(PermissionDenied, Unsupported):  # of an old file's way back to its place: the next session tries
             found = _remove_abandoned_upload(remote, state, record)
-            if found is Removal.RENAMED:
-                is_of_no_use = KEPT_FOR < record.age < math.inf
-            else:
-                late = LATE if found is Removal.LATER else KEPT_FOR
-                is_of_no_use = found is Removal.DONE or record.age > late
-            if is_of_no_use:
+            # In memory, what is refused would pile up: each of them is asked for again by each session
+            is_given_up = found is Removal.REFUSED and not record.is_on_disk
+            if found is Removal.DONE or is_given_up or record.age > (LATE if found is Removal.LATER else KEPT_FOR):
                 record.forget()
 
 

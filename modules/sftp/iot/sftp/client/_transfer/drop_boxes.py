@@ -72,7 +72,7 @@ class DropBox:
     def _remembered(self) -> str:
         with suppress(Busy), self._context.records.held(self._key, self._directory) as record:
             state = record.load()
-            if state is not None and state.direction == KIND and record.age < KEPT_FOR:
+            if state is not None and state.direction == KIND and record.is_on_disk and record.age < KEPT_FOR:
                 refusal = state.source[0] if state.source else ""
                 return refusal if refusal in {RENAME, TEMPORARY_NAME} else ""
             record.forget()

@@ -12,14 +12,13 @@ import fcntl
 import hashlib
 import json
 import logging
-import math
 import os
 import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import Busy
 
@@ -71,6 +70,18 @@ ON_DISK = {"contiguous": "whole", "backup": "aside", "pending_rename": "renaming
 IN_MEMORY = {stored: name for name, stored in ON_DISK.items()}
 
 
+class Remembered(NamedTuple):
+    """What is in memory, since there is no directory for it, or no room there.
+
+    Attributes:
+        state: what was saved last.
+        saved_at: when, of the monotonic clock.
+    """
+
+    state: ResumeState
+    saved_at: float
+
+
 class ResumeRecord:
     """The record of one destination, which is ours as long as we hold it."""
 
@@ -81,18 +92,24 @@ class ResumeRecord:
         self._descriptor = descriptor
 
     @property
+    def is_on_disk(self) -> bool:
+        """Whether later processes find it; else it is in memory alone."""
+        return self._descriptor is not None and self._name not in self._records.remembered
+
+    @property
     def age(self) -> float:
-        """Seconds since it was written; endless for one that is in memory alone, so that these do not pile up."""
-        if self._descriptor is None or self._name in self._records.remembered:
-            return math.inf
-        return time.time() - os.fstat(self._descriptor).st_mtime
+        """Seconds since it was written."""
+        remembered = self._records.remembered.get(self._name)
+        if remembered is not None:
+            return time.monotonic() - remembered.saved_at
+        return 0.0 if self._descriptor is None else time.time() - os.fstat(self._descriptor).st_mtime
 
     def load(self) -> ResumeState | None:
         """Return how far an earlier transfer to this destination came, if there was one."""
         remembered = self._records.remembered.get(self._name)
-        if remembered is not None or self._descriptor is None:
-            return remembered
-        return _read(self._descriptor)
+        if remembered is not None:
+            return remembered.state
+        return None if self._descriptor is None else _read(self._descriptor)
 
     def save(self, state: ResumeState) -> None:
         """Remember how far this transfer is."""
@@ -105,7 +122,7 @@ class ResumeRecord:
                 # Another process may resume it before we do: then what we remember is out of date.
                 self._records.remembered.pop(self._name, None)
                 return
-        self._records.remembered[self._name] = replace(state)
+        self._records.remembered[self._name] = Remembered(replace(state), time.monotonic())
 
     def forget(self) -> None:
         """Record that nothing is left to be done, and nothing to be cleaned up."""
@@ -123,7 +140,7 @@ class ResumeRecords:
         self._warned = False
         self._lock = threading.Lock()
         self._held: set[str] = set()
-        self.remembered: dict[str, ResumeState] = {}
+        self.remembered: dict[str, Remembered] = {}
 
     @staticmethod
     @cache
@@ -182,15 +199,13 @@ class ResumeRecords:
     def _abandoned(self, name: str, descriptor: int | None) -> ResumeState | None:
         if descriptor == BUSY:
             return None
-        age = 0.0
-        state = ResumeRecord(self, name, descriptor).load()
-        if descriptor is not None:
-            age = time.time() - os.fstat(descriptor).st_mtime
-            if state is None:
-                self.remove(name)
+        record = ResumeRecord(self, name, descriptor)
+        state = record.load()
         if state is None:
+            if descriptor is not None:
+                self.remove(name)
             return None
-        if state.contiguous >= WORTH_KEEPING and not state.backup and age <= KEPT_FOR:
+        if state.contiguous >= WORTH_KEEPING and not state.backup and record.age <= KEPT_FOR:
             return None
         return state
 

@@ -38,45 +38,56 @@ EVENTS: list[type[FileSystemEvent]] = [
     DirCreatedEvent, DirMovedEvent, FileClosedEvent, FileCreatedEvent, FileModifiedEvent, FileMovedEvent,
 ]  # fmt: skip
 
+APPEARANCES = ("created", "moved")  # the kinds of events after which something new has a name
 OURS = b"/.iot-sftp-"  # in paths of temporary files of the client
 
 _log = logging.getLogger(__name__)
 
 
 class Watch(FileSystemEventHandler):
-    """Watches one folder at a time, which may come and go."""
+    """Watches one folder at a time, which may come and go: while it is not there, the nearest one above it."""
 
-    def __init__(self, local_files: LocalFiles, notice: Callable[[], None], *, recursive: bool) -> None:
+    def __init__(
+        self,
+        local_files: LocalFiles,
+        notice: Callable[[], None],
+        *,
+        recursive: bool,
+        appeared: Callable[[], None] = lambda: None,
+    ) -> None:
         """Begin without a watch.
 
         Parameters:
             local_files: how the folder is reached.
-            notice: called for each event, from a thread of its own; must not block.
+            notice: called for each event in the folder, from a thread of its own; must not block.
             recursive: watch the folders in it too.
+            appeared: the same for a folder that was not there, or one above it: `renew` watches it then.
         """
         super().__init__()
         self._local_files = local_files
         self._notice = notice
+        self._appeared = appeared
+        self._awaited: str | None = None  # the name that is to appear in the folder that is watched
         self._recursive = recursive
         self._observer: BaseObserver | None = None
-        self._watched: tuple[int, int] | None = None
+        self._watched: tuple[int, int, bool] | None = None  # device and inode, and whether something is awaited there
         self._told = False
 
     def renew(self, folder: str) -> None:
         """Watch the local folder that exists now, unless it is watched already."""
-        try:
-            directory = self._local_files.open_directory(folder)
-        except SFTPError:
+        directory, self._awaited = self._open(folder)
+        if directory is None:
             self.stop()
             return
         try:
             status = os.fstat(directory)
-            if (status.st_dev, status.st_ino) == self._watched and self._is_alive():
+            identity = status.st_dev, status.st_ino, self._awaited is not None
+            if identity == self._watched and self._is_alive():
                 return
             self.stop()
             with suppress(FileNotFoundError):
                 self._start(os.readlink(f"/proc/self/fd/{directory}"))
-                self._watched = status.st_dev, status.st_ino
+                self._watched = identity
         except OSError as error:
             if not self._told:
                 self._told = True
@@ -93,15 +104,32 @@ class Watch(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Take an event; called by `watchdog`. What the client does to the files that it sends is ignored."""
+        if self._awaited is not None:
+            name = os.path.basename(os.fsdecode(event.dest_path or event.src_path))
+            if name == self._awaited and event.event_type in APPEARANCES:
+                self._appeared()
+            return
         if any(OURS in os.fsencode(path) for path in (event.src_path, event.dest_path)):
             return
         if not self._local_files.was_put_back(os.fsdecode(event.dest_path or event.src_path)):
             self._notice()
 
+    def _open(self, folder: str) -> tuple[int | None, str | None]:
+        """Open a folder, or the nearest one above it that exists; return it, and the name that is to appear in it."""
+        awaited = None
+        while True:
+            with suppress(SFTPError):
+                return self._local_files.open_directory(folder), awaited
+            above, awaited = os.path.split(folder.rstrip("/"))
+            above = above or "."
+            if above == folder or not awaited:
+                return None, None
+            folder = above
+
     def _start(self, path: str) -> None:
         observer = Observer()
         observer.daemon = True
-        observer.schedule(self, path, recursive=self._recursive, event_filter=EVENTS)
+        observer.schedule(self, path, recursive=self._recursive and self._awaited is None, event_filter=EVENTS)
         try:
             observer.start()
         except OSError as error:

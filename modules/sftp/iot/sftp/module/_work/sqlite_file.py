@@ -1,8 +1,9 @@
 """Open, check and lend a SQLite file of the state directory; set it aside if it is damaged.
 
-The journal and the delivery ledgers are such files. A file that is damaged, or of a newer version of the module, is
-renamed and a new one is created: the log says so, and the process goes on. While a file cannot be used, every
-transaction raises an `SFTPError` that says why, and the next one retries.
+The journal and the delivery ledgers are such files. A file that is damaged is renamed and a new one is created: the log
+says so, and the process goes on. A file of a newer version of the module is neither used nor changed: what it holds
+must not be done twice. While a file cannot be used, every transaction raises an `SFTPError` that says why, and the
+next one retries.
 
 Use time: no clock that can be set decides what is deleted from a file. A file counts the seconds for which modules have
 been running on it, in its table `usage`.
@@ -78,6 +79,10 @@ class Schema:
     tables: tuple[str, ...]
     migrate: Callable[[sqlite3.Connection, int], None]
     is_checked: bool = False
+
+
+class NewerVersionError(sqlite3.DatabaseError):
+    """The file is of a newer version of the module."""
 
 
 class SQLiteFile:
@@ -207,7 +212,7 @@ class SQLiteFile:
         return connection
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """Return the version of the tables, 0 for a new file; raise `sqlite3.DatabaseError` if it is damaged."""
+        """Return the version of the tables, 0 for a new file; raise `sqlite3.DatabaseError` if it cannot be used."""
         version: int
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if self._schema.is_checked:
@@ -215,8 +220,11 @@ class SQLiteFile:
             if finding != "ok":
                 raise malformed(finding)
         if version > self._schema.version:
-            known = self._schema.version
-            raise sqlite3.DatabaseError(f"it is of version {version}, and this module knows version {known}")
+            raise NewerVersionError(
+                f"a newer version of the module has made {self._schema.file} (its tables are of version {version}, and "
+                f"this module knows version {self._schema.version}). Install that version again, or start with a copy "
+                "of the directory from before the upgrade"
+            )
         return version
 
     def _failed(self, error: Exception) -> SFTPError:
@@ -267,7 +275,8 @@ def malformed(finding: object) -> sqlite3.DatabaseError:
 
 def _is_damage(error: Exception) -> bool:
     """Return whether the file itself is at fault, and not its surroundings, or the statement."""
-    if isinstance(error, OSError | sqlite3.ProgrammingError | sqlite3.IntegrityError | sqlite3.DataError):
+    surroundings = (OSError, NewerVersionError, sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
+    if isinstance(error, surroundings):
         return False
     words = str(error).lower()
     return words.startswith("malformed") or not any(text in words for text in SURROUNDINGS)
