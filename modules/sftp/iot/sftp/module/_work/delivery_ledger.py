@@ -18,6 +18,7 @@ import json
 import os
 import sqlite3
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import FileVersion
@@ -213,7 +214,7 @@ class DeliveryLedger:
         self._home = home
         self._is_strict = is_strict
         self._verifies = verifies
-        self._events: dict[str, str] = {}  # of files whose delivery is about to be recorded, by their paths
+        self._events: dict[str, list[str]] = {}  # of files whose delivery is about to be recorded, by their paths
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
@@ -254,7 +255,7 @@ class DeliveryLedger:
 
     def announce(self, path: str, event: str) -> None:
         """Take the event of a file whose delivery is recorded next: both are written in one transaction."""
-        self._events[path] = event
+        self._events.setdefault(path, []).append(event)
 
     def place_of(self, path: str, choose: Callable[[str], str]) -> str:
         """Return where a file goes, as it was decided when this version of it was taken for the first time.
@@ -270,19 +271,19 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        event = self._events.get(path)
+        events = self._events.get(path, [])
         with self._file.transaction() as connection:
-            self._write(connection, path, version, event)
+            self._write(connection, path, version, events)
         self._events.pop(path, None)
 
-    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, event: str | None) -> None:
-        """Write a delivery, if its version may be known the next time, and its event."""
+    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
+        """Write a delivery, if its version may be known the next time, and its events."""
         if version is not None:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *folded(version), self._home, self._use))
             if self._places is not None:
                 self._places.note_delivered(connection, path, folded(version))
             self.markers.note_delivered(connection, path)
-        if event is not None:
+        for event in events:
             self._event_queue.write(connection, event)
 
     def growth(self, path: str) -> GrowthRecord | None:
@@ -309,10 +310,10 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        event = self._events.get(path)
+        events = self._events.get(path, [])
         with self._file.transaction() as connection:
             write_growth(connection, self._ledger, path, growth, signed(growth.inode))
-            self._write(connection, path, version, event)
+            self._write(connection, path, version, events)
         self._events.pop(path, None)
 
     def write_events(self) -> None:
@@ -323,7 +324,7 @@ class DeliveryLedger:
         """
         if self._events:
             with self._file.transaction() as connection:
-                for event in self._events.values():
+                for event in chain.from_iterable(self._events.values()):
                     self._event_queue.write(connection, event)
             self._events.clear()
 
