@@ -31,11 +31,12 @@ class RuleStatus:
         files: that were transferred.
         bytes: of these.
         failed: files that the last run could not transfer, or not delete or move at their source.
-        delivered: of these, files that have arrived, and are only to be deleted or moved.
+        delivered: of these, files that have arrived, and lack a last step: a marker, or to be deleted or moved.
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
         next: when it runs next, if it waits for its calendar.
         in_place: files that were appended to in place, as their server does not copy data itself.
+        quarantined: files that were put aside, since they failed by themselves; counted as `files` are.
     """
 
     since: str
@@ -48,6 +49,7 @@ class RuleStatus:
     message: str | None = None
     next: str | None = None
     in_place: int = 0
+    quarantined: int = 0
 
     @property
     def state(self) -> str:
@@ -64,6 +66,7 @@ class RuleStatus:
             "bytes": self.bytes,
             "failed": self.failed,
             "delivered": self.delivered,
+            "quarantined": self.quarantined,
             "code": self.code,
             "message": self.message,
             "next": self.next,
@@ -103,6 +106,7 @@ class RuleReporter:
             code,
             None if message is None else excerpt(message, MESSAGE_MAXIMUM),
             in_place=before.in_place + moved.in_place,
+            quarantined=before.quarantined + moved.quarantined,
         )
         self._report_news()
 
@@ -150,5 +154,6 @@ def _state_of(status: RuleStatus) -> tuple[object, ...]:
         status.code,
         status.delivered > 0,
         status.in_place > 0,
+        status.quarantined,
         without_quantities(status.message or ""),
     )
