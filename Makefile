@@ -28,7 +28,7 @@ INTEROP := .venv-interop
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo quick test test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
+.PHONY: help demo quick test nightly test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -49,6 +49,11 @@ test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with
 	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal -p quick.durations $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+nightly: $(ENVIRONMENT)/.dev ## the tests that make test leaves out, since what they hold changes seldom: a few minutes
+	tools/install-test-servers
+	tools/install-interop-servers --fast
+	$(BIN)/python -m pytest -m nightly --numprocesses auto --dist worksteal $(PYTEST_OPTIONS)
 
 test-faults: $(ENVIRONMENT)/.dev ## inject every fault into a running module, with either server: five minutes
 	tools/install-test-servers
