@@ -40,6 +40,7 @@ RUN_BY = {
     "make lost-hub": "tests/module/hub/test_watchdog_end_to_end.py",
     "make dashboard": "tests/frame/test_dashboard.py",
     "make mutants": "tests/frame/test_commands.py",
+    "make release": "tests/frame/test_release_rehearsal.py",
     "make": "tests/frame/test_commands.py",
     "python -m localedge.demo": "tests/edge/test_demo.py",
     "localedge": "tests/edge/test_tutorial.py",

@@ -92,7 +92,7 @@ class Rehearsal:
         (wheel,) = [path for path in files if path.suffix == ".whl"]
         project = self._checkout.copy(self._work / "project")
         pythons = _pythons.found()
-        wanted = self._arguments.pythons or list(pythons)
+        wanted = self._wanted(list(pythons))
         with _pythons.server(self._work) as sshd:
             for minor in wanted:
                 if minor not in pythons:
@@ -102,6 +102,11 @@ class Rehearsal:
         if missing:
             _say(f"not tried, as they are not here or not asked for: Python {', '.join(missing)}")
             self._left.append(f"see that the workflow `test` has passed with Python {', '.join(missing)}")
+
+    def _wanted(self, here: list[str]) -> list[str]:
+        """Return the Pythons to try."""
+        named = self._arguments.pythons
+        return here if named is None else [_pythons.THIS if name == "this" else name for name in named]
 
     def _list(self) -> None:
         file = OUTPUT / f"iot-sftp-client-{self._version}.cdx.json"
@@ -147,7 +152,10 @@ def _arguments() -> argparse.Namespace:
         help=f"which images to build and run: of {', '.join(PLATFORMS)}; none is none (default: amd64)",
     )
     parser.add_argument(
-        "--pythons", type=_words, metavar="3.12,…", help="which Pythons to try (default: all that are here)"
+        "--pythons",
+        type=_words,
+        metavar="3.12,…",
+        help="which Pythons to try; this is the one that runs this (default: all)",
     )
     parser.add_argument(
         "--set-version", metavar="1.2.3", help="write a version into all places that name it, and do nothing else"
