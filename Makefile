@@ -3,6 +3,7 @@
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
 # The tests start hundreds of processes: none of them compiles all modules again, whatever the shell has set.
+export NO_MKDOCS_2_WARNING = 1 # MkDocs 1 is what the theme is made for
 export PYTHONDONTWRITEBYTECODE =
 PYTEST_OPTIONS ?=
 QUICK_OPTIONS ?=
@@ -25,10 +26,14 @@ MUTANTS_OPTIONS ?=
 MUTANTS := .venv-mutants
 INTEROP_OPTIONS ?= --output docs/interoperability.md
 INTEROP := .venv-interop
+DOCS := .venv-docs
+ALL_CORES := --numprocesses auto --dist worksteal
+RELEASE_OPTIONS ?=
+RELEASE := .venv-release
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo quick test nightly test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest dashboard reference surface format requirements clean
+.PHONY: help demo quick test coverage nightly test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest docs docs-test release dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -42,11 +47,17 @@ quick: lint ## check what changed: lint, types, and its fastest tests, in a minu
 	tools/install-test-servers
 	$(BIN)/python -m quick $(QUICK_OPTIONS)
 
-test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite with its coverage
+test: lint $(SIBLINGS)/.made ## check everything: lint, and the whole suite
+	tools/install-test-servers
+	tools/install-interop-servers --fast
+	rm -f .pytest_cache/v/cache/lastfailed
+	$(BIN)/python -m pytest $(ALL_CORES) -p quick.durations $(PYTEST_OPTIONS) || $(BIN)/python tools/run-failed-again $$?
+
+coverage: $(SIBLINGS)/.made ## run the whole suite under coverage, which takes twice as long: 95 % with branches at least
 	tools/install-test-servers
 	tools/install-interop-servers --fast
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal -p quick.durations $(PYTEST_OPTIONS)
+	$(BIN)/coverage run -m pytest $(ALL_CORES) $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -101,10 +112,23 @@ images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd6
 manifest: $(ENVIRONMENT)/.dev ## expand and check the deployments into config/: PLATFORM=arm32v7 TEMPLATES="…"
 	$(BIN)/python -m manifest --platform $(PLATFORM) $(TEMPLATES)
 
+docs: $(DOCS)/.made ## build the documentation as a site, warnings are errors: build/book/site
+	PYTHONPATH=tools $(DOCS)/bin/python -m book
+	$(DOCS)/bin/mkdocs build --strict --quiet
+	@echo "To read it: python3 -m http.server --bind 127.0.0.1 --directory build/book/site"
+
+docs-test: docs $(ENVIRONMENT)/.dev ## look at every page of the site in a browser: links, search, a phone, dark mode; build/book/screenshots
+	tools/install-test-browser
+	$(BIN)/python -m pytest -m book $(PYTEST_OPTIONS) tests/book
+
+release: $(RELEASE)/.made $(ENVIRONMENT)/.dev ## rehearse the release in build/release: build twice, check, install, run, list; RELEASE_OPTIONS=--help
+	tools/install-test-servers
+	$(BIN)/python -m release $(RELEASE_OPTIONS)
+
 dashboard: $(ENVIRONMENT)/.dev ## draw docs/dashboard.svg from the metrics of a run of five minutes
 	$(BIN)/python -m dashboard
 
-reference: $(ENVIRONMENT)/.dev ## make docs/api.md and docs/architecture.svg from the source
+reference: $(ENVIRONMENT)/.dev ## make docs/api.md, docs/errors.md and docs/architecture.svg from the source
 	$(BIN)/python -m reference
 
 surface: $(ENVIRONMENT)/.dev ## record the public surface again: names, codes, responses, metrics (tests/frame/public_surface)
@@ -129,11 +153,13 @@ requirements: $(ENVIRONMENT)/.dev ## pin all dependencies again, with hashes
 	$(PIN) --constraint requirements/dev.txt pyproject.toml --group bench --output-file requirements/bench.txt
 	$(PIN) $(AS_TESTED) --group fuzz --output-file requirements/fuzz.txt
 	$(PIN) --group interop --output-file requirements/interop.txt
+	$(PIN) --group docs --output-file requirements/docs.txt
 	$(PIN) --group mutants --output-file requirements/mutants.txt
+	$(PIN) --constraint requirements/dev.txt --group release --output-file requirements/release.txt
 	$(PIN) pyproject.toml --group siblings --output-file requirements/siblings.txt
 
 clean: ## remove everything that was made here
-	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) $(MUTANTS) $(INTEROP) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(ENVIRONMENT) $(SIBLINGS) $(BENCH) $(FUZZ) $(MUTANTS) $(INTEROP) $(DOCS) $(RELEASE) build dist config demo-files .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -rf modules/sftp/*.egg-info
 
@@ -171,6 +197,14 @@ $(FUZZ)/.made: requirements/build.txt requirements/fuzz.txt pyproject.toml tools
 
 $(MUTANTS)/.made: requirements/build.txt requirements/mutants.txt tools/make-environment
 	tools/make-environment $(MUTANTS) requirements/mutants.txt
+	@touch $@
+
+$(DOCS)/.made: requirements/build.txt requirements/docs.txt tools/make-environment
+	tools/make-environment $(DOCS) requirements/docs.txt
+	@touch $@
+
+$(RELEASE)/.made: requirements/build.txt requirements/release.txt tools/make-environment
+	tools/make-environment $(RELEASE) requirements/release.txt
 	@touch $@
 
 # Servers in Python that others wrote, apart from what they are tried with.

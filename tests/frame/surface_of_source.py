@@ -19,6 +19,7 @@ from iot.sftp.client import SFTPError
 from iot.sftp.command_line._arguments import parser
 from iot.sftp.command_line._server import PREFIX, settings_of
 from iot.sftp.module._base.environment import Environment, missing_variables
+from iot.sftp.module._documents.retention import RetentionEntry
 from iot.sftp.module._documents.rule import Rule
 from iot.sftp.module._documents.server import ServerSection
 from iot.sftp.module._documents.twin import SECTIONS, TransfersSection, read_desired
@@ -241,8 +242,11 @@ def desired_properties() -> Iterator[str]:
         yield ""
     yield "rules[]"
     yield from _fields(Rule, lambda key, value: not error_of({"rules": [{**rule, key: value}]}))
+    yield from ("", "retention[]")
+    entry = {"path": "a", "maxAge": 1}
+    yield from _fields(RetentionEntry, lambda key, value: not error_of({"retention": [{**entry, key: value}]}))
     for section in SECTIONS:
-        if section not in {"sftp", "transfers", "rules"}:
+        if section not in {"sftp", "transfers", "rules", "retention"}:
             words = taken(lambda value, section=section: not error_of({section: value}))  # type: ignore[misc] # as above
             yield from ("", section, f"    takes {words}")
 

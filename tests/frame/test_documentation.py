@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from tests.servers import Server
 
-from iot.sftp.client import IoTSFTPClient
+from iot.sftp.client import VERSION, IoTSFTPClient
 from iot.sftp.module._documents.twin import read_desired
 from iot.sftp.module._methods.parsing import parse_call
 from iot.sftp.module._methods.table import METHODS
@@ -40,8 +40,13 @@ RUN_BY = {
     "make lost-hub": "tests/module/hub/test_watchdog_end_to_end.py",
     "make dashboard": "tests/frame/test_dashboard.py",
     "make mutants": "tests/frame/test_commands.py",
+    "make release": "tests/frame/test_release_rehearsal.py",
     "make": "tests/frame/test_commands.py",
     "python -m localedge.demo": "tests/edge/test_demo.py",
+    "localedge": "tests/edge/test_tutorial.py",
+    "source .venv/bin/activate": "tests/edge/test_tutorial.py",
+    "mkdir demo-files/tutorial": "tests/edge/test_tutorial.py",
+    'echo "temperature': "tests/edge/test_tutorial.py",
     "python -m localedge run": "tests/edge/test_command_line.py",
     "python -m localedge invoke": "tests/edge/test_command_line.py",
     "python -m localedge twin": "tests/edge/test_command_line.py",
@@ -61,6 +66,9 @@ NOT_RUN = {
     "az iot hub module-twin": "needs a hub in Azure; what it sets is checked below",
     "az iot hub query": "needs a hub in Azure",
     "az iot hub job": "needs a hub in Azure; its payload is checked below",
+    "az group": "needs a subscription in Azure",
+    "az iot hub create": "needs a subscription in Azure",
+    "az iot hub device-identity": "needs a hub in Azure",
     "az iot edge": "needs a hub in Azure; manifests are checked by tests/manifest",
     "docker": "needs a container engine",
     "sudo docker": "needs a container engine",
@@ -253,8 +261,41 @@ def test_the_example_of_the_library_works_as_it_is_written(openssh_server: Serve
     assert (remote / "orders/done/4711.xml").is_file()
 
 
-def test_the_readme_has_every_method_and_every_argument_of_the_client() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_examples_of_the_page_of_the_library_work_as_they_are_written(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs/library.md").read_text()
+    version, files, failure, exceptions = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    remote = openssh_server.directory / tmp_path.name
+    (remote / "reports").mkdir(parents=True)
+    (remote / "reports/day.csv").write_text("a;b\n")
+    ours = (
+        ("sftp.example.com", "127.0.0.1"),
+        ("22", str(openssh_server.port)),
+        ("device-42", openssh_server.user),
+        ('sftp_pass="the password"', f'private_key="{openssh_server.key_file}", root="{tmp_path.name}"'),
+        ('password=Secret("the password")', f'private_key=Secret.from_file("{openssh_server.key_file}")'),
+    )
+    files += failure
+    for shown, real in ours:
+        assert shown in files + exceptions
+        files, exceptions = files.replace(shown, real), exceptions.replace(shown, real)
+
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+        )
+        for code in (version, files, exceptions)
+    ]
+
+    assert outputs[0].stdout == f"hello world from iot-sftp-client version: {VERSION}\n"
+    assert (remote / "archive/2026/day.csv").read_text() == "a;b\n"
+    assert "not_found" in outputs[1].stdout
+    assert outputs[2].stdout.startswith("not_found ")
+
+
+def test_the_page_of_the_library_has_every_method_and_every_argument_of_the_client() -> None:
+    text = (ROOT / "docs/library.md").read_text()
     for name, method in inspect.getmembers(IoTSFTPClient, inspect.isfunction):
         if not name.startswith("_"):
             _, *parameters = inspect.signature(method).parameters.values()
@@ -289,8 +330,20 @@ def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(file), target
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_every_page_is_in_the_index_and_in_the_navigation_of_the_site() -> None:
+    assert "(docs/index.md)" in (ROOT / "README.md").read_text()
+    index, navigation = (ROOT / "docs/index.md").read_text(), (ROOT / "mkdocs.yml").read_text()
 
     for page in (ROOT / "docs").glob("*.md"):
-        assert f"(docs/{page.name})" in text, page.name
+        assert page.name == "index.md" or re.search(rf"\({page.name}[#)]", index), page.name
+        assert re.search(rf": {page.name}$", navigation, re.MULTILINE), page.name
+
+
+def test_every_variable_is_on_the_page_of_the_environment() -> None:
+    page = (ROOT / "docs/environment.md").read_text()
+    source = (ROOT / "modules/sftp/iot/sftp/module/_base/environment.py").read_text()
+
+    for name in re.findall(r'"((?:SFTP|IOTEDGE|LOG)_[A-Z_]+)"', source):
+        assert f"`{name}`" in page, name
+    for name in re.findall(r"`(IOT_SFTP_\w+)`", (ROOT / "docs/command-line.md").read_text()):
+        assert f"| `{name}` |" in page, name

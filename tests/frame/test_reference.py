@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from iot.sftp import client
-from reference import CHAPTERS, HOUSES, arrows, description, drawing, imports, reference, rooms
+from reference import CHAPTERS, HOUSES, arrows, description, drawing, error_page, imports, reference, rooms
 from reference._architecture import NO_ROOMS, SOURCE, Room, _box_of
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -18,6 +18,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 def test_the_reference_that_is_committed_is_current() -> None:
     assert (DOCS / "api.md").read_text() == reference(), "run: make reference"
+
+
+def test_the_page_of_errors_that_is_committed_is_current() -> None:
+    assert (DOCS / "errors.md").read_text() == error_page(), "run: make reference"
 
 
 def test_the_picture_of_the_architecture_that_is_committed_is_current() -> None:

@@ -56,7 +56,7 @@ _OPENING = """\
 # The library's reference
 
 Made by `make reference` from the docstrings of `iot.sftp.client`; what is not on this page is private, and may change.
-[The README](../README.md#the-library) shows how the client is used, [security.md](security.md) what is promised.
+[The library](library.md) shows how the client is used, [security.md](security.md) what is promised.
 
 ```python
 from iot.sftp.client import IoTSFTPClient

@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.servers import free_port
 
-from iot.sftp.client import NotConfigured, SFTPSession, __version__
+from iot.sftp.client import Bandwidth, NotConfigured, SFTPSession, __version__
 from iot.sftp.module._app.configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._hub.reported import Reporter
+from iot.sftp.module._retention.proof import Duties
+from iot.sftp.module._retention.retention import Retention, RetentionContext
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
@@ -47,6 +49,10 @@ class Device:
         files = LocalRoot(directory / "data", directory / "state")
         context = RuleContext(self.transfers, self.slots, ledgers, files)
         self.rules = Rules(context, lambda: None)
+        duties = Duties(lambda: self.rules.in_force, self.servers, files, directory / "state", lambda: self.now)
+        self.retention = Retention(
+            RetentionContext(files, directory / "state", ledgers.delivered, duties, self.file_events)
+        )
         self.configuration = Configuration(
             environment,
             servers=self.servers,
@@ -55,6 +61,7 @@ class Device:
             outbox=self.outbox,
             file_events=self.file_events,
             rules=self.rules,
+            retention=self.retention,
             reporter=self.reporter,
             placeholders=CurrentPlaceholders(Placeholders("device-42", "sftp", "plant-hub"), lambda: self.now),
         )
@@ -88,6 +95,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     device = Device(tmp_path)
     yield device
     device.rules.stop(5)
+    device.retention.stop(60)
     device.servers.close()
     for name in ("iot", "paramiko"):
         logging.getLogger(name).setLevel(logging.NOTSET)
@@ -407,3 +415,25 @@ def test_a_server_that_was_removed_does_not_come_back_with_another_date(device: 
     device.now += 86_400
     prepare()  # of a call that has begun before
     assert device.session is None
+
+
+def test_the_limit_of_the_bandwidth_is_that_of_the_time_of_day(device: Device, server: dict[str, Any]) -> None:
+    office = {"days": "Mon-Fri", "from": "08:00", "to": "18:00", "upload": 1000}
+    timetable = [office, {"download": 2000}]
+    device.apply(1, sftp=server, transfers={"bandwidthLimit": timetable}, timeZone="Europe/Berlin")
+    assert device.reported["transfers"]["value"]["bandwidthLimit"] == timetable
+    assert device.configuration.in_force["transfers"]["bandwidthLimit"] == timetable
+    assert device.session is not None
+    limit = device.session._limit
+    assert limit.bandwidth == Bandwidth(download=2000)  # at midnight between Saturday and Sunday
+    device.now += (24 + 8) * 3600
+    limit._next_look = 0.0  # it looks once a second
+    limit.largest(1)
+    assert limit.bandwidth == Bandwidth(upload=1000)
+    device.apply(2, sftp=server, transfers={"bandwidthLimit": [{"from": "08:00"}]})
+    assert device.reported["transfers"]["ac"] == 400
+    assert limit.bandwidth == Bandwidth(upload=1000)
+    device.apply(3, sftp=server, transfers={"bandwidthLimit": {"upload": 5}})
+    assert limit.bandwidth == Bandwidth(upload=5)
+    device.apply(4, sftp=server)
+    assert limit.bandwidth == Bandwidth()

@@ -59,8 +59,14 @@ class Device:
         self.dispatcher = FakeDispatcher()
         self.sent: list[Message] = []
         self.arrived = asyncio.Event()
+        self.confirmed = asyncio.Event()  # an answer was recorded as sent
         self.is_connected = True
-        self.outbox = Outbox(self.store, self._send, backoff=lambda: iter([0.01] * 100_000))
+        self.outbox = Outbox(
+            self.store,
+            self._send,
+            on_sent=lambda _output: self.confirmed.set(),
+            backoff=lambda: iter([0.01] * 100_000),
+        )
         self.calls = MessageCalls(
             self.store,
             self.dispatcher,  # type: ignore[arg-type] # its one method
@@ -165,6 +171,7 @@ def test_a_repeat_gets_the_first_answer_and_is_not_done_again(tmp_path: Path) ->
         await device.receive(DELETE)  # while the first one runs: one answer is for both
         device.dispatcher.go_on.set()
         assert await device.answers(1) == [("id", 200)]
+        await asyncio.wait_for(device.confirmed.wait(), SOON)  # until then, the answer that was just sent is for both
         await device.receive(DELETE)
         await device.answers(2)
         assert len(device.dispatcher.calls) == 1

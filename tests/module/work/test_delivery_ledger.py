@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from iot.sftp.module._work.delivery_ledger import (
     UNUSED_KEPT,
     DeliveryLedger,
     DeliveryLedgers,
-    _signed,
 )
+from iot.sftp.module._work.stored_version import signed
 
 VERSION = FileVersion(1, 1_700_000_000_123_456_789, 1_700_000_001_000_000_001, 7, 42)
 REMOTE = FileVersion(1, 1_700_000_000_000_000_000)
@@ -252,14 +253,20 @@ def test_what_version_1_knew_is_no_proof_to_delete_anything(tmp_path: Path) -> N
     assert ledgers.of("host", is_strict=True).knows(name, REMOTE)
 
 
-def test_a_file_of_a_later_version_is_set_aside(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / NAME) as connection:
+def test_a_file_of_a_newer_version_is_not_used_and_not_touched(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("a").note("1", VERSION)
+    ledgers.close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection:
         connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    ledger = DeliveryLedgers(tmp_path).of("a")
-    ledger.note("1", VERSION)
-    assert ledger.knows("1", VERSION)
-    assert len(list(tmp_path.glob(f"{NAME}.set-aside-*Z"))) == 1
+    before = (tmp_path / NAME).read_bytes()
+    older = DeliveryLedgers(tmp_path)
+    for _ in range(2):
+        with pytest.raises(SFTPError, match=r"a newer version of the module has made rules\.sqlite3"):
+            older.of("a")
+    older.close()
+    assert (tmp_path / NAME).read_bytes() == before
+    assert list(tmp_path.glob("*.set-aside-*")) == []
 
 
 def test_a_file_that_is_found_damaged_at_work_is_set_aside(tmp_path: Path) -> None:
@@ -279,10 +286,10 @@ def test_a_file_that_is_found_damaged_at_work_is_set_aside(tmp_path: Path) -> No
 
 @given(number=st.integers(0, 2**64 - 1))
 def test_any_number_of_64_bits_is_told_from_all_others(number: int) -> None:
-    signed = _signed(number)
-    assert signed is not None
-    assert -(2**63) <= signed < 2**63
-    assert signed % 2**64 == number
+    folded = signed(number)
+    assert folded is not None
+    assert -(2**63) <= folded < 2**63
+    assert folded % 2**64 == number
 
 
 def test_the_place_of_a_file_that_is_gone_before_it_arrived_is_forgotten(tmp_path: Path) -> None:

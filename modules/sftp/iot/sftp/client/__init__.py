@@ -44,16 +44,20 @@ from iot.sftp.client._diagnosis import Step, diagnose
 from iot.sftp.client._files.file_info import FileInfo
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
-from iot.sftp.client._folders.delivery_ledger import Ledger
+from iot.sftp.client._folders.delivery_ledger import GrowthLedger, Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.markers import MarkerName, MarkerRecord, Markers, OwedMarkers, SpentMarker
+from iot.sftp.client._folders.quarantine import FailureCounts, Quarantine
 from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.credentials import check_private_key
 from iot.sftp.client._ssh.handshake import ServerInfo
 from iot.sftp.client._ssh.host_keys import check_pin
+from iot.sftp.client._transfer.bandwidth import Bandwidth
 from iot.sftp.client._transfer.file_content import FileContent
 from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes
+from iot.sftp.client._transfer.growth import Append, GrowthRecord
 from iot.sftp.client._transfer.outcome import Transfer
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._version import VERSION, __version__
@@ -61,7 +65,9 @@ from iot.sftp.client._version import VERSION, __version__
 __all__ = [
     "VERSION",
     "AlreadyExists",
+    "Append",
     "AuthenticationFailed",
+    "Bandwidth",
     "Busy",
     "Cancelled",
     "ConnectionLost",
@@ -69,6 +75,7 @@ __all__ = [
     "CredentialError",
     "DeadlineExceeded",
     "Direction",
+    "FailureCounts",
     "Fault",
     "FileContent",
     "FileError",
@@ -80,6 +87,8 @@ __all__ = [
     "FolderOrder",
     "FolderProgress",
     "FolderTransfer",
+    "GrowthLedger",
+    "GrowthRecord",
     "HostKeyMismatch",
     "IfExists",
     "Internal",
@@ -92,6 +101,9 @@ __all__ = [
     "LocalEntry",
     "LocalFiles",
     "LocalName",
+    "MarkerName",
+    "MarkerRecord",
+    "Markers",
     "Modes",
     "NoSpace",
     "NotADirectory",
@@ -99,9 +111,11 @@ __all__ = [
     "NotEmpty",
     "NotFound",
     "Order",
+    "OwedMarkers",
     "PathNotAllowed",
     "PermissionDenied",
     "Proxy",
+    "Quarantine",
     "RateLimit",
     "RequestError",
     "ResourceError",
@@ -113,6 +127,7 @@ __all__ = [
     "Selection",
     "ServerInfo",
     "ServerSettings",
+    "SpentMarker",
     "Step",
     "Then",
     "TimeLimits",

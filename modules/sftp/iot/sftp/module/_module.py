@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import __version__
+from iot.sftp.client import NoSpace, __version__
 from iot.sftp.module._app.check_server import CheckServer
 from iot.sftp.module._app.configuration import Configuration
 from iot.sftp.module._app.metrics import Metrics, MetricsContext, identity, serve
@@ -31,11 +32,14 @@ from iot.sftp.module._methods.dispatcher import Dispatcher
 from iot.sftp.module._methods.idempotency import Idempotency
 from iot.sftp.module._methods.message_calls import MessageCalls
 from iot.sftp.module._methods.method import MethodContext
+from iot.sftp.module._retention.proof import Duties
+from iot.sftp.module._retention.retention import Retention, RetentionContext
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.due_times import DueTimes
 from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
@@ -98,8 +102,10 @@ class Module:
             on_failure=self._note_failure,
             forget=transfers.forget,
         )
-        rule_context = RuleContext(transfers, slots, ledgers, local_files, self._note_failure)
+        due_times = DueTimes(environment.state_dir, guard=self._state.check)
+        rule_context = RuleContext(transfers, slots, ledgers, local_files, self._note_failure, due_times=due_times)
         self._rules = Rules(rule_context, self._rules_changed)
+        self._retention = self._keep_room(environment, ledgers, local_files, transfers)
         placeholders = CurrentPlaceholders(
             Placeholders(environment.device, environment.module, environment.hub.partition(".")[0])
         )
@@ -114,6 +120,7 @@ class Module:
             outbox=self._outbox,
             file_events=self._file_events,
             rules=self._rules,
+            retention=self._retention,
             reporter=self._reporter,
             placeholders=placeholders,
             guard=self._state.check,
@@ -123,6 +130,17 @@ class Module:
             environment.state_dir, self._configuration.servers.settings, self._configuration.servers.names
         )
         self._observe(environment, slots, transfers)
+
+    def _keep_room(
+        self, environment: Environment, ledgers: DeliveryLedgers, local_files: LocalRoot, transfers: Transfers
+    ) -> Retention:
+        """Make what deletes old files, also when a transfer finds no room."""
+        state_dir = environment.state_dir
+        duties = Duties(lambda: self._rules.in_force, self._servers, local_files, state_dir, time.time)
+        context = RetentionContext(local_files, state_dir, ledgers.delivered, duties, self._file_events)
+        retention = Retention(context)
+        transfers.room.make = retention.make_room
+        return retention
 
     def _connect_to_hub(self, environment: Environment, journal: Journal, slots: ServerSlots) -> None:
         """Make what talks to the edge hub."""
@@ -152,6 +170,7 @@ class Module:
             transfers,
             self._tasks,
             self._rules,
+            self._retention,
             self._status.disks,
             self._calls,
             self._outbox,
@@ -186,6 +205,7 @@ class Module:
         status.add("queue", queue)
         status.add("tasks", lambda: self._tasks.counts)
         status.add("messages", messages)
+        status.add("retention", self._retention.document)
 
     def stop(self) -> None:
         """Ask the module to end; thread-safe."""
@@ -243,6 +263,7 @@ class Module:
     def _end_work(self) -> None:
         self._checks.stop()
         self._rules.stop(0.3)
+        self._retention.stop(0.2)
         self._tasks.stop(1)
         self._servers.close()
         self._state.release()
@@ -271,6 +292,8 @@ class Module:
             self._calls.wake()
         else:
             self._note_failure("journal", failure.code, failure.message)
+            if isinstance(failure, NoSpace):
+                self._retention.ask_for_room()
 
         def show() -> None:
             self._configuration.report_journal(failure)

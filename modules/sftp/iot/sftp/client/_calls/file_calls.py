@@ -10,6 +10,7 @@ from iot.sftp.client._calls.calls import CallAttempt
 from iot.sftp.client._calls.session_core import SessionCore
 from iot.sftp.client._files.remote_paths import check_names_file
 from iot.sftp.client._transfer import operations
+from iot.sftp.client._transfer.bandwidth import Bandwidth
 from iot.sftp.client._transfer.download import download_file
 from iot.sftp.client._transfer.file_content import FileContent, read_content
 from iot.sftp.client._transfer.file_order import Direction, FileOrder, Modes, Verify
@@ -181,10 +182,17 @@ class FileCalls(SessionCore):
         with memory_file(content, path) as descriptor:
             return self._calls.run("write_file", path, timeout, work)
 
-    def limit_bandwidth(self, bytes_per_second: int | None) -> None:
+    def limit_bandwidth(
+        self, bytes_per_second: int | None = None, *, upload: int | None = None, download: int | None = None
+    ) -> None:
         """Let all transfers together move so many bytes per second at most, from now on; `None` sets no limit.
 
+        Parameters:
+            bytes_per_second: of uploads and downloads together.
+            upload: of uploads, within that.
+            download: of downloads, within that.
+
         Raises:
-            ValueError: it is not a whole number, or smaller than 1.
+            ValueError: one is not a whole number, or smaller than 1.
         """
-        self._limit.bytes_per_second = bytes_per_second
+        self._limit.bandwidth = Bandwidth(bytes_per_second, upload, download)

@@ -8,6 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from iot.sftp.client._calls.session_core import SessionCore
+from iot.sftp.client._folders.folder_append import FolderAppend
+from iot.sftp.client._folders.folder_append_download import FolderAppendDownload
 from iot.sftp.client._folders.folder_download import FolderDownload
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_run import FolderRun
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
-    from iot.sftp.client._folders.delivery_ledger import Ledger
+    from iot.sftp.client._folders.delivery_ledger import Ledger, SessionLedger
+    from iot.sftp.client._folders.folder_direction import FolderDirection
     from iot.sftp.client._folders.folder_progress import FileOutcome, FolderProgress, FolderTransfer
+    from iot.sftp.client._transfer.growth import Append
 
 Session = TypeVar("Session")
 Options = ParamSpec("Options")
@@ -61,6 +65,7 @@ class FolderCalls(SessionCore):
         then: str = "keep",
         move_to: str | None = None,
         min_age: float = 0.0,
+        append: Append | None = None,
         timeout: float | None = None,
         progress: Callable[[FolderProgress], object] | None = None,
         cancelled: threading.Event | None = None,
@@ -87,6 +92,7 @@ class FolderCalls(SessionCore):
             move_to=move_to,
             verify=verify,
             verify_existing=verify_existing,
+            append=append,
         )
         return self.transfer_folder(
             folder_order, timeout=timeout, progress=progress, cancelled=cancelled, ledger=ledger
@@ -126,6 +132,11 @@ class FolderCalls(SessionCore):
                 are copied there.
             min_age: seconds since a file's modification, so that what is still being written is left for the next
                 time; looked at again when a file's turn comes. The server's clock is taken to be right.
+            append: keep up with files that grow (logs): `Append()` transfers their new bytes only, `Append(lines=True)`
+                whole lines of them. The destination is always a beginning of one version of the file. A file that was
+                cut or written anew replaces its destination; a destination that holds anything else is left alone
+                (`AlreadyExists`). Only with `then="keep"` and `if_exists="replace"`. What was delivered is remembered
+                by the session, or by a ledger that is a `GrowthLedger`.
             timeout: seconds.
             progress: receives how far it is, at most ten times a second, in the caller's thread.
             cancelled: ends the call with `Cancelled` when it is set; an `Interruption` ends it for now.
@@ -167,16 +178,10 @@ class FolderCalls(SessionCore):
         """
         started = time.monotonic()
         key = order.direction, order.source, order.dest, order.then
+        remembered = self._ledgers.of(key, ledger)
         # Without a ledger, what is kept at the source is transferred by each call
-        known = None if ledger is None and order.keeps_source else self._ledgers.of(key, ledger)
-        way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
-        direction = way(
-            order,
-            self._local_files,
-            self._paths,
-            self._transfer_context(order.verify, modes=order.modes),
-            is_remembered=known is not None,
-        )
+        known = None if ledger is None and order.keeps_source and order.append is None else remembered
+        direction = self._direction_of(order, remembered, is_remembered=known is not None)
         with closing(FolderRun(order, direction, known, progress, on_file)) as run:
             self._calls.run_while_it_advances(
                 order.operation,
@@ -188,3 +193,13 @@ class FolderCalls(SessionCore):
                 cancelled=cancelled,
             )
             return run.result(time.monotonic() - started)
+
+    def _direction_of(self, order: FolderOrder, ledger: SessionLedger, *, is_remembered: bool) -> FolderDirection:
+        """Return how the files of an order are transferred."""
+        files, paths = self._local_files, self._paths
+        context = self._transfer_context(order.verify, modes=order.modes)
+        if order.append is not None:
+            appends = FolderAppendDownload if order.direction is Direction.DOWNLOAD else FolderAppend
+            return appends(order, order.append, files, paths, context=context, ledger=ledger)
+        way = FolderDownload if order.direction is Direction.DOWNLOAD else FolderUpload
+        return way(order, files, paths, context, is_remembered=is_remembered)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from iot.sftp.client._base.errors import SFTPError
 
 if TYPE_CHECKING:
     from iot.sftp.client._files.file_version import FileVersion
+    from iot.sftp.client._transfer.growth import GrowthRecord
 
 MOST_REMEMBERED = 4096  # files of all folders of a session: some hundred bytes each
 
@@ -35,6 +36,20 @@ class Ledger(Protocol):
         """Record that the source is deleted or moved as well: nothing is left to be remembered."""
 
 
+@runtime_checkable
+class GrowthLedger(Ledger, Protocol):
+    """A ledger that also remembers how much of files that grow was delivered: see `FolderOrder.append`."""
+
+    def growth(self, path: str) -> GrowthRecord | None:
+        """Return what was delivered of the file that has, or had, this path."""
+
+    def growing_as(self, inode: int) -> list[str]:
+        """Return under which paths a local file with this inode is recorded."""
+
+    def note_growth(self, path: str, growth: GrowthRecord, version: FileVersion | None) -> None:
+        """Record how much was delivered; and with it, as `note` does, which version, if that is settled."""
+
+
 class SessionLedgers:
     """What a session remembers; for any number of threads."""
 
@@ -42,6 +57,7 @@ class SessionLedgers:
         """Remember nothing yet."""
         self._lock = threading.Lock()
         self._versions: OrderedDict[tuple[object, str], FileVersion] = OrderedDict()
+        self._growths: OrderedDict[tuple[object, str], GrowthRecord] = OrderedDict()
 
     def of(self, place: object, ledger: Ledger | None) -> SessionLedger:
         """Return the ledger of one folder: `place` tells it from others; `ledger` is the caller's, if there is any."""
@@ -59,6 +75,25 @@ class SessionLedgers:
             self._versions.move_to_end((place, path))
             if len(self._versions) > MOST_REMEMBERED:
                 self._versions.popitem(last=False)
+
+    def growth(self, place: object, path: str) -> GrowthRecord | None:
+        """Return what was delivered of a growing file."""
+        with self._lock:
+            return self._growths.get((place, path))
+
+    def growing_as(self, place: object, inode: int) -> list[str]:
+        """Return under which paths a file with this inode was delivered."""
+        with self._lock:
+            kept = self._growths.items()
+            return [path for (where, path), growth in kept if where == place and growth.inode == inode]
+
+    def put_growth(self, place: object, path: str, growth: GrowthRecord) -> None:
+        """Remember what was delivered of a growing file, and forget the one that was remembered longest."""
+        with self._lock:
+            self._growths[place, path] = growth
+            self._growths.move_to_end((place, path))
+            if len(self._growths) > MOST_REMEMBERED:
+                self._growths.popitem(last=False)
 
     def forget(self, place: object, path: str) -> None:
         """Forget a file."""
@@ -103,3 +138,26 @@ class SessionLedger:
         self._versions.forget(self._place, path)
         if self._ledger is not None:
             self._ledger.settle(path)
+
+    # --- files that grow
+
+    def growth(self, path: str) -> GrowthRecord | None:
+        """Return what was delivered of a growing file: by the caller's ledger, if that remembers it."""
+        if isinstance(self._ledger, GrowthLedger):
+            return self._ledger.growth(path)
+        return self._versions.growth(self._place, path)
+
+    def growing_as(self, inode: int) -> list[str]:
+        """Return under which paths a local file with this inode is recorded."""
+        if isinstance(self._ledger, GrowthLedger):
+            return self._ledger.growing_as(inode)
+        return self._versions.growing_as(self._place, inode)
+
+    def note_growth(self, path: str, growth: GrowthRecord, version: FileVersion | None) -> None:
+        """Record how much of a growing file was delivered, and which version, if that is settled."""
+        if isinstance(self._ledger, GrowthLedger):
+            self._ledger.note_growth(path, growth, version)
+            return
+        self._versions.put_growth(self._place, path, growth)
+        if version is not None:
+            self.note(path, version)

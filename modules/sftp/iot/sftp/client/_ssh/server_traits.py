@@ -69,6 +69,8 @@ class ServerTraits:
         refusals: what was refused in a directory, `RENAME` or `TEMPORARY_NAME`: it is a drop box.
         lacks: requests that the server does not implement.
         files: the places for files that are open on the server at a time.
+        refuses_copy: it has not carried out a `copy-data` that it announces.
+        tells_in_place: it was logged that growing files are appended to in place.
     """
 
     keeps_order: bool = False
@@ -78,6 +80,8 @@ class ServerTraits:
     refusals: dict[str, str] = field(default_factory=dict)
     lacks: set[Kind] = field(default_factory=set)
     files: OpenFiles = field(default_factory=OpenFiles)
+    refuses_copy: bool = False
+    tells_in_place: bool = False
     _server: str = ""
 
     def recognise(self, server: str, extensions: Iterable[str]) -> None:
@@ -93,7 +97,7 @@ class ServerTraits:
         self.parts_in_any_order = self.takes_commands = is_openssh
         if server != self._server:  # another one in its place: what was learned of the old one does not apply to it
             self._server = server
-            self.keeps_own_attributes = False
+            self.keeps_own_attributes = self.refuses_copy = self.tells_in_place = False
             self.refusals.clear()
             self.lacks.clear()
 

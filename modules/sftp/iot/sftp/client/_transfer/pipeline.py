@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.counts import Counts
     from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._transfer.file_order import Direction
 
 TICK = 0.1  # seconds between two reports of progress
 
@@ -54,6 +55,8 @@ class Pipeline:
     Answers are taken in paramiko's thread, requests are made and waiting is done in the caller's; `_lock` is between
     them.
     """
+
+    _direction: Direction  # whose limit counts
 
     def __init__(
         self, remote: RemoteFiles, path: str, limit: RateLimit, counts: Counts, on_progress: Callable[[int], None]
@@ -90,7 +93,7 @@ class Pipeline:
 
     def _request_length(self, largest: int) -> int:
         """Return how many bytes to ask for at a time: a small window is filled by several requests too."""
-        return self._limit.largest(min(largest, max(SAFE_REQUEST, self._window.size // 4)))
+        return self._limit.largest(min(largest, max(SAFE_REQUEST, self._window.size // 4)), self._direction)
 
     def _has_room(self, count: int) -> bool:
         """Return whether so many bytes may go: within the window, and within the number of requests of a channel.
@@ -102,7 +105,7 @@ class Pipeline:
 
     def _take_turn(self, count: int) -> None:
         """Wait until so many bytes may go. Under a limit this may be where all the time goes."""
-        self._limit.wait_for_turn(count, self._remote.deadline)
+        self._limit.wait_for_turn(count, self._remote.deadline, self._direction)
         self._report()
         self._raise_failure()
 

@@ -6,7 +6,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._transfer.bandwidth import Bandwidth
+from iot.sftp.client._transfer.file_order import Direction
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from iot.sftp.client._base.deadline import Deadline
 
 START = 1024 * 1024  # bytes in flight at first
@@ -17,6 +22,8 @@ STILL_GROWING = 1.25  # by which a round is faster than the best one, while the 
 FORGET = 0.98  # of the best rate that is left of it after each round: a link may become slower
 
 BURST = 0.1  # seconds' worth of bytes that a limited transfer may be ahead of its limit
+LOOK_PERIOD = 1.0  # seconds between two looks for another limit
+UNLIMITED = Bandwidth()
 
 
 class TransferWindow:
@@ -62,47 +69,93 @@ class TransferWindow:
 
 
 class RateLimit:
-    """A number of bytes per second that all transfers of a session share, or of all sessions that are given it.
+    """The bytes per second that all transfers of a session share, or of all sessions that are given it.
 
-    Thread-safe; `bytes_per_second` may be changed at any time.
+    Thread-safe; `bandwidth`, or `bytes_per_second` for both directions together, may be changed at any time.
     """
 
     def __init__(self) -> None:
         """Start unlimited."""
         self._lock = threading.Lock()
-        self._rate: int | None = None
-        self._free_at = 0.0  # when the next byte may go, on the monotonic clock
+        self._bandwidth = Bandwidth()
+        self._free_at = dict[Direction | None, float]()  # when the next byte may go, on the monotonic clock
+        self._schedule: Callable[[], Bandwidth] | None = None
+        self._next_look = 0.0  # at the schedule
 
     @property
     def bytes_per_second(self) -> int | None:
-        """The limit; `None` for none."""
-        return self._rate
+        """The limit of both directions together; `None` for none. Setting it removes all other limits."""
+        return self._bandwidth.total
 
     @bytes_per_second.setter
     def bytes_per_second(self, rate: int | None) -> None:
-        if rate is not None and (type(rate) is not int or rate < 1):
-            message = f"a limit is a whole number of bytes per second, at least 1, or None, not {rate!r}"
-            raise ValueError(message)
+        self.bandwidth = Bandwidth(rate)
+
+    @property
+    def bandwidth(self) -> Bandwidth:
+        """The limits in force."""
+        return self._bandwidth
+
+    @bandwidth.setter
+    def bandwidth(self, bandwidth: Bandwidth) -> None:
         with self._lock:
-            self._rate, self._free_at = rate, 0.0
+            self._schedule = None
+            self._replace(bandwidth)
 
-    def largest(self, size: int) -> int:
+    def follow(self, schedule: Callable[[], Bandwidth]) -> None:
+        """Have limits that change with time: what a function returns, from now on.
+
+        Parameters:
+            schedule: asked once a second at most, and only while bytes are moved; must neither block nor raise.
+        """
+        with self._lock:
+            self._schedule = schedule
+            self._look(time.monotonic())
+
+    def largest(self, size: int, direction: Direction | None = None) -> int:
         """Return how many bytes to ask for at a time, where `size` would be asked for without a limit."""
-        rate = self._rate
-        return size if rate is None else min(size, max(1, int(rate * BURST / 2)))
+        return min([size, *(max(1, int(rate * BURST / 2)) for rate in self._current().of(direction).values())])
 
-    def wait_for_turn(self, count: int, deadline: Deadline) -> None:
-        """Wait until so many bytes may go.
+    def wait_for_turn(self, count: int, deadline: Deadline, direction: Direction | None = None) -> None:
+        """Wait until so many bytes may go. A limit that changes meanwhile counts from then on.
 
         Raises:
             DeadlineExceeded: the call's time has run out.
         """
-        with self._lock:
-            if self._rate is None:
-                return
-            now = time.monotonic()
-            start = max(self._free_at, now - BURST)
-            self._free_at = start + count / self._rate
-        while (wait := start - time.monotonic()) > 0 and self._rate is not None:
-            deadline.pause(wait)
+        start, bandwidth = self._reserve(count, direction)
+        while (wait := start - time.monotonic()) > 0:
+            deadline.pause(min(wait, LOOK_PERIOD))
             deadline.check()
+            if self._current() is not bandwidth:
+                start, bandwidth = self._reserve(count, direction)
+
+    def _reserve(self, count: int, direction: Direction | None) -> tuple[float, Bandwidth]:
+        """Take the next turn for so many bytes; return when it is, and the limits that it was taken with."""
+        bandwidth = self._current()
+        if bandwidth == UNLIMITED:
+            return 0.0, bandwidth
+        with self._lock:
+            bandwidth, now, start = self._bandwidth, time.monotonic(), 0.0
+            for key, rate in bandwidth.of(direction).items():
+                free_at = max(self._free_at.get(key, 0.0), now - BURST)
+                start = max(start, free_at)
+                self._free_at[key] = free_at + count / rate
+            return start, bandwidth
+
+    def _current(self) -> Bandwidth:
+        """Return the limits in force, as the schedule has them now."""
+        if self._schedule is not None and (now := time.monotonic()) >= self._next_look:
+            with self._lock:
+                self._look(now)
+        return self._bandwidth
+
+    def _look(self, now: float) -> None:
+        """Look at the schedule, with the lock held."""
+        if self._schedule is not None:
+            self._next_look = now + LOOK_PERIOD
+            self._replace(self._schedule())
+
+    def _replace(self, bandwidth: Bandwidth) -> None:
+        """Put other limits into force, with the lock held: what was taken of the ones before is given back."""
+        if bandwidth != self._bandwidth:
+            self._bandwidth, self._free_at = bandwidth, {}

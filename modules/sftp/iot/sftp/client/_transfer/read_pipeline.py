@@ -13,6 +13,7 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
 )
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.pipeline import Pipeline, ReceivedRanges, SourceChanged
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ READ_AHEAD = 8 * 1024 * 1024  # bytes, at most, that are asked for behind what i
 
 class ReadPipeline(Pipeline):
     """Reads a remote file into a local one."""
+
+    _direction = Direction.DOWNLOAD
 
     def __init__(
         self,

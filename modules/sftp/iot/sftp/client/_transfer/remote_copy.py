@@ -21,12 +21,12 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
 )
 from iot.sftp.client._files.file_version import FileVersion
-from iot.sftp.client._files.remote_files import COPY_DATA
 from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._ssh.packets import Attributes, OpenFlag
 from iot.sftp.client._transfer.replace import replace_remote, replacing
 from iot.sftp.client._transfer.resume_records import ResumeState
+from iot.sftp.client._transfer.server_copy import copied_by_server
 from iot.sftp.client._transfer.temporary_files import Removal, is_temporary, remove_temporary, temporary_name
 from iot.sftp.client._transfer.verify import remote_files_are_same
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COPIED_AT_ONCE = 64 * 1024 * 1024  # bytes that one request has the server copy: it is to answer soon
 IN_FLIGHT = 16  # READs, or WRITEs
 PERMISSION_BITS = 0o777
 
@@ -108,7 +107,7 @@ def _copy(remote: RemoteFiles, source: str, temporary: str, attributes: Attribut
     with remote.opened(source, OpenFlag.READ, wait_for_close=False) as start:
         end = remote.open(temporary, flags, Attributes(mode=permissions))
         try:
-            if attributes.size is None or not _copied_by_server(remote, start, end, temporary, attributes.size):
+            if attributes.size is None or not copied_by_server(remote, start, end, temporary, attributes.size):
                 _copy_through_here(remote, (source, start), (temporary, end))
         except BaseException:
             remote.begin_close(end)
@@ -123,22 +122,6 @@ def _copy(remote: RemoteFiles, source: str, temporary: str, attributes: Attribut
             raise
         except SFTPError as error:  # a server may keep its own times
             logger.debug("%r keeps the time of now: %s", temporary, error)
-
-
-def _copied_by_server(remote: RemoteFiles, start: bytes, end: bytes, path: str, size: int) -> bool:
-    """Have the server copy the bytes; `False` if it does not, or only in part."""
-    if not remote.offers_copy:
-        return False
-    for offset in range(0, size, COPIED_AT_ONCE):
-        length = min(COPIED_AT_ONCE, size - offset)
-        try:
-            remote.copy_data(start, end, offset, length, path)
-        except (ConnectionLost, DeadlineExceeded):
-            raise
-        except SFTPError as error:
-            logger.debug("the server announces %s, and did not carry it out: %s", COPY_DATA, error)
-            return False
-    return True
 
 
 def _copy_through_here(remote: RemoteFiles, source: tuple[str, bytes], copy: tuple[str, bytes]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import SFTPError
 from iot.sftp.client._ssh.requests import Source
+from iot.sftp.client._transfer.file_order import Direction
 from iot.sftp.client._transfer.pipeline import Pipeline, ReceivedRanges
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class WriteChannel:
 class WritePipeline(Pipeline):
     """Writes a local file into a remote one, over one channel or several."""
 
+    _direction = Direction.UPLOAD
+
     def __init__(
         self,
         remote: RemoteFiles,
@@ -46,11 +49,12 @@ class WritePipeline(Pipeline):
         limit: RateLimit,
         counts: Counts,
         on_progress: Callable[[int], None],
+        source: Source | None = None,
     ) -> None:
-        """Write `descriptor` into the open file `handle` (`path` is for messages)."""
+        """Write `descriptor`, read by a source, into the open file `handle` (`path` is for messages)."""
         super().__init__(remote, path, limit, counts, on_progress)
         self._channels = [WriteChannel(remote, handle)]
-        self._source = Source(descriptor)
+        self._source = source or Source(descriptor)
         self.several = False  # whether further channels are there or to come
         self._request_size = remote.request_sizes()[1]
 

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import SFTPError
     from iot.sftp.module._base.environment import Environment
+    from iot.sftp.module._documents.retention import RetentionEntry
     from iot.sftp.module._documents.rule import RulesSection
     from iot.sftp.module._hub.reported import Reporter
+    from iot.sftp.module._retention.retention import Retention
     from iot.sftp.module._rules.runner import Rules
     from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
     from iot.sftp.module._work.file_events import FileEvents
@@ -56,6 +58,7 @@ class Configuration:
         outbox: Outbox,
         file_events: FileEvents,
         rules: Rules,
+        retention: Retention,
         reporter: Reporter,
         placeholders: CurrentPlaceholders,
         guard: Callable[[], object] = lambda: None,
@@ -74,6 +77,7 @@ class Configuration:
         self._file_events = file_events
         self._events = EventsSection()
         self._rules = rules
+        self._retention = retention
         self._rules_read: tuple[int, RulesSection] | None = None  # the version of its document, and the section
         self._reporter = reporter
         self._version = -1
@@ -97,6 +101,7 @@ class Configuration:
             "variables": dict(self._placeholders.values.variables),
             "timeZone": str(self._placeholders.values.zone),
             "rules": {name: rule.model_dump(exclude={"name"}) for name, rule in rules.items()},
+            "retention": [entry.as_properties() for entry in self._retention.in_force],
         }
 
     def report_journal(self, failure: SFTPError | None) -> None:
@@ -123,6 +128,7 @@ class Configuration:
         self.servers.apply_default(desired.sftp, self._version)
         self.servers.apply_others(desired.servers, self._version)
         self._apply_rules(desired.rules)
+        self._apply_retention(desired.retention)
         self._acknowledge_unknown(desired.unknown)
         if is_new:
             refused = ", ".join(desired.refused)
@@ -180,6 +186,15 @@ class Configuration:
         words = section.error or (f"not valid: {', '.join(section.errors)}" if section.errors else "applied")
         valid = section.error is None and not section.errors
         self._reporter.set("rules", {"ac": 200 if valid else 400, "av": version, "ad": words, "value": shown})
+
+    def _apply_retention(self, section: Section[tuple[RetentionEntry, ...]]) -> None:
+        if section.error is None:
+            self._retention.apply(section.value or ())
+        if section == Section():
+            self._reporter.set("retention", None)
+        else:
+            value = [entry.as_properties() for entry in self._retention.in_force]
+            self._acknowledge("retention", section.error or "applied", value, valid=section.error is None)
 
     def _acknowledge_placeholders(self, desired: Desired) -> None:
         placeholders = desired.placeholders

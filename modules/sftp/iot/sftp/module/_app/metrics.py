@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._hub.hub import Hub
     from iot.sftp.module._methods.dispatcher import Dispatcher
     from iot.sftp.module._methods.message_calls import MessageCalls
+    from iot.sftp.module._retention.retention import Retention
     from iot.sftp.module._rules.runner import Rules
     from iot.sftp.module._work.message_store import MessageStore
     from iot.sftp.module._work.outbox import Outbox
@@ -64,6 +65,7 @@ class MetricsContext:
     transfers: Transfers
     tasks: Tasks
     rules: Rules
+    retention: Retention
     disks: Disks
     calls: MessageCalls
     outbox: Outbox
@@ -131,6 +133,7 @@ class ModuleCollector(Collector):
         yield from self._of_queues()
         yield from self._of_tasks()
         yield from self._of_rules()
+        yield from self._of_retention()
         yield from self._of_messages()
         yield from self._of_process()
         yield from self._of_disks()
@@ -230,6 +233,15 @@ class ModuleCollector(Collector):
         not_removed = {(server,): count for server, count in rules.not_removed(servers).items()}
         yield _gauge("sftp_rule_files_not_removed", text, not_removed, "server")
         yield _counter("sftp_rule_runs", "Runs of rules that have ended.", rules.runs(servers), "server", "outcome")
+
+    def _of_retention(self) -> Iterator[Metric]:
+        retention = self._parts.retention
+        text = "Local files that retention has deleted, by whether they were delivered."
+        yield _counter("sftp_retention_deleted", text, retention.deleted.counts(), "delivered")
+        text = "Bytes of these files."
+        yield _counter("sftp_retention_deleted_bytes", text, retention.sizes.counts(), "delivered")
+        text = "Folders of the section retention that hold too much still, as of the last look."
+        yield _gauge("sftp_retention_unmet", text, {(): retention.unmet})
 
     def _of_messages(self) -> Iterator[Metric]:
         store = self._parts.messages

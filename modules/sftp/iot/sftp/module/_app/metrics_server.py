@@ -58,6 +58,7 @@ class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.text = text
         self._limit = limit
         self._eviction_limit = eviction_limit
+        self._is_ending = False
         self._changed = threading.Condition()
         self._open: dict[socket.socket, float] = {}  # and its deadline; the oldest first
         super().__init__(address, _Handler)
@@ -87,8 +88,22 @@ class MetricsServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         finally:
             self._forget(request)
 
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Answer until `shutdown`; wake up only when there is something to do, unlike the base class."""
+        while not self._is_ending:
+            with self._changed:
+                self.timeout = poll_interval if self._open else None
+            self.handle_request()
+            self.service_actions()
+
+    def shutdown(self) -> None:
+        """Answer no more."""
+        self._is_ending = True
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits
+
     def service_actions(self) -> None:
-        """Close the connections that have reached their deadline; called twice a second."""
+        """Close the connections that have reached their deadline; called twice a second while there are any."""
         now = time.monotonic()
         with self._changed:
             for connection in [connection for connection, end in self._open.items() if end <= now]:

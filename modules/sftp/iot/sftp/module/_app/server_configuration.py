@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import NotConfigured, RateLimit, SFTPSession
+from iot.sftp.client import Bandwidth, NotConfigured, RateLimit, SFTPSession
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, on_server
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import ServerInfo, ServerSettings
     from iot.sftp.module._base.environment import Environment
+    from iot.sftp.module._documents.bandwidth import BandwidthLimit
     from iot.sftp.module._documents.server import ServerSection
     from iot.sftp.module._documents.servers import ServersSection
     from iot.sftp.module._documents.validation import Section
@@ -127,9 +128,12 @@ class ServerConfiguration:
         names = sorted(self.in_force, key=lambda name: (name != DEFAULT_SERVER, name))
         return names or [DEFAULT_SERVER]
 
-    def limit_bandwidth(self, bytes_per_second: int | None) -> None:
-        """Limit the transfers of all servers together."""
-        self._limit.bytes_per_second = bytes_per_second
+    def limit_bandwidth(self, limit: BandwidthLimit | None) -> None:
+        """Limit the transfers of all servers together, in each direction, as the time of day says."""
+        if limit is None:
+            self._limit.bandwidth = Bandwidth()
+        else:
+            self._limit.follow(lambda: limit.at(self._clock()))
 
     # --- the default server
 

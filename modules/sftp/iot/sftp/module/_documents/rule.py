@@ -10,8 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, PlainSerializer, ValidationError
 from pydantic_core import PydanticCustomError
 
+from iot.sftp.client import Append, Selection
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.module._documents.append import COPY, Lines, Mode
 from iot.sftp.module._documents.delivery import IfExistsTemplate, RenameTemplate
+from iot.sftp.module._documents.failing_files import FailingFilesField
 from iot.sftp.module._documents.fields import (
     AGE_MAXIMUM,
     AnyText,
@@ -24,16 +27,17 @@ from iot.sftp.module._documents.fields import (
     template,
     then_template,
 )
+from iot.sftp.module._documents.marker import MarkerField
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
+from iot.sftp.module._documents.times import RuleTimes
 from iot.sftp.module._documents.validation import explain
 
 RULES_MAXIMUM = 20  # the status of each has to fit into a twin of 32 KB, with everything else that is reported
 # A rule is reported under its name: a key of a twin must not contain `.`, `$`, `#` or spaces
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 FOLDER_MAXIMUM = 1024  # characters
-EVERY_DEFAULT, EVERY_MAXIMUM = 300.0, 7 * 86_400  # seconds
 AGE_DEFAULT = 5.0  # seconds
 SERVER_SHOWN = 40  # characters of a server's name that no server has
 
@@ -55,7 +59,7 @@ Folder = Annotated[Template, template(_folder), AsWritten]
 FileFolder = Annotated[Template, template(_folder, TemplateKind.FILE), AsWritten]
 
 
-class Rule(SelectionDocument):
+class Rule(RuleTimes, SelectionDocument):
     """One rule: a folder that is transferred without a call."""
 
     name: Annotated[Text, AfterValidator(_name)]
@@ -63,11 +67,23 @@ class Rule(SelectionDocument):
     server: AnyText = DEFAULT_SERVER  # in front of what may name it by a placeholder
     source: Folder
     dest: FileFolder
-    every: Annotated[float, seconds(1, EVERY_MAXIMUM)] = EVERY_DEFAULT
     rename: RenameTemplate = None
     if_exists: IfExistsTemplate = "replace"
     then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"
+    marker: MarkerField = None
+    on_failure: FailingFilesField = None  # behind `source` and `then`, which it looks at
     min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
+    mode: Mode = COPY  # behind what it is compared with
+    lines: Lines = False
+
+    def selection(self) -> Selection:
+        """Return which files are meant: one that grows is always young, and taken all the same."""
+        chosen = super().selection()
+        return chosen if self.mode == COPY else replace(chosen, min_age=0.0)
+
+    def append(self) -> Append | None:
+        """Return how growing files are kept up with, if they are."""
+        return None if self.mode == COPY else Append(lines=self.lines)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.client import InvalidRequest, Order, Selection
+from iot.sftp.client import Append, InvalidRequest, Order, Selection
 from iot.sftp.module._documents.fields import AGE_MAXIMUM, Pattern, seconds
 from iot.sftp.module._documents.validation import Document
 
@@ -48,3 +48,7 @@ class SelectionDocument(Document):
             min_age=self.min_age,
             order=Order(self.order),
         )
+
+    def append(self) -> Append | None:
+        """Return how growing files are kept up with: here they are not."""
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -11,7 +12,10 @@ from pydantic.alias_generators import to_camel
 from iot.sftp.client import Modes
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import LEVELS
+from iot.sftp.module._documents.bandwidth import Limit
 from iot.sftp.module._documents.delivery import DirectoryMode, FileMode
+from iot.sftp.module._documents.fields import TemplateContext
+from iot.sftp.module._documents.retention import RetentionEntry, read_retention
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.server import ServerSection, read_server
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, ServersSection, read_servers
@@ -23,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from zoneinfo import ZoneInfo
 
-SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules", "variables", "timeZone")
+SECTIONS = ("sftp", "servers", "transfers", "logLevel", "events", "rules", "variables", "timeZone", "retention")
 CONCURRENCY_MAXIMUM = 16
-BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
 
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ class TransfersSection(Document, alias_generator=to_camel):
 
     concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MAXIMUM)] = 2
     verify: Literal["size", "sha256"] = "size"
-    bandwidth_limit: Annotated[int, Field(ge=1, le=BANDWIDTH_MAXIMUM)] | None = None
+    bandwidth_limit: Limit = None
     local_mode: FileMode | None = None
     remote_mode: FileMode | None = None
     directory_mode: DirectoryMode | None = None
@@ -79,8 +82,9 @@ class Desired:
         log_level: `debug`, `info`, `warning` or `error`.
         events: which messages are sent.
         rules: the rules; `None` if the section is missing.
+        retention: which local files are deleted when they are too old, or too many.
         variables: for placeholders.
-        time_zone: what dates are in.
+        time_zone: what dates and times of day are in.
         placeholders: what the sections were read with.
         unknown: names of unknown sections.
     """
@@ -93,6 +97,7 @@ class Desired:
     log_level: Section[str]
     events: Section[EventsSection]
     rules: RulesSection | None
+    retention: Section[tuple[RetentionEntry, ...]]
     variables: Section[dict[str, str]]
     time_zone: Section[ZoneInfo]
     placeholders: Placeholders
@@ -110,6 +115,7 @@ class Desired:
             "rules": self.rules and (self.rules.error or self.rules.errors),
             "variables": self.variables.error,
             "timeZone": self.time_zone.error,
+            "retention": self.retention.error,
         }
         return [name for name, error in errors.items() if error]
 
@@ -131,10 +137,11 @@ def read_desired(document: Mapping[str, Any], placeholders: Placeholders | None 
         is_empty=not names,
         sftp=read_server(document.get("sftp"), DEFAULT_SERVER, placeholders),
         servers=read_servers(document.get("servers"), placeholders),
-        transfers=_transfers(document.get("transfers")),
+        transfers=_transfers(document.get("transfers"), placeholders),
         log_level=_log_level(document.get("logLevel")),
         events=_events(document.get("events")),
         rules=read_rules(document.get("rules"), placeholders),
+        retention=_read(document.get("retention"), partial(read_retention, placeholders=placeholders)),
         variables=variables,
         time_zone=time_zone,
         placeholders=placeholders,
@@ -162,11 +169,11 @@ def _placeholders(
     )
 
 
-def _transfers(content: Any) -> Section[TransfersSection]:
+def _transfers(content: Any, placeholders: Placeholders) -> Section[TransfersSection]:
     if content is None:
         return Section()
     try:
-        return Section(TransfersSection.model_validate(content))
+        return Section(TransfersSection.model_validate(content, context=TemplateContext(placeholders)))
     except ValidationError as error:
         return Section(error=explain(error, TransfersSection, whole="transfers"))
 

@@ -40,7 +40,7 @@ ADVICE: Mapping[str, str] = {
     "unsupported": "Have the server updated: it lacks what was asked for, or speaks only algorithms known to be weak.",
     "not_configured": "Set the section sftp in the desired properties: host, user, and password or privateKey.",
     "unreachable": "See whether host and port are right, whether the server runs, and what DNS and firewalls do.",
-    "connection_lost": "Nothing, if it is rare: it is tried again. If not, look at the link, and at the server's log.",
+    "connection_lost": "Nothing, if it is rare: it is retried. If not, look at the link, and at the server's log.",
     "deadline_exceeded": (
         'Give more time ("timeout", of a task "time_limit"), or do it as a task ("background": true), which has a day.'
     ),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client import Counts, SFTPSession
+    from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.module._work.device_key import DeviceKey
 
 OPENING_WAIT = 5.0  # seconds
@@ -139,6 +140,12 @@ class CurrentSession:
     def state(self) -> ConnectionState:
         """The state as it was last seen."""
         return self._state
+
+    @property
+    def settings(self) -> ServerSettings | None:
+        """Those of the session in use; `None` if there is none."""
+        session = self._session
+        return None if session is None else session.settings
 
     @property
     def is_in_use(self) -> bool:

@@ -18,20 +18,30 @@ import json
 import os
 import sqlite3
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import FileVersion
-from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
+from iot.sftp.module._work.delivered_versions import DeliveredVersions
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
+from iot.sftp.module._work.failure_memory import TABLE as FAILURES_TABLE
+from iot.sftp.module._work.failure_memory import FailureMemory
+from iot.sftp.module._work.growth_memory import TABLE as GROWTHS_TABLE
+from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
+from iot.sftp.module._work.marker_memory import TABLES as MARKER_TABLES
+from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
+from iot.sftp.module._work.stored_version import folded, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from iot.sftp.client import GrowthRecord
 
 NAME = "rules.sqlite3"  # in the state directory
 VERSION = 2  # of the tables, in SQLite's user_version
@@ -82,6 +92,7 @@ class DeliveryLedgers:
     Attributes:
         scans: in progress, by the routes of their ledgers.
         events: of the files that were delivered.
+        delivered: looks up local files in all ledgers.
     """
 
     def __init__(
@@ -101,6 +112,7 @@ class DeliveryLedgers:
         self._file = SQLiteFile(directory, _SCHEMA, guard=guard, clock=clock)
         self.scans = ExclusiveScans()
         self.events = EventQueue(self._file)
+        self.delivered = DeliveredVersions(self._file)
 
     def of(
         self,
@@ -127,7 +139,7 @@ class DeliveryLedgers:
         Raises:
             SFTPError: the file cannot be used.
         """
-        ledger = _name_of(route)
+        ledger = name_of(route)
         with self._file.transaction() as connection:
             use = self._file.count_use(connection)
             connection.execute(
@@ -173,6 +185,10 @@ class DeliveryLedger:
     A file of which only the change time differs (chmod, chown, a new hard link, a backup) most likely has the same
     content; but so it looks where a writer has reset the modification time. Its hash at the destination decides: see
     `is_in_doubt`.
+
+    Attributes:
+        markers: what is still to be done with those of its files.
+        failures: of files that have failed by themselves.
     """
 
     def __init__(
@@ -198,10 +214,12 @@ class DeliveryLedger:
         self._home = home
         self._is_strict = is_strict
         self._verifies = verifies
-        self._events: dict[str, str] = {}  # of files whose delivery is about to be recorded, by their paths
+        self._events: dict[str, list[str]] = {}  # of files whose delivery is about to be recorded, by their paths
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
+        self.markers = MarkerMemory(file, ledger)
+        self.failures = FailureMemory(file, ledger)
 
     def knows(self, path: str, version: FileVersion) -> bool:
         """Return whether this very version was delivered before.
@@ -209,12 +227,12 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        name, device = os.fsencode(path), _signed(version.device)
+        name, device = os.fsencode(path), signed(version.device)
         self._found.add(hash(name))
         self._devices.add(device)
         is_known = self._is_known(name, device, version)
         if self._places is not None and not is_known:
-            self._places.note_seen(path, _folded(version))
+            self._places.note_seen(path, folded(version))
         return is_known
 
     def _is_known(self, name: bytes, device: int | None, version: FileVersion) -> bool:
@@ -222,7 +240,7 @@ class DeliveryLedger:
             delivery = self._delivery(connection, name)
             if delivery is None or (self._is_strict and not delivery.is_proof):
                 return False
-            now = _folded(version)
+            now = folded(version)
             if not _is_same(delivery.version, now):
                 is_touched = _is_same(delivery.version._replace(changed=None), now)
                 self._doubts += is_touched and not self._answers_no
@@ -237,7 +255,7 @@ class DeliveryLedger:
 
     def announce(self, path: str, event: str) -> None:
         """Take the event of a file whose delivery is recorded next: both are written in one transaction."""
-        self._events[path] = event
+        self._events.setdefault(path, []).append(event)
 
     def place_of(self, path: str, choose: Callable[[str], str]) -> str:
         """Return where a file goes, as it was decided when this version of it was taken for the first time.
@@ -253,13 +271,49 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        event = self._events.get(path)
+        events = self._events.get(path, [])
         with self._file.transaction() as connection:
-            connection.execute(_NOTE, (self._ledger, os.fsencode(path), *_folded(version), self._home, self._use))
+            self._write(connection, path, version, events)
+        self._events.pop(path, None)
+
+    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
+        """Write a delivery, if its version may be known the next time, and its events."""
+        if version is not None:
+            connection.execute(_NOTE, (self._ledger, os.fsencode(path), *folded(version), self._home, self._use))
             if self._places is not None:
-                self._places.note_delivered(connection, path, _folded(version))
-            if event is not None:
-                self._event_queue.write(connection, event)
+                self._places.note_delivered(connection, path, folded(version))
+            self.markers.note_delivered(connection, path)
+        for event in events:
+            self._event_queue.write(connection, event)
+
+    def growth(self, path: str) -> GrowthRecord | None:
+        """Return how much was delivered of the growing file that has, or had, a path.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            return growth_of(connection, self._ledger, path)
+
+    def growing_as(self, inode: int) -> list[str]:
+        """Return under which paths a local file with this inode is recorded.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._file.transaction() as connection:
+            return paths_growing_as(connection, self._ledger, signed(inode))
+
+    def note_growth(self, path: str, growth: GrowthRecord, version: FileVersion | None) -> None:
+        """Record how much of a growing file was delivered; and which version, if that is settled.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        events = self._events.get(path, [])
+        with self._file.transaction() as connection:
+            write_growth(connection, self._ledger, path, growth, signed(growth.inode))
+            self._write(connection, path, version, events)
         self._events.pop(path, None)
 
     def write_events(self) -> None:
@@ -270,7 +324,7 @@ class DeliveryLedger:
         """
         if self._events:
             with self._file.transaction() as connection:
-                for event in self._events.values():
+                for event in chain.from_iterable(self._events.values()):
                     self._event_queue.write(connection, event)
             self._events.clear()
 
@@ -285,6 +339,7 @@ class DeliveryLedger:
                 "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
             )
             forget_places(connection, self._ledger, [os.fsencode(path)])
+            forget_growths(connection, self._ledger, [os.fsencode(path)])
 
     def has_found(self, path: str) -> bool:
         """Return whether this scan has found a path."""
@@ -339,6 +394,10 @@ class DeliveryLedger:
                 if hash(path) not in self._found and device in self._devices and self._covers(os.fsdecode(path))
             ]
             forget_places(connection, self._ledger, [*vanished, *(path for _, path in gone)])
+            forget_growths(connection, self._ledger, [path for _, path in gone])
+            self.failures.forget_unless(
+                connection, lambda path: hash(path) in self._found or not self._covers(os.fsdecode(path))
+            )
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property
@@ -355,8 +414,9 @@ class DeliveryLedger:
         return None if row is None else _Delivery(FileVersion(*row[:5]), bool(row[5]), *row[6:])
 
 
-def _name_of(route: tuple[object, ...]) -> str:
-    return hashlib.sha256(json.dumps(route).encode()).hexdigest()[:32]
+def name_of(route: Sequence[object]) -> str:
+    """Return the name of the ledger of a route."""
+    return hashlib.sha256(json.dumps(list(route)).encode()).hexdigest()[:32]
 
 
 def _is_same(kept: FileVersion, now: FileVersion) -> bool:
@@ -372,19 +432,10 @@ def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
     return abs((kept.modified or 0) - (now.modified or 0)) > ROUGHLY
 
 
-def _folded(version: FileVersion) -> FileVersion:
-    return FileVersion(*(_signed(value) for value in version))
-
-
-def _signed(number: int | None) -> int | None:
-    """Map 64 bits without a sign to those that SQLite takes, one to one: inodes may use all of them."""
-    return None if number is None else (number + INTEGER_MAXIMUM + 1) % 2**64 - INTEGER_MAXIMUM - 1
-
-
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    for table in ("deliveries", "places"):
+    for table in ("deliveries", "places", "growths", "owed_markers", "spent_markers", "failures"):
         connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
@@ -395,7 +446,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
     connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
-    connection.executescript(PLACES_TABLE)
+    for tables in (PLACES_TABLE, GROWTHS_TABLE, MARKER_TABLES, FAILURES_TABLE):
+        connection.executescript(tables)
 
 
 _SCHEMA = Schema(
@@ -408,6 +460,9 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries", "places", "file_events", "identity"),
+    tables=(
+        *("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
+        *("owed_markers", "spent_markers", "failures"),
+    ),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )

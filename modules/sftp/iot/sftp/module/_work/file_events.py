@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,8 @@ class FileEvents:
             send: called when there is something to gather; must not block.
             gathering: seconds that an event waits for others.
         """
-        self.is_enabled = False
+        self._is_enabled = False
+        self._changed: Callable[[], object] = lambda: None  # wakes `run`
         self._queue = queue
         queue.on_dropped = partial(store.count_dropped, FILES)
         self._store = store
@@ -70,6 +72,16 @@ class FileEvents:
         self._first: float | None = 0.0  # when the first event was written that is not gathered, in time.monotonic()
         self._size = 0  # characters of these
         self._failures: OrderedDict[tuple[object, ...], str] = OrderedDict()
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether events are wanted."""
+        return self._is_enabled
+
+    @is_enabled.setter
+    def is_enabled(self, enabled: bool) -> None:
+        self._is_enabled = enabled
+        self._changed()
 
     def of(self, origin: Mapping[str, Any], ledger: DeliveryLedger | None) -> Callable[[FileOutcome], None] | None:
         """Return what takes the outcomes of one transfer of a folder; `None` if they are not wanted.
@@ -85,6 +97,11 @@ class FileEvents:
     def _note(self, origin: Mapping[str, Any], ledger: DeliveryLedger | None, outcome: FileOutcome) -> None:
         """Write an event; never raises."""
         place = (*origin.values(), outcome.path)
+        if outcome.is_quarantined:
+            with self._lock:
+                self._failures.pop(place, None)
+            self.note(origin, outcome, "quarantined")
+            return
         if outcome.code is None:
             with self._lock:
                 self._failures.pop(place, None)
@@ -119,8 +136,12 @@ class FileEvents:
                 _log.warning(LOST, quoted(outcome.source), error.message, extra=about("file events"))
                 return False
         with self._lock:
+            is_first, was_full = self._first is None, self._size >= MESSAGE_MAXIMUM
             self._first = time.monotonic() if self._first is None else self._first
             self._size += len(event)
+            is_news = is_first or (not was_full and self._size >= MESSAGE_MAXIMUM)
+        if is_news:
+            self._changed()
         return True
 
     def close(self, ledger: DeliveryLedger | None) -> None:
@@ -145,16 +166,30 @@ class FileEvents:
 
     async def run(self) -> None:
         """Have events gathered when they are due, until this is cancelled."""
-        while True:
-            await asyncio.sleep(self._gathering / 5)
-            if self._is_due():
-                self._send()
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
-    def _is_due(self) -> bool:
+        def wake() -> None:
+            with suppress(RuntimeError):  # the module has just ended
+                loop.call_soon_threadsafe(changed.set)
+
+        self._changed = wake
+        while True:
+            waiting = asyncio.ensure_future(changed.wait())
+            await asyncio.wait({waiting}, timeout=self._due_in())
+            waiting.cancel()
+            changed.clear()
+            if self._due_in() == 0:
+                self._send()
+                await asyncio.sleep(self._gathering / 5)  # until it was gathered
+
+    def _due_in(self) -> float | None:
+        """Return after how many seconds events are due; `None` if there are none."""
         with self._lock:
-            if not self.is_enabled or self._first is None:
-                return False
-            return self._size >= MESSAGE_MAXIMUM or time.monotonic() >= self._first + self._gathering * 0.8
+            if not self._is_enabled or self._first is None:
+                return None
+            if self._size >= MESSAGE_MAXIMUM:
+                return 0.0
+            return max(0.0, self._first + self._gathering * 0.8 - time.monotonic())
 
     def gather(self, attempted: int | None = None) -> None:
         """Put what is due into messages; blocks. Where a file cannot be used, that is logged, and tried again.
@@ -162,7 +197,7 @@ class FileEvents:
         Parameters:
             attempted: the message that may have arrived already, by its sequence: it is not changed any more.
         """
-        if not self._is_due():
+        if self._due_in() != 0:
             return
         with self._lock:
             self._first, self._size = None, 0
@@ -177,6 +212,7 @@ class FileEvents:
             _log.warning("file events are delayed: %s", error.message, extra=about("file events"))
             with self._lock:
                 self._first = time.monotonic()
+            self._changed()
 
 
 def _messages(identity: str, events: list[tuple[int, str]]) -> Iterator[Outgoing]:

@@ -6,18 +6,21 @@ import logging
 import os
 import posixpath
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, SFTPError
 from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._work.delivery_ledger import name_of
 
 if TYPE_CHECKING:
     import threading
     from contextlib import AbstractContextManager
 
     from iot.sftp.client import FolderOrder, FolderTransfer, LocalFiles, SFTPSession
+    from iot.sftp.client._base.settings import ServerSettings
     from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
 
 _log = logging.getLogger(__name__)
@@ -46,12 +49,16 @@ class FolderDelivery:
     destination: object = None
     account: list[object] | None = None
 
+    def ledger_name(self, settings: ServerSettings) -> str:
+        """Return the name of the ledger, as it is with these settings of the server."""
+        return name_of(self._route(settings))
+
     def exclusive_scan(self, session: SFTPSession, cancelled: threading.Event) -> AbstractContextManager[None]:
         """Wait until no other rule or task delivers the same files by the same route."""
         if self.ledgers is None:
             return nullcontext()
         pattern = self.order.selection.file_pattern
-        return self.ledgers.scans.scan(*self._route(session), pattern=pattern, cancelled=cancelled)
+        return self.ledgers.scans.scan(*self._route(session.settings), pattern=pattern, cancelled=cancelled)
 
     def open_ledger(self, session: SFTPSession, *, is_careful: bool) -> tuple[DeliveryLedger | None, bool]:
         """Return the ledger for a transfer, and whether it has to compare what exists at the destination.
@@ -68,9 +75,9 @@ class FolderDelivery:
         keeps = self.order.keeps_source
         try:
             ledger = self.ledgers.of(
-                *self._route(session),
+                *self._route(session.settings),
                 task=self._own_task,
-                covers=self._covers,
+                covers=self.covers,
                 home=self._home(),
                 is_strict=not keeps,
                 verifies=is_careful,
@@ -103,9 +110,9 @@ class FolderDelivery:
         """The task with a ledger of its own: who asks again for a folder that is kept wants it to be sent again."""
         return self.task_id if self.order.keeps_source else None
 
-    def _route(self, session: SFTPSession) -> list[object]:
+    def _route(self, settings: ServerSettings) -> list[object]:
         """Return what identifies the ledger, also to later versions of the module: it is part of the file's format."""
-        settings, order = session.settings, self.order
+        order = self.order
         route: list[object] = [settings.place, settings.port, *(self.account or [settings.user, settings.root])]
         route += [order.direction.value, order.source, self.destination or order.dest]
         if self._own_task is not None:
@@ -113,7 +120,7 @@ class FolderDelivery:
         # A server that appears under two names is still two
         return route if self.server == DEFAULT_SERVER else [*route, {"server": self.server}]
 
-    def _covers(self, path: str) -> bool:
+    def covers(self, path: str) -> bool:
         """Return whether the transfer finds a file that exists, by its path relative to the source."""
         return (self.order.selection.recursive or "/" not in path) and self.order.selects(path)
 
@@ -129,6 +136,17 @@ class FolderDelivery:
             return os.fstat(directory).st_ino % 2**63
         finally:
             os.close(directory)
+
+
+def with_memory(order: FolderOrder, ledger: DeliveryLedger) -> FolderOrder:
+    """Return an order that remembers over restarts where its files go, what is left to do, and how often they fail."""
+    rename, quarantine = order.rename, order.quarantine
+    return replace(
+        order,
+        rename=None if rename is None else partial(ledger.place_of, choose=rename),
+        markers=replace(order.markers, record=ledger.markers),
+        quarantine=None if quarantine is None else replace(quarantine, counts=ledger.failures),
+    )
 
 
 def _listed(source: str, path: str) -> str:

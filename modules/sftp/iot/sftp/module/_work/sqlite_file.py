@@ -1,8 +1,9 @@
 """Open, check and lend a SQLite file of the state directory; set it aside if it is damaged.
 
-The journal and the delivery ledgers are such files. A file that is damaged, or of a newer version of the module, is
-renamed and a new one is created: the log says so, and the process goes on. While a file cannot be used, every
-transaction raises an `SFTPError` that says why, and the next one retries.
+The journal and the delivery ledgers are such files. A file that is damaged is renamed and a new one is created: the log
+says so, and the process goes on. A file of a newer version of the module is neither used nor changed: what it holds
+must not be done twice. While a file cannot be used, every transaction raises an `SFTPError` that says why, and the
+next one retries.
 
 Use time: no clock that can be set decides what is deleted from a file. A file counts the seconds for which modules have
 been running on it, in its table `usage`.
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock, such as that of somebody's `sqlite3` shell
+# Bytes of a page. Each transaction writes whole pages: four times as much to the flash with SQLite's own 4096. A file
+# keeps what it began with.
+PAGE = 1024
+LOG = 4 * 1024 * 1024  # bytes of changes, from which on SQLite moves them into the file itself
 SET_ASIDE_KEPT = 3  # damaged files that are kept, the newest ones
 FILES = ("-shm", "-wal", "")  # SQLite's names for the parts of a file in WAL mode, the main one last
 
@@ -78,6 +83,10 @@ class Schema:
     tables: tuple[str, ...]
     migrate: Callable[[sqlite3.Connection, int], None]
     is_checked: bool = False
+
+
+class NewerVersionError(sqlite3.DatabaseError):
+    """The file is of a newer version of the module."""
 
 
 class SQLiteFile:
@@ -194,12 +203,14 @@ class SQLiteFile:
         try:
             with suppress(OSError):  # it may belong to another user, and be writable nevertheless
                 os.chmod(self.path, 0o600)
+            connection.execute(f"PRAGMA page_size = {PAGE}")
             connection.execute("PRAGMA journal_mode = WAL")
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG // page}")
             self._schema.migrate(connection, self._version(connection))
             for table in self._schema.tables:
                 connection.execute(f"SELECT 1 FROM {table} LIMIT 1")  # noqa: S608 - the names are ours
             if self._size_maximum is not None:
-                (page,) = connection.execute("PRAGMA page_size").fetchone()
                 connection.execute(f"PRAGMA max_page_count = {self._size_maximum // page}")
         except BaseException:
             connection.close()
@@ -207,7 +218,7 @@ class SQLiteFile:
         return connection
 
     def _version(self, connection: sqlite3.Connection) -> int:
-        """Return the version of the tables, 0 for a new file; raise `sqlite3.DatabaseError` if it is damaged."""
+        """Return the version of the tables, 0 for a new file; raise `sqlite3.DatabaseError` if it cannot be used."""
         version: int
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if self._schema.is_checked:
@@ -215,8 +226,11 @@ class SQLiteFile:
             if finding != "ok":
                 raise malformed(finding)
         if version > self._schema.version:
-            known = self._schema.version
-            raise sqlite3.DatabaseError(f"it is of version {version}, and this module knows version {known}")
+            raise NewerVersionError(
+                f"a newer version of the module has made {self._schema.file} (its tables are of version {version}, and "
+                f"this module knows version {self._schema.version}). Install that version again, or start with a copy "
+                "of the directory from before the upgrade"
+            )
         return version
 
     def _failed(self, error: Exception) -> SFTPError:
@@ -267,7 +281,8 @@ def malformed(finding: object) -> sqlite3.DatabaseError:
 
 def _is_damage(error: Exception) -> bool:
     """Return whether the file itself is at fault, and not its surroundings, or the statement."""
-    if isinstance(error, OSError | sqlite3.ProgrammingError | sqlite3.IntegrityError | sqlite3.DataError):
+    surroundings = (OSError, NewerVersionError, sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError)
+    if isinstance(error, surroundings):
         return False
     words = str(error).lower()
     return words.startswith("malformed") or not any(text in words for text in SURROUNDINGS)

@@ -20,6 +20,8 @@ def folder_in_words(done: FolderTransfer, verify: str) -> str:
     """Return a line about the transfer of a folder."""
     counts = f"{done.files} files, {done.skipped} skipped, {done.failed} failed"
     pace = f"{done.bytes} bytes in {done.seconds:.3f} s ({rate(done.bytes, done.seconds)})"
+    if done.in_place:
+        counts += f", {done.in_place} appended to in place"
     return f"{counts}, {pace}, {_attempts(done.attempts)}, verified by {verify}"
 
 
@@ -32,6 +34,8 @@ def failures_in_words(done: FolderProgress, then: Then) -> str:
     """
     first, cause = done.failures[0], done.failures[0].message
     step = f"delivered, cannot be {'deleted' if then is Then.DELETE else 'moved'}"
+    if any("its marker cannot" in failure.message.partition(":")[0] for failure in done.failures if failure.delivered):
+        step = "delivered, not all done that follows"
     if done.not_removed == done.failed:
         cause = cause.removeprefix(f"it was {step.replace(',', ', and')} at its source: ")
         return f"{step}: {done.not_removed} files, the first one '{first.path}': {cause}"

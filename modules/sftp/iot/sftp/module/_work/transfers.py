@@ -13,8 +13,10 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
 from iot.sftp.module._work.directory_deletion import DELETE_DIRECTORY, work_on_deletion
-from iot.sftp.module._work.folder_delivery import FolderDelivery
+from iot.sftp.module._work.folder_delivery import FolderDelivery, with_memory
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
+from iot.sftp.module._work.room import Need, Room
+from iot.sftp.module._work.room_for_transfers import need_of, transfer_with_room
 from iot.sftp.module._work.task_document import TEXT_SHOWN
 from iot.sftp.module._work.transfer_wording import (
     failures_in_words,
@@ -61,6 +63,7 @@ class Transfers:
         self._local_files = local_files
         self.verify: Verify = "size"
         self.modes = Modes()
+        self.room = Room()
         self.moves = TransferCounters()
 
     def transfer_file(self, order: FileOrder, timeout: float, *, server: str) -> None:
@@ -117,18 +120,21 @@ class Transfers:
             sessions.use() as session,
             delivery.exclusive_scan(session, cancelled),
         ):
-            ledger, verifies = delivery.open_ledger(session, is_careful=is_careful)
+            ledger, verifies = self.room.retry(
+                lambda: delivery.open_ledger(session, is_careful=is_careful), Need, cancelled=cancelled
+            )
 
             def note(done: FolderProgress) -> None:
                 move.note(done)
                 progress(done)
 
             order = replace(order, verify=self.verify, modes=self.modes, verify_existing=verifies)
-            if ledger is not None and order.rename is not None:
-                order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
+            if ledger is not None:
+                order = with_memory(order, ledger)
             who = {"task_id": task_id} if rule is None else {"rule": rule}
             with self._telling({"server": server, "direction": order.direction.value, **who}, ledger) as tell:
-                done = session.transfer_folder(order, progress=note, cancelled=cancelled, ledger=ledger, on_file=tell)
+                transfer = partial(session.transfer_folder, order, cancelled=cancelled, ledger=ledger, on_file=tell)
+                done = transfer_with_room(self.room, order.direction, transfer, note, cancelled)
             move.note(done)
         if ledger is None:
             return done, False
@@ -215,7 +221,13 @@ class Transfers:
 
         try:
             order = replace(order, verify=self.verify, modes=self.modes)
-            done = session.transfer_file(order, timeout=timeout, progress=note, cancelled=cancelled)
+            end = None if timeout is None else time.monotonic() + timeout
+
+            def transfer() -> Transfer:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                return session.transfer_file(order, timeout=left, progress=note, cancelled=cancelled)
+
+            done = self.room.retry(transfer, lambda: need_of(order.direction, reached), cancelled=cancelled)
         except SFTPError:
             if reached is not None:
                 log_file_break(order, reached, time.monotonic() - started)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -10,13 +12,13 @@ from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
 from paramiko.ssh_exception import SSHException
 
+from iot.sftp.client._base.deadline import GLANCE
 from iot.sftp.client._base.errors import Unsupported
 from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
 from iot.sftp.client._ssh.paramiko_internals.messages import LENGTH, ChannelData, ReceivedData, bounded, packet_into
 
 if TYPE_CHECKING:
-    import socket
     import threading
     from collections.abc import Callable
 
@@ -27,6 +29,7 @@ LONGEST_PACKET = CHANNEL_PACKET + 64 * 1024
 RECEIVE_SIZE = 2 * LONGEST_PACKET
 LONGEST_LINE = 8192  # bytes, before the first packet: OpenSSH's limit; RFC 4253, section 4.2, allows 255
 TAG = 16  # bytes (RFC 5647, section 7)
+PATIENCE = 10.0  # seconds of a wait for the server, once keys are agreed on; `close` ends it
 
 
 class BoundedPacketizer(Packetizer):
@@ -80,6 +83,7 @@ class FastPacketizer(BoundedPacketizer):
     _Packetizer__block_engine_in: AESGCM | ChaChaPoly
     _Packetizer__block_engine_out: AESGCM | ChaChaPoly
     _Packetizer__closed: bool
+    _Packetizer__handshake_complete: bool
     _Packetizer__compress_engine_in: object
     _Packetizer__compress_engine_out: object
     _Packetizer__iv_in: bytes
@@ -97,12 +101,30 @@ class FastPacketizer(BoundedPacketizer):
     def __init__(self, connection: socket.socket) -> None:
         """Read from and write to a socket."""
         super().__init__(connection)
-        self._received = memoryview(bytearray(RECEIVE_SIZE))
         self._start = self._end = 0  # of what was received and not consumed yet
-        self._plain = memoryview(bytearray(LONGEST_PACKET))
-        self._to_encrypt = memoryview(bytearray(LENGTH + LONGEST_PACKET))
-        self._encrypted = memoryview(bytearray(LENGTH + LONGEST_PACKET + TAG))
         self._overflow = 0  # bytes received since new keys were asked for
+        self._is_patient = False
+        self._take_new_buffers()
+
+    def _take_new_buffers(self) -> None:
+        """Give back the memory that was used: 1.6 MB after a transfer. New buffers take none until they are used."""
+        with self._Packetizer__write_lock:
+            self._to_encrypt = memoryview(bytearray(LENGTH + LONGEST_PACKET))
+            self._encrypted = memoryview(bytearray(LENGTH + LONGEST_PACKET + TAG))
+        self._received = memoryview(bytearray(RECEIVE_SIZE))
+        self._plain = memoryview(bytearray(LONGEST_PACKET))
+        self._counted = self._Packetizer__received_packets
+
+    def forget_buffers(self) -> None:
+        """Give back all memory, once the connection has ended: what refers to it may live until the next collection."""
+        self._received = self._plain = self._to_encrypt = self._encrypted = memoryview(b"")
+
+    def close(self) -> None:
+        """End the connection, and every wait for it: to close the socket alone wakes nobody."""
+        self._Packetizer__closed = True
+        with suppress(OSError):  # the server has ended it
+            self._Packetizer__socket.shutdown(socket.SHUT_RDWR)
+        super().close()
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
         """Return `n` bytes for paramiko's own path, first those that were received already."""
@@ -144,6 +166,8 @@ class FastPacketizer(BoundedPacketizer):
             super().send_message(data)
             return
         with self._Packetizer__write_lock:
+            if self._Packetizer__closed:
+                raise EOFError
             packet = data.packet_into(self._to_encrypt) if is_data else packet_into(self._to_encrypt, data.asbytes())  # type: ignore[attr-defined] # it is a ChannelData
             encrypted = self._encrypted[: len(packet) + TAG]
             self._encrypt(packet, encrypted)
@@ -184,9 +208,12 @@ class FastPacketizer(BoundedPacketizer):
                 raise EOFError
             try:
                 count = self._Packetizer__socket.recv_into(self._received[self._end :])
-            except TimeoutError:  # paramiko's sockets time out after 0.1 s, to check for the end
+            except TimeoutError:
                 if self._Packetizer__closed:
                     raise EOFError from None
+                if self._is_patient and here == 0 and self._counted != self._Packetizer__received_packets:
+                    self._take_new_buffers()
+                self._be_patient(self._Packetizer__handshake_complete and not self._Packetizer__need_rekey)
                 if check_rekey and here == 0 and self._Packetizer__need_rekey:
                     raise NeedRekeyException from None
                 continue
@@ -197,6 +224,12 @@ class FastPacketizer(BoundedPacketizer):
             if count == 0:
                 raise EOFError
             self._end += count
+
+    def _be_patient(self, patient: bool) -> None:  # noqa: FBT001 - private
+        """Have the next waits take long, or 0.1 s as paramiko's do: ten times a second, an idle device would wake up."""
+        if patient != self._is_patient:
+            self._is_patient = patient
+            self._Packetizer__socket.settimeout(PATIENCE if patient else GLANCE)
 
     def _count_received(self, size: int) -> None:
         self._Packetizer__sequence_number_in = (self._Packetizer__sequence_number_in + 1) & 0xFFFFFFFF

@@ -209,9 +209,11 @@ class Transport(paramiko.Transport):
         self.close()
         self.packetizer.complete_handshake()  # stops the timer of a key exchange that did not end
         with suppress(OSError):  # paramiko closes the socket only of a transport that was active
-            self.sock.close()
+            self.packetizer.close()
         if self.ident is not None and self is not threading.current_thread():
             self.join()
+        if isinstance(self.packetizer, FastPacketizer) and self is not threading.current_thread():
+            self.packetizer.forget_buffers()
 
     # --- what ended it ---
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paramiko.ssh_exception import SSHException
 
+from iot.sftp.client._base.deadline import GLANCE
 from iot.sftp.client._base.errors import ConnectionLost
 from iot.sftp.client._ssh.paramiko_internals.channel_data import consumed, divert, send_some, widen_window
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
@@ -48,7 +49,7 @@ class Tunnel:
     def attach(self, channel: paramiko.Channel) -> None:
         """Use a channel that is being opened; called in the thread of the outer transport."""
         self._channel = channel
-        channel.settimeout(self._timeout)
+        channel.settimeout(GLANCE)
         divert(channel, self._receive, self._end)
 
     # --- in the thread of the outer transport ---
@@ -69,10 +70,8 @@ class Tunnel:
     # --- what a transport uses of a socket ---
 
     def settimeout(self, seconds: float | None) -> None:
-        """Limit each wait."""
+        """Limit each wait for data; one for the server's window takes 0.1 s, as nothing ends it."""
         self._timeout = seconds
-        if self._channel is not None:
-            self._channel.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
         """Return up to `size` bytes, and none at the end."""
@@ -117,7 +116,7 @@ class Tunnel:
 
     def shutdown(self, _how: int) -> None:
         """Wake the thread that reads: there is nothing more to read."""
-        self._end()
+        self.close()
 
     def close(self) -> None:
         """Stop reading and writing. Nothing is sent: this must not wait for a dead peer."""

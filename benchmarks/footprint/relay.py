@@ -1,0 +1,97 @@
+"""A TCP relay that counts what passes, and can cut a connection."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+PIECE = 256 * 1024  # bytes
+HEADERS = 52  # bytes of a TCP segment over IPv4 with its timestamps (RFC 9293, RFC 7323)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What has passed, both ways together.
+
+    Attributes:
+        content: bytes that TCP carried.
+        pieces: as they arrived: while little is sent, each is a segment.
+    """
+
+    content: int = 0
+    pieces: int = 0
+
+    def __sub__(self, earlier: Passed) -> Passed:
+        """Return what has passed since then."""
+        return Passed(self.content - earlier.content, self.pieces - earlier.pieces)
+
+    @property
+    def on_the_wire(self) -> int:
+        """Bytes with the headers of the segments, and of an acknowledgement for each; for small pieces only."""
+        return self.content + 2 * HEADERS * self.pieces
+
+
+class Relay:
+    """Relays from an address of its own to a server."""
+
+    def __init__(self, target: tuple[str, int], address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        """Take both addresses; nothing listens yet."""
+        self._target, self.address = target, address
+        self._lock = threading.Lock()
+        self._content = self._pieces = 0
+        self._left: int | None = None
+
+    @property
+    def passed(self) -> Passed:
+        """What has passed so far."""
+        with self._lock:
+            return Passed(self._content, self._pieces)
+
+    def cut_after(self, count: int | None) -> None:
+        """End the connection on which so many further bytes have passed, once."""
+        with self._lock:
+            self._left = count
+
+    @contextmanager
+    def running(self) -> Iterator[Relay]:
+        """Listen until the end."""
+        with socket.create_server(self.address, backlog=64) as listener:
+            self.address = listener.getsockname()
+            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+            yield self
+            listener.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._target)
+            except OSError:
+                return
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for source, dest in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(source, dest), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, dest: socket.socket) -> None:
+        with suppress(OSError):
+            while (data := source.recv(PIECE)) and not self._is_last(len(data)):
+                dest.sendall(data)
+        for end in (source, dest):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _is_last(self, size: int) -> bool:
+        with self._lock:
+            self._content += size
+            self._pieces += 1
+            if self._left is None:
+                return False
+            self._left -= size
+            is_last = self._left < 0
+            if is_last:
+                self._left = None
+            return is_last

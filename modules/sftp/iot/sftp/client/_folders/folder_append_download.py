@@ -1,0 +1,80 @@
+"""Download the files of a remote folder that grow, by their new bytes."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from iot.sftp.client._files.file_version import FileVersion, Observed
+from iot.sftp.client._folders.folder_download import FolderDownload
+from iot.sftp.client._folders.settling import settles_in
+from iot.sftp.client._folders.transferred import Transferred
+from iot.sftp.client._transfer.append_download import RemoteGrowth, append_download
+from iot.sftp.client._transfer.download_source import look_at_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iot.sftp.client._files.local_files import LocalFiles
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._files.remote_paths import RemotePaths
+    from iot.sftp.client._folders.delivery_ledger import SessionLedger
+    from iot.sftp.client._folders.folder_order import FolderOrder
+    from iot.sftp.client._folders.folder_page import FoundFile
+    from iot.sftp.client._transfer.growth import Append
+    from iot.sftp.client._transfer.transfer_context import TransferContext
+
+
+class FolderAppendDownload(FolderDownload):
+    """From the server into a local directory, by new bytes: see `FolderDirection`.
+
+    A file that does not begin with what is here was rotated, or written anew: it replaces what is here.
+    """
+
+    def __init__(
+        self,
+        order: FolderOrder,
+        append: Append,
+        local_files: LocalFiles,
+        paths: RemotePaths,
+        *,
+        context: TransferContext,
+        ledger: SessionLedger,
+    ) -> None:
+        """Take what is to be done, how both sides are reached, and what was delivered of each file."""
+        super().__init__(order, local_files, paths, context, is_remembered=True)
+        self._append = append
+        self._ledger = ledger
+
+    def transfer(
+        self,
+        remote: RemoteFiles,
+        found: FoundFile,
+        dest: str,
+        accept: Callable[[FileVersion], object],
+        progress: Callable[[int, int | None], None],
+    ) -> Transferred:
+        """Download the new bytes of a file."""
+        source = posixpath.join(self._source, found.path)
+        attributes = look_at_source(remote, source, lambda seen: accept(FileVersion.of_remote(seen)))
+        version = FileVersion.of_remote(attributes)
+        since = found.seen if version == found.version else time.monotonic()
+        is_settled = version.tells_time and not settles_in(Observed(version, since))
+        before = self._ledger.growth(found.path)
+
+        def note_pending(pending: int) -> None:
+            if before is not None:
+                self._ledger.note_growth(found.path, before.until(max(pending, before.pending)), None)
+
+        growth = RemoteGrowth(source, attributes, self._append.lines, before, note_pending)
+        done = append_download(remote, growth, self._dest, dest, replace(self._context, on_progress=progress))
+        return Transferred(
+            done.sent,
+            version,
+            growth=done.record,
+            is_settled=is_settled,
+            is_atomic=done.is_atomic,
+            is_new=done.is_new,
+        )

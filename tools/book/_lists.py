@@ -1,0 +1,54 @@
+"""Lists as CommonMark has them, for Python-Markdown: it wants four columns for each level, and a blank line before."""
+
+from __future__ import annotations
+
+import re
+
+_ITEM = re.compile(r"( *)([-*+]|\d+[.)])( +)(?=\S)")
+_FENCE = re.compile(r" *(```+|~~~+)")
+_COLUMNS = 4  # for each level, whatever the marker
+
+
+def indent_lists(text: str) -> str:
+    """Return a page whose lists are indented by four columns for each level."""
+    lines: list[str] = []
+    levels: list[int] = []  # the column at which the content of each open item begins
+    fence = ""  # what ends the block of code that the line is in
+    for line in text.split("\n"):
+        indentation = len(line) - len(line.lstrip())
+        if not line.strip():
+            lines.append(line)
+            continue
+        if not fence:
+            item = _ITEM.match(line)
+            after_blank = not lines or not lines[-1].strip()
+            while levels and indentation < levels[-1] and (item or after_blank):
+                levels.pop()
+            if item:
+                if not levels and not after_blank and not _ITEM.match(lines[-1]) and not _is_continued(lines):
+                    lines.append("")
+                lines.append(_COLUMNS * len(levels) * " " + line.lstrip())
+                levels.append(len(item.group()))
+                continue
+        content = levels[-1] if levels else 0
+        lines.append((_COLUMNS * len(levels) + max(indentation - content, 0)) * " " + line.lstrip())
+        fence = _after(line, fence)
+    return "\n".join(lines)
+
+
+def _after(line: str, fence: str) -> str:
+    """Return what ends the block of code that is open after a line; nothing if none is."""
+    marks = _FENCE.match(line)
+    if not fence:
+        return marks[1] if marks else ""
+    return "" if line.strip() == fence else fence
+
+
+def _is_continued(lines: list[str]) -> bool:
+    """Whether the last line belongs to an item before it, rather than to a paragraph of its own."""
+    for line in reversed(lines):
+        if not line.strip():
+            return False
+        if _ITEM.match(line):
+            return True
+    return False
