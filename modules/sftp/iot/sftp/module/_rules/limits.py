@@ -11,6 +11,7 @@ class RuleLimits:
 
     Attributes:
         gathering: seconds between an event of the file system and the run for it: files seldom come alone.
+        glance: the same for the first event after such a time.
         first_pause: seconds after the first run that failed: see `RuleBackoff`.
         longest_pause: seconds after a run that failed, at most.
         nothing_new: seconds between two reports that only say that a rule has run again.
@@ -19,6 +20,7 @@ class RuleLimits:
     """
 
     gathering: float = 0.2
+    glance: float = 0.01
     first_pause: float = 2.0
     longest_pause: float = 900.0
     nothing_new: float = 21_600.0

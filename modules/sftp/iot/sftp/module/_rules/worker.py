@@ -55,6 +55,7 @@ class RuleWorker:
         self._schedule = RuleSchedule()
         self._backoff = RuleBackoff(limits, rule.every)
         self._source_moment: float | None = None  # of the source that was looked at last, if it has a date
+        self._looked_at = 0.0  # when the last run began
         self._looks = 0  # last ones into that source, since the date has changed
         self._is_careful = True  # what an interrupted run has done may not be in the ledger
         self._interruption = Interruption()
@@ -91,7 +92,7 @@ class RuleWorker:
 
     def run_once(self) -> None:
         """Wait for a slot, and transfer what there is."""
-        started = time.monotonic()
+        started = self._looked_at = time.monotonic()
         self._turn_came.clear()
         interruption = self._interruption = Interruption()
         if self._schedule.is_stopped():
@@ -155,7 +156,10 @@ class RuleWorker:
 
     def _on_event(self) -> None:
         """Run soon after an event in the folder."""
-        self._schedule.run_by(time.monotonic() + self._limits.gathering + self.rule.min_age)
+        now = time.monotonic()
+        is_first = now >= self._looked_at + self._limits.gathering  # files seldom come alone: the others are gathered
+        pause = self._limits.glance if is_first else self._limits.gathering
+        self._schedule.run_by(now + pause + self.rule.min_age)
 
     def _on_appearance(self) -> None:
         """Run soon, as the source is there now, or a folder above it; called from the thread of the watch."""
