@@ -62,7 +62,13 @@ class RuleWorker:
         self._turn_came = threading.Event()
         self._slice = TimeSlice(context.slots.time_slice)
         self._appeared = threading.Event()  # the source, or a folder above it, since it was looked for
-        self._watch = Watch(context.local_files, self._on_event, recursive=rule.recursive, appeared=self._on_appearance)
+        self._watch = Watch(
+            context.local_files,
+            self._on_event,
+            recursive=rule.recursive,
+            appeared=self._on_appearance,
+            completed=self._on_completion,
+        )
         self._thread = threading.Thread(target=self._run, name=f"rule-{rule.name}", daemon=True)
         self._predecessor: RuleWorker | None = None
 
@@ -156,10 +162,12 @@ class RuleWorker:
 
     def _on_event(self) -> None:
         """Run soon after an event in the folder."""
-        now = time.monotonic()
-        is_first = now >= self._looked_at + self._limits.gathering  # files seldom come alone: the others are gathered
-        pause = self._limits.glance if is_first else self._limits.gathering
-        self._schedule.run_by(now + pause + self.rule.min_age)
+        self._schedule.run_by(time.monotonic() + self._limits.gathering + self.rule.min_age)
+
+    def _on_completion(self) -> None:
+        """Run at once when a file is whole, but for a burst of them."""
+        gathered = max(time.monotonic() + self._limits.glance, self._looked_at + self._limits.gathering)
+        self._schedule.run_by(gathered + self.rule.min_age)
 
     def _on_appearance(self) -> None:
         """Run soon, as the source is there now, or a folder above it; called from the thread of the watch."""
