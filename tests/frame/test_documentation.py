@@ -80,6 +80,7 @@ NOT_RUN = {
     "df": "is about a folder of a device",
     "timedatectl": "is about the clock of a device",
     "for key in /etc/ssh": "is about the keys of an SFTP server",
+    "git commit": "is what a person does with their clone",
     "make test": "is what runs this",
     "make lint": "is what make test begins with",
     "make surface": "writes what tests/frame/test_public_surface.py compares",
