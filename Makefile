@@ -3,6 +3,7 @@
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
 # The tests start hundreds of processes: none of them compiles all modules again, whatever the shell has set.
+export NO_MKDOCS_2_WARNING = 1 # MkDocs 1 is what the theme is made for
 export PYTHONDONTWRITEBYTECODE =
 PYTEST_OPTIONS ?=
 QUICK_OPTIONS ?=

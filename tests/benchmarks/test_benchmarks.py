@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks import bench, report
+from benchmarks import bench, growth, report
 from benchmarks.bench import Bench
 from benchmarks.figures import figures
 from benchmarks.goals import GOALS
@@ -67,6 +67,15 @@ def test_clients_take_turns_and_another_one_begins_each_time() -> None:
     told = [(repeat, kind, peer.name) for repeat, kind, peer in order]
     assert told[:4] == [(0, "get", "ours"), (0, "get", "openssh"), (0, "put", "ours"), (0, "put", "openssh")]
     assert told[4:] == [(1, "get", "ours"), (1, "put", "ours"), (2, "get", "ours"), (2, "put", "ours")]
+
+
+@pytest.mark.parametrize("name", [name for name in growth.ALL if name == growth.OURS or growth.is_here(name)])
+def test_a_log_that_grows_is_kept_up_with_by_each_client_that_is_here(name: str, tmp_path: Path) -> None:
+    with bench.running(tmp_path) as running:
+        taken = growth.measure(running, name, growth.Work(200_000, 20_000, 2), Link())
+
+    assert taken.grown <= taken.wire
+    assert growth.row(name, taken).startswith(f"| {name} | {len(taken.seconds)} |")
 
 
 class MovesNothing(OpenSSH):

@@ -20,10 +20,10 @@ from tests.servers import Server, openssh
 
 from iot.sftp.client import Append, FileVersion, GrowthRecord, SFTPError, SFTPSession
 
-EXAMPLES = int(os.environ.get("APPEND_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("APPEND_EXAMPLES", "6"))
 NAMES = ("app.log", "app.log.1", "app.log.2")
 WORDS = ("append", "append a lot", "rename", "copy and cut", "write anew", "change", "empty", "send", "send and die")
-BREAKS = st.builds(Break, st.integers(0, 400_000), st.booleans())
+BREAKS = st.builds(Break, st.integers(0, 400_000), st.booleans(), st.just("cut"))
 STEPS = st.lists(st.one_of(st.sampled_from((*WORDS, "restart")), BREAKS), min_size=4, max_size=12)
 
 
@@ -177,8 +177,8 @@ class Case:
         self._session = self._new_session()
 
     def end(self) -> None:
-        """All is sent in the end; once more, as a transfer that was cut may hold its destination for a moment."""
-        assert self.send() or self.send(), "what is at the destination is taken for another one's"
+        """All is sent in the end; not at once, where a transfer that was cut holds its destination for a moment."""
+        assert any(self.send() for _ in range(5)), "what is at the destination is taken for another one's"
         for path in self._source.iterdir():
             assert (self._there / path.name).read_bytes() == path.read_bytes(), path.name
         self._session.disconnect()

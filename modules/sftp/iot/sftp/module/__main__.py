@@ -29,9 +29,11 @@ def main() -> int:
     import asyncio  # noqa: PLC0415
     import logging  # noqa: PLC0415
 
+    from iot.sftp.module._base.allocator import keep_memory_small  # noqa: PLC0415
     from iot.sftp.module._base.environment import Environment, missing_variables  # noqa: PLC0415
     from iot.sftp.module._base.logging import configure_logging, log_what_was_counted  # noqa: PLC0415
 
+    keep_memory_small()
     environment = Environment.read(os.environ)
     configure_logging(environment.log_level)
     missing = missing_variables(os.environ)

@@ -107,7 +107,8 @@ class GrowingFiles:
         end = self._append.end_of(descriptor, delivered, os.fstat(descriptor).st_size)
         if growth is not None and not was_cut and end <= delivered and not growth.pending:
             return AppendOutcome(0, growth, is_new=False)
-        self._directories.make_parent(remote, self.place_of(path))
+        if growth is None:
+            self._directories.make_parent(remote, self.place_of(path))
 
         def note_pending(pending: int) -> None:
             if growth is not None:

@@ -18,6 +18,7 @@ import json
 import os
 import sqlite3
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import FileVersion
@@ -25,8 +26,12 @@ from iot.sftp.module._work.delivered_versions import DeliveredVersions
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
+from iot.sftp.module._work.failure_memory import TABLE as FAILURES_TABLE
+from iot.sftp.module._work.failure_memory import FailureMemory
 from iot.sftp.module._work.growth_memory import TABLE as GROWTHS_TABLE
 from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
+from iot.sftp.module._work.marker_memory import TABLES as MARKER_TABLES
+from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
@@ -180,6 +185,10 @@ class DeliveryLedger:
     A file of which only the change time differs (chmod, chown, a new hard link, a backup) most likely has the same
     content; but so it looks where a writer has reset the modification time. Its hash at the destination decides: see
     `is_in_doubt`.
+
+    Attributes:
+        markers: what is still to be done with those of its files.
+        failures: of files that have failed by themselves.
     """
 
     def __init__(
@@ -205,10 +214,12 @@ class DeliveryLedger:
         self._home = home
         self._is_strict = is_strict
         self._verifies = verifies
-        self._events: dict[str, str] = {}  # of files whose delivery is about to be recorded, by their paths
+        self._events: dict[str, list[str]] = {}  # of files whose delivery is about to be recorded, by their paths
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
+        self.markers = MarkerMemory(file, ledger)
+        self.failures = FailureMemory(file, ledger)
 
     def knows(self, path: str, version: FileVersion) -> bool:
         """Return whether this very version was delivered before.
@@ -244,7 +255,7 @@ class DeliveryLedger:
 
     def announce(self, path: str, event: str) -> None:
         """Take the event of a file whose delivery is recorded next: both are written in one transaction."""
-        self._events[path] = event
+        self._events.setdefault(path, []).append(event)
 
     def place_of(self, path: str, choose: Callable[[str], str]) -> str:
         """Return where a file goes, as it was decided when this version of it was taken for the first time.
@@ -260,18 +271,19 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        event = self._events.get(path)
+        events = self._events.get(path, [])
         with self._file.transaction() as connection:
-            self._write(connection, path, version, event)
+            self._write(connection, path, version, events)
         self._events.pop(path, None)
 
-    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, event: str | None) -> None:
-        """Write a delivery, if its version may be known the next time, and its event."""
+    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
+        """Write a delivery, if its version may be known the next time, and its events."""
         if version is not None:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *folded(version), self._home, self._use))
             if self._places is not None:
                 self._places.note_delivered(connection, path, folded(version))
-        if event is not None:
+            self.markers.note_delivered(connection, path)
+        for event in events:
             self._event_queue.write(connection, event)
 
     def growth(self, path: str) -> GrowthRecord | None:
@@ -298,10 +310,10 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        event = self._events.get(path)
+        events = self._events.get(path, [])
         with self._file.transaction() as connection:
             write_growth(connection, self._ledger, path, growth, signed(growth.inode))
-            self._write(connection, path, version, event)
+            self._write(connection, path, version, events)
         self._events.pop(path, None)
 
     def write_events(self) -> None:
@@ -312,7 +324,7 @@ class DeliveryLedger:
         """
         if self._events:
             with self._file.transaction() as connection:
-                for event in self._events.values():
+                for event in chain.from_iterable(self._events.values()):
                     self._event_queue.write(connection, event)
             self._events.clear()
 
@@ -383,6 +395,9 @@ class DeliveryLedger:
             ]
             forget_places(connection, self._ledger, [*vanished, *(path for _, path in gone)])
             forget_growths(connection, self._ledger, [path for _, path in gone])
+            self.failures.forget_unless(
+                connection, lambda path: hash(path) in self._found or not self._covers(os.fsdecode(path))
+            )
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property
@@ -420,7 +435,7 @@ def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    for table in ("deliveries", "places", "growths"):
+    for table in ("deliveries", "places", "growths", "owed_markers", "spent_markers", "failures"):
         connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
@@ -431,8 +446,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
     connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
-    connection.executescript(PLACES_TABLE)
-    connection.executescript(GROWTHS_TABLE)
+    for tables in (PLACES_TABLE, GROWTHS_TABLE, MARKER_TABLES, FAILURES_TABLE):
+        connection.executescript(tables)
 
 
 _SCHEMA = Schema(
@@ -445,6 +460,9 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
+    tables=(
+        *("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
+        *("owed_markers", "spent_markers", "failures"),
+    ),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )

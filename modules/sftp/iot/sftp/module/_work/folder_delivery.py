@@ -6,7 +6,8 @@ import logging
 import os
 import posixpath
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, SFTPError
@@ -135,6 +136,17 @@ class FolderDelivery:
             return os.fstat(directory).st_ino % 2**63
         finally:
             os.close(directory)
+
+
+def with_memory(order: FolderOrder, ledger: DeliveryLedger) -> FolderOrder:
+    """Return an order that remembers over restarts where its files go, what is left to do, and how often they fail."""
+    rename, quarantine = order.rename, order.quarantine
+    return replace(
+        order,
+        rename=None if rename is None else partial(ledger.place_of, choose=rename),
+        markers=replace(order.markers, record=ledger.markers),
+        quarantine=None if quarantine is None else replace(quarantine, counts=ledger.failures),
+    )
 
 
 def _listed(source: str, path: str) -> str:

@@ -212,6 +212,8 @@ class Transport(paramiko.Transport):
             self.packetizer.close()
         if self.ident is not None and self is not threading.current_thread():
             self.join()
+        if isinstance(self.packetizer, FastPacketizer) and self is not threading.current_thread():
+            self.packetizer.forget_buffers()
 
     # --- what ended it ---
 
