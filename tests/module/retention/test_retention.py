@@ -340,6 +340,18 @@ def test_undelivered_files_are_not_in_the_way_of_a_download(small: Device, remot
     assert here(small) == {"0", "1", "2", "3", "4"}
 
 
+def test_room_that_was_made_for_somebody_else_counts(small: Device, remote: Path) -> None:
+    fill(small, remote)
+    small.look({"path": "out", "maxAge": 100 * DAY})
+    with small.retention._changed:  # so that both have asked before the first one is looked after
+        requests = [small.retention._ask(Need(2 * 2**20)) for _ in range(2)]
+    for request in requests:
+        assert request is not None
+        request.is_done.wait()
+        assert request.has_made_room
+    assert here(small) == {"2", "3", "4"}
+
+
 def test_a_call_that_finds_no_room_is_tried_again(small: Device, remote: Path) -> None:
     fill(small, remote)
     small.look({"path": "out", "maxAge": 100 * DAY})
