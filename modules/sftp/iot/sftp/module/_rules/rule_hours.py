@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Look:
+class CalendarState:
     """What the calendar says at a moment.
 
     Attributes:
@@ -68,26 +68,26 @@ class RuleHours:
         self._period = period
         self._identity = "" if calendar is None else _identity_of(calendar)
         self.has_times = calendar is not None and bool(calendar.at)
-        self.last = Look()
+        self.last = CalendarState()
 
-    def look(self) -> Look:
+    def look(self) -> CalendarState:
         """Return what the calendar says now."""
         self.last = self._look()
         return self.last
 
-    def _look(self) -> Look:
+    def _look(self) -> CalendarState:
         calendar, now = self._calendar, self._clock()
         if calendar is None:
-            return Look()
+            return CalendarState()
         if now < CLOCK_STARTS:
             due = 0.0 if self.has_times else None
-            return Look(due=due, again=self._period, has_times=self.has_times, knows_time=False)
+            return CalendarState(due=due, again=self._period, has_times=self.has_times, knows_time=False)
         due = self._due(now)
         opens = calendar.opens(now)
         following = opens
         if self.has_times:
             following = now if due is not None else calendar.next_due(now)
-        return Look(
+        return CalendarState(
             closed=opens - now,
             due=due,
             again=min(self._period, following - now) if following > now else self._period,
