@@ -3,6 +3,7 @@
 export PYTHON ?= python3
 export PIP_ROOT_USER_ACTION = ignore
 # The tests start hundreds of processes: none of them compiles all modules again, whatever the shell has set.
+export NO_MKDOCS_2_WARNING = 1 # MkDocs 1 is what the theme is made for
 export PYTHONDONTWRITEBYTECODE =
 PYTEST_OPTIONS ?=
 QUICK_OPTIONS ?=
@@ -32,7 +33,7 @@ RELEASE := .venv-release
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo quick test coverage test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest docs docs-test release dashboard reference surface format requirements clean
+.PHONY: help demo quick test coverage nightly test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest docs docs-test release dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -59,6 +60,11 @@ coverage: $(SIBLINGS)/.made ## run the whole suite under coverage, which takes t
 	$(BIN)/coverage run -m pytest $(ALL_CORES) $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+nightly: $(ENVIRONMENT)/.dev ## the tests that make test leaves out, since what they hold changes seldom: a few minutes
+	tools/install-test-servers
+	tools/install-interop-servers --fast
+	$(BIN)/python -m pytest -m nightly --numprocesses auto --dist worksteal $(PYTEST_OPTIONS)
 
 test-faults: $(ENVIRONMENT)/.dev ## inject every fault into a running module, with either server: five minutes
 	tools/install-test-servers

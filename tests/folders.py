@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,24 @@ class Way(NamedTuple):
     def shown(self, name: str) -> str:
         """Return the path under which a file of the source is told of."""
         return f"{self.folder}/in/{name}" if self.download else str(self.source / name)
+
+
+@dataclass(frozen=True)
+class Suffix:
+    """Markers whose name is that of the file, or its stem, and a suffix."""
+
+    suffix: str
+    of_stem: bool = False
+
+    @property
+    def is_shared(self) -> bool:
+        return self.of_stem
+
+    def __call__(self, name: str) -> str:
+        return (os.path.splitext(name)[0] if self.of_stem else name) + self.suffix
+
+    def matches(self, name: str) -> bool:
+        return name.endswith(self.suffix) and name != self.suffix
 
 
 def fill(directory: Path, files: dict[str, bytes], when: int = OLD) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks import bench, report
+from benchmarks import bench, growth, report
 from benchmarks.bench import Bench
 from benchmarks.figures import figures
 from benchmarks.goals import GOALS
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what processes take is read from Linux")
 ROOT = Path(__file__).parents[2]
 TINY = Row("tiny", "a tiny row", ("get", "put"), 1000, clients=("ours", "openssh"), repeats=2)
+CHEAP = replace(TINY, kinds=("get",), clients=("openssh",))  # ours imports for a second, in each of its processes
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +41,7 @@ def say_nothing(_: str) -> None:
     """Be silent."""
 
 
-@pytest.mark.parametrize("name", ["loopback", "small", "folder", "list", "delete-folders20", "mkdir20", "hops"])
-def test_each_client_that_is_here_does_each_kind_of_work_rightly(name: str, server: Bench) -> None:
-    row = replace(ROWS[name].quick(), link=Link())
-
+def does_its_work_rightly(row: Row, server: Bench) -> None:
     result = bench.measure(server, row, say_nothing)
 
     failed = [sample for sample in result["samples"] if sample["failure"]]
@@ -53,10 +51,20 @@ def test_each_client_that_is_here_does_each_kind_of_work_rightly(name: str, serv
     assert set(result["missing"]) == set(row.clients) - here
 
 
-def test_a_far_server_is_reached_through_the_proxy(server: Bench) -> None:
-    result = bench.measure(server, replace(TINY, kinds=("get",), link=Link(0.02, 1e6), repeats=1), say_nothing)
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["loopback", "small", "folder", "list", "delete-folders20", "mkdir20", "hops"])
+def test_each_client_that_is_here_does_each_kind_of_work_rightly(name: str, server: Bench) -> None:
+    does_its_work_rightly(replace(ROWS[name].quick(), link=Link()), server)
 
-    assert [sample["failure"] for sample in result["samples"]] == [None] * 4
+
+def test_our_client_and_another_one_do_their_work_rightly(server: Bench) -> None:
+    does_its_work_rightly(replace(ROWS["loopback"].quick(), clients=("ours", "openssh")), server)
+
+
+def test_a_far_server_is_reached_through_the_proxy(server: Bench) -> None:
+    result = bench.measure(server, replace(CHEAP, link=Link(0.02, 1e6), repeats=1), say_nothing)
+
+    assert [sample["failure"] for sample in result["samples"]] == [None] * 2
     assert min(sample["seconds"] for sample in result["samples"]) > 0.1  # logging in takes more than five round trips
     assert result["proxy_alone"]["round_trip"] >= 0.02
 
@@ -67,6 +75,15 @@ def test_clients_take_turns_and_another_one_begins_each_time() -> None:
     told = [(repeat, kind, peer.name) for repeat, kind, peer in order]
     assert told[:4] == [(0, "get", "ours"), (0, "get", "openssh"), (0, "put", "ours"), (0, "put", "openssh")]
     assert told[4:] == [(1, "get", "ours"), (1, "put", "ours"), (2, "get", "ours"), (2, "put", "ours")]
+
+
+@pytest.mark.parametrize("name", [name for name in growth.ALL if name == growth.OURS or growth.is_here(name)])
+def test_a_log_that_grows_is_kept_up_with_by_each_client_that_is_here(name: str, tmp_path: Path) -> None:
+    with bench.running(tmp_path) as running:
+        taken = growth.measure(running, name, growth.Work(200_000, 20_000, 2), Link())
+
+    assert taken.grown <= taken.wire
+    assert growth.row(name, taken).startswith(f"| {name} | {len(taken.seconds)} |")
 
 
 class MovesNothing(OpenSSH):
@@ -91,7 +108,7 @@ def test_a_client_that_fails_is_told_of_and_has_no_figures(
 ) -> None:
     monkeypatch.setitem(PEERS, peer.name, peer)
 
-    result = bench.measure(server, replace(TINY, kinds=("get",), clients=(peer.name, "openssh")), say_nothing)
+    result = bench.measure(server, replace(CHEAP, clients=(peer.name, "openssh")), say_nothing)
 
     assert figures(result, peer.name, "get") is None
     assert figures(result, "openssh", "get") is not None
@@ -99,7 +116,7 @@ def test_a_client_that_fails_is_told_of_and_has_no_figures(
 
 
 def test_clients_that_are_measured_once_are_named(server: Bench) -> None:
-    result = bench.measure(server, replace(TINY, kinds=("get",), once=("openssh",)), say_nothing)
+    result = bench.measure(server, replace(CHEAP, once=("openssh",)), say_nothing)
 
     assert "2 runs of each, in turn: median (least to most). Once: OpenSSH sftp." in report.table(result)
 
@@ -144,8 +161,10 @@ def test_a_client_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def results(server: Bench) -> dict[str, Any]:
-    """Give results in which every row has the numbers of two small runs."""
-    measured = bench.measure(server, TINY, say_nothing)
+    """Give results in which every row has the numbers of a small run, and of one that took half as long again."""
+    measured = bench.measure(server, replace(TINY, repeats=1), say_nothing)
+    measured["samples"] += [sample | {"seconds": sample["seconds"] * 1.5} for sample in measured["samples"]]
+    measured["row"]["repeats"] = 2
     whole = about(quick=True, directory=server.directory)
     for row in ROWS.values():
         kinds = dict(zip(("get", "put"), row.kinds * 2, strict=False))

@@ -231,7 +231,7 @@ def tells_what_exists_and_what_does_not(target: Target) -> None:
         assert session.exists(target.remote("missing/too")) is False
 
 
-def _sftp_lists(target: Target) -> None:
+def sftp_lists(target: Target) -> None:
     for name in ("b", "a"):
         target.on_disk(name).touch()
     said = target.openssh.run(f"ls -1 {target.folder}")
@@ -239,7 +239,7 @@ def _sftp_lists(target: Target) -> None:
         raise PeerFailed(f"it lists {said!r}")
 
 
-@check(_sftp_lists)
+@check(sftp_lists)
 def lists_the_files_of_a_folder_sorted_and_without_folders(target: Target) -> None:
     for name in ("b.csv", "a.txt", "c.csv"):
         target.write(target.on_disk(name), 5)
@@ -251,7 +251,7 @@ def lists_the_files_of_a_folder_sorted_and_without_folders(target: Target) -> No
         assert session.list_files(target.remote("empty")) == []
 
 
-@check(_sftp_lists)
+@check(sftp_lists)
 def describes_what_is_in_a_folder(target: Target) -> None:
     target.write(target.on_disk("file"), 1234)
     os.utime(target.on_disk("file"), (MODIFIED, MODIFIED))
@@ -323,7 +323,7 @@ def _names_both_ways(target: Target, names: list[str]) -> None:
 # One file
 
 
-def _sftp_of_size(size: int) -> Callable[[Target], None]:
+def sftp_of_size(size: int) -> Callable[[Target], None]:
     def there_and_back(target: Target) -> None:
         source, copy = target.write(target.local("source"), size), target.local("copy")
         target.openssh.run(f"put {source} {target.remote('file')}", f"get {target.remote('file')} {copy}")
@@ -353,7 +353,7 @@ def _add_sizes() -> None:
             _there_and_back(target, size)
 
         name = f"moves_{words.replace(' ', '_')}_there_and_back"
-        check(_sftp_of_size(size), name=name, slow=size > 5 * MIB)(of_this_size)
+        check(sftp_of_size(size), name=name, slow=size > 5 * MIB)(of_this_size)
 
 
 _add_sizes()
@@ -557,7 +557,7 @@ def _breaking(target: Target) -> Iterator[tuple[SFTPSession, BreakingRelay]]:
         yield session, relay
 
 
-@check(_sftp_of_size(5 * MIB))
+@check(sftp_of_size(5 * MIB))
 def finishes_an_upload_whose_link_broke(target: Target) -> None:
     source = target.write(target.local("source"), BROKEN_LINK)
     target.write(target.on_disk("file"), 1000)
@@ -570,7 +570,7 @@ def finishes_an_upload_whose_link_broke(target: Target) -> None:
     target.notes.append(f"resumed at {done.resumed / MIB:.1f} of {BROKEN_LINK / MIB:.0f} MiB")
 
 
-@check(_sftp_of_size(5 * MIB))
+@check(sftp_of_size(5 * MIB))
 def finishes_a_download_whose_link_broke(target: Target) -> None:
     source = target.write(target.on_disk("file"), BROKEN_LINK)
     copy = target.write(target.local("copy"), 1000)
@@ -601,7 +601,7 @@ def _kill_and_cut(server: Server, relay: BreakingRelay) -> None:
     relay.cut()
 
 
-@check(_sftp_of_size(5 * MIB), slow=True)
+@check(sftp_of_size(5 * MIB), slow=True)
 def keeps_the_old_file_when_the_server_is_killed(target: Target) -> None:
     base = target.scratch / f"{target.folder}-server"
     base.mkdir()
@@ -636,7 +636,7 @@ def keeps_the_old_file_when_the_server_is_killed(target: Target) -> None:
 # Many
 
 
-@check(_sftp_of_size(255 * KIB))
+@check(sftp_of_size(255 * KIB))
 def does_many_things_at_once(target: Target) -> None:
     sources = [target.write(target.local(f"source-{number}"), 300_000 + number) for number in range(12)]
 
@@ -712,7 +712,7 @@ def downloads_a_folder_of_500_files(target: Target) -> None:
     _all_arrived(target, names, done.files, done.failed, [str(failure) for failure in done.failures])
 
 
-@check(_sftp_of_size(255 * KIB))
+@check(sftp_of_size(255 * KIB))
 def proves_the_bytes_by_their_hash(target: Target) -> None:
     source, copy = target.write(target.local("source"), 3 * MIB), target.local("copy")
     with target.session() as session:
@@ -843,7 +843,7 @@ def does_the_same_from_the_command_line(target: Target) -> None:
     assert os.listdir(target.on_disk("")) == []
 
 
-@check(_sftp_of_size(255 * KIB), slow=True)
+@check(sftp_of_size(255 * KIB), slow=True)
 def others_read_what_we_wrote(target: Target) -> None:
     source, copy = target.write(target.local("source"), 300_000), target.local("copy")
     with target.session() as session:
@@ -861,7 +861,7 @@ def others_read_what_we_wrote(target: Target) -> None:
     target.notes.append(f"{readers} of 2 others can read here")
 
 
-@check(_sftp_of_size(255 * KIB), slow=True)
+@check(sftp_of_size(255 * KIB), slow=True)
 def we_read_what_others_wrote(target: Target) -> None:
     source, copy = target.write(target.local("source"), 300_000), target.local("copy")
     target.openssh.run(f"put {source} {target.remote('file')}")
@@ -870,7 +870,7 @@ def we_read_what_others_wrote(target: Target) -> None:
     assert digest(copy) == digest(source), f"{OTHER_BYTES} in the download"
 
 
-@check(_sftp_of_size(10_000))
+@check(sftp_of_size(10_000))
 def the_client_of_the_first_contract_works(target: Target) -> None:
     """`IoTSFTPClient` itself: what a caller of the library sees."""
     source, copy = target.write(target.local("source"), 20_000), target.local("copy")

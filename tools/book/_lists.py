@@ -22,10 +22,12 @@ def indent_lists(text: str) -> str:
         if not fence:
             item = _ITEM.match(line)
             after_blank = not lines or not lines[-1].strip()
+            depth = len(levels)
             while levels and indentation < levels[-1] and (item or after_blank):
                 levels.pop()
             if item:
-                if not levels and not after_blank and not _ITEM.match(lines[-1]) and not _is_continued(lines):
+                ends_nested = len(levels) < depth - 1
+                if not after_blank and (ends_nested or not (depth or _ITEM.match(lines[-1]))):
                     lines.append("")
                 lines.append(_COLUMNS * len(levels) * " " + line.lstrip())
                 levels.append(len(item.group()))
@@ -42,13 +44,3 @@ def _after(line: str, fence: str) -> str:
     if not fence:
         return marks[1] if marks else ""
     return "" if line.strip() == fence else fence
-
-
-def _is_continued(lines: list[str]) -> bool:
-    """Whether the last line belongs to an item before it, rather than to a paragraph of its own."""
-    for line in reversed(lines):
-        if not line.strip():
-            return False
-        if _ITEM.match(line):
-            return True
-    return False

@@ -62,7 +62,7 @@ class Rehearsal:
         self._try_pythons(files)
         self._list()
         self._build_images()
-        (OUTPUT / "SHA256SUMS").write_text(sums([*files, *sorted(OUTPUT.glob("*.cdx.json"))]), encoding="ascii")
+        (OUTPUT / "SHA256SUMS").write_text(sums(OUTPUT), encoding="ascii")
         self._tell_what_is_left()
         return 0
 
@@ -74,9 +74,10 @@ class Rehearsal:
         _say(run(sys.executable, "tools/check-release", f"v{self._version}", cwd=ROOT).strip())
         if unreleased((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")):
             _say(f"CHANGELOG.md has lines under Unreleased: this commit is newer than {self._version}")
-            self._left.append(
-                "set the next version: make release RELEASE_OPTIONS='--set-version 1.2.3', and commit that"
+            step = (
+                "set the next version (make release RELEASE_OPTIONS='--set-version 1.2.3'), commit, and rehearse that"
             )
+            self._left.append(step)
 
     def _build(self) -> list[Path]:
         files = build_twice(self._checkout, self._work, OUTPUT / "dist")
@@ -92,7 +93,7 @@ class Rehearsal:
         (wheel,) = [path for path in files if path.suffix == ".whl"]
         project = self._checkout.copy(self._work / "project")
         pythons = _pythons.found()
-        wanted = self._arguments.pythons or list(pythons)
+        wanted = self._wanted(list(pythons))
         with _pythons.server(self._work) as sshd:
             for minor in wanted:
                 if minor not in pythons:
@@ -102,6 +103,11 @@ class Rehearsal:
         if missing:
             _say(f"not tried, as they are not here or not asked for: Python {', '.join(missing)}")
             self._left.append(f"see that the workflow `test` has passed with Python {', '.join(missing)}")
+
+    def _wanted(self, here: list[str]) -> list[str]:
+        """Return the Pythons to try."""
+        named = self._arguments.pythons
+        return here if named is None else [_pythons.THIS if name == "this" else name for name in named]
 
     def _list(self) -> None:
         file = OUTPUT / f"iot-sftp-client-{self._version}.cdx.json"
@@ -129,7 +135,7 @@ class Rehearsal:
             *self._left,
             f"git tag --annotate {tag} --message 'Version {self._version}' {self._checkout.commit}",
             f"git push origin {tag}: the workflow `publish` tests, builds, signs, and uploads packages and images",
-            f"compare what was published with {(OUTPUT / 'SHA256SUMS').relative_to(ROOT)}: sha256sum --check",
+            f"compare what was published with the hashes: cd {OUTPUT.relative_to(ROOT)}; sha256sum --check SHA256SUMS",
             f"publish the changelog's section as the release's text, with the *.cdx.json of {OUTPUT.relative_to(ROOT)}",
         ]
         _say("rehearsed, and nothing was published. A person has still to:")
@@ -147,7 +153,10 @@ def _arguments() -> argparse.Namespace:
         help=f"which images to build and run: of {', '.join(PLATFORMS)}; none is none (default: amd64)",
     )
     parser.add_argument(
-        "--pythons", type=_words, metavar="3.12,…", help="which Pythons to try (default: all that are here)"
+        "--pythons",
+        type=_words,
+        metavar="3.12,…",
+        help="which Pythons to try; this is the one that runs this (default: all)",
     )
     parser.add_argument(
         "--set-version", metavar="1.2.3", help="write a version into all places that name it, and do nothing else"

@@ -18,6 +18,7 @@ from release._command import run
 from release._errors import ReleaseError
 
 MINORS = range(10, 15)
+THIS = f"{sys.version_info[0]}.{sys.version_info[1]}"
 _ASK = "import sys, venv, ensurepip; print('.'.join(map(str, sys.version_info[:3])))"
 _SMOKE = Path(__file__).with_name("smoke.py")
 

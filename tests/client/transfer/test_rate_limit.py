@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
+from tests.clients import settings_of
+from tests.servers import Server
 
-from iot.sftp.client import Bandwidth, Direction, RateLimit
+from iot.sftp.client import Bandwidth, Direction, RateLimit, SFTPSession
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._transfer.rate_limit import BURST, LOOK_PERIOD
 
@@ -128,3 +134,30 @@ def test_setting_a_limit_ends_the_schedule(clock: Clock) -> None:
     limit.bytes_per_second = 1_000
     clock.now += 10 * LOOK_PERIOD
     assert move(limit, clock, 10_000, UPLOAD) == pytest.approx(10, abs=BURST + 0.1)
+
+
+@pytest.mark.parametrize("direction", [UPLOAD, DOWNLOAD])
+def test_a_transfer_goes_on_faster_when_its_schedule_says_so(
+    openssh_server: Server, tmp_path: Path, direction: Direction
+) -> None:
+    content = os.urandom(6_000_000)
+    (openssh_server.directory / "scheduled").write_bytes(content)
+    (tmp_path / "scheduled").write_bytes(content)
+    is_night = threading.Event()
+    day = {direction.value: 50_000}  # it would take two minutes
+    limit = RateLimit()
+    limit.follow(lambda: Bandwidth() if is_night.is_set() else Bandwidth(**day))
+    told: list[int] = []
+
+    def progress(done: int, _: int | None) -> None:
+        told.append(done)
+        if len(told) == 5:
+            is_night.set()
+
+    with closing(SFTPSession(settings_of(openssh_server), limit=limit)) as session:
+        if direction is UPLOAD:
+            done = session.upload_file(str(tmp_path / "scheduled"), "arrived", progress=progress)
+        else:
+            done = session.download_file("scheduled", str(tmp_path / "arrived"), progress=progress)
+    assert told[3] < 1_000_000
+    assert done.seconds < 100

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.servers import free_port
 
-from iot.sftp.client import NotConfigured, SFTPSession, __version__
+from iot.sftp.client import Bandwidth, NotConfigured, SFTPSession, __version__
 from iot.sftp.module._app.configuration import UNKNOWN_MAXIMUM, Configuration
 from iot.sftp.module._base.environment import Environment
 from iot.sftp.module._documents.template import Placeholders
@@ -415,3 +415,25 @@ def test_a_server_that_was_removed_does_not_come_back_with_another_date(device: 
     device.now += 86_400
     prepare()  # of a call that has begun before
     assert device.session is None
+
+
+def test_the_limit_of_the_bandwidth_is_that_of_the_time_of_day(device: Device, server: dict[str, Any]) -> None:
+    office = {"days": "Mon-Fri", "from": "08:00", "to": "18:00", "upload": 1000}
+    timetable = [office, {"download": 2000}]
+    device.apply(1, sftp=server, transfers={"bandwidthLimit": timetable}, timeZone="Europe/Berlin")
+    assert device.reported["transfers"]["value"]["bandwidthLimit"] == timetable
+    assert device.configuration.in_force["transfers"]["bandwidthLimit"] == timetable
+    assert device.session is not None
+    limit = device.session._limit
+    assert limit.bandwidth == Bandwidth(download=2000)  # at midnight between Saturday and Sunday
+    device.now += (24 + 8) * 3600
+    limit._next_look = 0.0  # it looks once a second
+    limit.largest(1)
+    assert limit.bandwidth == Bandwidth(upload=1000)
+    device.apply(2, sftp=server, transfers={"bandwidthLimit": [{"from": "08:00"}]})
+    assert device.reported["transfers"]["ac"] == 400
+    assert limit.bandwidth == Bandwidth(upload=1000)
+    device.apply(3, sftp=server, transfers={"bandwidthLimit": {"upload": 5}})
+    assert limit.bandwidth == Bandwidth(upload=5)
+    device.apply(4, sftp=server)
+    assert limit.bandwidth == Bandwidth()

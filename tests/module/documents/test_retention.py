@@ -10,6 +10,7 @@ from iot.sftp.module._documents.retention import ENTRIES_MAXIMUM
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._documents.twin import read_desired
 
+UNUSABLE: tuple[Any, ...] = ("10", "100%", "0%", "-1%", "٣%", "ten", 0, -1, True, 1.5, [])  # as minFree
 PLACEHOLDERS = Placeholders("device-42", "sftp", "hub")
 
 
@@ -61,7 +62,7 @@ def test_no_section_and_an_empty_one_are_valid() -> None:
         ([{"path": "a", "maxAge": 1, "onlyDelivered": "no"}], "'onlyDelivered' must be true or false"),
         *(
             ([{"path": "a", "minFree": value}], "'minFree' must be a number of bytes, or a part of the disk")
-            for value in ("10", "100%", "0%", "-1%", "٣%", "ten", 0, -1, True, 1.5, [])
+            for value in UNUSABLE
         ),
     ],
 )

@@ -173,7 +173,7 @@ def test_transfers_have_defaults_and_bounds() -> None:
         assert error == "'bandwidthLimit' must be greater than or equal to 1"
     for wrong in (1.5, "5", True):
         error = read_desired({"transfers": {"bandwidthLimit": wrong}}).transfers.error
-        assert error == "'bandwidthLimit' must be a whole number"
+        assert str(error).startswith("'bandwidthLimit' must be a whole number of bytes per second, null,")
     assert read_desired({"transfers": {"verify": "hash"}}).transfers.error == "'verify' must be 'size' or 'sha256'"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,42 @@ def test_rules_are_acknowledged_and_reported_and_take_effect_at_once(
     fresh.wait_for_reported(lambda shown: "rules" not in shown)
     (fresh.local_root / "out/d.csv").write_bytes(b"4")
     assert fresh.invoke("sftp", "exists", {"path": f"{remote.name}/d.csv"}) == (200, False)
+
+
+def times_around(now: datetime, *hours: int) -> list[str]:
+    """Return the times of day that are so many hours from now."""
+    return [(now + timedelta(hours=each)).strftime("%H:%M") for each in hours]
+
+
+def test_a_rule_waits_for_its_window_and_its_times_and_the_limit_has_a_timetable(
+    fresh: LocalEdge, openssh_server: Server, remote: Path
+) -> None:
+    (fresh.local_root / "out").mkdir(exist_ok=True)
+    (fresh.local_root / "out/e.csv").write_bytes(b"1")
+    now = datetime.now(timezone.utc)
+    for folder in ("open", "closed", "at"):
+        (remote / folder).mkdir()
+    rules = [
+        rule(remote, name="open", dest=f"{remote.name}/open", between=times_around(now, -2, 4)),
+        rule(remote, name="closed", dest=f"{remote.name}/closed", between=times_around(now, 4, -2)),
+        rule(remote, name="at", dest=f"{remote.name}/at", at=times_around(now, -2, 4)),
+        rule(remote, name="wrong", at=["02:00"], every=60),
+    ]
+    limit = [{"days": "Mon-Sun", "from": "00:00", "to": "24:00", "upload": 10_000_000}]
+    fresh.replace_desired({"sftp": section_of(openssh_server), "rules": rules, "transfers": {"bandwidthLimit": limit}})
+    opens = (now + timedelta(hours=4)).strftime("%Y-%m-%dT%H:%M:00Z")
+    reported = fresh.wait_for_reported(
+        lambda shown: all(
+            holds(shown)
+            for holds in (has("open", files=1, state="active"), has("closed", next=opens), has("at", next=opens))
+        )
+    )
+    assert reported["transfers"]["value"]["bandwidthLimit"] == limit
+    assert reported["rules"]["value"]["wrong"]["ad"].startswith("'every' must not be there together with 'at'")
+    assert reported["rules"]["value"]["open"].get("next") is None
+    assert [files_of(remote / folder) for folder in ("open", "closed", "at")] == [{"e.csv"}, set(), set()]
+    shown = fresh.invoke("sftp", "get_status", {})[1]["settings"]["rules"]["at"]
+    assert (shown["at"], shown["every"]) == (rules[2]["at"], None)
 
 
 @pytest.mark.parametrize("then", ["keep", "delete"])

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from iot.sftp.module._rules.rule_hours import CalendarState
 from iot.sftp.module._rules.schedule import NEVER, RuleSchedule
 
 LONG = 100.0  # seconds
@@ -87,3 +88,67 @@ def test_a_report_that_is_due_meanwhile_is_made(schedule: RuleSchedule) -> None:
     schedule.stop()
     thread.join(SOON)
     assert not thread.is_alive()
+
+
+# --- with a calendar
+
+
+class Calendar:
+    """What a calendar says, one look after the other; the last one stays."""
+
+    def __init__(self, *looks: CalendarState) -> None:
+        self.looks = list(looks)
+        self.count = 0
+
+    def __call__(self) -> CalendarState:
+        self.count += 1
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+def test_a_rule_waits_until_its_window_opens_whatever_is_due() -> None:
+    calendar = Calendar(CalendarState(closed=LONG, again=0.01), CalendarState(closed=LONG, again=0.01), CalendarState())
+    schedule = RuleSchedule(calendar)
+    schedule.run_by(0.0)
+    assert schedule.wait(never)
+    assert calendar.count == 3
+
+
+def test_a_clock_that_is_set_is_noticed_at_the_next_look_though_the_wait_was_long() -> None:
+    schedule = RuleSchedule(Calendar(CalendarState(closed=LONG * LONG, again=0.05), CalendarState()))
+    thread, found = waiting(schedule)
+    thread.join(SOON)
+    assert found == [True]
+
+
+def test_with_times_a_rule_runs_for_each_of_them_and_for_nothing_else() -> None:
+    calendar = Calendar(CalendarState(has_times=True, again=0.01), CalendarState(has_times=True, due=5.0))
+    schedule = RuleSchedule(calendar)
+    schedule.run_by(0.0)
+    assert schedule.wait(never)
+    assert calendar.count == 2
+
+    calendar.looks = [CalendarState(has_times=True, due=5.0, again=0.01)] * 3 + [CalendarState(has_times=True, due=7.0)]
+    assert schedule.wait(never)  # it was not done for the first one, and has the next one
+    assert calendar.looks == [CalendarState(has_times=True, due=7.0)]
+
+
+def test_with_times_a_run_that_goes_on_is_not_begun_again_sooner() -> None:
+    schedule = RuleSchedule(Calendar(CalendarState(has_times=True, due=5.0, again=0.01)))
+    assert schedule.wait(never)
+    started = time.monotonic()
+    schedule.run_by(started + 0.2)
+    assert schedule.wait(never)
+    assert time.monotonic() - started >= 0.2
+
+
+def test_with_times_what_is_left_when_the_window_ends_waits_for_the_next_time() -> None:
+    due, over = CalendarState(has_times=True, due=5.0), CalendarState(has_times=True, again=LONG)
+    schedule = RuleSchedule(Calendar(due, over))
+    assert schedule.wait(never)
+    schedule.run_by(0.0)
+    thread, found = waiting(schedule)
+    thread.join(0.1)
+    assert thread.is_alive()
+    schedule.stop()
+    thread.join(SOON)
+    assert found == [False]

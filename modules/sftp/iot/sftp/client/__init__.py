@@ -47,6 +47,8 @@ from iot.sftp.client._files.local_files import LocalEntry, LocalFiles, LocalName
 from iot.sftp.client._folders.delivery_ledger import GrowthLedger, Ledger
 from iot.sftp.client._folders.folder_order import FolderOrder, IfExists, Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome, FolderProgress, FolderTransfer
+from iot.sftp.client._folders.markers import MarkerName, MarkerRecord, Markers, OwedMarkers, SpentMarker
+from iot.sftp.client._folders.quarantine import FailureCounts, Quarantine
 from iot.sftp.client._folders.selection import Order, Selection
 from iot.sftp.client._session import SFTPSession
 from iot.sftp.client._ssh.credentials import check_private_key
@@ -73,6 +75,7 @@ __all__ = [
     "CredentialError",
     "DeadlineExceeded",
     "Direction",
+    "FailureCounts",
     "Fault",
     "FileContent",
     "FileError",
@@ -98,6 +101,9 @@ __all__ = [
     "LocalEntry",
     "LocalFiles",
     "LocalName",
+    "MarkerName",
+    "MarkerRecord",
+    "Markers",
     "Modes",
     "NoSpace",
     "NotADirectory",
@@ -105,9 +111,11 @@ __all__ = [
     "NotEmpty",
     "NotFound",
     "Order",
+    "OwedMarkers",
     "PathNotAllowed",
     "PermissionDenied",
     "Proxy",
+    "Quarantine",
     "RateLimit",
     "RequestError",
     "ResourceError",
@@ -119,6 +127,7 @@ __all__ = [
     "Selection",
     "ServerInfo",
     "ServerSettings",
+    "SpentMarker",
     "Step",
     "Then",
     "TimeLimits",

@@ -39,6 +39,7 @@ from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import SessionState
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.due_times import DueTimes
 from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
@@ -101,7 +102,8 @@ class Module:
             on_failure=self._note_failure,
             forget=transfers.forget,
         )
-        rule_context = RuleContext(transfers, slots, ledgers, local_files, self._note_failure)
+        due_times = DueTimes(environment.state_dir, guard=self._state.check)
+        rule_context = RuleContext(transfers, slots, ledgers, local_files, self._note_failure, due_times=due_times)
         self._rules = Rules(rule_context, self._rules_changed)
         self._retention = self._keep_room(environment, ledgers, local_files, transfers)
         placeholders = CurrentPlaceholders(

@@ -97,17 +97,22 @@ class SentFile(NamedTuple):
 
 
 class SetAsideFile:
-    """A file that is out of its producer's reach, to be removed or moved; it is put back if neither is done."""
+    """A file that is out of its producer's reach, to be removed or moved; it is put back if neither is done.
+
+    Attributes:
+        name: the name that it has now.
+        is_there: whether it has that still.
+    """
 
     def __init__(self, source: SentFile, name: str) -> None:
         """Take the source, and the name that it has now."""
         self._source = source
-        self._name = name
+        self.name = name
         self.is_there = True
 
     def remove(self) -> None:
         """Remove it."""
-        os.unlink(self._name, dir_fd=self._source.directory)
+        os.unlink(self.name, dir_fd=self._source.directory)
         self.is_there = False
 
     def move(self, directory: int, name: str, proceed: Callable[[], object] = lambda: None) -> None:
@@ -119,7 +124,7 @@ class SetAsideFile:
             proceed: called now and then while it is copied to another file system; ends that by raising.
         """
         try:
-            os.replace(self._name, name, src_dir_fd=self._source.directory, dst_dir_fd=directory)
+            os.replace(self.name, name, src_dir_fd=self._source.directory, dst_dir_fd=directory)
         except OSError as error:
             if error.errno != errno.EXDEV:  # two bind mounts of one file system count as two as well
                 raise
@@ -324,20 +329,25 @@ def _numbered(name: str, number: int) -> str:
     return os.fsdecode(os.fsencode(name)[: LONGEST_NAME - len(ending)] + ending)
 
 
-def move_without_replacing(directory: int, aside: str, back: str) -> bool:
-    """Rename a file in its directory, unless something has the new name; return whether that was done."""
+def move_without_replacing(directory: int, aside: str, back: str, end: int | None = None) -> bool:
+    """Rename a file in its directory, or into the directory `end`, unless something has the new name.
+
+    Returns:
+        Whether that was done.
+    """
+    end = directory if end is None else end
     try:
         # Unlike rename(2), link(2) never replaces anything
-        os.link(aside, back, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        os.link(aside, back, src_dir_fd=directory, dst_dir_fd=end, follow_symlinks=False)
     except FileExistsError:
         return False
     except FileNotFoundError:
         raise
     except OSError:  # FAT has no hard links, and others' files may not be linked to (fs.protected_hardlinks)
         try:
-            os.stat(back, dir_fd=directory, follow_symlinks=False)
+            os.stat(back, dir_fd=end, follow_symlinks=False)
         except FileNotFoundError:
-            os.rename(aside, back, src_dir_fd=directory, dst_dir_fd=directory)
+            os.rename(aside, back, src_dir_fd=directory, dst_dir_fd=end)
             return True
         return False
     os.unlink(aside, dir_fd=directory)

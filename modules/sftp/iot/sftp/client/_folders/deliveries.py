@@ -16,6 +16,7 @@ from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._folders.folder_order import Then
 from iot.sftp.client._folders.folder_progress import FileFailure, FileOutcome
+from iot.sftp.client._folders.marker_steps import NOT_REMOVED, NOT_WRITTEN, MarkerSteps
 from iot.sftp.client._folders.workers import retry_while_local_busy
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LEFT_BY_MARKER = "%r is delivered, but for its marker: %s: %s"
 TOUCHED_RETRIES = 3  # of the removal of a file whose change time keeps changing
 
 
@@ -39,6 +41,7 @@ class Deliveries:
     """Which versions of a folder's files have arrived, and what becomes of their sources; thread-safe.
 
     Attributes:
+        steps: those with markers that follow an arrival.
         prove: returns the source's version whose bytes are at the destination, by a hash; set by who knows where.
     """
 
@@ -64,6 +67,7 @@ class Deliveries:
         self._ledger = ledger
         self._tally = tally
         self._on_file = on_file
+        self.steps = MarkerSteps(order, direction, self._fail_last_step)
         self.prove: Callable[[RemoteFiles, FoundFile], FileVersion | None] = lambda _remote, _found: None
         self._lock = threading.Lock()
         self._arrived: dict[str, FileVersion] = {}  # files that only have to be removed at their source
@@ -77,13 +81,28 @@ class Deliveries:
         with self._lock:
             self._arrived.clear()
 
-    def note_delivery(self, found: FoundFile, version: FileVersion, dest: str) -> None:
-        """Report a version that is found to have arrived, and record it; `dest` is relative to the destination."""
+    def note_proven(self, remote: RemoteFiles, found: FoundFile, version: FileVersion, dest: str) -> None:
+        """Report a version whose bytes are at its destination already, and record it, with what is to follow.
+
+        Parameters:
+            remote: the server's files.
+            found: the file.
+            version: which one.
+            dest: where it is, relative to the destination.
+        """
+        if self._order.markers.is_written:
+            self._order.markers.at(dest)
+            digest = self._direction.hash_of_arrived(remote, found, dest)
+            if not self._direction.version_at_source(remote, found).is_same_as(version):
+                raise VersionChanged(found.path)
+            self.steps.announce(found.path, dest, digest)
         self.report(found.path, dest, version.size, version)
         self.note_arrival(found, version)
 
     def note_transfer(self, found: FoundFile, done: Transferred, dest: str) -> None:
         """Report a file that has just arrived, and record it; `dest` is relative to the destination."""
+        if done.sha256:
+            self.steps.announce(found.path, dest, done.sha256)
         for each in done.finished:
             self.report(each.path, each.dest, each.size, each.version)
         if done.is_new:
@@ -105,7 +124,7 @@ class Deliveries:
     def note_arrival(self, found: FoundFile, version: FileVersion) -> None:
         """Record a version that has arrived, so that no later failure is a reason to send it again."""
         with self._lock:
-            if not self._order.keeps_source:
+            if not self._order.keeps_source or self._order.markers.is_written:
                 self._arrived[found.path] = version
         if self._ledger is None:
             return
@@ -113,7 +132,7 @@ class Deliveries:
             self._ledger.note(found.path, version)
         except SFTPError as error:
             if self._order.keeps_source:
-                self.fail(found.path, error, delivered="it was delivered, and that cannot be recorded")
+                self.fail(found.path, error, delivered="it was delivered, and that cannot be recorded", is_over=False)
             else:
                 logger.warning("that %r was delivered cannot be recorded: %s", found.path, error.message)
 
@@ -131,10 +150,22 @@ class Deliveries:
             is_known = self._ledger.knows(found.path, version)
             if not is_known or (version.modified is None and not is_kept):
                 return False
+        if found.path in self.steps.unmarked:
+            return True  # its failure is counted, and its source stays until its marker is there
         if is_kept:
             self._tally.add_skipped()
             return True
         return self.remove_source(remote, found, version)
+
+    def finish(self, remote: RemoteFiles, found: FoundFile, version: FileVersion) -> None:
+        """Do what follows the arrival of a file."""
+        if not self.steps.write(remote, found.path):
+            return
+        if self._order.keeps_source:
+            with self._lock:
+                self._arrived.pop(found.path, None)
+        else:
+            self.remove_source(remote, found, version)
 
     def remove_source(self, remote: RemoteFiles, found: FoundFile, version: FileVersion) -> bool:
         """Delete or move the source's file after its arrival.
@@ -149,8 +180,10 @@ class Deliveries:
             self.note_arrival(found, now)
 
         try:
+            self.steps.spend(remote, found.path, version)
             self._remove_unless_changed(remote, found, versions, note)
         except VersionChanged as error:
+            self.steps.keep(found.path)
             if found.is_delivered and found.path not in self._arrived:
                 return False
             self.fail(found.path, error, delivered="")
@@ -160,6 +193,7 @@ class Deliveries:
             if error.scope is Scope.CALL:
                 raise
             if not self.has_vanished(remote, found):
+                self.steps.keep(found.path)
                 done = "deleted" if self._order.then is Then.DELETE else "moved"
                 reason = f"it was delivered, and cannot be {done} at its source"
                 self.fail(found.path, error, delivered=reason, is_known=found.is_delivered, not_removed=True)
@@ -171,6 +205,7 @@ class Deliveries:
         if self._ledger is not None:
             with suppress(SFTPError):  # what is remembered of a file that is gone does no harm
                 self._ledger.settle(found.path)
+        self.steps.release(remote, found.path)
         return True
 
     def _remove_unless_changed(
@@ -219,6 +254,9 @@ class Deliveries:
                 raise
             return False
 
+    def _fail_last_step(self, path: str, error: SFTPError, what: str) -> None:
+        self.fail(path, error, delivered=what, not_removed=True)
+
     def fail(
         self,
         path: str,
@@ -227,6 +265,7 @@ class Deliveries:
         delivered: str | None = None,
         is_known: bool = False,
         not_removed: bool = False,
+        is_over: bool = True,
     ) -> None:
         """Count a failure, and log the first ones.
 
@@ -236,11 +275,13 @@ class Deliveries:
             delivered: what to say in front of it if the file has arrived all the same.
             is_known: an earlier call has logged it.
             not_removed: it was delivered, and could not be removed at its source.
+            is_over: nothing else is to be done with it in this call.
         """
         message = f"{delivered}: {error.message}" if delivered else error.message
         failure = FileFailure(listed(self._order.source, path), error.code, message, delivered is not None)
-        with self._lock:
-            self._arrived.pop(path, None)
+        if is_over:
+            with self._lock:
+                self._arrived.pop(path, None)
         if delivered is None and self._on_file is not None:
             dest = listed(self._order.dest, path) if self._order.rename is None else None
             self._on_file(FileOutcome(path, failure.path, dest, code=error.code, message=message))
@@ -248,4 +289,5 @@ class Deliveries:
         if is_reported and delivered is None:
             logger.warning("%r was not transferred: %s: %s", failure.path, failure.code, failure.message)
         elif is_reported and not is_known:
-            logger.warning("%r is still at its source: %s: %s", failure.path, failure.code, failure.message)
+            text = LEFT_BY_MARKER if delivered in {NOT_WRITTEN, NOT_REMOVED} else "%r is still at its source: %s: %s"
+            logger.warning(text, failure.path, failure.code, failure.message)

@@ -115,7 +115,7 @@ class ExistingFiles:
             return False
         dest, version = proven
         self._accept(found, version)
-        self._deliveries.note_delivery(found, version, dest)
+        self._deliveries.note_proven(remote, found, version, dest)
         return True
 
     def _proven_among(
@@ -163,7 +163,7 @@ class ExistingFiles:
         if version is None:
             return False
         self._accept(found, version)
-        self._deliveries.note_delivery(found, version, dest)
+        self._deliveries.note_proven(remote, found, version, dest)
         return True
 
     def _at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:

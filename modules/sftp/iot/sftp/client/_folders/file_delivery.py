@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.folder_progress import FolderTally
+    from iot.sftp.client._folders.quarantine_run import QuarantineRun
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,20 @@ class _IsTooYoungError(Exception):
     """The file is left for the next call: it is no failure."""
 
 
+class _HasNoMarkerError(Exception):
+    """The file is left until its marker is there: it is no failure."""
+
+
 class FileDelivery:
     """Delivers the files of a folder, each when its turn comes: it may be minutes since the folder was listed."""
 
     def __init__(
-        self, order: FolderOrder, direction: FolderDirection, deliveries: Deliveries, tally: FolderTally
+        self,
+        order: FolderOrder,
+        direction: FolderDirection,
+        deliveries: Deliveries,
+        tally: FolderTally,
+        quarantine: QuarantineRun,
     ) -> None:
         """Deliver nothing yet.
 
@@ -43,7 +53,9 @@ class FileDelivery:
             direction: transfers them.
             deliveries: what has arrived.
             tally: counts what becomes of the files.
+            quarantine: what fails by itself.
         """
+        self._quarantine = quarantine
         self._order = order
         self._direction = direction
         self._deliveries = deliveries
@@ -64,6 +76,8 @@ class FileDelivery:
                 retry_while_local_busy(remote.deadline, lambda: self._transfer_unless_there(remote, found))
         except _IsTooYoungError:
             self._tally.remove_found(found.size_to_move, is_young=True)
+        except _HasNoMarkerError:
+            self._tally.remove_found(found.size_to_move)
         except SFTPError as error:
             if error.scope is not Scope.FILE:
                 raise
@@ -71,7 +85,7 @@ class FileDelivery:
         else:
             arrived = self._deliveries.arrived_version(found)
             if arrived is not None:
-                self._deliveries.remove_source(remote, found, arrived)
+                self._deliveries.finish(remote, found, arrived)
         self._destinations.end(found.path)
 
     def _settle_failure(self, remote: RemoteFiles, found: FoundFile, error: SFTPError) -> None:
@@ -82,6 +96,7 @@ class FileDelivery:
             self._tally.remove_found(found.size_to_move)
         else:
             self._deliveries.fail(found.path, error)
+            self._quarantine.note(found, error)
 
     def _discard_unfinished(self, remote: RemoteFiles, found: FoundFile) -> None:
         """Remove what earlier attempts have left of a file that is gone: it is not resumed."""
@@ -96,6 +111,9 @@ class FileDelivery:
             logger.debug("what is left of %r cannot be removed: %s", dest, error)
 
     def _transfer_unless_there(self, remote: RemoteFiles, found: FoundFile) -> None:
+        # In front of all that looks at the file: what is complete when its marker is there may not have been before
+        if self._deliveries.steps.is_missing(remote, found.path):
+            raise _HasNoMarkerError
         if self._order.append is not None:  # whatever is there is the beginning of the file, or left alone
             self.transfer(remote, found, self._destinations.of(found.path))
             return
@@ -130,6 +148,7 @@ class FileDelivery:
             self._tally.note_in_flight(found.path, done)
 
         try:
+            self._order.markers.at(dest)
             done = self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
         finally:
             self._tally.end_in_flight(found.path)
@@ -141,3 +160,4 @@ class FileDelivery:
         else:
             self._tally.remove_found(found.size_to_move)
         self._deliveries.note_transfer(found, done, dest)
+        self._quarantine.forget(found.path)

@@ -6,11 +6,13 @@ import posixpath
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from iot.sftp.client._base.errors import SFTPError
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._folders.transferred import Transferred
 
 
@@ -18,10 +20,12 @@ class FolderDirection(Protocol):
     """One direction of a folder's transfer: where its files are found, where they go, how originals are removed.
 
     Attributes:
-        excluded: the directory that files are moved to, relative to the source, if it is in it: not to be found again.
+        excluded: the directories that files are moved to, relative to the source: not to be found again.
+        marker_files: the markers at the destination.
     """
 
-    excluded: str | None
+    excluded: frozenset[str]
+    marker_files: MarkerFiles
 
     def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
         """List a directory of the source, given relative to it, onto a page."""
@@ -34,6 +38,12 @@ class FolderDirection(Protocol):
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the source's file that is there now."""
+
+    def version_of(self, remote: RemoteFiles, path: str) -> FileVersion | None:
+        """Return the version of the file at a path relative to the source, `None` where there is none."""
+
+    def is_about_source(self, error: SFTPError, path: str) -> bool:
+        """Return whether an error is about the file at a path relative to the source."""
 
     def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
         """Return the version of what is at a path relative to the destination, `None` where nothing is."""
@@ -65,6 +75,9 @@ class FolderDirection(Protocol):
             progress: receives the bytes that are at the destination, and those that there will be.
         """
 
+    def hash_of_arrived(self, remote: RemoteFiles, found: FoundFile, dest: str) -> str:
+        """Return the SHA-256 of a file that is known to be at its destination, from what is local of it."""
+
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
         """Return whether the source's file is not there any more."""
 
@@ -85,6 +98,25 @@ class FolderDirection(Protocol):
         Raises:
             VersionChanged: it is another version, and was not touched.
         """
+
+    def put_aside(self, remote: RemoteFiles, path: str, version: FileVersion, target: str) -> str:
+        """Move a file of the source to a path on its side that nothing has, numbered if need be; return that path.
+
+        Parameters:
+            remote: the server's files.
+            path: the file's, relative to the source.
+            version: which one it has to be.
+            target: where it goes; nothing there is replaced.
+
+        Raises:
+            VersionChanged: it is another version, and was not touched.
+        """
+
+
+def relative_to_source(source: str, folders: Iterable[str]) -> frozenset[str]:
+    """Return the paths of folders relative to a source, of those that are inside it."""
+    inside = (relative_to(source, folder) for folder in folders)
+    return frozenset(path for path in inside if path is not None)
 
 
 def relative_to(folder: str, place: str | None) -> str | None:

@@ -21,28 +21,32 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._files.set_aside import VersionChanged, own_place
-from iot.sftp.client._folders.folder_direction import relative_to
+from iot.sftp.client._folders.folder_direction import relative_to_source
 from iot.sftp.client._folders.folder_walk import list_on_server
 from iot.sftp.client._folders.local_destination import LocalDestination
+from iot.sftp.client._folders.marker_files import LocalMarkerFiles, clearing_markers
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settles_in
 from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.abandoned_transfers import discard_download
 from iot.sftp.client._transfer.download import download_file
+from iot.sftp.client._transfer.put_aside import put_aside
 from iot.sftp.client._transfer.remote_copy import move_by_copy
 from iot.sftp.client._transfer.replace import replace_remote, replacing
 from iot.sftp.client._transfer.transfer_context import Backup
-from iot.sftp.client._transfer.verify import compare_hashes
+from iot.sftp.client._transfer.verify import compare_hashes, hash_of_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.errors import SFTPError
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._ssh.packets import Attributes
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
@@ -85,8 +89,9 @@ class FolderDownload:
         self._dest = LocalDestination(local_files, order.dest, order.modes.directory)
         self._moved = RemoteDirectories(self._move_to or "", order.modes.directory)
         self._apart = set[tuple[str, str]]()  # directories that are not one and the same
-        moved_below = self._move_to if order.moved_below is None else paths.on_server(order.moved_below)
-        self.excluded = relative_to(self._source, moved_below)
+        self.excluded = relative_to_source(self._source, map(paths.on_server, order.emptied_into))
+        self._paths = paths
+        self.marker_files: MarkerFiles = LocalMarkerFiles(self._dest, context)
 
     def begin(self) -> None:
         """Prepare nothing."""
@@ -102,6 +107,17 @@ class FolderDownload:
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the server's file that is there now."""
         return FileVersion.of_remote(remote.stat(self._path_of(found)))
+
+    def version_of(self, remote: RemoteFiles, path: str) -> FileVersion | None:
+        """Return the version of a file on the server."""
+        (there,) = remote.attributes_of([posixpath.join(self._source, path)])
+        if there is None or stat.S_IFMT(there.mode or stat.S_IFREG) != stat.S_IFREG:
+            return None
+        return FileVersion.of_remote(there)
+
+    def is_about_source(self, error: SFTPError, path: str) -> bool:
+        """Return whether an error is about a file on the server."""
+        return error.path == posixpath.join(self._source, path)
 
     def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
         """Return the version of the local file that would be replaced."""
@@ -148,6 +164,8 @@ class FolderDownload:
             on_progress=progress,
             keeps_existing=self._order.keeps_existing,
             backup=None if backup is None else Backup(backup, self._local_files),
+            computes_hash=self._order.markers.is_written,
+            before_replacing=clearing_markers(self._order, self.marker_files, remote, dest),
         )
 
         def look(attributes: Attributes) -> None:
@@ -163,7 +181,7 @@ class FolderDownload:
             self._settle(remote, observed)
             with suppress(_UnsettledError):
                 outcome = download_file(remote, source, self._dest, dest, context, observed=observed, accept=look)
-                return Transferred(outcome.size, observed.version)
+                return Transferred(outcome.size, observed.version, sha256=outcome.sha256)
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)
 
@@ -175,6 +193,12 @@ class FolderDownload:
         if self._is_remembered and (pause := settles_in(observed)):
             remote.deadline.pause(pause)
             remote.deadline.check()
+
+    def hash_of_arrived(self, remote: RemoteFiles, found: FoundFile, dest: str) -> str:
+        """Return the SHA-256 of the local file."""
+        del found
+        with self._dest.source(dest) as descriptor:
+            return hash_of_local(descriptor, remote.deadline.check).hex()
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
         """Return whether the server's file is not there any more."""
@@ -216,6 +240,14 @@ class FolderDownload:
                 raise IsADirectory(message, path=target) from error
             logger.debug("%r is not renamed to %r: %s", source, target, error)
             move_by_copy(remote, source, target, self._context)
+
+    def put_aside(self, remote: RemoteFiles, path: str, version: FileVersion, target: str) -> str:
+        """Move a file on the server to a path that nothing has."""
+        source, goal = posixpath.join(self._source, path), self._paths.on_server(target)
+        remote.make_directories(posixpath.dirname(goal) or ".", self._order.modes.directory)
+        self._refuse_own_place(remote, source, goal)
+        place = put_aside(remote, source, goal, version, self._context)
+        return posixpath.join(posixpath.dirname(target), posixpath.basename(place))
 
     def _refuse_own_place(self, remote: RemoteFiles, source: str, target: str) -> None:
         """Raise where a link leads from the folder to move into to the source: a copy's original would be the copy."""

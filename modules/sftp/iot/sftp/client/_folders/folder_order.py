@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import InvalidRequest
 from iot.sftp.client._files.remote_paths import listed
+from iot.sftp.client._folders.markers import Markers
+from iot.sftp.client._folders.quarantine import Quarantine
 from iot.sftp.client._folders.selection import Selection
 from iot.sftp.client._transfer.file_order import Direction, Modes, Verify, check_member, check_verify, member_of
 from iot.sftp.client._transfer.growth import Append
@@ -68,6 +70,8 @@ class FolderOrder:
             returns the path of a kept file, by those of the new one relative to `source` and to `dest`.
         verify: `size`, or `sha256` to compare the hash of all bytes too.
         modes: the permissions of what is created.
+        markers: which files say at either side that others are complete.
+        quarantine: where files are put that fail by themselves; `None` keeps trying.
         append: keep up with files that grow by their new bytes; `None` transfers each version as a whole.
         verify_existing: compare the bytes of what is at the destination, for a call that resumes another one.
     """
@@ -85,6 +89,8 @@ class FolderOrder:
     backup_to: str | Callable[[str, str], str] | None = None
     verify: Verify = "size"
     modes: Modes = field(default_factory=Modes)
+    markers: Markers = field(default_factory=Markers)
+    quarantine: Quarantine | None = None
     verify_existing: bool = False
     append: Append | None = None
 
@@ -106,6 +112,17 @@ class FolderOrder:
         if self.selection.recursive and _is_same(self.moved_below, self.source):
             raise InvalidRequest("move_to changes within the source itself: its files would be found again each time")
         check_verify(self.verify)
+        if self.quarantine is not None:
+            self._check_quarantine(self.quarantine)
+
+    def _check_quarantine(self, quarantine: Quarantine) -> None:
+        folder = posixpath.normpath(quarantine.folder)
+        if _is_same(folder, self.source):
+            raise InvalidRequest("the folder for files that fail is the source itself: they would be found again")
+        if self.selection.recursive and _is_same(quarantine.below, self.source):
+            raise InvalidRequest("the folder for files that fail changes within the source itself: see move_to")
+        if self.move_to is not None and _is_same(folder, self.move_to):
+            raise InvalidRequest("the folder for files that fail is move_to: what has arrived would replace them")
         if self.append is not None:
             self._check_append()
 
@@ -117,6 +134,8 @@ class FolderOrder:
             raise InvalidRequest("append goes with then='keep' only: a file that grows stays at its source")
         if self.if_exists is not IfExists.REPLACE:
             raise InvalidRequest("append goes with if_exists='replace' only: it adds to what it has delivered")
+        if self.markers.is_used or self.quarantine is not None:
+            raise InvalidRequest("append goes without markers and without a folder for files that fail")
         if self.selection.min_age:
             raise InvalidRequest("append goes without min_age: a file that grows is always young")
 
@@ -137,6 +156,14 @@ class FolderOrder:
         return f"{self.direction.value}_files"
 
     @property
+    def emptied_into(self) -> list[str]:
+        """The folders on the source's side that its files are moved into: not to be found again."""
+        folders = [self.moved_below or self.move_to]
+        if self.quarantine is not None:
+            folders.append(self.quarantine.below or self.quarantine.folder)
+        return [folder for folder in folders if folder is not None]
+
+    @property
     def keeps_source(self) -> bool:
         """Whether the files stay at their source."""
         return self.then is Then.KEEP
@@ -153,7 +180,7 @@ class FolderOrder:
 
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
-        return self.selection.selects(path, listed(self.source, path))
+        return self.markers.selects(path) and self.selection.selects(path, listed(self.source, path))
 
 
 def _is_same(folder: str | None, other: str) -> bool:

@@ -171,7 +171,7 @@ class FolderPlan:
             self._select,
             self._count,
             wants=self._order.selects,
-            enters=lambda path: path != excluded and selection.goes_into(path),
+            enters=lambda path: path not in excluded and selection.goes_into(path),
             order=selection.order,
             end=end,
         )

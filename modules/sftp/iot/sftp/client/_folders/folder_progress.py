@@ -37,6 +37,7 @@ class FileOutcome:
         modified: in nanoseconds since 1970, if known.
         code: the stable name of the reason why it was not transferred; `None` if it was delivered.
         message: the same for people.
+        is_quarantined: whether it was put aside, to `dest`.
     """
 
     path: str
@@ -46,6 +47,7 @@ class FileOutcome:
     modified: int | None = None
     code: str | None = None
     message: str | None = None
+    is_quarantined: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,11 @@ class FolderProgress:
         failures: the first 20 of these.
         young: left for the next call, because of `min_age`.
         not_removed: delivered, by this call or an earlier one, and could not be deleted or moved at the source: these
-            are counted in `failed` as well, and are not transferred again as long as they stay what they are.
+            are counted in `failed` as well, and are not transferred again as long as they stay what they are. So are
+            those whose marker could not be written, or removed at the source.
         in_place: of the files delivered by this call, those that were appended to in place, where a reader may see a
             part of the new bytes.
+        quarantined: put aside at the source, as they fail by themselves; not counted in `failed`.
     """
 
     files: int = 0
@@ -78,6 +82,7 @@ class FolderProgress:
     young: int = 0
     not_removed: int = 0
     in_place: int = 0
+    quarantined: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,18 @@ class FolderTally:
         self._lock = threading.Lock()
         self._in_flight: dict[str, int] = {}  # bytes of files that are being transferred
         self._files = self._total_files = self._bytes = self._total_bytes = self._skipped = self._failed = 0
-        self._young = self._not_removed = self._in_place = 0
+        self._young = self._not_removed = self._in_place = self._quarantined = 0
         self._failures: list[FileFailure] = []
 
     @property
     def settled(self) -> int:
         """How many files need not be looked at again."""
-        return self._files + self._skipped + self._failed + self._young
+        return self._files + self._skipped + self._failed + self._young + self._quarantined
+
+    @property
+    def delivered(self) -> int:
+        """How many files have arrived."""
+        return self._files
 
     def snapshot(self) -> FolderProgress:
         """Return the counts of this moment."""
@@ -118,6 +128,7 @@ class FolderTally:
                 self._young,
                 self._not_removed,
                 self._in_place,
+                self._quarantined,
             )
 
     def add_found(self, files: int, size: int, *, young: int, unlisted: int) -> None:
@@ -157,6 +168,13 @@ class FolderTally:
         """Count a file that was skipped."""
         with self._lock:
             self._skipped += 1
+
+    def add_quarantined(self, path: str) -> None:
+        """Count a file that was put aside, in place of its failure."""
+        with self._lock:
+            self._failed -= 1
+            self._quarantined += 1
+            self._failures = [failure for failure in self._failures if failure.path != path]
 
     def add_failed(self, failure: FileFailure, *, not_removed: bool = False) -> bool:
         """Count a failure; return whether it is among the first ones, which are reported one by one."""

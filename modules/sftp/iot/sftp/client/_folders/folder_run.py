@@ -15,6 +15,7 @@ from iot.sftp.client._folders.deliveries import Deliveries
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTally, FolderTransfer
+from iot.sftp.client._folders.quarantine_run import QuarantineRun
 from iot.sftp.client._folders.selection import Order
 from iot.sftp.client._folders.workers import Step, run_in_threads
 
@@ -57,10 +58,12 @@ class FolderRun:
         """
         self._direction = direction
         self._progress = progress
+        self._has_markers = order.markers.is_used
         self._newest_first = order.selection.order is Order.NEWEST
         self._tally = FolderTally()
         self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
-        self._delivery = FileDelivery(order, direction, self._deliveries, self._tally)
+        self._quarantine = QuarantineRun(order, direction, self._deliveries, self._tally, on_file)
+        self._delivery = FileDelivery(order, direction, self._deliveries, self._tally, self._quarantine)
         self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail)
         self._attempts = 0
         self._reported = FolderProgress()
@@ -90,6 +93,8 @@ class FolderRun:
         self._direction.begin()
         plan, delivery = self._plan, self._delivery
         try:
+            if self._has_markers:
+                run_in_threads(lender, [self._catch_up], self._report)
             while not plan.is_done:
                 if not plan.has_page:
                     run_in_threads(lender, [plan.find_next_page], self._report)
@@ -99,9 +104,22 @@ class FolderRun:
                 delivery.busy, delivery.is_second_round = [], True
                 self._work_off_page(lender)
                 plan.has_page = delivery.is_second_round = False
+            if self._has_markers or self._quarantine.has_failures:
+                run_in_threads(lender, [self._end], self._report)
         finally:
             self._direction.end()
             self._report()
+
+    def _catch_up(self, lender: ChannelLender, deadline: Deadline) -> None:
+        """Do what earlier calls have left to do, before anything else is found."""
+        with lender.transfer(deadline) as remote:
+            self._deliveries.steps.catch_up(remote)
+
+    def _end(self, lender: ChannelLender, deadline: Deadline) -> None:
+        """Do what can be decided only when all files have had their turn."""
+        with lender.transfer(deadline) as remote:
+            self._quarantine.put_aside(remote)
+            self._deliveries.steps.release_shared(remote)
 
     def _report(self) -> None:
         """Report progress, if there is any."""

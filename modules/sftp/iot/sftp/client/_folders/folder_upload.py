@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import NotADirectory, NotFound
+from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import FileVersion
-from iot.sftp.client._folders.folder_direction import relative_to
+from iot.sftp.client._files.put_aside import put_aside
+from iot.sftp.client._folders.folder_direction import relative_to_source
 from iot.sftp.client._folders.folder_walk import list_locally
+from iot.sftp.client._folders.marker_files import RemoteMarkerFiles, clearing_markers
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settled_version
 from iot.sftp.client._folders.transferred import Transferred
@@ -19,16 +23,18 @@ from iot.sftp.client._transfer.abandoned_transfers import discard_upload
 from iot.sftp.client._transfer.transfer_context import Backup
 from iot.sftp.client._transfer.upload import forget_rename, may_have_arrived, upload_file
 from iot.sftp.client._transfer.upload_job import no_spare
-from iot.sftp.client._transfer.verify import compare_hashes
+from iot.sftp.client._transfer.verify import compare_hashes, hash_of_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.errors import SFTPError
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
 
@@ -60,7 +66,8 @@ class FolderUpload:
         self._context = context
         self._local_files = local_files
         self._directories = RemoteDirectories(self._dest, self._order.modes.directory)
-        self.excluded = relative_to(order.source, order.moved_below or order.move_to)
+        self.excluded = relative_to_source(order.source, order.emptied_into)
+        self.marker_files: MarkerFiles = RemoteMarkerFiles(self._dest, context)
 
     def begin(self) -> None:
         """Prepare for an attempt: the server may be another one behind the same name."""
@@ -78,6 +85,28 @@ class FolderUpload:
         del remote
         with self._local_files.source(self._path_of(found)) as descriptor:
             return FileVersion.of_local(os.fstat(descriptor))
+
+    def version_of(self, remote: RemoteFiles, path: str) -> FileVersion | None:
+        """Return the version of a local file."""
+        del remote
+        try:
+            place = self._local_files.open_parent(posixpath.join(self._order.source, path), create=False)
+        except (NotFound, NotADirectory):
+            return None
+        try:
+            status = os.stat(place.name, dir_fd=place.directory, follow_symlinks=False) if place.name else None
+        except OSError as error:
+            reason = from_os_error(error, place.path)
+            if isinstance(reason, NotFound):
+                return None
+            raise reason from error
+        finally:
+            os.close(place.directory)
+        return FileVersion.of_local(status) if status is not None and stat.S_ISREG(status.st_mode) else None
+
+    def is_about_source(self, error: SFTPError, path: str) -> bool:
+        """Return whether an error is about a local file."""
+        return error.path == posixpath.join(self._order.source, path)
 
     def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
         """Return the version of the server's file that would be replaced."""
@@ -130,9 +159,17 @@ class FolderUpload:
                 on_progress=progress,
                 keeps_existing=self._order.keeps_existing,
                 backup=None if backup is None else Backup(self._paths.on_server(backup)),
+                computes_hash=self._order.markers.is_written,
+                before_replacing=clearing_markers(self._order, self.marker_files, remote, dest),
             )
             outcome = upload_file(remote, descriptor, None, self._end_of(dest), context=context, spare=no_spare)
-            return Transferred(outcome.size, version)
+            return Transferred(outcome.size, version, sha256=outcome.sha256)
+
+    def hash_of_arrived(self, remote: RemoteFiles, found: FoundFile, dest: str) -> str:
+        """Return the SHA-256 of the local file."""
+        del dest
+        with self._local_files.source(self._path_of(found)) as descriptor:
+            return hash_of_local(descriptor, remote.deadline.check).hex()
 
     def vanished(self, remote: RemoteFiles, found: FoundFile) -> bool:
         """Return whether the local file is not there any more."""
@@ -157,6 +194,11 @@ class FolderUpload:
         else:
             target = posixpath.join(self._order.move_to, found.path)
             self._local_files.move_version(path, target, version, on_restored, remote.deadline.check)
+
+    def put_aside(self, remote: RemoteFiles, path: str, version: FileVersion, target: str) -> str:
+        """Move a local file to a path that nothing has."""
+        source = posixpath.join(self._order.source, path)
+        return put_aside(self._local_files, source, target, version, remote.deadline.check)
 
     def _path_of(self, found: FoundFile) -> str:
         return posixpath.join(self._order.source, found.path)

@@ -36,6 +36,7 @@ class Transferred(NamedTuple):
         is_atomic: whether a reader sees the old or the new complete file.
         finished: rotated files.
         is_new: whether anything was delivered: a file that is written to need not have a further complete line.
+        sha256: of all bytes of the file, in hexadecimal digits; empty if nobody has asked for it.
     """
 
     size: int
@@ -45,3 +46,4 @@ class Transferred(NamedTuple):
     is_atomic: bool = True
     finished: tuple[Finished, ...] = ()
     is_new: bool = True
+    sha256: str = ""

@@ -70,14 +70,14 @@ class Growth:
         end: up to where it is delivered.
         before: what was delivered before, as far as that is recorded.
         was_cut: whether the file does not begin with that any more.
-        note_pending: called before bytes are sent, with the offset up to which they go.
+        note_coming: called before bytes are sent, with what is at the destination, and what is sent there.
     """
 
     descriptor: int
     end: int
     before: GrowthRecord | None
     was_cut: bool
-    note_pending: Callable[[int], object]
+    note_coming: Callable[[GrowthRecord, GrowthRecord], object]
 
 
 def append_upload(remote: RemoteFiles, dest: str, growth: Growth, context: TransferContext) -> AppendOutcome:
@@ -117,7 +117,7 @@ class _AppendAttempt(UploadAttempt):
         super().__init__(job)
         self._source = source
         self._growth = growth
-        self._body = _AppendBody(job)
+        self._body: _AppendBody = _AppendBody(job)
 
     def append(self) -> AppendOutcome:
         job, growth = self._job, self._growth
@@ -126,7 +126,7 @@ class _AppendAttempt(UploadAttempt):
         there = beginning_at(job.remote, job.dest, growth.descriptor, growth.before, was_cut=growth.was_cut)
         if there.length == there.size and there.length >= growth.end:
             return AppendOutcome(0, self._source.record_at(there.length), is_new=False)
-        growth.note_pending(growth.end)
+        growth.note_coming(there.known or self._source.record_at(there.length), self._source.record_at(growth.end))
         self._source.begin_at(there.length)
         report = job.context.on_progress
         job.context = replace(
@@ -164,7 +164,8 @@ class _AppendAttempt(UploadAttempt):
         try:
             handle = self._open(earlier)
             job.state.opened = True
-            if not job.state.contiguous and there.length:
+            self._body.is_resumed = bool(job.state.contiguous)
+            if there.length and not job.state.contiguous:
                 self._copy(handle, there.length)
             _, verified = self._send(handle)
             is_atomic = not job.is_direct
@@ -268,9 +269,18 @@ class _AppendAttempt(UploadAttempt):
 
 
 class _AppendBody(UploadBody):
-    """The bytes of one new version: only where they meet what the server has copied, it is read back."""
+    """The bytes of one new version.
+
+    Attributes:
+        is_resumed: whether an earlier attempt has sent a part of them: only then they are read back where they meet.
+            What the server has copied was compared before, and its size is known.
+    """
+
+    is_resumed = False
 
     def _check_seam(self, start: int) -> None:
+        if not self.is_resumed:
+            return
         job = self._job
         with job.remote.opened(job.temporary, OpenFlag.READ, wait_for_close=False) as handle:
             seam = _seam(start, job.source.size)
@@ -280,10 +290,10 @@ class _AppendBody(UploadBody):
 
 
 def _seam(start: int, end: int) -> list[tuple[int, int]]:
-    """Return the parts of a file on both sides of an offset, and its first and last ones."""
+    """Return the parts of a file on both sides of an offset, and its last ones."""
     before, after = max(0, start - PART), min(end, start + PART)
     last = max(start, end - PART)
-    parts = [(0, min(PART, end)), (before, start - before), (start, after - start), (last, end - last)]
+    parts = [(before, start - before), (start, after - start), (last, end - last)]
     return [part for part in dict.fromkeys(parts) if part[1]]
 
 

@@ -26,7 +26,7 @@ from iot.sftp.client._transfer.pipeline import SourceChanged
 from iot.sftp.client._transfer.read_pipeline import ReadPipeline
 from iot.sftp.client._transfer.replace import keep_times, replace_local
 from iot.sftp.client._transfer.temporary_files import remove_leftovers
-from iot.sftp.client._transfer.verify import compare_hashes
+from iot.sftp.client._transfer.verify import compare_hashes, hash_of_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ class DownloadAttempt:
         Raises:
             SourceChanged: it was written meanwhile, or what was resumed was damaged.
         """
-        source, target = self._source, self._target
+        source, target, context = self._source, self._target, self._context
         source.settle()
         with self._remote.opened(source.path, OpenFlag.READ, wait_for_close=False) as handle:
             source.look_into(handle)
@@ -121,14 +121,16 @@ class DownloadAttempt:
                 size, verified = self._read(handle, descriptor, resumed)
                 if not source.is_settled:
                     source.read_again(handle, descriptor, size)
-                if self._context.verify == "sha256":
+                if context.verify == "sha256":
                     verified = self._compare_hashes(handle, descriptor, resumed)
                 accessed, modified = source.before.access_time, source.before.modification_time
                 if accessed is not None and modified is not None:
                     keep_times(descriptor, accessed, modified, self._place.path)
-                replace_local(self._place, target.state.temporary, descriptor, source.permissions, self._context)
+                digest = hash_of_local(descriptor, self._remote.deadline.check).hex() if context.computes_hash else ""
+                context.before_replacing()
+                replace_local(self._place, target.state.temporary, descriptor, source.permissions, context)
         self._record.forget()
-        return TransferOutcome(size, verified, resumed, atomic=True)
+        return TransferOutcome(size, verified, resumed, atomic=True, sha256=digest)
 
     def _read(self, handle: bytes, descriptor: int, start: int) -> tuple[int, str]:
         """Read the bytes from `start` on; return the size of the file, and how it was verified."""

@@ -7,12 +7,21 @@ from typing import NamedTuple
 
 
 class TransferOutcome(NamedTuple):
-    """What was done: bytes of the file, how it was verified, bytes that were there before, and whether in one step."""
+    """What was done.
+
+    Attributes:
+        size: bytes of the file.
+        verified: how.
+        resumed: bytes that were there before.
+        atomic: whether it got its name in one step.
+        sha256: of all its bytes, in hexadecimal digits, if that was asked for; else empty.
+    """
 
     size: int
     verified: str
     resumed: int
     atomic: bool
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

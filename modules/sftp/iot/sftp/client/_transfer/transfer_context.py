@@ -23,6 +23,10 @@ def ignore_progress(_done: int, _total: int | None) -> None:
     """Report nothing."""
 
 
+def do_nothing() -> None:
+    """Prepare nothing."""
+
+
 @dataclass(frozen=True)
 class Backup:
     """Where the file goes that is replaced.
@@ -50,6 +54,8 @@ class TransferContext:
         modes: the permissions of what is created.
         keeps_existing: do not replace what is at the destination: `AlreadyExists`.
         backup: where what is replaced is kept; `None` does not keep it.
+        computes_hash: return the SHA-256 of what was transferred.
+        before_replacing: called when the file is complete, just before it gets its name; ends the transfer by raising.
         unanswered_renames: the temporary files of this call's uploads whose rename was requested, without an answer.
     """
 
@@ -62,4 +68,6 @@ class TransferContext:
     modes: Modes = field(default_factory=Modes)
     keeps_existing: bool = False
     backup: Backup | None = None
+    computes_hash: bool = False
+    before_replacing: Callable[[], object] = do_nothing
     unanswered_renames: set[str] = field(default_factory=set)

@@ -40,6 +40,7 @@ from iot.sftp.client._transfer.upload_body import UploadBody
 from iot.sftp.client._transfer.upload_job import UploadJob
 from iot.sftp.client._transfer.upload_resume import EarlierUpload
 from iot.sftp.client._transfer.upload_target import UploadTarget
+from iot.sftp.client._transfer.verify import hash_of_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,7 @@ class UploadAttempt:
             verified = self._earlier.arrived_as(earlier)
             if verified:
                 job.record.forget()
-                return TransferOutcome(job.source.size, verified, earlier.contiguous, atomic=not earlier.backup)
+                return self._outcome(verified, earlier.contiguous, atomic=not earlier.backup)
         try:
             handle = self._open(earlier)
             job.state.opened = True
@@ -159,7 +160,15 @@ class UploadAttempt:
             self._clean_up(error)
             raise
         job.record.forget()
-        return TransferOutcome(job.source.size, verified, resumed, atomic)
+        return self._outcome(verified, resumed, atomic=atomic)
+
+    def _outcome(self, verified: str, resumed: int, *, atomic: bool) -> TransferOutcome:
+        """Return what was done; of a file that an earlier attempt has sent, the hash is computed now."""
+        job = self._job
+        digest = self._body.sha256
+        if job.context.computes_hash and not digest:
+            digest = hash_of_local(job.source.descriptor, job.remote.deadline.check).hex()
+        return TransferOutcome(job.source.size, verified, resumed, atomic, digest)
 
     def _open(self, earlier: ResumeState | None) -> bytes:
         if earlier is None:
@@ -187,6 +196,7 @@ class UploadAttempt:
         """Give the file its name; return how it was verified, and whether that was one atomic step."""
         job = self._job
         try:
+            job.context.before_replacing()
             with self._recording_the_rename(verified):
                 return verified, put_in_place(job, self._note_backup)
         except NotFound as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, SFTPError, TransferIncomplete
 from iot.sftp.client._ssh.packets import OpenFlag
+from iot.sftp.client._transfer.hashing_source import HashingSource
 from iot.sftp.client._transfer.resume_records import WORTH_KEEPING
 from iot.sftp.client._transfer.upload_completion import UploadCompletion
 from iot.sftp.client._transfer.verify import PART, compare_hashes, parts_are_same, spread
@@ -26,11 +27,16 @@ BYTES_OF_A_CHANNEL = 4 * 1024 * 1024  # bytes that are worth a further channel
 
 
 class UploadBody:
-    """Sends the bytes of one upload, from the contiguous offset on."""
+    """Sends the bytes of one upload, from the contiguous offset on.
+
+    Attributes:
+        sha256: of what was sent last, and of what was there before that, in hexadecimal digits; if asked for.
+    """
 
     def __init__(self, job: UploadJob) -> None:
         """Send nothing yet."""
         self._job = job
+        self.sha256 = ""
         self._next_save = time.monotonic() + SAVE_EVERY
 
     def send(self, handle: bytes, start: int) -> str:
@@ -48,6 +54,7 @@ class UploadBody:
 
     def _send_and_complete(self, handle: bytes, start: int) -> str:
         job = self._job
+        source = HashingSource(job.source.descriptor) if job.context.computes_hash else None
         pipeline = WritePipeline(
             job.remote,
             handle,
@@ -56,6 +63,7 @@ class UploadBody:
             limit=job.context.limit,
             counts=job.context.counts,
             on_progress=self._on_progress,
+            source=source,
         )
         finished = threading.Event()
         completion: UploadCompletion | None = None
@@ -72,6 +80,8 @@ class UploadBody:
                 is_asked_for=job.context.modes.remote is not None,
             )
             pipeline.finish()
+            if source is not None:
+                self.sha256 = source.sha256(job.source.size, job.remote.deadline.check)
         except BaseException as error:
             if isinstance(error, ConnectionLost | DeadlineExceeded):
                 job.state.contiguous = pipeline.contiguous

@@ -158,6 +158,7 @@ class UploadTarget:
     def _open_dest_with(self, flags: int) -> bytes:
         """Open the destination itself, and write down that what is there is ours."""
         job = self._job
+        job.context.before_replacing()
         job.state.temporary = job.dest
         try:
             handle = self._open_for_writing(flags)

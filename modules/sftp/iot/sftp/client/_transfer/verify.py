@@ -22,6 +22,7 @@ from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import OpenFlag
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from iot.sftp.client._files.remote_files import RemoteFiles
@@ -50,16 +51,21 @@ def compare_hashes(remote: RemoteFiles, handle: bytes, path: str, descriptor: in
     Raises:
         TransferIncomplete: they differ.
     """
-    local = _hash_of_local(remote, descriptor, length)
-    if remote.hash_of(handle, 0, path) == local:
+    way = way_to_hash(remote, handle, path, hash_of_local(descriptor, remote.deadline.check, length))
+    if not way:
+        message = "the SHA-256 of the two files differ: something has changed their bytes on the way"
+        raise TransferIncomplete(message, path=path)
+    return way
+
+
+def way_to_hash(remote: RemoteFiles, handle: bytes, path: str, expected: bytes) -> str:
+    """Return how a remote file, open for reading, is known to have a hash; empty if it has another one."""
+    if remote.hash_of(handle, 0, path) == expected:
         return CHECK_FILE
     # A hash that differs may be that of another file: a shell may see other paths than SFTP does.
-    if _hash_by_shell(remote, path) == local:
+    if _hash_by_shell(remote, path) == expected:
         return "sha256sum"
-    if _hash_of_remote(remote, handle, path) == local:
-        return "read back"
-    message = "the SHA-256 of the two files differ: something has changed their bytes on the way"
-    raise TransferIncomplete(message, path=path)
+    return "read back" if _hash_of_remote(remote, handle, path) == expected else ""
 
 
 def remote_files_are_same(remote: RemoteFiles, first: str, second: str, size: int) -> bool:
@@ -132,7 +138,7 @@ def beginning_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor:
     known = _hash_if_cheap(remote, handle, path, length)
     if known is None:
         return parts_are_same(remote, handle, path, descriptor, spread(length))
-    return known == _hash_of_local(remote, descriptor, length)
+    return known == hash_of_local(descriptor, remote.deadline.check, length)
 
 
 def _hash_if_cheap(remote: RemoteFiles, handle: bytes, path: str, length: int) -> bytes | None:
@@ -151,14 +157,15 @@ def _hash_if_cheap(remote: RemoteFiles, handle: bytes, path: str, length: int) -
     return known
 
 
-def _hash_of_local(remote: RemoteFiles, descriptor: int, length: int | None = None) -> bytes:
+def hash_of_local(descriptor: int, proceed: Callable[[], object], length: int | None = None) -> bytes:
+    """Return the SHA-256 of a local file, or of its first `length` bytes; `proceed` ends that by raising."""
     digest, offset = hashlib.sha256(), 0
     end = float("inf") if length is None else length
     try:
         while data := os.pread(descriptor, int(min(BLOCK, end - offset)), offset):
             digest.update(data)
             offset += len(data)
-            remote.deadline.check()
+            proceed()
     except OSError as error:
         raise from_os_error(error) from error
     return digest.digest()

@@ -49,11 +49,12 @@ class WritePipeline(Pipeline):
         limit: RateLimit,
         counts: Counts,
         on_progress: Callable[[int], None],
+        source: Source | None = None,
     ) -> None:
-        """Write `descriptor` into the open file `handle` (`path` is for messages)."""
+        """Write `descriptor`, read by a source, into the open file `handle` (`path` is for messages)."""
         super().__init__(remote, path, limit, counts, on_progress)
         self._channels = [WriteChannel(remote, handle)]
-        self._source = Source(descriptor)
+        self._source = source or Source(descriptor)
         self.several = False  # whether further channels are there or to come
         self._request_size = remote.request_sizes()[1]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WINDOW = 300.0  # seconds; the longest duration is that of this window and the one before
 DIRECTIONS = ("download", "upload")
-OUTCOMES = ("completed", "failed", "interrupted")
+OUTCOMES = ("completed", "failed", "interrupted", "quarantined")
 
 
 class LabelledCounter:
@@ -122,11 +122,13 @@ class TransferCount:
 
     files: int | None = None  # of a folder
     failed: int = 0
+    quarantined: int = 0
 
     def note(self, progress: FolderProgress) -> None:
         """Update the progress of a folder."""
         self.files = progress.files
         self.failed = progress.failed - progress.not_removed  # these have arrived
+        self.quarantined = progress.quarantined
 
 
 class TransferCounters:
@@ -161,5 +163,6 @@ class TransferCounters:
             done = move.files if move.files is not None else int(not ended)
             self.files.add(server, direction, "completed", count=done)
             self.files.add(server, direction, "failed", count=move.failed)
+            self.files.add(server, direction, "quarantined", count=move.quarantined)
             if ended:
                 self.files.add(server, direction, ended)

@@ -35,7 +35,7 @@ class Calendar:
 
     def opens(self, moment: float) -> float:
         """Return the first moment from this one on at which the window is open; `NEVER` if there is none."""
-        return self._becomes(moment, is_open=True)
+        return moment if self.is_open(moment) else self._becomes(moment, is_open=True)
 
     def closes(self, moment: float) -> float:
         """Return the first moment from this one on at which the window is not open; `NEVER` if there is none."""

@@ -49,18 +49,16 @@ class WallClock:
         return None if is_whole_day else jump
 
     def steady(self, begin: float, end: float) -> Iterator[tuple[float, float, int]]:
-        """Return the parts of a span between which the offset changes: their begin, end and offset."""
+        """Return the parts of a span, each with one offset: their begin, end and offset."""
         offset = self.offset(begin)
-        reached = begin
-        while reached < end:
-            following = min(end, reached + STEP)
-            if self.offset(following) != offset:
-                following = self._change_between(math.floor(reached), math.ceil(following))
-                yield begin, following, offset
-                begin, offset = following, self.offset(following)
-            reached = following
-        if begin < end:
-            yield begin, end, offset
+        while begin < end:
+            following = min(end, begin + STEP)
+            after = self.offset(following)
+            if after != offset:
+                following = self._change_between(math.floor(begin), math.ceil(following))
+                after = self.offset(following)
+            yield begin, following, offset
+            begin, offset = following, after
 
     def _change_between(self, before: int, after: int) -> int:
         """Return the first second with another offset."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import Direction, FileOrder, FolderOrder, IfExists, Then
+from iot.sftp.client import Direction, FileOrder, FolderOrder, IfExists, Markers, Then
 from iot.sftp.module._documents.delivery import BackupPlaces, backup_of
 from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.requests import FolderRequest, TransferRequest
@@ -71,7 +71,17 @@ def folder_order(
         move_to=move_to,
         moved_below=_folder_of_all(what.then),
         append=what.append(),
+        **_of_rules_only(what, now),
     )
+
+
+def _of_rules_only(what: FolderRequest | Rule, now: float) -> dict[str, Any]:
+    """Return what requests do not have."""
+    if isinstance(what, FolderRequest):
+        return {}
+    markers = Markers() if what.marker is None else what.marker.as_markers()
+    quarantine = None if what.on_failure is None else what.on_failure.as_quarantine(now)
+    return {"markers": markers, "quarantine": quarantine}
 
 
 def _folder_of_all(then: str | Mapping[str, str] | Mapping[str, Template]) -> str | None:

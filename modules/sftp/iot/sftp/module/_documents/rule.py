@@ -14,6 +14,7 @@ from iot.sftp.client import Append, Selection
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._documents.append import COPY, Lines, Mode
 from iot.sftp.module._documents.delivery import IfExistsTemplate, RenameTemplate
+from iot.sftp.module._documents.failing_files import FailingFilesField
 from iot.sftp.module._documents.fields import (
     AGE_MAXIMUM,
     AnyText,
@@ -26,6 +27,7 @@ from iot.sftp.module._documents.fields import (
     template,
     then_template,
 )
+from iot.sftp.module._documents.marker import MarkerField
 from iot.sftp.module._documents.selection import SelectionDocument
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
@@ -68,6 +70,8 @@ class Rule(RuleTimes, SelectionDocument):
     rename: RenameTemplate = None
     if_exists: IfExistsTemplate = "replace"
     then: Annotated[str | dict[str, Template], then_template(), PlainSerializer(as_written)] = "keep"
+    marker: MarkerField = None
+    on_failure: FailingFilesField = None  # behind `source` and `then`, which it looks at
     min_age: Annotated[float, seconds(0, AGE_MAXIMUM)] = AGE_DEFAULT
     mode: Mode = COPY  # behind what it is compared with
     lines: Lines = False

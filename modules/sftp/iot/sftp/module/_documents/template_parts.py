@@ -14,15 +14,19 @@ from iot.sftp.module._base.times import rfc3339
 CLOCK_STARTS = datetime(2026, 1, 1, tzinfo=timezone.utc).timestamp()
 
 
-def check_clock(now: float) -> None:
+def check_clock(now: float, consequence: str = "{date:…} cannot be filled in") -> None:
     """Check that a moment, in seconds since 1970, can be the present one.
+
+    Parameters:
+        now: the moment.
+        consequence: what follows if it cannot, for the message.
 
     Raises:
         NotConfigured: the clock is not set.
     """
     if now < CLOCK_STARTS:
         message = (
-            f"{{date:…}} cannot be filled in, as the clock of the device is not set yet ({rfc3339(now)}): "
+            f"{consequence}, as the clock of the device is not set yet ({rfc3339(now)}): "
             "nothing is done with it until the clock is right"
         )
         raise NotConfigured(message)

@@ -21,9 +21,10 @@ from iot.sftp.module._base.wording import describe
 from iot.sftp.module._retention.age_clock import AgeClock
 from iot.sftp.module._retention.deletions import Deletions
 from iot.sftp.module._retention.entry_status import EntryStatus
-from iot.sftp.module._retention.local_tree import opened_tree, real_path
+from iot.sftp.module._retention.local_tree import opened_tree
 from iot.sftp.module._retention.look import Look
 from iot.sftp.module._retention.proof import DeliveryProofs
+from iot.sftp.module._work.real_path import real_path
 from iot.sftp.module._work.room import Need
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Retention:
             if tuple(entries) == self._entries:
                 return
             self._entries = tuple(entries)
+            self._context.delivered.is_asked = bool(entries)
             self._statuses = tuple(known.get(entry) or EntryStatus(str(entry.path)) for entry in entries)
             self._due = 0.0
             if self._thread is None and entries:

@@ -15,6 +15,7 @@ class RuleLimits:
         first_pause: seconds after the first run that failed: see `RuleBackoff`.
         longest_pause: seconds after a run that failed, at most.
         nothing_new: seconds between two reports that only say that a rule has run again.
+        look: seconds between two looks at the clock, which may be set, by a rule with a calendar.
         counts_at_once: reports of all rules that only count further, which may follow each other.
         counts_period: seconds for each further one.
     """
@@ -24,6 +25,7 @@ class RuleLimits:
     first_pause: float = 2.0
     longest_pause: float = 900.0
     nothing_new: float = 21_600.0
+    look: float = 60.0
     counts_at_once: int = 20
     counts_period: float = 600.0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.log_suppression import without_quantities
-from iot.sftp.module._base.times import rfc3339_now
+from iot.sftp.module._base.times import rfc3339, rfc3339_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +31,12 @@ class RuleStatus:
         files: that were transferred.
         bytes: of these.
         failed: files that the last run could not transfer, or not delete or move at their source.
-        delivered: of these, files that have arrived, and are only to be deleted or moved.
+        delivered: of these, files that have arrived, and lack a last step: a marker, or to be deleted or moved.
         code: why the last run, or the first of these files, failed; `None` if all is well.
         message: the same for people.
+        next: when it runs next, if it waits for its calendar.
         in_place: files that were appended to in place, as their server does not copy data itself.
+        quarantined: files that were put aside, since they failed by themselves; counted as `files` are.
     """
 
     since: str
@@ -45,7 +47,9 @@ class RuleStatus:
     delivered: int = 0
     code: str | None = None
     message: str | None = None
+    next: str | None = None
     in_place: int = 0
+    quarantined: int = 0
 
     @property
     def state(self) -> str:
@@ -64,8 +68,10 @@ class RuleStatus:
             "delivered": self.delivered,
             "code": self.code,
             "message": self.message,
+            "next": self.next,
         }
-        return properties | {"inPlace": self.in_place} if self.in_place else properties
+        if_any = {"inPlace": self.in_place, "quarantined": self.quarantined}
+        return properties | {key: count for key, count in if_any.items() if count}
 
 
 class RuleReporter:
@@ -99,9 +105,24 @@ class RuleReporter:
             moved.not_removed,
             code,
             None if message is None else excerpt(message, MESSAGE_MAXIMUM),
-            before.in_place + moved.in_place,
+            in_place=before.in_place + moved.in_place,
+            quarantined=before.quarantined + moved.quarantined,
         )
         self._report_news()
+
+    def note_next(self, moment: float | None, *, is_well: bool = False) -> None:
+        """Report when the rule runs next, if that is new.
+
+        Parameters:
+            moment: in seconds since 1970; `None` if it does not wait for its calendar.
+            is_well: whether what the last run failed for is over.
+        """
+        status = replace(self.status, next=None if moment is None else rfc3339(moment))
+        if is_well:
+            status = replace(status, code=None, message=None)
+        if status != self.status:
+            self.status = status
+            self._report_news()
 
     def report_due(self) -> float:
         """Report counts that had to wait, if it is time; return when to call again, in `time.monotonic()`."""
@@ -129,8 +150,10 @@ def _state_of(status: RuleStatus) -> tuple[object, ...]:
     """Return what is reported at once when it changes."""
     return (
         status.since,
+        status.next,
         status.code,
         status.delivered > 0,
         status.in_place > 0,
+        status.quarantined,
         without_quantities(status.message or ""),
     )

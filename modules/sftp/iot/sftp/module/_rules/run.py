@@ -12,6 +12,8 @@ from iot.sftp.client import Cancelled, Direction, FolderTransfer, Internal, SFTP
 from iot.sftp.module._base.counters import LabelledCounter
 from iot.sftp.module._base.wording import describe, internal_error
 from iot.sftp.module._documents.orders import folder_order
+from iot.sftp.module._documents.template_parts import check_clock
+from iot.sftp.module._work.due_times import DueTimes
 from iot.sftp.module._work.transfer_wording import failures_in_words, folder_in_words
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ class RuleContext:
         ledgers: what has arrived.
         local_files: how local folders are reached.
         on_failure: called for each failure with what, the code and the message; must not block.
-        clock: gives the moment for dates in paths, in seconds since 1970.
+        clock: gives the moment for calendars, and for dates in paths, in seconds since 1970.
+        due_times: remember which times of `at` are done.
         runs: counts the runs that have ended, by server and outcome.
     """
 
@@ -56,6 +59,7 @@ class RuleContext:
     local_files: LocalFiles
     on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None
     clock: Callable[[], float] = time.time
+    due_times: DueTimes = field(default_factory=DueTimes)
     runs: LabelledCounter = field(default_factory=LabelledCounter)
 
 
@@ -114,6 +118,8 @@ def make_run(
         progress(reached)
 
     try:
+        if rule.calendar is not None:
+            check_clock(context.clock(), "the times of the rule cannot be known")
         order = folder_order(Direction(rule.direction), rule, context.clock, moment=moment)
         done, is_in_doubt = context.transfers.transfer_folder(
             order,

@@ -1,8 +1,9 @@
 """Keep the rules in force: what appears in a folder is transferred, without a call from the cloud.
 
 Each rule has a `RuleWorker`: a thread that waits until the rule is due (`RuleSchedule`: an event of the file system,
-the end of a period, the age that a young file comes to), takes a slot among the tasks, and makes a run (`make_run`),
-which transfers the folder in one call of the client, file by file. After a run that failed it pauses (`RuleBackoff`).
+the end of a period, the age that a young file comes to) and its calendar lets it run (`RuleHours`), takes a slot among
+the tasks, and makes a run (`make_run`), which transfers the folder in one call of the client, file by file. After a run
+that failed it pauses (`RuleBackoff`).
 What has arrived is written into a delivery ledger before its source is deleted or moved; so a run can be interrupted
 anywhere, and the next one resumes.
 """
@@ -46,6 +47,7 @@ class Rules:
 
     def apply(self, rules: Mapping[str, Rule]) -> None:
         """Put these rules into force, without blocking. A rule that has not changed is not restarted."""
+        self._context.due_times.keep_only(rules)
         ending: dict[str, RuleWorker] = {}
         for name, worker in list(self._workers.items()):
             if rules.get(name) != worker.rule:

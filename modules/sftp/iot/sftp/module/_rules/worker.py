@@ -15,8 +15,9 @@ from iot.sftp.module._documents.servers import on_server
 from iot.sftp.module._documents.template_parts import CLOCK_STARTS
 from iot.sftp.module._rules.backoff import RuleBackoff
 from iot.sftp.module._rules.limits import RULE_LIMITS, RuleLimits
+from iot.sftp.module._rules.rule_hours import RuleHours
 from iot.sftp.module._rules.run import RuleContext, RunOutcome, RunResult, make_run
-from iot.sftp.module._rules.schedule import RuleSchedule
+from iot.sftp.module._rules.schedule import NEVER, RuleSchedule
 from iot.sftp.module._rules.watcher import Watch
 from iot.sftp.module._work.slots import Kind, TimeSlice
 
@@ -52,11 +53,14 @@ class RuleWorker:
         self._reporter = reporter
         self._limits = limits
         self._name = on_server(f"rule {rule.name}", rule.server)
-        self._schedule = RuleSchedule()
+        self._hours = RuleHours(rule, context.clock, context.due_times, limits.look)
+        self._schedule = RuleSchedule(self._hours.look if rule.calendar is not None else None)
         self._backoff = RuleBackoff(limits, rule.every)
         self._source_moment: float | None = None  # of the source that was looked at last, if it has a date
         self._looked_at = 0.0  # when the last run began
         self._looks = 0  # last ones into that source, since the date has changed
+        self._waits_for_clock = False  # the last run has failed as the clock is not set
+        self._had_young = False  # whether the last run has left files that were too young
         self._is_careful = True  # what an interrupted run has done may not be in the ledger
         self._interruption = Interruption()
         self._turn_came = threading.Event()
@@ -99,6 +103,7 @@ class RuleWorker:
     def run_once(self) -> None:
         """Wait for a slot, and transfer what there is."""
         started = self._looked_at = time.monotonic()
+        due = self._hours.last.due
         self._turn_came.clear()
         interruption = self._interruption = Interruption()
         if self._schedule.is_stopped():
@@ -109,22 +114,28 @@ class RuleWorker:
         try:
             if self._schedule.is_stopped() and turn.withdraw():
                 return
+            if not self._hours.may_run():
+                self._schedule.run_by(0.0)
+                return
             turn.slice = self._slice.seconds
             moment, is_last_look = self._moment_of_run()
-            result = make_run(
-                self.rule,
-                self._context,
-                is_careful=self._is_careful,
-                interruption=interruption,
-                progress=lambda moved: self._slice.note(moved.bytes, files=moved.files),
-                moment=moment,
-            )
+            with self._hours.interrupting(interruption):
+                result = make_run(
+                    self.rule,
+                    self._context,
+                    is_careful=self._is_careful,
+                    interruption=interruption,
+                    progress=lambda moved: self._slice.note(moved.bytes, files=moved.files),
+                    moment=moment,
+                )
             self._looks += is_last_look and result.is_whole
             if is_last_look and (_has_been_seen(result) or self._looks >= LAST_LOOKS):
                 self._source_moment, self._looks = None, 0
                 self._schedule.run_by(0.0)
                 result = replace(result, outcome=RunOutcome.COMPLETED, code=None, message=None, is_whole=True)
             self._settle(result, started)
+            if not is_last_look and self._is_done(result):
+                self._hours.note_done(due)
         finally:
             turn.leave()
 
@@ -133,12 +144,21 @@ class RuleWorker:
             self._predecessor.join(threading.TIMEOUT_MAX)
             self._predecessor = None
         try:
-            while self._schedule.wait(self._reporter.report_due):
+            while self._schedule.wait(self._report):
                 with subject(self._name):
                     self._renew_watch()
                     self.run_once()
         finally:
             self._watch.stop()
+
+    def _report(self) -> float:
+        """Report for what the rule waits; return when to call again."""
+        seen = self._hours.last
+        is_well = self._waits_for_clock and seen.knows_time
+        if is_well:
+            self._waits_for_clock = False
+        self._reporter.note_next(seen.next, is_well=is_well)
+        return self._reporter.report_due()
 
     def _moment_of_run(self) -> tuple[float, bool]:
         """Return the moment for the date in the source, and whether that is the last look into an earlier folder.
@@ -155,7 +175,7 @@ class RuleWorker:
 
     def _renew_watch(self) -> None:
         """Watch the source that counts now, if it is local; the run that follows reports where there is none."""
-        if self.rule.direction == "upload":
+        if self.rule.direction == "upload" and not self._hours.has_times:
             self._appeared.clear()
             with suppress(SFTPError):
                 self._watch.renew(self.rule.source.fill(self._context.clock()))
@@ -201,6 +221,8 @@ class RuleWorker:
         moved = replace(result.moved, failed=before.failed, not_removed=before.delivered)
         if before.code is None:
             self._schedule.end_pause()
+        if not self._hours.may_run():
+            _log.info("interrupted at the end of its window; it goes on in the next one", extra=about(self._name))
         self._schedule.run_by(0.0)
         self._reporter.note_run(moved, before.code, before.message)
 
@@ -208,6 +230,7 @@ class RuleWorker:
         """Pause after a run that failed; other rules go on."""
         code, message = result.code or "", result.message or ""
         self._is_careful = True
+        self._waits_for_clock = self.rule.calendar is not None and not self._hours.last.knows_time
         pause = self._backoff.failed(code, made_progress=result.moved.files > 0)
         self._schedule.pause(pause, until_reachable=error_for_code(code).retry is Retry.WHEN_REACHABLE)
         _log.warning("it is tried again in %.0f s: %s: %s", pause, code, message)
@@ -241,10 +264,17 @@ class RuleWorker:
 
     def _next_run(self, result: RunResult, started: float) -> float:
         """Return when to run again: a young file is old enough by then, or an event has said that it was changed."""
-        due = started + self.rule.every
+        due = NEVER if self._hours.has_times else started + self.rule.every
         if result.has_young:
             due = min(due, time.monotonic() + self.rule.min_age + self._limits.gathering)
         return due
+
+    def _is_done(self, result: RunResult) -> bool:
+        """Return whether a run was the last one for a time of `at`: files that are too young are waited for once."""
+        is_repeated, self._had_young = self._had_young, result.has_young
+        if result.outcome not in {RunOutcome.COMPLETED, RunOutcome.INCOMPLETE} or result.is_in_doubt:
+            return False
+        return not result.has_young or is_repeated
 
 
 def _has_been_seen(result: RunResult) -> bool:

@@ -18,15 +18,20 @@ import json
 import os
 import sqlite3
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import FileVersion
-from iot.sftp.module._work.delivered_versions import DeliveredVersions
+from iot.sftp.module._work.delivered_versions import DeliveredVersions, MovedFile, MovedFiles
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
+from iot.sftp.module._work.failure_memory import TABLE as FAILURES_TABLE
+from iot.sftp.module._work.failure_memory import FailureMemory
 from iot.sftp.module._work.growth_memory import TABLE as GROWTHS_TABLE
 from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
+from iot.sftp.module._work.marker_memory import TABLES as MARKER_TABLES
+from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
@@ -43,6 +48,8 @@ VERSION = 2  # of the tables, in SQLite's user_version
 ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
 UNUSED_KEPT = 30 * 86_400.0  # seconds of use time after which an unused ledger is deleted
 SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
+ENDED = "ended"  # the task of the ledgers of all tasks that have ended; ids of tasks are hexadecimal
+ENDED_KEPT = 100  # of these ledgers, the last ones
 ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
 
 _TABLES = """
@@ -56,6 +63,9 @@ CREATE TABLE deliveries (
     PRIMARY KEY (ledger, path)
 ) WITHOUT ROWID;
 """
+_MORE_THAN_KEPT = f"""
+ledger IN (SELECT ledger FROM ledgers WHERE task = '{ENDED}' ORDER BY used DESC LIMIT -1 OFFSET ?)
+"""  # noqa: S608 - the word is ours
 # 0.1.0 kept the size, and the time as a float: enough to recognise a file, but no proof
 _FROM_VERSION_1 = """
 INSERT INTO ledgers SELECT rule, NULL, 0 FROM rules;
@@ -153,16 +163,22 @@ class DeliveryLedgers:
             is_strict=is_strict,
             verifies=verifies,
             places=places,
+            delivered=self.delivered,
         )
 
     def forget_task(self, task: str) -> None:
-        """Delete the ledger of a task that has ended.
+        """Delete the ledger of a task that has ended, unless somebody asks what was delivered.
 
         Raises:
             SFTPError: the file cannot be used.
         """
         with self._file.transaction() as connection:
-            _forget(connection, "task = ?", task)
+            if self.delivered.is_asked:
+                use = self._file.count_use(connection)
+                connection.execute("UPDATE ledgers SET task = ?, used = ? WHERE task = ?", (ENDED, use, task))
+                _forget(connection, _MORE_THAN_KEPT, ENDED_KEPT)
+            else:
+                _forget(connection, "task = ?", task)
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -180,6 +196,11 @@ class DeliveryLedger:
     A file of which only the change time differs (chmod, chown, a new hard link, a backup) most likely has the same
     content; but so it looks where a writer has reset the modification time. Its hash at the destination decides: see
     `is_in_doubt`.
+
+    Attributes:
+        markers: what is still to be done with those of its files.
+        failures: of files that have failed by themselves.
+        moved_files: finds those that it moves on the device, if it remembers these; set by who opens it.
     """
 
     def __init__(
@@ -193,7 +214,8 @@ class DeliveryLedger:
         home: int | None,
         is_strict: bool,
         verifies: bool,
-        places: PlaceMemory | None = None,
+        places: PlaceMemory | None,
+        delivered: DeliveredVersions,
     ) -> None:
         """Made by `DeliveryLedgers.of`."""
         self._places = places
@@ -205,10 +227,14 @@ class DeliveryLedger:
         self._home = home
         self._is_strict = is_strict
         self._verifies = verifies
-        self._events: dict[str, str] = {}  # of files whose delivery is about to be recorded, by their paths
+        self._events: dict[str, list[str]] = {}  # of files whose delivery is about to be recorded, by their paths
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
+        self._delivered = delivered
+        self.moved_files: MovedFiles | None = None
+        self.markers = MarkerMemory(file, ledger)
+        self.failures = FailureMemory(file, ledger)
 
     def knows(self, path: str, version: FileVersion) -> bool:
         """Return whether this very version was delivered before.
@@ -244,7 +270,7 @@ class DeliveryLedger:
 
     def announce(self, path: str, event: str) -> None:
         """Take the event of a file whose delivery is recorded next: both are written in one transaction."""
-        self._events[path] = event
+        self._events.setdefault(path, []).append(event)
 
     def place_of(self, path: str, choose: Callable[[str], str]) -> str:
         """Return where a file goes, as it was decided when this version of it was taken for the first time.
@@ -260,18 +286,19 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        event = self._events.get(path)
+        events = self._events.get(path, [])
         with self._file.transaction() as connection:
-            self._write(connection, path, version, event)
+            self._write(connection, path, version, events)
         self._events.pop(path, None)
 
-    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, event: str | None) -> None:
-        """Write a delivery, if its version may be known the next time, and its event."""
+    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
+        """Write a delivery, if its version may be known the next time, and its events."""
         if version is not None:
             connection.execute(_NOTE, (self._ledger, os.fsencode(path), *folded(version), self._home, self._use))
             if self._places is not None:
                 self._places.note_delivered(connection, path, folded(version))
-        if event is not None:
+            self.markers.note_delivered(connection, path)
+        for event in events:
             self._event_queue.write(connection, event)
 
     def growth(self, path: str) -> GrowthRecord | None:
@@ -298,10 +325,10 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
-        event = self._events.get(path)
+        events = self._events.get(path, [])
         with self._file.transaction() as connection:
             write_growth(connection, self._ledger, path, growth, signed(growth.inode))
-            self._write(connection, path, version, event)
+            self._write(connection, path, version, events)
         self._events.pop(path, None)
 
     def write_events(self) -> None:
@@ -312,7 +339,7 @@ class DeliveryLedger:
         """
         if self._events:
             with self._file.transaction() as connection:
-                for event in self._events.values():
+                for event in chain.from_iterable(self._events.values()):
                     self._event_queue.write(connection, event)
             self._events.clear()
 
@@ -322,12 +349,22 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
+        moved = None if self.moved_files is None else self.moved_files.of(path)
         with self._file.transaction() as connection:
+            if moved is not None:
+                self._note_moved(connection, os.fsencode(path), moved)
             connection.execute(
                 "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
             )
             forget_places(connection, self._ledger, [os.fsencode(path)])
             forget_growths(connection, self._ledger, [os.fsencode(path)])
+
+    def _note_moved(self, connection: sqlite3.Connection, name: bytes, moved: MovedFile) -> None:
+        """Keep the record of a delivery for the file in its new place; renaming it has changed its change time only."""
+        delivery = self._delivery(connection, name)
+        known = folded(moved.version)._replace(changed=None, device=None)
+        if delivery is not None and delivery.is_proof and delivery.version.is_same_as(known):
+            self._delivered.note_moved(connection, moved, self._use)
 
     def has_found(self, path: str) -> bool:
         """Return whether this scan has found a path."""
@@ -383,6 +420,9 @@ class DeliveryLedger:
             ]
             forget_places(connection, self._ledger, [*vanished, *(path for _, path in gone)])
             forget_growths(connection, self._ledger, [path for _, path in gone])
+            self.failures.forget_unless(
+                connection, lambda path: hash(path) in self._found or not self._covers(os.fsdecode(path))
+            )
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
 
     @property
@@ -420,7 +460,7 @@ def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    for table in ("deliveries", "places", "growths"):
+    for table in ("deliveries", "places", "growths", "owed_markers", "spent_markers", "failures"):
         connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
 
@@ -431,8 +471,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
         further = _FROM_VERSION_1 if version else ""
         connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
     connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
-    connection.executescript(PLACES_TABLE)
-    connection.executescript(GROWTHS_TABLE)
+    for tables in (PLACES_TABLE, GROWTHS_TABLE, MARKER_TABLES, FAILURES_TABLE):
+        connection.executescript(tables)
 
 
 _SCHEMA = Schema(
@@ -445,6 +485,9 @@ _SCHEMA = Schema(
     ),
     purpose="to remember what was delivered",
     version=VERSION,
-    tables=("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
+    tables=(
+        *("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
+        *("owed_markers", "spent_markers", "failures"),
+    ),
     migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
 )

@@ -97,6 +97,11 @@ class FileEvents:
     def _note(self, origin: Mapping[str, Any], ledger: DeliveryLedger | None, outcome: FileOutcome) -> None:
         """Write an event; never raises."""
         place = (*origin.values(), outcome.path)
+        if outcome.is_quarantined:
+            with self._lock:
+                self._failures.pop(place, None)
+            self.note(origin, outcome, "quarantined")
+            return
         if outcome.code is None:
             with self._lock:
                 self._failures.pop(place, None)

@@ -6,12 +6,14 @@ import logging
 import os
 import posixpath
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, SFTPError
 from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._work.delivered_versions import MovedFiles
 from iot.sftp.module._work.delivery_ledger import name_of
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class FolderDelivery:
                 verifies=is_careful,
                 has_places=self._has_places,
             )
+            ledger.moved_files = self._moved_files()
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
             return ledger, is_careful or (not keeps and ledger.holds_any())
         except SFTPError as error:
@@ -119,6 +122,13 @@ class FolderDelivery:
         # A server that appears under two names is still two
         return route if self.server == DEFAULT_SERVER else [*route, {"server": self.server}]
 
+    def _moved_files(self) -> MovedFiles | None:
+        """Return what finds the files that are moved on the device, if anybody asks whether these are delivered."""
+        is_asked = self.ledgers is not None and self.ledgers.delivered.is_asked
+        if not is_asked or self.local_files is None or self.order.direction is not Direction.UPLOAD:
+            return None
+        return None if self.order.move_to is None else MovedFiles(self.local_files, self.order.move_to)
+
     def covers(self, path: str) -> bool:
         """Return whether the transfer finds a file that exists, by its path relative to the source."""
         return (self.order.selection.recursive or "/" not in path) and self.order.selects(path)
@@ -135,6 +145,17 @@ class FolderDelivery:
             return os.fstat(directory).st_ino % 2**63
         finally:
             os.close(directory)
+
+
+def with_memory(order: FolderOrder, ledger: DeliveryLedger) -> FolderOrder:
+    """Return an order that remembers over restarts where its files go, what is left to do, and how often they fail."""
+    rename, quarantine = order.rename, order.quarantine
+    return replace(
+        order,
+        rename=None if rename is None else partial(ledger.place_of, choose=rename),
+        markers=replace(order.markers, record=ledger.markers),
+        quarantine=None if quarantine is None else replace(quarantine, counts=ledger.failures),
+    )
 
 
 def _listed(source: str, path: str) -> str:

@@ -34,6 +34,8 @@ def failures_in_words(done: FolderProgress, then: Then) -> str:
     """
     first, cause = done.failures[0], done.failures[0].message
     step = f"delivered, cannot be {'deleted' if then is Then.DELETE else 'moved'}"
+    if any("its marker cannot" in failure.message.partition(":")[0] for failure in done.failures if failure.delivered):
+        step = "delivered, not all done that follows"
     if done.not_removed == done.failed:
         cause = cause.removeprefix(f"it was {step.replace(',', ', and')} at its source: ")
         return f"{step}: {done.not_removed} files, the first one '{first.path}': {cause}"

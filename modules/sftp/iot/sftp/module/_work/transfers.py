@@ -13,7 +13,7 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.counters import TransferCounters
 from iot.sftp.module._documents.orders import order_of
 from iot.sftp.module._work.directory_deletion import DELETE_DIRECTORY, work_on_deletion
-from iot.sftp.module._work.folder_delivery import FolderDelivery
+from iot.sftp.module._work.folder_delivery import FolderDelivery, with_memory
 from iot.sftp.module._work.live_task import TaskOutcome, TaskProgress
 from iot.sftp.module._work.room import Need, Room
 from iot.sftp.module._work.room_for_transfers import need_of, transfer_with_room
@@ -129,8 +129,8 @@ class Transfers:
                 progress(done)
 
             order = replace(order, verify=self.verify, modes=self.modes, verify_existing=verifies)
-            if ledger is not None and order.rename is not None:
-                order = replace(order, rename=partial(ledger.place_of, choose=order.rename))
+            if ledger is not None:
+                order = with_memory(order, ledger)
             who = {"task_id": task_id} if rule is None else {"rule": rule}
             with self._telling({"server": server, "direction": order.direction.value, **who}, ledger) as tell:
                 transfer = partial(session.transfer_folder, order, cancelled=cancelled, ledger=ledger, on_file=tell)
