@@ -87,7 +87,6 @@ NOT_RUN = {
     "for key in /etc/ssh": "is about the keys of an SFTP server",
     "make docs": "needs a package index the first time; CI runs it",
     "make docs-test": "needs a package index the first time, and a browser; CI runs it",
-    "git commit": "is what a person does with their clone",
     "make test": "is what runs this",
     "make lint": "is what make test begins with",
     "make surface": "writes what tests/frame/test_public_surface.py compares",
