@@ -315,7 +315,7 @@ CHANGES = {"delete_file", "move_file", "upload_file", "write_file", "delete_loca
 }
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(method=st.sampled_from([*METHODS, "nope"]), payload=JSON | st.dictionaries(KEYS, JSON, max_size=4))
 def test_any_json_value_gets_an_answer(edge: LocalEdge, method: str, payload: Any) -> None:
     if method in CHANGES and isinstance(payload, dict):

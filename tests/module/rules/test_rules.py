@@ -226,7 +226,7 @@ def test_files_that_are_deleted_meanwhile_are_no_failure(device: Device, remote:
 
 @pytest.mark.parametrize("then", ["keep", "delete", {"move": "out/done"}], ids=str)
 def test_many_files_at_once_are_all_sent_once(device: Device, remote: Path, then: object) -> None:
-    number = int(os.environ.get("SFTP_TEST_FILES", "500"))
+    number = int(os.environ.get("SFTP_TEST_FILES", "150"))
     device.have(upload(remote, then=then, recursive=True))
     device.until(lambda: device.rules.statuses()["up"].last_run)
     for index in range(number):
