@@ -17,6 +17,7 @@ DEEPEST = 20
 
 WORDS = (
     *(f'"{name}"' for name in (*SECTIONS, "$version", "name", "direction", "source", "dest", "every", "then", "move")),
+    *(f'"{name}"' for name in ("days", "between", "at", "from", "to", "Mon-Fri", "22:00", "06:00", "24:00")),
     *(f'"{field.alias or name}"' for name, field in ServerSection.model_fields.items()),
     *(f'"{field.alias or name}"' for name, field in TransfersSection.model_fields.items()),
     *('"file"', '"env"', '"sha256"', '"upload"', '"SHA256:', "null", "true", "NaN", "1e999", '"\\ud800"', "[{}]"),

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.servers import Server, openssh
+from tests.servers import Server, free_port, openssh
 
 from benchmarks.footprint.relay import Relay
 from localedge import LocalEdge
 from localedge._broker import PORT
 
 MODULE = (sys.executable, "-m", "iot.sftp.module")
+OUT, IN = "out", "in"  # folders that rules use, here and on the server
 WAIT = 600.0  # seconds; bounds a hang
 
 
@@ -73,7 +74,7 @@ def running(directory: Path, rules: Sequence[dict[str, Any]] = (), command: Sequ
             address=front,
             directory=directory / "device",
             desired={"sftp": section, "rules": list(rules)},
-            environment={"SFTP_METRICS_PORT": str(_free_port())},
+            environment={"SFTP_METRICS_PORT": str(free_port())},
             command=command,
             restart_policy="never",
             start_module=False,
@@ -83,6 +84,8 @@ def running(directory: Path, rules: Sequence[dict[str, Any]] = (), command: Sequ
         edge._loop.run(runtime.hub.close())  # noqa: SLF001 - as above
         edge._loop.run(runtime.hub.listen(behind, runtime.certificates.server_context()))  # noqa: SLF001 - as above
         to_hub = stack.enter_context(Relay((behind, PORT), (front, PORT)).running())
+        (edge.local_root / OUT).mkdir()
+        (server.directory / IN).mkdir()
         edge.start_module()
         edge.wait_for_reported(lambda twin: twin.get("connection", {}).get("state") == "connected", WAIT)
         yield Device(edge, server, to_hub, to_server)
@@ -95,9 +98,3 @@ def until(holds: Callable[[], object], what: str) -> None:
         if time.monotonic() > end:
             raise TimeoutError(what)
         time.sleep(0.02)
-
-
-def _free_port() -> int:
-    from tests.servers import free_port  # noqa: PLC0415
-
-    return free_port()

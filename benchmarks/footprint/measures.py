@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import bench
 from benchmarks.bench import Bench
 from benchmarks.footprint import writes
-from benchmarks.footprint.device import MODULE, Device, running, until
+from benchmarks.footprint.device import IN, MODULE, OUT, Device, running, until
 from benchmarks.footprint.process import resident, taken
 from benchmarks.footprint.relay import Passed, Relay
 from benchmarks.peers import PEERS, Job
@@ -113,16 +113,14 @@ def flash(directory: Path, files: int) -> Iterator[Figure]:
         place = directory / f"{number}"
         place.mkdir()
         output = place / "calls"
-        rule = {"name": "r", "direction": "upload", "source": "out", "dest": "in", "every": 1, "min_age": 0}
+        rule = {"name": "r", "direction": "upload", "source": OUT, "dest": IN, "every": 1, "min_age": 0}
         if name.endswith("deletes"):
             rule["then"] = "delete"
         with running(place, [rule] if "rule" in name else [], writes.traced(MODULE, output)) as device:
-            (device.edge.local_root / "out").mkdir(exist_ok=True)
-            (device.remote / "in").mkdir()
             time.sleep(1)
             before = writes.written(output, device.edge.state_directory)
             move(device, files)
-            until(lambda device=device: len(os.listdir(device.remote / "in")) >= files, "all files")  # type: ignore[misc]
+            until(lambda device=device: len(os.listdir(device.remote / IN)) >= files, "all files")  # type: ignore[misc]
             time.sleep(2)
             found = writes.written(output, device.edge.state_directory) - before
         yield Figure(f"written to flash by {name}", "KiB a file", (found.content / KIB / files,), "2")
@@ -131,7 +129,7 @@ def flash(directory: Path, files: int) -> Iterator[Figure]:
 
 def _fill(device: Device, files: int) -> None:
     for number in range(files):
-        (device.edge.local_root / "out" / f"{number:05}").write_bytes(os.urandom(100))
+        (device.edge.local_root / OUT / f"{number:05}").write_bytes(os.urandom(100))
 
 
 def _by_rule(device: Device, files: int) -> None:
@@ -140,28 +138,27 @@ def _by_rule(device: Device, files: int) -> None:
 
 def _by_folder(device: Device, files: int) -> None:
     _fill(device, files)
-    device.call("upload_files", source="out", dest="in")
+    device.call("upload_files", source=OUT, dest=IN)
 
 
 def _by_tasks(device: Device, files: int) -> None:
     _fill(device, files)
     for number in range(files):
-        device.call("upload_file", source=f"out/{number:05}", dest="in/", background=True)
+        device.call("upload_file", source=f"{OUT}/{number:05}", dest=f"{IN}/", background=True)
 
 
 def latency(directory: Path, files: int) -> Iterator[Figure]:
     """Measure how long it takes from the close of a file to its whole arrival."""
-    rule = {"name": "r", "direction": "upload", "source": "out", "dest": "in", "every": 3600, "min_age": 0}
+    rule = {"name": "r", "direction": "upload", "source": OUT, "dest": IN, "every": 3600, "min_age": 0}
     found = []
     with running(directory, [rule]) as device:
-        source = device.edge.local_root / "out"
-        source.mkdir(exist_ok=True)
-        device.edge.wait_for_reported(lambda twin: "r" in twin.get("rules", {}), 60)
-        device.call("exists", path=".")
+        source = device.edge.local_root / OUT
+        (source / "first").touch()
+        until((device.remote / IN / "first").exists, "the rule's first file")
         for number in range(files):
             time.sleep(0.3 + number % 7 / 20)
             (source / f"{number}").write_bytes(os.urandom(SMALL))
-            closed, dest = time.monotonic(), device.remote / "in" / f"{number}"
+            closed, dest = time.monotonic(), device.remote / IN / f"{number}"
             while not dest.exists():
                 if time.monotonic() > closed + 60:
                     return

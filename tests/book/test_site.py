@@ -17,27 +17,38 @@ PAGES = sorted(file.relative_to(SITE).as_posix() for file in SITE.rglob("*.html"
 READ = [name for name in PAGES if not name.startswith("source/") and name != "404.html"]
 PICTURES = SITE.parent / "screenshots"
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}
+CODE = {"code", "pre", "script", "style", "svg"}
+MARKUP = re.compile(r"\| ?---|\n\| |```|\*\*|\n- \w|\n\d+\. \w|\]\(|`")  # left where it was not understood
 ELSEWHERE = re.compile(r"(https?:)?//")
 OUTSIDE = re.compile(r"""@import|url\(\s*["']?(?:https?:)?//""")
 
 
 class Document(HTMLParser):
-    """What a page links to, loads and names."""
+    """What a page links to, loads and names, and its text outside of code."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
         self.loads: list[str] = []
         self.anchors: set[str] = set()
+        self.prose = ""
+        self._code = 0
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._code += tag in CODE
         values = {name: value or "" for name, value in attrs}
         self.anchors |= {values[name] for name in ("id", "name") if name in values}
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
         elif tag in LOADED and LOADED[tag] in values and values.get("rel") not in {"canonical", "prev", "next"}:
             self.loads.append(values[LOADED[tag]])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._code -= tag in CODE
+
+    def handle_data(self, data: str) -> None:
+        self.prose += "" if self._code else data
 
 
 def documents() -> dict[str, Document]:
@@ -63,6 +74,16 @@ def test_every_link_and_every_anchor_holds(parsed: dict[str, Document]) -> None:
                 broken.append(f"{name}: {link}")
 
     assert not broken
+
+
+def test_no_markup_is_left_in_the_text(parsed: dict[str, Document]) -> None:
+    left = [
+        f"{name}: {document.prose[max(found.start() - 40, 0) : found.end() + 40]!r}"
+        for name, document in parsed.items()
+        for found in MARKUP.finditer(document.prose)
+    ]
+
+    assert not left
 
 
 def test_nothing_is_loaded_from_elsewhere(parsed: dict[str, Document]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from release import PLACES, Checkout, ReleaseError, changelog_with, set_version, version_of, wrong_places
+from release import PLACES, Checkout, Place, ReleaseError, changelog_with, set_version, version_of, wrong_places
 from release._build import repacked
 from release._pythons import THIS, classified, found
 from release._sbom import of_image
@@ -94,12 +94,10 @@ def test_everything_here_names_one_version() -> None:
 
 
 @pytest.mark.parametrize("place", PLACES[1:], ids=lambda place: place.file)
-def test_a_place_that_names_another_version_is_found(tree: Path, place: object) -> None:
-    assert place in PLACES
-    chosen = PLACES[PLACES.index(place)]  # type: ignore[arg-type]
-    chosen.write(tree, "9.8.7")
+def test_a_place_that_names_another_version_is_found(tree: Path, place: Place) -> None:
+    place.write(tree, "9.8.7")
     assert list(wrong_places(tree, version_of(tree))) == [
-        f"{chosen.file} names 9.8.7, and the code is {version_of(tree)}"
+        f"{place.file} names 9.8.7, and the code is {version_of(tree)}"
     ]
 
 

@@ -62,7 +62,7 @@ class Rehearsal:
         self._try_pythons(files)
         self._list()
         self._build_images()
-        (OUTPUT / "SHA256SUMS").write_text(sums([*files, *sorted(OUTPUT.glob("*.cdx.json"))]), encoding="ascii")
+        (OUTPUT / "SHA256SUMS").write_text(sums(OUTPUT), encoding="ascii")
         self._tell_what_is_left()
         return 0
 
@@ -74,9 +74,10 @@ class Rehearsal:
         _say(run(sys.executable, "tools/check-release", f"v{self._version}", cwd=ROOT).strip())
         if unreleased((ROOT / "CHANGELOG.md").read_text(encoding="utf-8")):
             _say(f"CHANGELOG.md has lines under Unreleased: this commit is newer than {self._version}")
-            self._left.append(
-                "set the next version: make release RELEASE_OPTIONS='--set-version 1.2.3', and commit that"
+            step = (
+                "set the next version (make release RELEASE_OPTIONS='--set-version 1.2.3'), commit, and rehearse that"
             )
+            self._left.append(step)
 
     def _build(self) -> list[Path]:
         files = build_twice(self._checkout, self._work, OUTPUT / "dist")
@@ -134,7 +135,7 @@ class Rehearsal:
             *self._left,
             f"git tag --annotate {tag} --message 'Version {self._version}' {self._checkout.commit}",
             f"git push origin {tag}: the workflow `publish` tests, builds, signs, and uploads packages and images",
-            f"compare what was published with {(OUTPUT / 'SHA256SUMS').relative_to(ROOT)}: sha256sum --check",
+            f"compare what was published with the hashes: cd {OUTPUT.relative_to(ROOT)}; sha256sum --check SHA256SUMS",
             f"publish the changelog's section as the release's text, with the *.cdx.json of {OUTPUT.relative_to(ROOT)}",
         ]
         _say("rehearsed, and nothing was published. A person has still to:")

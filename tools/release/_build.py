@@ -35,9 +35,12 @@ def build_twice(checkout: Checkout, work: Path, dist: Path) -> list[Path]:
     return [dist / name for name in sorted(first)]
 
 
-def sums(files: list[Path]) -> str:
-    """Return the hashes of files, as `sha256sum` writes them."""
-    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+def sums(directory: Path) -> str:
+    """Return the hashes of all files below a directory, as `sha256sum` writes and checks them there."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return "".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(directory).as_posix()}\n" for path in files
+    )
 
 
 def repacked(archive: bytes, moment: int) -> bytes:

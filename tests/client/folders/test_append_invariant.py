@@ -52,7 +52,7 @@ class Book:
         return [path for path, growth in self._growths.items() if growth.inode == inode]
 
     def note_growth(self, path: str, growth: GrowthRecord, version: FileVersion | None) -> None:
-        if self.is_dying and not growth.pending:
+        if self.is_dying and growth.coming is None:
             return
         self._growths[path] = growth
         if version is not None:
@@ -218,4 +218,20 @@ def test_a_destination_is_always_a_beginning_of_one_version(
                 case.send_over(step)
             else:
                 does[step]()
+        case.end()
+
+
+def test_what_arrived_and_was_not_recorded_is_known_as_ours_after_rotations(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    relay = BreakingRelay((openssh_server.host, openssh_server.port))
+    with relay.running() as port:
+        case = Case(openssh_server, Path(tempfile.mkdtemp(dir=tmp_path)), port, relay, 0)
+        for _ in range(3):
+            case.producer.write_anew()
+            case.producer.append(100)
+            case.send_and_die()
+            case.producer.append(100)
+            case.producer.rename()
+        case.producer.append(100)
         case.end()

@@ -152,6 +152,17 @@ def test_an_old_marker_that_cannot_be_removed_leaves_the_old_file_in_its_place(w
     assert content_of(way.source) == {"a": b"new"}
 
 
+def test_a_link_in_the_place_of_a_marker_is_replaced_and_not_followed(way: Way) -> None:
+    fill(way.source, {"a": b"1"})
+    fill(way.dest.parent, {"elsewhere": b"of others"})
+    way.dest.mkdir(exist_ok=True)
+    for name in ("a.done", "a.sha256"):
+        (way.dest / name).symlink_to(way.dest.parent / "elsewhere")
+    assert transfer(way, BOTH).files == 1
+    assert content_of(way.dest) == {"a": b"1", "a.done": b"", "a.sha256": sum_of(b"1", "a")}
+    assert (way.dest.parent / "elsewhere").read_bytes() == b"of others"
+
+
 def test_a_marker_that_cannot_be_written_is_owed_until_it_can(way: Way) -> None:
     record = Record()
     markers = replace(BOTH, record=record, checksum=Suffix("/sum"))  # no such name can be written

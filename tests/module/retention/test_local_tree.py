@@ -11,9 +11,10 @@ import pytest
 from iot.sftp.client import Busy, NotFound, PathNotAllowed, SFTPError
 from iot.sftp.client._files.set_aside import PREFIX, VersionChanged
 from iot.sftp.module._retention.found_file import FoundFile
-from iot.sftp.module._retention.local_tree import LocalTree, opened_tree, real_path
+from iot.sftp.module._retention.local_tree import LocalTree, opened_tree
 from iot.sftp.module._retention.tree_walk import DEPTH_MAXIMUM, TreeWalk
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.real_path import real_path
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ import pytest
 from tests.module.retention.conftest import Device
 from tests.servers import Server
 
-from iot.sftp.client import Direction, FileOrder
+from iot.sftp.client import Direction, FileOrder, FileVersion, FolderOrder, NoSpace
 from iot.sftp.module._documents.retention import read_retention
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._retention import retention as thread_of_retention
 from iot.sftp.module._retention.deletions import SHOWN
-from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS
+from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, DeliveryLedgers
 from iot.sftp.module._work.room import Need
 
 DAY = 86_400
@@ -106,24 +108,56 @@ def test_a_file_that_is_for_two_rules_goes_when_both_have_it(device: Device, rem
     assert here(device) == set()
 
 
-def test_what_is_gone_is_forgotten_and_delivered_once(device: Device, remote: Path) -> None:
+def test_what_is_gone_is_forgotten_afterwards_and_nothing_is_sent_again(device: Device, remote: Path) -> None:
     put(device, "a", "b", days=8)
     put(device, "c")
     deliver(device, remote, 3)
     assert device.look({"path": "out", "maxAge": DAY}) == [None]
-    records = device.ledgers.delivered
-    status = (device.root / "out/c").stat()
-    with records._file.transaction() as connection:
-        rows = connection.execute("SELECT path, inode FROM deliveries").fetchall()
-    assert rows == [(b"c", status.st_ino)]
     for name in "ab":
         (remote / "in" / name).unlink()  # the partner has taken them
-    for _ in range(ABSENT_SCANS + 1):
-        runs = device.rules.runs(["sftp"])["sftp", "completed"]
+    for _ in range(ABSENT_SCANS):
+        runs = completed(device)
         device.have()
         device.have(upload(remote))
-        device.until(lambda: device.rules.runs(["sftp"])["sftp", "completed"] > runs)  # noqa: B023 - at once
+        device.until(lambda runs=runs: completed(device) > runs)  # type: ignore[misc] # of this round
     assert os.listdir(remote / "in") == ["c"]
+    with device.ledgers._file.transaction() as connection:
+        assert connection.execute("SELECT path FROM deliveries").fetchall() == [(b"c",)]
+
+
+def completed(device: Device) -> int:
+    return device.rules.runs(["sftp"])["sftp", "completed"]
+
+
+def test_what_was_moved_after_its_delivery_is_delivered(device: Device, remote: Path) -> None:
+    (device.root / "sent").mkdir()
+    month, none = {"path": "sent", "maxAge": 30 * DAY}, {"path": "sent", "maxBytes": 0}
+    device.look(month)
+    put(device, "a", "folder/b", days=8)
+    deliver(device, remote, 2, then={"move": "sent"})
+    assert here(device, "sent") == {"a", "folder/b"}
+    (device.root / "sent/stranger").write_bytes(b"1")
+    assert device.look(none) == ["there are 1 bytes too many (1 files: not delivered)"]
+    assert here(device, "sent") == {"stranger"}
+
+
+def test_without_retention_nothing_is_remembered_of_what_was_moved(device: Device, remote: Path) -> None:
+    put(device, "a")
+    deliver(device, remote, 1, then={"move": "sent"})
+    assert device.look({"path": "sent", "maxBytes": 0}) == ["there are 1 bytes too many (1 files: not delivered)"]
+
+
+def test_what_a_task_has_delivered_is_delivered_when_it_has_ended(device: Device, remote: Path) -> None:
+    put(device, "a", "b", days=8)
+    device.look({"path": "out", "maxAge": 30 * DAY})
+    order, cancelled = FolderOrder(Direction.UPLOAD, "out", remote.name), threading.Event()
+    device.transfers.transfer_folder(
+        order, server="sftp", is_careful=False, progress=lambda _: None, cancelled=cancelled, task_id="0123"
+    )
+    device.transfers.forget("0123")  # as at the end of a task
+    put(device, "c", days=8)
+    assert device.look({"path": "out", "maxAge": DAY}) == ["1 files are too old (1 files: not delivered)"]
+    assert here(device) == {"c"}
 
 
 def test_undelivered_files_go_only_if_asked_for_and_that_is_told(
@@ -274,6 +308,26 @@ def test_a_download_arrives_on_a_disk_full_of_delivered_files(small: Device, rem
     assert {file["source"] for file in small.events_of("expired")} >= {"out/0", "out/1"}
 
 
+def test_a_ledger_on_the_same_disk_is_read_without_a_free_block(small: Device, remote: Path) -> None:
+    fill(small, remote)
+    small.ledgers.close()  # which leaves one file, without those for several connections
+    shutil.copytree(small.state, small.root / "state", ignore=shutil.ignore_patterns("*-shm", "*-wal"))
+    ledgers = DeliveryLedgers(small.root / "state")
+    with (small.root / "filler").open("wb", buffering=0) as filler:
+        for size in (2**16, 2**12):
+            with suppress(OSError):
+                while True:
+                    filler.write(bytes(size))
+    with pytest.raises(NoSpace):
+        ledgers.of("any")
+    file = small.root / "out/0"
+    version = FileVersion.of_local(file.stat())
+    assert len(ledgers.delivered.ledgers_of(str(file), version)) == 1
+    file.unlink()
+    ledgers.of("any")
+    ledgers.close()
+
+
 def test_undelivered_files_are_not_in_the_way_of_a_download(small: Device, remote: Path) -> None:
     for number in range(5):
         put(small, f"{number}", content=bytes(2**20), days=5 - number)
@@ -284,6 +338,18 @@ def test_undelivered_files_are_not_in_the_way_of_a_download(small: Device, remot
     small.have(fetch)
     small.until(lambda: small.rules.statuses()["fetch"].code == "no_space")
     assert here(small) == {"0", "1", "2", "3", "4"}
+
+
+def test_room_that_was_made_for_somebody_else_counts(small: Device, remote: Path) -> None:
+    fill(small, remote)
+    small.look({"path": "out", "maxAge": 100 * DAY})
+    with small.retention._changed:  # so that both have asked before the first one is looked after
+        requests = [small.retention._ask(Need(2 * 2**20)) for _ in range(2)]
+    for request in requests:
+        assert request is not None
+        request.is_done.wait()
+        assert request.has_made_room
+    assert here(small) == {"2", "3", "4"}
 
 
 def test_a_call_that_finds_no_room_is_tried_again(small: Device, remote: Path) -> None:

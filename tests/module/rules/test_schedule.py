@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from iot.sftp.module._rules.rule_hours import Look
+from iot.sftp.module._rules.rule_hours import CalendarState
 from iot.sftp.module._rules.schedule import NEVER, RuleSchedule
 
 LONG = 100.0  # seconds
@@ -96,17 +96,17 @@ def test_a_report_that_is_due_meanwhile_is_made(schedule: RuleSchedule) -> None:
 class Calendar:
     """What a calendar says, one look after the other; the last one stays."""
 
-    def __init__(self, *looks: Look) -> None:
+    def __init__(self, *looks: CalendarState) -> None:
         self.looks = list(looks)
         self.count = 0
 
-    def __call__(self) -> Look:
+    def __call__(self) -> CalendarState:
         self.count += 1
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
 
 def test_a_rule_waits_until_its_window_opens_whatever_is_due() -> None:
-    calendar = Calendar(Look(closed=LONG, again=0.01), Look(closed=LONG, again=0.01), Look())
+    calendar = Calendar(CalendarState(closed=LONG, again=0.01), CalendarState(closed=LONG, again=0.01), CalendarState())
     schedule = RuleSchedule(calendar)
     schedule.run_by(0.0)
     assert schedule.wait(never)
@@ -114,26 +114,26 @@ def test_a_rule_waits_until_its_window_opens_whatever_is_due() -> None:
 
 
 def test_a_clock_that_is_set_is_noticed_at_the_next_look_though_the_wait_was_long() -> None:
-    schedule = RuleSchedule(Calendar(Look(closed=LONG * LONG, again=0.05), Look()))
+    schedule = RuleSchedule(Calendar(CalendarState(closed=LONG * LONG, again=0.05), CalendarState()))
     thread, found = waiting(schedule)
     thread.join(SOON)
     assert found == [True]
 
 
 def test_with_times_a_rule_runs_for_each_of_them_and_for_nothing_else() -> None:
-    calendar = Calendar(Look(has_times=True, again=0.01), Look(has_times=True, due=5.0))
+    calendar = Calendar(CalendarState(has_times=True, again=0.01), CalendarState(has_times=True, due=5.0))
     schedule = RuleSchedule(calendar)
     schedule.run_by(0.0)
     assert schedule.wait(never)
     assert calendar.count == 2
 
-    calendar.looks = [Look(has_times=True, due=5.0, again=0.01)] * 3 + [Look(has_times=True, due=7.0)]
+    calendar.looks = [CalendarState(has_times=True, due=5.0, again=0.01)] * 3 + [CalendarState(has_times=True, due=7.0)]
     assert schedule.wait(never)  # it was not done for the first one, and has the next one
-    assert calendar.looks == [Look(has_times=True, due=7.0)]
+    assert calendar.looks == [CalendarState(has_times=True, due=7.0)]
 
 
 def test_with_times_a_run_that_goes_on_is_not_begun_again_sooner() -> None:
-    schedule = RuleSchedule(Calendar(Look(has_times=True, due=5.0, again=0.01)))
+    schedule = RuleSchedule(Calendar(CalendarState(has_times=True, due=5.0, again=0.01)))
     assert schedule.wait(never)
     started = time.monotonic()
     schedule.run_by(started + 0.2)
@@ -142,7 +142,7 @@ def test_with_times_a_run_that_goes_on_is_not_begun_again_sooner() -> None:
 
 
 def test_with_times_what_is_left_when_the_window_ends_waits_for_the_next_time() -> None:
-    due, over = Look(has_times=True, due=5.0), Look(has_times=True, again=LONG)
+    due, over = CalendarState(has_times=True, due=5.0), CalendarState(has_times=True, again=LONG)
     schedule = RuleSchedule(Calendar(due, over))
     assert schedule.wait(never)
     schedule.run_by(0.0)

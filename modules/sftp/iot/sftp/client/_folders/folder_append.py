@@ -67,7 +67,8 @@ class FolderAppend(FolderUpload):
             accept(version)
             growth = files.ledger.growth(found.path)
             rotation = Rotation(files, remote)
-            if growth is None or not growth.is_beginning_of(descriptor, remote.deadline.check):
+            is_going_on = growth is not None and growth.is_beginning_of(descriptor, remote.deadline.check)
+            if growth is None or not is_going_on or growth.coming is not None:  # a rotation may be giving it more
                 with self._rotating:
                     growth = rotation.settle(found.path, descriptor)
             context = replace(files.context, on_progress=progress)

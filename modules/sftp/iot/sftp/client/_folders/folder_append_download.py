@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.delivery_ledger import SessionLedger
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
-    from iot.sftp.client._transfer.growth import Append
+    from iot.sftp.client._transfer.growth import Append, GrowthRecord
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
 
@@ -64,11 +64,10 @@ class FolderAppendDownload(FolderDownload):
         is_settled = version.tells_time and not settles_in(Observed(version, since))
         before = self._ledger.growth(found.path)
 
-        def note_pending(pending: int) -> None:
-            if before is not None:
-                self._ledger.note_growth(found.path, before.until(max(pending, before.pending)), None)
+        def note_coming(here: GrowthRecord, coming: GrowthRecord) -> None:
+            self._ledger.note_growth(found.path, replace(here, coming=coming), None)
 
-        growth = RemoteGrowth(source, attributes, self._append.lines, before, note_pending)
+        growth = RemoteGrowth(source, attributes, self._append.lines, before, note_coming)
         done = append_download(remote, growth, self._dest, dest, replace(self._context, on_progress=progress))
         return Transferred(
             done.sent,

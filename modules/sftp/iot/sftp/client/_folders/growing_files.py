@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import NotFound
@@ -105,14 +106,13 @@ class GrowingFiles:
         was_cut = growth is not None and not growth.is_beginning_of(descriptor, remote.deadline.check)
         delivered = 0 if growth is None or was_cut else growth.length
         end = self._append.end_of(descriptor, delivered, os.fstat(descriptor).st_size)
-        if growth is not None and not was_cut and end <= delivered and not growth.pending:
+        if growth is not None and not was_cut and end <= delivered and growth.coming is None:
             return AppendOutcome(0, growth, is_new=False)
         if growth is None:
             self._directories.make_parent(remote, self.place_of(path))
 
-        def note_pending(pending: int) -> None:
-            if growth is not None:
-                self.ledger.note_growth(path, growth.until(max(pending, growth.pending)), None)
+        def note_coming(there: GrowthRecord, coming: GrowthRecord) -> None:
+            self.ledger.note_growth(path, replace(there, coming=coming), None)
 
-        what = Growth(descriptor, end, growth, was_cut, note_pending)
+        what = Growth(descriptor, end, growth, was_cut, note_coming)
         return append_upload(remote, self.dest_of(path), what, context)

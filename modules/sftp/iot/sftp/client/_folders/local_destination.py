@@ -53,6 +53,13 @@ class LocalDestination(LocalFiles):
             return self._local_files.open_parent(shown, create=create, mode=mode or self._mode)
         return LocalName(directory, name, shown)
 
+    def own_place(self, path: str, *, create: bool) -> LocalName:
+        """Open the directory that holds a name, which is not resolved if it is a link; the caller closes it."""
+        parent, name = posixpath.split(path)
+        for part in (*parent.split("/"), name) if parent else (name,):
+            check_name(part)
+        return LocalName(self._directory(parent, create=create), name, posixpath.join(self._root, path))
+
     def stat(self, path: str) -> os.stat_result | None:
         """Return the status of a file; `None` if it is not there."""
         try:

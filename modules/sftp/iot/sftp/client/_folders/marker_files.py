@@ -112,7 +112,7 @@ class LocalMarkerFiles:
         if unless is not None and self._dest.stat(unless) is not None:
             return
         for path in paths:
-            with suppress(NotFound, NotADirectory), closing(_Opened(self._dest.open_parent(path, create=False))) as at:
+            with suppress(NotFound, NotADirectory), closing(_Opened(self._dest.own_place(path, create=False))) as at:
                 try:
                     os.unlink(at.place.name, dir_fd=at.place.directory)
                 except OSError as error:
@@ -124,7 +124,7 @@ class LocalMarkerFiles:
     def write(self, remote: RemoteFiles, path: str, content: bytes) -> None:
         """Write a small file."""
         del remote
-        with closing(_Opened(self._dest.open_parent(path, create=True))) as at:
+        with closing(_Opened(self._dest.own_place(path, create=True))) as at:
             try:
                 _write_local(at.place, content, self._context)
             except OSError as error:

@@ -142,7 +142,8 @@ class MarkerSteps:
         """Remove a marker, unless it is another one by now: that is for another file."""
         try:
             now = self._direction.version_of(remote, spent.marker)
-            if now is not None and _is_same(spent.version, now):
+            is_kept = self._order.keeps_source and spent.move_to is None  # by now: the rule has changed
+            if now is not None and not is_kept and _is_same(spent.version, now):
                 self._remove(remote, spent, now, target)
         except (NotFound, VersionChanged):
             pass

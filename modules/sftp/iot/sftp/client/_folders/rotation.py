@@ -10,11 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._folders.transferred import Finished
+from iot.sftp.client._folders.workers import is_busy
+from iot.sftp.client._transfer.append_dest import beginning_at
+from iot.sftp.client._transfer.growth import NOTHING, record_of
 from iot.sftp.client._transfer.remote_copy import copy_to
 from iot.sftp.client._transfer.replace import replace_remote, replacing
 
@@ -88,7 +92,7 @@ class Rotation:
         try:
             self._finish(path, now, growth)
         except SFTPError as error:
-            if error.scope is not Scope.FILE:
+            if error.scope is not Scope.FILE or is_busy(error):
                 raise
             logger.warning("%r was rotated to %r, and cannot be finished: %s", path, now, error.message)
 
@@ -100,18 +104,32 @@ class Rotation:
                 return
             version = FileVersion.of_local(os.fstat(descriptor))
             done = files.deliver(remote, descriptor, path, growth, files.context)
-        self._ledger.note_growth(path, done.record, None)
-        logger.info("%r was rotated to %r: its last %d bytes are delivered", path, now, done.sent)
-        place = files.place_of(path)
-        if files.order.selects(now):
-            self._make_way(now)
-            self._keep(path, now)
-            self._ledger.note_growth(now, done.record, None)
-            place = files.place_of(now)
+            self._ledger.note_growth(path, done.record, None)
+            logger.info("%r was rotated to %r: its last %d bytes are delivered", path, now, done.sent)
+            place = files.place_of(path)
+            if files.order.selects(now):
+                self._make_way(now)
+                self._keep(path, now, descriptor, done.record)
+                place = files.place_of(now)
         if done.sent:
             self.finished.append(Finished(now, place, done.sent, version))
 
-    def _keep(self, path: str, now: str) -> None:
+    def _keep(self, path: str, now: str, descriptor: int, delivered: GrowthRecord) -> None:
+        """Have what was delivered under a path at the destination of its new name, unless others have written there.
+
+        Raises:
+            AlreadyExists: they have.
+        """
+        known = self._ledger.growth(now)
+        was_cut = known is not None and not known.is_beginning_of(descriptor)
+        there = beginning_at(self._remote, self._files.dest_of(now), descriptor, known, was_cut=was_cut)
+        if there.length < delivered.length:
+            before = there.known or (record_of(descriptor, there.length) if there.length else NOTHING)
+            self._ledger.note_growth(now, replace(before, coming=delivered), None)
+            self._move(path, now)
+        self._ledger.note_growth(now, delivered, None)
+
+    def _move(self, path: str, now: str) -> None:
         """Give what is at the destination of a path its new name: as a copy, if the server makes it, without a gap."""
         remote, context = self._remote, self._files.context
         here, there = self._files.dest_of(path), self._files.dest_of(now)

@@ -5,22 +5,20 @@ Nothing is appended to what is not, and nothing that others have written is repl
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists, IsADirectory, NotADirectory, NotFound, Unsupported
 from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 from iot.sftp.client._ssh.packets import OpenFlag
+from iot.sftp.client._transfer.growth import GrowthRecord, hash_of
 from iot.sftp.client._transfer.verify import PART, beginning_is_same, parts_are_same
 
 if TYPE_CHECKING:
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._transfer.growth import GrowthRecord
 
-logger = logging.getLogger(__name__)
+GONE = "gone"  # the digest of what no file begins with any more
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,12 @@ class Beginning:
     Attributes:
         length: bytes of it that are the beginning of the source; 0 where all of it is to be replaced.
         size: bytes that are there; `None` where nothing is.
+        known: what it is, where it is not the beginning of the source: what was delivered before.
     """
 
     length: int
     size: int | None
-
-
-NOTHING = Beginning(0, None)
+    known: GrowthRecord | None = None
 
 
 def beginning_at(
@@ -57,7 +54,7 @@ def beginning_at(
     try:
         there = remote.stat(dest)  # opening a pipe would hang the server
     except (NotFound, NotADirectory):
-        return NOTHING
+        return Beginning(0, None, before)
     if stat.S_ISDIR(there.mode or 0):
         raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=dest)
     with remote.opened(dest, OpenFlag.READ, wait_for_close=False) as handle:
@@ -81,27 +78,38 @@ class _Comparison:
     def beginning(self, before: GrowthRecord | None, *, was_cut: bool) -> Beginning:
         size = self.size
         if not size:
-            return Beginning(0, 0)
-        if before is not None and was_cut:
-            if self._is_delivered(before):
-                return Beginning(0, size)
-        elif before is not None and before.length and size >= before.length and self._joins(before.length):
+            return Beginning(0, 0, before)
+        if before is None or was_cut:
+            known = None if before is None else self._delivered(before)
+            if known is None and self._is_beginning():
+                return Beginning(size, size)
+        elif before.length and size >= before.length and self._joins(before.length):
             if size == before.length or self._is_beginning():
                 return Beginning(size, size)
-            if size <= before.pending:  # what was sent last has arrived in part, or with a gap
-                return Beginning(before.length, size)
-            raise self._of_others()
-        if self._is_beginning():
+            if size <= before.reach:  # what was sent last has arrived in part, or with a gap
+                return Beginning(before.length, size, before)
+            known = None
+        elif self._is_beginning():
             return Beginning(size, size)
-        raise self._of_others()
+        else:
+            known = self._delivered(before)
+        if known is None:
+            raise self._of_others()
+        return Beginning(0, size, known)
 
-    def _is_delivered(self, before: GrowthRecord) -> bool:
-        """Return whether what is there is what was delivered, where the source does not hold that any more."""
-        if not before.length <= self.size <= max(before.length, before.pending):
-            return False
-        start = max(0, before.length - PART)
-        tail = self.remote.read_exactly(self.handle, start, before.length - start, self.dest)
-        return hashlib.sha256(tail).hexdigest() == before.tail
+    def _delivered(self, before: GrowthRecord) -> GrowthRecord | None:
+        """Return what was delivered, if that is there, where the source does not hold it any more."""
+        tail = self._tail(self.size)
+        for known in (before.coming, before):
+            if known is not None and known.length == self.size and known.tail == tail:
+                return replace(known, coming=None)
+        if not 0 < before.length < self.size <= before.reach or self._tail(before.length) != before.tail:
+            return None
+        return GrowthRecord(self.size, GONE, tail)  # in part
+
+    def _tail(self, length: int) -> str:
+        start = max(0, length - PART)
+        return hash_of(self.remote.read_exactly(self.handle, start, length - start, self.dest))
 
     def _joins(self, length: int) -> bool:
         """Return whether the first and the last bytes of a beginning are those of the source; in one round trip."""

@@ -20,7 +20,7 @@ from iot.sftp.client._ssh.packets import Attributes, OpenFlag
 from iot.sftp.client._transfer.append_upload import AppendOutcome
 from iot.sftp.client._transfer.download_target import local_key
 from iot.sftp.client._transfer.file_order import Direction
-from iot.sftp.client._transfer.growth import LONGEST_LINE, record_of
+from iot.sftp.client._transfer.growth import LONGEST_LINE, GrowthRecord, record_of
 from iot.sftp.client._transfer.replace import keep_times, replace_local
 from iot.sftp.client._transfer.resume_records import ResumeState
 from iot.sftp.client._transfer.temporary_files import claim, remove_leftovers, temporary_name
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.local_files import LocalFiles, LocalName
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._ssh.requests import Reply
-    from iot.sftp.client._transfer.growth import GrowthRecord
     from iot.sftp.client._transfer.resume_records import ResumeRecord
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
@@ -51,14 +50,14 @@ class RemoteGrowth:
         attributes: of it.
         lines: whole lines only.
         before: what was delivered before, as far as that is recorded.
-        note_pending: called before bytes are written, with the offset up to which they go.
+        note_coming: called before bytes are written, with what is here, and what will be.
     """
 
     source: str
     attributes: Attributes
     lines: bool
     before: GrowthRecord | None
-    note_pending: Callable[[int], object]
+    note_coming: Callable[[GrowthRecord, GrowthRecord], object]
 
 
 def append_download(
@@ -118,10 +117,11 @@ class _AppendDownload:
                 return self._append(descriptor, start, size)
             if descriptor is not None and not size and not os.fstat(descriptor).st_size:
                 return AppendOutcome(0, record_of(descriptor, 0), is_new=False)
+            known = record_of(descriptor, os.fstat(descriptor).st_size) if descriptor is not None else None
         finally:
             if descriptor is not None:
                 os.close(descriptor)
-        return self._begin(size, is_new=descriptor is None)
+        return self._begin(size, known)
 
     def _size(self) -> int:
         remote, source = self._remote, self._growth.source
@@ -144,16 +144,19 @@ class _AppendDownload:
         here, before = os.fstat(descriptor).st_size, self._growth.before
         if not here:
             return 0
-        if before is not None and before.is_beginning_of(descriptor):
+        if before is not None and before.length and before.is_beginning_of(descriptor):
             if before.length <= size and self._joins(descriptor, before.length):
                 if here == before.length or (here <= size and self._is_same(descriptor, here)):
                     return here
-                if before.length and here <= before.pending:
+                if here <= before.reach:
                     return before.length
-            elif here <= max(before.length, before.pending):
+            elif here <= before.reach:
                 return 0  # the remote file was rotated, or written anew
         if here <= size and self._is_same(descriptor, here):
             return here
+        coming = None if before is None else before.coming
+        if coming is not None and coming.length == here and coming.is_beginning_of(descriptor):
+            return 0
         message = (
             "what is at the destination is not the beginning of this file, and was left alone: another rule may write "
             "there, or somebody has changed it. Move it away, or choose another destination"
@@ -171,16 +174,16 @@ class _AppendDownload:
 
     # --- a new version ---
 
-    def _begin(self, size: int, *, is_new: bool) -> AppendOutcome:
-        """Replace what is here by the first bytes, and append the others."""
-        context = replace(self._context, keeps_existing=is_new)
+    def _begin(self, size: int, known: GrowthRecord | None) -> AppendOutcome:
+        """Replace what is here, if anything is, by the first bytes, and append the others."""
+        context = replace(self._context, keeps_existing=known is None)
         mode = self._growth.attributes.mode if context.modes.local is None else context.modes.local
         permissions = None if mode is None else mode & PERMISSION_BITS | OWNER_MAY_WRITE
         first = self._slice(0, size)
         with self._temporary_file(0o666 if permissions is None else 0o600) as (name, descriptor):
             _write(descriptor, first, 0)
             self._keep_times(descriptor)
-            self._growth.note_pending(size)
+            self._growth.note_coming(known or record_of(descriptor, 0), record_of(descriptor, len(first)))
             replace_local(self._place, name, descriptor, permissions, context)
             self._record.forget()
             self._context.counts.add(downloaded=len(first))
@@ -215,8 +218,8 @@ class _AppendDownload:
         """Write the new bytes behind those that are here, slice by slice."""
         self._head = self._head or os.pread(descriptor, min(PART, start), 0)
         offset = start
-        if size > start and not is_begun:
-            self._growth.note_pending(size)
+        if size > start:
+            self._growth.note_coming(self._record_of(descriptor, start), GrowthRecord(size, "", ""))
         while offset < size:
             data = self._slice(offset, size)
             if not data:

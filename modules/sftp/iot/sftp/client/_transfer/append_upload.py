@@ -70,14 +70,14 @@ class Growth:
         end: up to where it is delivered.
         before: what was delivered before, as far as that is recorded.
         was_cut: whether the file does not begin with that any more.
-        note_pending: called before bytes are sent, with the offset up to which they go.
+        note_coming: called before bytes are sent, with what is at the destination, and what is sent there.
     """
 
     descriptor: int
     end: int
     before: GrowthRecord | None
     was_cut: bool
-    note_pending: Callable[[int], object]
+    note_coming: Callable[[GrowthRecord, GrowthRecord], object]
 
 
 def append_upload(remote: RemoteFiles, dest: str, growth: Growth, context: TransferContext) -> AppendOutcome:
@@ -126,7 +126,7 @@ class _AppendAttempt(UploadAttempt):
         there = beginning_at(job.remote, job.dest, growth.descriptor, growth.before, was_cut=growth.was_cut)
         if there.length == there.size and there.length >= growth.end:
             return AppendOutcome(0, self._source.record_at(there.length), is_new=False)
-        growth.note_pending(growth.end)
+        growth.note_coming(there.known or self._source.record_at(there.length), self._source.record_at(growth.end))
         self._source.begin_at(there.length)
         report = job.context.on_progress
         job.context = replace(

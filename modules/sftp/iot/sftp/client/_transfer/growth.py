@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.os_errors import from_os_error
@@ -54,17 +54,17 @@ class GrowthRecord:
 
     Attributes:
         length: bytes, from the beginning.
-        digest: of these, in the source: see `digest_of`.
+        digest: of these, in the source: see `digest_of`. Nothing begins with what has another one.
         tail: the SHA-256 of the last bytes of these, 4 KiB at most: what the destination has there.
         inode: the source's, if it is local.
-        pending: up to where bytes may be at the destination that were sent, and whose arrival is not recorded.
+        coming: what is being sent, and may be at the destination by now, all or a part of it.
     """
 
     length: int
     digest: str
     tail: str
     inode: int | None = None
-    pending: int = 0
+    coming: GrowthRecord | None = None
 
     def is_beginning_of(self, descriptor: int, proceed: Callable[[], object] = lambda: None) -> bool:
         """Return whether a local file begins with what was delivered."""
@@ -73,9 +73,14 @@ class GrowthRecord:
         is_full = self.digest.startswith(FULL)
         return self.digest == digest_of(descriptor, self.length, is_full=is_full, proceed=proceed)
 
-    def until(self, end: int) -> GrowthRecord:
-        """Return the same while bytes up to `end` are sent."""
-        return replace(self, pending=end)
+    @property
+    def reach(self) -> int:
+        """Up to where bytes may be at the destination that we have sent there."""
+        return self.length if self.coming is None else max(self.length, self.coming.length)
+
+
+NOTHING = GrowthRecord(0, f"{FULL}:{hashlib.sha256().hexdigest()}", hashlib.sha256().hexdigest())
+"""The record of a file of which nothing was delivered."""
 
 
 def record_of(
@@ -109,7 +114,12 @@ def digest_of(
 def tail_of(descriptor: int, length: int) -> str:
     """Return the SHA-256 of the end of the first `length` bytes of a local file."""
     start = max(0, length - PART)
-    return hashlib.sha256(_part(descriptor, start, length - start)).hexdigest()
+    return hash_of(_part(descriptor, start, length - start))
+
+
+def hash_of(tail: bytes) -> str:
+    """Return the SHA-256 of the end of a beginning."""
+    return hashlib.sha256(tail).hexdigest()
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:

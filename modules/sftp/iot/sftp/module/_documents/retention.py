@@ -61,7 +61,7 @@ def _as_written(value: FreeSpace | None) -> str | int | None:
 
 
 class RetentionEntry(Document, alias_generator=to_camel):
-    """One folder whose files do not stay for ever."""
+    """One folder whose files are deleted when they are too old, or too many."""
 
     path: Folder
     include: Globs = ()

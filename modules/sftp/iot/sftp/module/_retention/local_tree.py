@@ -8,7 +8,6 @@ alone.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 from contextlib import contextmanager
@@ -122,18 +121,6 @@ def opened_tree(local_files: LocalFiles, path: str, state_dir: Path) -> Iterator
         yield LocalTree(directory, path, _identity(state_dir))
     finally:
         os.close(directory)
-
-
-def real_path(directory: int) -> str:
-    """Return the path of an open directory, without links.
-
-    Raises:
-        OSError: the system does not report it.
-    """
-    get_path = getattr(fcntl, "F_GETPATH", None)  # macOS
-    if get_path is not None:
-        return os.fsdecode(fcntl.fcntl(directory, get_path, bytes(1024)).rstrip(b"\0"))
-    return os.readlink(f"/proc/self/fd/{directory}")
 
 
 def _identity(directory: Path) -> tuple[int, int] | None:

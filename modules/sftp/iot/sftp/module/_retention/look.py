@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,21 +12,18 @@ from iot.sftp.client._files.file_version import SECOND
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.module._retention.excess import Excess
 from iot.sftp.module._retention.found_file import OldestFiles
-from iot.sftp.module._retention.proof import Proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from iot.sftp.client import FileVersion, Selection
+    from iot.sftp.client import Selection
     from iot.sftp.module._documents.retention import RetentionEntry
     from iot.sftp.module._retention.deletions import Deletions
     from iot.sftp.module._retention.found_file import FoundFile
     from iot.sftp.module._retention.local_tree import LocalTree
     from iot.sftp.module._retention.proof import DeliveryProofs
-    from iot.sftp.module._work.delivered_versions import DeliveryRecord
     from iot.sftp.module._work.room import Need
 
-FORGOTTEN_AT_ONCE = 256  # files whose records are deleted in one transaction
 REASONS_SHOWN = 3
 
 
@@ -88,7 +84,6 @@ class Look:
         self._excess = Excess()
         self._too_old = 0
         self._kept: Counter[str] = Counter()
-        self._gone: list[tuple[DeliveryRecord, FileVersion]] = []
 
     def run(self, now: int | None, need: Need | None) -> Remaining:
         """Delete what is too much; return what is still.
@@ -105,12 +100,9 @@ class Look:
         self._excess.missing = self._wanted - free
         if now is not None and self._entry.max_age is not None:
             self._excess.oldest_kept = now - int(self._entry.max_age * SECOND)
-        try:
-            oldest = self._survey()
-            while self._remove_all(oldest.in_order()) and oldest.is_full:
-                oldest = self._next(oldest.in_order()[-1])
-        finally:
-            self._forget()
+        oldest = self._survey()
+        while self._remove_all(oldest.in_order()) and oldest.is_full:
+            oldest = self._next(oldest.in_order()[-1])
         excess = self._excess
         reasons = tuple(self._kept.most_common())
         return Remaining(self._too_old, max(0, excess.surplus), max(0, excess.missing), reasons)
@@ -155,9 +147,9 @@ class Look:
 
     def _remove(self, file: FoundFile) -> None:
         """Remove a file, unless it has to stay."""
-        proof = self._proof_of(file)
-        if proof.lacks is not None and self._entry.only_delivered:
-            self._keep(file, proof.lacks)
+        lacks = self._lack_of(file)
+        if lacks is not None and self._entry.only_delivered:
+            self._keep(file, lacks)
             return
         try:
             self._tree.remove(file)
@@ -168,26 +160,16 @@ class Look:
             return
         space = self._tree.space()
         self._excess.note_removed(file, space.f_bavail * space.f_frsize, self._wanted)
-        self._deletions.note(file, lacks=proof.lacks)
-        self._gone += [(record, file.version) for record in proof.records]
-        if len(self._gone) >= FORGOTTEN_AT_ONCE:
-            self._forget()
+        self._deletions.note(file, lacks=lacks)
 
-    def _proof_of(self, file: FoundFile) -> Proof:
+    def _lack_of(self, file: FoundFile) -> str | None:
         try:
-            return self._proofs.of(file)
+            return self._proofs.lack(file)
         except SFTPError:
             if self._entry.only_delivered:
                 raise
-            return Proof((), "not known to be delivered")
+            return "not known to be delivered"
 
     def _keep(self, file: FoundFile, reason: str) -> None:
         self._too_old += self._excess.is_too_old(file)
         self._kept[reason] += 1
-
-    def _forget(self) -> None:
-        """Delete the records of what is gone: nobody asks for them any more."""
-        gone, self._gone = self._gone, []
-        if gone:
-            with suppress(SFTPError):  # the scans of the rule forget them later
-                self._proofs.forget(gone)

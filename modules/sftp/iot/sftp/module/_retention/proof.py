@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from iot.sftp.client import Direction, NotFound, SFTPError
 from iot.sftp.client._folders.folder_direction import relative_to
 from iot.sftp.module._documents.orders import folder_order
-from iot.sftp.module._retention.local_tree import opened_tree, real_path
+from iot.sftp.module._retention.local_tree import opened_tree
 from iot.sftp.module._work.folder_delivery import FolderDelivery
+from iot.sftp.module._work.real_path import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from iot.sftp.client import FileVersion, FolderOrder, LocalFiles
+    from iot.sftp.client import FolderOrder, LocalFiles
     from iot.sftp.module._documents.rule import Rule
     from iot.sftp.module._retention.found_file import FoundFile
-    from iot.sftp.module._work.delivered_versions import DeliveredVersions, DeliveryRecord
+    from iot.sftp.module._work.delivered_versions import DeliveredVersions
     from iot.sftp.module._work.servers import Servers
 
 NOT_DELIVERED = "not delivered"
@@ -111,18 +112,6 @@ def _covers(order: FolderOrder) -> Callable[[str], bool]:
     return covers
 
 
-class Proof(NamedTuple):
-    """What is known of the delivery of a file.
-
-    Attributes:
-        records: those that prove it.
-        lacks: what is missing for a proof; `None` if it is delivered.
-    """
-
-    records: Sequence[DeliveryRecord]
-    lacks: str | None
-
-
 class DeliveryProofs:
     """Proves the delivery of the files of one folder."""
 
@@ -138,27 +127,18 @@ class DeliveryProofs:
         self._duties = duties
         self._folder = folder
 
-    def of(self, file: FoundFile) -> Proof:
-        """Return what is known of a file.
+    def lack(self, file: FoundFile) -> str | None:
+        """Return what a file lacks of its delivery; `None` if it is delivered.
 
         Raises:
             SFTPError: the ledgers cannot be used.
         """
         path = posixpath.join(self._folder, file.path)
-        records = self._delivered.records_of(path, file.version)
-        if not records:
-            return Proof(records, NOT_DELIVERED)
-        ledgers = {record.ledger for record in records}
+        ledgers = self._delivered.ledgers_of(path, file.version)
+        if not ledgers:
+            return NOT_DELIVERED
         for duty in self._duties:
             relative = relative_to(duty.source, path)
             if relative is not None and duty.covers(relative) and duty.ledger not in ledgers:
-                return Proof(records, f"not delivered by the rule {duty.rule}")
-        return Proof(records, None)
-
-    def forget(self, gone: Sequence[tuple[DeliveryRecord, FileVersion]]) -> None:
-        """Delete the records of files that are gone.
-
-        Raises:
-            SFTPError: the ledgers cannot be used.
-        """
-        self._delivered.forget(gone)
+                return f"not delivered by the rule {duty.rule}"
+        return None

@@ -11,6 +11,7 @@ class RuleLimits:
 
     Attributes:
         gathering: seconds between an event of the file system and the run for it: files seldom come alone.
+        glance: the same for a file that was closed or renamed, if no run has begun within `gathering` before.
         first_pause: seconds after the first run that failed: see `RuleBackoff`.
         longest_pause: seconds after a run that failed, at most.
         nothing_new: seconds between two reports that only say that a rule has run again.
@@ -20,6 +21,7 @@ class RuleLimits:
     """
 
     gathering: float = 0.2
+    glance: float = 0.01
     first_pause: float = 2.0
     longest_pause: float = 900.0
     nothing_new: float = 21_600.0

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iot.sftp.client import SFTPError
 from iot.sftp.module._calendar.calendar import NEVER
 from iot.sftp.module._calendar.wall_clock import DAY
 from iot.sftp.module._documents.template_parts import CLOCK_STARTS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Look:
+class CalendarState:
     """What the calendar says at a moment.
 
     Attributes:
@@ -68,26 +69,26 @@ class RuleHours:
         self._period = period
         self._identity = "" if calendar is None else _identity_of(calendar)
         self.has_times = calendar is not None and bool(calendar.at)
-        self.last = Look()
+        self.last = CalendarState()
 
-    def look(self) -> Look:
+    def look(self) -> CalendarState:
         """Return what the calendar says now."""
         self.last = self._look()
         return self.last
 
-    def _look(self) -> Look:
+    def _look(self) -> CalendarState:
         calendar, now = self._calendar, self._clock()
         if calendar is None:
-            return Look()
+            return CalendarState()
         if now < CLOCK_STARTS:
             due = 0.0 if self.has_times else None
-            return Look(due=due, again=self._period, has_times=self.has_times, knows_time=False)
+            return CalendarState(due=due, again=self._period, has_times=self.has_times, knows_time=False)
         due = self._due(now)
         opens = calendar.opens(now)
         following = opens
         if self.has_times:
             following = now if due is not None else calendar.next_due(now)
-        return Look(
+        return CalendarState(
             closed=opens - now,
             due=due,
             again=min(self._period, following - now) if following > now else self._period,
@@ -111,7 +112,10 @@ class RuleHours:
         last = None if calendar is None else calendar.last_due(now)
         if calendar is None or last is None:
             return None
-        done = self._due_times.last_done(self._rule, self._identity)
+        try:
+            done = self._due_times.last_done(self._rule, self._identity)
+        except SFTPError:
+            return None  # the directory may be free at the next look
         if done is None or done > now + DAY:  # the rule is new, or the clock was wrong by then
             self._due_times.note_done(self._rule, self._identity, last)
             return None

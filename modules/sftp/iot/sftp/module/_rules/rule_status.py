@@ -66,12 +66,12 @@ class RuleStatus:
             "bytes": self.bytes,
             "failed": self.failed,
             "delivered": self.delivered,
-            "quarantined": self.quarantined,
             "code": self.code,
             "message": self.message,
             "next": self.next,
         }
-        return properties | {"inPlace": self.in_place} if self.in_place else properties
+        if_any = {"inPlace": self.in_place, "quarantined": self.quarantined}
+        return properties | {key: count for key, count in if_any.items() if count}
 
 
 class RuleReporter:

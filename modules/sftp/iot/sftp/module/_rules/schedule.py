@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iot.sftp.module._rules.rule_hours import Look
+    from iot.sftp.module._rules.rule_hours import CalendarState
 
 NEVER = float("inf")
 
@@ -20,7 +20,7 @@ class RuleSchedule:
     Its own lock protects it, and is held for moments; `wait` calls `report` with it, which must not block.
     """
 
-    def __init__(self, look: Callable[[], Look] | None = None) -> None:
+    def __init__(self, look: Callable[[], CalendarState] | None = None) -> None:
         """Be due at once.
 
         Parameters:
@@ -90,7 +90,7 @@ class RuleSchedule:
                 report_due = report()
                 self._changed.wait(min(longest, max(0.0, report_due - time.monotonic()), threading.TIMEOUT_MAX))
 
-    def _due_at(self, seen: Look | None) -> float:
+    def _due_at(self, seen: CalendarState | None) -> float:
         """Return when to run, whatever the pause; with times of `at` only for one that is due."""
         if seen is not None and seen.has_times:
             if seen.due is None:

@@ -39,6 +39,8 @@ EVENTS: list[type[FileSystemEvent]] = [
 ]  # fmt: skip
 
 APPEARANCES = ("created", "moved")  # the kinds of events after which something new has a name
+WHOLE = (FileClosedEvent, FileMovedEvent)  # events after which a file is no longer written, most likely
+
 OURS = b"/.iot-sftp-"  # in paths of temporary files of the client
 
 _log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Watch(FileSystemEventHandler):
         *,
         recursive: bool,
         appeared: Callable[[], None] = lambda: None,
+        completed: Callable[[], None] | None = None,
     ) -> None:
         """Begin without a watch.
 
@@ -62,11 +65,13 @@ class Watch(FileSystemEventHandler):
             notice: called for each event in the folder, from a thread of its own; must not block.
             recursive: watch the folders in it too.
             appeared: the same for a folder that was not there, or one above it: `renew` watches it then.
+            completed: called in the place of `notice` for a file that was closed or renamed: most likely it is whole.
         """
         super().__init__()
         self._local_files = local_files
         self._notice = notice
         self._appeared = appeared
+        self._completed = completed or notice
         self._awaited: str | None = None  # the name that is to appear in the folder that is watched
         self._recursive = recursive
         self._observer: BaseObserver | None = None
@@ -112,7 +117,7 @@ class Watch(FileSystemEventHandler):
         if any(OURS in os.fsencode(path) for path in (event.src_path, event.dest_path)):
             return
         if not self._local_files.was_put_back(os.fsdecode(event.dest_path or event.src_path)):
-            self._notice()
+            (self._completed if isinstance(event, WHOLE) else self._notice)()
 
     def _open(self, folder: str) -> tuple[int | None, str | None]:
         """Open a folder, or the nearest one above it that exists; return it, and the name that is to appear in it."""

@@ -57,6 +57,7 @@ class RuleWorker:
         self._schedule = RuleSchedule(self._hours.look if rule.calendar is not None else None)
         self._backoff = RuleBackoff(limits, rule.every)
         self._source_moment: float | None = None  # of the source that was looked at last, if it has a date
+        self._looked_at = 0.0  # when the last run began
         self._looks = 0  # last ones into that source, since the date has changed
         self._waits_for_clock = False  # the last run has failed as the clock is not set
         self._had_young = False  # whether the last run has left files that were too young
@@ -65,7 +66,13 @@ class RuleWorker:
         self._turn_came = threading.Event()
         self._slice = TimeSlice(context.slots.time_slice)
         self._appeared = threading.Event()  # the source, or a folder above it, since it was looked for
-        self._watch = Watch(context.local_files, self._on_event, recursive=rule.recursive, appeared=self._on_appearance)
+        self._watch = Watch(
+            context.local_files,
+            self._on_event,
+            recursive=rule.recursive,
+            appeared=self._on_appearance,
+            completed=self._on_completion,
+        )
         self._thread = threading.Thread(target=self._run, name=f"rule-{rule.name}", daemon=True)
         self._predecessor: RuleWorker | None = None
 
@@ -95,7 +102,8 @@ class RuleWorker:
 
     def run_once(self) -> None:
         """Wait for a slot, and transfer what there is."""
-        started, due = time.monotonic(), self._hours.last.due
+        started = self._looked_at = time.monotonic()
+        due = self._hours.last.due
         self._turn_came.clear()
         interruption = self._interruption = Interruption()
         if self._schedule.is_stopped():
@@ -138,6 +146,7 @@ class RuleWorker:
         try:
             while self._schedule.wait(self._report):
                 with subject(self._name):
+                    self._report()  # it waits no longer
                     self._renew_watch()
                     self.run_once()
         finally:
@@ -175,6 +184,11 @@ class RuleWorker:
     def _on_event(self) -> None:
         """Run soon after an event in the folder."""
         self._schedule.run_by(time.monotonic() + self._limits.gathering + self.rule.min_age)
+
+    def _on_completion(self) -> None:
+        """Run at once when a file is whole, but for a burst of them."""
+        gathered = max(time.monotonic() + self._limits.glance, self._looked_at + self._limits.gathering)
+        self._schedule.run_by(gathered + self.rule.min_age)
 
     def _on_appearance(self) -> None:
         """Run soon, as the source is there now, or a folder above it; called from the thread of the watch."""

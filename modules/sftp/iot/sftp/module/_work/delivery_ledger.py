@@ -22,7 +22,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import FileVersion
-from iot.sftp.module._work.delivered_versions import DeliveredVersions
+from iot.sftp.module._work.delivered_versions import DeliveredVersions, MovedFile, MovedFiles
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
@@ -48,6 +48,8 @@ VERSION = 2  # of the tables, in SQLite's user_version
 ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
 UNUSED_KEPT = 30 * 86_400.0  # seconds of use time after which an unused ledger is deleted
 SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
+ENDED = "ended"  # the task of the ledgers of all tasks that have ended; ids of tasks are hexadecimal
+ENDED_KEPT = 100  # of these ledgers, the last ones
 ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
 
 _TABLES = """
@@ -61,6 +63,9 @@ CREATE TABLE deliveries (
     PRIMARY KEY (ledger, path)
 ) WITHOUT ROWID;
 """
+_MORE_THAN_KEPT = f"""
+ledger IN (SELECT ledger FROM ledgers WHERE task = '{ENDED}' ORDER BY used DESC LIMIT -1 OFFSET ?)
+"""  # noqa: S608 - the word is ours
 # 0.1.0 kept the size, and the time as a float: enough to recognise a file, but no proof
 _FROM_VERSION_1 = """
 INSERT INTO ledgers SELECT rule, NULL, 0 FROM rules;
@@ -158,16 +163,22 @@ class DeliveryLedgers:
             is_strict=is_strict,
             verifies=verifies,
             places=places,
+            delivered=self.delivered,
         )
 
     def forget_task(self, task: str) -> None:
-        """Delete the ledger of a task that has ended.
+        """Delete the ledger of a task that has ended, unless somebody asks what was delivered.
 
         Raises:
             SFTPError: the file cannot be used.
         """
         with self._file.transaction() as connection:
-            _forget(connection, "task = ?", task)
+            if self.delivered.is_asked:
+                use = self._file.count_use(connection)
+                connection.execute("UPDATE ledgers SET task = ?, used = ? WHERE task = ?", (ENDED, use, task))
+                _forget(connection, _MORE_THAN_KEPT, ENDED_KEPT)
+            else:
+                _forget(connection, "task = ?", task)
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -189,6 +200,7 @@ class DeliveryLedger:
     Attributes:
         markers: what is still to be done with those of its files.
         failures: of files that have failed by themselves.
+        moved_files: finds those that it moves on the device, if it remembers these; set by who opens it.
     """
 
     def __init__(
@@ -202,7 +214,8 @@ class DeliveryLedger:
         home: int | None,
         is_strict: bool,
         verifies: bool,
-        places: PlaceMemory | None = None,
+        places: PlaceMemory | None,
+        delivered: DeliveredVersions,
     ) -> None:
         """Made by `DeliveryLedgers.of`."""
         self._places = places
@@ -218,6 +231,8 @@ class DeliveryLedger:
         self._found: set[int] = set()  # hashes of the paths that are there
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
+        self._delivered = delivered
+        self.moved_files: MovedFiles | None = None
         self.markers = MarkerMemory(file, ledger)
         self.failures = FailureMemory(file, ledger)
 
@@ -334,12 +349,22 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
+        moved = None if self.moved_files is None else self.moved_files.of(path)
         with self._file.transaction() as connection:
+            if moved is not None:
+                self._note_moved(connection, os.fsencode(path), moved)
             connection.execute(
                 "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
             )
             forget_places(connection, self._ledger, [os.fsencode(path)])
             forget_growths(connection, self._ledger, [os.fsencode(path)])
+
+    def _note_moved(self, connection: sqlite3.Connection, name: bytes, moved: MovedFile) -> None:
+        """Keep the record of a delivery for the file in its new place; renaming it has changed its change time only."""
+        delivery = self._delivery(connection, name)
+        known = folded(moved.version)._replace(changed=None, device=None)
+        if delivery is not None and delivery.is_proof and delivery.version.is_same_as(known):
+            self._delivered.note_moved(connection, moved, self._use)
 
     def has_found(self, path: str) -> bool:
         """Return whether this scan has found a path."""

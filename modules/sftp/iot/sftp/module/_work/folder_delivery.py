@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client import Direction, SFTPError
 from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._work.delivered_versions import MovedFiles
 from iot.sftp.module._work.delivery_ledger import name_of
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class FolderDelivery:
                 verifies=is_careful,
                 has_places=self._has_places,
             )
+            ledger.moved_files = self._moved_files()
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
             return ledger, is_careful or (not keeps and ledger.holds_any())
         except SFTPError as error:
@@ -119,6 +121,13 @@ class FolderDelivery:
             route.append(self._own_task)
         # A server that appears under two names is still two
         return route if self.server == DEFAULT_SERVER else [*route, {"server": self.server}]
+
+    def _moved_files(self) -> MovedFiles | None:
+        """Return what finds the files that are moved on the device, if anybody asks whether these are delivered."""
+        is_asked = self.ledgers is not None and self.ledgers.delivered.is_asked
+        if not is_asked or self.local_files is None or self.order.direction is not Direction.UPLOAD:
+            return None
+        return None if self.order.move_to is None else MovedFiles(self.local_files, self.order.move_to)
 
     def covers(self, path: str) -> bool:
         """Return whether the transfer finds a file that exists, by its path relative to the source."""

@@ -6,6 +6,7 @@ the record of the delivery, once the file is gone for good.
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 TABLE = """
 CREATE TABLE IF NOT EXISTS growths (
     ledger TEXT NOT NULL, path BLOB NOT NULL,
-    length INTEGER NOT NULL, digest TEXT NOT NULL, tail TEXT NOT NULL, inode INTEGER, pending INTEGER NOT NULL,
+    length INTEGER NOT NULL, digest TEXT NOT NULL, tail TEXT NOT NULL, inode INTEGER, coming TEXT,
     PRIMARY KEY (ledger, path)
 ) WITHOUT ROWID;
 """
@@ -26,13 +27,14 @@ CREATE TABLE IF NOT EXISTS growths (
 def growth_of(connection: sqlite3.Connection, ledger: str, path: str) -> GrowthRecord | None:
     """Return what was delivered of the file that has, or had, a path."""
     row = connection.execute(
-        "SELECT length, digest, tail, inode, pending FROM growths WHERE ledger = ? AND path = ?",
+        "SELECT length, digest, tail, inode, coming FROM growths WHERE ledger = ? AND path = ?",
         (ledger, os.fsencode(path)),
     ).fetchone()
     if row is None:
         return None
-    length, digest, tail, inode, pending = row
-    return GrowthRecord(length, digest, tail, None if inode is None else inode % 2**64, pending)
+    length, digest, tail, inode, coming = row
+    then = None if coming is None else GrowthRecord(*json.loads(coming))
+    return GrowthRecord(length, digest, tail, None if inode is None else inode % 2**64, then)
 
 
 def paths_growing_as(connection: sqlite3.Connection, ledger: str, inode: int | None) -> list[str]:
@@ -45,7 +47,9 @@ def write_growth(
     connection: sqlite3.Connection, ledger: str, path: str, growth: GrowthRecord, inode: int | None
 ) -> None:
     """Write what was delivered of a file; the inode as SQLite has it."""
-    values = (ledger, os.fsencode(path), growth.length, growth.digest, growth.tail, inode, growth.pending)
+    then = growth.coming
+    coming = None if then is None else json.dumps([then.length, then.digest, then.tail, then.inode])
+    values = (ledger, os.fsencode(path), growth.length, growth.digest, growth.tail, inode, coming)
     connection.execute("INSERT OR REPLACE INTO growths VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
