@@ -67,7 +67,7 @@ def nothing_is_left_or_told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), psutil.Process().num_fds()
     yield
     for thread in set(threading.enumerate()) - threads:
-        thread.join(5)
+        thread.join(60)
     assert set(threading.enumerate()) <= threads
     assert psutil.Process().num_fds() == descriptors
     assert PASSWORD not in caplog.text
@@ -625,7 +625,7 @@ def test_a_download_whose_bytes_are_not_those_announced_is_incomplete(
     with session_with(server) as session:
         with pytest.raises(TransferIncomplete):
             session.download_file("source", str(tmp_path / "dest"), timeout=60)
-        assert server.closed_a_file.wait(5)
+        assert server.closed_a_file.wait(60)
     local_is(tmp_path, OLD)
 
 
@@ -884,7 +884,7 @@ def test_many_threads_that_close_one_connection_end_it_once() -> None:
             for closer in closers:
                 closer.start()
             for closer in closers:
-                closer.join(5)
+                closer.join(60)
             assert not session.is_open
 
 
@@ -911,7 +911,7 @@ def test_threads_that_disconnect_and_call_get_answers_or_connection_lost() -> No
             session.connect()
         ended.set()
         for caller in callers:
-            caller.join(10)
+            caller.join(60)
     assert set(outcomes) <= {True, "connection_lost"}
     assert True in outcomes
 
@@ -928,12 +928,12 @@ def test_a_call_after_disconnect_does_not_wait_for_an_earlier_opening() -> None:
 
         thread = threading.Thread(target=first)
         thread.start()
-        assert server.asked.wait(2)
+        assert server.asked.wait(60)
         session.disconnect()
         with within(1):
             assert not session.exists("x")
         server.stopped.set()
-        thread.join(5)
+        thread.join(60)
         assert outcomes == ["connection_lost"]
         assert session.is_open
 

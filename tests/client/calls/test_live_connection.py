@@ -48,7 +48,7 @@ def test_a_session_that_is_kept_alive_stays_open(server: Server) -> None:
             return request(*arguments)  # type: ignore[arg-type]
 
         connection_of(session).quick.request = counting  # type: ignore[assignment,method-assign]
-        assert asked.wait(5)
+        assert asked.wait(60)
         assert session.is_connected()
         assert relay.connections == 1
 
@@ -71,7 +71,7 @@ def test_a_session_in_use_is_not_idle(server: Server) -> None:
         connection = connection_of(session)
         with connection.in_use():
             assert not connection._ended.wait(1)
-        assert connection._ended.wait(5)
+        assert connection._ended.wait(60)
 
 
 def test_disconnect_ends_an_attempt_to_connect(server: Server) -> None:

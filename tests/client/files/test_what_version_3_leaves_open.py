@@ -58,9 +58,9 @@ CONTENT = os.urandom(100_000)
 
 
 @contextmanager
-def session_with(server: FaultyServer, *, stall: float = 20) -> Iterator[SFTPSession]:
+def session_with(server: FaultyServer, *, stall: float = 60) -> Iterator[SFTPSession]:
     with server.running() as port:
-        limits = TimeLimits(connect=5, stall=stall)
+        limits = TimeLimits(connect=60, stall=stall)
         session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), time_limits=limits))
         try:
             yield session

@@ -69,7 +69,7 @@ def leaving_nothing() -> Iterator[None]:
     threads, open_before = len(ours()), descriptors()
     yield
     for thread in ours()[threads:]:
-        thread.join(5)
+        thread.join(60)
     assert len(ours()) == threads
     assert descriptors() == open_before
 
@@ -355,7 +355,7 @@ def test_disconnect_ends_calls_in_flight(server: Server) -> None:
         while not session._live.in_flight:
             threading.Event().wait(0.01)
         session.disconnect()
-        thread.join(5)
+        thread.join(60)
         assert len(failures) == 1
 
 

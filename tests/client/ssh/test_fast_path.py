@@ -568,7 +568,7 @@ def test_transfers_that_went_well_or_broke_leave_no_thread_and_no_descriptor(
                 relay.break_at(None)
         for thread in threading.enumerate():
             if thread.name.startswith("sftp-"):
-                thread.join(5)
+                thread.join(60)
         assert {thread.name for thread in threading.enumerate() if thread.name.startswith("sftp-")} <= threads
         assert len([path for path in os.listdir("/proc/self/fd") if _is_regular(path)]) == descriptors
 

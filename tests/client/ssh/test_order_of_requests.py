@@ -34,7 +34,7 @@ MiB = 1024 * 1024
 @contextmanager
 def session_at(server: FaultyServer, state: Path | None = None) -> Iterator[SFTPSession]:
     with server.running() as port:
-        limits = TimeLimits(stall=5)
+        limits = TimeLimits(stall=20)
         session = SFTPSession(
             ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), state=state, time_limits=limits)
         )

@@ -31,7 +31,7 @@ NEW = os.urandom(100_000)
 @contextmanager
 def session_at(port: int, tmp_path: Path) -> Iterator[SFTPSession]:
     (tmp_path / "source").write_bytes(NEW)
-    limits = TimeLimits(stall=5)
+    limits = TimeLimits(stall=20)
     session = SFTPSession(
         ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), state=tmp_path / "state", time_limits=limits)
     )

@@ -46,7 +46,7 @@ from iot.sftp.client import (
 from iot.sftp.client._ssh.packets import Kind, Reader
 
 OLD, NEW = b"old" * 1000, os.urandom(3_000_000)
-LIMITS_HERE = TimeLimits(stall=5)
+LIMITS_HERE = TimeLimits(stall=20)
 
 
 @pytest.fixture(autouse=True)

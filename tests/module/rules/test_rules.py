@@ -51,7 +51,7 @@ class Device:
         files = LocalRoot(self.root, self.state)
         self.slots = ServerSlots(concurrency, time_slice=0.1)
         self.servers = Servers(lambda _name, _state: None)
-        time_limits = TimeLimits(connect=5, stall=5)
+        time_limits = TimeLimits(connect=60, stall=60)
         settings = settings_of(server, port=port or server.port, time_limits=time_limits)
         self.servers.default.replace(SFTPSession(settings, local_files=files))
         self.reports = self.reported = 0
@@ -458,7 +458,7 @@ def test_a_rule_that_is_removed_or_changed_ends_at_once(device: Device, remote: 
     assert thread_of("up") is kept
     device.have()
     put(device.root / "out", "small too", b"1")
-    kept.join(10)
+    kept.join(60)
     assert not kept.is_alive()
     assert files_of(remote) == {"elsewhere/small": b"1"}
 
