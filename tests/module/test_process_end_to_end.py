@@ -228,7 +228,7 @@ def test_repeated_internal_errors_do_not_use_up_the_restarts_of_the_edge_agent(
         edge.wait_until_connected()
         assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)  # what still works goes on
         assert edge.module_exit_statuses == []
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
 
 
 def test_a_second_signal_changes_nothing(own_address: str) -> None:
