@@ -35,6 +35,7 @@ RUN_BY = {
     "make reference": "tests/frame/test_reference.py",
     "make quick": "tests/frame/test_quick.py",
     "make bench": "tests/benchmarks/test_benchmarks.py",
+    "make footprint": "tests/benchmarks/test_footprint.py",
     "make test-faults": "tests/faults/test_faults.py",
     "make soak": "tests/faults/test_soak.py",
     "python -m tests.model": "tests/model/test_model.py",
