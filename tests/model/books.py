@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.model.contents import Version, Versions
+from tests.model.marks import has_marker, is_mark, misleading
 from tests.model.server import TEMPORARY
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Books:
         then: `keep`, `delete` or `move`.
         if_exists: what is done where something is at the destination.
         backup: where what is replaced is kept, if it is.
+        is_marked: a checksum and a marker follow each arrival.
         times_are_whole: only whole seconds are told of the source, and no inode: it is on the server.
     """
 
@@ -75,6 +77,7 @@ class Books:
     times_are_whole: bool
     if_exists: str = "replace"
     backup: Path = Path()
+    is_marked: bool = False
     versions: Versions = field(default_factory=Versions)
     expected: dict[str, Entry] = field(default_factory=dict)
     delivered: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -90,6 +93,7 @@ class Books:
     _partners: set[tuple[str, bytes]] = field(default_factory=set)  # what the partner has put at the destination
     _limbo: set[tuple[str, bytes]] = field(default_factory=set)  # written to what was just being taken away
     _this_run: set[tuple[str, int]] = field(default_factory=set)
+    _was_unsure: set[tuple[str, int]] = field(default_factory=set)  # at any time
     _unsure: set[tuple[str, int]] = field(default_factory=set)  # arrived, perhaps without a record
 
     def report(self, kind: str, words: str) -> None:
@@ -156,6 +160,7 @@ class Books:
         self.is_running, self.was_killed = False, killed
         self.settle()
         self._unsure = self._unsure | self._this_run if killed or unsure else set()
+        self._was_unsure |= self._unsure
 
     # --- looks
 
@@ -164,6 +169,8 @@ class Books:
         with self.lock:
             seen = set[str]()
             for path, inode, content in _files(self.dest, self._there):
+                if self.is_marked and is_mark(path):
+                    continue
                 seen.add(path)
                 if content is None:
                     continue  # as it was
@@ -175,6 +182,8 @@ class Books:
                 self._there[path] = inode, content
                 self._keep(self.dest / path)
                 self._has_arrived(self._origin(path), content)
+            for path in misleading(self.dest) if self.is_marked else ():
+                self.report("marker", f"{path!r} has a marker, and is not what its checksum says")
             for path in self._there.keys() - seen:
                 if self.if_exists == "backup" and not self._is_kept(self._there[path][1]):
                     self.report("lost", f"{path!r} is neither at the destination nor kept")
@@ -263,8 +272,19 @@ class Books:
                 self.report("stale", f"{version} is what is there, but {self._last.get(path)} was delivered after it")
             elif self.then != "keep":
                 self.report("stays", f"{version} has arrived, and is still at its source")
+        for path in self._unmarked() if self.is_marked else ():
+            self.report("marker", f"{path!r} has arrived, and has no marker")
         for place in self._leftovers():
             self.report("left over", f"{place.name} in {place.parent.name}")
+
+    def _unmarked(self) -> Iterator[str]:
+        """Give what has arrived without a marker; of what may have no record, nobody knows that it has arrived."""
+        for path, (_, content) in self._there.items():
+            version = self.versions.find(self._origin(path), content)
+            is_ours = version is not None and (path, content) not in self._partners
+            is_known = version is not None and (self._origin(path), version.number) not in self._was_unsure
+            if is_ours and is_known and not has_marker(self.dest, path):
+                yield path
 
     def has_leftovers(self) -> bool:
         """Tell whether temporary files are there."""

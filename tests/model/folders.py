@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from tests.model.books import Books
 from tests.model.machine import AFTER_ALL, Machine
+from tests.model.marks import RULE
 from tests.model.people import NAMES, Partner, Producer
 from tests.model.strategies import AGE, DAYS, Event, Made, events, first, made, moments, names, seconds, small
 
@@ -30,10 +31,21 @@ class FolderMachine(Machine):
         aged=st.booleans(),
         tasks=st.sampled_from((False, False, True)),
         if_exists=st.sampled_from(("replace", "replace", "rename", "fail", "backup")),
+        marked=st.booleans(),
     )
-    def begin(self, *, then: str, rules: int, aged: bool, tasks: bool = False, if_exists: str = "replace") -> None:
+    def begin(
+        self,
+        *,
+        then: str,
+        rules: int,
+        aged: bool,
+        tasks: bool = False,
+        if_exists: str = "replace",
+        marked: bool = False,
+    ) -> None:
         """Build everything."""
-        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks, if_exists=if_exists)
+        marked = marked and not tasks  # which have no markers
+        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks, if_exists=if_exists, marked=marked)
         self._if_exists = if_exists
         self._by_tasks = tasks
         self._is_aged = aged
@@ -52,6 +64,7 @@ class FolderMachine(Machine):
             times_are_whole=not upwards,
             if_exists=if_exists,
             backup=dest / "kept",
+            is_marked=marked,
         )
         self._all_books = [self.books]
         self._producer = Producer(self.books, self._clock, self._base / "of the producer")
@@ -65,6 +78,7 @@ class FolderMachine(Machine):
             "min_age": AGE if aged else 0,
             "then": {"move": "done"} if then == "move" else then,
             "if_exists": {"backup": "kept"} if if_exists == "backup" else if_exists,
+            "marker": RULE if marked else None,
         }
         patterns = (".csv", ".json") if rules == 2 else (None,)
         self._rules = [common | {"name": f"r{n}", "file_pattern": pattern} for n, pattern in enumerate(patterns)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.model.contents import SIZES
+from tests.model.marks import has_marker, take_marks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,6 +168,8 @@ class Partner:
         """Take a file away."""
         with self.books.lock:
             self.books.look()
+            if not self._may_touch(path):
+                return
             (self.books.dest / path).unlink(missing_ok=True)
             self.books.has_taken(path)
 
@@ -174,6 +177,8 @@ class Partner:
         """Put an own file there, of the size and the time of what is at the source."""
         with self.books.lock:
             self.books.look()
+            if not self._may_touch(path):
+                return
             entry = self.books.expected.get(path)
             place = self.books.dest / path
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -185,6 +190,15 @@ class Partner:
                 os.utime(aside, ns=(moment, moment))
             aside.replace(place)
             self.books.has_taken(path, content)
+
+    def _may_touch(self, path: str) -> bool:
+        """Tell whether the partner may have a file: while a run is under way, one with a marker, which goes first."""
+        books = self.books
+        if books.is_marked:
+            if books.is_running and (books.dest / path).exists() and not has_marker(books.dest, path):
+                return False
+            take_marks(books.dest, path)
+        return True
 
 
 def _time_of(place: Path) -> int | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import posixpath
 import random
 import signal
 import threading
@@ -18,10 +20,22 @@ from typing import Any
 import pytest
 from tests.clients import session_of, set_retry_policy
 from tests.faulty_links import Action, Break, BreakingRelay
+from tests.folders import Suffix
 from tests.servers import Server, openssh
 from tests.victims import victims
 
-from iot.sftp.client import Busy, Cancelled, SFTPError, SFTPSession, TimeLimits, Transfer
+from iot.sftp.client import (
+    Busy,
+    Cancelled,
+    Direction,
+    FolderOrder,
+    Markers,
+    Selection,
+    SFTPError,
+    SFTPSession,
+    TimeLimits,
+    Transfer,
+)
 from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._transfer.abandoned_transfers import LATE
 from iot.sftp.client._transfer.resume_records import KEPT_FOR, WORTH_KEEPING
@@ -178,6 +192,26 @@ def test_a_cut_at_any_byte_leaves_the_old_file_and_the_next_attempt_resumes(
         assert broken >= points / 2
         transfer.break_in_the_middle()
         assert transfer.again().resumed >= WORTH_KEEPING
+        transfer.is_whole_with_nothing_beside_it()
+
+
+def test_the_checksum_of_a_resumed_file_is_that_of_all_its_bytes(
+    openssh_server: Server, tmp_path: Path, direction: str
+) -> None:
+    markers = Markers(write=Suffix(".done"), checksum=Suffix(".sha256"))
+    with work(openssh_server, tmp_path, direction) as transfer:
+        transfer.break_in_the_middle()
+        source, dest = (posixpath.dirname(path) for path in transfer.order[1:])
+        only = Selection(include=["source"])
+        order = FolderOrder(
+            Direction(direction), source, dest, selection=only, rename=lambda _: "dest", markers=markers
+        )
+        transfer.relay.break_at(None)
+        assert transfer.session.transfer_folder(order).files == 1
+        assert transfer.relay.passed < SIZE
+        line = f"{hashlib.sha256(NEW).hexdigest()}  dest\n"
+        assert (transfer.dest.parent / "dest.sha256").read_text() == line
+        assert (transfer.dest.parent / "dest.done").read_bytes() == b""
         transfer.is_whole_with_nothing_beside_it()
 
 

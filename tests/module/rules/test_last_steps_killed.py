@@ -37,7 +37,7 @@ class Scene:
         self.source, self.dest = (local / "s", served / "d") if upwards else (served / "s", local / "d")
         self.beside = self.source.parent
         prefix = "" if upwards else f"{served.name}/"
-        self.rule: dict[str, Any] = {"name": "r", "direction": direction, "min_age": 0, "source": f"{prefix}s"} | rule
+        self.rule: dict[str, Any] = {"name": "r", "direction": direction, "min_age": 0, "source": f"{prefix}s", **rule}
         self.rule["dest"] = f"{served.name}/d" if upwards else "d"
         for key in ("then", "on_failure"):
             if isinstance(self.rule.get(key), dict):

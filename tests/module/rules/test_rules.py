@@ -581,7 +581,7 @@ def test_any_section_is_read_or_refused_in_words(content: Any) -> None:
         ("min_age", -1, "'min_age' must be a number of seconds from 0 to"),
         ("then", "move", '\'then\' must be "keep", "delete" or'),
         ("if_exists", "ask", '\'if_exists\' must be "replace", "skip", "skip_same", "rename", "fail" or'),
-        ("minAge", 5, "'minAge' is not known here; known are: dest, direction, every,"),
+        ("minAge", 5, "'minAge' is not known here; known are: at, between, days, dest,"),
     ],
 )
 def test_what_is_wrong_with_a_rule_is_told_by_its_key(key: str, value: object, words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -84,16 +85,16 @@ def times_around(now: datetime, *hours: int) -> list[str]:
 def test_a_rule_waits_for_its_window_and_its_times_and_the_limit_has_a_timetable(
     fresh: LocalEdge, openssh_server: Server, remote: Path
 ) -> None:
-    (fresh.local_root / "out").mkdir(exist_ok=True)
-    (fresh.local_root / "out/e.csv").write_bytes(b"1")
+    (fresh.local_root / "timed").mkdir()
+    (fresh.local_root / "timed/e.csv").write_bytes(b"1")
     now = datetime.now(timezone.utc)
     for folder in ("open", "closed", "at"):
         (remote / folder).mkdir()
     rules = [
-        rule(remote, name="open", dest=f"{remote.name}/open", between=times_around(now, -2, 4)),
-        rule(remote, name="closed", dest=f"{remote.name}/closed", between=times_around(now, 4, -2)),
-        rule(remote, name="at", dest=f"{remote.name}/at", at=times_around(now, -2, 4)),
-        rule(remote, name="wrong", at=["02:00"], every=60),
+        rule(remote, name="open", source="timed", dest=f"{remote.name}/open", between=times_around(now, -2, 4)),
+        rule(remote, name="closed", source="timed", dest=f"{remote.name}/closed", between=times_around(now, 4, -2)),
+        rule(remote, name="at", source="timed", dest=f"{remote.name}/at", at=times_around(now, -2, 4)),
+        rule(remote, name="wrong", source="timed", at=["02:00"], every=60),
     ]
     limit = [{"days": "Mon-Sun", "from": "00:00", "to": "24:00", "upload": 10_000_000}]
     fresh.replace_desired({"sftp": section_of(openssh_server), "rules": rules, "transfers": {"bandwidthLimit": limit}})
@@ -110,6 +111,32 @@ def test_a_rule_waits_for_its_window_and_its_times_and_the_limit_has_a_timetable
     assert [files_of(remote / folder) for folder in ("open", "closed", "at")] == [{"e.csv"}, set(), set()]
     shown = fresh.invoke("sftp", "get_status", {})[1]["settings"]["rules"]["at"]
     assert (shown["at"], shown["every"]) == (rules[2]["at"], None)
+
+
+def test_a_rule_waits_for_markers_writes_its_own_and_puts_aside_what_fails(
+    fresh: LocalEdge, openssh_server: Server, remote: Path
+) -> None:
+    out = fresh.local_root / "handover"
+    out.mkdir()
+    for name in ("a.xml", "a.xml.ok", "b.xml", "c.xml", "c.xml.ok"):
+        (out / name).write_bytes(name.encode())
+    (remote / "c.xml").mkdir()
+    marker = {"wait": "{name}.ok", "write": "{name}.done", "checksum": "{name}.sha256"}
+    failing = {"after": 2, "move": "handover/failed"}
+    handover = rule(remote, source="handover", then="delete", marker=marker, on_failure=failing, every=1)
+    server = section_of(openssh_server)
+    fresh.replace_desired({"sftp": server, "rules": [handover], "events": {"files": True}})
+    fresh.wait_for_reported(has("out", files=1, quarantined=1, failed=0, state="active"))
+    assert files_of(remote) == {"a.xml", "a.xml.done", "a.xml.sha256", "c.xml"}
+    assert {path.name for path in (out / "failed").iterdir()} == {"c.xml", "c.xml.ok"}
+    assert {path.name for path in out.iterdir()} == {"b.xml", "failed"}
+    told = fresh.wait_for_message(lambda message: b"quarantined" in message.body)
+    (file,) = [file for file in json.loads(told.body)["files"] if file["outcome"] == "quarantined"]
+    assert (file["source"], file["dest"], file["code"]) == (
+        "handover/c.xml",
+        "handover/failed/c.xml",
+        "is_a_directory",
+    )
 
 
 @pytest.mark.parametrize("then", ["keep", "delete"])

@@ -9,7 +9,8 @@ after 60 s, and a hub waits for 90. What has to be sent wakes it anyway, and her
 """
 
 # mypy: disallow-untyped-calls=False
-# The line above: private parts are this file's purpose, and paho-mqtt has no types for them.
+# ruff: noqa: SLF001
+# The two lines above: private parts are this file's purpose, and paho-mqtt has no types for them.
 
 from __future__ import annotations
 
