@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
         ("- a\n  more\n- b\n", "- a\n    more\n- b\n"),
         ("1. a\n\n   ```sh\n   one\n     two\n   ```\n", "1. a\n\n    ```sh\n    one\n      two\n    ```\n"),
         ("1. a\n   - b\n     more\n2. c\n", "1. a\n    - b\n        more\n\n2. c\n"),
+        ("1. a\n\n   b\n2. c\n", "1. a\n\n    b\n\n2. c\n"),
         ("- a\n\ntext\n", "- a\n\ntext\n"),
         ("```text\n- a\n  b\n```\n", "```text\n- a\n  b\n```\n"),
         ("a | b\n", "a | b\n"),

@@ -13,11 +13,13 @@ def indent_lists(text: str) -> str:
     """Return a page whose lists are indented by four columns for each level."""
     lines: list[str] = []
     levels: list[int] = []  # the column at which the content of each open item begins
+    has_blocks = False  # whether the last item has a blank line in it
     fence = ""  # what ends the block of code that the line is in
     for line in text.split("\n"):
         indentation = len(line) - len(line.lstrip())
         if not line.strip():
             lines.append(line)
+            has_blocks = True
             continue
         if not fence:
             item = _ITEM.match(line)
@@ -26,11 +28,11 @@ def indent_lists(text: str) -> str:
             while levels and indentation < levels[-1] and (item or after_blank):
                 levels.pop()
             if item:
-                ends_nested = len(levels) < depth - 1
-                if not after_blank and (ends_nested or not (depth or _ITEM.match(lines[-1]))):
+                if not after_blank and (not depth or len(levels) < depth - 1 or has_blocks):
                     lines.append("")
                 lines.append(_COLUMNS * len(levels) * " " + line.lstrip())
                 levels.append(len(item.group()))
+                has_blocks = False
                 continue
         content = levels[-1] if levels else 0
         lines.append((_COLUMNS * len(levels) + max(indentation - content, 0)) * " " + line.lstrip())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.clients import session_of
-from tests.servers import Server, openssh
+from tests.servers import Server
 
 from iot.sftp.client import (
     AlreadyExists,
@@ -48,20 +48,6 @@ class Log:
     @property
     def arrived(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.dest.iterdir()}
-
-
-@pytest.fixture(scope="session")
-def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Give an OpenSSH server that copies nothing, as those before version 9.0."""
-    with openssh(tmp_path_factory.mktemp("bare"), sftp_options="-P copy-data") as server:
-        yield server
-
-
-@pytest.fixture(params=["openssh_server", "proftpd_server", "bare_server"])
-def server(request: pytest.FixtureRequest) -> Server:
-    """Give a server with copy-data, and two without it."""
-    running: Server = request.getfixturevalue(request.param)
-    return running
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from paho.mqtt.client import Client  # type: ignore[import-untyped]
 
+from iot.sftp.module._hub import paho
 from iot.sftp.module._hub.paho import survive_broken_connections
 from localedge._certificates import Certificates
 
@@ -78,3 +79,18 @@ def test_nothing_to_read_yet_is_not_the_end(ends: tuple[ssl.SSLSocket, socket.so
     client = client_on(connection)
     with pytest.raises(BlockingIOError):
         read_to_the_end(client)
+
+
+def test_the_network_thread_sleeps_long_and_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paho, "PATIENCE", 100_000.0)
+    survive_broken_connections()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client()
+        client.connect("127.0.0.1", silent.getsockname()[1])
+        client.loop_start()
+        thread = client._thread
+        client.loop_stop()  # would wait for ever
+        assert not thread.is_alive()
+        assert client.loop_stop() != 0  # there is no thread any more
+        client._sock_close()
+        client._reset_sockets()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from azure.iot.device.aio import IoTHubModuleClient
+from azure.iot.device.common.pipeline import pipeline_stages_base
 from azure.iot.device.common.pipeline.pipeline_events_mqtt import IncomingMQTTMessageEvent
 from azure.iot.device.common.pipeline.pipeline_stages_mqtt import MQTTTransportStage
 from azure.iot.device.iothub.pipeline.pipeline_stages_iothub_mqtt import IoTHubMQTTTranslationStage
@@ -71,7 +73,7 @@ def _on_pipeline_thread(function: Any, *arguments: Any) -> None:
 
     pipeline_thread.invoke_on_pipeline_thread(function)(*arguments)
     # events are handed on in a thread of their own, one after the other: wait until it is done with them
-    pipeline_thread._get_named_executor("callback").submit(lambda: None).result(5)
+    pipeline_thread._get_named_executor("callback").submit(lambda: None).result(60)
 
 
 def _publish(client: IoTHubModuleClient, topic: str, payload: bytes) -> list[str]:
@@ -119,3 +121,17 @@ def test_messages_of_other_kinds_still_reach_the_sdk(client: IoTHubModuleClient)
     transport.on_mqtt_message_received_handler = lambda topic, _payload: received.append(topic)
     assert _publish(client, "$iothub/methods/POST/exists/?$rid=1", b"{}") == ["acknowledged 7"]
     assert received == ["$iothub/methods/POST/exists/?$rid=1"]
+
+
+def test_the_alarm_for_the_token_goes_off_in_time_and_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[str] = []
+    sdk._RareAlarm(time.time() - 1, rung.append, args=["past"]).run()
+    sdk._RareAlarm(time.time() + 0.02, rung.append, args=["soon"]).run()
+    monkeypatch.setattr(sdk, "ALARM_PERIOD", 100_000.0)
+    cancelled = sdk._RareAlarm(time.time() + 100_000, rung.append, args=["never"])
+    cancelled.start()
+    cancelled.cancel()
+    cancelled.join()
+    assert rung == ["past", "soon"]
+    assert pipeline_stages_base.alarm is sdk.alarm  # where the SDK looks for it
+    assert set(vars(sdk.alarm.Alarm(0, rung.append))) >= {"alarm_time", "function", "args", "kwargs", "finished"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ import pytest
 from tests.module.retention.conftest import Device
 from tests.servers import Server
 
-from iot.sftp.client import Direction, FileOrder, FolderOrder
+from iot.sftp.client import Direction, FileOrder, FileVersion, FolderOrder, NoSpace
 from iot.sftp.module._documents.retention import read_retention
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._retention import retention as thread_of_retention
 from iot.sftp.module._retention.deletions import SHOWN
-from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS
+from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, DeliveryLedgers
 from iot.sftp.module._work.room import Need
 
 DAY = 86_400
@@ -306,6 +308,26 @@ def test_a_download_arrives_on_a_disk_full_of_delivered_files(small: Device, rem
     assert {file["source"] for file in small.events_of("expired")} >= {"out/0", "out/1"}
 
 
+def test_a_ledger_on_the_same_disk_is_read_without_a_free_block(small: Device, remote: Path) -> None:
+    fill(small, remote)
+    small.ledgers.close()  # which leaves one file, without those for several connections
+    shutil.copytree(small.state, small.root / "state", ignore=shutil.ignore_patterns("*-shm", "*-wal"))
+    ledgers = DeliveryLedgers(small.root / "state")
+    with (small.root / "filler").open("wb", buffering=0) as filler:
+        for size in (2**16, 2**12):
+            with suppress(OSError):
+                while True:
+                    filler.write(bytes(size))
+    with pytest.raises(NoSpace):
+        ledgers.of("any")
+    file = small.root / "out/0"
+    version = FileVersion.of_local(file.stat())
+    assert len(ledgers.delivered.ledgers_of(str(file), version)) == 1
+    file.unlink()
+    ledgers.of("any")
+    ledgers.close()
+
+
 def test_undelivered_files_are_not_in_the_way_of_a_download(small: Device, remote: Path) -> None:
     for number in range(5):
         put(small, f"{number}", content=bytes(2**20), days=5 - number)
@@ -316,6 +338,18 @@ def test_undelivered_files_are_not_in_the_way_of_a_download(small: Device, remot
     small.have(fetch)
     small.until(lambda: small.rules.statuses()["fetch"].code == "no_space")
     assert here(small) == {"0", "1", "2", "3", "4"}
+
+
+def test_room_that_was_made_for_somebody_else_counts(small: Device, remote: Path) -> None:
+    fill(small, remote)
+    small.look({"path": "out", "maxAge": 100 * DAY})
+    with small.retention._changed:  # so that both have asked before the first one is looked after
+        requests = [small.retention._ask(Need(2 * 2**20)) for _ in range(2)]
+    for request in requests:
+        assert request is not None
+        request.is_done.wait()
+        assert request.has_made_room
+    assert here(small) == {"2", "3", "4"}
 
 
 def test_a_call_that_finds_no_room_is_tried_again(small: Device, remote: Path) -> None:

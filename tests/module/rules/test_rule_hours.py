@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from iot.sftp.client import Interruption
+from iot.sftp.client import Interruption, PermissionDenied
 from iot.sftp.module._calendar.calendar import NEVER
 from iot.sftp.module._documents.rule import Rule, read_rules
 from iot.sftp.module._documents.template import Placeholders
@@ -154,6 +155,20 @@ def test_while_the_clock_is_not_set_a_rule_runs_so_that_its_run_tells_why_it_doe
     daily.hours.note_done(seen.due)
     assert not daily.runs_at(TODAY + 3 * HOUR)  # it is new now
     assert daily.runs_at(TODAY + 26 * HOUR)
+
+
+def test_while_another_module_uses_the_state_directory_nothing_is_due(tmp_path: Path) -> None:
+    is_free = False
+
+    def guard() -> None:
+        if not is_free:
+            raise PermissionDenied("it is in use by another module")
+
+    DueTimes(tmp_path).note_done("a", Hours(TODAY, at=["02:00"]).hours._identity, TODAY - 22 * HOUR)
+    daily = Hours(TODAY + 3 * HOUR, DueTimes(tmp_path, guard=guard), at=["02:00"])
+    assert not daily.runs_at(daily.now)
+    is_free = True
+    assert daily.runs_at(daily.now)
 
 
 @settings(max_examples=50, deadline=None, phases=set(Phase) - {Phase.explain})

@@ -85,16 +85,16 @@ def times_around(now: datetime, *hours: int) -> list[str]:
 def test_a_rule_waits_for_its_window_and_its_times_and_the_limit_has_a_timetable(
     fresh: LocalEdge, openssh_server: Server, remote: Path
 ) -> None:
-    (fresh.local_root / "out").mkdir(exist_ok=True)
-    (fresh.local_root / "out/e.csv").write_bytes(b"1")
+    (fresh.local_root / "timed").mkdir()
+    (fresh.local_root / "timed/e.csv").write_bytes(b"1")
     now = datetime.now(timezone.utc)
     for folder in ("open", "closed", "at"):
         (remote / folder).mkdir()
     rules = [
-        rule(remote, name="open", dest=f"{remote.name}/open", between=times_around(now, -2, 4)),
-        rule(remote, name="closed", dest=f"{remote.name}/closed", between=times_around(now, 4, -2)),
-        rule(remote, name="at", dest=f"{remote.name}/at", at=times_around(now, -2, 4)),
-        rule(remote, name="wrong", at=["02:00"], every=60),
+        rule(remote, name="open", source="timed", dest=f"{remote.name}/open", between=times_around(now, -2, 4)),
+        rule(remote, name="closed", source="timed", dest=f"{remote.name}/closed", between=times_around(now, 4, -2)),
+        rule(remote, name="at", source="timed", dest=f"{remote.name}/at", at=times_around(now, -2, 4)),
+        rule(remote, name="wrong", source="timed", at=["02:00"], every=60),
     ]
     limit = [{"days": "Mon-Sun", "from": "00:00", "to": "24:00", "upload": 10_000_000}]
     fresh.replace_desired({"sftp": section_of(openssh_server), "rules": rules, "transfers": {"bandwidthLimit": limit}})
@@ -170,5 +170,5 @@ def test_killed_during_a_run_a_rule_sends_the_rest_and_nothing_twice(
         edge.wait_for_reported(has("out", code=None, failed=0))
         assert {name: (remote / name).read_bytes() for name in contents} == contents
         assert all((remote / name).stat().st_ino == inode for name, inode in arrived.items())
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log

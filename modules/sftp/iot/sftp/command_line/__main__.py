@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from iot.sftp.command_line._main import main
+from iot.sftp.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

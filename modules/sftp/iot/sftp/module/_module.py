@@ -262,8 +262,8 @@ class Module:
 
     def _end_work(self) -> None:
         self._checks.stop()
+        self._retention.stop(0.1)
         self._rules.stop(0.3)
-        self._retention.stop(0.2)
         self._tasks.stop(1)
         self._servers.close()
         self._state.release()

@@ -114,6 +114,8 @@ class FolderOrder:
         check_verify(self.verify)
         if self.quarantine is not None:
             self._check_quarantine(self.quarantine)
+        if self.append is not None:
+            self._check_append()
 
     def _check_quarantine(self, quarantine: Quarantine) -> None:
         folder = posixpath.normpath(quarantine.folder)
@@ -123,8 +125,6 @@ class FolderOrder:
             raise InvalidRequest("the folder for files that fail changes within the source itself: see move_to")
         if self.move_to is not None and _is_same(folder, self.move_to):
             raise InvalidRequest("the folder for files that fail is move_to: what has arrived would replace them")
-        if self.append is not None:
-            self._check_append()
 
     def _check_append(self) -> None:
         """Raise for what would delete, move or keep back a file that grows, or have it go elsewhere."""

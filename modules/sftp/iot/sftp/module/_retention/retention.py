@@ -78,6 +78,7 @@ class _Request:
 
     def __init__(self, need: Need) -> None:
         self.need = need
+        self.since = time.monotonic()
         self.is_done = threading.Event()
         self.is_given_up = False
         self.has_made_room = False
@@ -102,6 +103,7 @@ class Retention:
         self._statuses: tuple[EntryStatus, ...] = ()
         self._requests: list[_Request] = []
         self._due = 0.0  # when to look, in time.monotonic()
+        self._deleted_at = 0.0  # when the last file went, in time.monotonic()
         self._is_stopped = False
         self._thread: threading.Thread | None = None
         self.deleted = LabelledCounter(*LABELS)
@@ -168,10 +170,10 @@ class Retention:
             self._thread.join(limit)
 
     def _ask(self, need: Need) -> _Request | None:
+        request = _Request(need)
         with self._changed:
             if not self._entries or self._is_stopped:
                 return None
-            request = _Request(need)
             self._requests.append(request)
             self._changed.notify_all()
         return request
@@ -225,9 +227,9 @@ class Retention:
                 raise _Interrupted
 
         for number, entry in enumerate(entries):
-            made = self._look(number, entry, now, request, proceed)
-            if request is not None:
-                request.has_made_room = made or request.has_made_room
+            self._look(number, entry, now, request, proceed)
+        if request is not None:
+            request.has_made_room = self._deleted_at >= request.since  # also by a look for somebody else
 
     def _look(
         self,
@@ -236,8 +238,8 @@ class Retention:
         now: int | None,
         request: _Request | None,
         proceed: Callable[[], None],
-    ) -> bool:
-        """Look at a folder; return whether files were deleted."""
+    ) -> None:
+        """Look at a folder, and delete what is too much there."""
         path, context = str(entry.path), self._context
         done = Deletions(path, context.events, self.deleted, self.sizes)
         problem = None
@@ -259,8 +261,9 @@ class Retention:
             problem = f"{quoted(path)}: {error.strerror}"
         finally:
             done.close()
+            if done.files:
+                self._deleted_at = time.monotonic()
             self._note(number, entry, path, done, problem)
-        return done.files > 0
 
     def _note(self, number: int, entry: RetentionEntry, path: str, done: Deletions, problem: str | None) -> None:
         with self._changed:

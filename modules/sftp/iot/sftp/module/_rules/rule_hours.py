@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iot.sftp.client import SFTPError
 from iot.sftp.module._calendar.calendar import NEVER
 from iot.sftp.module._calendar.wall_clock import DAY
 from iot.sftp.module._documents.template_parts import CLOCK_STARTS
@@ -111,7 +112,10 @@ class RuleHours:
         last = None if calendar is None else calendar.last_due(now)
         if calendar is None or last is None:
             return None
-        done = self._due_times.last_done(self._rule, self._identity)
+        try:
+            done = self._due_times.last_done(self._rule, self._identity)
+        except SFTPError:
+            return None  # the directory may be free at the next look
         if done is None or done > now + DAY:  # the rule is new, or the clock was wrong by then
             self._due_times.note_done(self._rule, self._identity, last)
             return None

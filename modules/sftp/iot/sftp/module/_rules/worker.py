@@ -146,6 +146,7 @@ class RuleWorker:
         try:
             while self._schedule.wait(self._report):
                 with subject(self._name):
+                    self._report()  # it waits no longer
                     self._renew_watch()
                     self.run_once()
         finally:

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import FileVersion, SFTPError
+from iot.sftp.client import FileVersion, NoSpace, SFTPError
 from iot.sftp.module._work.real_path import real_path
 from iot.sftp.module._work.stored_version import folded
 
@@ -82,8 +82,13 @@ class DeliveredVersions:
         ends = [os.fsencode("/".join(parts[number:])) for number in range(len(parts))]
         known = folded(version)
         find = _FIND.format(ends=", ".join("?" * len(ends)))
-        with self._file.transaction() as connection:
-            rows = connection.execute(find, (*ends, known.inode, known.size, known.modified, known.changed)).fetchall()
+        values = (*ends, known.inode, known.size, known.modified, known.changed)
+        try:
+            with self._file.transaction() as connection:
+                rows = connection.execute(find, values).fetchall()
+        except NoSpace:  # what is delivered has to be known in order to make some
+            with self._file.alone() as connection:
+                rows = connection.execute(find, values).fetchall()
         return {ledger for (ledger,) in rows}
 
     def note_moved(self, connection: sqlite3.Connection, file: MovedFile, use: float) -> None:

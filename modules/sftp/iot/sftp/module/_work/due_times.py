@@ -44,8 +44,14 @@ class DueTimes:
         self._rules = frozenset(rules)
 
     def last_done(self, rule: str, calendar: str) -> float | None:
-        """Return the last time of a rule that is done; `None` if it has another calendar than it had then, or none."""
+        """Return the last time of a rule that is done; `None` if it has another calendar than it had then, or none.
+
+        Raises:
+            SFTPError: another module uses the directory: it is the one that runs the rules.
+        """
         with self._lock:
+            if self._done is None:
+                self._guard()
             known, done = self._read().get(rule, ("", 0.0))
         return done if known == calendar else None
 
@@ -60,12 +66,11 @@ class DueTimes:
             self._done = {}
             try:
                 if self._file is not None:
-                    self._guard()
                     content = json.loads(self._file.read_bytes())
                     self._done = {rule: (str(calendar), float(done)) for rule, (calendar, done) in content.items()}
             except FileNotFoundError:
                 pass
-            except (OSError, SFTPError, ValueError, TypeError, AttributeError) as error:
+            except (OSError, ValueError, TypeError, AttributeError) as error:
                 _log.warning("the times of rules that are done are not known any more: %s", error)
         if self._rules is not None:
             for rule in self._done.keys() - self._rules:

@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -163,6 +163,27 @@ class SQLiteFile:
                 raise self._failed(error) from error
             if connection.total_changes > changes:  # to read is no proof: a full file can be read
                 self._recovered()
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """Lend the file for reading on a disk without a single free block, where a transaction raises `NoSpace`.
+
+        SQLite needs a shared index beside a file in WAL mode, which cannot be created there. A connection that has the
+        file for itself keeps the index in memory (https://www.sqlite.org/wal.html, "Use of WAL Without Shared-Memory").
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._lock:
+            self._guard()
+            self.close()
+            address = f"{self.path.absolute().as_uri()}?mode=rw"
+            try:
+                with closing(sqlite3.connect(address, BUSY_TIMEOUT, isolation_level=None, uri=True)) as connection:
+                    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                    yield connection
+            except FAILURES as error:
+                raise self._failed(error) from error
 
     def count_use(self, connection: sqlite3.Connection) -> float:
         """Add the seconds since the last call to the use time, and return it; within a transaction."""

@@ -211,9 +211,7 @@ class FastPacketizer(BoundedPacketizer):
             except TimeoutError:
                 if self._Packetizer__closed:
                     raise EOFError from None
-                if self._is_patient and here == 0 and self._counted != self._Packetizer__received_packets:
-                    self._take_new_buffers()
-                self._be_patient(self._Packetizer__handshake_complete and not self._Packetizer__need_rekey)
+                self._note_pause(is_empty=here == 0)
                 if check_rekey and here == 0 and self._Packetizer__need_rekey:
                     raise NeedRekeyException from None
                 continue
@@ -225,11 +223,14 @@ class FastPacketizer(BoundedPacketizer):
                 raise EOFError
             self._end += count
 
-    def _be_patient(self, patient: bool) -> None:  # noqa: FBT001 - private
-        """Have the next waits take long, or 0.1 s as paramiko's do: ten times a second, an idle device would wake up."""
-        if patient != self._is_patient:
-            self._is_patient = patient
-            self._Packetizer__socket.settimeout(PATIENCE if patient else GLANCE)
+    def _note_pause(self, *, is_empty: bool) -> None:
+        """Have the next waits take long, not 0.1 s as paramiko's: an idle device would wake up ten times a second."""
+        if is_empty and self._is_patient and self._counted != self._Packetizer__received_packets:
+            self._take_new_buffers()
+        is_patient = self._Packetizer__handshake_complete and not self._Packetizer__need_rekey
+        if is_patient != self._is_patient:
+            self._is_patient = is_patient
+            self._Packetizer__socket.settimeout(PATIENCE if is_patient else GLANCE)
 
     def _count_received(self, size: int) -> None:
         self._Packetizer__sequence_number_in = (self._Packetizer__sequence_number_in + 1) & 0xFFFFFFFF
