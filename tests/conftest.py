@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Fewer examples than the 100 of hypothesis, each time others: `make soak` takes a thousand
-hypothesis_settings.register_profile("ci", deadline=None, print_blob=True, max_examples=50)
+# Fewer examples than the 100 of hypothesis, each time others: `make soak`, which runs nightly, takes a thousand
+hypothesis_settings.register_profile("ci", deadline=None, print_blob=True, max_examples=20)
 hypothesis_settings.register_profile("many", deadline=None, print_blob=True, max_examples=1000)
 hypothesis_settings.load_profile("ci")
 

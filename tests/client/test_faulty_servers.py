@@ -67,7 +67,7 @@ def nothing_is_left_or_told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), psutil.Process().num_fds()
     yield
     for thread in set(threading.enumerate()) - threads:
-        thread.join(5)
+        thread.join(60)
     assert set(threading.enumerate()) <= threads
     assert psutil.Process().num_fds() == descriptors
     assert PASSWORD not in caplog.text
@@ -624,8 +624,8 @@ def test_a_download_whose_bytes_are_not_those_announced_is_incomplete(
     prepared(server, tmp_path)
     with session_with(server) as session:
         with pytest.raises(TransferIncomplete):
-            session.download_file("source", str(tmp_path / "dest"), timeout=5)
-        assert server.closed_a_file.wait(5)
+            session.download_file("source", str(tmp_path / "dest"), timeout=60)
+        assert server.closed_a_file.wait(60)
     local_is(tmp_path, OLD)
 
 
@@ -639,7 +639,7 @@ def test_a_file_may_end_without_the_word_for_it_where_it_was_said_to_end(tmp_pat
     server = FaultyServer({Kind.READ: read})
     prepared(server, tmp_path)
     with session_with(server) as session:
-        assert session.download_file("source", str(tmp_path / "dest"), timeout=5).bytes == len(NEW)
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=60).bytes == len(NEW)
     local_is(tmp_path, NEW)
 
 
@@ -651,7 +651,7 @@ def test_an_upload_of_which_the_server_says_another_size_is_incomplete(
     server = FaultyServer({Kind.FSTAT: attrs(size), Kind.STAT: attrs(size)})
     prepared(server, tmp_path)
     with session_with(server) as session, pytest.raises(TransferIncomplete):
-        session.upload_file(str(tmp_path / "source"), "dest", timeout=5)
+        session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
     remote_is(server, OLD)
 
 
@@ -665,7 +665,7 @@ def test_a_size_that_lags_behind_is_waited_for(tmp_path: Path, monkeypatch: pyte
     )
     prepared(server, tmp_path)
     with session_with(server) as session:
-        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=5).verified == "size"
+        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=60).verified == "size"
     remote_is(server, NEW)
 
 
@@ -678,8 +678,8 @@ def test_without_the_size_of_an_open_file_that_of_its_path_is_asked_for(tmp_path
     server = FaultyServer({Kind.FSTAT: answer})
     prepared(server, tmp_path)
     with session_with(server) as session:
-        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=5).verified == "size"
-        assert session.download_file("source", str(tmp_path / "dest"), timeout=5).verified == "size"
+        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=60).verified == "size"
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=60).verified == "size"
     local_is(tmp_path, NEW)
     remote_is(server, NEW)
 
@@ -693,8 +693,8 @@ def test_a_success_of_which_no_size_is_known_is_told_as_the_weaker_one(tmp_path:
     )
     prepared(server, tmp_path)
     with session_with(server) as session:
-        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=5).verified == "acknowledged"
-        assert session.download_file("source", str(tmp_path / "dest"), timeout=5).verified == "acknowledged"
+        assert session.upload_file(str(tmp_path / "source"), "dest", timeout=60).verified == "acknowledged"
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=60).verified == "acknowledged"
     local_is(tmp_path, NEW)
     remote_is(server, NEW)
 
@@ -784,8 +784,8 @@ def test_limits_that_make_no_sense_do_not_keep_files_from_being_moved(tmp_path: 
     server = FaultyServer({LIMITS: answer}, extensions=(POSIX_RENAME, LIMITS))
     prepared(server, tmp_path)
     with session_with(server) as session:
-        session.upload_file(str(tmp_path / "source"), "dest", timeout=10)
-        session.download_file("source", str(tmp_path / "dest"), timeout=10)
+        session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
+        session.download_file("source", str(tmp_path / "dest"), timeout=60)
     local_is(tmp_path, NEW)
     remote_is(server, NEW)
     assert server.connections == 1
@@ -884,7 +884,7 @@ def test_many_threads_that_close_one_connection_end_it_once() -> None:
             for closer in closers:
                 closer.start()
             for closer in closers:
-                closer.join(5)
+                closer.join(60)
             assert not session.is_open
 
 
@@ -899,7 +899,7 @@ def test_threads_that_disconnect_and_call_get_answers_or_connection_lost() -> No
         def call() -> None:
             while not ended.is_set():
                 try:
-                    outcomes.append(session.exists("x", timeout=5))
+                    outcomes.append(session.exists("x", timeout=60))
                 except ConnectionLost as error:
                     outcomes.append(error.code)
 
@@ -911,7 +911,7 @@ def test_threads_that_disconnect_and_call_get_answers_or_connection_lost() -> No
             session.connect()
         ended.set()
         for caller in callers:
-            caller.join(10)
+            caller.join(60)
     assert set(outcomes) <= {True, "connection_lost"}
     assert True in outcomes
 
@@ -928,12 +928,12 @@ def test_a_call_after_disconnect_does_not_wait_for_an_earlier_opening() -> None:
 
         thread = threading.Thread(target=first)
         thread.start()
-        assert server.asked.wait(2)
+        assert server.asked.wait(60)
         session.disconnect()
         with within(1):
             assert not session.exists("x")
         server.stopped.set()
-        thread.join(5)
+        thread.join(60)
         assert outcomes == ["connection_lost"]
         assert session.is_open
 

@@ -94,15 +94,15 @@ def use(search: Search, place: str, settings: ServerSettings, here: Path) -> lis
     session = SFTPSession(settings)
     (here / "source").write_text("x")
     calls: dict[str, Callable[[], object]] = {
-        "connect": lambda: session.connect(timeout=5),
-        "test_connection": lambda: session.test_connection(timeout=5),
-        "exists": lambda: session.exists("x", timeout=5),
+        "connect": lambda: session.connect(timeout=60),
+        "test_connection": lambda: session.test_connection(timeout=60),
+        "exists": lambda: session.exists("x", timeout=60),
         "is_connected": session.is_connected,
-        "upload_file": lambda: session.upload_file(str(here / "source"), "secrets-x", timeout=5),
-        "download_file": lambda: session.download_file("secrets-none", str(here / "dest"), timeout=5),
-        "move_file": lambda: session.move_file("secrets-none", "secrets-y", timeout=5),
-        "delete_file": lambda: session.delete_file("secrets-none", timeout=5),
-        "list_files": lambda: session.list_files("secrets-none/", timeout=5),
+        "upload_file": lambda: session.upload_file(str(here / "source"), "secrets-x", timeout=60),
+        "download_file": lambda: session.download_file("secrets-none", str(here / "dest"), timeout=60),
+        "move_file": lambda: session.move_file("secrets-none", "secrets-y", timeout=60),
+        "delete_file": lambda: session.delete_file("secrets-none", timeout=60),
+        "list_files": lambda: session.list_files("secrets-none/", timeout=60),
     }
     codes = []
     for name, call in calls.items():

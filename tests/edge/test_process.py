@@ -16,7 +16,7 @@ SIGKILLED = -9
 
 
 def test_a_module_ends_in_order_at_sigterm(edge: LocalEdge) -> None:
-    assert edge.stop_module() == 0
+    assert edge.stop_module(limit=60) == 0
     assert edge.module_pid is None
     edge.wait_until_disconnected()
 
@@ -61,8 +61,9 @@ async def ended(process: ModuleProcess) -> None:
 
 def test_a_module_in_the_wait_before_its_restart_can_be_stopped(address: str) -> None:
     with LocalEdge(address=address, command=(sys.executable, "-c", "raise SystemExit(3)")) as edge:
+        edge.wait_for(lambda: edge.module_exit_statuses == [3], "it has ended")
         with pytest.raises(TimeoutError, match="the module is connected"):
-            edge.wait_until_connected(timeout=0.3)
+            edge.wait_until_connected(timeout=0.1)
         assert edge.stop_module() == 3
 
 
@@ -71,8 +72,7 @@ def test_what_a_module_has_started_ends_with_it(address: str) -> None:
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]); print('ready', flush=True)"
     command = (sys.executable, "-c", f"{code}; import time; time.sleep(60)")
     with LocalEdge(address=address, command=command) as edge:
-        with pytest.raises(TimeoutError, match="ready"):
-            edge.wait_until_connected(timeout=1)
+        edge.wait_for(lambda: "ready" in edge.module_log, "it has started its own")
         process = edge._runtime.process
         assert process is not None
         assert edge.stop_module() == -signal.SIGTERM
@@ -91,8 +91,9 @@ def test_what_the_module_writes_is_in_its_log(address: str, tmp_path: Path, echo
 def test_a_module_that_never_connects_is_reported_with_the_end_of_its_log(address: str) -> None:
     command = (sys.executable, "-c", "import time; print('on my way', flush=True); time.sleep(60)")
     with LocalEdge(address=address, command=command, restart_policy="never") as edge:
-        with pytest.raises(TimeoutError, match=r"Not within 1 s: the module is connected.*\n.*on my way"):
-            edge.wait_until_connected(timeout=1)
+        edge.wait_for(lambda: "on my way" in edge.module_log, "it has started")
+        with pytest.raises(TimeoutError, match=r"Not within 0\.1 s: the module is connected.*\n.*on my way"):
+            edge.wait_until_connected(timeout=0.1)
         assert edge.stop_module() == -signal.SIGTERM
 
 

@@ -28,6 +28,7 @@ def test_devices_have_their_folders_keys_and_costs_from_one_deployment(tmp_path:
     assert "**0 wrong.**" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(LIMIT)
 def test_keys_and_jobs_of_more_devices_than_a_page_holds(tmp_path: Path) -> None:
     figures = Figures()

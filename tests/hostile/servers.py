@@ -26,7 +26,7 @@ USUAL = struct.pack(">IQIIIII", ATTR_USUAL, 1, 0, 0, FILE, 0, 0)
 
 
 @contextmanager
-def session_with(server: FaultyServer, *, connect: float = 5, stall: float = 5) -> Iterator[SFTPSession]:
+def session_with(server: FaultyServer, *, connect: float = 60, stall: float = 60) -> Iterator[SFTPSession]:
     """A running server and a session with it, both ended afterwards."""
     with server.running() as port:
         limits = TimeLimits(connect=connect, stall=stall)

@@ -112,7 +112,7 @@ def test_any_names_are_listed_as_they_are_or_not_at_all() -> None:
     server = FaultyServer({Kind.READDIR: lambda _: listing.pop() if listing else status(1)})
     with session_with(server) as session:
 
-        @settings(max_examples=50, suppress_health_check=list(HealthCheck))
+        @settings(suppress_health_check=list(HealthCheck))
         @given(given_names=st.lists(st.binary(max_size=30) | st.sampled_from(NO_NAMES + ODD_NAMES)))
         def check(given_names: list[bytes]) -> None:
             listing[:] = [names(*given_names)]

@@ -181,7 +181,7 @@ def test_a_module_that_is_told_to_stop_while_there_is_no_network_ends_in_time(im
     with Device(image, Network.HOST, network=network.file) as device:
         wait_for_warning(device, "no connection to the edge hub yet")
         begin = time.monotonic()
-        assert device.edge.stop_module() == 0
+        assert device.edge.stop_module(limit=60) == 0
         assert time.monotonic() - begin < 8
 
 

@@ -239,12 +239,12 @@ class ModelServer:
         started = threading.Event()
         thread = threading.Thread(target=self._serve, args=(started,), name="model-server", daemon=True)
         thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         try:
             yield self
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            thread.join(10)
+            thread.join(60)
             sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN = pieces
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

@@ -41,7 +41,7 @@ def edge(shared_address: str, server: Server) -> Iterator[LocalEdge]:
     with LocalEdge(address=shared_address, desired=desired, command=(sys.executable, "-c", TALKATIVE)) as edge:
         edge.wait_until_connected()
         yield edge
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log
 
 

@@ -54,7 +54,7 @@ def device(
     ) as edge:
         edge.wait_until_connected()
         yield edge
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log
 
 

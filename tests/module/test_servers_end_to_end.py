@@ -33,7 +33,7 @@ def plant(own_address: str, openssh_server: Server, proftpd_server: Server) -> I
         with LocalEdge(address=own_address, desired=desired, command=command) as edge:
             (edge.local_root / "out").mkdir()
             yield edge
-            assert edge.stop_module() == 0
+            assert edge.stop_module(limit=60) == 0
             assert "Traceback" not in edge.module_log
 
 

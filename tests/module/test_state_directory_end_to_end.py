@@ -191,7 +191,7 @@ def device_in(
         yield device
         assert edge.module_exit_statuses == []
         device.limit_files(psutil.RLIM_INFINITY)
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log
 
 
@@ -384,7 +384,7 @@ def test_a_second_module_on_one_state_directory_waits_for_the_first_to_end(
             assert "state_directory" not in edge.invoke("sftp", "get_status", {})[1]
             assert edge.invoke("sftp", "download_file", payload)[0] == 202
             edge.wait_for_message(lambda message: json.loads(message.body)["status"] == "Completed")
-            assert edge.stop_module() == 0
+            assert edge.stop_module(limit=60) == 0
     finally:
         holder.kill()
         holder.wait()

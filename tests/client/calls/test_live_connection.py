@@ -29,7 +29,7 @@ def test_a_peer_that_freezes_while_nobody_calls_is_noticed(server: Server) -> No
         relay.frozen.set()
         assert wait_until_closed(session, 5) < 2
         relay.frozen.clear()
-        assert session.exists(".", timeout=5)
+        assert session.exists(".", timeout=60)
 
 
 def test_a_session_that_is_kept_alive_stays_open(server: Server) -> None:
@@ -48,7 +48,7 @@ def test_a_session_that_is_kept_alive_stays_open(server: Server) -> None:
             return request(*arguments)  # type: ignore[arg-type]
 
         connection_of(session).quick.request = counting  # type: ignore[assignment,method-assign]
-        assert asked.wait(5)
+        assert asked.wait(60)
         assert session.is_connected()
         assert relay.connections == 1
 
@@ -71,7 +71,7 @@ def test_a_session_in_use_is_not_idle(server: Server) -> None:
         connection = connection_of(session)
         with connection.in_use():
             assert not connection._ended.wait(1)
-        assert connection._ended.wait(5)
+        assert connection._ended.wait(60)
 
 
 def test_disconnect_ends_an_attempt_to_connect(server: Server) -> None:
@@ -104,7 +104,7 @@ def test_calls_that_come_late_to_a_slow_failure_do_not_wait_again(server: Server
         started = time.monotonic()
         for _ in range(20):
             with pytest.raises(Unreachable):
-                session.exists("x", timeout=20)
+                session.exists("x", timeout=60)
         assert time.monotonic() - started < 18  # one after the other, 24 s
 
 

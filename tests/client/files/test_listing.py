@@ -104,7 +104,7 @@ def test_the_pages_of_any_listing_are_its_parts_in_order(monkeypatch: pytest.Mon
     server = Lists()
     with session_with(server) as session:
 
-        @settings(max_examples=60, suppress_health_check=list(HealthCheck))
+        @settings(suppress_health_check=list(HealthCheck))
         @given(
             entries=st.dictionaries(NAMES, MODES, max_size=40),
             limit=st.integers(1, 12),
@@ -158,7 +158,7 @@ def test_a_listing_that_is_too_long_ends_as_soon_as_that_is_known() -> None:
     endless = WithoutEnd()
     endless.entries = {b"%02d" % number: (FILE, FILE) for number in range(100)}
     with session_with(endless) as session, pytest.raises(TooLarge) as failure:
-        session.list_files("in", longest=10_000, timeout=30)
+        session.list_files("in", longest=10_000, timeout=60)
     assert failure.value.path == "in"
     server = Lists()
     server.entries = {b"%02d" % number: (LINK, FILE) for number in range(100)}

@@ -247,7 +247,7 @@ NAMES = st.sampled_from(["a", "a.1", "b", "n" * 230])
 
 
 def test_nothing_is_lost_whatever_was_taken_and_whatever_is_there(tmp_path_factory: pytest.TempPathFactory) -> None:
-    @settings(max_examples=50, suppress_health_check=list(HealthCheck))
+    @settings(suppress_health_check=list(HealthCheck))
     @given(there=st.dictionaries(NAMES, st.binary(max_size=3)), taken=st.lists(st.tuples(NAMES, st.binary(max_size=3))))
     def check(there: dict[str, bytes], taken: list[tuple[str, bytes]]) -> None:
         directory = tmp_path_factory.mktemp("any")

@@ -58,9 +58,9 @@ CONTENT = os.urandom(100_000)
 
 
 @contextmanager
-def session_with(server: FaultyServer, *, stall: float = 20) -> Iterator[SFTPSession]:
+def session_with(server: FaultyServer, *, stall: float = 60) -> Iterator[SFTPSession]:
     with server.running() as port:
-        limits = TimeLimits(connect=5, stall=stall)
+        limits = TimeLimits(connect=60, stall=stall)
         session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), time_limits=limits))
         try:
             yield session
@@ -476,7 +476,7 @@ def test_quick_calls_are_answered_while_transfers_use_what_a_server_allows(tmp_p
         session.download_files("in", str(tmp_path / "first"), timeout=60)
         second = threads.submit(session.download_files, "in", str(tmp_path / "second"), timeout=60)
         for _ in range(20):
-            assert len(session.list_files("in", timeout=10)) == 30
+            assert len(session.list_files("in", timeout=60)) == 30
         reads.set()
         assert second.result().files == 30
 
@@ -574,7 +574,7 @@ def test_a_server_that_takes_long_for_one_thing_is_waited_for_and_sent_the_file_
     server = TakesItsTime(kind, 1.2)
     (tmp_path / "source").write_bytes(CONTENT)
     with session_with(server, stall=0.3) as session:
-        session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+        session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
     assert server.files == {"dest": CONTENT}
     assert (server.opened, server.connections) == (1, 1)
 
@@ -671,10 +671,10 @@ def test_a_deletion_is_repeated_on_what_its_first_attempt_saw_and_on_nothing_els
     server.files["order"] = bytearray(b"old")
     with session_with(server) as session:
         if succeeds:
-            session.delete_file("order", timeout=10)
+            session.delete_file("order", timeout=60)
         else:
             with pytest.raises(ConnectionLost, match="not known") as failure:
-                session.delete_file("order", timeout=10)
+                session.delete_file("order", timeout=60)
             assert failure.value.path == "order"
     assert ("order" in server.files) is not succeeds
     assert server.connections == 2
@@ -689,10 +689,10 @@ def test_a_move_is_repeated_on_what_its_first_attempt_saw_and_on_nothing_else(
     server.files |= {"order": bytearray(b"old"), "done": bytearray(b"yesterday's")}
     with session_with(server) as session:
         if succeeds:
-            session.move_file("order", "done", timeout=10)
+            session.move_file("order", "done", timeout=60)
         else:
             with pytest.raises(ConnectionLost, match="not known"):
-                session.move_file("order", "done", timeout=10)
+                session.move_file("order", "done", timeout=60)
     assert ("order" in server.files) is not succeeds
     assert bytes(server.files["done"]) == (b"old" if does_it or succeeds else b"yesterday's")
 
@@ -705,7 +705,7 @@ def test_a_move_whose_file_and_destination_are_gone_is_not_known() -> None:
     server = LosesAnAnswer(POSIX_RENAME, take_away, does_it=True)
     server.files["order"] = bytearray(b"old")
     with session_with(server) as session, pytest.raises(ConnectionLost, match="not known"):
-        session.move_file("order", "done", timeout=10)
+        session.move_file("order", "done", timeout=60)
 
 
 @pytest.mark.usefixtures("short_pauses")
@@ -715,7 +715,7 @@ def test_a_file_that_may_be_written_again_without_a_trace_is_not_deleted_twice(*
     server.modified = int(time.time()) if is_told else None
     server.files["order"] = bytearray(b"old")
     with session_with(server) as session, pytest.raises(ConnectionLost, match="not known"):
-        session.delete_file("order", timeout=10)
+        session.delete_file("order", timeout=60)
     assert "order" in server.files
 
 
@@ -724,7 +724,7 @@ def test_a_deletion_whose_request_was_never_sent_is_repeated_on_what_is_there() 
     server = LosesAnAnswer(Kind.LSTAT, a_new_order, does_it=True)
     server.files["order"] = bytearray(b"old")
     with session_with(server) as session:
-        session.delete_file("order", timeout=10)
+        session.delete_file("order", timeout=60)
     assert server.files == {}
 
 
@@ -748,9 +748,9 @@ def test_an_upload_whose_renames_answer_was_lost_is_not_delivered_twice(
     (tmp_path / "order").write_bytes(content)
     with session_with(server) as session:
         if is_folder:
-            assert session.upload_files(str(tmp_path), "in", timeout=20).files == 1
+            assert session.upload_files(str(tmp_path), "in", timeout=60).files == 1
         else:
-            assert session.upload_file(str(tmp_path / "order"), "in/order", timeout=20).verified == "size"
+            assert session.upload_file(str(tmp_path / "order"), "in/order", timeout=60).verified == "size"
     if then is taken_by_its_receiver:
         assert server.files == {}
     else:
@@ -764,7 +764,7 @@ def test_an_upload_whose_rename_was_lost_on_its_way_is_renamed(tmp_path: Path, c
     server = LosesAnAnswer(POSIX_RENAME, nothing, does_it=False)
     (tmp_path / "order").write_bytes(content)
     with session_with(server) as session:
-        session.upload_file(str(tmp_path / "order"), "order", timeout=20)
+        session.upload_file(str(tmp_path / "order"), "order", timeout=60)
     assert server.files == {"order": content}
 
 
@@ -883,9 +883,9 @@ def test_a_destination_is_no_folder_because_it_is_opened_as_one_when_its_stat_fa
     server = OpensAnyPath()
     (tmp_path / "b").write_bytes(CONTENT)
     with session_with(server) as session:
-        session.upload_file(str(tmp_path / "b"), "b", timeout=20)
+        session.upload_file(str(tmp_path / "b"), "b", timeout=60)
         server.files["c"] = server.files.pop("b")
-        session.move_file("c", "b", timeout=20)
+        session.move_file("c", "b", timeout=60)
     assert server.files == {"b": CONTENT}
 
 
@@ -912,7 +912,7 @@ def test_what_was_moved_by_copying_and_cannot_be_removed_is_copied_once(tmp_path
 
     def run() -> FolderTransfer:
         server.requests.clear()
-        return session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20)
+        return session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=60)
 
     with session_with(server) as session:
         assert run().not_removed == 1
@@ -929,7 +929,7 @@ def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -
     server = CopiesOnly("in", "done")
     server.files |= {"in/a": bytearray(CONTENT), "done/a": bytearray(CONTENT[:-1] + b"!")}
     with session_with(server) as session:
-        assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20).not_removed == 0
+        assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=60).not_removed == 0
     assert server.files == {"done/a": CONTENT}
 
 
@@ -947,7 +947,7 @@ def test_a_temporary_file_that_cannot_be_removed_is_reused_and_removed_later(tmp
     server.refused = Kind.REMOVE
     with session_with(server) as session:
         for _ in range(2):
-            assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20).not_removed == 1
+            assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=60).not_removed == 1
             assert len(server.files) == 2
         server.refused = -1
         session.disconnect()
@@ -971,7 +971,7 @@ def test_the_copy_of_a_move_that_was_cut_off_is_removed_by_the_next_session(tmp_
     server = IsCutOff("in", "done")
     server.files["in/a"] = bytearray(CONTENT)
     with session_with(server) as session:
-        session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=20)
+        session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=60)
     assert server.files == {"done/a": CONTENT}
 
 
@@ -998,7 +998,7 @@ def test_requests_are_never_smaller_than_every_server_takes(
         server._version = struct.pack(">IBI", 5 + len(extension), Kind.VERSION, 3) + extension
         server.files["source"] = bytearray(CONTENT)
         with session_with(server) as session:
-            session.download_file("source", str(tmp_path / "dest"), timeout=20)
+            session.download_file("source", str(tmp_path / "dest"), timeout=60)
         assert (tmp_path / "dest").read_bytes() == CONTENT
     assert len(asked) <= 4 * (len(CONTENT) // SAFE_REQUEST + 2)
 
@@ -1017,7 +1017,7 @@ def test_a_channel_carries_a_bounded_number_of_requests(tmp_path: Path, monkeypa
     server = Counts()
     server.files |= {f"{number}": bytearray(os.urandom(SAFE_REQUEST * 20)) for number in range(2)}
     with session_with(server) as session, ThreadPoolExecutor(2) as threads:
-        done = [threads.submit(session.download_file, str(n), str(tmp_path / str(n)), timeout=30) for n in range(2)]
+        done = [threads.submit(session.download_file, str(n), str(tmp_path / str(n)), timeout=60) for n in range(2)]
         while wait(done, timeout=0.001).not_done:
             connection = session._live.current
             if connection is not None:

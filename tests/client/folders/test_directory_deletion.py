@@ -93,7 +93,7 @@ def test_no_path_deletes_or_moves_a_root(odd: dict[str, bool], root: str | None)
     roots = {"/", "/home", HOME} | ({f"{HOME}/{root}", f"{HOME}/a"} if root else set())
     with session_with(server, root) as session:
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(deadline=None, suppress_health_check=list(HealthCheck))
         @given(parts=PATHS, absolute=st.booleans(), moves=st.booleans())
         def check(parts: list[str], absolute: bool, moves: bool) -> None:
             server.nodes = dict(nodes)

@@ -66,7 +66,7 @@ def pages_of(tree: Tree, *, excluded: str | None = None) -> list[list[str]]:
 
 
 def test_each_file_of_any_tree_is_on_one_page_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(deadline=None, suppress_health_check=list(HealthCheck))
     @given(tree=TREES, room=st.integers(8, 60))
     def check(tree: Tree, room: int) -> None:
         monkeypatch.setattr(memory, "MOST_KEPT", room * folder_page.size_of("a" * 30))

@@ -216,7 +216,7 @@ TIMES = st.one_of(st.none(), st.integers(0, 5))
 
 @pytest.mark.parametrize("order", [Order.OLDEST, Order.NEWEST])
 def test_pages_by_time_hold_each_file_once_and_in_order(monkeypatch: pytest.MonkeyPatch, order: Order) -> None:
-    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(deadline=None, suppress_health_check=list(HealthCheck))
     @given(times=st.lists(TIMES, max_size=80), room=st.integers(4, 40))
     def check(times: list[int | None], room: int) -> None:
         monkeypatch.setattr(memory, "MOST_KEPT", room * folder_page.size_of("00"))

@@ -69,7 +69,7 @@ def leaving_nothing() -> Iterator[None]:
     threads, open_before = len(ours()), descriptors()
     yield
     for thread in ours()[threads:]:
-        thread.join(5)
+        thread.join(60)
     assert len(ours()) == threads
     assert descriptors() == open_before
 
@@ -225,7 +225,7 @@ def test_a_server_without_sftp_is_unsupported(tmp_path: Path) -> None:
         session_of(server, time_limits=SHORT) as session,
         pytest.raises(Unsupported),
     ):
-        session.exists("x", timeout=5)
+        session.exists("x", timeout=60)
 
 
 def test_a_server_with_old_algorithms_only_is_told_about_in_one_message(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_disconnect_ends_calls_in_flight(server: Server) -> None:
 
         def call() -> None:
             with pytest.raises(ConnectionLost, match="disconnect was called") as failure:
-                session.exists("x", timeout=20)
+                session.exists("x", timeout=60)
             failures.append(failure.value)
 
         thread = threading.Thread(target=call)
@@ -355,7 +355,7 @@ def test_disconnect_ends_calls_in_flight(server: Server) -> None:
         while not session._live.in_flight:
             threading.Event().wait(0.01)
         session.disconnect()
-        thread.join(5)
+        thread.join(60)
         assert len(failures) == 1
 
 
@@ -386,11 +386,11 @@ def test_delete_and_move_whose_answer_was_lost_are_told_from_failures(openssh_se
             (server.directory / f"from-{number}").write_text("x")
             session.exists(".")
             relay.cut_after = 1 + number * 30
-            session.delete_file(f"gone-{number}", timeout=10)
+            session.delete_file(f"gone-{number}", timeout=60)
             assert not (server.directory / f"gone-{number}").exists()
             session.exists(".")
             relay.cut_after = 1 + number * 30
-            session.move_file(f"from-{number}", f"to-{number}", timeout=10)
+            session.move_file(f"from-{number}", f"to-{number}", timeout=60)
             assert (server.directory / f"to-{number}").read_text() == "x"
 
 

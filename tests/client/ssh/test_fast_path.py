@@ -92,7 +92,7 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
     """In the middle of sending, that thread holds the lock which a farewell to the server would need."""
     with session_of(openssh_server) as session:
         session.connect()
-        forgotten: list[object] = [connection_of(session).transport.open_session(timeout=10)]
+        forgotten: list[object] = [connection_of(session).transport.open_session(timeout=60)]
         forgotten.append(forgotten)
         gone = weakref.ref(forgotten[0])
         write_all = FastPacketizer.write_all
@@ -103,7 +103,7 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
 
         monkeypatch.setattr(FastPacketizer, "write_all", collect_and_write)
         del forgotten
-        assert session.exists(".", timeout=10)
+        assert session.exists(".", timeout=60)
         assert gone() is None
 
 
@@ -568,7 +568,7 @@ def test_transfers_that_went_well_or_broke_leave_no_thread_and_no_descriptor(
                 relay.break_at(None)
         for thread in threading.enumerate():
             if thread.name.startswith("sftp-"):
-                thread.join(5)
+                thread.join(60)
         assert {thread.name for thread in threading.enumerate() if thread.name.startswith("sftp-")} <= threads
         assert len([path for path in os.listdir("/proc/self/fd") if _is_regular(path)]) == descriptors
 

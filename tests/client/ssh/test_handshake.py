@@ -110,7 +110,7 @@ def same_failure(settings: ServerSettings, stage: Stage) -> SFTPError:
     *_, last = diagnose(settings)
     assert (last.name, last.code, last.found) == (stage.value, failure.value.code, failure.value.message)
     for thread in threads()[before:]:
-        thread.join(5)
+        thread.join(60)
     assert len(threads()) == before
     return failure.value
 

@@ -324,7 +324,7 @@ def test_a_retried_call_stops_sending_credentials_to_a_server_that_hangs_up() ->
     server = DropsInTheLogin()
     with server.running() as port, session_with(port, WRONG) as session:
         with pytest.raises(AuthenticationFailed):
-            session.exists("x", timeout=20)
+            session.exists("x", timeout=60)
         assert server.connections <= 4
 
 

@@ -177,7 +177,7 @@ def test_an_expired_password_is_called_so_and_sent_once() -> None:
     with asyncssh_server(Expired) as port, session_with(port) as session:
         for _ in range(3):
             with pytest.raises(AuthenticationFailed, match=r"has expired and must be changed.*It is a year old"):
-                session.exists("x", timeout=20)
+                session.exists("x", timeout=60)
         *_, last = diagnose(session.settings)
         assert (last.name, last.code) == ("authentication", "authentication_failed")
     assert sent == [PASSWORD]

@@ -34,7 +34,7 @@ MiB = 1024 * 1024
 @contextmanager
 def session_at(server: FaultyServer, state: Path | None = None) -> Iterator[SFTPSession]:
     with server.running() as port:
-        limits = TimeLimits(stall=5)
+        limits = TimeLimits(stall=20)
         session = SFTPSession(
             ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), state=state, time_limits=limits)
         )
@@ -115,8 +115,8 @@ def test_a_server_whose_answers_overtake_each_other_gets_and_gives_whole_files(t
     (tmp_path / "source").write_bytes(content)
     with session_at(server) as session:
         for _ in range(5):
-            assert session.upload_file(str(tmp_path / "source"), "dest", timeout=20).verified == "size"
-            assert session.download_file("dest", str(tmp_path / "back"), timeout=20).bytes == size
+            assert session.upload_file(str(tmp_path / "source"), "dest", timeout=60).verified == "size"
+            assert session.download_file("dest", str(tmp_path / "back"), timeout=60).bytes == size
             assert (tmp_path / "back").read_bytes() == content == bytes(server.files["dest"])
     assert server.overtaken == []
 
@@ -137,7 +137,7 @@ def test_no_dependent_request_is_in_flight_to_an_unknown_server(tmp_path: Path) 
     server = ListsWhatItDoes()
     (tmp_path / "source").write_bytes(NEW[:1000])
     with session_at(server) as session:
-        session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+        session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
     depends = {Kind.STAT, Kind.OPEN, Kind.WRITE, Kind.FSTAT, Kind.CLOSE, Kind.EXTENDED}
     steps = [step for step in server.together if depends & set(step)]
     first_steps = [min(set(step) & depends) for step in steps]
@@ -190,7 +190,7 @@ def test_a_server_that_cuts_what_is_opened_again_gets_the_whole_file(tmp_path: P
     server = Truncates(refuses_both=refuses_both)
     (tmp_path / "source").write_bytes(NEW)
     with session_at(server, tmp_path / "state") as session:
-        result = session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+        result = session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
     assert result.attempts == 2
     assert (result.resumed > 0) is (not refuses_both)
     assert bytes(server.files["dest"]) == NEW
@@ -225,7 +225,7 @@ def test_a_server_that_takes_no_offset_gets_the_whole_file_within_the_same_call(
     server = TakesNoOffset()
     (tmp_path / "source").write_bytes(NEW)
     with session_at(server, tmp_path / "state") as session:
-        result = session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+        result = session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
     assert (result.attempts, result.resumed) == (2, 0)
     assert bytes(server.files["dest"]) == NEW
     assert list(server.files) == ["dest"]
@@ -242,7 +242,7 @@ def test_times_that_differ_between_handle_and_path_are_no_change(tmp_path: Path)
     server = FaultyServer({Kind.STAT: timed(len(NEW), 1_700_000_000), Kind.FSTAT: timed(len(NEW), 1_700_000_099)})
     server.files["source"] = bytearray(NEW)
     with session_at(server) as session:
-        session.download_file("source", str(tmp_path / "dest"), timeout=20)
+        session.download_file("source", str(tmp_path / "dest"), timeout=60)
     assert (tmp_path / "dest").read_bytes() == NEW
     assert (tmp_path / "dest").stat().st_mtime == 1_700_000_000
 
@@ -258,7 +258,7 @@ def test_a_file_whose_time_changes_during_a_read_is_read_again_and_compared(tmp_
     server = FaultyServer({Kind.STAT: later, Kind.FSTAT: later})
     server.files["source"] = bytearray(NEW[:size])
     with session_at(server) as session:
-        session.download_file("source", str(tmp_path / "dest"), timeout=20)
+        session.download_file("source", str(tmp_path / "dest"), timeout=60)
     assert (tmp_path / "dest").read_bytes() == NEW[:size]
     assert (tmp_path / "dest").stat().st_mtime == 1_700_000_000
 
@@ -275,7 +275,7 @@ def test_a_file_that_is_written_all_the_time_while_it_is_read_is_incomplete(tmp_
     server = FaultyServer({Kind.STAT: written, Kind.FSTAT: written})
     server.files["source"] = bytearray(NEW[:size])
     with session_at(server) as session, pytest.raises(TransferIncomplete, match="written while it was read"):
-        session.download_file("source", str(tmp_path / "dest"), timeout=20)
+        session.download_file("source", str(tmp_path / "dest"), timeout=60)
     assert not (tmp_path / "dest").exists()
 
 
@@ -291,7 +291,7 @@ def test_times_are_set_by_path_where_they_cannot_be_set_of_an_open_file(tmp_path
     (tmp_path / "source").write_bytes(b"x")
     with session_at(server) as session:
         for _ in range(2):
-            session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+            session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
     assert len(said) == (2 if by_path else 1)
     assert all(path.startswith(".iot-sftp-") for path in said)
 
@@ -324,7 +324,7 @@ def test_a_server_that_lets_nobody_read_back_gets_the_whole_file_anew(tmp_path: 
     server = LetsNobodyReadBack()
     (tmp_path / "source").write_bytes(NEW)
     with session_at(server, tmp_path / "state") as session:
-        result = session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+        result = session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
     assert (result.attempts, result.resumed) == (2, 0)
     assert bytes(server.files["dest"]) == NEW
     assert list(server.files) == ["dest"]
@@ -345,7 +345,7 @@ def test_a_file_that_changes_once_while_it_is_read_is_read_again(tmp_path: Path)
     server = FaultyServer({Kind.STAT: told, Kind.FSTAT: told, Kind.READ: read})
     server.files["source"] = bytearray(NEW)
     with session_at(server) as session:
-        session.download_file("source", str(tmp_path / "dest"), timeout=20)
+        session.download_file("source", str(tmp_path / "dest"), timeout=60)
     assert (tmp_path / "dest").read_bytes() == NEW[::-1]
 
 
@@ -360,7 +360,7 @@ def test_a_server_that_gives_more_than_it_has_announced_is_not_read_for_ever(tmp
     server.files["source"] = bytearray()
     with session_at(server) as session:
         with pytest.raises(TransferIncomplete, match="gives more"):
-            session.download_file("source", str(tmp_path / "dest"), timeout=20)
+            session.download_file("source", str(tmp_path / "dest"), timeout=60)
         assert session.counts.downloaded < 3 * announced + MiB
     assert sorted(set(os.listdir(tmp_path)) - {"home"}) == []
 
@@ -370,7 +370,7 @@ def test_a_file_whose_attributes_are_refused_is_read_to_its_end(tmp_path: Path, 
     server = FaultyServer({Kind.STAT: refused, Kind.FSTAT: refused, Kind.LSTAT: refused, Kind.OPENDIR: refused})
     server.files["source"] = bytearray(NEW)
     with session_at(server) as session:
-        assert session.download_file("source", str(tmp_path / "dest"), timeout=20).verified == "acknowledged"
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=60).verified == "acknowledged"
     assert (tmp_path / "dest").read_bytes() == NEW
 
 
@@ -387,5 +387,5 @@ def test_a_file_that_can_be_had_once_is_downloaded(tmp_path: Path) -> None:
 
     server.truth = once  # type: ignore[method-assign]
     with session_at(server) as session:
-        assert session.download_file("source", str(tmp_path / "dest"), timeout=20).verified == "size"
+        assert session.download_file("source", str(tmp_path / "dest"), timeout=60).verified == "size"
     assert (tmp_path / "dest").read_bytes() == NEW

@@ -31,7 +31,7 @@ NEW = os.urandom(100_000)
 @contextmanager
 def session_at(port: int, tmp_path: Path) -> Iterator[SFTPSession]:
     (tmp_path / "source").write_bytes(NEW)
-    limits = TimeLimits(stall=5)
+    limits = TimeLimits(stall=20)
     session = SFTPSession(
         ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD), state=tmp_path / "state", time_limits=limits)
     )
@@ -44,7 +44,7 @@ def session_at(port: int, tmp_path: Path) -> Iterator[SFTPSession]:
 def upload(session: SFTPSession, tmp_path: Path, dest: str = "dest") -> str:
     """Upload, and return how that ended: the code, or whether it was atomic."""
     try:
-        done = session.upload_file(str(tmp_path / "source"), dest, timeout=20)
+        done = session.upload_file(str(tmp_path / "source"), dest, timeout=60)
     except SFTPError as error:
         return error.code if "iot-sftp-" in error.message or "renam" in error.message else error.message
     return "atomic" if done.atomic else "not atomic"
@@ -135,11 +135,11 @@ def test_a_folder_that_may_only_be_written_takes_files(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(NEW)
     requests = "-p open,write,close"
     with openssh(tmp_path / "sshd", sftp_options=requests) as server, session_of(server) as session:
-        done = session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
+        done = session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
         assert (done.verified, done.atomic) == ("acknowledged", False)
         with pytest.raises(SFTPError, match="renam"):
-            session.upload_file(str(tmp_path / "source"), "dest", timeout=20)
-        done = session.upload_file(str(tmp_path / "source"), "other", timeout=20)
+            session.upload_file(str(tmp_path / "source"), "dest", timeout=60)
+        done = session.upload_file(str(tmp_path / "source"), "other", timeout=60)
         assert (server.directory / "dest").read_bytes() == (server.directory / "other").read_bytes() == NEW
         left = {path.name: path.stat().st_size for path in server.directory.iterdir()} | {"dest": 0, "other": 0}
         assert sum(left.values()) == 0
@@ -236,10 +236,10 @@ def test_a_drop_box_makes_missing_folders_and_moves_what_nobody_may_see(tmp_path
     (tmp_path / "source").write_bytes(NEW)
     with openssh(tmp_path / "sshd", sftp_options=DROP_BOX) as server, session_of(server) as session:
         for dest in ("a/b/file", "a/b/other", "a/c/file"):
-            assert session.upload_file(str(tmp_path / "source"), dest, timeout=20).atomic
-        session.move_file("a/b/file", "d/e/moved", timeout=20)
-        session.move_file("a/b/other", "d/e/other", timeout=20)
-        assert failure(lambda: session.move_file("missing", "moved", timeout=20)).code == "not_found"
+            assert session.upload_file(str(tmp_path / "source"), dest, timeout=60).atomic
+        session.move_file("a/b/file", "d/e/moved", timeout=60)
+        session.move_file("a/b/other", "d/e/other", timeout=60)
+        assert failure(lambda: session.move_file("missing", "moved", timeout=60)).code == "not_found"
     found = {str(path.relative_to(server.directory)) for path in server.directory.rglob("*") if path.is_file()}
     assert found == {"a/c/file", "d/e/moved", "d/e/other"}
     assert (server.directory / "d/e/moved").read_bytes() == NEW
@@ -251,21 +251,21 @@ def test_a_drop_box_replaces_only_where_it_can_at_one_blow(tmp_path: Path) -> No
         for name in ("old", "other"):
             (server.directory / name).write_bytes(b"old")
         for call in (
-            lambda: session.upload_file(str(tmp_path / "source"), "old", timeout=20),
-            lambda: session.move_file("other", "old", timeout=20),
+            lambda: session.upload_file(str(tmp_path / "source"), "old", timeout=60),
+            lambda: session.move_file("other", "old", timeout=60),
         ):
             error = failure(call)
             assert (error.code, "renaming was refused" in error.message) == ("unsupported", True)
         assert (server.directory / "old").read_bytes() == (server.directory / "other").read_bytes() == b"old"
     with openssh(tmp_path / "sshd", sftp_options=f"{DROP_BOX},posix-rename") as server, session_of(server) as session:
-        assert session.upload_file(str(tmp_path / "source"), "old", timeout=20).atomic
+        assert session.upload_file(str(tmp_path / "source"), "old", timeout=60).atomic
         assert (server.directory / "old").read_bytes() == NEW
 
 
 def test_where_nothing_may_be_written_no_name_is_advised(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(NEW)
     with openssh(tmp_path / "sshd", sftp_options="-R") as server, session_of(server) as session:
-        error = failure(lambda: session.upload_file(str(tmp_path / "source"), "dest", timeout=20))
+        error = failure(lambda: session.upload_file(str(tmp_path / "source"), "dest", timeout=60))
     assert error.code == "permission_denied"
     assert "lets nothing be written in that folder" in error.message
     assert "it said" in error.message

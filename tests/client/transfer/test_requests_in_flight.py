@@ -173,7 +173,7 @@ def test_an_upload_that_is_over_reads_its_file_no_more(tmp_path: Path) -> None:
     source.write_bytes(CONTENT)
     with server.running() as port, session_at(port) as session, ThreadPoolExecutor(1) as executor:
         transfer = executor.submit(session.upload_file, str(source), "dest", cancelled=cancelled)
-        assert server.asked.wait(10)
+        assert server.asked.wait(60)
         cancelled.set()
         with pytest.raises(Cancelled):
             transfer.result(20)
@@ -196,12 +196,12 @@ def test_an_upload_cancelled_while_it_is_renamed_reports_success(tmp_path: Path)
     (tmp_path / "source").write_bytes(CONTENT)
     with server.running() as port, session_at(port) as session, ThreadPoolExecutor(1) as executor:
         transfer = executor.submit(session.upload_file, str(tmp_path / "source"), "dest", cancelled=cancelled)
-        assert server.renamed.wait(10)
+        assert server.renamed.wait(60)
         cancelled.set()
         with pytest.raises(TimeoutError):
             transfer.result(0.5)
         server.goes_on.set()
-        assert transfer.result(10).bytes == len(CONTENT)
+        assert transfer.result(60).bytes == len(CONTENT)
     assert server.files == {"dest": CONTENT}
 
 
@@ -213,10 +213,10 @@ def test_an_upload_cancelled_while_its_rename_hangs_reports_an_unknown_outcome(
     (tmp_path / "source").write_bytes(CONTENT)
     with server.running() as port, session_at(port) as session, ThreadPoolExecutor(1) as executor:
         transfer = executor.submit(session.upload_file, str(tmp_path / "source"), "dest", cancelled=cancelled)
-        assert server.renamed.wait(10)
+        assert server.renamed.wait(60)
         cancelled.set()
         with pytest.raises(Cancelled, match="is not known"):
-            transfer.result(10)
+            transfer.result(60)
         server.goes_on.set()
 
 

@@ -544,7 +544,7 @@ def test_a_destination_is_busy_while_another_process_or_thread_writes_it(
         port = transfer.session.settings.port
         with victims(openssh_server, port, transfer.state) as others:
             pid = others.start(*transfer.order, limit=SIZE // 2)
-            assert begun.wait(20)
+            assert begun.wait(60)
             with pytest.raises(Busy):
                 transfer.again()
             os.kill(pid, signal.SIGKILL)

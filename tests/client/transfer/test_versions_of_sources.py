@@ -93,7 +93,7 @@ def test_a_remote_file_rewritten_within_a_second_is_downloaded_as_one_version(
     session.limit_bandwidth(max(10 * MiB, size))
     rewrite.start()
     try:
-        session.download_file("rewritten", str(tmp_path / "dest"), timeout=20)
+        session.download_file("rewritten", str(tmp_path / "dest"), timeout=60)
         got = (tmp_path / "dest").read_bytes()
         assert got in (b"A" * size, b"B" * size)
     except TransferIncomplete:
@@ -148,7 +148,7 @@ def test_a_local_file_renamed_or_chmodded_while_it_is_read_is_uploaded(
         done.append(moved)
 
     session.limit_bandwidth(4 * MiB)
-    assert session.upload_file(str(source), "linked", progress=link, timeout=20).bytes == MiB
+    assert session.upload_file(str(source), "linked", progress=link, timeout=60).bytes == MiB
     assert (openssh_server.directory / "linked").read_bytes() == content
 
 
@@ -169,7 +169,7 @@ def test_a_local_file_whose_time_is_set_back_after_it_was_rewritten_is_not_mixed
 
     session.limit_bandwidth(8 * MiB)
     with pytest.raises(TransferIncomplete):
-        session.upload_file(str(source), "set-back", progress=rewrite, timeout=20)
+        session.upload_file(str(source), "set-back", progress=rewrite, timeout=60)
     assert rewritten
     assert not (openssh_server.directory / "set-back").exists()
 
@@ -185,8 +185,8 @@ def test_times_before_1970_and_after_2106_do_not_keep_a_file_from_being_moved(
     source.write_bytes(b"x")
     os.utime(source, (modified, modified))
     kept = int(source.stat().st_mtime)  # as far as this file system goes
-    session.upload_file(str(source), "old-or-new", timeout=20)
-    session.download_file("old-or-new", str(tmp_path / "back"), timeout=20)
+    session.upload_file(str(source), "old-or-new", timeout=60)
+    session.download_file("old-or-new", str(tmp_path / "back"), timeout=60)
     assert (tmp_path / "back").stat().st_mtime == min(max(kept, 0), 2**32 - 1)
 
 
@@ -197,10 +197,10 @@ def test_what_is_written_can_be_read_and_written_by_its_owner(
     there = openssh_server.directory / "closed"
     there.write_bytes(b"x")
     there.chmod(mode)
-    session.download_file("closed", str(tmp_path / "here"), timeout=20)
+    session.download_file("closed", str(tmp_path / "here"), timeout=60)
     assert stat.S_IMODE((tmp_path / "here").stat().st_mode) == mode | 0o600
     (tmp_path / "here").chmod(mode)
-    session.upload_file(str(tmp_path / "here"), "opened", timeout=20)
+    session.upload_file(str(tmp_path / "here"), "opened", timeout=60)
     assert stat.S_IMODE((openssh_server.directory / "opened").stat().st_mode) == mode | 0o600
 
 
@@ -235,7 +235,7 @@ def test_what_a_local_file_system_need_not_offer_is_not_insisted_on(
     """No file system at hand answers so; what is replaced is what the kernel says."""
     (openssh_server.directory / "plain").write_bytes(b"x")
     with refusing(monkeypatch, *refused):
-        session.download_file("plain", str(tmp_path / "dest"), timeout=20)
+        session.download_file("plain", str(tmp_path / "dest"), timeout=60)
     assert (tmp_path / "dest").read_bytes() == b"x"
 
 
@@ -244,7 +244,7 @@ def test_a_disk_that_fails_at_the_last_moment_is_a_failure(
 ) -> None:
     (openssh_server.directory / "plain").write_bytes(b"x")
     with refusing(monkeypatch, "fsync", errno.ENOSPC), pytest.raises(SFTPError, match="full"):
-        session.download_file("plain", str(tmp_path / "dest"), timeout=20)
+        session.download_file("plain", str(tmp_path / "dest"), timeout=60)
     assert not (tmp_path / "dest").exists()
 
 
@@ -268,6 +268,6 @@ def test_old_temporary_files_without_a_record_are_removed_unless_in_use(
     directory.mkdir()
     with used.open("rb") as file:
         temporary_files.claim(file.fileno())
-        session.download_file("plain", str(tmp_path / "dest"), timeout=20)
+        session.download_file("plain", str(tmp_path / "dest"), timeout=60)
     assert not old.exists()
     assert all(path.exists() for path in (young, used, *others, linked, directory))

@@ -91,7 +91,7 @@ def device(
         address=address, desired=desired, environment=environment, command=command, restart_policy="never"
     ) as edge:
         yield edge
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log
 
 

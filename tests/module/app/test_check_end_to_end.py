@@ -113,5 +113,5 @@ def wait_for_end(edge: LocalEdge) -> None:
 
 def test_a_module_that_has_ended_leaves_no_socket(device: LocalEdge) -> None:
     assert list((device.state_directory / "check").iterdir()) != []
-    assert device.stop_module() == 0
+    assert device.stop_module(limit=60) == 0
     assert list((device.state_directory / "check").iterdir()) == []

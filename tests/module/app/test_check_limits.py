@@ -59,7 +59,7 @@ def test_anything_but_a_check_is_refused(state: Path, request_line: bytes) -> No
         assert code_of(said_to(state, ASK)) is None
 
 
-@hypothesis_settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(request_line=st.binary(max_size=REQUEST_MAXIMUM))
 def test_any_request_is_answered(tmp_path: Path, request_line: bytes) -> None:
     with serving(tmp_path):

@@ -257,7 +257,7 @@ def test_every_sample_names_the_device_the_module_and_the_process(own_address: s
         expected["module_name"] = "sftp"
         for start in range(2):
             if start:
-                assert edge.stop_module() == 0
+                assert edge.stop_module(limit=60) == 0
                 edge.start_module()
             told = scrape_until(port, lambda told: told.value("sftp_hub_connected") == 1)
             samples = [sample for family in told.families.values() for sample in family.samples]

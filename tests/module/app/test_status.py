@@ -168,7 +168,7 @@ def test_the_queue_has_the_number_of_waiting_calls_and_their_age() -> None:
     turns[1].asked -= 60
     waiting, oldest = slots.waiting(Kind.CALL)
     assert (slots.width, slots.running, waiting) == (1, 1, 2)
-    assert 60 <= oldest < 70
+    assert 60 <= oldest < 120
     turns[0].leave()
     assert slots.waiting(Kind.CALL)[0] == 1
     assert slots.waiting(Kind.TASK) == (0, 0.0)
@@ -201,11 +201,11 @@ def test_tasks_are_counted_by_their_state_while_a_lock_is_held(
         assert end_of(tasks, submit(tasks, "upload_file", {"fails": True}))["status"] == "Failed"
         first, second = (submit(tasks, "upload_file", {}) for _ in range(2))
         submitted.set()
-        assert held.wait(10)
+        assert held.wait(60)
         found: list[Any] = []
         asking = threading.Thread(target=lambda: found.extend([tasks.counts, tasks.waiting]))
         asking.start()
-        asking.join(10)
+        asking.join(60)
         counts, tasks_waiting = found
         waiting, oldest = tasks_waiting["sftp"]
         assert counts == {"Failed": 1, "Running": 1, "NotStarted": 1}

@@ -205,7 +205,7 @@ def test_two_threads_at_once_keep_their_names_apart_and_hand_them_on(lines: io.S
 
     def work(name: str) -> None:
         with subject(name):
-            together.wait(5)
+            together.wait(60)
             inner = threading.Thread(target=copy_context().run, args=(logging.getLogger("iot.test").info, name))
             inner.start()
             inner.join()

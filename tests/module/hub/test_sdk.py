@@ -73,7 +73,7 @@ def _on_pipeline_thread(function: Any, *arguments: Any) -> None:
 
     pipeline_thread.invoke_on_pipeline_thread(function)(*arguments)
     # events are handed on in a thread of their own, one after the other: wait until it is done with them
-    pipeline_thread._get_named_executor("callback").submit(lambda: None).result(5)
+    pipeline_thread._get_named_executor("callback").submit(lambda: None).result(60)
 
 
 def _publish(client: IoTHubModuleClient, topic: str, payload: bytes) -> list[str]:

@@ -108,7 +108,7 @@ def test_a_wider_queue_starts_waiting_calls_at_once() -> None:
         slots = Slots(1)
         queue = CallQueue("test", slots)
         together = threading.Barrier(3)
-        calls = [asyncio.create_task(queue.run(lambda: together.wait(5), soon())) for _ in range(3)]
+        calls = [asyncio.create_task(queue.run(lambda: together.wait(60), soon())) for _ in range(3)]
         await asyncio.sleep(0)
         slots.widen(3)
         assert sorted(await asyncio.gather(*calls)) == [0, 1, 2]

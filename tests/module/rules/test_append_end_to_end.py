@@ -108,5 +108,5 @@ def test_a_rule_follows_a_log_over_rotations_and_kills(own_address: str, openssh
         assert sorted(contents(remote)) == ["app.log", "app.log.1", "app.log.2", "app.log.3"]
         everything = b"".join(contents(remote)[name] for name in sorted(contents(remote), reverse=True))
         assert everything == b"".join(LINE % number for number in range(log.count))
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log

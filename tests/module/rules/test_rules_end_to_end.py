@@ -170,5 +170,5 @@ def test_killed_during_a_run_a_rule_sends_the_rest_and_nothing_twice(
         edge.wait_for_reported(has("out", code=None, failed=0))
         assert {name: (remote / name).read_bytes() for name in contents} == contents
         assert all((remote / name).stat().st_ino == inode for name, inode in arrived.items())
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log

@@ -77,7 +77,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory, own_address: str) -> Iter
         edge.wait_until_connected()
         edge.wait_for_reported(connected, LIMIT)
         yield Device(edge, place, before)
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log
         assert "set aside" not in edge.module_log
 

@@ -83,7 +83,7 @@ def test_killed_between_two_steps_a_delivery_goes_on_with_the_next_one(  # noqa:
             assert not (remote / "a").exists()
         if isinstance(then, dict):
             assert (edge.local_root / "done/a").read_bytes() == b"order 1"
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log
 
 
@@ -117,7 +117,7 @@ def test_killed_in_the_middle_of_a_folders_task_it_sends_what_is_left(
         answer = edge.invoke("sftp", "upload_files", {"source": "out", "dest": remote.name})[1]
         edge.wait_for_message(lambda message: message.properties["$.mid"] == f"{answer['task_id']}-Completed")
         assert (remote / "a").read_bytes() == b"1"
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
 
 
 @pytest.mark.parametrize("if_exists", ["rename", {"backup": "kept"}])
@@ -146,5 +146,5 @@ def test_killed_before_it_is_recorded_a_file_gets_no_second_name(
             assert found == {"in/a": b"of the partner", "in/a-1": b"order 1"}
         else:
             assert found == {"in/a": b"order 1", "kept/a": b"of the partner"}
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log

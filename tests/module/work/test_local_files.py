@@ -207,7 +207,7 @@ PARTS = st.sampled_from(
 PATHS = st.text() | st.lists(PARTS).map("/".join) | st.lists(PARTS).map(lambda parts: "{root}/" + "/".join(parts))
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=PATHS, create=st.booleans())
 @example(path="out/secret.txt", create=True)
 @example(path="up/up/up/outside/secret.txt", create=True)

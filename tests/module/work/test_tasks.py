@@ -687,6 +687,7 @@ def test_tasks_of_a_journal_that_is_readable_later_go_on(device: Device) -> None
         assert time.monotonic() < deadline
 
 
+@pytest.mark.nightly
 def test_thousands_of_tasks_go_through_and_the_journal_stays_small(device: Device) -> None:
     tasks = device.start(width=4)
     names: list[str] = []
@@ -705,7 +706,7 @@ ERRORS = st.sampled_from([None, None, Unreachable("u"), ConnectionLost("c"), Not
 EVENTS = st.lists(st.sampled_from(["submit", "cancel", "wake", "restart", "call"]), max_size=25)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=EVENTS, errors=st.lists(ERRORS, max_size=40))
 def test_whatever_happens_each_task_has_one_end(
     tmp_path_factory: pytest.TempPathFactory, events: list[str], errors: list[SFTPError | None]

@@ -223,7 +223,7 @@ def test_a_transfer_that_stops_logs_how_far_it_came(hurried: LocalEdge, remote: 
     told = re.search(line, hurried.module_log)
     assert told is not None
     assert 0 < int(told[1]) < 20_000_000
-    assert 1.5 < float(told[2]) < 5
+    assert 1.5 < float(told[2]) < 30
 
 
 def test_a_folder_that_stops_logs_how_far_it_came(hurried: LocalEdge, remote: Path) -> None:
@@ -270,7 +270,7 @@ def test_what_the_modules_end_interrupts_goes_on_where_it_was(own_address: str, 
     with device(another(own_address), openssh_server, transfers=transfers) as edge:
         task_id = begin(edge, "download_file", source="interrupted", dest="interrupted")
         wait_for(edge, task_id, lambda status: status["bytes"] > 6_000_000)
-        assert edge.stop_module() == 0
+        assert edge.stop_module(limit=60) == 0
         assert not (edge.local_root / "interrupted").exists()
         edge.start_module()
         edge.wait_until_connected()
