@@ -40,7 +40,7 @@ def test_an_idle_connection_sleeps_and_is_closed_at_once(session: SFTPSession) -
     transport = connection_of(session).transport
     patient_packetizer(session)
 
-    session.disconnect()  # would wait for ever
+    session.disconnect()  # would wait without end
 
     assert not transport.is_alive()
 
