@@ -17,6 +17,7 @@ DEVICES ?= 50
 THOUSANDS ?= 5000
 TEMPLATES ?= deployment.template.json
 BENCH_OPTIONS ?= --output benchmarks
+FOOTPRINT_OPTIONS ?= --output benchmarks/footprint.md
 ENVIRONMENT := .venv
 SIBLINGS := .venv-siblings
 BENCH := .venv-bench
@@ -33,7 +34,7 @@ RELEASE := .venv-release
 BIN := $(ENVIRONMENT)/bin
 SOURCES := $(shell find modules/sftp/iot -name '*.py')
 
-.PHONY: help demo quick test coverage nightly test-faults soak lost-hub fleet bench fuzz mutants interop lint images manifest docs docs-test release dashboard reference surface format requirements clean
+.PHONY: help demo quick test coverage nightly test-faults soak lost-hub fleet bench footprint fuzz mutants interop lint images manifest docs docs-test release dashboard reference surface format requirements clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -86,6 +87,10 @@ fleet: $(ENVIRONMENT)/.dev ## run DEVICES=50 modules on one hub, simulate THOUSA
 bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; options: BENCH_OPTIONS=--help
 	tools/install-peers
 	$(BENCH)/bin/python -m benchmarks $(BENCH_OPTIONS)
+
+footprint: $(ENVIRONMENT)/.dev ## measure memory, wake-ups, bytes on the wire and in the flash: ten minutes; FOOTPRINT_OPTIONS=--help
+	tools/install-test-servers
+	$(BIN)/python -m benchmarks.footprint $(FOOTPRINT_OPTIONS)
 
 fuzz: $(FUZZ)/.made ## search for input that breaks us, a minute for each target; options: FUZZ_OPTIONS=--help
 	$(FUZZ)/bin/python -m fuzzing $(FUZZ_OPTIONS)

@@ -43,6 +43,8 @@ class Relay:
         self._lock = threading.Lock()
         self._content = self._pieces = 0
         self._left: int | None = None
+        self._open: set[socket.socket] = set()
+        self._serving: list[threading.Thread] = []
 
     @property
     def passed(self) -> Passed:
@@ -60,29 +62,44 @@ class Relay:
         """Listen until the end."""
         with socket.create_server(self.address, backlog=64) as listener:
             self.address = listener.getsockname()
-            threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-            yield self
-            listener.shutdown(socket.SHUT_RDWR)
+            accepting = threading.Thread(target=self._accept, args=(listener,), daemon=True)
+            accepting.start()
+            try:
+                yield self
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                accepting.join()
+                for connection in list(self._open):
+                    _end(connection)
+                for thread in self._serving:
+                    thread.join()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 near, _ = listener.accept()
-                far = socket.create_connection(self._target)
             except OSError:
                 return
+            self._open.add(near)
+            self._serving.append(threading.Thread(target=self._serve, args=(near,), daemon=True))
+            self._serving[-1].start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with near, suppress(OSError), socket.create_connection(self._target) as far:
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for source, dest in ((near, far), (far, near)):
-                threading.Thread(target=self._pass_on, args=(source, dest), daemon=True).start()
+            back = threading.Thread(target=self._pass_on, args=(far, near), daemon=True)
+            back.start()
+            self._pass_on(near, far)
+            back.join()
+        self._open.discard(near)
 
     def _pass_on(self, source: socket.socket, dest: socket.socket) -> None:
         with suppress(OSError):
             while (data := source.recv(PIECE)) and not self._is_last(len(data)):
                 dest.sendall(data)
         for end in (source, dest):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+            _end(end)
 
     def _is_last(self, size: int) -> bool:
         with self._lock:
@@ -95,3 +112,8 @@ class Relay:
             if is_last:
                 self._left = None
             return is_last
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -167,7 +167,8 @@ class Page:
         return [
             json.dumps(event["params"])[:500]
             for event in self.events
-            if event.get("method") in {"Runtime.exceptionThrown", "Network.loadingFailed"}
+            if event.get("method") == "Runtime.exceptionThrown"
+            or (event.get("method") == "Network.loadingFailed" and not event["params"].get("canceled"))
             or (event.get("method") == "Runtime.consoleAPICalled" and event["params"]["type"] in {"error", "assert"})
             or (event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error")
         ]

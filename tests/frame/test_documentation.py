@@ -35,6 +35,7 @@ RUN_BY = {
     "make reference": "tests/frame/test_reference.py",
     "make quick": "tests/frame/test_quick.py",
     "make bench": "tests/benchmarks/test_benchmarks.py",
+    "make footprint": "tests/benchmarks/test_footprint.py",
     "make test-faults": "tests/faults/test_faults.py",
     "make soak": "tests/faults/test_soak.py",
     "python -m tests.model": "tests/model/test_model.py",
@@ -178,8 +179,8 @@ def test_every_manifest_that_a_page_makes_is_made(
     variables = dict(word.split("=", 1) for word in command.words[2:])
     templates = variables.get("TEMPLATES", "deployment.template.json").split()
     values = {"SFTP_HOST": "sftp.example.com", "SFTP_USER": "device-42", "SFTP_PASSWORD": "secret"}
-    for name, value in (values | {"CONTAINER_REGISTRY_SERVER": "registry.example.com"}).items():
-        monkeypatch.setenv(name, value)
+    for variable, value in (values | {"CONTAINER_REGISTRY_SERVER": "registry.example.com"}).items():
+        monkeypatch.setenv(variable, value)
     monkeypatch.chdir(ROOT)
     arguments = ["--platform", variables["PLATFORM"], "--output", str(tmp_path / "config"), *templates]
 
@@ -190,7 +191,7 @@ def test_every_manifest_that_a_page_makes_is_made(
         monkeypatch.setattr(sys, "argv", ["manifest", *arguments])
         assert make_manifest() == 0
 
-    shown = {Path(name).name for one in COMMANDS if (name := option(one, "--content"))}
+    shown = {Path(content).name for one in COMMANDS if (content := option(one, "--content"))}
     made = {path.name for path in (tmp_path / "config").iterdir()}
     assert len(made) == len(templates)
     assert made & shown or len(templates) > 1

@@ -47,9 +47,9 @@ def stage(root: Path, target: Path) -> None:
     site = _Site(root, target)
     for page in sorted((root / "docs").rglob("*.md")):
         site.write_page(page.relative_to(root).as_posix())
-    for page in OTHER_PAGES:
-        if page != "README.md":
-            site.write_page(page)
+    for other in OTHER_PAGES:
+        if other != "README.md":
+            site.write_page(other)
 
 
 class _Site:

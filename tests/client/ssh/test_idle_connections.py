@@ -21,10 +21,9 @@ FOREVER = 100_000.0  # seconds: whatever waits for that is not woken, and runs i
 @pytest.fixture
 def session(openssh_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[SFTPSession]:
     monkeypatch.setattr(packetizers, "PATIENCE", FOREVER)
-    session = session_of(openssh_server)
-    session.connect()
-    yield session
-    session.disconnect()
+    with session_of(openssh_server) as session:
+        session.connect()
+        yield session
 
 
 def patient_packetizer(session: SFTPSession) -> FastPacketizer:
@@ -41,7 +40,7 @@ def test_an_idle_connection_sleeps_and_is_closed_at_once(session: SFTPSession) -
     transport = connection_of(session).transport
     patient_packetizer(session)
 
-    session.disconnect()  # would wait for ever
+    session.disconnect()  # would wait without end
 
     assert not transport.is_alive()
 
@@ -78,13 +77,12 @@ def test_buffers_are_given_back_while_nobody_uses_the_connection(
     openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packetizers, "PATIENCE", 0.05)
-    session = session_of(openssh_server)
     (openssh_server.directory / "given-back").write_bytes(b"x" * 400_000)
-    session.download_file("given-back", str(tmp_path / "dest"))
-    packetizer = connection_of(session).transport.packetizer
-    assert isinstance(packetizer, FastPacketizer)
-    while any(packetizer._received):
-        connection_of(session).transport.join(0.01)
+    with session_of(openssh_server) as session:
+        session.download_file("given-back", str(tmp_path / "dest"))
+        packetizer = connection_of(session).transport.packetizer
+        assert isinstance(packetizer, FastPacketizer)
+        while any(packetizer._received):
+            connection_of(session).transport.join(0.01)
 
-    assert session.exists("given-back")  # in the new buffers
-    session.disconnect()
+        assert session.exists("given-back")  # in the new buffers

@@ -89,7 +89,7 @@ def test_the_network_thread_sleeps_long_and_ends_at_once(monkeypatch: pytest.Mon
         client.connect("127.0.0.1", silent.getsockname()[1])
         client.loop_start()
         thread = client._thread
-        client.loop_stop()  # would wait for ever
+        client.loop_stop()  # would wait without end
         assert not thread.is_alive()
         assert client.loop_stop() != 0  # there is no thread any more
         client._sock_close()

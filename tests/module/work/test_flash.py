@@ -31,16 +31,20 @@ def test_a_delivery_takes_less_than_two_kilobytes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_an_earlier_version_has_begun_is_used_as_it_is(tmp_path: Path) -> None:
-    DeliveryLedgers(tmp_path).of("upload", "out", "in").note("first", VERSION)
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("upload", "out", "in").note("first", VERSION)
+    ledgers.close()
     connection = sqlite3.connect(tmp_path / NAME)
     for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA page_size = 4096", "VACUUM"):
         connection.execute(statement)
     connection.close()
     assert page_of(tmp_path / NAME) == 4096
 
-    ledger = DeliveryLedgers(tmp_path).of("upload", "out", "in")
+    ledgers = DeliveryLedgers(tmp_path)
+    ledger = ledgers.of("upload", "out", "in")
 
     assert ledger.knows("first", VERSION)
     ledger.note("second", VERSION)
     assert ledger.knows("second", VERSION)
+    ledgers.close()
     assert page_of(tmp_path / NAME) == 4096

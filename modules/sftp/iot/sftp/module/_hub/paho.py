@@ -29,8 +29,12 @@ PATIENCE = 5.0  # seconds
 
 def survive_broken_connections() -> None:
     """Make every client of this process treat each error of a socket as the end of its connection, and wait longer."""
-    changes = {"_sock_recv": _with_connection_errors, "_sock_send": _with_connection_errors}
-    changes |= {"_thread_main": _patient, "loop_stop": _waking}
+    changes: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+        "_sock_recv": _with_connection_errors,
+        "_sock_send": _with_connection_errors,
+        "_thread_main": _patient,
+        "loop_stop": _waking,
+    }
     for name, change in changes.items():
         function = getattr(Client, name)
         if not hasattr(function, "__wrapped__"):

@@ -79,7 +79,17 @@ class Watch(FileSystemEventHandler):
         self._told = False
 
     def renew(self, folder: str) -> None:
-        """Watch the local folder that exists now, unless it is watched already."""
+        """Watch the local folder that exists now, unless it is watched already.
+
+        What appears while a watch is set up causes no event: so it is looked for again, level by level.
+        """
+        for _ in range(folder.count("/") + 2):
+            before = self._watched
+            self._renew(folder)
+            if self._awaited is None or self._watched in {None, before}:
+                return
+
+    def _renew(self, folder: str) -> None:
         directory, self._awaited = self._open(folder)
         if directory is None:
             self.stop()

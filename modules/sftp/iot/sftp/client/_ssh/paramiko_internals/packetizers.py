@@ -108,16 +108,21 @@ class FastPacketizer(BoundedPacketizer):
 
     def _take_new_buffers(self) -> None:
         """Give back the memory that was used: 1.6 MB after a transfer. New buffers take none until they are used."""
-        with self._Packetizer__write_lock:
-            self._to_encrypt = memoryview(bytearray(LENGTH + LONGEST_PACKET))
-            self._encrypted = memoryview(bytearray(LENGTH + LONGEST_PACKET + TAG))
+        lock = self._Packetizer__write_lock
+        if lock.acquire(blocking=False):  # who is sending may wait for a server that waits for us to read
+            try:
+                self._to_encrypt = memoryview(bytearray(LENGTH + LONGEST_PACKET))
+                self._encrypted = memoryview(bytearray(LENGTH + LONGEST_PACKET + TAG))
+            finally:
+                lock.release()
         self._received = memoryview(bytearray(RECEIVE_SIZE))
         self._plain = memoryview(bytearray(LONGEST_PACKET))
         self._counted = self._Packetizer__received_packets
 
     def forget_buffers(self) -> None:
         """Give back all memory, once the connection has ended: what refers to it may live until the next collection."""
-        self._received = self._plain = self._to_encrypt = self._encrypted = memoryview(b"")
+        with self._Packetizer__write_lock:  # who is sending has been woken
+            self._received = self._plain = self._to_encrypt = self._encrypted = memoryview(b"")
 
     def close(self) -> None:
         """End the connection, and every wait for it: to close the socket alone wakes nobody."""
