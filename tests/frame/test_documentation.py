@@ -179,8 +179,8 @@ def test_every_manifest_that_a_page_makes_is_made(
     variables = dict(word.split("=", 1) for word in command.words[2:])
     templates = variables.get("TEMPLATES", "deployment.template.json").split()
     values = {"SFTP_HOST": "sftp.example.com", "SFTP_USER": "device-42", "SFTP_PASSWORD": "secret"}
-    for name, value in (values | {"CONTAINER_REGISTRY_SERVER": "registry.example.com"}).items():
-        monkeypatch.setenv(name, value)
+    for variable, value in (values | {"CONTAINER_REGISTRY_SERVER": "registry.example.com"}).items():
+        monkeypatch.setenv(variable, value)
     monkeypatch.chdir(ROOT)
     arguments = ["--platform", variables["PLATFORM"], "--output", str(tmp_path / "config"), *templates]
 
