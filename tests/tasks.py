@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.tasks import Tasks
 
 DAY = 86_400.0  # seconds
-SOON = 30.0  # seconds
+SOON = 100.0  # seconds, that only bound a hang
 POLL_PERIOD = 0.002  # seconds between two looks at a status
 UNFINISHED = {status.value for status in LIVE}
 

@@ -156,7 +156,7 @@ def remote_is(server: FaultyServer, *contents: bytes) -> None:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for what another thread does."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         threading.Event().wait(0.01)

@@ -65,7 +65,8 @@ class Devices:
         counts = [self._meter(device).counts for device in self._fleet.devices]
         # docs/deploy.md: two for the start, and six for a server that refuses the login, as the key is not installed
         updates = max(one["twin updates"] for one in counts)
-        minutes = int(sum(self._figures.seconds.values()) / 60)  # a machine that takes its time sees more refused logins
+        # A machine that takes its time sees more refused logins
+        minutes = int(sum(self._figures.seconds.values()) / 60)
         self._figures.check_at_most("twin updates of a device until its key was collected", updates, 8 + 2 * minutes)
         self._figures.check_at_most("twin reads of a start", max(one["twin reads"] for one in counts), 2)
         self._figures.check("messages of a start", found=sum(one["messages"] for one in counts), expected=0)

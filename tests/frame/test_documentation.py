@@ -191,7 +191,7 @@ def test_every_manifest_that_a_page_makes_is_made(
         monkeypatch.setattr(sys, "argv", ["manifest", *arguments])
         assert make_manifest() == 0
 
-    shown = {Path(name).name for one in COMMANDS if (name := option(one, "--content"))}
+    shown = {Path(content).name for one in COMMANDS if (content := option(one, "--content"))}
     made = {path.name for path in (tmp_path / "config").iterdir()}
     assert len(made) == len(templates)
     assert made & shown or len(templates) > 1

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.interop import directory_checks, processes  # noqa: F401 - the first adds its checks
+import tests.interop.directory_checks  # noqa: F401 - adds its checks
+from tests.interop import processes
 from tests.interop.checks import CHECKS, OTHER_BYTES, Check, Skipped, Target
 from tests.interop.kinds import Kind
 from tests.interop.peers import PeerFailed, reason

@@ -94,7 +94,7 @@ class Device:
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Wait for something that the hub does not tell of."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 100
         while not holds():
             assert time.monotonic() < end, f"{what}\n{self.edge.module_log}"
             time.sleep(0.05)

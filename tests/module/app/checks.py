@@ -107,7 +107,7 @@ def check(state: Path, *arguments: str) -> Outcome:
 
 
 def until_there(path: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 100
     while not path.is_socket():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -59,8 +59,8 @@ def test_silent_and_slow_clients_are_disconnected_and_block_nobody() -> None:
         slow.settimeout(0.2)
         assert asked(port) == (200, b"a 1\n")
         assert answering() <= CONNECTIONS + 1  # the one that has just answered may not have ended yet
-        silent[-1].settimeout(20)
-        end = time.monotonic() + 20
+        silent[-1].settimeout(100)
+        end = time.monotonic() + 100
         while True:  # one byte after the other, without an end
             try:
                 slow.sendall(b"G")
@@ -80,7 +80,7 @@ def test_a_client_that_does_not_read_is_disconnected() -> None:
         closing(socket.create_connection(("127.0.0.1", port))) as client,
     ):
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 100
         for is_answering in (True, False):
             while bool(answering()) is not is_answering:
                 assert time.monotonic() < end

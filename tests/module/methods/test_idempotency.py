@@ -46,7 +46,7 @@ CHANGES = {
     "upload_files", "cancel_task", "create_directory", "delete_directory", "move_directory", "write_file",
     "delete_local_file", "rotate_key",
 }  # fmt: skip
-SOON = 30.0
+SOON = 60.0
 
 
 def payload_of(name: str, **more: Any) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class Device:
         """Put entries into force, and wait until each was looked at; return what is wrong with each."""
         self.retention.apply([])
         self.retention.apply(read_retention(list(entries), Placeholders()))
-        self.until(lambda: all(each["last_look"] for each in self.retention.document() or []))
-        return [each["problem"] for each in self.retention.document() or []]
+        self.until(lambda: all(each["last_look"] for each in self.retention.document()))
+        return [each["problem"] for each in self.retention.document()]
 
     def events_of(self, outcome: str) -> list[dict[str, Any]]:
         """Return what was told of files with this outcome."""

@@ -11,7 +11,7 @@ from iot.sftp.module._rules.rule_hours import CalendarState
 from iot.sftp.module._rules.schedule import NEVER, RuleSchedule
 
 LONG = 100.0  # seconds
-SOON = 30.0
+SOON = 60.0
 
 
 def never() -> float:

@@ -74,7 +74,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory, own_address: str) -> Iter
             restart_policy="never",
         ) as edge,
     ):
-        edge.wait_until_connected()
+        edge.wait_until_connected(LIMIT)
         edge.wait_for_reported(connected, LIMIT)
         yield Device(edge, place, before)
         assert edge.stop_module(limit=60) == 0

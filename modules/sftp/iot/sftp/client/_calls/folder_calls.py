@@ -134,7 +134,7 @@ class FolderCalls(SessionCore):
                 time; looked at again when a file's turn comes. The server's clock is taken to be right.
             append: keep up with files that grow (logs): `Append()` transfers their new bytes only, `Append(lines=True)`
                 whole lines of them. The destination is always a beginning of one version of the file. A file that was
-                cut or written anew replaces its destination; a destination that holds anything else is left alone
+                cut or rewritten replaces its destination; a destination that holds anything else is left alone
                 (`AlreadyExists`). Only with `then="keep"` and `if_exists="replace"`. What was delivered is remembered
                 by the session, or by a ledger that is a `GrowthLedger`.
             timeout: seconds.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class FolderAppendDownload(FolderDownload):
     """From the server into a local directory, by new bytes: see `FolderDirection`.
 
-    A file that does not begin with what is here was rotated, or written anew: it replaces what is here.
+    A file that does not begin with what is here was rotated, or rewritten: it replaces what is here.
     """
 
     def __init__(

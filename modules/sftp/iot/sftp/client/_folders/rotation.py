@@ -84,7 +84,7 @@ class Rotation:
             return
         now = self._find(growth, path)
         if now is None:
-            logger.info("%r was rotated or written anew, and what it held before is not beside it any more", path)
+            logger.info("%r was rotated or rewritten, and what it held before is not beside it any more", path)
             return
         known = self._ledger.growth(now) if self._files.order.selects(now) else None
         if known is not None and known.length >= growth.length and self._files.holds(now, known):

@@ -46,7 +46,7 @@ def beginning_at(
         dest: the path of the destination.
         descriptor: of the source.
         before: what was delivered before, as far as that is recorded.
-        was_cut: whether the source was rotated or written anew: it does not begin with what was delivered any more.
+        was_cut: whether the source was rotated or rewritten: it does not begin with what was delivered any more.
 
     Raises:
         AlreadyExists: something else is there, and is left alone.

@@ -74,7 +74,7 @@ def append_download(
 
     Raises:
         AlreadyExists: what is there is not a beginning of the remote file, and was not delivered by us.
-        TransferIncomplete: the remote file was cut, or written anew, meanwhile.
+        TransferIncomplete: the remote file was cut or rewritten meanwhile.
     """
     with local_files.destination(dest, "", context.modes.directory) as place:
         remove_leftovers(place.directory)
@@ -151,7 +151,7 @@ class _AppendDownload:
                 if here <= before.reach:
                     return before.length
             elif here <= before.reach:
-                return 0  # the remote file was rotated, or written anew
+                return 0  # the remote file was rotated, or rewritten
         if here <= size and self._is_same(descriptor, here):
             return here
         coming = None if before is None else before.coming
@@ -249,7 +249,7 @@ class _AppendDownload:
         there = remote.attributes_if_reported(remote.begin_fstat(self._handle), source)
         was_cut = there is not None and there.size is not None and there.size < offset + wanted
         if len(data) < wanted or head != self._head or was_cut:
-            message = "the file on the server was cut or written anew while it was read: try again"
+            message = "the file on the server was cut or rewritten while it was read: try again"
             raise TransferIncomplete(message, path=source)
         if not offset:
             self._head = data[:PART]

@@ -91,7 +91,7 @@ def append_upload(remote: RemoteFiles, dest: str, growth: Growth, context: Trans
 
     Raises:
         AlreadyExists: what is there is not a beginning of the local file, and was not delivered by us.
-        TransferIncomplete: the local file was cut, or written anew, meanwhile.
+        TransferIncomplete: the local file was cut or rewritten meanwhile.
     """
     with context.records.held(remote_key(context, dest), dest) as record:
         job = UploadJob(remote, growth.descriptor, dest, record=record, context=context, spare=no_spare)
@@ -187,7 +187,7 @@ class _AppendAttempt(UploadAttempt):
             raise
         if not is_copied:
             job.close(handle)
-            job.remote.traits.refuses_copy = True
+            job.remote.traits.refuses_copy = not job.remote.is_full(job.dest)  # for two versions of a large file
             raise _CopyRefusedError
         job.state.contiguous = length
 

@@ -66,7 +66,7 @@ class GrowingSource(UploadSource):
         return record_of(self.descriptor, length, is_full=self._is_full, proceed=self._proceed)
 
     def read(self, offset: int, length: int, path: str) -> bytes:
-        """Return a part, unless the file was cut or written anew since `begin_at`."""
+        """Return a part, unless the file was cut or rewritten since `begin_at`."""
         try:
             data = os.pread(self.descriptor, length, offset)
             head = os.pread(self.descriptor, len(self._head), 0)
@@ -95,4 +95,4 @@ class GrowingSource(UploadSource):
 
     @staticmethod
     def _changed(path: str) -> SourceChanged:
-        return SourceChanged("the local file was cut or written anew while it was read: try again", path=path)
+        return SourceChanged("the local file was cut or rewritten while it was read: try again", path=path)

@@ -32,7 +32,7 @@ def _contradiction(rule: dict[str, Any]) -> str | None:
     for key in ("dest", "rename"):
         template = rule.get(key)
         if isinstance(template, Template) and template.has_date:
-            return f"does not go with a date in '{key}': the file would begin anew under another path"
+            return f"does not go with a date in '{key}': it would begin again under another path"
     return None
 
 

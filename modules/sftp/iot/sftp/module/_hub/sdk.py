@@ -82,7 +82,7 @@ MESSAGE_ID_MAXIMUM = 128  # characters, IoT Hub's limit: a longer one could not 
 ALARM_PERIOD = 30.0  # seconds
 
 
-class _RareAlarm(alarm.Alarm):  # type: ignore[misc] # the SDK has no types
+class _RareAlarm(alarm.Alarm):
     """The SDK's alarm, which looks at the clock less often."""
 
     def run(self) -> None:
@@ -127,7 +127,7 @@ def create_client() -> IoTHubModuleClient:
         OSError: the environment is incomplete, or the workload API cannot be reached.
         ValueError: the environment holds something that cannot be used.
     """
-    alarm.Alarm = _RareAlarm
+    alarm.Alarm = _RareAlarm  # type: ignore[misc] # where the SDK looks for its own
     client = IoTHubModuleClient.create_from_edge_environment(ensure_desired_properties=False)
     _deliver_every_message(client)
     _send_without_delay(client)

@@ -129,9 +129,9 @@ class Retention:
         """The entries in force."""
         return self._entries
 
-    def document(self) -> list[dict[str, Any]] | None:
-        """Return what `get_status` shows; `None` if there are no entries."""
-        return [status.as_document() for status in self._statuses] or None
+    def document(self) -> list[dict[str, Any]]:
+        """Return what `get_status` shows of each entry."""
+        return [status.as_document() for status in self._statuses]
 
     @property
     def unmet(self) -> int:

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS growths (
     length INTEGER NOT NULL, digest TEXT NOT NULL, tail TEXT NOT NULL, inode INTEGER, coming TEXT,
     PRIMARY KEY (ledger, path)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS growths_by_inode ON growths (ledger, inode);
 """
 
 
