@@ -1,5 +1,6 @@
 """A synchronous SFTP client for unattended devices: whole files or none, and a name for every failure."""
 
+from iot.sftp.client._base import paramiko as _paramiko  # noqa: F401 - before anything else imports it
 from iot.sftp.client._base.counts import Counts
 from iot.sftp.client._base.deadline import Interruption
 from iot.sftp.client._base.errors import (
