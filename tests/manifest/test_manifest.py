@@ -83,7 +83,7 @@ def test_every_template_becomes_a_manifest_for_every_platform(file: Path, platfo
 
     assert (status, said.partition(":")[0]) == (0, str(manifest))
     text = manifest.read_text()
-    assert f"registry.example.com/iot-sftp-client:0.1.0-{platform}" in text
+    assert f"registry.example.com/iot-sftp-client:1.0.0-{platform}" in text
     assert "${" not in text
     assert "$schema-template" not in text
     assert manifest.stat().st_mode & 0o777 == 0o600  # it holds the password
@@ -116,7 +116,7 @@ def test_a_value_may_hold_what_json_has_to_escape(template: Document) -> None:
 def test_an_image_of_another_platform_can_be_named(template: Document) -> None:
     module(template)["settings"]["image"] = "${MODULES.sftp.arm64v8}"
     manifest = expanded(template, images_of(ROOT, "amd64", VALUES), VALUES)
-    assert module(manifest)["settings"]["image"] == "registry.example.com/iot-sftp-client:0.1.0-arm64v8"
+    assert module(manifest)["settings"]["image"] == "registry.example.com/iot-sftp-client:1.0.0-arm64v8"
 
 
 def test_the_values_may_stand_in_a_file_as_the_azure_tools_have_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
 """The one place that holds the version: the build and the publishing guard read it from here."""
 
-VERSION = "0.1.0"
+VERSION = "1.0.0"
 __version__ = VERSION
