@@ -198,7 +198,7 @@ def test_only_its_user_can_reach_the_socket(state: Path) -> None:
 @only_root
 def test_another_user_gets_the_owner_of_the_socket(state: Path) -> None:
     with serving(state):
-        ended = as_nobody("from iot.sftp.command_line import main", "sys.exit(main(['check']))", str(state))
+        ended = as_nobody("from iot.sftp.command_line._main import main", "sys.exit(main(['check']))", str(state))
 
     assert (ended.status, ended.out) == (1, "")
     assert "belongs to another user" in ended.err

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.delivery_ledger import SessionLedger
     from iot.sftp.client._folders.folder_order import FolderOrder
     from iot.sftp.client._folders.folder_page import FoundFile
+    from iot.sftp.client._transfer.append_upload import AppendOutcome
     from iot.sftp.client._transfer.growth import Append
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
@@ -65,14 +66,14 @@ class FolderAppend(FolderUpload):
             settled = settled_version(descriptor, remote.deadline)
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
+            context = replace(files.context, on_progress=progress)
             growth = files.ledger.growth(found.path)
             rotation = Rotation(files, remote)
             is_going_on = growth is not None and growth.is_beginning_of(descriptor, remote.deadline.check)
-            if growth is None or not is_going_on or growth.coming is not None:  # a rotation may be giving it more
-                with self._rotating:
-                    growth = rotation.settle(found.path, descriptor)
-            context = replace(files.context, on_progress=progress)
-            done = files.deliver(remote, descriptor, found.path, growth, context)
+            if is_going_on and growth is not None and growth.coming is None:
+                done = files.deliver(remote, descriptor, found.path, growth, context)
+            else:
+                done = self._settled(remote, found.path, descriptor, rotation, context)
             return Transferred(
                 done.sent,
                 version,
@@ -82,3 +83,17 @@ class FolderAppend(FolderUpload):
                 finished=tuple(rotation.finished),
                 is_new=done.is_new,
             )
+
+    def _settled(
+        self, remote: RemoteFiles, path: str, descriptor: int, rotation: Rotation, context: TransferContext
+    ) -> AppendOutcome:
+        """Upload a file after what was rotated has made way for it."""
+        files = self._files
+        with self._rotating:
+            before = rotation.settle(path, descriptor)
+            if before is not None:
+                # Until this is recorded, another thread would finish the file before it at its destination
+                done = files.deliver(remote, descriptor, path, before, context)
+                files.ledger.note_growth(path, done.record, None)
+                return done
+        return files.deliver(remote, descriptor, path, None, context)
