@@ -89,7 +89,8 @@ class Books:
     lock: threading.RLock = field(default_factory=threading.RLock)
     _there: dict[str, tuple[int, bytes]] = field(default_factory=dict)  # what is at the destination
     _last: dict[str, Version] = field(default_factory=dict)  # what was delivered last, by path
-    _keys: dict[str, tuple[int, int]] = field(default_factory=dict)  # of what was delivered and not taken away by us
+    _keys: dict[str, set[tuple[int, int]]] = field(default_factory=dict)  # of what was delivered, and not taken by us
+    _all_keys: dict[tuple[str, int], set[tuple[int, int]]] = field(default_factory=dict)  # of each version
     _partners: set[tuple[str, bytes]] = field(default_factory=set)  # what the partner has put at the destination
     _limbo: set[tuple[str, bytes]] = field(default_factory=set)  # written to what was just being taken away
     _this_run: set[tuple[str, int]] = field(default_factory=set)
@@ -107,11 +108,13 @@ class Books:
         version = self.versions.publish(path, content) if complete else None
         key = len(content), os.stat(self.source / path).st_mtime_ns // SECOND
         before = self.expected.get(path)
-        was_seen = self._keys.get(path) == key or (before is not None and before.key == key and before.looks_old)
+        was_seen = key in self._keys.get(path, ()) or (before is not None and before.key == key and before.looks_old)
         if before is not None and before.key == key:
             # A run that is under way may have delivered the one before without our having looked
             was_seen = was_seen or self.is_running or self._is_delivered(path, before.version)
         self.expected[path] = Entry(content, version, key, self.times_are_whole and was_seen)
+        if version is not None:
+            self._all_keys.setdefault((path, version.number), set()).add(key)
         if touched and version is not None:
             self.allowed[path, version.number] += 1  # by all that can be told, it is another one
 
@@ -212,7 +215,8 @@ class Books:
         self._last[path] = version
         entry = self.expected.get(path)
         if entry is not None and entry.version == version:
-            self._keys[path] = entry.key
+            # It may have been touched since it was listed
+            self._keys[path] = self._all_keys.get((path, version.number), {entry.key})
         if self.delivered[path, version.number] > 1 + self.allowed[path, version.number]:
             self.report("twice", f"{version} was delivered {self.delivered[path, version.number]} times")
             self.allowed[path, version.number] += 1

@@ -195,6 +195,15 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.kill(0, [Made('a.csv', 'replaced', 16, True)], Moment('setstat', 1, True))
         """,
     ),
+    "a_version_that_looks_as_the_delivered_one_did_before_it_was_touched_cannot_be_told_from_it": (
+        Inbox,
+        """
+        model.begin(then='move', rules=1, aged=True)
+        model.make(Made('a.csv', 'replaced, as from an archive', 16, False))
+        model.run(0, [], [Event(Moment('read', 1, False), 'make', 'a.csv', 'touched')])
+        model.run(0, [Made('a.csv', 'replaced, as from an archive, but for its ends', 16, False)], [])
+        """,
+    ),
     "a_stat_that_fails_once_makes_no_folder_of_the_destination": (
         Calls,
         """
