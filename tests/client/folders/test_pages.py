@@ -74,7 +74,7 @@ def test_each_file_of_any_tree_is_on_one_page_and_in_order(monkeypatch: pytest.M
         paths = [path for page in pages for path in page]
         assert sorted(paths) == sorted(files_of(tree))
         assert paths == sorted(paths, key=folder_page.key_of)
-        assert all(len(page) <= room for page in pages)
+        assert all(sum(map(folder_page.size_of, page)) <= memory.MOST_KEPT for page in pages)
 
     check()
 
