@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Fewer examples than the 100 of hypothesis, each time others: `make soak`, which runs nightly, takes a thousand
-hypothesis_settings.register_profile("ci", deadline=None, print_blob=True, max_examples=20)
+# Fewer examples than the 100 of hypothesis, and the same ones each time, so that a change is judged by itself:
+# `make soak`, which runs nightly, takes a thousand others
+hypothesis_settings.register_profile("ci", deadline=None, print_blob=True, max_examples=20, derandomize=True)
 hypothesis_settings.register_profile("many", deadline=None, print_blob=True, max_examples=1000)
 hypothesis_settings.load_profile("ci")
 
