@@ -26,7 +26,7 @@ FLAGS = (
 
 
 class BrowserError(Exception):
-    """The browser did not do what it was told to."""
+    """The browser did not do what was asked of it."""
 
 
 def find_browser() -> str | None:

@@ -56,7 +56,7 @@ class FileMarker:
         return re.compile("".join(texts))
 
     def check(self) -> None:
-        """Raise `PydanticCustomError` unless each file has a marker that can be told from files, at any time."""
+        """Raise `PydanticCustomError` unless each file has a marker that cannot be confused with a file."""
         if self.name.has_date:
             _refuse("has a date: a marker has to be found again on another day")
         if not {FileWord.NAME, FileWord.STEM} & self._words:

@@ -24,7 +24,7 @@ def running_time() -> float:
 
 
 class AgeClock:
-    """Tells the time for ages, unless it is not to be trusted; used by one thread.
+    """Gives the time for ages, unless it is not to be trusted; used by one thread.
 
     A clock that steps, for example to 2036, would make all files too old at once. So after a step of more than a minute
     ages do not count for an hour.

@@ -71,7 +71,7 @@ class Look:
             tree: the folder.
             entry: what is too much in it.
             proofs: prove that files are delivered.
-            deletions: is told of each file that is deleted.
+            deletions: records each file that is deleted.
             proceed: called for each file; ends the look by raising.
         """
         self._tree = tree
