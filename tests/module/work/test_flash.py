@@ -6,7 +6,8 @@ import sqlite3
 from pathlib import Path
 
 from iot.sftp.client import FileVersion
-from iot.sftp.module._work.delivery_ledger import NAME, DeliveryLedgers
+from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_tables import NAME
 
 VERSION = FileVersion(10, 1_600_000_000_000_000_000)
 

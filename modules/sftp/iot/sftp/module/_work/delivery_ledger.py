@@ -23,18 +23,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client import FileVersion
 from iot.sftp.module._work.delivered_versions import DeliveredVersions, MovedFile, MovedFiles
-from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
+from iot.sftp.module._work.delivery_tables import SCHEMA
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
-from iot.sftp.module._work.failure_memory import TABLE as FAILURES_TABLE
 from iot.sftp.module._work.failure_memory import FailureMemory
-from iot.sftp.module._work.growth_memory import TABLE as GROWTHS_TABLE
 from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
-from iot.sftp.module._work.marker_memory import TABLES as MARKER_TABLES
 from iot.sftp.module._work.marker_memory import MarkerMemory
-from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
-from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile
+from iot.sftp.module._work.sqlite_file import SQLiteFile
 from iot.sftp.module._work.stored_version import folded, signed
 
 if TYPE_CHECKING:
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import GrowthRecord
 
-NAME = "rules.sqlite3"  # in the state directory
-VERSION = 2  # of the tables, in SQLite's user_version
 ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
 UNUSED_KEPT = 30 * 86_400.0  # seconds of use time after which an unused ledger is deleted
 SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
@@ -52,28 +46,9 @@ ENDED = "ended"  # the task of the ledgers of all tasks that have ended; ids of 
 ENDED_KEPT = 100  # of these ledgers, the last ones
 ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
 
-_TABLES = """
-CREATE TABLE usage (seconds REAL NOT NULL);
-INSERT INTO usage VALUES (0);
-CREATE TABLE ledgers (ledger TEXT PRIMARY KEY, task TEXT, used REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE deliveries (
-    ledger TEXT NOT NULL, path BLOB NOT NULL,
-    size INTEGER, modified INTEGER, changed INTEGER, device INTEGER, inode INTEGER,
-    is_proof INTEGER NOT NULL, home INTEGER, missed INTEGER NOT NULL, seen REAL NOT NULL,
-    PRIMARY KEY (ledger, path)
-) WITHOUT ROWID;
-"""
 _MORE_THAN_KEPT = f"""
 ledger IN (SELECT ledger FROM ledgers WHERE task = '{ENDED}' ORDER BY used DESC LIMIT -1 OFFSET ?)
 """  # noqa: S608 - the word is ours
-# 0.1.0 kept the size, and the time as a float: enough to recognise a file, but no proof
-_FROM_VERSION_1 = """
-INSERT INTO ledgers SELECT rule, NULL, 0 FROM rules;
-INSERT INTO deliveries
-    SELECT rule, path, size, CAST(ROUND(modified * 1e9) AS INTEGER), NULL, NULL, NULL, 0, NULL, 0, 0 FROM sent;
-DROP TABLE rules;
-DROP TABLE sent;
-"""
 _NOTE = """
 INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (ledger, path) DO UPDATE SET
     size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
@@ -114,7 +89,7 @@ class DeliveryLedgers:
             clock: counts the seconds of use; never set, and of no meaning between two processes.
             guard: raises an `SFTPError` while this process must not use the directory.
         """
-        self._file = SQLiteFile(directory, _SCHEMA, guard=guard, clock=clock)
+        self._file = SQLiteFile(directory, SCHEMA, guard=guard, clock=clock)
         self.scans = ExclusiveScans()
         self.events = EventQueue(self._file)
         self.delivered = DeliveredVersions(self._file)
@@ -463,31 +438,3 @@ def _forget(connection: sqlite3.Connection, condition: str, value: object) -> No
     for table in ("deliveries", "places", "growths", "owed_markers", "spent_markers", "failures"):
         connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above
-
-
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Create the tables, or bring those of an earlier version to this one, in one transaction."""
-    if version < VERSION:
-        further = _FROM_VERSION_1 if version else ""
-        connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
-    connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
-    for tables in (PLACES_TABLE, GROWTHS_TABLE, MARKER_TABLES, FAILURES_TABLE):
-        connection.executescript(tables)
-
-
-_SCHEMA = Schema(
-    NAME,
-    messages=FileMessages(
-        removed="the delivery ledger %s was removed: a new one is created",
-        damaged="the delivery ledger is not readable (%s): it was set aside as %s, what it held is not known any more",
-        unusable="the delivery ledger cannot be used: %s",
-        recovered="the delivery ledger can be written again",
-    ),
-    purpose="to remember what was delivered",
-    version=VERSION,
-    tables=(
-        *("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
-        *("owed_markers", "spent_markers", "failures"),
-    ),
-    migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
-)

@@ -1,0 +1,66 @@
+"""The tables of the delivery ledger, and how those of an earlier version become them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
+from iot.sftp.module._work.failure_memory import TABLE as FAILURES_TABLE
+from iot.sftp.module._work.growth_memory import TABLE as GROWTHS_TABLE
+from iot.sftp.module._work.marker_memory import TABLES as MARKER_TABLES
+from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
+from iot.sftp.module._work.sqlite_file import FileMessages, Schema
+
+if TYPE_CHECKING:
+    import sqlite3
+
+NAME = "rules.sqlite3"  # in the state directory
+VERSION = 2  # of the tables, in SQLite's user_version
+
+_TABLES = """
+CREATE TABLE usage (seconds REAL NOT NULL);
+INSERT INTO usage VALUES (0);
+CREATE TABLE ledgers (ledger TEXT PRIMARY KEY, task TEXT, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE deliveries (
+    ledger TEXT NOT NULL, path BLOB NOT NULL,
+    size INTEGER, modified INTEGER, changed INTEGER, device INTEGER, inode INTEGER,
+    is_proof INTEGER NOT NULL, home INTEGER, missed INTEGER NOT NULL, seen REAL NOT NULL,
+    PRIMARY KEY (ledger, path)
+) WITHOUT ROWID;
+"""
+# 0.1.0 kept the size, and the time as a float: enough to recognise a file, but no proof
+_FROM_VERSION_1 = """
+INSERT INTO ledgers SELECT rule, NULL, 0 FROM rules;
+INSERT INTO deliveries
+    SELECT rule, path, size, CAST(ROUND(modified * 1e9) AS INTEGER), NULL, NULL, NULL, 0, NULL, 0, 0 FROM sent;
+DROP TABLE rules;
+DROP TABLE sent;
+"""
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Create the tables, or bring those of an earlier version to this one, in one transaction."""
+    if version < VERSION:
+        further = _FROM_VERSION_1 if version else ""
+        connection.executescript(f"BEGIN; {_TABLES} {further} PRAGMA user_version = {VERSION}; COMMIT;")
+    connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
+    for tables in (PLACES_TABLE, GROWTHS_TABLE, MARKER_TABLES, FAILURES_TABLE):
+        connection.executescript(tables)
+
+
+SCHEMA = Schema(
+    NAME,
+    messages=FileMessages(
+        removed="the delivery ledger %s was removed: a new one is created",
+        damaged="the delivery ledger is not readable (%s): it was set aside as %s, what it held is not known any more",
+        unusable="the delivery ledger cannot be used: %s",
+        recovered="the delivery ledger can be written again",
+    ),
+    purpose="to remember what was delivered",
+    version=VERSION,
+    tables=(
+        *("ledgers", "deliveries", "places", "growths", "file_events", "identity"),
+        *("owed_markers", "spent_markers", "failures"),
+    ),
+    migrate=_migrate,  # it is as large as folders are: to check all of it would take too long
+)
