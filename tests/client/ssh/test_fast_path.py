@@ -288,9 +288,10 @@ class Wire:
         self.iv = bytes(12)
         self.chacha = ChaChaPoly(KEY) if cipher == CHACHA else None
         self.packetizer = FastPacketizer(ours)
-        self.packetizer._Packetizer__aead_in = True
-        self.packetizer._Packetizer__block_engine_in = self.cipher if self.chacha is None else ChaChaPoly(KEY)
-        self.packetizer._Packetizer__iv_in = self.iv
+        engine = self.cipher if self.chacha is None else ChaChaPoly(KEY)
+        self.packetizer.set_inbound_cipher(
+            block_engine=engine, block_size=16, mac_engine=None, mac_size=16, mac_key=None, aead=True, iv_in=self.iv
+        )
 
     def packet(self, payload: bytes, number: int = 0) -> bytes:
         """Encrypt what the peer sends as its so-and-so-many-th packet."""
