@@ -59,13 +59,21 @@ class RemoteRequests(RemoteAnswers):
         """Whether a further request may be sent for the sake of speed: no server keeps any number of them."""
         return self._channel.in_flight < MOST_IN_FLIGHT
 
+    def begin_limits(self) -> None:
+        """Ask for the sizes of requests, unless that was done: the answer comes with that to what is asked next."""
+        channel = self._channel
+        if channel.limits is None and channel.request_sizes is None and self.offers(LIMITS):
+            channel.limits = self._send(Kind.EXTENDED, string(LIMITS.encode()))
+
     def request_sizes(self) -> tuple[int, int]:
         """Return the bytes to ask for in a READ and to send in a WRITE (OpenSSH PROTOCOL, section 4.8)."""
-        if not self.offers(LIMITS):
-            return SAFE_REQUEST, SAFE_REQUEST
         if self._channel.request_sizes is None:
+            self.begin_limits()
+            asked, self._channel.limits = self._channel.limits, None  # no other thread reads the same answer
+            if asked is None:
+                return SAFE_REQUEST, SAFE_REQUEST
             try:
-                fields = self._extended(LIMITS, b"", "", Kind.EXTENDED_REPLY)
+                fields = self._fields(asked, "", Kind.EXTENDED_REPLY)
                 packet, read, write = fields.uint64(), fields.uint64(), fields.uint64()
                 # Behind the header of a WRITE: its kind, number, handle (256 bytes at most), offset and length
                 longest = packet - 1024 if packet else LARGEST_REQUEST

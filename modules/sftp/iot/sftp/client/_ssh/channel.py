@@ -52,6 +52,7 @@ class SFTPChannel:
 
     Attributes:
         extensions: the names that the server announced in its VERSION packet, and their data.
+        limits: the future answer that names the sizes of requests, until somebody waits for it.
         request_sizes: the sizes of READ and WRITE requests that the server named, once it was asked.
         round_trip: the shortest time in seconds in which it answered a request.
     """
@@ -74,6 +75,7 @@ class SFTPChannel:
                 them, but libssh's server answers only the first one in each.
         """
         self.extensions: dict[str, bytes] = {}
+        self.limits: Future[Reply] | None = None
         self.request_sizes: tuple[int, int] | None = None
         self.round_trip = float("inf")
         self._channel = channel

@@ -1,4 +1,9 @@
-"""Complete an upload after its last byte: attributes, sync, size and close, in one round trip where order is kept."""
+"""Complete an upload after its last byte: attributes, sync, size and close, in one round trip where order is kept.
+
+Where a file was written over several channels, each of them keeps its order and none that of the others. So the
+attributes are set, the file is synced and its size is asked for on each of them, behind its own last byte: whichever
+writes last of all is followed by its own three requests, and the largest size is that of the whole file.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +14,40 @@ from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, NoSpa
 from iot.sftp.client._transfer.upload_job import check_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._ssh.packets import Attributes
     from iot.sftp.client._ssh.requests import Reply
+    from iot.sftp.client._transfer.write_pipeline import WriteChannel
 
 logger = logging.getLogger(__name__)
 
 LAGGING = (0.1, 0.4, 1.0, 2.0)  # seconds, before a size that is too small is asked for again
 
 
+class _LastRequests:
+    """What follows the last byte over one channel."""
+
+    def __init__(self, remote: RemoteFiles, handle: bytes, attributes: Attributes) -> None:
+        self.set_attributes = remote.begin_fsetstat(handle, attributes)
+        self.sync = remote.begin_fsync(handle) if remote.offers_fsync else None
+        self.status = remote.begin_fstat(handle)
+
+
 class UploadCompletion:
     """The requests after the last byte of a file: its attributes, its sync to the disk, its size and its close."""
 
     def __init__(
-        self, remote: RemoteFiles, handle: bytes, path: str, attributes: Attributes, *, is_asked_for: bool = False
+        self,
+        remote: RemoteFiles,
+        handle: bytes,
+        path: str,
+        attributes: Attributes,
+        *,
+        is_asked_for: bool = False,
+        further: Sequence[WriteChannel] = (),
     ) -> None:
         """Send all requests, and the close too if the server keeps the order of requests.
 
@@ -34,15 +57,15 @@ class UploadCompletion:
             path: of the file.
             attributes: permissions and times.
             is_asked_for: whether somebody has chosen the permissions, and is to be told if the server sets none.
+            further: channels over which the same file was written; their handles are left open.
         """
         self._is_asked_for = is_asked_for
         self._remote = remote
         self._handle = handle
         self._path = path
         self._attributes = attributes
-        self._set_attributes = remote.begin_fsetstat(handle, attributes)
-        self._sync = remote.begin_fsync(handle) if remote.offers_fsync else None
-        self._status = remote.begin_fstat(handle)
+        handles = [(remote, handle), *((channel.remote, channel.handle) for channel in further)]
+        self._last_requests = [_LastRequests(*each, attributes) for each in handles]
         self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
 
     @property
@@ -57,10 +80,14 @@ class UploadCompletion:
             TransferIncomplete: it has not.
         """
         try:
-            are_set = self._wait_for_optional(self._set_attributes)
-            if self._sync is not None:
-                self._wait_for_optional(self._sync)
-            there = self._remote.attributes_if_reported(self._status, self._path)
+            are_set, size = True, None
+            for last in self._last_requests:
+                are_set &= self._wait_for_optional(last.set_attributes)
+                if last.sync is not None:
+                    self._wait_for_optional(last.sync)
+                there = self._remote.attributes_if_reported(last.status, self._path)
+                if there is not None and there.size is not None:
+                    size = max(size or 0, there.size)
         finally:
             self._closed = self._closed or self._remote.begin_close(self._handle)
         self._remote.wait(self._closed, self._path)
@@ -71,7 +98,6 @@ class UploadCompletion:
             if not are_set and self._is_asked_for:
                 logger.warning("The server sets no permissions: files keep those that it gives them")
             self._remote.traits.keeps_own_attributes = not are_set
-        size = None if there is None else there.size
         if size == moved:
             return "size"
         # Before CLOSE there may be no such file yet, or one of 0 bytes: object stores.
