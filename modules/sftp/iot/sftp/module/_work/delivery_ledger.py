@@ -54,6 +54,7 @@ INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (led
     size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
     inode = excluded.inode, is_proof = 1, home = excluded.home, missed = 0, seen = excluded.seen
 """
+_FORGET_VERSION = "UPDATE deliveries SET size = NULL, modified = NULL WHERE ledger = ? AND path = ?"
 
 
 class _Delivery(NamedTuple):
@@ -172,6 +173,9 @@ class DeliveryLedger:
     content; but so it looks where a writer has reset the modification time. Its hash at the destination decides: see
     `is_in_doubt`.
 
+    Of a remote file, the record keeps its version until another one is found in its place: the next one may have the
+    same size and second again. What a scan has recorded itself is kept: its listing may be older.
+
     Attributes:
         markers: what is still to be done with those of its files.
         failures: of files that have failed by themselves.
@@ -234,6 +238,9 @@ class DeliveryLedger:
             if not _is_same(delivery.version, now):
                 is_touched = _is_same(delivery.version._replace(changed=None), now)
                 self._doubts += is_touched and not self._answers_no
+                if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
+                    # A later version may have the size and the second of the recorded one: a server tells no more
+                    connection.execute(_FORGET_VERSION, (self._ledger, name))
                 return is_touched and not self._answers_no
             is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
             if is_stale or self._use - delivery.seen > SEEN_PERIOD:
