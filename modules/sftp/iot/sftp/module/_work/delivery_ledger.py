@@ -27,6 +27,7 @@ from iot.sftp.module._work.delivery_tables import SCHEMA
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
 from iot.sftp.module._work.failure_memory import FailureMemory
+from iot.sftp.module._work.group_commit import GroupCommit
 from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
 from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
@@ -91,6 +92,7 @@ class DeliveryLedgers:
             guard: raises an `SFTPError` while this process must not use the directory.
         """
         self._file = SQLiteFile(directory, SCHEMA, guard=guard, clock=clock)
+        self._commits = GroupCommit(self._file)
         self.scans = ExclusiveScans()
         self.events = EventQueue(self._file)
         self.delivered = DeliveredVersions(self._file)
@@ -131,6 +133,7 @@ class DeliveryLedgers:
         places = PlaceMemory(self._file, ledger) if has_places else None
         return DeliveryLedger(
             self._file,
+            self._commits,
             self.events,
             ledger,
             use,
@@ -185,6 +188,7 @@ class DeliveryLedger:
     def __init__(
         self,
         file: SQLiteFile,
+        commits: GroupCommit,
         events: EventQueue,
         ledger: str,
         use: float,
@@ -199,6 +203,7 @@ class DeliveryLedger:
         """Made by `DeliveryLedgers.of`."""
         self._places = places
         self._file = file
+        self._commits = commits
         self._event_queue = events
         self._ledger = ledger
         self._use = use
@@ -269,8 +274,7 @@ class DeliveryLedger:
             SFTPError: the file cannot be used.
         """
         events = self._events.get(path, [])
-        with self._file.transaction() as connection:
-            self._write(connection, path, version, events)
+        self._commits.write(lambda connection: self._write(connection, path, version, events))
         self._events.pop(path, None)
 
     def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
@@ -332,14 +336,15 @@ class DeliveryLedger:
             SFTPError: the file cannot be used.
         """
         moved = None if self.moved_files is None else self.moved_files.of(path)
-        with self._file.transaction() as connection:
-            if moved is not None:
-                self._note_moved(connection, os.fsencode(path), moved)
-            connection.execute(
-                "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
-            )
-            forget_places(connection, self._ledger, [os.fsencode(path)])
-            forget_growths(connection, self._ledger, [os.fsencode(path)])
+        self._commits.write(lambda connection: self._delete(connection, path, moved))
+
+    def _delete(self, connection: sqlite3.Connection, path: str, moved: MovedFile | None) -> None:
+        name = os.fsencode(path)
+        if moved is not None:
+            self._note_moved(connection, name, moved)
+        connection.execute("DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, name))
+        forget_places(connection, self._ledger, [name])
+        forget_growths(connection, self._ledger, [name])
 
     def _note_moved(self, connection: sqlite3.Connection, name: bytes, moved: MovedFile) -> None:
         """Keep the record of a delivery for the file in its new place; renaming it has changed its change time only."""
