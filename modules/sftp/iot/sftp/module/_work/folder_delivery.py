@@ -83,6 +83,7 @@ class FolderDelivery:
                 is_strict=not keeps,
                 verifies=is_careful,
                 has_places=self._has_places,
+                delivers_lines=self.order.append is not None and self.order.append.lines,
             )
             ledger.moved_files = self._moved_files()
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
