@@ -118,6 +118,9 @@ class FolderDelivery:
         order = self.order
         route: list[object] = [settings.place, settings.port, *(self.account or [settings.user, settings.root])]
         route += [order.direction.value, order.source, self.destination or order.dest]
+        name = order.rename.name_identity if isinstance(order.rename, FilePlaces) else None
+        if name is not None:  # under another name it is another file there
+            route.append({"rename": name})
         if self._own_task is not None:
             route.append(self._own_task)
         # A server that appears under two names is still two
