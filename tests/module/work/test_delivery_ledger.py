@@ -92,6 +92,29 @@ def test_a_file_with_only_a_new_change_time_is_left_to_a_careful_scan(tmp_path: 
     assert not after.is_in_doubt
 
 
+def test_of_a_remote_file_that_has_become_another_one_the_earlier_version_is_forgotten(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("a").note("1", REMOTE)
+    assert ledgers.of("a").knows("1", REMOTE)
+    assert not ledgers.of("a").knows("1", REMOTE._replace(size=2))
+    ledgers.close()
+    assert not DeliveryLedgers(tmp_path).of("a").knows("1", REMOTE)
+
+
+def test_a_listing_that_is_older_than_a_delivery_makes_nobody_forget_it(tmp_path: Path) -> None:
+    ledger = DeliveryLedgers(tmp_path).of("a")
+    ledger.note("1", REMOTE)
+    assert not ledger.knows("1", REMOTE._replace(size=2))
+    assert ledger.knows("1", REMOTE)
+
+
+def test_a_local_file_that_is_another_one_for_a_while_is_known_when_it_is_back(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("a").note("1", VERSION)
+    assert not ledgers.of("a").knows("1", VERSION._replace(inode=43))
+    assert ledgers.of("a").knows("1", VERSION)
+
+
 def test_what_is_settled_is_not_known_any_more(tmp_path: Path) -> None:
     ledgers = DeliveryLedgers(tmp_path)
     ledger = ledgers.of("a", is_strict=True)

@@ -277,4 +277,5 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                     self._ask_for_an_answer(Deadline(None))
 
     def _ask_for_an_answer(self, deadline: Deadline) -> None:
-        self.wait(self.quick.request(Kind.REALPATH, string(b".")), deadline)
+        # The root has the shortest of all answers, which has a path twice
+        self.wait(self.quick.request(Kind.REALPATH, string(b"/")), deadline)

@@ -27,6 +27,7 @@ from iot.sftp.module._work.delivery_tables import SCHEMA
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
 from iot.sftp.module._work.failure_memory import FailureMemory
+from iot.sftp.module._work.group_commit import GroupCommit
 from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
 from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
@@ -54,6 +55,7 @@ INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (led
     size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
     inode = excluded.inode, is_proof = 1, home = excluded.home, missed = 0, seen = excluded.seen
 """
+_FORGET_VERSION = "UPDATE deliveries SET size = NULL, modified = NULL WHERE ledger = ? AND path = ?"
 
 
 class _Delivery(NamedTuple):
@@ -90,6 +92,7 @@ class DeliveryLedgers:
             guard: raises an `SFTPError` while this process must not use the directory.
         """
         self._file = SQLiteFile(directory, SCHEMA, guard=guard, clock=clock)
+        self._commits = GroupCommit(self._file)
         self.scans = ExclusiveScans()
         self.events = EventQueue(self._file)
         self.delivered = DeliveredVersions(self._file)
@@ -130,6 +133,7 @@ class DeliveryLedgers:
         places = PlaceMemory(self._file, ledger) if has_places else None
         return DeliveryLedger(
             self._file,
+            self._commits,
             self.events,
             ledger,
             use,
@@ -172,6 +176,9 @@ class DeliveryLedger:
     content; but so it looks where a writer has reset the modification time. Its hash at the destination decides: see
     `is_in_doubt`.
 
+    Of a remote file, the record keeps its version until another one is found in its place: the next one may have the
+    same size and second again. What a scan has recorded itself is kept: its listing may be older.
+
     Attributes:
         markers: what is still to be done with those of its files.
         failures: of files that have failed by themselves.
@@ -181,6 +188,7 @@ class DeliveryLedger:
     def __init__(
         self,
         file: SQLiteFile,
+        commits: GroupCommit,
         events: EventQueue,
         ledger: str,
         use: float,
@@ -195,6 +203,7 @@ class DeliveryLedger:
         """Made by `DeliveryLedgers.of`."""
         self._places = places
         self._file = file
+        self._commits = commits
         self._event_queue = events
         self._ledger = ledger
         self._use = use
@@ -234,6 +243,9 @@ class DeliveryLedger:
             if not _is_same(delivery.version, now):
                 is_touched = _is_same(delivery.version._replace(changed=None), now)
                 self._doubts += is_touched and not self._answers_no
+                if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
+                    # A later version may have the size and the second of the recorded one: a server tells no more
+                    connection.execute(_FORGET_VERSION, (self._ledger, name))
                 return is_touched and not self._answers_no
             is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
             if is_stale or self._use - delivery.seen > SEEN_PERIOD:
@@ -262,8 +274,7 @@ class DeliveryLedger:
             SFTPError: the file cannot be used.
         """
         events = self._events.get(path, [])
-        with self._file.transaction() as connection:
-            self._write(connection, path, version, events)
+        self._commits.write(lambda connection: self._write(connection, path, version, events))
         self._events.pop(path, None)
 
     def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
@@ -325,14 +336,15 @@ class DeliveryLedger:
             SFTPError: the file cannot be used.
         """
         moved = None if self.moved_files is None else self.moved_files.of(path)
-        with self._file.transaction() as connection:
-            if moved is not None:
-                self._note_moved(connection, os.fsencode(path), moved)
-            connection.execute(
-                "DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, os.fsencode(path))
-            )
-            forget_places(connection, self._ledger, [os.fsencode(path)])
-            forget_growths(connection, self._ledger, [os.fsencode(path)])
+        self._commits.write(lambda connection: self._delete(connection, path, moved))
+
+    def _delete(self, connection: sqlite3.Connection, path: str, moved: MovedFile | None) -> None:
+        name = os.fsencode(path)
+        if moved is not None:
+            self._note_moved(connection, name, moved)
+        connection.execute("DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, name))
+        forget_places(connection, self._ledger, [name])
+        forget_growths(connection, self._ledger, [name])
 
     def _note_moved(self, connection: sqlite3.Connection, name: bytes, moved: MovedFile) -> None:
         """Keep the record of a delivery for the file in its new place; renaming it has changed its change time only."""
