@@ -23,7 +23,7 @@ from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, SFTPError,
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import VERSION, Kind, Reader, string
-from iot.sftp.client._ssh.paramiko_internals.channel_data import consumed, divert
+from iot.sftp.client._ssh.paramiko_internals.channel_data import await_subsystem, begin_subsystem, consumed, divert
 from iot.sftp.client._ssh.replies import ReplyParser
 from iot.sftp.client._ssh.request_writer import RequestWriter
 from iot.sftp.client._ssh.requests import HEADER, Answer, FileWrite, Landing, Reply, Source, complete
@@ -53,7 +53,6 @@ class SFTPChannel:
 
     Attributes:
         extensions: the names that the server announced in its VERSION packet, and their data.
-        request_sizes: the sizes of READ and WRITE requests that the server named, once it was asked.
         round_trip: the shortest time in seconds in which it answered a request.
     """
 
@@ -75,7 +74,6 @@ class SFTPChannel:
                 them, but libssh's server answers only the first one in each.
         """
         self.extensions: dict[str, bytes] = {}
-        self.request_sizes: tuple[int, int] | None = None
         self.round_trip = float("inf")
         self._channel = channel
         self._on_activity = on_activity
@@ -103,11 +101,12 @@ class SFTPChannel:
             Unsupported: the server speaks a later version, or something that is not SFTP. What an earlier version
                 lacks (LSTAT, links) is replaced or omitted.
         """
-        with at_deadline(deadline, self._channel.event.set):  # paramiko waits for it without a limit
-            self._channel.invoke_subsystem("sftp")
-        with self._lock:
+        begin_subsystem(self._channel, "sftp")
+        with self._lock:  # INIT does not wait for the subsystem's start: that of OpenSSH's client does not either
             self._writer.queue.append(HEADER.pack(5, Kind.INIT, VERSION))
             self._writer.wake.notify()
+        with at_deadline(deadline, self._channel.event.set):  # paramiko waits for it without a limit
+            await_subsystem(self._channel)
         reply = wait(self._version)
         version = reply.fields.uint32()
         if version > VERSION:

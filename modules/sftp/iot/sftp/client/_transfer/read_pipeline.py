@@ -142,8 +142,11 @@ class ReadPipeline(Pipeline):
                     # A short answer is not the end of the file (section 6.4): its rest is asked for.
                     self._again.append((piece.offset + piece.got, piece.wanted - piece.got))
             self._answered(piece.wanted)
-            if self._again or not self._in_flight:
+            if self._again:
                 self._wake.set()
+
+    def _has_more(self) -> bool:
+        return not self._probing and self._end is None
 
     def _go_behind_the_end(self, piece: ReadLanding) -> None:
         if self._size_is_known:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._transfer.upload_job import UploadJob
 
 SAVE_EVERY = 1.0  # seconds
+AT_ONCE = 256 * 1024  # bytes that are not worth a wake-up before all is answered
 
 # One channel carries its window, 2 MiB with OpenSSH, in one round trip. Where that is slow, more channels are used.
 MOST_CHANNELS = 8
@@ -79,6 +80,8 @@ class UploadBody:
                 job.source.attributes,
                 is_asked_for=job.context.modes.remote is not None,
             )
+            if job.source.size - start <= AT_ONCE:  # of a larger file, progress is reported
+                completion.await_last_answer()
             pipeline.finish()
             if source is not None:
                 self.sha256 = source.sha256(job.source.size, job.remote.deadline.check)

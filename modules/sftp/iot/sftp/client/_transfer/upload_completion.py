@@ -50,6 +50,11 @@ class UploadCompletion:
         """Whether the close has been requested."""
         return self._closed is not None
 
+    def await_last_answer(self) -> None:
+        """Wait until all is answered, where order is kept: a thread that waits for each would wake up for each."""
+        if self._closed is not None:
+            self._remote.await_answer(self._closed)
+
     def wait(self, moved: int) -> str:
         """Wait for all of it, and return how it is known that the file has as many bytes as were sent.
 

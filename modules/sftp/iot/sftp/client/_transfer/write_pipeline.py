@@ -55,6 +55,7 @@ class WritePipeline(Pipeline):
         super().__init__(remote, path, limit, counts, on_progress)
         self._channels = [WriteChannel(remote, handle)]
         self._source = source or Source(descriptor)
+        self._is_sent = False
         self.several = False  # whether further channels are there or to come
         self._request_size = remote.request_sizes()[1]
 
@@ -85,6 +86,10 @@ class WritePipeline(Pipeline):
             future = channel.remote.begin_write_from(channel.handle, offset, length, self._source)
             future.add_done_callback(partial(self._acknowledged, channel, offset, length))
             offset += length
+        self._is_sent = True
+
+    def _has_more(self) -> bool:
+        return not self._is_sent
 
     def finish(self) -> int:
         """Wait until the server has taken everything, and return how much that is."""
@@ -116,8 +121,6 @@ class WritePipeline(Pipeline):
             else:
                 self._accept(future.result(), offset, length)
             self._answered(length)
-            if not self._in_flight:
-                self._wake.set()
 
     def _accept(self, reply: Reply, offset: int, length: int) -> None:
         try:
