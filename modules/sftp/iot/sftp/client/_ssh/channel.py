@@ -23,7 +23,7 @@ from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, SFTPError,
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import VERSION, Kind, Reader, string
-from iot.sftp.client._ssh.paramiko_internals.channel_data import await_subsystem, begin_subsystem, consumed, divert
+from iot.sftp.client._ssh.paramiko_internals.channel_data import consumed, divert
 from iot.sftp.client._ssh.replies import ReplyParser
 from iot.sftp.client._ssh.request_writer import RequestWriter
 from iot.sftp.client._ssh.requests import HEADER, Answer, FileWrite, Landing, Reply, Source, complete
@@ -101,12 +101,11 @@ class SFTPChannel:
             Unsupported: the server speaks a later version, or something that is not SFTP. What an earlier version
                 lacks (LSTAT, links) is replaced or omitted.
         """
-        begin_subsystem(self._channel, "sftp")
-        with self._lock:  # INIT does not wait for the subsystem's start: that of OpenSSH's client does not either
+        with at_deadline(deadline, self._channel.event.set):  # paramiko waits for it without a limit
+            self._channel.invoke_subsystem("sftp")
+        with self._lock:
             self._writer.queue.append(HEADER.pack(5, Kind.INIT, VERSION))
             self._writer.wake.notify()
-        with at_deadline(deadline, self._channel.event.set):  # paramiko waits for it without a limit
-            await_subsystem(self._channel)
         reply = wait(self._version)
         version = reply.fields.uint32()
         if version > VERSION:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 from paramiko.buffered_pipe import BufferedPipe
-from paramiko.common import cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
+from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 
 from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData, Data
@@ -50,32 +50,6 @@ def divert(channel: paramiko.Channel, on_data: Callable[[Data], None], on_end: C
     """Pass what arrives on a new channel to `on_data`, in paramiko's own thread; see `Inlet`."""
     channel.in_buffer = Inlet(on_data, on_end)
     channel.in_stderr_buffer = Inlet(_drop, _do_nothing)  # nothing reads it, and the window is large
-
-
-def begin_subsystem(channel: paramiko.Channel, name: str) -> None:
-    """Request a subsystem (RFC 4254, section 6.5), and do not wait for the answer: `Channel._wait_for_event` does.
-
-    Raises:
-        SSHException, OSError, EOFError: the connection has ended.
-    """
-    message = Message()
-    message.add_byte(cMSG_CHANNEL_REQUEST)
-    message.add_int(channel.remote_chanid)
-    message.add_string("subsystem")
-    message.add_boolean(True)  # noqa: FBT003 - an answer is wanted
-    message.add_string(name)
-    raw: Any = channel
-    raw._event_pending()  # noqa: SLF001 - this is the place
-    raw.transport._send_user_message(message)  # noqa: SLF001 - this is the place
-
-
-def await_subsystem(channel: paramiko.Channel) -> None:
-    """Wait until a subsystem was started.
-
-    Raises:
-        SSHException: it was refused, or the connection has ended.
-    """
-    channel._wait_for_event()  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
 
 
 def send_all(channel: paramiko.Channel, data: memoryview) -> None:
