@@ -59,6 +59,13 @@ def test_an_rsa_key_whose_numbers_do_not_belong_together_is_told_about() -> None
     credentials._check_numbers(numbers)
 
 
+def test_a_public_key_in_its_place_is_told_about(tmp_path: Path) -> None:
+    make(tmp_path / "key", "ed25519", "256")
+
+    with pytest.raises(AuthenticationFailed, match=r"this is a public key.*without '\.pub'"):
+        load((tmp_path / "key.pub").read_text())
+
+
 def test_text_that_is_no_key_is_told_about() -> None:
     for text in (
         "",

@@ -57,13 +57,13 @@ class RemoteAnswers:
         """Return the reason behind an error of a request: the connection knows best what ended it."""
         return self._connection.lost(error) if isinstance(error, ConnectionLost) else error
 
-    def await_answer(self, future: Future[Reply]) -> None:
-        """Wait until a request was answered, whatever the answer is."""
-        self._reply(future)
-
     def wait(self, future: Future[Reply], path: str) -> None:
         """Wait until a request was carried out, and give a refusal its name."""
         self._fields(future, path)
+
+    def wait_for_any_answer(self, future: Future[Reply]) -> None:
+        """Wait until a request was answered, also by a refusal."""
+        self._reply(future)
 
     def attributes(self, future: Future[Reply], path: str) -> Attributes:
         """Wait for attributes, and give a refusal its name."""

@@ -110,6 +110,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._limits = settings.time_limits
         self._lock = threading.Lock()
         self._failure: SFTPError | None = None
+        self._asking_limits = threading.Lock()
         self._asked_limits: Future[Reply] | None = None
         self.request_sizes: tuple[int, int] | None = None
         self._users = 0
@@ -193,7 +194,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def limits(self) -> Future[Reply] | None:
         """Return the answer to come to `limits@openssh.com`, asked once; `None` where that is not offered."""
-        with self._lock:
+        with self._asking_limits:
             if self._asked_limits is None and LIMITS in self.quick.extensions:
                 self._asked_limits = self.quick.request(Kind.EXTENDED, string(LIMITS.encode()))
             return self._asked_limits
@@ -291,4 +292,5 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
                     self._ask_for_an_answer(Deadline(None))
 
     def _ask_for_an_answer(self, deadline: Deadline) -> None:
-        self.wait(self.quick.request(Kind.REALPATH, string(b".")), deadline)
+        # The root has the shortest of all answers, which has a path twice
+        self.wait(self.quick.request(Kind.REALPATH, string(b"/")), deadline)

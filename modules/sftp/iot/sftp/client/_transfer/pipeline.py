@@ -88,13 +88,8 @@ class Pipeline:
         """Note an answer, under the lock, and wake the one thread that waits if there is something to do."""
         self._in_flight -= count
         self._window.arrived(count)
-        is_due = not self._in_flight or (self._has_more() and self._in_flight <= self._window.size * 3 // 4)
-        if is_due or self._failure:
+        if self._in_flight <= self._window.size * 3 // 4 or self._failure:
             self._wake.set()
-
-    def _has_more(self) -> bool:
-        """Return whether there is more to ask for, or to send: else the last answer is what is waited for."""
-        return True
 
     def _request_length(self, largest: int) -> int:
         """Return how many bytes to ask for at a time: a small window is filled by several requests too."""
