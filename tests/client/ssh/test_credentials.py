@@ -47,6 +47,13 @@ def test_keys_of_every_type_and_form_are_read(tmp_path: Path, kind: str, bits: s
         load(f"\n{text}\n", "not needed")
 
 
+def test_a_public_key_in_its_place_is_told_about(tmp_path: Path) -> None:
+    make(tmp_path / "key", "ed25519", "256")
+
+    with pytest.raises(AuthenticationFailed, match=r"this is a public key.*without '\.pub'"):
+        load((tmp_path / "key.pub").read_text())
+
+
 def test_text_that_is_no_key_is_told_about() -> None:
     for text in (
         "",

@@ -19,6 +19,7 @@ from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
     from iot.sftp.client._ssh.requests import Landing, Reply, Source
 
@@ -82,6 +83,10 @@ class RemoteRequests(RemoteAnswers):
         """Return the output of a command on the server; nothing where it refuses to run any."""
         return self._connection.run(command, self.deadline)
 
+    def together(self) -> AbstractContextManager[None]:
+        """Send the requests of a block together, at its end; nothing may be waited for in it."""
+        return self._channel.together()
+
     # --- requests about an open file ---
 
     def begin_read_into(self, handle: bytes, offset: int, length: int, landing: Landing) -> None:
@@ -118,9 +123,9 @@ class RemoteRequests(RemoteAnswers):
 
     # --- requests about a path ---
 
-    def begin_stat(self, path: str) -> Future[Reply]:
-        """Ask for the attributes of a path, links followed (section 6.8)."""
-        return self._send(Kind.STAT, string(encode_path(path)))
+    def begin_stat(self, path: str, *, with_next: bool = False) -> Future[Reply]:
+        """Ask for the attributes of a path, links followed (section 6.8); with the next request, if that follows."""
+        return self._channel.request(Kind.STAT, string(encode_path(path)), with_next=with_next)
 
     def begin_lstat(self, path: str) -> Future[Reply]:
         """Ask for the attributes of a path, links not followed (section 6.8)."""

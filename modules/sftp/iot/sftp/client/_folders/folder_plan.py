@@ -90,6 +90,12 @@ class FolderPlan:
         """Whether files wait for their turn."""
         return bool(self.small or self.large)
 
+    def remove(self, paths: set[str]) -> None:
+        """Take out files that need not be looked at any more."""
+        if paths:
+            self.small = deque(found for found in self.small if found.path not in paths)
+            self.large = deque(found for found in self.large if found.path not in paths)
+
     def close(self) -> None:
         """Release the names and their memory, also where somebody holds an error of this plan."""
         self.small.clear()

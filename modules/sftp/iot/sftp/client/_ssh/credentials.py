@@ -145,12 +145,15 @@ def _load_key(text: str, passphrase: str | None) -> object:
     except TypeError:
         raise AuthenticationFailed(KEY_IS_ENCRYPTED) from None
     except ValueError:
-        message = (
-            "the private key cannot be read: is the passphrase right?"
-            if passphrase is not None
-            else "the private key cannot be read: it must be the whole text of a private key in OpenSSH or PEM form"
-        )
-        raise AuthenticationFailed(message) from None
+        raise AuthenticationFailed(_why_unreadable(text, passphrase)) from None
+
+
+def _why_unreadable(text: str, passphrase: str | None) -> str:
+    if "PRIVATE KEY" not in text and " AAAA" in text:
+        return "the private key cannot be read: this is a public key. The private one is in the file without '.pub'"
+    if passphrase is not None:
+        return "the private key cannot be read: is the passphrase right?"
+    return "the private key cannot be read: it must be the whole text of a private key in OpenSSH or PEM form"
 
 
 def _split(private_key: Secret) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from iot.sftp.client import Markers
 from iot.sftp.module._documents.fields import check_path, read_template
 from iot.sftp.module._documents.template import Template, TemplateKind
 from iot.sftp.module._documents.template_parts import FileWord
+from iot.sftp.module._documents.validation import invalid
 
 KINDS = ("wait", "write", "checksum")
 SHOWN = '{"wait": "{name}.done", "write": "{name}.done", "checksum": "{name}.sha256"}'
@@ -95,7 +96,7 @@ def _marker(value: object, info: ValidationInfo) -> MarkerTemplates | None:
         raise PydanticCustomError("marker", "must be an object with 'wait', 'write' or 'checksum', such as " + SHOWN)
     read = {kind: _read(kind, text, info) for kind, text in value.items()}
     if "write" in read and read["write"] == read.get("checksum"):
-        raise PydanticCustomError("marker", "has the same name for 'write' and 'checksum'")
+        raise invalid("must be another name than that of 'write'", "checksum")
     return MarkerTemplates(**read)
 
 
@@ -104,9 +105,7 @@ def _read(kind: str, text: object, info: ValidationInfo) -> FileMarker:
         marker = FileMarker(read_template(check_path(text), info, TemplateKind.NAME))
         marker.check()
     except PydanticCustomError as error:
-        raise PydanticCustomError(
-            "marker", "has a '{kind}' that {reason}", {"kind": kind, "reason": error.message()}
-        ) from None
+        raise invalid(error.message(), kind) from None
     return marker
 
 

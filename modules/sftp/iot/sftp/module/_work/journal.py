@@ -59,7 +59,11 @@ CREATE TABLE requests (
 _COLUMNS = tuple(column.name for column in fields(TaskRecord))
 _NUMBERS = ("time_limit", "accepted", "bytes", "total_bytes", "started", "finished", "used")
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608 - the names are ours
-_INSERT = f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - as above
+_INSERT = (
+    f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - as above
+    "ON CONFLICT (task_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "task_id")
+)
 # Of a task that has not ended the index of those is not written again, as `finished` is not set
 _CHANGING = tuple(name for name in _COLUMNS if name not in {"task_id", "finished"})
 _UPDATE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE task_id = ?"  # noqa: S608 - as above
