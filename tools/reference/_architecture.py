@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -148,18 +149,12 @@ class Box:
 
 @cache
 def _columns(house: str) -> Mapping[str, float]:
-    """Return the column of each room, such that arrows are short and pass behind no box."""
-    floors, inside = _floors(house), [arrow for arrow in arrows() if arrow[0].house == arrow[1].house == house]
-    width = max(map(len, floors))
+    """Return the column of each room, such that arrows are short and pass behind no box.
 
-    def cost(columns: Mapping[str, float]) -> float:
-        total = 0.0
-        for start, end in inside:
-            above, below = (_floor_of(house, room.name) for room in (start, end))
-            passed = (room for floor in floors[above + 1 : below] for room in floor)  # in the column of its end
-            behind = sum(abs(columns[end.name] - columns[room]) < 1 for room in passed)
-            total += abs(columns[end.name] - columns[start.name]) + 100 * behind
-        return total
+    All choices are compared floor by floor from the top, but none that already costs as much as the best one.
+    """
+    floors, best, least = _floors(house), dict[str, float](), math.inf
+    width = max(map(len, floors))
 
     def places(floor: tuple[str, ...]) -> Iterator[dict[str, float]]:
         if len(floor) == 1:
@@ -168,8 +163,31 @@ def _columns(house: str) -> Mapping[str, float]:
             for order in itertools.permutations(range(width), len(floor)):
                 yield {room: float(column) for room, column in zip(floor, order, strict=True)}
 
-    choices = itertools.product(*map(places, floors))
-    return min(({room: at for floor in choice for room, at in floor.items()} for choice in choices), key=cost)
+    def descend(floor: int, columns: Mapping[str, float], so_far: float) -> None:
+        nonlocal best, least
+        if so_far >= least:
+            return
+        if floor == len(floors):
+            best, least = dict(columns), so_far
+            return
+        for choice in places(floors[floor]):
+            chosen = {**columns, **choice}
+            descend(floor + 1, chosen, so_far + _cost(house, floor, chosen))
+
+    descend(0, {}, 0.0)
+    return best
+
+
+def _cost(house: str, floor: int, columns: Mapping[str, float]) -> float:
+    """Return what the arrows cost that end on a floor."""
+    floors, total = _floors(house), 0.0
+    for start, end in arrows():
+        if start.house == end.house == house and end.name in floors[floor]:
+            above = _floor_of(house, start.name)
+            passed = (room for between in floors[above + 1 : floor] for room in between)  # in the column of its end
+            behind = sum(abs(columns[end.name] - columns[room]) < 1 for room in passed)
+            total += abs(columns[end.name] - columns[start.name]) + 100 * behind
+    return total
 
 
 def _floor_of(house: str, room: str) -> int:

@@ -57,9 +57,7 @@ class CallAttempt:
         """Lend the server's files over a channel for one transfer, under a deadline of its own if one is given."""
         deadline = deadline or self.deadline
         with self.connection.transfer_channel(deadline) as channel:
-            remote = RemoteFiles(self.connection, channel, deadline)
-            remote.begin_limits()
-            yield remote
+            yield RemoteFiles(self.connection, channel, deadline)
 
     @contextmanager
     def upload(self, size: int) -> Iterator[RemoteFiles]:

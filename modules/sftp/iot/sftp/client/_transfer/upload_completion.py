@@ -40,16 +40,9 @@ class UploadCompletion:
     """The requests after the last byte of a file: its attributes, its sync to the disk, its size and its close."""
 
     def __init__(
-        self,
-        remote: RemoteFiles,
-        handle: bytes,
-        path: str,
-        attributes: Attributes,
-        *,
-        is_asked_for: bool = False,
-        further: Sequence[WriteChannel] = (),
+        self, remote: RemoteFiles, handle: bytes, path: str, attributes: Attributes, *, is_asked_for: bool = False
     ) -> None:
-        """Send all requests, and the close too if the server keeps the order of requests.
+        """Send nothing yet.
 
         Parameters:
             remote: the server's files.
@@ -57,21 +50,38 @@ class UploadCompletion:
             path: of the file.
             attributes: permissions and times.
             is_asked_for: whether somebody has chosen the permissions, and is to be told if the server sets none.
-            further: channels over which the same file was written; their handles are left open.
         """
         self._is_asked_for = is_asked_for
         self._remote = remote
         self._handle = handle
         self._path = path
         self._attributes = attributes
-        handles = [(remote, handle), *((channel.remote, channel.handle) for channel in further)]
-        self._last_requests = [_LastRequests(*each, attributes) for each in handles]
-        self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
+        self._last_requests: list[_LastRequests] = []
+        self._closed: Future[Reply] | None = None
+
+    def begin(self, further: Sequence[WriteChannel] = ()) -> None:
+        """Send all requests, and the close too if the server keeps the order of requests.
+
+        Parameters:
+            further: channels over which the same file was written; their handles are left open.
+        """
+        remote, handle = self._remote, self._handle
+        with remote.together():
+            self._last_requests.append(_LastRequests(remote, handle, self._attributes))
+            self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
+        for channel in further:
+            with channel.remote.together():
+                self._last_requests.append(_LastRequests(channel.remote, channel.handle, self._attributes))
 
     @property
     def is_closed(self) -> bool:
         """Whether the close has been requested."""
         return self._closed is not None
+
+    def wait_for_last(self) -> None:
+        """Wait for the last answer: where order is kept, all others are there by then, without a wait for each."""
+        if self._closed is not None:
+            self._remote.wait_for_any_answer(self._closed)
 
     def wait(self, moved: int) -> str:
         """Wait for all of it, and return how it is known that the file has as many bytes as were sent.
@@ -80,11 +90,10 @@ class UploadCompletion:
             TransferIncomplete: it has not.
         """
         try:
-            are_set, size = True, None
+            are_set, size = bool(self._last_requests), None
             for last in self._last_requests:
                 are_set &= self._wait_for_optional(last.set_attributes)
-                if last.sync is not None:
-                    self._wait_for_optional(last.sync)
+                self._wait_for_optional(last.sync)
                 there = self._remote.attributes_if_reported(last.status, self._path)
                 if there is not None and there.size is not None:
                     size = max(size or 0, there.size)
@@ -127,8 +136,10 @@ class UploadCompletion:
                 return there.size
         return None
 
-    def _wait_for_optional(self, asked: Future[Reply]) -> bool:
+    def _wait_for_optional(self, asked: Future[Reply] | None) -> bool:
         """Wait for what a server need not do, and return whether it has: it may keep its own permissions and times."""
+        if asked is None:
+            return False
         try:
             self._remote.wait(asked, self._path)
         except (ConnectionLost, DeadlineExceeded, NoSpace):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+CLOSED = "the channel is closed"
+
 
 GATHER = 0.05  # seconds: how long a sender waits for more than the first bytes of the server's window
 SHARE = 4  # the part of the largest window that is worth waking up for
@@ -77,8 +79,7 @@ class Channel(paramiko.Channel):
             finally:
                 self._wanted = 0
             if self.closed or self.eof_sent:
-                message = "the channel is closed"
-                raise OSError(message)
+                raise OSError(CLOSED)
             taken = min(size, self.out_window_size)
             if taken == 0:
                 raise TimeoutError
@@ -122,6 +123,37 @@ def send_all(channel: Channel, data: memoryview) -> None:
     """
     while data:
         data = data[send_some(channel, data, overhead=OVERHEAD) :]
+
+
+def send_at_once(channel: Channel, data: memoryview) -> bool:
+    """Send data as one message, without waiting; return whether all of it was sent: if not, `flush` sends the rest.
+
+    Only one thread at a time may send on a channel.
+
+    Raises:
+        BlockingIOError: nothing was sent: see `Transport.send_at_once`; or the server's window is too small.
+        OSError: the channel is closed.
+    """
+    transport: Any = channel.get_transport()
+    longest = min(channel.out_max_packet_size, CHANNEL_PACKET)
+    with channel.lock:
+        if channel.closed or channel.eof_sent:
+            raise OSError(CLOSED)
+        if len(data) > min(channel.out_window_size, longest):
+            raise BlockingIOError
+        channel.out_window_size -= len(data)
+    try:
+        is_complete: bool = transport.send_at_once(ChannelData(channel.remote_chanid, data, longest))
+    except BlockingIOError:
+        channel.widen(len(data))
+        raise
+    return is_complete
+
+
+def flush(channel: Channel) -> None:
+    """Send the rest of what `send_at_once` has sent a part of."""
+    transport: Any = channel.get_transport()
+    transport.flush()
 
 
 def send_some(channel: Channel, data: memoryview, *, overhead: int = 0) -> int:

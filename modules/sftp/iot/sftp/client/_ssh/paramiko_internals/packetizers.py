@@ -7,7 +7,6 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
@@ -320,8 +319,3 @@ def packet_cipher(keys: dict[str, Any], iv: bytes | None) -> PacketCipher:
 
 def _nobody(*_: object) -> bool:
     return False
-
-
-def packetizer_class() -> type[Packetizer]:
-    """Return the fast packetizer, if this version of `cryptography` can work from buffer to buffer."""
-    return FastPacketizer if hasattr(AESGCM, "decrypt_into") and hasattr(AESGCM, "encrypt_into") else BoundedPacketizer
