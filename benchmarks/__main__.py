@@ -29,13 +29,13 @@ def main() -> None:
     results: dict[str, Any] = about(quick=options.quick, directory=options.directory)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # the server and the files go as well
     adopt_orphans()
-    with bench.running(options.directory) as running:
-        for row in rows:
-            _say(f"{row.title}: {row.repeats} x {', '.join(row.clients)}")
+    for row in rows:
+        _say(f"{row.title}: {row.repeats} x {', '.join(row.clients)}")
+        with bench.running(options.directory, row.server) as running:
             results["rows"][row.name] = bench.measure(running, row, _say)
-            _say(report.table(results["rows"][row.name]))
-            if options.output is not None:  # after each row: twenty minutes are not lost by what ends the last
-                report.write(results, options.output)
+        _say(report.table(results["rows"][row.name]))
+        if options.output is not None:  # after each row: twenty minutes are not lost by what ends the last
+            report.write(results, options.output)
     if options.output is not None:
         _say(f"written to {options.output}/results.md")
 

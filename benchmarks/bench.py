@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,9 +21,8 @@ from tests.servers import Server, openssh
 from benchmarks import ceiling, proxy
 from benchmarks.peers import PEERS, Job, Peer, Place
 from benchmarks.processes import Run, children, cpu_seconds, cpu_seconds_of_adopted, run
-from benchmarks.rows import MIB, Row
+from benchmarks.rows import MIB, SERVER, Row
 
-CIPHER = "aes128-gcm@openssh.com"
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a fresh directory is made in it
 TIME_LIMIT = 400.0  # seconds for one run
 PATTERN = 4 * MIB
@@ -51,8 +50,13 @@ class Bench:
 
 
 @contextmanager
-def running(parent: Path | None = None) -> Iterator[Bench]:
-    """Run a server with keys of its own, in a directory of its own: in memory where that is possible."""
+def running(parent: Path | None = None, lines: Sequence[str] = SERVER) -> Iterator[Bench]:
+    """Run a server with keys of its own, in a directory of its own: in memory where that is possible.
+
+    Parameters:
+        parent: of the directory.
+        lines: for the server's configuration.
+    """
     parent = parent or (IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None)
     with tempfile.TemporaryDirectory(prefix="iot-sftp-benchmark-", dir=parent) as name:
         directory = Path(name)
@@ -61,7 +65,7 @@ def running(parent: Path | None = None) -> Iterator[Bench]:
         # The only type that pysftp takes.
         key = ["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-m", "PEM", "-N", "", "-C", "benchmark"]
         subprocess.run([*key, "-f", directory / "server" / "user_key"], check=True)  # noqa: S603 - our own
-        with openssh(directory / "server", f"Ciphers {CIPHER}", directory=directory) as server:
+        with openssh(directory / "server", *lines, directory=directory) as server:
             yield Bench(directory, server)
 
 

@@ -46,6 +46,21 @@ def times_as_fast(peer: str, factor: float) -> Callable[[Result, str], Verdict |
     return judge
 
 
+def beside_direct(client: str, factor: float) -> Callable[[Result, str], Verdict | None]:
+    """Judge a way to the server by its net time beside the direct one's; OpenSSH's own ratio is told as well."""
+
+    def judge(result: Result, kind: str) -> Verdict | None:
+        ours, hop = figures(result, "ours", kind), figures(result, client, kind)
+        direct, jump = figures(result, "openssh", kind), figures(result, "openssh_jump", kind)
+        if ours is None or hop is None:
+            return None
+        longer = hop.net.median / ours.net.median
+        theirs = f"OpenSSH through a jump host: {jump.net.median / direct.net.median:.2f}" if direct and jump else ""
+        return Verdict(f"{longer:.2f} of the direct way", theirs, longer <= factor)
+
+    return judge
+
+
 def share_of_link(least: float) -> Callable[[Result, str], Verdict | None]:
     """Judge by the net speed beside the link's rate."""
 
@@ -114,13 +129,19 @@ def _both(row: str, text: str, judge: Callable[[Result, str], Verdict | None]) -
 
 
 GOALS: list[Goal] = [
-    *_both("loopback", "at least OpenSSH's sftp", times_as_fast("openssh", 1)),
+    Goal("loopback", "get", "1.5 x OpenSSH's sftp", times_as_fast("openssh", 1.5)),
+    Goal("loopback", "put", "1.2 x OpenSSH's sftp", times_as_fast("openssh", 1.2)),
     *_both("loopback", "at least asyncssh", times_as_fast("asyncssh", 1)),
     *_both("loopback", "3 x pysftp", times_as_fast("pysftp", 3)),
     *_both("loopback", "at most 0.6 of asyncssh's processor seconds", processor_time("asyncssh", 0.6)),
-    Goal("rtt50", "get", "4 x OpenSSH", times_as_fast("openssh", 4)),
-    Goal("rtt50", "put", "3 x OpenSSH", times_as_fast("openssh", 3)),
-    Goal("rtt200", "get", "8 x OpenSSH", times_as_fast("openssh", 8)),
+    *_both("hops", "SOCKS: within 25 % of the direct way", beside_direct("ours_socks", 1.25)),
+    *_both("hops", "jump host: within 25 % of the direct way", beside_direct("ours_jump", 1.25)),
+    *_both("aes256-gcm", "at least OpenSSH's sftp", times_as_fast("openssh", 1)),
+    *_both("chacha20-poly1305", "at least OpenSSH's sftp", times_as_fast("openssh", 1)),
+    *_both("aes128-ctr", "at least OpenSSH's sftp", times_as_fast("openssh", 1)),
+    Goal("rtt50", "get", "12 x OpenSSH", times_as_fast("openssh", 12)),
+    Goal("rtt50", "put", "4 x OpenSSH", times_as_fast("openssh", 4)),
+    Goal("rtt200", "get", "10 x OpenSSH", times_as_fast("openssh", 10)),
     Goal("rtt200", "put", "6 x OpenSSH", times_as_fast("openssh", 6)),
     *_both("slow", "0.97 of the link", share_of_link(0.97)),
     *_both("small", "at least OpenSSH's batch", times_as_fast("openssh", 1)),

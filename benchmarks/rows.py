@@ -11,6 +11,7 @@ GIB = 1024**3
 ALL = ("ours", "openssh", "asyncssh", "rclone", "lftp", "pysftp")
 MIRRORS = ("ours", "rclone", "lftp")  # those that compare what is there already
 DIRECT = Link()
+SERVER = ("Ciphers aes128-gcm@openssh.com",)  # lines of its configuration, so that all use the same cipher
 TEN_MEGABIT = 10e6 / 8  # bytes per second
 
 
@@ -30,6 +31,7 @@ class Row:
         repeats: how often each.
         once: clients that are measured once only, because they take minutes.
         note: what a reader has to know.
+        server: lines for the server's configuration.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Row:
     repeats: int = 3
     once: tuple[str, ...] = ()
     note: str = ""
+    server: tuple[str, ...] = SERVER
 
     @property
     def moves_bytes(self) -> bool:
@@ -60,6 +63,14 @@ class Row:
         )
 
 
+def _cipher(name: str, *lines: str, note: str = "") -> Row:
+    title = f"256 MiB on loopback, {name}"
+    server = (f"Ciphers {name}", *lines)
+    return Row(
+        name.partition("@")[0], title, ("get", "put"), 256 * MIB, clients=("ours", "openssh"), note=note, server=server
+    )
+
+
 ROWS = {
     row.name: row
     for row in (
@@ -72,6 +83,9 @@ ROWS = {
             clients=("ours", "ours_socks", "ours_jump", "openssh", "openssh_jump"),
             note="The jump host is the server's own sshd, whose processor time is the server's.",
         ),
+        _cipher("aes256-gcm@openssh.com"),
+        _cipher("chacha20-poly1305@openssh.com"),
+        _cipher("aes128-ctr", "MACs hmac-sha2-256-etm@openssh.com", note="With hmac-sha2-256-etm@openssh.com."),
         Row("rtt50", "64 MiB, 50 ms round trip", ("get", "put"), 64 * MIB, link=Link(0.05), once=("lftp",)),
         Row(
             "rtt200",
