@@ -628,12 +628,12 @@ def test_the_kept_names_of_a_folder_are_counted_until_it_is_transferred(way: Way
 def test_a_folder_with_more_names_than_memory_is_transferred_page_by_page(
     way: Way, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
-    files = many(120) | {f"sub-{n}/{m}/file": b"%d" % m for n in range(5) for m in range(20)}
+    files = many(40) | {f"sub-{n}/{m}/file": b"%d" % m for n in range(5) for m in range(8)}
     fill(way.source, files)
-    monkeypatch.setattr(memory, "MOST_KEPT", 60 * folder_page.size_of("file-00000"))
+    monkeypatch.setattr(memory, "MOST_KEPT", 24 * folder_page.size_of("file-00000"))
     totals: list[int] = []
     done = way.transfer(then=then, recursive=True, progress=lambda now: totals.append(now.total_files))
-    assert (done.files, done.total_files, done.failed) == (220, 220, 0)
+    assert (done.files, done.total_files, done.failed) == (80, 80, 0)
     assert done.bytes == done.total_bytes == sum(map(len, files.values()))
     assert totals == sorted(totals)
     assert content_of(way.dest) == files
@@ -651,7 +651,7 @@ def test_names_that_are_not_wanted_take_no_memory(way: Way, monkeypatch: pytest.
 
 @pytest.mark.parametrize("how", ["cancelled", "deadline", "the progress function raises"])
 def test_a_transfer_that_is_ended_leaves_whole_files_only_and_no_thread(way: Way, how: str) -> None:
-    files = many(150, 20_000) | {"large": os.urandom(60_000_000)}
+    files = many(80, 20_000) | {"large": os.urandom(8_000_000)}
     fill(way.source, files)
     stop = threading.Event()
 
@@ -663,6 +663,7 @@ def test_a_transfer_that_is_ended_leaves_whole_files_only_and_no_thread(way: Way
 
     expected = {"cancelled": Cancelled, "deadline": DeadlineExceeded}.get(how, Internal)
     way.session.connect()
+    way.session.limit_bandwidth(2_000_000)  # the large one is not there so soon
     with pytest.raises(expected):
         way.transfer(
             progress=progress,
@@ -673,6 +674,7 @@ def test_a_transfer_that_is_ended_leaves_whole_files_only_and_no_thread(way: Way
     assert all(files.get(name) == content for name, content in there.items())
     assert "large" not in there
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sftp-folder", "sftp-walk"))]
+    way.session.limit_bandwidth(None)
     assert way.transfer(if_exists="skip_same").failed == 0
     assert content_of(way.dest).keys() >= files.keys()
 
