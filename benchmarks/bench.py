@@ -127,6 +127,10 @@ class _OneRun:
         job = job_of(self.bench.directory / "source" / ("empty" if empty else self.row.name), dest, kind)
         if kind == "delete_folder":  # the source is needed again
             shutil.copytree(job.pairs[0][1], job.pairs[0][0])
+        before = None
+        if kind.endswith("_same_folder"):
+            shutil.copytree(*job.pairs[0])
+            before = _changed(job)
         home = self.bench.directory / "home"
         command = peer.command(self.place, job, home)
         handed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
@@ -136,6 +140,8 @@ class _OneRun:
         result = run(command, environment, home, TIME_LIMIT)
         if result.failure is None:
             result = replace(result, failure=what_is_wrong(job))
+        if before is not None and before != _changed(job):
+            result = replace(result, failure=result.failure or "it has written what was there already")
         return replace(
             result,
             server_cpu_seconds=self._server_cpu() - server_before + cpu_seconds_of_adopted(own),
@@ -178,7 +184,7 @@ def what_is_wrong(job: Job) -> str | None:
         return next((f"{dest} is missing" for _, dest in job.pairs if not Path(dest).is_dir()), None)
     pairs = [(Path(source), Path(dest)) for source, dest in job.pairs]
     if job.kind.endswith("_folder"):
-        pairs = [(file, dest / file.name) for source, dest in pairs for file in source.iterdir()]
+        pairs = [(file, dest / file.relative_to(source)) for source, dest in pairs for file in files_in(source)]
     for source, dest in pairs:
         if not dest.exists():
             return f"{dest.name} is missing"
@@ -186,6 +192,17 @@ def what_is_wrong(job: Job) -> str | None:
             return f"{dest.name} is not what was sent"
     filecmp.clear_cache()
     return None
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Give all files in a folder and those in it."""
+    return (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+
+
+def _changed(job: Job) -> list[int]:
+    """Return when the files at a folder's destination were changed last, whatever times they were given."""
+    source, dest = map(Path, job.pairs[0])
+    return [(dest / file.relative_to(source)).stat().st_ctime_ns for file in files_in(source)]
 
 
 def make_sources(directory: Path, row: Row) -> None:

@@ -40,7 +40,8 @@ class Job:
 
     Attributes:
         kind: `get`, `put`, `make_folder` (one call for each of `pairs`), `get_folder`, `put_folder`,
-            `delete_folder`, `list` or `list_details`.
+            `get_same_folder`, `put_same_folder` (all files are there already), `delete_folder`, `list` or
+            `list_details`.
         pairs: source and destination, absolute paths.
     """
 
@@ -214,7 +215,7 @@ class RClone(Program):
             "list": ["lsf", "--files-only", f":sftp:{source}"],
             "list_details": ["lsjson", f":sftp:{source}"],
             "delete": ["purge", f":sftp:{source}"],
-        }[job.kind.removesuffix("_folder")]
+        }[job.kind.removesuffix("_folder").removesuffix("_same")]
         options = {
             "config": directory / "no-rclone.conf",
             "sftp-host": place.host,
@@ -253,7 +254,7 @@ class LFTP(Program):
                 "set cmd:fail-exit yes",
                 f'set sftp:connect-program "{ssh}"',
                 f"open sftp://{place.user}:none@{place.host}:{place.port}",
-                *(lines[job.kind].format(*pair) for pair in job.pairs),
+                *(lines[job.kind.replace("_same", "")].format(*pair) for pair in job.pairs),
             ],
         )
         return ["lftp", "-f", str(script)]

@@ -26,6 +26,8 @@ KINDS = {
     "put": "put",
     "get_folder": "get",
     "put_folder": "put",
+    "get_same_folder": "get",
+    "put_same_folder": "put",
     "list": "list",
     "list_details": "list",
     "delete_folder": "delete",

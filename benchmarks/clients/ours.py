@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ def main(job: dict[str, Any]) -> None:
     call: Any = {
         "get": session.download_file,
         "put": session.upload_file,
-        "get_folder": getattr(session, "download_files", None),
-        "put_folder": getattr(session, "upload_files", None),
+        "get_folder": partial(session.download_files, recursive=True),
+        "put_folder": partial(session.upload_files, recursive=True),
+        "get_same_folder": partial(session.download_files, recursive=True, if_exists="skip_same"),
+        "put_same_folder": partial(session.upload_files, recursive=True, if_exists="skip_same"),
         "list": lambda source, _: session.list_files(source),
         "list_details": lambda source, _: session.list_directory(source),
         "delete_folder": lambda source, _: session.delete_directory(source, recursive=True),

@@ -19,7 +19,7 @@ from localedge._broker import PORT
 
 MODULE = (sys.executable, "-m", "iot.sftp.module")
 OUT, IN = "out", "in"  # folders that rules use, here and on the server
-WAIT = 600.0  # seconds; bounds a hang
+WAIT = 120.0  # seconds; bounds a hang
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 PIECE = 256 * 1024  # bytes
 HEADERS = 52  # bytes of a TCP segment over IPv4 with its timestamps (RFC 9293, RFC 7323)
+SEGMENTS = struct.Struct("136x2I")  # `tcpi_segs_out` and `tcpi_segs_in` of Linux's struct tcp_info
 
 
 @dataclass(frozen=True)
@@ -18,20 +20,20 @@ class Passed:
 
     Attributes:
         content: bytes that TCP carried.
-        pieces: as they arrived: while little is sent, each is a segment.
+        segments: of TCP, those that only acknowledge included, as the kernel has counted them.
     """
 
     content: int = 0
-    pieces: int = 0
+    segments: int = 0
 
     def __sub__(self, earlier: Passed) -> Passed:
         """Return what has passed since then."""
-        return Passed(self.content - earlier.content, self.pieces - earlier.pieces)
+        return Passed(self.content - earlier.content, self.segments - earlier.segments)
 
     @property
     def on_the_wire(self) -> int:
-        """Bytes with the headers of the segments, and of an acknowledgement for each; for small pieces only."""
-        return self.content + 2 * HEADERS * self.pieces
+        """Bytes with the headers of the segments."""
+        return self.content + HEADERS * self.segments
 
 
 class Relay:
@@ -41,7 +43,7 @@ class Relay:
         """Take both addresses; nothing listens yet."""
         self._target, self.address = target, address
         self._lock = threading.Lock()
-        self._content = self._pieces = 0
+        self._content = self._segments = 0  # the segments of connections that have ended
         self._left: int | None = None
         self._open: set[socket.socket] = set()
         self._serving: list[threading.Thread] = []
@@ -50,7 +52,7 @@ class Relay:
     def passed(self) -> Passed:
         """What has passed so far."""
         with self._lock:
-            return Passed(self._content, self._pieces)
+            return Passed(self._content, self._segments + sum(map(_segments, self._open)))
 
     def cut_after(self, count: int | None) -> None:
         """End the connection on which so many further bytes have passed, once."""
@@ -80,19 +82,23 @@ class Relay:
                 near, _ = listener.accept()
             except OSError:
                 return
-            self._open.add(near)
+            with self._lock:
+                self._open.add(near)
             self._serving.append(threading.Thread(target=self._serve, args=(near,), daemon=True))
             self._serving[-1].start()
 
     def _serve(self, near: socket.socket) -> None:
-        with near, suppress(OSError), socket.create_connection(self._target) as far:
-            for end in (near, far):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            back = threading.Thread(target=self._pass_on, args=(far, near), daemon=True)
-            back.start()
-            self._pass_on(near, far)
-            back.join()
-        self._open.discard(near)
+        with near:
+            with suppress(OSError), socket.create_connection(self._target) as far:
+                for end in (near, far):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                back = threading.Thread(target=self._pass_on, args=(far, near), daemon=True)
+                back.start()
+                self._pass_on(near, far)
+                back.join()
+            with self._lock:
+                self._segments += _segments(near)
+                self._open.discard(near)
 
     def _pass_on(self, source: socket.socket, dest: socket.socket) -> None:
         with suppress(OSError):
@@ -104,7 +110,6 @@ class Relay:
     def _is_last(self, size: int) -> bool:
         with self._lock:
             self._content += size
-            self._pieces += 1
             if self._left is None:
                 return False
             self._left -= size
@@ -117,3 +122,7 @@ class Relay:
 def _end(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _segments(connection: socket.socket) -> int:
+    return sum(SEGMENTS.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SEGMENTS.size)))

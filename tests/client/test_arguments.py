@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.clients import client_of
+from tests.clients import client_of, settings_of
 from tests.servers import Server, free_port
 
 import iot.sftp.client as library
@@ -24,6 +24,7 @@ from iot.sftp.client import (
     IoTSFTPClient,
     Secret,
     ServerSettings,
+    SFTPSession,
     TimeLimits,
     __version__,
 )
@@ -83,6 +84,7 @@ temp_file.close()
         ("root", "\ud800"),
         ("sftp_host", "a b"),
         ("sftp_host", "a\nb"),
+        ("sftp_host", "sftp://device:secret@host"), ("sftp_host", "device@host"), ("sftp_host", "host:22"),
         ("sftp_user", "\ud800"),
         ("host_keys", [5]),
         ("host_keys", 5),
@@ -106,6 +108,13 @@ def test_the_four_arguments_may_be_given_by_place_and_are_readable(server: Serve
     assert "disconnected" in repr(client)
     with client_of(server) as connected:
         assert " connected" in repr(connected)
+
+
+def test_a_session_in_a_with_block_is_disconnected_at_its_end(server: Server) -> None:
+    with SFTPSession(settings_of(server)) as session:
+        session.connect()
+        assert session.is_open
+    assert not session.is_open
 
 
 def test_a_secret_is_shown_by_nothing() -> None:

@@ -25,6 +25,14 @@ def test_what_is_not_known_is_not_repeated_with_its_value(openssh_terminal: Term
     assert any(words in ended.err for words in ("--pass", "-p", "1 too many", "takes no value"))
 
 
+def test_a_misspelt_option_is_named_with_what_may_have_been_meant(openssh_terminal: Terminal) -> None:
+    ended = openssh_terminal.run("ls", "--hots", "sftp.example.com")
+
+    assert ended.err == (
+        "iot-sftp ls: unrecognized arguments: --hots (did you mean --host?). For help: iot-sftp ls --help\n"
+    )
+
+
 @pytest.mark.parametrize("argument", ["--password=hunter2", "--passphrase=hunter2", "--pass=hunter2"])
 def test_a_secret_on_the_command_line_is_refused_and_not_repeated(openssh_terminal: Terminal, argument: str) -> None:
     ended = openssh_terminal.run("ls", argument)

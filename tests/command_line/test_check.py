@@ -164,6 +164,7 @@ def test_a_server_without_sftp_fails_at_the_extensions(tmp_path: Path) -> None:
 
 def test_a_root_that_is_not_there_fails_at_the_extensions(terminal: Terminal) -> None:
     assert failed_at(terminal, "--root", "/no/such/root") == ("extensions", "not_found")
+    assert "'/no/such/root'" in terminal.run("check", "--root", "/no/such/root").out
 
 
 def test_a_folder_that_cannot_be_written_fails_at_the_speed(openssh_terminal: Terminal) -> None:

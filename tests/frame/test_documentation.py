@@ -75,6 +75,7 @@ NOT_RUN = {
     "az iot hub create": "needs a subscription in Azure",
     "az iot hub device-identity": "needs a hub in Azure",
     "az iot edge": "needs a hub in Azure; manifests are checked by tests/manifest",
+    "ssh-keygen -R": "changes what the user who runs the tests trusts",
     "docker": "needs a container engine",
     "sudo docker": "needs a container engine",
     "sudo make images": "needs root, and a container engine or a mirror of Debian; minutes",
@@ -270,33 +271,46 @@ def test_the_examples_of_the_page_of_the_library_work_as_they_are_written(
     openssh_server: Server, tmp_path: Path
 ) -> None:
     page = (ROOT / "docs/library.md").read_text()
-    version, files, failure, exceptions = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    version, files, failure, exceptions, folders = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     remote = openssh_server.directory / tmp_path.name
     (remote / "reports").mkdir(parents=True)
     (remote / "reports/day.csv").write_text("a;b\n")
+    (tmp_path / "reports/2026").mkdir(parents=True)
+    (tmp_path / "reports/2026/day.csv").write_text("c;d\n")
+    (tmp_path / "recording.bin").write_bytes(b"0" * 100)
     ours = (
         ("sftp.example.com", "127.0.0.1"),
         ("22", str(openssh_server.port)),
         ("device-42", openssh_server.user),
         ('sftp_pass="the password"', f'private_key="{openssh_server.key_file}", root="{tmp_path.name}"'),
         ('password=Secret("the password")', f'private_key=Secret.from_file("{openssh_server.key_file}")'),
+        (
+            'password=Secret.from_environment("SFTP_PASSWORD")',
+            f'private_key=Secret.from_file("{openssh_server.key_file}")',
+        ),
+        ('"archive/', f'"{remote}/archive/'),
+        ("/var/spool/recording.bin", f"{tmp_path}/recording.bin"),
     )
     files += failure
     for shown, real in ours:
-        assert shown in files + exceptions
-        files, exceptions = files.replace(shown, real), exceptions.replace(shown, real)
+        assert shown in files + exceptions + folders
+        exceptions, folders = exceptions.replace(shown, real), folders.replace(shown, real)
+        files = files if shown == '"archive/' else files.replace(shown, real)  # it has a root
 
     outputs = [
         subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
         )
-        for code in (version, files, exceptions)
+        for code in (version, files, exceptions, folders)
     ]
 
     assert outputs[0].stdout == f"hello world from iot-sftp-client version: {VERSION}\n"
     assert (remote / "archive/2026/day.csv").read_text() == "a;b\n"
     assert "not_found" in outputs[1].stdout
     assert outputs[2].stdout.startswith("not_found ")
+    assert "1 of 1 files, 4 bytes" in outputs[3].stdout
+    assert (remote / "archive/reports/2026/day.csv").read_text() == "c;d\n"
+    assert (remote / "archive/recording.bin").stat().st_size == 100
 
 
 def test_the_page_of_the_library_has_every_method_and_every_argument_of_the_client() -> None:

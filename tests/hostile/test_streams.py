@@ -32,9 +32,9 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._base import memory
 from iot.sftp.client._ssh.packets import ATTR_EXTENDED, Kind, string
-from iot.sftp.client._ssh.paramiko_internals import packetizers
+from iot.sftp.client._ssh.paramiko_internals import direct
 from iot.sftp.client._ssh.paramiko_internals.messages import bounded
-from iot.sftp.client._ssh.paramiko_internals.packetizers import LONGEST_LINE
+from iot.sftp.client._ssh.paramiko_internals.packetizers import LONGEST_LINE, BoundedPacketizer
 
 GREETING = b"SSH-2.0-hostile\r\n"
 LIES = 2**32 - 1
@@ -163,7 +163,7 @@ def test_a_server_that_says_nothing_of_use_after_the_login_is_given_up_after_the
 def test_the_packetizer_for_an_older_cryptography_has_the_same_bounds(
     then: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packetizers, "FastPacketizer", packetizers.BoundedPacketizer)
+    monkeypatch.setattr(direct, "DirectPacketizer", BoundedPacketizer)
     with session_with(FaultyServer()) as session:
         assert session.exists(".")
     for first in (GREETING, b"x" * 9000):

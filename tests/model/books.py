@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.model.contents import Version, Versions
-from tests.model.marks import has_marker, is_mark, misleading
+from tests.model.marks import WAITED_FOR, has_marker, is_mark, misleading
 from tests.model.server import TEMPORARY
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class Books:
         if_exists: what is done where something is at the destination.
         backup: where what is replaced is kept, if it is.
         is_marked: a checksum and a marker follow each arrival.
+        waits: a file is taken only when the producer has put a marker beside it.
+        quarantine: where files are put aside that fail by themselves, if they are.
+        may_fail: whether anything has happened that is a file's own failure.
+        is_retained: retention is under way: what is delivered may go.
         times_are_whole: only whole seconds are told of the source, and no inode: it is on the server.
     """
 
@@ -78,6 +82,10 @@ class Books:
     if_exists: str = "replace"
     backup: Path = Path()
     is_marked: bool = False
+    waits: bool = False
+    quarantine: Path | None = None
+    may_fail: bool = False
+    is_retained: bool = False
     versions: Versions = field(default_factory=Versions)
     expected: dict[str, Entry] = field(default_factory=dict)
     delivered: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -94,6 +102,8 @@ class Books:
     _partners: set[tuple[str, bytes]] = field(default_factory=set)  # what the partner has put at the destination
     _limbo: set[tuple[str, bytes]] = field(default_factory=set)  # written to what was just being taken away
     _this_run: set[tuple[str, int]] = field(default_factory=set)
+    _unconfirmed: set[tuple[str, int]] = field(default_factory=set)  # complete, and without their marker until now
+    _put_aside: set[Path] = field(default_factory=set)
     _was_unsure: set[tuple[str, int]] = field(default_factory=set)  # at any time
     _unsure: set[tuple[str, int]] = field(default_factory=set)  # arrived, perhaps without a record
 
@@ -114,9 +124,19 @@ class Books:
             was_seen = was_seen or self.is_running or self._is_delivered(path, before.version)
         self.expected[path] = Entry(content, version, key, self.times_are_whole and was_seen)
         if version is not None:
+            if (
+                self.waits and not self.is_running
+            ):  # who comes between the look at the marker and the file cannot be seen
+                self._unconfirmed.add((path, version.number))
             self._all_keys.setdefault((path, version.number), set()).add(key)
         if touched and version is not None:
             self.allowed[path, version.number] += 1  # by all that can be told, it is another one
+
+    def has_confirmed(self, path: str) -> None:
+        """Take note that a producer has put the marker beside what is there."""
+        entry = self.expected.get(path)
+        if entry is not None and entry.version is not None:
+            self._unconfirmed.discard((path, entry.version.number))
 
     def has_lost(self, path: str, content: bytes) -> None:
         """Take note that what a producer had open was taken away before it wrote to it: nobody could have known."""
@@ -152,6 +172,12 @@ class Books:
         """Take note of an order, by somebody who wants all that is there, to deliver it whoever has it already."""
         for (path, number), times in list(self.delivered.items()):
             self.allowed[path, number] = max(self.allowed[path, number], times)
+
+    def has_been_listed(self, path: str) -> None:
+        """Take note that a whole run has found what is at a path: the version before is not taken for it again."""
+        entry = self.expected.get(path)
+        if entry is not None and entry.key not in self._keys.get(path, {entry.key}):
+            del self._keys[path]
 
     def end_run(self, *, killed: bool = False, unsure: bool = False) -> None:
         """Look after a run.
@@ -210,6 +236,8 @@ class Books:
         if version is None:
             self.report("mixed or half", f"{path!r} holds {self.versions.describe(path, content)}")
             return
+        if (path, version.number) in self._unconfirmed:
+            self.report("no marker", f"{version} was taken before its marker was there")
         self.delivered[path, version.number] += 1
         self._this_run.add((path, version.number))
         self._last[path] = version
@@ -235,6 +263,8 @@ class Books:
                     self.report("changed", f"{path!r} at the source was not {entry.version}, but other bytes")
                     entry.content = there[1]
             for path, _, content in _files(self.source, {}):
+                if self.waits and path.endswith(WAITED_FOR):
+                    continue
                 if path not in self.expected and content is not None:
                     self._has_come_back(path, content)
 
@@ -242,16 +272,33 @@ class Books:
         if self._is_delivered(path, entry.version) or entry.looks_old:
             del self.expected[path]
             self._keys.pop(path, None)
+            if self.is_retained:
+                return
             if self.then == "keep":
                 self.report("lost", f"{entry.version} is gone at its source, where it is to stay")
             elif self.then == "move" and not entry.looks_old:
                 moved = _read(self.done / path)
                 if moved is None or moved[1] != entry.content:
                     self.report("lost", f"{entry.version} is gone at its source, and was not moved to where it belongs")
+        elif self._was_put_aside(path, entry):
+            del self.expected[path]
+            if not self.may_fail:
+                self.report("put aside", f"{entry.version} was put aside, and has not failed by itself")
         elif not self.is_running and not self.was_killed:  # else it may be put back yet
             del self.expected[path]
             what = entry.version or f"what is being written to {path!r}"
             self.report("lost", f"{what} is gone at its source, and has not arrived")
+
+    def _was_put_aside(self, path: str, entry: Entry) -> bool:
+        """Return whether a file is in the quarantine by now, under its path or with a number."""
+        if self.quarantine is None:
+            return False
+        for found, _, content in _files(self.quarantine, {}):
+            place = self.quarantine / found
+            if place not in self._put_aside and NUMBER.sub("", found) == path and content == entry.content:
+                self._put_aside.add(place)
+                return True
+        return False
 
     def _has_come_back(self, path: str, content: bytes) -> None:
         version = self.versions.find(path, content)
@@ -278,6 +325,8 @@ class Books:
                 self.report("stays", f"{version} has arrived, and is still at its source")
         for path in self._unmarked() if self.is_marked else ():
             self.report("marker", f"{path!r} has arrived, and has no marker")
+        for path in self._orphans() if self.waits and self.then != "keep" else ():
+            self.report("marker", f"{path!r} is gone from its source, and its marker is there still")
         for place in self._leftovers():
             self.report("left over", f"{place.name} in {place.parent.name}")
 
@@ -288,6 +337,13 @@ class Books:
             is_ours = version is not None and (path, content) not in self._partners
             is_known = version is not None and (self._origin(path), version.number) not in self._was_unsure
             if is_ours and is_known and not has_marker(self.dest, path):
+                yield path
+
+    def _orphans(self) -> Iterator[str]:
+        """Give the files that are not at their source any more, where their markers are."""
+        for marker, _, _ in _files(self.source, {}):
+            path = marker.removesuffix(WAITED_FOR)
+            if path != marker and path not in self.expected:
                 yield path
 
     def has_leftovers(self) -> bool:

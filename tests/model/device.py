@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,13 +24,19 @@ from tests.tasks import end_of, submit
 from iot.sftp.client import Secret, ServerSettings, SFTPError, SFTPSession, TimeLimits
 from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._base.token_bucket import TokenBucket
+from iot.sftp.module._documents.retention import read_retention
 from iot.sftp.module._documents.rule import read_rules
+from iot.sftp.module._documents.template import Placeholders
+from iot.sftp.module._retention.proof import Duties
+from iot.sftp.module._retention.retention import Retention, RetentionContext
 from iot.sftp.module._rules.rule_status import RuleReporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.worker import RuleWorker
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
+from iot.sftp.module._work.room import Need
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.task_limits import TaskLimits
@@ -87,6 +94,7 @@ class Device:
     _parts: RuleContext | None = None
     _rules: dict[str, RuleWorker] = field(default_factory=dict)
     _tasks: Tasks | None = None
+    _journal: Journal | None = None
 
     def __post_init__(self) -> None:
         """Make the directories."""
@@ -117,13 +125,34 @@ class Device:
         worker.run_once()
         return worker.status.code or ""
 
+    def retain(self, entries: list[dict[str, Any]], rules: list[dict[str, Any]]) -> None:
+        """Let retention look once, while rules are in force."""
+        section, parts = read_rules(rules), self.parts
+        assert section is not None
+        duties = Duties(lambda: section.rules, self._servers, parts.local_files, self.place.state, time.time)
+        events = FileEvents(parts.ledgers.events, self.journal.messages, lambda: None)
+        context = RetentionContext(
+            parts.local_files, self.place.state, parts.ledgers.delivered, duties, events, time.time
+        )
+        retention = Retention(context)
+        retention.apply(read_retention(entries, Placeholders()))
+        retention.make_room(Need())
+        retention.stop(LONGEST_TASK)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal."""
+        if self._journal is None:
+            self._journal = Journal(self.place.state)
+        return self._journal
+
     @property
     def tasks(self) -> Tasks:
         """The tasks; those of an earlier process go on."""
         if self._tasks is None:
             limits = TaskLimits(backoff=Backoff(PAUSE, 4 * PAUSE))
             parts = self.parts
-            self._tasks = Tasks(Journal(self.place.state), parts.slots, parts.transfers.work, limits=limits)
+            self._tasks = Tasks(self.journal, parts.slots, parts.transfers.work, limits=limits)
             self._tasks.start()
         return self._tasks
 
@@ -155,7 +184,9 @@ class Device:
         if self._parts is not None:
             self._parts.ledgers.close()
             self._servers.close()
-        self._parts = self._tasks = None
+        if self._journal is not None:
+            self._journal.close()
+        self._parts = self._tasks = self._journal = None
         self._rules.clear()
 
 

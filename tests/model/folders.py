@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 from tests.model.books import Books
 from tests.model.machine import AFTER_ALL, Machine
-from tests.model.marks import RULE
+from tests.model.marks import RULE, WAITED_FOR
 from tests.model.people import NAMES, Partner, Producer
 from tests.model.strategies import AGE, DAYS, Event, Made, events, first, made, moments, names, seconds, small
 
@@ -32,6 +32,8 @@ class FolderMachine(Machine):
         tasks=st.sampled_from((False, False, True)),
         if_exists=st.sampled_from(("replace", "replace", "rename", "fail", "backup")),
         marked=st.booleans(),
+        waits=st.sampled_from((False, False, True)),
+        quarantines=st.booleans(),
     )
     def begin(
         self,
@@ -42,10 +44,15 @@ class FolderMachine(Machine):
         tasks: bool = False,
         if_exists: str = "replace",
         marked: bool = False,
+        waits: bool = False,
+        quarantines: bool = False,
     ) -> None:
         """Build everything."""
-        marked = marked and not tasks  # which have no markers
-        self._note("begin", then=then, rules=rules, aged=aged, tasks=tasks, if_exists=if_exists, marked=marked)
+        marked, waits, quarantines = (
+            each and not tasks for each in (marked, waits, quarantines)
+        )  # only rules have them
+        kind = {"then": then, "rules": rules, "aged": aged, "tasks": tasks, "if_exists": if_exists}
+        self._note("begin", **kind, marked=marked, waits=waits, quarantines=quarantines)
         self._if_exists = if_exists
         self._by_tasks = tasks
         self._is_aged = aged
@@ -65,6 +72,9 @@ class FolderMachine(Machine):
             if_exists=if_exists,
             backup=dest / "kept",
             is_marked=marked,
+            waits=waits,
+            quarantine=source / "failed" if quarantines else None,
+            may_fail=if_exists == "fail",
         )
         self._all_books = [self.books]
         self._producer = Producer(self.books, self._clock, self._base / "of the producer")
@@ -78,7 +88,8 @@ class FolderMachine(Machine):
             "min_age": AGE if aged else 0,
             "then": {"move": "done"} if then == "move" else then,
             "if_exists": {"backup": "kept"} if if_exists == "backup" else if_exists,
-            "marker": RULE if marked else None,
+            "marker": (RULE if marked else {}) | ({"wait": f"{{name}}{WAITED_FOR}"} if waits else {}) or None,
+            "on_failure": {"after": 2, "move": "failed"} if quarantines else None,
         }
         patterns = (".csv", ".json") if rules == 2 else (None,)
         self._rules = [common | {"name": f"r{n}", "file_pattern": pattern} for n, pattern in enumerate(patterns)]
@@ -102,6 +113,14 @@ class FolderMachine(Machine):
             self._producer.end(name)
         else:
             self._producer.begin(name, size)
+        self._check()
+
+    @precondition(lambda self: self.books.waits)
+    @rule(name=names)
+    def confirm(self, name: str) -> None:
+        """The producer leaves the marker of what it has written."""
+        self._note("confirm", name=name)
+        self._producer.confirm(name)
         self._check()
 
     @rule(name=names, what=st.sampled_from(("take", "leave", "remove")))
@@ -159,6 +178,18 @@ class FolderMachine(Machine):
         self._and_kill(moment, self._work(number))
         self._check()
 
+    @precondition(lambda self: self.direction == "upload" and self.books.is_mounted)
+    @rule(most=st.sampled_from((0, 0, 5_000)))
+    def retain(self, most: int) -> None:
+        """Retention looks at the source, and at what was moved away: what is delivered may go, and nothing else."""
+        self._note("retain", most=most)
+        self.books.settle()
+        self.books.is_retained = True
+        self._device.retain([{"path": folder, "maxBytes": most} for folder in ("out", "done")], self._rules)
+        self.books.settle()
+        self.books.is_retained = False
+        self._check()
+
     # --- how it is done
 
     def _make(self, first: list[Made]) -> None:
@@ -168,7 +199,16 @@ class FolderMachine(Machine):
 
     def _run(self, number: int, happens: list[Event]) -> str:
         method, *arguments = self._work(number)
-        return self._with_faults(happens, lambda: getattr(self._device, method)(*arguments))
+        self.books.may_fail |= any(event.what == "refuse" for event in happens)
+        begun = len(self._scene.done)
+        code = self._with_faults(happens, lambda: getattr(self._device, method)(*arguments))
+        if not happens and self.direction == "download" and not self._by_tasks and self.books.is_mounted:
+            pattern = str(self._rules[number % len(self._rules)]["file_pattern"] or "")
+            listed = {path.strip("/") for kind, path in self._scene.done[begun:] if kind == "list"}
+            for path in self.books.expected:
+                if os.path.dirname(f"out/{path}") in listed and pattern in path:
+                    self.books.has_been_listed(path)
+        return code
 
     def _run_alone(self, number: int) -> str:
         """Let a rule or a task run, and return its failure if it is one: a task wants what is there sent again."""
@@ -210,6 +250,8 @@ class FolderMachine(Machine):
         match event.what:
             case "make":
                 self._producer.make(name, event.way, 4_000, quiet=False)
+                if self.direction == "upload":  # a server does not tell two markers of one second apart
+                    self._producer.confirm(name)
             case "begin":
                 self._producer.begin(name, 4_000)
             case "remove":
@@ -258,6 +300,8 @@ class FolderMachine(Machine):
         self._clock.set_to(self._latest + AFTER_ALL)
         for name in self._producer.writing:
             self._producer.end(name)
+        for name in NAMES:
+            self._producer.confirm(name)
         if self._if_exists == "fail":
             for name in NAMES:
                 self._partner.take(name)  # else what is there stays in the way

@@ -15,6 +15,7 @@ from tests.model.books import Books
 from tests.model.clock import Clock
 from tests.model.device import Device, Place
 from tests.model.figures import Figures
+from tests.model.log_books import LogBooks
 from tests.model.server import Cut, Scene
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Machine(RuleBasedStateMachine):
         self._script: list[str] = []
         self._told: dict[int, int] = {}
         self._latest = self._clock.time()
-        self._all_books: list[Books] = []
+        self._all_books: list[Books | LogBooks] = []
 
     def _build(self) -> None:
         """Build the server's side and the device."""

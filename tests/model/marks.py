@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARKER, CHECKSUM = ".done", ".sha256"
+WAITED_FOR = ".ok"  # the producer's own
 RULE = {"write": f"{{name}}{MARKER}", "checksum": f"{{name}}{CHECKSUM}"}  # of the rule
 
 

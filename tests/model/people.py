@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.model.contents import SIZES
-from tests.model.marks import has_marker, take_marks
+from tests.model.marks import WAITED_FOR, has_marker, take_marks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class Producer:
             path: where.
             way: one of `WAYS`.
             size: its size, where the way leaves that open.
-            quiet: whether it was written long ago; else just now.
+            quiet: whether it was written long ago, and its marker too if it has one; else just now.
         """
         with self.books.lock:
             before = self._before(path)
@@ -60,6 +60,19 @@ class Producer:
                 self.books.has_lost(path, content)
                 return
             self.books.has_put(path, content, touched=way == "touched")
+            if quiet:
+                self.confirm(path)
+
+    def confirm(self, path: str) -> None:
+        """Put a marker beside a file that is complete, where one is waited for."""
+        with self.books.lock:
+            entry = self.books.expected.get(path)
+            if self.books.waits and self.books.is_mounted and entry is not None and entry.version is not None:
+                self._replace(self._marker_of(path), b"", self._now(quiet=False))
+                self.books.has_confirmed(path)
+
+    def _marker_of(self, path: str) -> Path:
+        return self.books.source / f"{path}{WAITED_FOR}"
 
     def begin(self, path: str, size: int) -> None:
         """Write the first half of a new version."""
@@ -86,6 +99,7 @@ class Producer:
                 return
             self._write_in_place(self.books.source / path, content, self._now(quiet=False))
             self.books.has_put(path, content)
+            self.confirm(path)
 
     def go_on(self) -> None:
         """Touch what is being written, as its writer does all the time."""
@@ -114,6 +128,8 @@ class Producer:
         """Return what is there, once it is known what a run has done until now."""
         self.books.settle()
         self._open.pop(path, None)
+        if self.books.waits:
+            self._marker_of(path).unlink(missing_ok=True)
         (self.books.source / path).parent.mkdir(parents=True, exist_ok=True)
         try:
             return (self.books.source / path).read_bytes()

@@ -59,6 +59,7 @@ class Scene:
         root: the directory that it serves.
         refused: kinds of requests that are refused, for as long as they are in here.
         is_full: there is no space for any byte more.
+        refuses_copy: `copy-data` is announced, and refused.
         before: called before each request is carried out, with its kind and paths (of a rename: first the new one).
         look: called after each request that may have changed what others see.
         struck: how often each kind of fault has struck.
@@ -67,7 +68,7 @@ class Scene:
     def __init__(self, root: Path, look: Callable[[], None] = lambda: None) -> None:
         self.root = root
         self.refused: set[str] = set()
-        self.is_full = False
+        self.is_full = self.refuses_copy = False
         self.look = look
         self.before: Callable[[str, str, str], None] = lambda _kind, _path, _other: None
         self.struck: Counter[str] = Counter()
@@ -121,6 +122,11 @@ class _Files(asyncssh.SFTPServer):
         super().__init__(channel, chroot=os.fsencode(scene.root))
         self._scene = scene
         self._paths: dict[object, str] = {}
+
+    @property
+    def refuses_copy(self) -> bool:
+        """Whether `copy-data` is refused."""
+        return self._scene.refuses_copy
 
     def _do(self, kind: str, path: bytes | str, deed: Callable[[], Result], other: bytes = b"") -> Result:
         try:
@@ -200,6 +206,14 @@ class _Files(asyncssh.SFTPServer):
             yield entry
 
 
+async def _copy_data(handler: sftp.SFTPServerHandler, packet: asyncssh.packet.SSHPacket) -> None:
+    """Carry out `copy-data`, unless the scene refuses it."""
+    files = handler._server
+    if isinstance(files, _Files) and files.refuses_copy:
+        raise asyncssh.SFTPOpUnsupported("no copy-data")
+    await handler._process_copy_data(packet)
+
+
 class _Login(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         del username
@@ -236,6 +250,7 @@ class ModelServer:
             logger.setLevel(logging.CRITICAL + 1)  # each cut would be a trace
         pieces = sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN
         sftp.MAX_SFTP_READ_LEN = sftp.MAX_SFTP_WRITE_LEN = PIECE
+        sftp.SFTPServerHandler._packet_handlers[b"copy-data"] = _copy_data
         started = threading.Event()
         thread = threading.Thread(target=self._serve, args=(started,), name="model-server", daemon=True)
         thread.start()
@@ -246,6 +261,7 @@ class ModelServer:
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join(60)
             sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN = pieces
+            sftp.SFTPServerHandler._packet_handlers[b"copy-data"] = sftp.SFTPServerHandler._process_copy_data
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 

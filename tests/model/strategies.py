@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 from tests.model.contents import LARGE, SIZES
+from tests.model.log_books import ROTATIONS
 from tests.model.people import NAMES, WAYS
 from tests.model.server import Moment
 
@@ -19,9 +20,9 @@ class Event(NamedTuple):
 
     Attributes:
         moment: when.
-        what: `cut`, `full`, `refuse`, `make`, `begin`, `remove`, `take` or `leave`.
+        what: `cut`, `full`, `refuse`, `make`, `begin`, `remove`, `take` or `leave`; to a log `write` or `rotate`.
         name: of the file that it happens to, where it happens to one.
-        way: how a producer makes a new version.
+        way: how a producer makes a new version, or rotates a log.
     """
 
     moment: Moment
@@ -73,3 +74,10 @@ order_events = st.lists(
     unique_by=lambda event: event.moment,
 )
 seconds = st.sampled_from((1.0, AGE + 40, AGE + 40, 40 * DAYS, -40 * DAYS, -3_600.0))
+log_sizes = st.sampled_from((SIZES[0], SIZES[1], SIZES[1], 300_000))
+log_what = st.sampled_from(("cut", "cut", "full", "refuse", "write", "rotate"))
+log_events = st.lists(
+    st.builds(Event, moments, log_what, st.just(NAMES[0]), st.sampled_from(ROTATIONS)),
+    max_size=3,
+    unique_by=lambda event: event.moment,
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clients import session_of
@@ -12,7 +14,10 @@ from tests.faulty_links import Break, BreakingRelay
 from tests.servers import Server
 
 from iot.sftp.client import AlreadyExists, Append, FolderTransfer, SFTPSession
+from iot.sftp.client._folders.remote_rotation import earlier_names
+from iot.sftp.client._transfer import append_download
 from iot.sftp.client._transfer.append_download import SLICE
+from iot.sftp.client._transfer.replace import replace_local
 
 
 class RemoteLog:
@@ -26,8 +31,22 @@ class RemoteLog:
         with open(self.path, "ab") as file:
             file.write(content)
 
-    def fetch(self, *, lines: bool = False) -> FolderTransfer:
-        return self.session.download_files(self.folder, str(self.here.parent), append=Append(lines=lines))
+    def fetch(self, *, lines: bool = False, include: Sequence[str] = ()) -> FolderTransfer:
+        append = Append(lines=lines)
+        return self.session.download_files(self.folder, str(self.here.parent), append=append, include=include)
+
+    def rotate(self) -> None:
+        """Rename what is there, as logrotate does."""
+        for number in (2, 1, 0):
+            old = self.path.with_name(f"app.log.{number}" if number else "app.log")
+            if old.exists():
+                old.rename(self.path.with_name(f"app.log.{number + 1}"))
+
+    def there(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.path.parent.iterdir()}
+
+    def fetched(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.here.parent.iterdir()}
 
 
 @pytest.fixture
@@ -57,6 +76,81 @@ def test_a_file_that_was_rotated_or_written_anew_replaces_the_local_one(log: Rem
         log.write(content)
         assert log.fetch().failed == 0
         assert log.here.read_bytes() == content
+
+
+def test_files_that_were_renamed_by_rotation_are_finished_and_not_fetched_again(log: RemoteLog) -> None:
+    for number in range(3):
+        log.write(os.urandom(300_000))
+        log.fetch()
+        log.write(b"the end, written after the last look")
+        log.rotate()
+        if number != 1:  # twice without a look between
+            log.write(b"new")
+            before = log.session.counts.downloaded
+            assert log.fetch().failed == 0
+            assert log.fetched() == log.there()
+            assert log.session.counts.downloaded - before < 1_000
+    assert len({path.stat().st_ino for path in log.here.parent.iterdir()}) == len(log.there()) == 4
+
+
+def test_a_file_that_was_copied_and_cut_is_finished_and_not_fetched_again(log: RemoteLog) -> None:
+    log.write(os.urandom(300_000))
+    log.fetch()
+    log.write(b"the end")
+    shutil.copy(log.path, log.path.with_name("app.log-20261129"))
+    os.truncate(log.path, 0)
+    log.write(b"new")
+    before = log.session.counts.downloaded
+    done = log.fetch()
+    assert (done.failed, done.bytes) == (0, len(b"the endnew"))
+    assert log.session.counts.downloaded - before == len(b"the endnew")
+    assert log.fetched() == log.there()
+
+
+@pytest.mark.parametrize(
+    "path, earlier",
+    [
+        ("app.log", ["app"]),
+        ("logs/app.log.12", ["logs/app.log", "logs/app"]),
+        ("app.log.2.gz", ["app.log.2", "app.log", "app", "app.log.gz"]),
+        ("app-3.log", ["app-3", "app", "app.log"]),
+        ("7", []),
+    ],
+)
+def test_a_rotated_name_shows_which_names_it_may_have_had(path: str, earlier: list[str]) -> None:
+    assert earlier_names(path) == earlier
+
+
+def test_a_rotated_file_that_is_not_selected_any_more_is_finished_first(
+    log: RemoteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bytes] = []
+
+    def replace_and_tell(*arguments: Any) -> None:
+        held.append(log.here.read_bytes() if log.here.exists() else b"")
+        replace_local(*arguments)
+
+    monkeypatch.setattr(append_download, "replace_local", replace_and_tell)
+    log.write(b"first ")
+    log.fetch(include=["app.log"])
+    log.write(b"last")
+    log.rotate()
+    log.write(b"new")
+    done = log.fetch(include=["app.log"])
+    assert (done.failed, done.files, done.bytes) == (0, 2, len(b"lastnew"))
+    assert held == [b"", b"first last"]
+    assert log.fetched() == {"app.log": b"new"}
+
+
+def test_what_others_have_written_under_the_new_name_of_a_rotated_file_is_left_alone(log: RemoteLog) -> None:
+    log.write(b"first ")
+    log.fetch()
+    log.write(b"last")
+    log.rotate()
+    log.write(b"new")
+    log.here.with_name("app.log.1").write_bytes(b"of others")
+    assert [failure.code for failure in log.fetch().failures] == [AlreadyExists.code]
+    assert log.fetched() == {"app.log": b"new", "app.log.1": b"of others"}
 
 
 def test_whole_lines_only(log: RemoteLog) -> None:

@@ -40,8 +40,9 @@ from iot.sftp.client._ssh import algorithms
 from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 from iot.sftp.client._ssh.packets import Kind
-from iot.sftp.client._ssh.paramiko_internals import packetizers
-from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer, packetizer_class
+from iot.sftp.client._ssh.paramiko_internals import direct
+from iot.sftp.client._ssh.paramiko_internals.direct import packetizer_class
+from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
 from iot.sftp.client._ssh.replies import LONGEST_PACKET, ReplyParser
 from iot.sftp.client._ssh.requests import Landing, Reply
@@ -95,13 +96,13 @@ def test_a_forgotten_channel_does_not_stop_the_thread_in_which_it_is_collected(
         forgotten: list[object] = [connection_of(session).transport.open_session(timeout=60)]
         forgotten.append(forgotten)
         gone = weakref.ref(forgotten[0])
-        write_all = FastPacketizer.write_all
+        encrypt = FastPacketizer._encrypt
 
-        def collect_and_write(packetizer: FastPacketizer, data: memoryview) -> None:
+        def collect_and_encrypt(packetizer: FastPacketizer, packet: memoryview, encrypted: memoryview) -> None:
             gc.collect()
-            write_all(packetizer, data)
+            encrypt(packetizer, packet, encrypted)
 
-        monkeypatch.setattr(FastPacketizer, "write_all", collect_and_write)
+        monkeypatch.setattr(FastPacketizer, "_encrypt", collect_and_encrypt)
         del forgotten
         assert session.exists(".", timeout=60)
         assert gone() is None
@@ -116,7 +117,7 @@ def test_an_older_cryptography_takes_paramikos_own_path(
 
     for name in {"decrypt_into", "encrypt_into"} - {missing}:
         setattr(Older, name, getattr(AESGCM, name))
-    monkeypatch.setattr(packetizers, "AESGCM", Older)
+    monkeypatch.setattr(direct, "AESGCM", Older)
     assert packetizer_class() is BoundedPacketizer
     with session_of(openssh_server) as session:
         assert "gcm" in session.connect().cipher

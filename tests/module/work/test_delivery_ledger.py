@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot.sftp.client import FileVersion, SFTPError
+from iot.sftp.client import FileVersion, GrowthRecord, SFTPError
 from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, UNUSED_KEPT, DeliveryLedger, DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME
 from iot.sftp.module._work.stored_version import signed
@@ -90,6 +90,29 @@ def test_a_file_with_only_a_new_change_time_is_left_to_a_careful_scan(tmp_path: 
     after = ledgers.of("a")
     assert after.knows("1", touched)
     assert not after.is_in_doubt
+
+
+def test_of_a_remote_file_that_has_become_another_one_the_earlier_version_is_forgotten(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("a").note("1", REMOTE)
+    assert ledgers.of("a").knows("1", REMOTE)
+    assert not ledgers.of("a").knows("1", REMOTE._replace(size=2))
+    ledgers.close()
+    assert not DeliveryLedgers(tmp_path).of("a").knows("1", REMOTE)
+
+
+def test_a_listing_that_is_older_than_a_delivery_makes_nobody_forget_it(tmp_path: Path) -> None:
+    ledger = DeliveryLedgers(tmp_path).of("a")
+    ledger.note("1", REMOTE)
+    assert not ledger.knows("1", REMOTE._replace(size=2))
+    assert ledger.knows("1", REMOTE)
+
+
+def test_a_local_file_that_is_another_one_for_a_while_is_known_when_it_is_back(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    ledgers.of("a").note("1", VERSION)
+    assert not ledgers.of("a").knows("1", VERSION._replace(inode=43))
+    assert ledgers.of("a").knows("1", VERSION)
 
 
 def test_what_is_settled_is_not_known_any_more(tmp_path: Path) -> None:
@@ -322,3 +345,15 @@ def test_of_files_that_have_arrived_a_scan_keeps_no_version_in_memory(tmp_path: 
     assert ledger._places is not None
     assert not ledger._places._seen
     assert ledger.place_of("1", lambda _: "day-2/1") == "day-1/1"
+
+
+def test_whole_lines_are_a_delivery_for_those_who_deliver_lines_only(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    torn = VERSION._replace(size=10)
+    ledgers.of("a", delivers_lines=True).note_growth("torn", GrowthRecord(6, "", ""), torn)
+    ledgers.of("a", delivers_lines=True).note_growth("whole", GrowthRecord(10, "", ""), torn)
+    assert look(ledgers.of("a", delivers_lines=True), "torn", "whole", version=torn) == ["torn", "whole"]
+    for is_strict in (False, True):
+        assert look(ledgers.of("a", is_strict=is_strict), "torn", "whole", version=torn) == ["whole"]
+    assert ledgers.delivered.ledgers_of("out/whole", torn)
+    assert not ledgers.delivered.ledgers_of("out/torn", torn)

@@ -16,8 +16,9 @@ from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
-from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
+from iot.sftp.client._files.remote_requests import FSYNC
 from iot.sftp.client._session import SFTPSession
+from iot.sftp.client._ssh.connection import LIMITS
 from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy, in_words
 from iot.sftp.client._ssh.route import dialer_of
@@ -51,8 +52,8 @@ ADVICE = {
     "address after failed logins, or have too many sessions: wait some minutes, or ask its administrator",
     "algorithms": "Ask the server's administrator to allow one of the algorithms that this client has. A server that "
     "offers only old ones needs an update",
-    "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line (a module's "
-    'test_connection does so, with "learn": true)',
+    "host_key": "If the administrator confirms the new key by another way, pin it, or remove the old line of the "
+    'known_hosts file with ssh-keygen -R (a module\'s test_connection does so, with "learn": true)',
     "authentication": "Check user, password or key; the server's own log has the reason, which it does not send to us",
     "extensions": "Ask the server's administrator whether SFTP is on for this user, and whether the root exists",
     "speed": "Check whether the folder is there, whether this user may write in it, and whether its disk has space",
@@ -206,7 +207,9 @@ def _with_folder(step: Step, session: SFTPSession) -> Step:
 def _require_folder(session: SFTPSession, folder: str) -> None:
     with suppress(PermissionDenied, Unsupported):  # a drop box takes files and shows none
         if session.stat(folder) is None:
-            raise NotFound(NO_SUCH_PATH, operation="stat", path=folder)
+            root = session.settings.root if folder == "." else None
+            message = f"{root or folder!r}: {NO_SUCH_PATH}"
+            raise NotFound(message, operation="stat", path=folder)
 
 
 def _measure(session: SFTPSession, write_to: str | None) -> Step:

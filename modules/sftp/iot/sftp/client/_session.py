@@ -15,6 +15,8 @@ from iot.sftp.client._calls.file_calls import FileCalls
 from iot.sftp.client._calls.folder_calls import FolderCalls
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from iot.sftp.client._ssh.handshake import ServerInfo
 
 
@@ -23,7 +25,8 @@ class SFTPSession(FolderCalls, FileCalls, DirectoryCalls):
 
     The connection is opened by the first call that needs it, and again after it broke. An idempotent operation is
     retried after a break, with exponential backoff, within its deadline. Every method takes `timeout`: seconds for the
-    whole call, `None` for no limit but those of `TimeLimits` for each step.
+    whole call, `None` for no limit but those of `TimeLimits` for each step. In a `with` block, it is disconnected at
+    its end.
     """
 
     def test_connection(self, *, learn: bool = False, timeout: float | None = None) -> ServerInfo:
@@ -42,3 +45,13 @@ class SFTPSession(FolderCalls, FileCalls, DirectoryCalls):
         info = connection.info
         connection.close()
         return info
+
+    def __enter__(self) -> SFTPSession:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        self.disconnect()

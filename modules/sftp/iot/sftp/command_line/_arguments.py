@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 from typing import TYPE_CHECKING, NoReturn
 
 from iot.sftp.client import __version__
+from iot.sftp.command_line._completion import commands_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,11 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             names = [word.partition("=")[0] for word in unknown if word.startswith("--")]
             names += [word[:2] for word in unknown if word.startswith("-") and not word.startswith("--")]
-            self.error(f"unrecognized arguments: {' '.join(names) or f'{len(unknown)} too many'}")
+            command = commands_of(self)[parsed.command]
+            known, _ = words_of(command)
+            close = [option for name in names for option in difflib.get_close_matches(name, known, 1)]
+            hint = f" (did you mean {' '.join(close)}?)" if close else ""
+            command.error(f"unrecognized arguments: {' '.join(names) or f'{len(unknown)} too many'}{hint}")
         return parsed
 
     def error(self, message: str) -> NoReturn:

@@ -43,7 +43,10 @@ class AlreadyShownError(Exception):
 def _entries(session: SFTPSession, path: str, timeout: float | None) -> Iterator[FileInfo]:
     try:
         yield from session.scan(path, timeout=timeout)
-    except (NotFound, NotADirectory, PermissionDenied):
+    except SFTPError as error:
+        error.operation = "ls"  # `scan` is nothing that a user of the command line knows
+        if not isinstance(error, (NotFound, NotADirectory, PermissionDenied)):
+            raise
         # Servers do not report "not a directory", but "no such file" or a plain failure.
         entry = session.stat(path, timeout=timeout)
         if entry is None or entry.kind == "directory":

@@ -169,9 +169,9 @@ class Proxy:
     def __post_init__(self) -> None:
         """Refuse invalid values, naming them."""
         example = "like 'socks5h://proxy.example.com:1080' or 'http://proxy.example.com:3128'"
-        given: object = self.url
+        value: object = self.url
         try:
-            url = urlsplit(given if isinstance(given, str) else "http://[")
+            url = urlsplit(value if isinstance(value, str) else "http://[")
             port = url.port
         except ValueError:
             message = f"the url of a proxy must be {example}"
@@ -184,7 +184,8 @@ class Proxy:
             raise ValueError(message)
         if url.scheme not in PROXY_SCHEMES:
             hint = ": with 'socks5h' the proxy resolves names" if url.scheme.startswith("socks") else ""
-            message = f"the url of a proxy begins with socks5h:// or http://, not {url.scheme + '://'!r}{hint}"
+            given = f", not {url.scheme + '://'!r}{hint}" if "://" in self.url else f": it must be {example}"
+            message = f"the url of a proxy begins with socks5h:// or http://{given}"
             raise ValueError(message)
         if not url.hostname or not port or url.path.strip("/") or url.query or url.fragment:
             message = f"the url of a proxy is a scheme, a host and a port, {example}"
@@ -350,6 +351,9 @@ def _check_login(values: ServerSettings | Jump, whose: str = "") -> None:
 def _check_host(host: str, name: str) -> None:
     if not host.isprintable() or " " in host:
         message = f"{name} must be a name or an address, without spaces and control characters, not {host!r}"
+        raise ValueError(message)
+    if "/" in host or "@" in host or host.count(":") == 1:  # an IPv6 address has two colons or more
+        message = f"{name} must be a name or an address alone: no URL, no user and no port"  # a URL may hold a password
         raise ValueError(message)
 
 

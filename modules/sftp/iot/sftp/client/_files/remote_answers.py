@@ -61,6 +61,10 @@ class RemoteAnswers:
         """Wait until a request was carried out, and give a refusal its name."""
         self._fields(future, path)
 
+    def wait_for_any_answer(self, future: Future[Reply]) -> None:
+        """Wait until a request was answered, also by a refusal."""
+        self._reply(future)
+
     def attributes(self, future: Future[Reply], path: str) -> Attributes:
         """Wait for attributes, and give a refusal its name."""
         return self._fields(future, path, Kind.ATTRS).attributes()

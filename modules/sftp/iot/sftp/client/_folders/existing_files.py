@@ -77,8 +77,8 @@ class ExistingFiles:
         if is_proven is not None:
             is_skipped = is_proven or order.if_exists is IfExists.SKIP
         else:
-            resembles = _resemble(there, at_source)
-            is_skipped = order.if_exists is IfExists.SKIP or (order.if_exists is IfExists.SKIP_SAME and resembles)
+            resembles = resemble(there, at_source)
+            is_skipped = is_left_alone(order.if_exists, resembles=resembles)
             if resembles and is_skipped:
                 self._deliveries.suppose_arrival(found)
         if order.if_exists is IfExists.FAIL and not is_skipped and not self._direction.may_have_arrived(found, dest):
@@ -125,7 +125,7 @@ class ExistingFiles:
         at_source = self._at_source(remote, found)
         # Not every server keeps times, and the sizes of all may be the same: no more are compared than arrive at once
         alike = [each for each, there in taken if there.size == at_source.size]
-        same = [each for each, there in taken if _resemble(there, at_source)]
+        same = [each for each, there in taken if resemble(there, at_source)]
         for dest in dict.fromkeys((*reversed(same[-COMPARED:]), *reversed(alike[-COMPARED:]))):
             version = self._deliveries.proven(partial(self._direction.proven_version, remote, found, dest))
             if version is not None:
@@ -157,7 +157,7 @@ class ExistingFiles:
         # has where the file would be refused after a crash, as it is there
         may_have_crashed = order.verify_existing and order.if_exists is IfExists.FAIL
         is_vague = None in (there.modified, at_source.modified) or may_have_crashed
-        if not _resemble(there, at_source) and not (is_vague and there.size == at_source.size):
+        if not resemble(there, at_source) and not (is_vague and there.size == at_source.size):
             return False
         version = self._deliveries.proven(lambda: self._direction.proven_version(remote, found, dest))
         if version is None:
@@ -172,7 +172,13 @@ class ExistingFiles:
         return found.version
 
 
-def _resemble(there: FileVersion, at_source: FileVersion) -> bool:
+def is_left_alone(if_exists: IfExists, *, resembles: bool) -> bool:
+    """Return whether what is at a file's destination is left alone, where nothing is proven."""
+    return if_exists is IfExists.SKIP or (if_exists is IfExists.SKIP_SAME and resembles)
+
+
+def resemble(there: FileVersion, at_source: FileVersion) -> bool:
+    """Return whether two sides' files have the same size and the same time, as far as SFTP can tell."""
     return _as_sftp_reports(there).resembles(_as_sftp_reports(at_source))
 
 

@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
     from iot.sftp.client._base.errors import SFTPError
     from iot.sftp.client._files.file_version import FileVersion
@@ -50,6 +50,9 @@ class FolderDirection(Protocol):
 
     def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
         """Return the version of what has each of these names, links included, `None` where nothing does."""
+
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
+        """Give the names in a directory of the destination, relative to it; `None` for what is no regular file."""
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return whether this version may have got that name by an earlier request, whose answer was lost."""

@@ -38,7 +38,7 @@ from iot.sftp.client._transfer.transfer_context import Backup
 from iot.sftp.client._transfer.verify import compare_hashes, hash_of_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from iot.sftp.client._base.errors import SFTPError
     from iot.sftp.client._files.local_files import LocalFiles
@@ -128,6 +128,11 @@ class FolderDownload:
     def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
         """Return the version of what has each of these names, links included."""
         return [self.version_at_dest(remote, dest) for dest in dests]
+
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
+        """Give the names in a local directory."""
+        for name, status in self._dest.statuses(directory, remote.deadline.check):
+            yield name, FileVersion.of_local(status) if stat.S_ISREG(status.st_mode) else None
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return `False`: no answer of this machine's is lost."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._folders.compared_listings import ComparedListings
 from iot.sftp.client._folders.deliveries import Deliveries
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_plan import FolderPlan
@@ -64,6 +65,7 @@ class FolderRun:
         self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
         self._quarantine = QuarantineRun(order, direction, self._deliveries, self._tally, on_file)
         self._delivery = FileDelivery(order, direction, self._deliveries, self._tally, self._quarantine)
+        self._listings = ComparedListings(order, direction, self._deliveries, self._tally)
         self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail)
         self._attempts = 0
         self._reported = FolderProgress()
@@ -98,6 +100,7 @@ class FolderRun:
             while not plan.is_done:
                 if not plan.has_page:
                     run_in_threads(lender, [plan.find_next_page], self._report)
+                    self._listings.skip(plan, lender, self._report)
                 self._work_off_page(lender)
                 # What a broken attempt has left may just have been cleaned up, which holds a destination for a moment.
                 plan.small += delivery.busy

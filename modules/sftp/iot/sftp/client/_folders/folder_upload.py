@@ -13,12 +13,12 @@ from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.put_aside import put_aside
 from iot.sftp.client._folders.folder_direction import relative_to_source
-from iot.sftp.client._folders.folder_walk import list_locally
+from iot.sftp.client._folders.folder_walk import below, list_locally
 from iot.sftp.client._folders.marker_files import RemoteMarkerFiles, clearing_markers
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
 from iot.sftp.client._folders.settling import settled_version
 from iot.sftp.client._folders.transferred import Transferred
-from iot.sftp.client._ssh.packets import OpenFlag
+from iot.sftp.client._ssh.packets import OpenFlag, decode_path
 from iot.sftp.client._transfer.abandoned_transfers import discard_upload
 from iot.sftp.client._transfer.transfer_context import Backup
 from iot.sftp.client._transfer.upload import forget_rename, may_have_arrived, upload_file
@@ -26,7 +26,7 @@ from iot.sftp.client._transfer.upload_job import no_spare
 from iot.sftp.client._transfer.verify import compare_hashes, hash_of_local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from iot.sftp.client._base.errors import SFTPError
     from iot.sftp.client._files.local_files import LocalFiles
@@ -119,6 +119,12 @@ class FolderUpload:
         """Return the version of what has each of these names, links included."""
         found = remote.attributes_of([self._end_of(dest) for dest in dests], follow_links=False)
         return [None if each is None else FileVersion.of_remote(each) for each in found]
+
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
+        """Give the names in a directory on the server."""
+        for entry in remote.all_entries(below(self._dest, directory)):
+            is_file = stat.S_ISREG(entry.attributes.mode or 0)
+            yield decode_path(entry.name), FileVersion.of_remote(entry.attributes) if is_file else None
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return whether the answer to an earlier rename of this version to that name was lost."""

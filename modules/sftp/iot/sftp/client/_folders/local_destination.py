@@ -8,14 +8,18 @@ import stat
 import threading
 from collections import OrderedDict
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
     NotADirectory,
     NotFound,
 )
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._files.local_files import LocalFiles, LocalName, check_name
+from iot.sftp.client._files.local_files import DIRECTORY_FLAGS, LocalFiles, LocalName, check_name
 from iot.sftp.client._folders.folder_walk import below
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 DIRECTORIES_OPEN = 32  # descriptors that are kept for the next file in the same directory
 
@@ -75,6 +79,23 @@ class LocalDestination(LocalFiles):
         finally:
             os.close(place.directory)
 
+    def statuses(self, directory: str, proceed: Callable[[], object]) -> Iterator[tuple[str, os.stat_result]]:
+        """Give the names in a directory with their status, of a link its own; `proceed` ends it by raising."""
+        opened = _opened_again(self._directory(directory, create=False))
+        try:
+            with os.scandir(opened) as names:
+                for found in names:
+                    proceed()
+                    try:
+                        status = found.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # it has just gone
+                    yield found.name, status
+        except OSError as error:
+            raise from_os_error(error, below(self._root, directory)) from error
+        finally:
+            os.close(opened)
+
     def close(self) -> None:
         with self._lock:
             while self._open:
@@ -102,3 +123,11 @@ class LocalDestination(LocalFiles):
                     self._open[path] = os.dup(opened)
             if len(self._open) > DIRECTORIES_OPEN:
                 os.close(self._open.popitem(last=False)[1])
+
+
+def _opened_again(directory: int) -> int:
+    """Return a descriptor of a directory in the place of this one, whose position is that of the one that is kept."""
+    try:
+        return os.open(".", DIRECTORY_FLAGS, dir_fd=directory)
+    finally:
+        os.close(directory)

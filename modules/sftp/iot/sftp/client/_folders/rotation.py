@@ -34,6 +34,13 @@ CANDIDATES = 32  # files of a directory that are compared with what was delivere
 SEPARATORS = frozenset(".-_")  # between a log's name and what rotation appends to it
 
 
+def shorter_names(path: str) -> list[str]:
+    """Return the paths that a rotated file may have had: `app.log` of `app.log.1`, the longest one first."""
+    directory, name = posixpath.split(path)
+    shorter = [name[:end] for end in range(1, len(name)) if name[end] in SEPARATORS]
+    return [posixpath.join(directory, each) for each in reversed(shorter)]
+
+
 class Rotation:
     """Files that have other names by now, or are others under their names: the oldest one makes way first.
 
@@ -68,11 +75,8 @@ class Rotation:
 
     def _earlier_names(self, path: str, descriptor: int) -> list[str]:
         """Return under which paths a file may have been delivered: as its inode, or as a shorter name."""
-        directory, name = posixpath.split(path)
-        shorter = [name[:end] for end in range(1, len(name)) if name[end] in SEPARATORS]
-        named = [posixpath.join(directory, each) for each in reversed(shorter)]
         known = self._ledger.growing_as(os.fstat(descriptor).st_ino)
-        return [each for each in dict.fromkeys((*known, *named)) if each != path]
+        return [each for each in dict.fromkeys((*known, *shorter_names(path))) if each != path]
 
     def _make_way(self, path: str) -> None:
         """Finish the file that was delivered under a path, if it is not there any more, and keep it if it is wanted."""

@@ -1,10 +1,10 @@
 """SFTP requests in flight over one SSH channel; thread-safe.
 
-A request gets a number and a future. A thread of the channel writes requests; answers are received in paramiko's own
-thread, in whatever order, and complete the future that has their number. So no caller ever blocks in a write: it waits
-for its future, and for no longer than its deadline and the server's time limit allow. paramiko's own `SFTPClient`
-cannot be shared in this way (one reader takes another's answer), and keeps neither the server's status codes nor its
-list of extensions.
+A request gets a number and a future. It is sent at once, or by a thread of the channel where that could wait; answers
+are received in paramiko's own thread, in whatever order, and complete the future that has their number. So no caller
+ever blocks in a write: it waits for its future, and for no longer than its deadline and the server's time limit allow.
+paramiko's own `SFTPClient` cannot be shared in this way (one reader takes another's answer), and keeps neither the
+server's status codes nor its list of extensions.
 
 A file's bytes bypass all that: the data of a READ is passed on piece by piece as it is decrypted, to be written where
 it belongs, and the data of a WRITE is read from its file at the moment at which it is sent. So requests in flight take
@@ -17,6 +17,7 @@ import struct
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, SFTPError, Unsupported
@@ -30,7 +31,7 @@ from iot.sftp.client._ssh.requests import HEADER, Answer, FileWrite, Landing, Re
 from iot.sftp.client._ssh.waiting import at_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import paramiko
 
@@ -53,7 +54,6 @@ class SFTPChannel:
 
     Attributes:
         extensions: the names that the server announced in its VERSION packet, and their data.
-        request_sizes: the sizes of READ and WRITE requests that the server named, once it was asked.
         round_trip: the shortest time in seconds in which it answered a request.
     """
 
@@ -75,7 +75,6 @@ class SFTPChannel:
                 them, but libssh's server answers only the first one in each.
         """
         self.extensions: dict[str, bytes] = {}
-        self.request_sizes: tuple[int, int] | None = None
         self.round_trip = float("inf")
         self._channel = channel
         self._on_activity = on_activity
@@ -84,6 +83,7 @@ class SFTPChannel:
         self._replies: dict[int, tuple[Expected, float]] = {}  # by number: what is expected, and since when
         self._next_number = 0
         self._strangers = 0
+        self._gathering: int | None = None  # the thread whose requests are sent together
         self._failure: SFTPError | None = None
         self._version: Future[Reply] = Future()
         self._parser = ReplyParser(self._landing_of, self._complete_landing, self._receive_packet)
@@ -107,7 +107,7 @@ class SFTPChannel:
             self._channel.invoke_subsystem("sftp")
         with self._lock:
             self._writer.queue.append(HEADER.pack(5, Kind.INIT, VERSION))
-            self._writer.wake.notify()
+        self._writer.send()
         reply = wait(self._version)
         version = reply.fields.uint32()
         if version > VERSION:
@@ -130,7 +130,22 @@ class SFTPChannel:
         """Whether no request is answered any more."""
         return self._failure is not None
 
-    def request(self, kind: Kind, fields: bytes, place: Place | None = None) -> Future[Reply]:
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Send the requests of this block together at its end: in one message, if the server takes that.
+
+        Nothing may be waited for in it.
+        """
+        self._gathering = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._gathering = None
+            self._writer.send()
+
+    def request(
+        self, kind: Kind, fields: bytes, place: Place | None = None, *, with_next: bool = False
+    ) -> Future[Reply]:
         """Send a request and return the future of its answer.
 
         The future fails with `ConnectionLost` if the server does not answer any more.
@@ -139,13 +154,14 @@ class SFTPChannel:
             kind: of the request.
             fields: behind its number.
             place: of what is to be opened, if the caller has waited for one.
+            with_next: send it together with the next request; nobody may wait for its answer before that.
         """
         if place is None and kind in {Kind.OPEN, Kind.OPENDIR}:
             place = self._open_files.ask(self, is_directory=kind == Kind.OPENDIR)
         future = Answer(kind, fields, place)
         if future.closes is not None:
             self._open_files.closing(self, future.closes)
-        self._send(future, lambda number: HEADER.pack(5 + len(fields), kind, number) + fields)
+        self._send(future, lambda number: HEADER.pack(5 + len(fields), kind, number) + fields, with_next=with_next)
         return future
 
     def read(self, handle: bytes, offset: int, length: int, landing: Landing) -> None:
@@ -159,7 +175,7 @@ class SFTPChannel:
         self._send(future, lambda number: FileWrite(number, handle, source, offset, length))
         return future
 
-    def _send(self, expected: Expected, packet: Callable[[int], Outgoing]) -> None:
+    def _send(self, expected: Expected, packet: Callable[[int], Outgoing], *, with_next: bool = False) -> None:
         with self._lock:
             failure = self._failure
             if failure is None:
@@ -167,10 +183,11 @@ class SFTPChannel:
                 self._next_number = (number + 1) & 0xFFFFFFFF
                 self._replies[number] = expected, time.monotonic()
                 self._writer.queue.append(packet(number))
-                self._writer.wake.notify()
         if failure is not None:
             self._open_files.ended(self)
             complete(expected, error=failure)
+        elif not with_next and self._gathering != threading.get_ident():
+            self._writer.send()
 
     # --- its end ---
 

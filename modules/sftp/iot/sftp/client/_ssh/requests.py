@@ -112,6 +112,11 @@ class FileWrite(NamedTuple):
     offset: int
     length: int
 
+    @property
+    def packet_length(self) -> int:
+        """How many bytes `packet_into` writes."""
+        return HEADER.size + 2 * UINT32.size + len(self.handle) + 8 + self.length
+
     def packet_into(self, buffer: memoryview) -> memoryview:
         """Assemble the packet (draft-ietf-secsh-filexfer-02, section 6.4), and return it.
 
@@ -127,6 +132,11 @@ class FileWrite(NamedTuple):
 
 
 Outgoing = bytes | FileWrite
+
+
+def length_of(item: Outgoing) -> int:
+    """Return how long a request's packet is."""
+    return item.packet_length if isinstance(item, FileWrite) else len(item)
 
 
 def complete(expected: Expected, reply: Reply | None = None, error: SFTPError | None = None) -> None:

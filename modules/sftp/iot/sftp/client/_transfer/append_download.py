@@ -51,6 +51,7 @@ class RemoteGrowth:
         lines: whole lines only.
         before: what was delivered before, as far as that is recorded.
         note_coming: called before bytes are written, with what is here, and what will be.
+        finds_rotated: whether what was rotated is to make way before it is replaced: raises `WasRotated` then.
     """
 
     source: str
@@ -58,6 +59,11 @@ class RemoteGrowth:
     lines: bool
     before: GrowthRecord | None
     note_coming: Callable[[GrowthRecord, GrowthRecord], object]
+    finds_rotated: bool = False
+
+
+class WasRotated(Exception):  # noqa: N818 - it is what happened, and no failure
+    """Raised where a remote file does not begin with what is here of it any more."""
 
 
 def append_download(
@@ -75,6 +81,7 @@ def append_download(
     Raises:
         AlreadyExists: what is there is not a beginning of the remote file, and was not delivered by us.
         TransferIncomplete: the remote file was cut or rewritten meanwhile.
+        WasRotated: see `RemoteGrowth.finds_rotated`.
     """
     with local_files.destination(dest, "", context.modes.directory) as place:
         remove_leftovers(place.directory)
@@ -151,7 +158,9 @@ class _AppendDownload:
                 if here <= before.reach:
                     return before.length
             elif here <= before.reach:
-                return 0  # the remote file was rotated, or rewritten
+                if self._growth.finds_rotated:
+                    raise WasRotated
+                return 0
         if here <= size and self._is_same(descriptor, here):
             return here
         coming = None if before is None else before.coming

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
@@ -75,7 +76,7 @@ def download_file(
                     remote, source, attributes, observed=observed, accept=accept, mode=context.modes.local
                 )
                 try:
-                    return DownloadAttempt(remote, here, place, record, context).run()
+                    return DownloadAttempt(remote, here, place, record, context).run(is_first=number == 0)
                 except SourceChanged as error:
                     if number == ATTEMPTS - 1 or (attributes.size or 0) > READ_AGAIN_AT_MOST:
                         raise TransferIncomplete(error.message, path=error.path) from error
@@ -104,22 +105,30 @@ class DownloadAttempt:
         self._record = record
         self._context = context
         self._target = DownloadTarget(remote, source, place, record, context)
+        self._is_closed = False  # the remote file
 
-    def run(self) -> TransferOutcome:
+    def run(self, *, is_first: bool) -> TransferOutcome:
         """Download the file.
+
+        Parameters:
+            is_first: whether nothing has shown yet that the file has to stay open to be looked at again.
 
         Raises:
             SourceChanged: it was written meanwhile, or what was resumed was damaged.
         """
         source, target, context = self._source, self._target, self._context
         source.settle()
-        with self._remote.opened(source.path, OpenFlag.READ, wait_for_close=False) as handle:
+        with ExitStack() as stack:
+            handle = self._remote.open(source.path, OpenFlag.READ)
+            stack.callback(self._close, handle)
             source.look_into(handle)
             target.state.source = [source.path, *source.version]
             with target.opened() as descriptor:
                 resumed = target.proven_offset(handle, descriptor)
-                size, verified = self._read(handle, descriptor, resumed)
+                may_close = is_first and source.is_settled and context.verify == "size"
+                size, verified = self._read(handle, descriptor, resumed, may_close=may_close)
                 if not source.is_settled:
+                    self._check_open()
                     source.read_again(handle, descriptor, size)
                 if context.verify == "sha256":
                     verified = self._compare_hashes(handle, descriptor, resumed)
@@ -132,7 +141,17 @@ class DownloadAttempt:
         self._record.forget()
         return TransferOutcome(size, verified, resumed, atomic=True, sha256=digest)
 
-    def _read(self, handle: bytes, descriptor: int, start: int) -> tuple[int, str]:
+    def _close(self, handle: bytes) -> None:
+        """Close the remote file without waiting, unless that was requested with its bytes."""
+        if not self._is_closed:
+            self._remote.begin_close(handle)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            message = "the file may have been written while it was read"
+            raise SourceChanged(message, path=self._source.path)
+
+    def _read(self, handle: bytes, descriptor: int, start: int, *, may_close: bool) -> tuple[int, str]:
         """Read the bytes from `start` on; return the size of the file, and how it was verified."""
         source, target = self._source, self._target
 
@@ -148,12 +167,15 @@ class DownloadAttempt:
             limit=self._context.limit,
             counts=self._context.counts,
             on_progress=on_progress,
+            may_close=may_close,
         )
         try:
             size = pipeline.run(start, source.before.size)
         except (ConnectionLost, DeadlineExceeded):
             target.note_break(descriptor, pipeline.contiguous)
             raise
+        finally:
+            self._is_closed = pipeline.is_closed
         verified = source.check_unchanged(size, pipeline.after, handle, os.fstat(descriptor).st_size)
         self._context.on_progress(size, size)
         return size, verified

@@ -112,6 +112,11 @@ class RateLimit:
             self._schedule = schedule
             self._look(time.monotonic())
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit now."""
+        return self._current() != UNLIMITED
+
     def largest(self, size: int, direction: Direction | None = None) -> int:
         """Return how many bytes to ask for at a time, where `size` would be asked for without a limit."""
         return min([size, *(max(1, int(rate * BURST / 2)) for rate in self._current().of(direction).values())])

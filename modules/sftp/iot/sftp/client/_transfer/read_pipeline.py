@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.requests import Reply
     from iot.sftp.client._transfer.rate_limit import RateLimit
 
+MOST_TOGETHER = 32  # requests in one message
 READ_AHEAD = 8 * 1024 * 1024  # bytes, at most, that are asked for behind what is there of a file of unknown size
 
 
@@ -43,8 +44,12 @@ class ReadPipeline(Pipeline):
         limit: RateLimit,
         counts: Counts,
         on_progress: Callable[[int], None],
+        may_close: bool = False,
     ) -> None:
-        """Read the open file `handle` (`path` is for messages) into `descriptor`."""
+        """Read the open file `handle` (`path` is for messages) into `descriptor`.
+
+        Where order is kept and one request asks for all of it, `may_close` closes it behind that: see `is_closed`.
+        """
         super().__init__(remote, path, limit, counts, on_progress)
         self._handle = handle
         self._descriptor = descriptor
@@ -52,10 +57,13 @@ class ReadPipeline(Pipeline):
         self._again: list[tuple[int, int]] = []  # what short answers have left out
         self._next = self._size = 0
         self._size_is_known = True
+        self._asks_behind_the_end = False
         self._probing = False
         self._end: int | None = None  # where the server has said that the file ends
         self._over = False
         self.after: Future[Reply] | None = None
+        self._may_close = may_close
+        self._closed: Future[Reply] | None = None
 
     def run(self, start: int, size: int | None) -> int:
         """Read to the end of the file and return where that is.
@@ -63,18 +71,21 @@ class ReadPipeline(Pipeline):
         Parameters:
             start: what is there already.
             size: what the server says that the file has, if it does. So much is asked for, and one request more,
-                which has to meet the end of the file. Where the server keeps the order of requests, the question of
-                the file's attributes goes with that one: the future `after`.
+                which has to meet the end of the file. Where the server keeps the order of requests, the last one asks
+                for a byte more instead, and the question of the file's attributes goes with it: the future `after`.
 
         Raises:
             SourceChanged: there is more than that. A server that sends without end must not fill the disk.
         """
         self._ranges = ReceivedRanges(start)
         self._size_is_known = size is not None
+        self._asks_behind_the_end = self._size_is_known and self._remote.traits.keeps_order
         self._next, self._size = start, max(start, size or 0)
         try:
             while not self._done():
                 self._ask()
+                if self._closed is not None:
+                    self._remote.wait_for_any_answer(self._closed)  # the last answer: one wait for all of them
                 self._wait()
             self._raise_failure()  # of the last answers
         finally:
@@ -86,15 +97,38 @@ class ReadPipeline(Pipeline):
         with self._lock:
             return self._end is not None and not self._in_flight and not self._again
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the close of the file was requested."""
+        return self._closed is not None
+
     def _ask(self) -> None:
-        while (piece := self._next_piece()) is not None:
-            offset, length = piece
-            self._take_turn(length)
-            self._sent(length)
-            is_last = offset >= self._size and self._size_is_known and self._remote.traits.keeps_order
-            self._remote.begin_read_into(self._handle, offset, length, ReadLanding(self, offset, length))
-            # If the rest of a short answer is read after FSTAT, its answer is out of date: it is sent again.
-            self.after = self._remote.begin_fstat(self._handle) if is_last else None
+        while pieces := self._next_pieces():
+            if self._closed is not None:
+                message = "the server has answered a READ in part"
+                raise SourceChanged(message, path=self._path)
+            with self._remote.together():
+                for offset, length in pieces:
+                    self._ask_for(offset, length)
+
+    def _ask_for(self, offset: int, length: int) -> None:
+        is_last = self._asks_behind_the_end and offset + length > self._size
+        is_all = is_last and self._in_flight == length and self.contiguous == offset
+        self._remote.begin_read_into(self._handle, offset, length, ReadLanding(self, offset, length))
+        # If the rest of a short answer is read after FSTAT, its answer is out of date: it is sent again.
+        self.after = self._remote.begin_fstat(self._handle) if is_last else None
+        if self._may_close and is_all:
+            self._closed = self._remote.begin_close(self._handle)
+
+    def _next_pieces(self) -> list[tuple[int, int]]:
+        """Return what to ask for next, all of it in one message of the channel: under a limit, one piece."""
+        pieces: list[tuple[int, int]] = []
+        most = 1 if self._limit.is_limited else MOST_TOGETHER
+        while len(pieces) < most and (piece := self._next_piece()) is not None:
+            self._take_turn(piece[1])
+            self._sent(piece[1])
+            pieces.append(piece)
+        return pieces
 
     def _next_piece(self) -> tuple[int, int] | None:
         """Return offset and length of what to ask for next, if there is room for it in the window."""
@@ -104,11 +138,11 @@ class ReadPipeline(Pipeline):
                 return self._again.pop()
             if self._end is not None or self._probing:
                 return None
-            length = min(largest, self._size - self._next) or largest
+            length = min(largest, self._size - self._next + self._asks_behind_the_end) or largest
             if not self._has_room(length):
                 return None
             offset = self._next
-            self._probing = offset >= self._size
+            self._probing = offset >= self._size or offset + length > self._size
             self._next += length
             return offset, length
 
@@ -136,8 +170,10 @@ class ReadPipeline(Pipeline):
                 self._counts.add(downloaded=piece.got)
                 if not piece.got:
                     self._meet_end(piece)
-                elif piece.offset >= self._size:
+                elif piece.offset + piece.got > self._size:
                     self._go_behind_the_end(piece)
+                elif self._asks_behind_the_end and piece.offset + piece.got == self._size < piece.offset + piece.wanted:
+                    self._end = self._size  # as FSTAT, which follows, has to say as well
                 elif piece.got < piece.wanted:
                     # A short answer is not the end of the file (section 6.4): its rest is asked for.
                     self._again.append((piece.offset + piece.got, piece.wanted - piece.got))

@@ -133,8 +133,9 @@ class UploadAttempt:
             SourceChanged: the local file was written meanwhile.
         """
         job = self._job
-        asked = job.remote.begin_stat(job.dest) if may_be_directory else None
-        if asked is not None and not job.remote.traits.keeps_order:
+        keeps_order = job.remote.traits.keeps_order
+        asked = job.remote.begin_stat(job.dest, with_next=keeps_order) if may_be_directory else None
+        if asked is not None and not keeps_order:
             if job.remote.is_directory(asked, job.dest):
                 raise _IsDirectoryError
             asked = None

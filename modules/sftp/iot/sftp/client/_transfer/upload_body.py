@@ -8,9 +8,11 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, SFTPError, TransferIncomplete
+from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.hashing_source import HashingSource
 from iot.sftp.client._transfer.resume_records import WORTH_KEEPING
+from iot.sftp.client._transfer.transfer_context import do_nothing
 from iot.sftp.client._transfer.upload_completion import UploadCompletion
 from iot.sftp.client._transfer.verify import PART, compare_hashes, parts_are_same, spread
 from iot.sftp.client._transfer.write_pipeline import WriteChannel, WritePipeline
@@ -66,26 +68,29 @@ class UploadBody:
             source=source,
         )
         finished = threading.Event()
-        completion: UploadCompletion | None = None
+        completion = UploadCompletion(
+            job.remote,
+            handle,
+            job.temporary,
+            job.source.attributes,
+            is_asked_for=job.context.modes.remote is not None,
+        )
         try:
             self._add_channels(pipeline, finished)
-            pipeline.send(start, job.source.size)
-            if pipeline.several or not job.remote.traits.keeps_order:
-                pipeline.finish()  # what is asked for next must not overtake the bytes
-            completion = UploadCompletion(
-                job.remote,
-                handle,
-                job.temporary,
-                job.source.attributes,
-                is_asked_for=job.context.modes.remote is not None,
-            )
+            # What comes behind the bytes must not overtake them.
+            is_in_order = job.remote.traits.keeps_order and not pipeline.several
+            pipeline.send(start, job.source.size, completion.begin if is_in_order else do_nothing)
+            if is_in_order and job.source.size - start <= SAFE_REQUEST:
+                completion.wait_for_last()
             pipeline.finish()
+            if not is_in_order:
+                completion.begin()
             if source is not None:
                 self.sha256 = source.sha256(job.source.size, job.remote.deadline.check)
         except BaseException as error:
             if isinstance(error, ConnectionLost | DeadlineExceeded):
                 job.state.contiguous = pipeline.contiguous
-            if completion is None or not completion.is_closed:  # closed twice, the handle may be another file's by then
+            if not completion.is_closed:  # closed twice, the handle may be another file's by then
                 job.close(handle)
             raise
         finally:

@@ -26,7 +26,7 @@ class UploadCompletion:
     def __init__(
         self, remote: RemoteFiles, handle: bytes, path: str, attributes: Attributes, *, is_asked_for: bool = False
     ) -> None:
-        """Send all requests, and the close too if the server keeps the order of requests.
+        """Send nothing yet.
 
         Parameters:
             remote: the server's files.
@@ -40,15 +40,29 @@ class UploadCompletion:
         self._handle = handle
         self._path = path
         self._attributes = attributes
-        self._set_attributes = remote.begin_fsetstat(handle, attributes)
-        self._sync = remote.begin_fsync(handle) if remote.offers_fsync else None
-        self._status = remote.begin_fstat(handle)
-        self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
+        self._set_attributes: Future[Reply] | None = None
+        self._sync: Future[Reply] | None = None
+        self._status: Future[Reply] | None = None
+        self._closed: Future[Reply] | None = None
+
+    def begin(self) -> None:
+        """Send all requests, and the close too if the server keeps the order of requests."""
+        remote, handle = self._remote, self._handle
+        with remote.together():
+            self._set_attributes = remote.begin_fsetstat(handle, self._attributes)
+            self._sync = remote.begin_fsync(handle) if remote.offers_fsync else None
+            self._status = remote.begin_fstat(handle)
+            self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
 
     @property
     def is_closed(self) -> bool:
         """Whether the close has been requested."""
         return self._closed is not None
+
+    def wait_for_last(self) -> None:
+        """Wait for the last answer: where order is kept, all others are there by then, without a wait for each."""
+        if self._closed is not None:
+            self._remote.wait_for_any_answer(self._closed)
 
     def wait(self, moved: int) -> str:
         """Wait for all of it, and return how it is known that the file has as many bytes as were sent.
@@ -58,9 +72,8 @@ class UploadCompletion:
         """
         try:
             are_set = self._wait_for_optional(self._set_attributes)
-            if self._sync is not None:
-                self._wait_for_optional(self._sync)
-            there = self._remote.attributes_if_reported(self._status, self._path)
+            self._wait_for_optional(self._sync)
+            there = None if self._status is None else self._remote.attributes_if_reported(self._status, self._path)
         finally:
             self._closed = self._closed or self._remote.begin_close(self._handle)
         self._remote.wait(self._closed, self._path)
@@ -101,8 +114,10 @@ class UploadCompletion:
                 return there.size
         return None
 
-    def _wait_for_optional(self, asked: Future[Reply]) -> bool:
+    def _wait_for_optional(self, asked: Future[Reply] | None) -> bool:
         """Wait for what a server need not do, and return whether it has: it may keep its own permissions and times."""
+        if asked is None:
+            return False
         try:
             self._remote.wait(asked, self._path)
         except (ConnectionLost, DeadlineExceeded, NoSpace):

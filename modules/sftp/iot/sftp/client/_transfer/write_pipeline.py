@@ -65,12 +65,13 @@ class WritePipeline(Pipeline):
             self._window.grow()
             self._wake.set()
 
-    def send(self, start: int, size: int) -> None:
+    def send(self, start: int, size: int, finish: Callable[[], object]) -> None:
         """Send all that there is room for, and return when the last request is in flight.
 
         Parameters:
             start: what is there already.
             size: of the local file.
+            finish: sends what follows the last byte; together with it, so it must not wait for anything.
         """
         self._ranges = ReceivedRanges(start)
         offset = start
@@ -82,9 +83,14 @@ class WritePipeline(Pipeline):
                 continue
             self._take_turn(length)
             self._sent(length)
-            future = channel.remote.begin_write_from(channel.handle, offset, length, self._source)
-            future.add_done_callback(partial(self._acknowledged, channel, offset, length))
-            offset += length
+            with channel.remote.together():
+                future = channel.remote.begin_write_from(channel.handle, offset, length, self._source)
+                future.add_done_callback(partial(self._acknowledged, channel, offset, length))
+                offset += length
+                if offset == size:
+                    finish()
+        if start == size:
+            finish()
 
     def finish(self) -> int:
         """Wait until the server has taken everything, and return how much that is."""

@@ -7,7 +7,8 @@ What its public interface cannot do:
 - The MQTT socket delays small packets (Nagle's algorithm), which costs 40 ms a call. Here it has TCP_NODELAY.
 - After a reconnect the SDK does not subscribe again, because the broker keeps the session: a hub that lost its sessions
   would send nothing any more. Here a feature can be subscribed to again.
-- The SDK sets a handler and subscribes in one call, which blocks. Here these are two calls.
+- The SDK sets a handler and subscribes in one call, which blocks, with one packet for each feature. Here these are two
+  calls, and one packet subscribes to all of them (MQTT 3.1.1, 3.8.3; Azure's SDK for C does the same).
 - Whether handlers are still called shows only when a caller sends a request. Here a request can be sent through the
   SDK's threads as if the hub had sent it.
 - A message to an input is acknowledged (PUBACK) as soon as it is in one of the SDK's queues: a crash before its handler
@@ -39,10 +40,13 @@ from typing import TYPE_CHECKING, Any
 from azure.iot.device import Message, MethodRequest
 from azure.iot.device.aio import IoTHubModuleClient
 from azure.iot.device.common import alarm
+from azure.iot.device.common.async_adapter import AwaitableCallback, emulate_async
 from azure.iot.device.common.auth.sastoken import SasTokenError
 from azure.iot.device.common.pipeline import pipeline_thread
 from azure.iot.device.common.pipeline.pipeline_events_mqtt import IncomingMQTTMessageEvent
+from azure.iot.device.common.pipeline.pipeline_ops_mqtt import MQTTSubscribeOperation
 from azure.iot.device.common.pipeline.pipeline_stages_mqtt import MQTTTransportStage
+from azure.iot.device.iothub.aio.async_clients import handle_result
 from azure.iot.device.iothub.pipeline import constant, mqtt_topic_iothub
 from azure.iot.device.iothub.pipeline.pipeline_events_iothub import (
     MethodRequestEvent,
@@ -76,6 +80,7 @@ __all__ = [
 TWIN = (constant.TWIN, constant.TWIN_PATCHES)
 METHODS = (constant.METHODS,)
 INPUTS = (constant.INPUT_MSG,)
+QOS = 1  # of the SDK's subscriptions
 MESSAGE_ID_MAXIMUM = 128  # characters, IoT Hub's limit: a longer one could not be sent back
 
 
@@ -150,9 +155,15 @@ async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None
     Raises:
         Exception: the SDK's.
     """
-    for feature in features:
-        client._mqtt_pipeline.feature_enabled[feature] = False
-        await client._enable_feature(feature)
+    features = tuple(features)
+    pipeline: Any = client._mqtt_pipeline
+    pipeline._verify_running()
+    topics = _topics(client)
+    acknowledged = AwaitableCallback()
+    operation = MQTTSubscribeOperation([(topics[feature], QOS) for feature in features], acknowledged)
+    await emulate_async(pipeline._pipeline.run_op)(operation)
+    await handle_result(acknowledged)
+    pipeline.feature_enabled.update(dict.fromkeys(features, True))
 
 
 def deliver(client: IoTHubModuleClient, request: MethodRequest) -> None:
@@ -225,15 +236,27 @@ def _deliver_every_message(client: IoTHubModuleClient) -> None:
     stage._handle_pipeline_event = deliver
 
 
-def _take_inputs(client: IoTHubModuleClient, take: Callable[[InputMessage], None]) -> None:
+def _topics(client: IoTHubModuleClient) -> dict[str, str]:
+    """Return the topics to subscribe to, by the features that they are for."""
     configuration = client._mqtt_pipeline.pipeline_configuration
-    topics = mqtt_topic_iothub.get_input_topic_for_subscribe(configuration.device_id, configuration.module_id)
+    return {
+        constant.TWIN: mqtt_topic_iothub.get_twin_response_topic_for_subscribe(),
+        constant.TWIN_PATCHES: mqtt_topic_iothub.get_twin_patch_topic_for_subscribe(),
+        constant.METHODS: mqtt_topic_iothub.get_method_topic_for_subscribe(),
+        constant.INPUT_MSG: mqtt_topic_iothub.get_input_topic_for_subscribe(
+            configuration.device_id, configuration.module_id
+        ),
+    }
 
+
+def _take_inputs(client: IoTHubModuleClient, take: Callable[[InputMessage], None]) -> None:
     def on_message(_client: object, _userdata: object, received: Any) -> None:
         take(_input_message(received.topic, received.payload))
 
     # A callback for these topics takes the place of the SDK's own one, and its end is followed by the PUBACK
-    find_stage(client, MQTTTransportStage).transport._mqtt_client.message_callback_add(topics, on_message)
+    find_stage(client, MQTTTransportStage).transport._mqtt_client.message_callback_add(
+        _topics(client)[constant.INPUT_MSG], on_message
+    )
 
 
 def _input_message(topic: str, body: bytes) -> InputMessage:

@@ -15,6 +15,8 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import CHANNEL_PACKET
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CLOSED = "the channel is closed"
+
 
 class Channel(paramiko.Channel):
     """A channel that sends nothing when it is garbage-collected.
@@ -63,10 +65,40 @@ def send_all(channel: paramiko.Channel, data: memoryview) -> None:
         with channel.lock:
             size = channel._wait_for_send_window(min(len(data), CHANNEL_PACKET))  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
         if size == 0:
-            message = "the channel is closed"
-            raise OSError(message)
+            raise OSError(CLOSED)
         transport._send_user_message(ChannelData(channel.remote_chanid, data[:size]))  # noqa: SLF001 - this is the place
         data = data[size:]
+
+
+def send_at_once(channel: paramiko.Channel, data: memoryview) -> bool:
+    """Send data as one message, without waiting; return whether all of it was sent: if not, `flush` sends the rest.
+
+    Only one thread at a time may send on a channel.
+
+    Raises:
+        BlockingIOError: nothing was sent: see `Transport.send_at_once`; or the server's window is too small.
+        OSError: the channel is closed.
+    """
+    raw: Any = channel
+    with raw.lock:
+        if raw.closed or raw.eof_sent:
+            raise OSError(CLOSED)
+        if len(data) > min(raw.out_window_size, raw.out_max_packet_size, CHANNEL_PACKET):
+            raise BlockingIOError
+        raw.out_window_size -= len(data)
+    try:
+        is_complete: bool = raw.transport.send_at_once(ChannelData(raw.remote_chanid, data))
+    except BlockingIOError:
+        with raw.lock:
+            raw.out_window_size += len(data)
+        raise
+    return is_complete
+
+
+def flush(channel: paramiko.Channel) -> None:
+    """Send the rest of what `send_at_once` has sent a part of."""
+    raw: Any = channel
+    raw.transport.flush()
 
 
 def send_some(channel: paramiko.Channel, data: memoryview) -> int:
@@ -84,8 +116,7 @@ def send_some(channel: paramiko.Channel, data: memoryview) -> int:
         if raw.out_window_size == 0 and not raw.closed:
             raw.out_buffer_cv.wait(raw.timeout)
         if raw.closed or raw.eof_sent:
-            message = "the channel is closed"
-            raise OSError(message)
+            raise OSError(CLOSED)
         size: int = min(len(data), raw.out_window_size, raw.out_max_packet_size, CHANNEL_PACKET)
         if size == 0:
             raise TimeoutError

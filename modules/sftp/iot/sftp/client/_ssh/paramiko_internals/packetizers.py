@@ -174,11 +174,16 @@ class FastPacketizer(BoundedPacketizer):
             if self._Packetizer__closed:
                 raise EOFError
             packet = data.packet_into(self._to_encrypt) if is_data else packet_into(self._to_encrypt, data.asbytes())  # type: ignore[attr-defined] # it is a ChannelData
-            encrypted = self._encrypted[: len(packet) + TAG]
-            self._encrypt(packet, encrypted)
-            self._Packetizer__sequence_number_out = (self._Packetizer__sequence_number_out + 1) & 0xFFFFFFFF
+            encrypted = self._sealed(packet)
             self.write_all(encrypted)
             self._count_sent(len(encrypted))
+
+    def _sealed(self, packet: memoryview) -> memoryview:
+        """Return an encrypted packet, which has to be sent next; the caller holds the lock for writing."""
+        encrypted = self._encrypted[: len(packet) + TAG]
+        self._encrypt(packet, encrypted)
+        self._Packetizer__sequence_number_out = (self._Packetizer__sequence_number_out + 1) & 0xFFFFFFFF
+        return encrypted
 
     def _length_in(self, header: memoryview) -> int:
         engine = self._Packetizer__block_engine_in
@@ -262,8 +267,3 @@ class FastPacketizer(BoundedPacketizer):
             return
         if self._Packetizer__sent_bytes >= self.REKEY_BYTES or self._Packetizer__sent_packets >= self.REKEY_PACKETS:
             self._trigger_rekey()
-
-
-def packetizer_class() -> type[Packetizer]:
-    """Return the fast packetizer, if this version of `cryptography` can work from buffer to buffer."""
-    return FastPacketizer if hasattr(AESGCM, "decrypt_into") and hasattr(AESGCM, "encrypt_into") else BoundedPacketizer

@@ -28,6 +28,7 @@ from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable, too_old
 from iot.sftp.client._ssh.packets import Reader
 from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
+from iot.sftp.client._ssh.paramiko_internals.direct import DirectPacketizer, packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, UnreadableError
 from iot.sftp.client._ssh.paramiko_internals.login_answers import LoginAnswers
 from iot.sftp.client._ssh.paramiko_internals.messages import check_numbers
@@ -35,7 +36,6 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import (
     CHANNEL_PACKET,
     BoundedPacketizer,
     FastPacketizer,
-    packetizer_class,
 )
 from iot.sftp.client._ssh.paramiko_internals.tunnel import TUNNEL_WINDOW, Tunnel
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
+    from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData
 
 # The server may send this many bytes before we acknowledge them. Data is consumed as it arrives, so the window costs no
 # memory: TCP slows a fast server down. So large a window is adjusted so rarely that no sender ever waits for it.
@@ -131,6 +132,28 @@ class Transport(paramiko.Transport):
         options.ciphers = tuple(name for name in algorithms.CIPHERS if name != chacha.NAME or has_chacha)
         options.digests = algorithms.MACS
         options.key_types = self.policy.wanted_types(algorithms.HOST_KEY_TYPES)
+
+    def send_at_once(self, message: ChannelData) -> bool:
+        """Send a message without waiting; return whether all of it was sent: if not, `flush` sends the rest.
+
+        Raises:
+            BlockingIOError: nothing was sent: keys are being exchanged, or see `DirectPacketizer`.
+            EOFError: the connection has ended.
+        """
+        packetizer, lock = self.packetizer, self.clear_to_send_lock
+        if not isinstance(packetizer, DirectPacketizer) or not lock.acquire(blocking=False):
+            raise BlockingIOError
+        try:
+            if not self.clear_to_send.is_set() or not self.active:
+                raise BlockingIOError
+            return packetizer.send_at_once(message)
+        finally:
+            lock.release()
+
+    def flush(self) -> None:
+        """Send the rest of what `send_at_once` has sent a part of."""
+        if isinstance(self.packetizer, DirectPacketizer):
+            self.packetizer.flush()
 
     # --- the stages of a handshake, in the thread of the caller ---
 
@@ -365,6 +388,7 @@ class Transport(paramiko.Transport):
         except ConnectionLost as error:
             raise SSHException(error.message) from None
         self.server_extensions = extensions
+        self.login.note_extensions()
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()

@@ -1,0 +1,96 @@
+"""Sending in a caller's thread, where nothing makes it wait: a handover to another thread would cost more."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from iot.sftp.client._ssh.chacha import ChaChaPoly
+from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from paramiko.packet import Packetizer
+
+    from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData
+
+
+class DirectPacketizer(FastPacketizer):
+    """Sends a packet without waiting, if the socket takes it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Read from and write to a socket."""
+        super().__init__(connection)
+        self._unsent = b""  # the end of an encrypted packet: whatever is sent next has to wait for it
+        self._unwaiting: socket.socket | None = None  # the same socket, without a time limit that makes calls wait
+
+    def close(self) -> None:
+        """End the connection, and every wait for it."""
+        super().close()
+        if self._unwaiting is not None:
+            self._unwaiting.close()
+
+    def send_at_once(self, message: ChannelData) -> bool:
+        """Send a message without waiting; return whether all of it was sent: if not, `flush` sends the rest.
+
+        Raises:
+            BlockingIOError: nothing was sent: another thread is sending, or the cipher takes paramiko's own path.
+            EOFError: the connection has ended.
+        """
+        lock = self._Packetizer__write_lock
+        if not lock.acquire(blocking=False):
+            raise BlockingIOError
+        try:
+            if self._Packetizer__closed:
+                raise EOFError
+            is_fast = self._Packetizer__aead_out or isinstance(self._Packetizer__block_engine_out, ChaChaPoly)
+            if not is_fast or self._unsent or self._Packetizer__compress_engine_out is not None:
+                raise BlockingIOError
+            connection = self._without_waiting()
+            packet = self._sealed(message.packet_into(self._to_encrypt))
+            try:
+                sent = connection.send(packet)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                raise EOFError from error
+            self._unsent = bytes(packet[sent:])
+            self._count_sent(len(packet))
+            return not self._unsent
+        finally:
+            lock.release()
+
+    def flush(self) -> None:
+        """Send the rest of the last packet; wait for that."""
+        with self._Packetizer__write_lock:
+            self.write_all(b"")
+
+    def write_all(self, out: ReadableBuffer) -> None:
+        """Send bytes, behind the rest of the last packet; the caller holds the lock for writing."""
+        unsent, self._unsent = self._unsent, b""
+        if unsent:
+            super().write_all(unsent)
+        super().write_all(out)
+
+    def _without_waiting(self) -> socket.socket:
+        connection = self._Packetizer__socket
+        if self._unwaiting is None:
+            if not isinstance(connection, socket.socket):  # a tunnel: its outer connection may wait
+                raise BlockingIOError
+            try:
+                self._unwaiting = connection.dup()
+            except OSError as error:
+                raise EOFError from error
+            self._unwaiting.settimeout(0.0)
+            if self._Packetizer__closed:
+                self._unwaiting.close()
+                raise EOFError
+        return self._unwaiting
+
+
+def packetizer_class() -> type[Packetizer]:
+    """Return the direct packetizer, if this version of `cryptography` can work from buffer to buffer."""
+    can_be_fast = hasattr(AESGCM, "decrypt_into") and hasattr(AESGCM, "encrypt_into")
+    return DirectPacketizer if can_be_fast else BoundedPacketizer
