@@ -152,7 +152,9 @@ class Calls(Machine):
         place, aside = self._orders / order.name, self._base / "an order"
         place.parent.mkdir(exist_ok=True)
         before = _see(place) or _see(self._moved / order.name)
-        content = self._all_books[0].versions.draw(before.size if before and "same size" in order.way else order.size)
+        content = self._books["upload_file"].versions.draw(
+            before.size if before and "same size" in order.way else order.size
+        )
         aside.write_bytes(content)
         second = before.second if before and order.way.endswith("and time") else int(self._clock.time())
         moment = (second - 100 * order.quiet) * SECOND

@@ -203,7 +203,7 @@ class FolderMachine(Machine):
         begun = len(self._scene.done)
         code = self._with_faults(happens, lambda: getattr(self._device, method)(*arguments))
         if not happens and self.direction == "download" and not self._by_tasks and self.books.is_mounted:
-            pattern = self._rules[number % len(self._rules)]["file_pattern"] or ""
+            pattern = str(self._rules[number % len(self._rules)]["file_pattern"] or "")
             listed = {path.strip("/") for kind, path in self._scene.done[begun:] if kind == "list"}
             for path in self.books.expected:
                 if os.path.dirname(f"out/{path}") in listed and pattern in path:

@@ -123,6 +123,11 @@ class _Files(asyncssh.SFTPServer):
         self._scene = scene
         self._paths: dict[object, str] = {}
 
+    @property
+    def refuses_copy(self) -> bool:
+        """Whether `copy-data` is refused."""
+        return self._scene.refuses_copy
+
     def _do(self, kind: str, path: bytes | str, deed: Callable[[], Result], other: bytes = b"") -> Result:
         try:
             return self._scene.carry_out(kind, os.fsdecode(path), deed, os.fsdecode(other))
@@ -203,7 +208,8 @@ class _Files(asyncssh.SFTPServer):
 
 async def _copy_data(handler: sftp.SFTPServerHandler, packet: asyncssh.packet.SSHPacket) -> None:
     """Carry out `copy-data`, unless the scene refuses it."""
-    if handler._server._scene.refuses_copy:
+    files = handler._server
+    if isinstance(files, _Files) and files.refuses_copy:
         raise asyncssh.SFTPOpUnsupported("no copy-data")
     await handler._process_copy_data(packet)
 

@@ -8,6 +8,7 @@ import pytest
 from tests.model.calls import Calls
 from tests.model.figures import Figures
 from tests.model.folders import Inbox, Outbox
+from tests.model.logs import LogOutbox
 from tests.model.replay import replay
 from tests.model.running import parts
 
@@ -202,6 +203,25 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.make(Made('a.csv', 'replaced, as from an archive', 16, False))
         model.run(0, [], [Event(Moment('read', 1, False), 'make', 'a.csv', 'touched')])
         model.run(0, [Made('a.csv', 'replaced, as from an archive, but for its ends', 16, False)], [])
+        """,
+    ),
+    "a_log_that_is_killed_after_a_rename_without_an_answer_leaves_nothing_behind": (
+        LogOutbox,
+        """
+        model.begin(is_all=False, lines=False, copies=True)
+        model.kill(size=4000, moment=Moment('rename', 1, False))
+        model.kill(size=4000, moment=Moment('write', 2, False))
+        """,
+    ),
+    "a_version_that_looks_as_one_that_was_delivered_before_another_is_delivered": (
+        Inbox,
+        """
+        model.begin(then='keep', rules=1, aged=True)
+        model.make(Made('a.csv', 'replaced, as from an archive', 16, True))
+        model.run(0, [], [])
+        model.make(Made('a.csv', 'replaced', 16, False))
+        model.run(0, [], [])
+        model.make(Made('a.csv', 'replaced, as from an archive', 16, True))
         """,
     ),
     "a_stat_that_fails_once_makes_no_folder_of_the_destination": (

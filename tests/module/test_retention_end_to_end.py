@@ -98,4 +98,4 @@ def test_a_download_arrives_on_a_disk_full_of_delivered_files(
     version = edge.replace_desired({**desired, "retention": [{"path": "small/out", "minFree": "ten"}]})
     reported = edge.wait_for_reported(lambda reported: bool(reported.get("retention", {}).get("av") == version))
     assert (reported["retention"]["ac"], reported["retention"]["value"]) == (400, value)
-    assert "entry 1: 'minFree' must be a number of bytes" in reported["retention"]["ad"]
+    assert "entry 1: 'minFree' must be a whole number of bytes" in reported["retention"]["ad"]

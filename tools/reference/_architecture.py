@@ -153,20 +153,8 @@ def _columns(house: str) -> Mapping[str, float]:
 
     All choices are compared floor by floor from the top, but none that already costs as much as the best one.
     """
-    floors, inside = _floors(house), [arrow for arrow in arrows() if arrow[0].house == arrow[1].house == house]
+    floors, best, least = _floors(house), dict[str, float](), math.inf
     width = max(map(len, floors))
-    best, least = dict[str, float](), math.inf
-
-    def cost(floor: int, columns: Mapping[str, float]) -> float:
-        """Return what the arrows cost that end on a floor."""
-        total = 0.0
-        for start, end in inside:
-            above, below = (_floor_of(house, room.name) for room in (start, end))
-            if below == floor:
-                passed = (room for between in floors[above + 1 : below] for room in between)  # in the column of its end
-                behind = sum(abs(columns[end.name] - columns[room]) < 1 for room in passed)
-                total += abs(columns[end.name] - columns[start.name]) + 100 * behind
-        return total
 
     def places(floor: tuple[str, ...]) -> Iterator[dict[str, float]]:
         if len(floor) == 1:
@@ -184,10 +172,22 @@ def _columns(house: str) -> Mapping[str, float]:
             return
         for choice in places(floors[floor]):
             chosen = {**columns, **choice}
-            descend(floor + 1, chosen, so_far + cost(floor, chosen))
+            descend(floor + 1, chosen, so_far + _cost(house, floor, chosen))
 
     descend(0, {}, 0.0)
     return best
+
+
+def _cost(house: str, floor: int, columns: Mapping[str, float]) -> float:
+    """Return what the arrows cost that end on a floor."""
+    floors, total = _floors(house), 0.0
+    for start, end in arrows():
+        if start.house == end.house == house and end.name in floors[floor]:
+            above = _floor_of(house, start.name)
+            passed = (room for between in floors[above + 1 : floor] for room in between)  # in the column of its end
+            behind = sum(abs(columns[end.name] - columns[room]) < 1 for room in passed)
+            total += abs(columns[end.name] - columns[start.name]) + 100 * behind
+    return total
 
 
 def _floor_of(house: str, room: str) -> int:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from benchmarks.proxy import Link, running
@@ -52,7 +53,7 @@ from iot.sftp.client import (
     TooLarge,
 )
 from iot.sftp.client._base import memory
-from iot.sftp.client._folders import folder_page
+from iot.sftp.client._folders import folder_page, folder_plan
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_page import FoundFile
 from iot.sftp.client._folders.folder_plan import FolderPlan
@@ -624,13 +625,13 @@ def test_the_kept_names_of_a_folder_are_counted_until_it_is_transferred(way: Way
     assert counted[-1] == 10 * folder_page.size_of("file-00010")
 
 
-@pytest.mark.parametrize("then", ["keep", "delete"])
+@pytest.mark.parametrize("then, limit", [("keep", (folder_plan, "PAGE")), ("delete", (memory, "MOST_KEPT"))])
 def test_a_folder_with_more_names_than_memory_is_transferred_page_by_page(
-    way: Way, monkeypatch: pytest.MonkeyPatch, then: str
+    way: Way, monkeypatch: pytest.MonkeyPatch, then: str, limit: tuple[ModuleType, str]
 ) -> None:
     files = many(120) | {f"sub-{n}/{m}/file": b"%d" % m for n in range(5) for m in range(20)}
     fill(way.source, files)
-    monkeypatch.setattr(memory, "MOST_KEPT", 60 * folder_page.size_of("file-00000"))
+    monkeypatch.setattr(*limit, 60 * folder_page.size_of("file-00000"))
     totals: list[int] = []
     done = way.transfer(then=then, recursive=True, progress=lambda now: totals.append(now.total_files))
     assert (done.files, done.total_files, done.failed) == (220, 220, 0)

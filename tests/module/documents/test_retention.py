@@ -50,7 +50,7 @@ def test_no_section_and_an_empty_one_are_valid() -> None:
     [
         ({}, "'retention' must be a list of objects"),
         ([{"path": "a", "maxAge": 1}] * (ENTRIES_MAXIMUM + 1), "'retention' holds more than 20 objects"),
-        (["a"], "entry 1: 'retention' must be an object whose keys are text"),
+        (["a"], "entry 1: must be an object"),
         ([{"path": "a"}], "entry 1: needs at least one of maxAge, maxBytes and minFree"),
         ([{"maxAge": 1}], "entry 1: 'path' is missing"),
         ([{"path": "a", "maxAge": 1}, {"path": "{lin}", "maxAge": 1}], "entry 2: 'path' has the unknown placeholder"),
@@ -58,10 +58,15 @@ def test_no_section_and_an_empty_one_are_valid() -> None:
         ([{"path": "a", "maxAge": -1}], "'maxAge' must be a number of seconds"),
         ([{"path": "a", "maxBytes": 1.5}], "'maxBytes' must be"),
         ([{"path": "a", "maxBytes": -1}], "'maxBytes' must be"),
+        ([{"path": "a/../../b", "maxAge": 1}], "entry 1: 'path' must not contain '..'"),
+        ([{"path": "a\0", "maxAge": 1}], "entry 1: 'path' must not contain a NUL character"),
         ([{"path": "a", "include": "*"}], "'include' must be a list"),
         ([{"path": "a", "maxAge": 1, "onlyDelivered": "no"}], "'onlyDelivered' must be true or false"),
         *(
-            ([{"path": "a", "minFree": value}], "'minFree' must be a number of bytes, or a part of the disk")
+            (
+                [{"path": "a", "minFree": value}],
+                "'minFree' must be a whole number of bytes from 1, or",
+            )
             for value in UNUSABLE
         ),
     ],

@@ -107,7 +107,7 @@ def test_the_same_call_has_the_same_fingerprint_as_in_0_1_0() -> None:
         ({"rename": ""}, "'rename' must not be empty"),
         ({"rename": 7}, "'rename' must be a string"),
         ({"if_exists": "ask"}, '\'if_exists\' must be "replace", "skip", "skip_same", "rename", "fail" or {"backup"'),
-        ({"if_exists": {"backup": ""}}, "'if_exists' must not be empty"),
+        ({"if_exists": {"backup": ""}}, "'if_exists.backup' must not be empty"),
         ({"if_exists": {"backup": "a", "x": 1}}, "'if_exists' must be"),
     ],
 )
@@ -147,8 +147,31 @@ def test_a_request_knows_the_words_for_one_file_and_those_of_the_device_when_it_
 
 
 def test_a_backup_into_the_destination_itself_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="the destination itself"):
-        folder_order(Direction.UPLOAD, request_of(if_exists={"backup": "./in"}))
+    for kind in ("rule", "request"):
+        words = "'if_exists.backup' must be another folder than 'dest'"
+        assert words in refusal_of({"if_exists": {"backup": "./in"}, "dest": "in/"}, kind)
+
+
+@pytest.mark.parametrize(
+    "keys, words",
+    [
+        ({"then": {"move": "./out/"}}, "'then.move' must be another folder than 'source'"),
+        ({"then": {"move": "out/{date:%Y}"}, "recursive": True}, "'then.move' has a date directly in 'source'"),
+        (
+            {"on_failure": {"after": 1, "move": "out/{date:%Y}"}, "recursive": True},
+            "'on_failure.move' has a date",
+        ),
+        ({"on_failure": {"after": 1, "move": "a/../../b"}}, "'on_failure.move' must not contain '..'"),
+        ({"direction": "download", "if_exists": {"backup": "../b"}}, "'if_exists.backup' must not contain '..'"),
+        ({"rename": ".iot-sftp-{name}"}, "'rename' must not begin with '.iot-sftp-'"),
+        ({"marker": {"write": ".iot-sftp-{name}"}}, "'marker.write' must not begin with '.iot-sftp-'"),
+        ({"rename": "a\0{name}"}, "'rename' must not contain a NUL character"),
+        ({"source": "a\0"}, "'source' must not contain a NUL character"),
+        ({"order": "\ud800"}, "'order' must be text without lone surrogates"),
+    ],
+)
+def test_what_no_file_could_ever_pass_is_refused_when_it_is_read(keys: dict[str, Any], words: str) -> None:
+    assert words in refusal_of({"source": "out", **keys}, "rule")
 
 
 def test_the_modes_of_what_is_created_are_octal_texts() -> None:

@@ -157,27 +157,35 @@ def test_while_the_clock_is_not_set_the_lowest_limits_count() -> None:
 @pytest.mark.parametrize(
     "limit, words",
     [
-        ("fast", 'must be a whole number of bytes per second, null, {"upload", "download"} or a list of'),
-        (1.5, "must be a whole number"),
-        (True, "must be a whole number"),
-        (0, "must be greater than or equal to 1"),
-        (10**12 + 1, "must be less than or equal to 1000000000000"),
-        ({"upload": 0}, "is not valid: 'upload' must be greater than or equal to 1"),
-        ({"uplod": 1}, "is not valid: 'uplod' is not known here; known are: download, upload"),
-        ([5], "is not valid: entry 1 must be an object"),
-        ([{}, {"from": "08:00"}], "is not valid: entry 2 has only one of 'from' and 'to'"),
-        ([{"to": "08:00"}], "is not valid: entry 1 has only one of 'from' and 'to'"),
-        ([{"from": "8:00", "to": "09:00"}], "is not valid: entry 1 'from' must be a time of day"),
-        ([{"from": "08:00", "to": "08:00"}], "is not valid: entry 1 'to' is the time at which it begins"),
-        ([{"days": "Mo"}], "is not valid: entry 1 'days' must be days such as"),
-        ([{"until": "08:00"}], "is not valid: entry 1 'until' is not known here; known are: days, download, from, to,"),
-        ([{}] * 33, "must have 32 entries at most"),
+        (
+            "fast",
+            '\'bandwidthLimit\' must be a whole number of bytes per second, null, {"upload", "download"} or',
+        ),
+        (1.5, "'bandwidthLimit' must be a whole number"),
+        (True, "'bandwidthLimit' must be a whole number"),
+        (0, "'bandwidthLimit' must be greater than or equal to 1"),
+        (10**12 + 1, "'bandwidthLimit' must be less than or equal to 1000000000000"),
+        ({"upload": 0}, "'bandwidthLimit.upload' must be greater than or equal to 1"),
+        ({"uplod": 1}, "'bandwidthLimit.uplod' is not known here; known are: download, upload"),
+        ([5], "'bandwidthLimit.0' must be an object"),
+        ([{}, {"from": "08:00"}], "'bandwidthLimit.1' has only one of 'from' and 'to'"),
+        ([{"to": "08:00"}], "'bandwidthLimit.0' has only one of 'from' and 'to'"),
+        ([{"from": "8:00", "to": "09:00"}], "'bandwidthLimit.0.from' must be a time of day"),
+        ([{"from": "08:00", "to": "08:00"}], "'bandwidthLimit.0.to' is the time at which it begins"),
+        ([{"days": "Mo"}], "'bandwidthLimit.0.days' must be days such as"),
+        ([{"until": "08:00"}], "'bandwidthLimit.0.until' is not known here; known are: days, download, from, to,"),
+        ([{}] * 33, "'bandwidthLimit' must have 32 entries at most"),
     ],
 )
 def test_what_is_wrong_with_a_limit_is_told_by_its_place(limit: Any, words: str) -> None:
     error = read_desired({"transfers": {"bandwidthLimit": limit}}).transfers.error
     assert error is not None
-    assert error.startswith(f"'bandwidthLimit' {words}")
+    assert error.startswith(words)
+
+
+def test_a_limit_may_be_written_with_an_exponent() -> None:
+    assert limits_at(1e6, 0.0) == limits_at(1_000_000, 0.0) == [Bandwidth(1_000_000)]
+    assert limits_at({"upload": 2.5e5}, 0.0) == [Bandwidth(upload=250_000)]
 
 
 @given(json_values)

@@ -122,7 +122,7 @@ def test_a_text_that_is_longer_than_any_path_is_refused(unit: str) -> None:
         parse_call("upload_files", payload | {key: longest})
         with pytest.raises(InvalidRequest, match=f"'{key}' must have 4096 bytes at most"):
             parse_call("upload_files", payload | {key: longer})
-    with pytest.raises(InvalidRequest, match="'then' must have 4096 bytes at most"):
+    with pytest.raises(InvalidRequest, match=r"'then\.move' must have 4096 bytes at most"):
         parse_call("upload_files", {"source": "a", "dest": "b", "then": {"move": longer}})
     with pytest.raises(InvalidRequest, match="'path' must have 4096 bytes at most"):
         parse_call("exists", {"path": longer})

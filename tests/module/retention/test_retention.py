@@ -94,6 +94,20 @@ def test_a_file_that_was_written_again_is_not_delivered(device: Device, remote: 
     assert here(device) == {"a"}
 
 
+def test_a_log_whose_last_line_is_not_delivered_stays(device: Device, remote: Path) -> None:
+    put(device, "torn.log", content=b"a line\nthe beginning of one", days=8)
+    put(device, "whole.log", content=b"a line\n", days=8)
+    deliver(device, remote, 2, mode="append", lines=True)
+    entry = {"path": "out", "maxAge": DAY}
+    assert device.look(entry) == ["1 files are too old (1 files: not delivered)"]
+    assert here(device) == {"torn.log"}
+    device.have(upload(remote, mode="append"))  # now the rest of it too
+    device.until(lambda: (remote / "in/torn.log").read_bytes() == b"a line\nthe beginning of one")
+    device.until(lambda: device.rules.statuses()["up"].files == 1)
+    assert device.look(entry) == [None]
+    assert here(device) == set()
+
+
 def test_a_file_that_is_for_two_rules_goes_when_both_have_it(device: Device, remote: Path) -> None:
     put(device, "a.csv", "b.txt", days=8)
     deliver(device, remote, 2)

@@ -310,6 +310,16 @@ def test_rules_that_find_the_same_files_deliver_each_once(device: Device, remote
     assert sum(status.files for status in device.rules.statuses().values()) == 300
 
 
+def test_rules_that_give_other_names_deliver_each_file_under_both(device: Device, remote: Path) -> None:
+    put(device.root / "out", "a.csv", b"a")
+    device.have(upload(remote), upload(remote, name="dated", rename="line-7-{name}"))
+    device.until(lambda: files_of(remote / "in") == {"a.csv": b"a", "line-7-a.csv": b"a"})
+    device.until(lambda: {status.files for status in device.rules.statuses().values()} == {1})
+    device.have(upload(remote, name="as-it-is", rename="{name}"))  # which is the default, in words
+    device.until(lambda: device.rules.statuses()["as-it-is"].last_run is not None)
+    assert device.rules.statuses()["as-it-is"].files == 0
+
+
 def test_a_touched_file_is_compared_and_a_rewritten_one_is_sent(device: Device, remote: Path) -> None:
     path = device.root / "out/a"
     put(device.root / "out", "a", b"1")

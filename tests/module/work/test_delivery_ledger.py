@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iot.sftp.client import FileVersion, SFTPError
+from iot.sftp.client import FileVersion, GrowthRecord, SFTPError
 from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, UNUSED_KEPT, DeliveryLedger, DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME
 from iot.sftp.module._work.stored_version import signed
@@ -345,3 +345,15 @@ def test_of_files_that_have_arrived_a_scan_keeps_no_version_in_memory(tmp_path: 
     assert ledger._places is not None
     assert not ledger._places._seen
     assert ledger.place_of("1", lambda _: "day-2/1") == "day-1/1"
+
+
+def test_whole_lines_are_a_delivery_for_those_who_deliver_lines_only(tmp_path: Path) -> None:
+    ledgers = DeliveryLedgers(tmp_path)
+    torn = VERSION._replace(size=10)
+    ledgers.of("a", delivers_lines=True).note_growth("torn", GrowthRecord(6, "", ""), torn)
+    ledgers.of("a", delivers_lines=True).note_growth("whole", GrowthRecord(10, "", ""), torn)
+    assert look(ledgers.of("a", delivers_lines=True), "torn", "whole", version=torn) == ["torn", "whole"]
+    for is_strict in (False, True):
+        assert look(ledgers.of("a", is_strict=is_strict), "torn", "whole", version=torn) == ["whole"]
+    assert ledgers.delivered.ledgers_of("out/whole", torn)
+    assert not ledgers.delivered.ledgers_of("out/torn", torn)

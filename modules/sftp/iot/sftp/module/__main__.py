@@ -43,6 +43,9 @@ def main() -> int:
         return 1
     environment.warn(os.environ)
 
+    from iot.sftp.module._hub.workload_api import import_sdk  # noqa: PLC0415
+
+    import_sdk()
     from iot.sftp.module._module import Module  # noqa: PLC0415
 
     async def run() -> int:

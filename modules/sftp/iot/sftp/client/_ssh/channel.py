@@ -54,7 +54,6 @@ class SFTPChannel:
 
     Attributes:
         extensions: the names that the server announced in its VERSION packet, and their data.
-        request_sizes: the sizes of READ and WRITE requests that the server named, once it was asked.
         round_trip: the shortest time in seconds in which it answered a request.
     """
 
@@ -76,7 +75,6 @@ class SFTPChannel:
                 them, but libssh's server answers only the first one in each.
         """
         self.extensions: dict[str, bytes] = {}
-        self.request_sizes: tuple[int, int] | None = None
         self.round_trip = float("inf")
         self._channel = channel
         self._on_activity = on_activity

@@ -118,6 +118,7 @@ class _AppendAttempt(UploadAttempt):
         self._source = source
         self._growth = growth
         self._body: _AppendBody = _AppendBody(job)
+        self._has_arrived = False  # what the record is about: it is forgotten, or becomes that of this attempt
 
     def append(self) -> AppendOutcome:
         job, growth = self._job, self._growth
@@ -125,6 +126,7 @@ class _AppendAttempt(UploadAttempt):
         earlier = self._load_earlier()
         there = beginning_at(job.remote, job.dest, growth.descriptor, growth.before, was_cut=growth.was_cut)
         if there.length == there.size and there.length >= growth.end:
+            self._forget_arrived()
             return AppendOutcome(0, self._source.record_at(there.length), is_new=False)
         growth.note_coming(there.known or self._source.record_at(there.length), self._source.record_at(growth.end))
         self._source.begin_at(there.length)
@@ -152,9 +154,13 @@ class _AppendAttempt(UploadAttempt):
         if earlier is None or earlier.temporary == self._job.dest:
             return None
         if earlier.pending_rename and self._job.remote.is_missing(earlier.temporary):
-            self._job.record.forget()
+            self._has_arrived = True
             return None
         return earlier
+
+    def _forget_arrived(self) -> None:
+        if self._has_arrived:
+            self._job.record.forget()
 
     # --- a new version ---
 
@@ -195,6 +201,7 @@ class _AppendAttempt(UploadAttempt):
 
     def _append_in_place(self, start: int) -> None:
         job = self._job
+        self._forget_arrived()
         _tell_in_place(job)
         # Erlang's ssh_sftpd and rclone's cache cut a file that is opened for writing alone.
         handle = job.remote.open(job.dest, OpenFlag.READ | OpenFlag.WRITE)

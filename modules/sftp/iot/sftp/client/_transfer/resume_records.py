@@ -125,7 +125,7 @@ class ResumeRecord:
         self._records.remembered[self._name] = Remembered(ResumeState(**vars(state)), time.monotonic())
 
     def forget(self) -> None:
-        """Record that nothing is left to be done, and nothing to be cleaned up."""
+        """Record that nothing is left to be done, and nothing to be cleaned up; what is saved afterwards is lost."""
         self._records.remembered.pop(self._name, None)
         if self._descriptor is not None:
             self._records.remove(self._name)

@@ -12,15 +12,16 @@ from iot.sftp.client import Bandwidth
 from iot.sftp.module._calendar.wall_clock import WallClock
 from iot.sftp.module._calendar.weekly_window import EVERY_DAY, WeeklyWindow
 from iot.sftp.module._calendar.written import read_days, read_span, read_time
+from iot.sftp.module._documents.fields import WholeNumber, whole_number
 from iot.sftp.module._documents.template_parts import CLOCK_STARTS
 from iot.sftp.module._documents.times import check_days, clock_of, readable
-from iot.sftp.module._documents.validation import Document, explain
+from iot.sftp.module._documents.validation import Document, invalid, invalid_below
 
 BANDWIDTH_MAXIMUM = 1_000_000_000_000  # bytes per second
 ENTRIES_MAXIMUM = 32  # of a timetable: it is reported, in a twin of 32 KB with everything else
 EXPECTED = 'must be a whole number of bytes per second, null, {"upload", "download"} or a list of entries with times'
 
-Rate = Annotated[int, Field(ge=1, le=BANDWIDTH_MAXIMUM)]
+Rate = Annotated[int, Field(ge=1, le=BANDWIDTH_MAXIMUM), WholeNumber]
 Days = Annotated[str | list[str] | None, PlainValidator(check_days)]
 RatesT = TypeVar("RatesT", bound="Rates")
 
@@ -101,6 +102,7 @@ def _limit(value: object, info: ValidationInfo) -> BandwidthLimit | None:
         return BandwidthLimit(rates.model_dump(exclude_none=True), ((WeeklyWindow(), rates.bandwidth),))
     if isinstance(value, list):
         return _timetable(value, clock_of(info.context))
+    value = whole_number(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise PydanticCustomError("bandwidth", EXPECTED)
     if value < 1:
@@ -113,25 +115,21 @@ def _limit(value: object, info: ValidationInfo) -> BandwidthLimit | None:
 def _timetable(value: list[object], clock: WallClock) -> BandwidthLimit:
     if len(value) > ENTRIES_MAXIMUM:
         raise PydanticCustomError("bandwidth", f"must have {ENTRIES_MAXIMUM} entries at most")
-    entries = [_read(TimetableEntry, entry, f"entry {number} ") for number, entry in enumerate(value, 1)]
-    for number, entry in enumerate(entries, 1):
+    entries = [_read(TimetableEntry, entry, number) for number, entry in enumerate(value)]
+    for number, entry in enumerate(entries):
         if (entry.start is None) != (entry.end is None):
-            raise _invalid(f"entry {number} has only one of 'from' and 'to', which belong together")
+            raise invalid("has only one of 'from' and 'to', which belong together", number)
     written = [entry.model_dump(by_alias=True, exclude_none=True) for entry in entries]
     return BandwidthLimit(written, tuple((entry.window, entry.bandwidth) for entry in entries), clock)
 
 
-def _read(model: type[RatesT], content: object, place: str = "") -> RatesT:
+def _read(model: type[RatesT], content: object, *place: int) -> RatesT:
     if not isinstance(content, dict):
-        raise _invalid(f"{place}must be an object")
+        raise invalid("must be an object", *place)
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise _invalid(f"{place}{explain(error, model)}") from None
-
-
-def _invalid(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("bandwidth", "is not valid: {reason}", {"reason": reason})
+        raise invalid_below(error, model, *place) from None
 
 
 Limit = Annotated[

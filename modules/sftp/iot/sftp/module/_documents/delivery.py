@@ -14,7 +14,15 @@ from typing import Annotated
 from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.fields import as_written, check_path, read_template
+from iot.sftp.module._documents.fields import (
+    as_written,
+    below,
+    check_apart,
+    check_local,
+    check_name,
+    check_path,
+    read_template,
+)
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
 from iot.sftp.module._documents.template_parts import TemplateError
 
@@ -26,16 +34,26 @@ def _if_exists(value: object) -> str | dict[str, str]:
     if isinstance(value, str) and value in IF_EXISTS:
         return value
     if isinstance(value, dict) and value.keys() == {"backup"}:
-        return {"backup": check_path(value["backup"])}
+        return {"backup": below("backup", lambda: check_path(value["backup"]))}
     known = ", ".join(f'"{each}"' for each in IF_EXISTS)
     raise PydanticCustomError("if_exists", f'must be {known} or {{"backup": "folder"}}')
+
+
+def _if_exists_of_request(value: object, info: ValidationInfo) -> str | dict[str, str]:
+    checked = _if_exists(value)
+    if isinstance(checked, dict):
+        check_apart(checked["backup"], info, "dest", key="backup")
+    return checked
 
 
 def _if_exists_template(value: object, info: ValidationInfo) -> str | dict[str, Template]:
     checked = _if_exists(value)
     if isinstance(checked, str):
         return checked
-    return {"backup": read_template(checked["backup"], info, TemplateKind.FILE)}
+    folder = below("backup", lambda: read_template(checked["backup"], info, TemplateKind.FILE))
+    check_local(folder, info, of="download", key="backup")
+    check_apart(folder, info, "dest", key="backup")
+    return {"backup": folder}
 
 
 def _rename(value: object, info: ValidationInfo) -> str | None:
@@ -64,7 +82,11 @@ def _is_of_device(name: str) -> bool:
 
 
 def _rename_template(value: object, info: ValidationInfo) -> Template | None:
-    return None if value is None else read_template(check_path(value), info, TemplateKind.NAME)
+    if value is None:
+        return None
+    name = read_template(check_path(value), info, TemplateKind.NAME)
+    check_name(name)
+    return name
 
 
 def _mode(value: object, *, kinds: str) -> str:
@@ -74,7 +96,7 @@ def _mode(value: object, *, kinds: str) -> str:
     return str(value)
 
 
-IfExists = Annotated[str | dict[str, str], PlainValidator(_if_exists)]
+IfExists = Annotated[str | dict[str, str], PlainValidator(_if_exists_of_request)]
 """What is done where something is at the destination, of a request."""
 IfExistsTemplate = Annotated[
     str | dict[str, Template], PlainValidator(_if_exists_template), PlainSerializer(as_written)

@@ -6,6 +6,8 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from iot.sftp.module._documents.template_parts import FileWord
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,6 +41,11 @@ class FilePlaces:
             below = self.below.fill(now, path)
             folder = below if self.below.has_folder else posixpath.join(below, folder)
         return posixpath.join(folder, name if self.name is None else self.name.fill(now, path))
+
+    @property
+    def name_identity(self) -> str | list[str] | None:
+        """What stands for the names that files get, over time, as JSON; `None` if they keep their own."""
+        return None if self.name is None or str(self.name) == f"{{{FileWord.NAME.value}}}" else self.name.identity()
 
     @property
     def has_date(self) -> bool:

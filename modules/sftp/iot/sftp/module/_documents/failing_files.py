@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,8 +9,17 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Quarantine
-from iot.sftp.module._documents.fields import check_path, read_template
+from iot.sftp.module._documents.fields import (
+    below,
+    check_apart,
+    check_found_once,
+    check_local,
+    check_path,
+    read_template,
+    whole_number,
+)
 from iot.sftp.module._documents.template import Template
+from iot.sftp.module._documents.validation import invalid
 
 AFTER_MAXIMUM = 1_000  # failures
 EXPECTED = 'must be {"after": 5, "move": "folder"}, with a whole number from 1 to 1000'
@@ -44,25 +52,14 @@ def _failing_files(value: object, info: ValidationInfo) -> FailingFiles | None:
         return None
     if not isinstance(value, dict) or value.keys() != {"after", "move"}:
         raise PydanticCustomError("on_failure", EXPECTED)
-    after = value["after"]
-    if type(after) is not int or not 1 <= after <= AFTER_MAXIMUM:
-        raise PydanticCustomError("on_failure", EXPECTED)
-    folder = read_template(check_path(value["move"]), info)
-    _check_apart(folder, info)
+    after = whole_number(value["after"])
+    if not isinstance(after, int) or isinstance(after, bool) or not 1 <= after <= AFTER_MAXIMUM:
+        raise invalid(f"must be a whole number of failures from 1 to {AFTER_MAXIMUM}", "after")
+    folder = below("move", lambda: read_template(check_path(value["move"]), info))
+    check_local(folder, info, of="upload", key="move")
+    check_apart(folder, info, "source", "then", key="move")
+    check_found_once(folder, info, key="move")
     return FailingFiles(after, folder)
-
-
-def _check_apart(folder: Template, info: ValidationInfo) -> None:
-    """Refuse a folder from which files would be taken again, or in which they would be replaced."""
-    then = info.data.get("then")
-    others = {"source": info.data.get("source"), "then": then["move"] if isinstance(then, dict) else None}
-    for key, other in others.items():
-        if isinstance(other, Template) and _place(other) == _place(folder):
-            raise PydanticCustomError("on_failure", f"must name another folder than '{key}'")
-
-
-def _place(folder: Template) -> str:
-    return posixpath.normpath("/".join(map(str, folder.components)))
 
 
 def _as_written(failing: FailingFiles | None) -> dict[str, int | str] | None:

@@ -11,9 +11,10 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Markers
-from iot.sftp.module._documents.fields import check_path, read_template
+from iot.sftp.module._documents.fields import check_name, check_path, read_template
 from iot.sftp.module._documents.template import Template, TemplateKind
 from iot.sftp.module._documents.template_parts import FileWord
+from iot.sftp.module._documents.validation import invalid
 
 KINDS = ("wait", "write", "checksum")
 SHOWN = '{"wait": "{name}.done", "write": "{name}.done", "checksum": "{name}.sha256"}'
@@ -57,6 +58,7 @@ class FileMarker:
 
     def check(self) -> None:
         """Raise `PydanticCustomError` unless each file has a marker that cannot be confused with a file."""
+        check_name(self.name)
         if self.name.has_date:
             _refuse("has a date: a marker has to be found again on another day")
         if not {FileWord.NAME, FileWord.STEM} & self._words:
@@ -95,7 +97,7 @@ def _marker(value: object, info: ValidationInfo) -> MarkerTemplates | None:
         raise PydanticCustomError("marker", "must be an object with 'wait', 'write' or 'checksum', such as " + SHOWN)
     read = {kind: _read(kind, text, info) for kind, text in value.items()}
     if "write" in read and read["write"] == read.get("checksum"):
-        raise PydanticCustomError("marker", "has the same name for 'write' and 'checksum'")
+        raise invalid("must be another name than that of 'write'", "checksum")
     return MarkerTemplates(**read)
 
 
@@ -104,9 +106,7 @@ def _read(kind: str, text: object, info: ValidationInfo) -> FileMarker:
         marker = FileMarker(read_template(check_path(text), info, TemplateKind.NAME))
         marker.check()
     except PydanticCustomError as error:
-        raise PydanticCustomError(
-            "marker", "has a '{kind}' that {reason}", {"kind": kind, "reason": error.message()}
-        ) from None
+        raise invalid(error.message(), kind) from None
     return marker
 
 

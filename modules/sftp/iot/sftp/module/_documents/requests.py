@@ -18,6 +18,7 @@ from iot.sftp.module._documents.fields import (
     Path,
     Pattern,
     Then,
+    WholeNumber,
     check_path,
     check_seconds,
     seconds,
@@ -174,7 +175,7 @@ class FolderRequest(SelectionDocument, CopyRequest):
 class PageRequest(Request):
     """A listing, or a page of it: the first `limit` paths that sort after `after`."""
 
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[Annotated[int, Field(ge=1)] | None, WholeNumber] = None
     after: Pattern | None = None
 
 
@@ -217,7 +218,7 @@ class CancelRequest(TaskRequest, ChangeRequest):
 class ListTasksRequest(Request):
     """A listing of tasks, or a page of it: the first `limit` after the task `after`, the newest first."""
 
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[Annotated[int, Field(ge=1)] | None, WholeNumber] = None
     after: Pattern | None = None
 
 
@@ -260,9 +261,9 @@ def expanded(request: PathsRequestT, placeholders: Placeholders, now: float) -> 
 
     filled: dict[str, Any] = {key: fill(key, given[key]) for key in PATHS if key in given}
     if isinstance(given.get("then"), dict):
-        filled["then"] = {"move": fill("then", given["then"]["move"])}
+        filled["then"] = {"move": fill("then.move", given["then"]["move"])}
     if isinstance(given.get("if_exists"), dict):
-        filled["if_exists"] = {"backup": fill("if_exists", given["if_exists"]["backup"])}
+        filled["if_exists"] = {"backup": fill("if_exists.backup", given["if_exists"]["backup"])}
     if given.get("rename") is not None:
         filled["rename"] = fill("rename", given["rename"], TemplateKind.NAME)
     copy = request.model_copy(update=filled)

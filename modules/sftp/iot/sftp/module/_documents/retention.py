@@ -6,17 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Selection
-from iot.sftp.module._documents.fields import TemplateContext, seconds
+from iot.sftp.module._documents.fields import HAS_DOTS, TemplateContext, WholeNumber, seconds, whole_number
 from iot.sftp.module._documents.rule import Folder
 from iot.sftp.module._documents.selection import Globs
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
-from iot.sftp.module._documents.template import Placeholders
-from iot.sftp.module._documents.validation import Document, explain
+from iot.sftp.module._documents.template import Placeholders, Template
+from iot.sftp.module._documents.validation import Document, explain, invalid
 
 ENTRIES_MAXIMUM = 20  # as of rules: all of them are reported
 MAX_AGE_MAXIMUM = 10 * 366 * 86_400  # seconds
@@ -48,11 +47,12 @@ class FreeSpace:
 def _free_space(value: object) -> FreeSpace | None:
     if value is None:
         return None
+    value = whole_number(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= BYTES_MAXIMUM:
         return FreeSpace(value)
     percent = _PERCENT.fullmatch(value) if isinstance(value, str) and value.isascii() else None
     if percent is None or not float(percent[1]):
-        raise PydanticCustomError("free", 'must be a number of bytes, or a part of the disk such as "10%"')
+        raise invalid('must be a whole number of bytes from 1, or a part of the disk below "100%", such as "10%"')
     return FreeSpace(float(percent[1]), is_percent=True)
 
 
@@ -60,13 +60,19 @@ def _as_written(value: FreeSpace | None) -> str | int | None:
     return None if value is None else value.as_written()
 
 
+def _local(path: Template) -> Template:
+    if any(str(component) == ".." for component in path.components):
+        raise invalid(HAS_DOTS)
+    return path
+
+
 class RetentionEntry(Document, alias_generator=to_camel):
     """One folder whose files are deleted when they are too old, or too many."""
 
-    path: Folder
+    path: Annotated[Folder, AfterValidator(_local)]
     include: Globs = ()
     max_age: Annotated[float, seconds(0, MAX_AGE_MAXIMUM)] | None = None
-    max_bytes: Annotated[int, Field(ge=0, le=BYTES_MAXIMUM)] | None = None
+    max_bytes: Annotated[Annotated[int, Field(ge=0, le=BYTES_MAXIMUM)] | None, WholeNumber] = None
     min_free: Annotated[FreeSpace | None, PlainValidator(_free_space), PlainSerializer(_as_written)] = None
     only_delivered: bool = True
 
@@ -91,10 +97,13 @@ def read_retention(content: Any, placeholders: Placeholders) -> tuple[RetentionE
         raise ValueError(f"'retention' holds more than {ENTRIES_MAXIMUM} objects")
     entries, problems = list[RetentionEntry](), list[str]()
     for number, item in enumerate(content, 1):
+        if not isinstance(item, dict):
+            problems.append(f"entry {number}: must be an object")
+            continue
         try:
             entry = RetentionEntry.model_validate(item, context=TemplateContext(placeholders, DEFAULT_SERVER))
         except ValidationError as error:
-            problems.append(f"entry {number}: {explain(error, RetentionEntry, whole='retention')}")
+            problems.append(f"entry {number}: {explain(error, RetentionEntry)}")
             continue
         if entry.max_age is None and entry.max_bytes is None and entry.min_free is None:
             problems.append(f"entry {number}: needs at least one of maxAge, maxBytes and minFree")

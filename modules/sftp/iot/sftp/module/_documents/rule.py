@@ -125,7 +125,10 @@ def read_rules(content: Any, placeholders: Placeholders | None = None) -> RulesS
     errors: dict[str, str] = {}
     unnamed: list[str] = []
     for number, item in enumerate(content, 1):
-        name = item.get("name") if isinstance(item, dict) else None
+        if not isinstance(item, dict):
+            unnamed.append(f"rule {number}: must be an object")
+            continue
+        name = item.get("name")
         named = isinstance(name, str) and NAME.fullmatch(name) is not None
         if named and (name in rules or name in errors):
             unnamed.append(f"rule {number}: another rule has the name '{name}'")
@@ -134,7 +137,7 @@ def read_rules(content: Any, placeholders: Placeholders | None = None) -> RulesS
             rule = Rule.model_validate(item, context=TemplateContext(placeholders or Placeholders()))
             rules[rule.name] = rule
         except ValidationError as error:
-            words = explain(error, Rule, whole=f"rule {number}")
+            words = explain(error, Rule)
             if isinstance(name, str) and named:
                 errors[name] = words
             else:

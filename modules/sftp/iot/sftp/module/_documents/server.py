@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Jump, Proxy, Secret, ServerSettings, TimeLimits, check_pin, check_private_key
-from iot.sftp.module._documents.fields import AsWritten, TemplateContext, Text, check_text, template
+from iot.sftp.module._documents.fields import AsWritten, TemplateContext, Text, WholeNumber, check_text, template
 from iot.sftp.module._documents.template import Placeholders, Template
 from iot.sftp.module._documents.validation import Document, Section, explain
 
@@ -120,7 +120,7 @@ class LoginSection(Document, alias_generator=to_camel):
     """An SSH server: where it is, who logs in, and with what."""
 
     host: Host
-    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    port: Annotated[int, Field(ge=1, le=65535), WholeNumber] = 22
     user: Account
     password: SecretText | None = None
     private_key: PrivateKey | None = None

@@ -14,7 +14,7 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.module._base.logging import LEVELS
 from iot.sftp.module._documents.bandwidth import Limit
 from iot.sftp.module._documents.delivery import DirectoryMode, FileMode
-from iot.sftp.module._documents.fields import TemplateContext
+from iot.sftp.module._documents.fields import TemplateContext, WholeNumber
 from iot.sftp.module._documents.retention import RetentionEntry, read_retention
 from iot.sftp.module._documents.rule import RulesSection, read_rules
 from iot.sftp.module._documents.server import ServerSection, read_server
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class TransfersSection(Document, alias_generator=to_camel):
     """The section `transfers`."""
 
-    concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MAXIMUM)] = 2
+    concurrency: Annotated[int, Field(ge=1, le=CONCURRENCY_MAXIMUM), WholeNumber] = 2
     verify: Literal["size", "sha256"] = "size"
     bandwidth_limit: Limit = None
     local_mode: FileMode | None = None

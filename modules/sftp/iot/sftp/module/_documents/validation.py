@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 from iot.sftp.client._base.text import excerpt
 
@@ -26,6 +27,7 @@ EXPECTATIONS = {
     "bool_type": "must be true or false",
     "float_type": "must be a number",
     "int_type": "must be a whole number",
+    "string_unicode": "must be text without lone surrogates",
     "tuple_type": "must be a list",
 }
 
@@ -60,19 +62,40 @@ def explain(error: ValidationError, model: type[Document], *, whole: str = "payl
     return "; ".join(shown)
 
 
+def invalid(reason: str, *below: str | int) -> PydanticCustomError:
+    """Return the error of a field, or of what is at a place below it.
+
+    Parameters:
+        reason: continues a sentence that begins with the path of what is wrong.
+        below: the keys on the way to that.
+    """
+    return PydanticCustomError("invalid", "{reason}", {"reason": reason, "below": [str(key) for key in below]})
+
+
+def invalid_below(error: ValidationError, model: type[Document], *below: str | int) -> PydanticCustomError:
+    """Return the error of a field for the first problem of a document that is at a place below it."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return invalid(_expectation(problem, model), *below, *problem["loc"])
+
+
 def _sentence(problem: ErrorDetails, model: type[Document], whole: str) -> str:
     if not problem["loc"]:
         return f"'{whole}' must be an object whose keys are text"
-    key = excerpt(".".join(str(part) for part in problem["loc"]), KEY_SHOWN)
+    path = [*problem["loc"], *problem.get("ctx", {}).get("below", ())]
+    key = excerpt(".".join(str(part) for part in path), KEY_SHOWN)
+    return f"'{key}' {_expectation(problem, model)}"
+
+
+def _expectation(problem: ErrorDetails, model: type[Document]) -> str:
+    """Return what is wrong, to continue a sentence that begins with the key."""
     if problem["type"] == "missing":
-        return f"'{key}' is missing"
+        return "is missing"
     if problem["type"] == "extra_forbidden":
         fields = _model_of(model, problem["loc"][:-1]).model_fields
         known = ", ".join(sorted(field.alias or name for name, field in fields.items()))
-        return f"'{key}' is not known here; known are: {known}"
+        return f"is not known here; known are: {known}"
     words = problem["msg"].replace(" after validation", "")
-    expected = EXPECTATIONS.get(problem["type"]) or re.sub(r"^(Input|Keys|Value) should", "must", words)
-    return f"'{key}' {expected}"
+    return EXPECTATIONS.get(problem["type"]) or re.sub(r"^(Input|Keys|Value) should", "must", words)
 
 
 def _model_of(model: type[Document], place: tuple[int | str, ...]) -> type[Document]:

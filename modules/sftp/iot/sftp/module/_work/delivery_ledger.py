@@ -51,18 +51,21 @@ _MORE_THAN_KEPT = f"""
 ledger IN (SELECT ledger FROM ledgers WHERE task = '{ENDED}' ORDER BY used DESC LIMIT -1 OFFSET ?)
 """  # noqa: S608 - the word is ours
 _NOTE = """
-INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?) ON CONFLICT (ledger, path) DO UPDATE SET
+INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (ledger, path) DO UPDATE SET
     size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
-    inode = excluded.inode, is_proof = 1, home = excluded.home, missed = 0, seen = excluded.seen
+    inode = excluded.inode, is_proof = excluded.is_proof, home = excluded.home, missed = 0, seen = excluded.seen
 """
 _FORGET_VERSION = "UPDATE deliveries SET size = NULL, modified = NULL WHERE ledger = ? AND path = ?"
+# Of how much of a version its record stands for, in the column `is_proof`. Whole lines are all that a rule with `lines`
+# has to deliver, and not all that the file holds: for nobody else is it delivered, and nothing deletes it for that.
+PROOF, WHOLE_LINES = 1, 2
 
 
 class _Delivery(NamedTuple):
     """The record of one file."""
 
     version: FileVersion
-    is_proof: bool
+    is_proof: int
     home: int | None
     missed: int
     seen: float
@@ -106,6 +109,7 @@ class DeliveryLedgers:
         is_strict: bool = False,
         verifies: bool = False,
         has_places: bool = False,
+        delivers_lines: bool = False,
     ) -> DeliveryLedger:
         """Return the ledger of a route, for one scan of its source.
 
@@ -118,6 +122,7 @@ class DeliveryLedgers:
             is_strict: only proof counts, as the source is deleted or moved for it.
             verifies: this scan compares hashes where the ledger is in doubt.
             has_places: it remembers where each file goes: see `DeliveryLedger.place_of`.
+            delivers_lines: a file of which whole lines are delivered counts as delivered.
 
         Raises:
             SFTPError: the file cannot be used.
@@ -143,6 +148,7 @@ class DeliveryLedgers:
             verifies=verifies,
             places=places,
             delivered=self.delivered,
+            delivers_lines=delivers_lines,
         )
 
     def forget_task(self, task: str) -> None:
@@ -199,6 +205,7 @@ class DeliveryLedger:
         verifies: bool,
         places: PlaceMemory | None,
         delivered: DeliveredVersions,
+        delivers_lines: bool,
     ) -> None:
         """Made by `DeliveryLedgers.of`."""
         self._places = places
@@ -216,6 +223,7 @@ class DeliveryLedger:
         self._devices: set[int | None] = set()  # where they are
         self._doubts = 0
         self._delivered = delivered
+        self._delivers_lines = delivers_lines
         self.moved_files: MovedFiles | None = None
         self.markers = MarkerMemory(file, ledger)
         self.failures = FailureMemory(file, ledger)
@@ -235,25 +243,33 @@ class DeliveryLedger:
         return is_known
 
     def _is_known(self, name: bytes, device: int | None, version: FileVersion) -> bool:
-        with self._file.transaction() as connection:
+        with self._file.reading() as connection:
             delivery = self._delivery(connection, name)
-            if delivery is None or (self._is_strict and not delivery.is_proof):
-                return False
-            now = folded(version)
-            if not _is_same(delivery.version, now):
-                is_touched = _is_same(delivery.version._replace(changed=None), now)
-                self._doubts += is_touched and not self._answers_no
-                if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
-                    # A later version may have the size and the second of the recorded one: a server tells no more
+        if delivery is None or not self._is_enough(delivery):
+            return False
+        now = folded(version)
+        if not _is_same(delivery.version, now):
+            is_touched = _is_same(delivery.version._replace(changed=None), now)
+            self._doubts += is_touched and not self._answers_no
+            if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
+                # A later version may have the size and the second of the recorded one: a server tells no more
+                with self._file.transaction() as connection:
                     connection.execute(_FORGET_VERSION, (self._ledger, name))
-                return is_touched and not self._answers_no
-            is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
-            if is_stale or self._use - delivery.seen > SEEN_PERIOD:
+            return is_touched and not self._answers_no
+        is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
+        if is_stale or self._use - delivery.seen > SEEN_PERIOD:
+            with self._file.transaction() as connection:
                 connection.execute(
                     "UPDATE deliveries SET missed = 0, device = ?, home = ?, seen = ? WHERE ledger = ? AND path = ?",
                     (device, self._home, self._use, self._ledger, name),
                 )
         return True
+
+    def _is_enough(self, delivery: _Delivery) -> bool:
+        """Return whether a record stands for all that is to be delivered of a version."""
+        if delivery.is_proof == WHOLE_LINES:
+            return self._delivers_lines
+        return not self._is_strict or delivery.is_proof == PROOF
 
     def announce(self, path: str, event: str) -> None:
         """Take the event of a file whose delivery is recorded next: both are written in one transaction."""
@@ -277,10 +293,18 @@ class DeliveryLedger:
         self._commits.write(lambda connection: self._write(connection, path, version, events))
         self._events.pop(path, None)
 
-    def _write(self, connection: sqlite3.Connection, path: str, version: FileVersion | None, events: list[str]) -> None:
+    def _write(
+        self,
+        connection: sqlite3.Connection,
+        path: str,
+        version: FileVersion | None,
+        events: list[str],
+        is_proof: int = PROOF,
+    ) -> None:
         """Write a delivery, if its version may be known the next time, and its events."""
         if version is not None:
-            connection.execute(_NOTE, (self._ledger, os.fsencode(path), *folded(version), self._home, self._use))
+            values = (self._ledger, os.fsencode(path), *folded(version), is_proof, self._home, self._use)
+            connection.execute(_NOTE, values)
             if self._places is not None:
                 self._places.note_delivered(connection, path, folded(version))
             self.markers.note_delivered(connection, path)
@@ -312,9 +336,10 @@ class DeliveryLedger:
             SFTPError: the file cannot be used.
         """
         events = self._events.get(path, [])
+        is_whole = version is None or version.size is None or growth.length >= version.size
         with self._file.transaction() as connection:
             write_growth(connection, self._ledger, path, growth, signed(growth.inode))
-            self._write(connection, path, version, events)
+            self._write(connection, path, version, events, PROOF if is_whole else WHOLE_LINES)
         self._events.pop(path, None)
 
     def write_events(self) -> None:
@@ -350,7 +375,7 @@ class DeliveryLedger:
         """Keep the record of a delivery for the file in its new place; renaming it has changed its change time only."""
         delivery = self._delivery(connection, name)
         known = folded(moved.version)._replace(changed=None, device=None)
-        if delivery is not None and delivery.is_proof and delivery.version.is_same_as(known):
+        if delivery is not None and delivery.is_proof == PROOF and delivery.version.is_same_as(known):
             self._delivered.note_moved(connection, moved, self._use)
 
     def has_found(self, path: str) -> bool:
@@ -423,7 +448,7 @@ class DeliveryLedger:
             "WHERE ledger = ? AND path = ?",
             (self._ledger, name),
         ).fetchone()
-        return None if row is None else _Delivery(FileVersion(*row[:5]), bool(row[5]), *row[6:])
+        return None if row is None else _Delivery(FileVersion(*row[:5]), *row[5:])
 
 
 def name_of(route: Sequence[object]) -> str:

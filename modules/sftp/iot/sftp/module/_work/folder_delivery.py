@@ -83,6 +83,7 @@ class FolderDelivery:
                 is_strict=not keeps,
                 verifies=is_careful,
                 has_places=self._has_places,
+                delivers_lines=self.order.append is not None and self.order.append.lines,
             )
             ledger.moved_files = self._moved_files()
             # Where files wait to be deleted, whoever fixes that (chmod, chown) changes the file, but not its content
@@ -117,6 +118,9 @@ class FolderDelivery:
         order = self.order
         route: list[object] = [settings.place, settings.port, *(self.account or [settings.user, settings.root])]
         route += [order.direction.value, order.source, self.destination or order.dest]
+        name = order.rename.name_identity if isinstance(order.rename, FilePlaces) else None
+        if name is not None:  # under another name it is another file there
+            route.append({"rename": name})
         if self._own_task is not None:
             route.append(self._own_task)
         # A server that appears under two names is still two

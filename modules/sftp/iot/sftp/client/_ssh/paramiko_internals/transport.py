@@ -388,6 +388,7 @@ class Transport(paramiko.Transport):
         except ConnectionLost as error:
             raise SSHException(error.message) from None
         self.server_extensions = extensions
+        self.login.note_extensions()
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()
