@@ -33,8 +33,8 @@ def imports() -> Iterator[None]:
     """Surround the imports of the process: no garbage collection looks at what they make, neither then nor later.
 
     That is a tenth of the time to start. And a connection ends as garbage, in a circle with its buffers: a full
-    collection waits for a quarter of all objects that it has seen before (`gc.set_threshold`). With the 60,000 objects of
-    the imports, that would be the garbage of some 30 connections.
+    collection waits for a quarter of all objects that it has seen before (`gc.set_threshold`). With the 60,000 of the
+    imports, that would be the garbage of some 30 connections.
     """
     gc.disable()
     try:
