@@ -39,7 +39,7 @@ def test_blocks_are_mapped_one_by_one_however_large_others_were() -> None:
 
 
 def test_what_is_imported_is_left_to_no_collection() -> None:
-    kept = gc.get_freeze_count()
+    kept, thresholds = gc.get_freeze_count(), gc.get_threshold()
     made = [[number] for number in range(1_000)]
     with imports():
         assert not gc.isenabled()
@@ -48,3 +48,4 @@ def test_what_is_imported_is_left_to_no_collection() -> None:
         assert gc.get_freeze_count() >= kept + len(made)
     finally:
         gc.unfreeze()
+        gc.set_threshold(*thresholds)
