@@ -32,7 +32,7 @@ def about(*, quick: bool, directory: Path | None) -> dict[str, Any]:
             "load_before": os.getloadavg()[0],
             "files_on": _file_system(directory or IN_MEMORY),
         },
-        "server": f"OpenSSH {PEERS['openssh'].version()}, internal-sftp, aes128-gcm@openssh.com unless a row says another",
+        "server": f"OpenSSH {PEERS['openssh'].version()}, internal-sftp, aes128-gcm@openssh.com or as a row says",
         "versions": {name: peer.version() for name, peer in PEERS.items()},
         "rows": {},
     }
