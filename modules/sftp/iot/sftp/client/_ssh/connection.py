@@ -215,6 +215,11 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         Raises:
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
+        if future.done():
+            try:
+                return future.result()
+            except ConnectionLost as error:
+                raise self.lost(error) from None
         liveness = self._liveness
         is_slow = isinstance(future, Answer) and future.is_slow
         try:

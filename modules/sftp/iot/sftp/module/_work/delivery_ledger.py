@@ -243,20 +243,22 @@ class DeliveryLedger:
         return is_known
 
     def _is_known(self, name: bytes, device: int | None, version: FileVersion) -> bool:
-        with self._file.transaction() as connection:
+        with self._file.reading() as connection:
             delivery = self._delivery(connection, name)
-            if delivery is None or not self._is_enough(delivery):
-                return False
-            now = folded(version)
-            if not _is_same(delivery.version, now):
-                is_touched = _is_same(delivery.version._replace(changed=None), now)
-                self._doubts += is_touched and not self._answers_no
-                if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
-                    # A later version may have the size and the second of the recorded one: a server tells no more
+        if delivery is None or not self._is_enough(delivery):
+            return False
+        now = folded(version)
+        if not _is_same(delivery.version, now):
+            is_touched = _is_same(delivery.version._replace(changed=None), now)
+            self._doubts += is_touched and not self._answers_no
+            if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
+                # A later version may have the size and the second of the recorded one: a server tells no more
+                with self._file.transaction() as connection:
                     connection.execute(_FORGET_VERSION, (self._ledger, name))
-                return is_touched and not self._answers_no
-            is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
-            if is_stale or self._use - delivery.seen > SEEN_PERIOD:
+            return is_touched and not self._answers_no
+        is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
+        if is_stale or self._use - delivery.seen > SEEN_PERIOD:
+            with self._file.transaction() as connection:
                 connection.execute(
                     "UPDATE deliveries SET missed = 0, device = ?, home = ?, seen = ? WHERE ledger = ? AND path = ?",
                     (device, self._home, self._use, self._ledger, name),

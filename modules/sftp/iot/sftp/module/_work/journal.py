@@ -37,6 +37,7 @@ TASKS_KEPT, REQUESTS_KEPT = 2_000, 10_000  # that have ended; the oldest go firs
 SHARE_KEPT, SHARE_MOST, SHARE_HURRIED = 1 / 4, 3 / 4, 1 / 32
 ROW_SIZE = 500  # bytes that a row takes beside its texts
 PRUNE_EVERY = 100  # ends
+USE_ROUGHLY = 10.0  # seconds of use time that a new task does not write, which would be a page for each
 
 _TABLES = """
 CREATE TABLE tasks (
@@ -58,11 +59,14 @@ CREATE TABLE requests (
 _COLUMNS = tuple(column.name for column in fields(TaskRecord))
 _NUMBERS = ("time_limit", "accepted", "bytes", "total_bytes", "started", "finished", "used")
 _READ = f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608 - the names are ours
-_WRITE = (
+_INSERT = (
     f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - as above
     "ON CONFLICT (task_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "task_id")
 )
+# Of a task that has not ended the index of those is not written again, as `finished` is not set
+_CHANGING = tuple(name for name in _COLUMNS if name not in {"task_id", "finished"})
+_UPDATE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE task_id = ?"  # noqa: S608 - as above
 
 # The newest rows of a table, as many and as large as may be kept: what is beyond that goes
 _BEYOND = """
@@ -125,10 +129,10 @@ class Journal:
                 if known is not None:
                     return known
             self._make_room(connection)
-            record.used = self._file.count_use(connection)
+            record.used = self._file.count_use(connection, every=USE_ROUGHLY)
             if request_id is not None:
                 _write_request(connection, request_id, RequestRecord(fingerprint, task_id=record.task_id))
-            connection.execute(_WRITE, _row(record))
+            connection.execute(_INSERT, list(_row(record).values()))
         return None
 
     def count_use(self) -> float:
@@ -144,7 +148,7 @@ class Journal:
                 if record.announce:
                     self.messages.put(connection, end_of(record))
                 self._prune_now_and_then(connection)
-            connection.execute(_WRITE, _row(record, announce=record.announce and record.finished is None))
+            _write_task(connection, _row(record, announce=record.announce and record.finished is None))
         record.announce = record.announce and record.finished is None
 
     def get(self, task_id: str) -> TaskRecord | None:
@@ -291,13 +295,22 @@ _SCHEMA = Schema(
 )
 
 
-def _row(record: TaskRecord, *, announce: bool | None = None) -> list[object]:
+def _write_task(connection: sqlite3.Connection, row: dict[str, object]) -> None:
+    """Write a task that is there; or a new one, where somebody has removed the file."""
+    values = [row[name] for name in (*_CHANGING, "task_id")]
+    if not connection.execute(_UPDATE, values).rowcount:
+        connection.execute(_INSERT, list(row.values()))
+    elif row["finished"] is not None:
+        connection.execute("UPDATE tasks SET finished = ? WHERE task_id = ?", (row["finished"], row["task_id"]))
+
+
+def _row(record: TaskRecord, *, announce: bool | None = None) -> dict[str, object]:
     values = vars(record) | {"request": json.dumps(record.request), "details": json.dumps(record.details)}
     values["announce"] = record.announce if announce is None else announce
     values["status"] = record.status.value
     values["bytes"] = min(record.bytes, INTEGER_MAXIMUM)
     values["total_bytes"] = None if record.total_bytes is None else min(record.total_bytes, INTEGER_MAXIMUM)
-    return [values[name] for name in _COLUMNS]
+    return {name: values[name] for name in _COLUMNS}
 
 
 def _record(row: Sequence[Any]) -> TaskRecord:

@@ -39,8 +39,9 @@ CREATE TABLE IF NOT EXISTS calls (
 CREATE TABLE IF NOT EXISTS outbox (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     output TEXT NOT NULL, message_id TEXT NOT NULL, correlation_id TEXT, body TEXT NOT NULL,
-    call TEXT UNIQUE, is_sent INTEGER NOT NULL DEFAULT 0
+    call TEXT, is_sent INTEGER NOT NULL DEFAULT 0
 );
+CREATE UNIQUE INDEX IF NOT EXISTS answered ON outbox (call) WHERE call IS NOT NULL;
 CREATE INDEX IF NOT EXISTS unsent ON outbox (output, sequence) WHERE NOT is_sent;
 CREATE TABLE IF NOT EXISTS gathered (ledgers TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -318,8 +319,9 @@ class MessageStore:
     def confirm(self, message: Outgoing) -> None:
         """Record that a message was sent, or is not wanted; an answer is kept for a repeat of its call."""
         with self._file.transaction() as connection:
-            connection.execute("UPDATE outbox SET is_sent = 1 WHERE sequence = ?", (message.sequence,))
-            connection.execute("DELETE FROM outbox WHERE sequence = ? AND call IS NULL", (message.sequence,))
+            where = (message.sequence,)
+            if not connection.execute("DELETE FROM outbox WHERE sequence = ? AND call IS NULL", where).rowcount:
+                connection.execute("UPDATE outbox SET is_sent = 1 WHERE sequence = ?", where)
 
     @property
     def counts(self) -> dict[str, int]:

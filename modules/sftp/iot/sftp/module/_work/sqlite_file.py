@@ -165,6 +165,20 @@ class SQLiteFile:
                 self._recovered()
 
     @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend the file for one statement that reads: without a transaction that takes a third of the time.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._lock:
+            self._guard()
+            try:
+                yield self._opened()
+            except FAILURES as error:
+                raise self._failed(error) from error
+
+    @contextmanager
     def alone(self) -> Iterator[sqlite3.Connection]:
         """Lend the file for reading on a disk without a single free block, where a transaction raises `NoSpace`.
 
@@ -185,14 +199,20 @@ class SQLiteFile:
             except FAILURES as error:
                 raise self._failed(error) from error
 
-    def count_use(self, connection: sqlite3.Connection) -> float:
-        """Add the seconds since the last call to the use time, and return it; within a transaction."""
-        now = self._clock()
-        connection.execute("UPDATE usage SET seconds = seconds + ?", (max(0.0, now - self._counted),))
-        self._counted = now
+    def count_use(self, connection: sqlite3.Connection, *, every: float = 0.0) -> float:
+        """Add the seconds since the last call to the use time, and return it; within a transaction.
+
+        Parameters:
+            connection: of the transaction.
+            every: seconds of use that need not be written: a process that ends leaves them uncounted.
+        """
+        passed = max(0.0, self._clock() - self._counted)
+        if passed >= every:
+            connection.execute("UPDATE usage SET seconds = seconds + ?", (passed,))
+            self._counted, passed = self._counted + passed, 0.0
         use: float
         (use,) = connection.execute("SELECT seconds FROM usage").fetchone()
-        return use
+        return use + passed
 
     def close(self) -> None:
         """Close the file; the next transaction opens it again."""
