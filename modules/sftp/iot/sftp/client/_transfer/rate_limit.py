@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 START = 1024 * 1024  # bytes in flight at first
 LEAST, MOST = 128 * 1024, 64 * 1024 * 1024  # bytes
 QUEUE = 0.1  # seconds: how long what is in flight may wait at the narrowest place of the link
+SHORT_QUEUE, SHORTEST = 0.01, 64 * 1024  # seconds and bytes: the same where short calls would wait behind it
 SHORTEST_ROUND = 0.02  # seconds over which a rate is measured
 STILL_GROWING = 1.25  # by which a round is faster than the best one, while the link is not filled yet
 FORGET = 0.98  # of the best rate that is left of it after each round: a link may become slower
@@ -34,9 +35,15 @@ class TransferWindow:
     the link is full, and a short request of another call does not wait long behind it.
     """
 
-    def __init__(self, round_trip: float) -> None:
-        """Begin on a link with this round trip in seconds."""
+    def __init__(self, round_trip: float, has_short_calls: Callable[[], bool] = lambda: False) -> None:
+        """Begin on a link.
+
+        Parameters:
+            round_trip: of the link, in seconds.
+            has_short_calls: returns whether other calls are made meanwhile, which wait behind what is in flight.
+        """
         self.size = START
+        self._has_short_calls = has_short_calls
         self._round_trip = round_trip
         self._round = max(round_trip, SHORTEST_ROUND)
         self._since: float | None = None
@@ -63,8 +70,9 @@ class TransferWindow:
         rate = self._count / elapsed
         self._growing = self._growing and rate > self._best * STILL_GROWING
         self._best = max(rate, self._best * FORGET)
+        queue, least = (SHORT_QUEUE, SHORTEST) if self._has_short_calls() else (QUEUE, LEAST)
         if not self._growing:
-            self.size = int(min(MOST, max(LEAST, self._best * (2 * self._round_trip + QUEUE))))
+            self.size = int(min(MOST, max(least, self._best * (2 * self._round_trip + queue))))
         self._since, self._count = now, 0
 
 
