@@ -6,6 +6,8 @@ import argparse
 import logging
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,11 @@ from benchmarks.footprint.measures import Figure
 from iot.sftp.client import VERSION
 
 NAMES = ("imports", "idle", "cycles", "flash", "latency", "wire")
+HEADING = "# What a device pays, measured"
+INTRODUCTION = (
+    "Drawn by `make footprint`; not edited by hand. Where what remains comes from: "
+    "[docs/performance.md](../docs/performance.md#what-a-device-pays)."
+)
 
 
 def main() -> None:
@@ -23,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=__doc__)
     parser.add_argument("--measures", default=",".join(NAMES), help="some of " + ",".join(NAMES))
     parser.add_argument("--idle", type=float, default=240, help="seconds in which the module has nothing to do")
-    parser.add_argument("--cycles", type=int, default=300, help="connections that break")
+    parser.add_argument("--cycles", type=int, default=300, help="connections that break, or are ended")
     parser.add_argument("--files", type=int, default=1000, help="for the flash")
     parser.add_argument("--repeats", type=int, default=7, help="of what is short")
     parser.add_argument("--directory", type=Path, help="where the files are; default: in memory, /dev/shm")
@@ -32,7 +39,17 @@ def main() -> None:
     logging.disable(logging.WARNING)
     parent = options.directory or (bench.IN_MEMORY if os.access(bench.IN_MEMORY, os.W_OK) else None)
     wanted = options.measures.split(",")
-    lines = [_machine(), "", "| what | median | spread | goal |", "| --- | --- | --- | --- |"]
+    _compile_once()
+    lines = [
+        HEADING,
+        "",
+        INTRODUCTION,
+        "",
+        _machine(),
+        "",
+        "| what | median | spread | goal |",
+        "| --- | --- | --- | --- |",
+    ]
     for name in NAMES:
         if name not in wanted:
             continue
@@ -60,17 +77,29 @@ def _measures(options: argparse.Namespace, directory: Path) -> dict[str, Callabl
     }
 
 
+def _compile_once() -> None:
+    """Have the bytecode of all modules written, as an installation has it: without it, each start compiles them."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", "import iot.sftp.command_line._main, iot.sftp.module._module"]
+    subprocess.run(command, check=True)  # noqa: S603 - our own
+
+
 def _row(figure: Figure) -> str:
-    spread = f"{min(figure.values):.3g} to {max(figure.values):.3g}" if len(figure.values) > 1 else ""
-    return f"| {figure.what} | {figure.median:.3g} {figure.unit} | {spread} | {figure.goal} |"
+    spread = f"{_number(min(figure.values))} to {_number(max(figure.values))}" if len(figure.values) > 1 else ""
+    return f"| {figure.what} | {_number(figure.median)} {figure.unit} | {spread} | {figure.goal} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"  # noqa: PLR2004 - no powers of ten
 
 
 def _machine() -> str:
     about = machine.about(quick=False, directory=None)
     here, run = about["machine"], about["run"]
     return (
-        f"{run['date']}, {VERSION} at {run['of']}, Python {platform.python_version()}, {here['cpu']}, {here['cores']} "
-        f"cores, {here['system']}, load {here['load_before']:.1f} before."
+        f"Run `{run['id']}` of {run['date']}, version {VERSION} on `{run['of']}`, Python {platform.python_version()}, "
+        f"{here['cores']} x {here['cpu']}, {here['system']}, kernel {here['kernel']}, load "
+        f"{here['load_before']:.1f} before."
     )
 
 

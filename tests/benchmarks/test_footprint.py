@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.footprint import __main__ as command
 from benchmarks.footprint import measures
+from benchmarks.footprint.measures import Figure
 from benchmarks.footprint.process import resident, taken
 from benchmarks.footprint.relay import HEADERS, Relay
 from benchmarks.footprint.writes import Written, written
@@ -68,3 +71,18 @@ def test_files_of_a_rule_are_timed(tmp_path: Path) -> None:
     (figure,) = measures.latency(tmp_path, 2)
     assert len(figure.values) == 2
     assert figure.median > 0
+
+
+def test_the_table_is_a_page_that_says_what_was_measured_and_on_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, figure = tmp_path / "footprint.md", Figure("on the wire", "bytes", (900.0, 1_234.5, 20_000.0), "half")
+    monkeypatch.setattr(sys, "argv", ["footprint", "--measures", "wire", "--output", str(page)])
+    monkeypatch.setattr(command, "_compile_once", lambda: None)
+    monkeypatch.setattr(logging, "disable", lambda _level: None)
+    monkeypatch.setattr(command, "_measures", lambda *_: {"wire": lambda: iter([figure])})
+    command.main()
+    lines = page.read_text().splitlines()
+    assert lines[0] == command.HEADING
+    assert f"version {command.VERSION}" in lines[4]
+    assert lines[-1] == "| on the wire | 1,234 bytes | 900 to 20,000 | half |"

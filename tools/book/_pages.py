@@ -16,6 +16,7 @@ OTHER_PAGES = {
     "CHANGELOG.md": "changelog.md",
     "tools/localedge/README.md": "localedge.md",
     "benchmarks/results.md": "benchmarks.md",
+    "benchmarks/footprint.md": "footprint.md",
     "README.md": "index.md",  # of the site, which says what is where
 }
 """Pages outside `docs/`, and their names in the site."""

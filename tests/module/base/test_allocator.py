@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from iot.sftp.module._base.allocator import imports
 
 PROGRAM = """
 import ctypes
@@ -22,7 +25,8 @@ keep_memory_small()
 for _ in range(3):
     libc.free(libc.malloc(2_000_000))  # raises glibc's own threshold, unless it is fixed
 before = libc.mallinfo2().hblkhd
-libc.malloc(MAPPED + 1)
+for _ in range(50):  # the first ones may find room in the heap
+    libc.malloc(MAPPED + 1)
 assert libc.mallinfo2().hblkhd > before, "not mapped"
 """  # noqa: E501 - a program
 
@@ -32,3 +36,16 @@ def test_blocks_are_mapped_one_by_one_however_large_others_were() -> None:
     if run.returncode == 77:
         pytest.skip("the C library is not glibc 2.33 or newer")
     assert run.returncode == 0, run.stderr
+
+
+def test_what_is_imported_is_left_to_no_collection() -> None:
+    kept, thresholds = gc.get_freeze_count(), gc.get_threshold()
+    made = [[number] for number in range(1_000)]
+    with imports():
+        assert not gc.isenabled()
+    try:
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= kept + len(made)
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)

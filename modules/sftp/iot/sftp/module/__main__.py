@@ -29,7 +29,7 @@ def main() -> int:
     import asyncio  # noqa: PLC0415
     import logging  # noqa: PLC0415
 
-    from iot.sftp.module._base.allocator import keep_memory_small  # noqa: PLC0415
+    from iot.sftp.module._base.allocator import imports, keep_memory_small  # noqa: PLC0415
     from iot.sftp.module._base.environment import Environment, missing_variables  # noqa: PLC0415
     from iot.sftp.module._base.logging import configure_logging, log_what_was_counted  # noqa: PLC0415
 
@@ -43,10 +43,11 @@ def main() -> int:
         return 1
     environment.warn(os.environ)
 
-    from iot.sftp.module._hub.workload_api import import_sdk  # noqa: PLC0415
+    with imports():
+        from iot.sftp.module._hub.workload_api import import_sdk  # noqa: PLC0415
 
-    import_sdk()
-    from iot.sftp.module._module import Module  # noqa: PLC0415
+        import_sdk()
+        from iot.sftp.module._module import Module  # noqa: PLC0415
 
     async def run() -> int:
         global _module  # noqa: PLW0603 - the signal handler needs it

@@ -33,10 +33,9 @@ from iot.sftp.client._ssh.waiting import at_deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import paramiko
-
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.open_files import Place
+    from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
     from iot.sftp.client._ssh.paramiko_internals.messages import Data
     from iot.sftp.client._ssh.requests import Expected, Outgoing
 
@@ -59,7 +58,7 @@ class SFTPChannel:
 
     def __init__(
         self,
-        channel: paramiko.Channel,
+        channel: Channel,
         on_activity: Callable[[], None],
         open_files: OpenFiles | None = None,
         *,

@@ -20,6 +20,8 @@ from iot.sftp.client._ssh.requests import FileWrite, Outgoing, length_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
+
 WRITE_SIZE = 32 * 1024  # bytes up to which waiting requests are joined: fewer, fuller SSH packets
 
 
@@ -35,7 +37,7 @@ class RequestWriter:
 
     def __init__(
         self,
-        channel: paramiko.Channel,
+        channel: Channel,
         lock: threading.Lock,
         on_unreadable: Callable[[int, SFTPError], None],
         on_broken: Callable[[Exception], None],
