@@ -6,17 +6,19 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bench, report
+from benchmarks import bench, growth, report
 from benchmarks.machine import about
 from benchmarks.peers import PEERS
 from benchmarks.processes import adopt_orphans
 from benchmarks.rows import ROWS, Row
 
 HERE = Path(__file__).parent
+GROWTH = "growth"  # a row of its own kind
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
     if options.report:
         report.write(json.loads((options.output / "results.json").read_text(encoding="utf-8")), options.output)
         return
-    rows = [_chosen(ROWS[name], options) for name in options.rows]
+    rows = [_chosen(ROWS[name], options) for name in options.rows if name != GROWTH]
     results: dict[str, Any] = about(quick=options.quick, directory=options.directory)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # the server and the files go as well
     adopt_orphans()
@@ -36,14 +38,20 @@ def main() -> None:
             _say(report.table(results["rows"][row.name]))
             if options.output is not None:  # after each row: twenty minutes are not lost by what ends the last
                 report.write(results, options.output)
+        if GROWTH in options.rows:
+            _say("A log that grows")
+            work = growth.Work.quick() if options.quick else growth.Work()
+            results[GROWTH] = growth.measure_all(running, work, _say)
+            _say(growth.table(results[GROWTH]))
     if options.output is not None:
+        report.write(results, options.output)
         _say(f"written to {options.output}/results.md")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names, clients = ",".join(ROWS), ",".join(PEERS)
-    parser.add_argument("--rows", type=_names(ROWS), default=list(ROWS), help=f"some of {names}")
+    rows, clients = [*ROWS, GROWTH], ",".join(PEERS)
+    parser.add_argument("--rows", type=_names(rows), default=rows, help=f"some of {','.join(rows)}")
     parser.add_argument("--clients", type=_names(PEERS), help=f"some of {clients}; default: those of the row")
     parser.add_argument("--repeats", type=int, help="runs of each client; default: as many as the row says")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once: to see that everything runs")
@@ -56,7 +64,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _names(known: dict[str, Any]) -> Any:
+def _names(known: Collection[str]) -> Any:
     def split(text: str) -> list[str]:
         names = text.split(",")
         for name in names:

@@ -1,13 +1,13 @@
 """A log that grows, kept up with over a slow link: seconds, and bytes on the wire, side by side.
 
-Run it with `python -m benchmarks.growth`. A log of 100 MB is at its destination already, and grows by 1 MB, ten times.
-Ours is one session for all of it, as the module's is; the others are started for each time, as a timer starts them, and
-rsync needs a shell and itself on the server. What is at the destination is compared byte by byte each time.
+It is a row of its own kind of `python -m benchmarks`: `--rows growth`. A log of 100 MB is at its destination already,
+and grows by 1 MB, ten times. Ours is one session for all of it, as the module's is; the others are started for each
+time, as a timer starts them, and rsync needs a shell and itself on the server. What is at the destination is compared
+byte by byte each time.
 """
 
 from __future__ import annotations
 
-import argparse
 import filecmp
 import os
 import random
@@ -17,8 +17,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.faulty_links import BreakingRelay
 
@@ -32,6 +33,10 @@ MB = 1_000_000
 LINK = Link(0.05, TEN_MEGABIT)
 OURS = "iot-sftp-client, mode append"
 WHOLE = "rclone copyto"  # it has no way to append: all of the file goes each time
+NOTE = (
+    "The mean of each (least to most). Ours is one session for all of it, as the module's is; the others are started "
+    "each time. rsync needs a shell, and itself on the server. rclone has no way to append."
+)
 Send = Callable[[], object]
 
 
@@ -43,6 +48,11 @@ class Work:
     growth: int = MB
     times: int = 10
 
+    @classmethod
+    def quick(cls) -> Work:
+        """Return the same work, small: to see that everything runs."""
+        return cls(2 * MB, MB // 10, 2)
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -51,11 +61,6 @@ class Taken:
     seconds: list[float]
     wire: int
     grown: int
-
-    @property
-    def share(self) -> float:
-        """The bytes on the wire beside those that the log has grown by."""
-        return self.wire / self.grown
 
 
 def measure(running: bench.Bench, name: str, work: Work, link: Link = LINK) -> Taken:
@@ -81,6 +86,8 @@ def measure(running: bench.Bench, name: str, work: Work, link: Link = LINK) -> T
                     message = f"{name} has made something else of it"
                     raise RuntimeError(message)
                 filecmp.clear_cache()
+        shutil.rmtree(log.parent)
+        there.unlink()
         return Taken(seconds, relay.passed, times * work.growth)
 
 
@@ -133,26 +140,34 @@ def is_here(name: str) -> bool:
     return shutil.which(program) is not None
 
 
-def row(name: str, taken: Taken) -> str:
-    """Return the row of one client."""
-    mean = sum(taken.seconds) / len(taken.seconds)
-    spread = f"{mean:.2f} ({min(taken.seconds):.2f} to {max(taken.seconds):.2f})"
-    return f"| {name} | {len(taken.seconds)} | {spread} | {taken.wire / MB:.2f} | {taken.share:.3f} |"
-
-
-def main() -> None:
-    """Measure all clients that are here, and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: to see that everything runs")
-    options = parser.parse_args()
-    work = Work(2 * MB, MB // 10, 2) if options.quick else Work()
-    print("| client | times | seconds for each | MB on the wire | of the new bytes |\n| --- | --- | --- | --- | --- |")  # noqa: T201
+def measure_all(running: bench.Bench, work: Work, say: bench.Say, link: Link = LINK) -> dict[str, Any]:
+    """Measure all clients that are here, and return the numbers of each."""
+    taken: dict[str, Any] = {}
     for name in ALL:
         if name != OURS and not is_here(name):
+            say(f"  {name} is left out: it is not installed")
             continue
-        with bench.running() as running:
-            print(row(name, measure(running, name, work)), flush=True)  # noqa: T201 - a command's way to speak
+        taken[name] = asdict(measure(running, name, work, link))
+        say(f"  {name}: {taken[name]['wire'] / MB:.2f} MB on the wire")
+    return {"work": asdict(work), "link": asdict(link), "taken": taken}
 
 
-if __name__ == "__main__":
-    main()
+def title(result: dict[str, Any]) -> str:
+    """Return what was measured."""
+    work, link = result["work"], result["link"]
+    rate = f", {link['rate'] * 8 / MB:g} Mbit/s" if link["rate"] else ""
+    grows = f"a log of {work['size'] / MB:g} MB that grows by {work['growth'] / MB:g} MB, {work['times']} times"
+    return f"{grows}, {link['round_trip'] * 1000:g} ms round trip{rate}"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the rows of all clients, with what has to be known of them."""
+    lines = [
+        "| client | times | seconds for each | MB on the wire | of the new bytes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, taken in result["taken"].items():
+        seconds, wire = taken["seconds"], taken["wire"]
+        spread = f"{sum(seconds) / len(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+        lines.append(f"| {name} | {len(seconds)} | {spread} | {wire / MB:.2f} | {wire / taken['grown']:.3f} |")
+    return "\n".join([*lines, "", NOTE])

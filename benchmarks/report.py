@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots
+from benchmarks import growth, plots
 from benchmarks.figures import (
     Figures,
     Spread,
@@ -61,6 +61,8 @@ def document(results: dict[str, Any]) -> str:
     ]
     for result in results["rows"].values():
         parts += [f"## {_capital(result['row']['title'])}", table(result)]
+    if "growth" in results:
+        parts += [f"## {_capital(growth.title(results['growth']))}", growth.table(results["growth"])]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

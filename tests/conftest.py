@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import secrets
 import shutil
@@ -38,7 +39,22 @@ ROOM = 4 * 1024**3
 
 
 def pytest_configure() -> None:
-    """Have temporary files in memory, where there is room for those of all workers."""
+    """Put temporary files and the garbage collector where they cost least."""
+    # Some millions of objects are made and kept until the tests begin: to search them again and again took half of it
+    gc.disable()
+    _use_memory_for_temporary_files()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Have the garbage collector look at what the tests themselves make only."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def _use_memory_for_temporary_files() -> None:
+    """Do so where there is room for those of all workers."""
     if not os.path.isdir(IN_MEMORY) or os.statvfs(IN_MEMORY).f_flag & os.ST_NOEXEC:
         return
     if min(shutil.disk_usage(IN_MEMORY).free, psutil.virtual_memory().available) > ROOM:

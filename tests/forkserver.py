@@ -30,7 +30,9 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PROGRAMS = ("iot.sftp.module", "iot.sftp.command_line")
+PROGRAMS = ("iot.sftp.module", "iot.sftp.command_line", "tests.victims")
+ECHO_MODULE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "edge", "echo_module.py")
+MAY_FORK = "# a fork may run this\n"  # the first line of a program in a test that sees no difference
 IMPORTED = ("iot.sftp.module._module", "iot.sftp.command_line._main", "runpy", "coverage")
 DECIDE_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "TZ")  # variables that a running process does not look at
 PR_SET_CHILD_SUBREAPER = 36
@@ -64,11 +66,16 @@ class ForkServer:
     def takes(self, order: Mapping[str, Any]) -> bool:
         """Tell whether a fork starts just as an executed program would."""
         arguments = order["args"]
-        if not self.enabled or arguments[:1] != [sys.executable] or len(arguments) < 3:
+        if not self.enabled or arguments[:1] != [sys.executable]:
             return False
-        is_program = arguments[1] == "-m" and arguments[2] in PROGRAMS
-        is_code = arguments[1] == "-c" and 'runpy.run_module("iot.sftp.module"' in arguments[2]
-        return (is_program or is_code) and decisive(order["env"]) == (self._decisive or decisive(os.environ))
+        match arguments[1:]:
+            case ["-m", program, *_]:
+                is_ours = program in PROGRAMS
+            case ["-c", code, *_]:
+                is_ours = 'runpy.run_module("iot.sftp.module"' in code or code.startswith(MAY_FORK)
+            case _:
+                is_ours = arguments[1:] == [ECHO_MODULE]
+        return is_ours and decisive(order["env"]) == (self._decisive or decisive(os.environ))
 
     def end(self) -> None:
         """End the process; those that it has forked go on."""
@@ -187,7 +194,13 @@ def run(order: dict[str, Any]) -> None:
     import coverage  # noqa: PLC0415 - the tests' process has started it in its own way
 
     coverage.process_startup()
-    _, how, program, *rest = order["args"]
+    _, how, *rest = order["args"]
+    if how == ECHO_MODULE:
+        sys.path.insert(0, os.path.dirname(how))
+        sys.argv = [how]
+        runpy.run_path(how, run_name="__main__")
+        return
+    program, *rest = rest
     sys.path.insert(0, order["cwd"] if how == "-m" else "")
     if how == "-m":
         sys.argv = [program, *rest]

@@ -74,7 +74,7 @@ def test_messages_shows_what_was_sent(running: Path, edge: LocalEdge) -> None:
 def test_a_command_without_a_runtime_says_how_to_start_one(tmp_path: Path) -> None:
     done = localedge("twin", directory=tmp_path)
     assert done.returncode == 1
-    assert "start one with 'localedge run' first" in done.stderr
+    assert "start one with 'localedge run', or name its --directory" in done.stderr
 
 
 def test_the_state_file_is_for_its_user_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ def test_the_servers_that_the_tests_need_are_installed_once_and_then_left_alone(
     assert run("tools/install-test-servers") == (0, "")
 
 
+@pytest.mark.nightly  # it makes an environment, and the command changes seldom
 @pytest.mark.timeout(600)
 def test_make_mutants_tries_one_change_and_reports_it(tmp_path: Path) -> None:
     options = f"--modules client/_base/os_errors --sample 1 --processes 1 --output {tmp_path}"
@@ -74,6 +75,7 @@ def test_make_mutants_tries_one_change_and_reports_it(tmp_path: Path) -> None:
     assert (tmp_path / "os_errors.md").read_text().startswith("| `client/_base/os_errors` |")
 
 
+@pytest.mark.nightly  # as above
 @pytest.mark.timeout(600)
 def test_make_fuzz_searches_or_says_that_it_cannot(tmp_path: Path) -> None:
     options = f"--seconds 1 --targets host_keys --output {tmp_path}"

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tests.interop.directory_checks  # noqa: F401 - adds its checks
+import tests.interop.directory_checks
+import tests.interop.growth_checks  # noqa: F401 - both add their checks
 from tests.interop import processes
 from tests.interop.checks import CHECKS, OTHER_BYTES, Check, Skipped, Target
 from tests.interop.kinds import Kind

@@ -19,6 +19,11 @@ Result = dict[str, Any]
 
 KEPT = BUILD / "results"
 VOLUME = "volume"
+GROWTH = "keeps_up_with_a_file_that_grows_by_its_new_bytes"
+GROWING = (
+    'With [`"mode": "append"`](rules.md#files-that-grow), a server that offers `copy-data` makes the next version of a '
+    "file itself, and a reader sees the old or the new one. Elsewhere, the new bytes are appended in place."
+)
 
 HEAD = """
 Which SFTP servers this client was tried with, how each check went, what is done differently for a server and why, and
@@ -86,6 +91,7 @@ def _page(results: list[Result], volumes: list[dict[str, Any]]) -> list[str]:
     lines += ["", "## Server by server"]
     for result in ran:
         lines += _server(kinds[result["kind"]], result)
+    lines += _growth(kinds, ran)
     lines += _volume(volumes)
     lines += _checks(ran)
     return lines
@@ -147,6 +153,22 @@ def _sentence(check: str) -> str:
 def _plain(words: str) -> str:
     """Return words that cannot be taken for anything else in a list of Markdown."""
     return words.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").rstrip(".")
+
+
+def _growth(kinds: dict[str, Kind], results: list[Result]) -> list[str]:
+    """Return who makes the next version of a file that grows, the server or we."""
+    ways: dict[str, list[str]] = {}
+    for result in results:
+        for outcome in result["outcomes"]:
+            if outcome["check"] == GROWTH:
+                way = "; ".join(outcome["notes"]) if outcome["status"] == PASSED else "not possible"
+                ways.setdefault(way, []).append(kinds[result["kind"]].title)
+    if not ways:
+        return []
+    lines = ["", "## Files that grow", "", *_wrapped(GROWING), ""]
+    for way, titles in sorted(ways.items()):
+        lines += _item(f"{_plain(way).capitalize()}: {'; '.join(titles)}.")
+    return lines
 
 
 def _volume(volumes: list[dict[str, Any]]) -> list[str]:

@@ -43,7 +43,9 @@ def read_state(directory: Path | None) -> RunningEdge:
     try:
         return RunningEdge(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise LocalEdgeError(f"No runtime found ({file}): start one with 'localedge run' first.") from error
+        raise LocalEdgeError(
+            f"No runtime found ({file}): start one with 'localedge run', or name its --directory."
+        ) from error
 
 
 def _file(directory: Path | None) -> Path:

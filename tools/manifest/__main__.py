@@ -62,8 +62,8 @@ def _write_manifest(arguments: argparse.Namespace, file: Path, variables: dict[s
         os.fchmod(output.fileno(), 0o600)
         json.dump(manifest, output, indent=2, ensure_ascii=False)
         output.write("\n")
-    schemas = "and the schemas" if any(arguments.schemas.glob("*.json")) else "(the schemas are not there)"
-    print(f"{path}: keeps the project's checks {schemas}")
+    schemas = "" if any(arguments.schemas.glob("*.json")) else ", without the schemas of edge agent and edge hub"
+    print(f"{path}: written, and valid{schemas}")
     return []
 
 

@@ -377,12 +377,15 @@ def test_a_new_version_of_the_same_size_is_seen_where_listings_tell_no_times(
     assert (tmp_path / "a").read_bytes() == b"2"
 
 
+FEW_FILES = 15  # more than any of these servers lets be open
+
+
 class AllowsFew(HasFolders):
     """Lets so many files be open at a time; `most` is what was open, and `refused` how often it has refused."""
 
     def __init__(self, allowed: int, refusal: bytes, *, with_directories: bool = False) -> None:
         super().__init__("in")
-        self.files |= {f"in/{number:02}": bytearray(CONTENT) for number in range(30)}
+        self.files |= {f"in/{number:02}": bytearray(CONTENT) for number in range(FEW_FILES)}
         self.allowed, self.most, self.refused = allowed, 0, 0
         self._refusal = refusal
         self._kinds = {Kind.OPEN, Kind.OPENDIR} if with_directories else {Kind.OPEN}
@@ -423,10 +426,10 @@ def test_all_files_arrive_from_a_server_that_lets_few_be_open(
     server = AllowsFew(allowed, refusal, with_directories=with_directories)
     with session_with(server) as session:
         done = session.download_files("in", str(tmp_path / "in"), timeout=60)
-        assert (done.files, done.failed) == (30, 0), done.failures
+        assert (done.files, done.failed) == (FEW_FILES, 0), done.failures
         refused = server.refused
         done = session.upload_files(str(tmp_path / "in"), "out", timeout=60)
-        assert (done.files, done.failed) == (30, 0), done.failures
+        assert (done.files, done.failed) == (FEW_FILES, 0), done.failures
     assert server.most == allowed
     assert server.refused <= refused + 1, "the limit is known by then"
     assert len([r for r in caplog.records if "files be open at a time" in r.getMessage()]) <= 3
@@ -457,7 +460,7 @@ def test_a_limit_that_a_server_announces_is_kept(tmp_path: Path) -> None:
     server._version = struct.pack(">IBI", 5 + len(extension), Kind.VERSION, 3) + extension
     with session_with(server) as session:
         session.download_file("in/00", str(tmp_path / "first"))
-        assert session.download_files("in", str(tmp_path / "in"), timeout=60).files == 30
+        assert session.download_files("in", str(tmp_path / "in"), timeout=60).files == FEW_FILES
     assert server.refused == 0
 
 
@@ -476,9 +479,9 @@ def test_quick_calls_are_answered_while_transfers_use_what_a_server_allows(tmp_p
         session.download_files("in", str(tmp_path / "first"), timeout=60)
         second = threads.submit(session.download_files, "in", str(tmp_path / "second"), timeout=60)
         for _ in range(20):
-            assert len(session.list_files("in", timeout=60)) == 30
+            assert len(session.list_files("in", timeout=60)) == FEW_FILES
         reads.set()
-        assert second.result().files == 30
+        assert second.result().files == FEW_FILES
 
 
 # --- handles ---------------------------------------------------------------------------------------------------------

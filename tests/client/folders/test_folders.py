@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from benchmarks.proxy import Link, running
@@ -52,7 +53,7 @@ from iot.sftp.client import (
     TooLarge,
 )
 from iot.sftp.client._base import memory
-from iot.sftp.client._folders import folder_page
+from iot.sftp.client._folders import folder_page, folder_plan
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_page import FoundFile
 from iot.sftp.client._folders.folder_plan import FolderPlan
@@ -62,13 +63,13 @@ from iot.sftp.module._work.local_files import LocalRoot
 
 
 def test_a_folder_arrives_whole_with_its_times(way: Way) -> None:
-    files = many(150) | {"large": os.urandom(3_000_000), "empty": b"", "nul\n \N{SNOWMAN}": b"odd"}
+    files = many(60) | {"large": os.urandom(3_000_000), "empty": b"", "nul\n \N{SNOWMAN}": b"odd"}
     fill(way.source, files)
     done = way.transfer()
     assert content_of(way.dest) == files
     assert {path.stat().st_mtime for path in way.dest.iterdir()} == {OLD}
     total = sum(map(len, files.values()))
-    assert (done.files, done.total_files, done.bytes, done.total_bytes) == (153, 153, total, total)
+    assert (done.files, done.total_files, done.bytes, done.total_bytes) == (63, 63, total, total)
     assert (done.skipped, done.failed, done.failures) == (0, 0, ())
     assert done.seconds > 0
     assert content_of(way.source) == files
@@ -555,7 +556,7 @@ def test_times_of_any_year_are_no_reason_to_fail_or_to_send_again(way: Way) -> N
 
 
 def test_a_process_with_few_open_files_is_slower_and_loses_nothing(way: Way) -> None:
-    files = many(150)
+    files = many(80)
     fill(way.source, files)
     way.session.connect()
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -564,7 +565,7 @@ def test_a_process_with_few_open_files_is_slower_and_loses_nothing(way: Way) -> 
         done = way.transfer(then="delete", timeout=100)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert (done.files, done.failed) == (150, 0)
+    assert (done.files, done.failed) == (80, 0)
     assert content_of(way.dest) == files
     assert content_of(way.source) == {}
 
@@ -573,7 +574,7 @@ def test_a_process_with_few_open_files_is_slower_and_loses_nothing(way: Way) -> 
 
 
 def test_progress_grows_to_the_result_and_is_told_ten_times_a_second_at_most(way: Way) -> None:
-    fill(way.source, many(300))
+    fill(way.source, many(150))
     told: list[tuple[float, FolderProgress, int]] = []
     done = way.transfer(
         progress=lambda progress: told.append((time.monotonic(), progress, threading.get_ident())),
@@ -624,16 +625,16 @@ def test_the_kept_names_of_a_folder_are_counted_until_it_is_transferred(way: Way
     assert counted[-1] == 10 * folder_page.size_of("file-00010")
 
 
-@pytest.mark.parametrize("then", ["keep", "delete"])
+@pytest.mark.parametrize("then, limit", [("keep", (folder_plan, "PAGE")), ("delete", (memory, "MOST_KEPT"))])
 def test_a_folder_with_more_names_than_memory_is_transferred_page_by_page(
-    way: Way, monkeypatch: pytest.MonkeyPatch, then: str
+    way: Way, monkeypatch: pytest.MonkeyPatch, then: str, limit: tuple[ModuleType, str]
 ) -> None:
-    files = many(120) | {f"sub-{n}/{m}/file": b"%d" % m for n in range(5) for m in range(20)}
+    files = many(40) | {f"sub-{n}/{m}/file": b"%d" % m for n in range(3) for m in range(6)}
     fill(way.source, files)
-    monkeypatch.setattr(memory, "MOST_KEPT", 60 * folder_page.size_of("file-00000"))
+    monkeypatch.setattr(*limit, 24 * folder_page.size_of("file-00000"))
     totals: list[int] = []
     done = way.transfer(then=then, recursive=True, progress=lambda now: totals.append(now.total_files))
-    assert (done.files, done.total_files, done.failed) == (220, 220, 0)
+    assert (done.files, done.total_files, done.failed) == (58, 58, 0)
     assert done.bytes == done.total_bytes == sum(map(len, files.values()))
     assert totals == sorted(totals)
     assert content_of(way.dest) == files
@@ -651,7 +652,7 @@ def test_names_that_are_not_wanted_take_no_memory(way: Way, monkeypatch: pytest.
 
 @pytest.mark.parametrize("how", ["cancelled", "deadline", "the progress function raises"])
 def test_a_transfer_that_is_ended_leaves_whole_files_only_and_no_thread(way: Way, how: str) -> None:
-    files = many(150, 20_000) | {"large": os.urandom(60_000_000)}
+    files = many(80, 20_000) | {"large": os.urandom(8_000_000)}
     fill(way.source, files)
     stop = threading.Event()
 
@@ -663,6 +664,7 @@ def test_a_transfer_that_is_ended_leaves_whole_files_only_and_no_thread(way: Way
 
     expected = {"cancelled": Cancelled, "deadline": DeadlineExceeded}.get(how, Internal)
     way.session.connect()
+    way.session.limit_bandwidth(2_000_000)  # the large one is not there so soon
     with pytest.raises(expected):
         way.transfer(
             progress=progress,
@@ -673,6 +675,7 @@ def test_a_transfer_that_is_ended_leaves_whole_files_only_and_no_thread(way: Way
     assert all(files.get(name) == content for name, content in there.items())
     assert "large" not in there
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("sftp-folder", "sftp-walk"))]
+    way.session.limit_bandwidth(None)
     assert way.transfer(if_exists="skip_same").failed == 0
     assert content_of(way.dest).keys() >= files.keys()
 

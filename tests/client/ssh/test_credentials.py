@@ -7,10 +7,12 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.clients import session_of
 from tests.servers import Server, openssh
 
 from iot.sftp.client import AuthenticationFailed, Secret, ServerSettings, check_private_key
+from iot.sftp.client._ssh import credentials
 from iot.sftp.client._ssh.credentials import Credentials, load_private_keys
 
 # ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
@@ -45,6 +47,16 @@ def test_keys_of_every_type_and_form_are_read(tmp_path: Path, kind: str, bits: s
             load(text, "wrong")
     else:
         load(f"\n{text}\n", "not needed")
+
+
+def test_an_rsa_key_whose_numbers_do_not_belong_together_is_told_about() -> None:
+    numbers = rsa.generate_private_key(65537, 2048).private_numbers()
+    fields = {name: getattr(numbers, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp", "public_numbers")}
+    for name in ("p", "d", "dmp1", "dmq1", "iqmp"):
+        damaged = rsa.RSAPrivateNumbers(**fields | {name: fields[name] + 2})
+        with pytest.raises(ValueError, match=r"^$"):
+            credentials._check_numbers(damaged)
+    credentials._check_numbers(numbers)
 
 
 def test_a_public_key_in_its_place_is_told_about(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 import threading
 import time
@@ -30,12 +31,15 @@ from iot.sftp.client import (
     SFTPError,
     SFTPSession,
     TimeLimits,
+    Unsupported,
     diagnose,
 )
+from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._ssh import login_backoff
 from iot.sftp.client._ssh.credentials import Credentials
 from iot.sftp.client._ssh.login import authenticate
 from iot.sftp.client._ssh.packets import string
+from iot.sftp.client._ssh.paramiko_internals.login_answers import LoginAnswers
 
 KEY = paramiko.ECDSAKey.generate()
 
@@ -573,3 +577,67 @@ def test_a_server_that_announces_wrong_signatures_gets_the_other_one_too(tmp_pat
             Path(f"{server.key_file}.pub").write_text(f"ssh-rsa {key.get_base64()}\n")
             with session_of(server, private_key=private_key(key, tmp_path / f"{taken}.key")) as session:
                 assert session.exists(".")
+
+
+SERVICE_REQUEST, SERVICE_ACCEPT, USERAUTH_REQUEST, USERAUTH_SUCCESS = 5, 6, 50, 52
+UNIMPLEMENTED = 3
+
+
+class Wire:
+    """A transport whose server gives these answers to messages of a type, at once."""
+
+    farewell: str | None = None
+    logger = logging.getLogger(__name__)
+    session_id = b""
+
+    def __init__(self, version: str, replies: dict[int, list[int]], *, has_extensions: bool = True) -> None:
+        self.remote_version = version
+        self.deadline = Deadline(60)
+        self.server_extensions: dict[str, bytes] = {}
+        self.sent: list[int] = []
+        self._replies = replies
+        self.login = LoginAnswers(self)
+        if has_extensions:
+            self.login.note_extensions()
+
+    def _send_user_message(self, message: paramiko.Message) -> None:
+        kind = message.asbytes()[0]
+        self.sent.append(kind)
+        for reply in self._replies.get(kind, []):
+            self.login._handler_table[reply](paramiko.Message())
+
+    _send_message = _send_user_message
+
+    def is_active(self) -> bool:
+        return True
+
+    def parting(self) -> ConnectionLost | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "version, has_extensions, replies",
+    [
+        ("SSH-2.0-OpenSSH_9.2", True, {USERAUTH_REQUEST: [SERVICE_ACCEPT, USERAUTH_SUCCESS]}),
+        ("SSH-2.0-OpenSSH_9.2", True, {SERVICE_REQUEST: [SERVICE_ACCEPT], USERAUTH_REQUEST: [USERAUTH_SUCCESS]}),
+        ("SSH-2.0-OpenSSH_7.1", False, {SERVICE_REQUEST: [SERVICE_ACCEPT], USERAUTH_REQUEST: [USERAUTH_SUCCESS]}),
+        ("SSH-2.0-other", True, {SERVICE_REQUEST: [SERVICE_ACCEPT], USERAUTH_REQUEST: [USERAUTH_SUCCESS]}),
+    ],
+    ids=["not-waited-for", "sooner-than-that", "without-extensions", "other-server"],
+)
+def test_openssh_is_not_waited_for_between_the_service_and_the_login(
+    version: str, has_extensions: bool, replies: dict[int, list[int]]
+) -> None:
+    wire = Wire(version, replies, has_extensions=has_extensions)
+    wire.login.request_service()
+    assert wire.login.ask(bytes([USERAUTH_REQUEST]), has_credential=True) == (USERAUTH_SUCCESS, b"")
+    assert wire.sent == [SERVICE_REQUEST, USERAUTH_REQUEST]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_login_without_the_service_is_no_login(before: bool) -> None:
+    asked = SERVICE_REQUEST if before else USERAUTH_REQUEST
+    wire = Wire("SSH-2.0-OpenSSH_9.2", {asked: [UNIMPLEMENTED, USERAUTH_SUCCESS]})
+    wire.login.request_service()
+    with pytest.raises(Unsupported, match="the request to log in"):
+        wire.login.ask(bytes([USERAUTH_REQUEST]), has_credential=True)

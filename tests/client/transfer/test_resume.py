@@ -176,7 +176,7 @@ def random_points(number: int, size: int = SIZE + 60_000) -> Iterator[int]:
 def test_a_cut_at_any_byte_leaves_the_old_file_and_the_next_attempt_resumes(
     server: Server, tmp_path: Path, direction: str
 ) -> None:
-    points = 12 if server.password is None else 6
+    points = 6 if server.password is None else 4
     broken = 0
     with work(server, tmp_path, direction) as transfer:
         for after in random_points(points):
@@ -715,7 +715,7 @@ def test_a_process_killed_at_any_byte_leaves_old_or_new_and_the_next_resumes(
         work(openssh_server, tmp_path, direction) as transfer,
         victims(openssh_server, transfer.session.settings.port, transfer.state) as others,
     ):
-        for after in random_points(10):
+        for after in random_points(6):
             transfer.begin_anew()
             pid = others.start(*transfer.order, limit=2 * SIZE)  # so slow that progress is recorded
             transfer.relay.break_at(Break(after, transfer.down, partial(os.kill, pid, signal.SIGKILL)))
@@ -731,8 +731,8 @@ def test_a_process_killed_at_any_byte_leaves_old_or_new_and_the_next_resumes(
             transfer.is_whole_with_nothing_beside_it()
             killed += died
             resumed += outcome["resumed"] > 0
-    assert killed >= 3
-    assert resumed >= 2
+    assert killed >= 2
+    assert resumed >= 1
 
 
 def test_what_a_killed_process_left_of_a_small_file_is_cleaned_up_at_the_next_start(

@@ -163,6 +163,8 @@ def test_a_backup_into_the_destination_itself_is_refused() -> None:
         ),
         ({"on_failure": {"after": 1, "move": "a/../../b"}}, "'on_failure.move' must not contain '..'"),
         ({"direction": "download", "if_exists": {"backup": "../b"}}, "'if_exists.backup' must not contain '..'"),
+        ({"rename": ".iot-sftp-{name}"}, "'rename' must not begin with '.iot-sftp-'"),
+        ({"marker": {"write": ".iot-sftp-{name}"}}, "'marker.write' must not begin with '.iot-sftp-'"),
         ({"rename": "a\0{name}"}, "'rename' must not contain a NUL character"),
         ({"source": "a\0"}, "'source' must not contain a NUL character"),
         ({"order": "\ud800"}, "'order' must be text without lone surrogates"),

@@ -492,10 +492,10 @@ def test_a_rule_makes_way_for_a_call_and_goes_on_afterwards(
 ) -> None:
     device = Device(tmp_path, openssh_server, concurrency=1)
     (device.root / "out").mkdir()
-    for index in range(1500):
+    for index in range(1000):
         (device.root / f"out/{index:05}").write_bytes(b"1")
     device.have(upload(remote, then="delete"))
-    device.until(lambda: len(os.listdir(device.root / "out")) < 1490)
+    device.until(lambda: len(os.listdir(device.root / "out")) < 990)
     came = threading.Event()
     turns: list[Turn] = []
     turns.append(device.slots.of("sftp").ask(Kind.CALL, lambda _: came.set()))
@@ -504,7 +504,7 @@ def test_a_rule_makes_way_for_a_call_and_goes_on_afterwards(
     turns[0].leave()
     device.until(lambda: not os.listdir(device.root / "out"))
     device.close()
-    assert len(files_of(remote / "in")) == 1500
+    assert len(files_of(remote / "in")) == 1000
 
 
 def test_a_folder_that_is_made_later_or_anew_is_watched(device: Device, remote: Path) -> None:

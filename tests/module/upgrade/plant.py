@@ -11,20 +11,25 @@ import json
 import os
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.servers import PASSWORD
+from tests.module.conftest import connected
+from tests.servers import PASSWORD, proftpd
+
+from localedge import LocalEdge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.servers import Server
 
 COMMIT = "4b50057fb215ff381d42892d0876439582fe9190"  # the last one that had the tables of 0.1.0
 ARCHIVE = Path(__file__).with_name("state-0.1.0.tar.xz")
+LIMIT = 120.0  # seconds, for a machine that is busy
 HOST, PORT = "sftp.example.com", 22
 MEBIBYTE = 2**20
 BIG, SMALL = 3 * MEBIBYTE, 300_000  # bytes
@@ -57,6 +62,28 @@ def desired(**transfers: Any) -> dict[str, Any]:
     """Return the desired properties."""
     section = {"host": HOST, "port": PORT, "user": "device", "password": PASSWORD}
     return {"sftp": section, "rules": RULES, "transfers": transfers}
+
+
+@contextmanager
+def device(place: Path, address: str) -> Iterator[LocalEdge]:
+    """Run today's module on what `unpack` has put into a folder, with its server, until both know each other."""
+    write_host_key(place / "ftpd")
+    (place / "ftpd/files").symlink_to(place / "server")
+    with (
+        proftpd(place / "ftpd") as server,
+        LocalEdge(
+            address=address,
+            desired=desired(),
+            command=command(server, reported="iot.sftp.module._hub.reported"),
+            environment={"SFTP_LOCAL_ROOT": str(place / "local"), "SFTP_STATE_DIR": str(place / "state")},
+            restart_policy="never",
+        ) as edge,
+    ):
+        edge.wait_until_connected(LIMIT)
+        edge.wait_for_reported(connected, LIMIT)
+        yield edge
+        assert edge.stop_module(limit=60) == 0
+        assert "Traceback" not in edge.module_log
 
 
 def content(name: str, size: int) -> bytes:

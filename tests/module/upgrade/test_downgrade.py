@@ -7,13 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tests.module.conftest import connected
 from tests.module.upgrade import plant
-from tests.servers import proftpd
 
-from localedge import LocalEdge
-
-LIMIT = 120.0  # seconds, for a machine that is busy
 FILES = ("tasks.sqlite3", "rules.sqlite3")
 
 
@@ -32,28 +27,13 @@ def test_what_a_newer_version_has_made_is_neither_used_nor_changed(tmp_path: Pat
         with closing(sqlite3.connect(tmp_path / "state" / name)) as connection:
             connection.execute("PRAGMA user_version = 99")
     before = {name: (tmp_path / "state" / name).read_bytes() for name in FILES}
-    plant.write_host_key(tmp_path / "ftpd")
-    (tmp_path / "ftpd/files").symlink_to(tmp_path / "server")
-    with (
-        proftpd(tmp_path / "ftpd") as server,
-        LocalEdge(
-            address=own_address,
-            desired=plant.desired(),
-            command=plant.command(server, reported="iot.sftp.module._hub.reported"),
-            environment={"SFTP_LOCAL_ROOT": str(tmp_path / "local"), "SFTP_STATE_DIR": str(tmp_path / "state")},
-            restart_policy="never",
-        ) as edge,
-    ):
-        edge.wait_until_connected(LIMIT)
-        edge.wait_for_reported(connected, LIMIT)
-        edge.wait_for_reported(refused, LIMIT)
+    with plant.device(tmp_path, own_address) as edge:
+        edge.wait_for_reported(refused, plant.LIMIT)
         call = {"source": "done", "dest": "plant/called"}
         assert edge.invoke("sftp", "upload_file", call) == (200, True)
         status, answer = edge.invoke("sftp", "upload_file", {**call, "background": True})
         assert (status, answer["code"]) == (403, "permission_denied")
         assert "Install that version again" in answer["message"]
-        assert edge.stop_module() == 0
-        assert "Traceback" not in edge.module_log
     assert {name: (tmp_path / "state" / name).read_bytes() for name in FILES} == before
     assert not list((tmp_path / "state").glob("*.set-aside*"))
     assert not (tmp_path / "server/plant/batch").exists()

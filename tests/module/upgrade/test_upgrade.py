@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.module.conftest import connected
 from tests.module.upgrade import plant
 from tests.module.upgrade.plant import BIG, SMALL, content
-from tests.servers import Server, proftpd
+from tests.servers import Server
 
 from iot.sftp.client import HostKeyMismatch, IoTSFTPClient
 from localedge import LocalEdge
@@ -62,23 +61,8 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory, own_address: str) -> Iter
     place = tmp_path_factory.mktemp("upgrade")
     plant.unpack(place)
     before = {name: os.stat(place / name).st_ino for name in INODES}
-    plant.write_host_key(place / "ftpd")
-    (place / "ftpd/files").symlink_to(place / "server")
-    with (
-        proftpd(place / "ftpd") as server,
-        LocalEdge(
-            address=own_address,
-            desired=plant.desired(),
-            command=plant.command(server, reported="iot.sftp.module._hub.reported"),
-            environment={"SFTP_LOCAL_ROOT": str(place / "local"), "SFTP_STATE_DIR": str(place / "state")},
-            restart_policy="never",
-        ) as edge,
-    ):
-        edge.wait_until_connected(LIMIT)
-        edge.wait_for_reported(connected, LIMIT)
+    with plant.device(place, own_address) as edge:
         yield Device(edge, place, before)
-        assert edge.stop_module(limit=60) == 0
-        assert "Traceback" not in edge.module_log
         assert "set aside" not in edge.module_log
 
 

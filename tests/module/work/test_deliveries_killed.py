@@ -82,6 +82,7 @@ def test_killed_between_two_steps_a_delivery_goes_on_with_the_next_one(  # noqa:
         else:
             assert not (remote / "a").exists()
         if isinstance(then, dict):
+            edge.wait_for((edge.local_root / "done/a").exists, "the new place", 60)  # by way of a name of its own
             assert (edge.local_root / "done/a").read_bytes() == b"order 1"
         assert edge.stop_module(limit=60) == 0
         assert "Traceback" not in edge.module_log

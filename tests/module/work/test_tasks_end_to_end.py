@@ -259,6 +259,7 @@ def test_a_task_that_makes_way_for_a_call_goes_on_where_it_was(
         seen: list[int] = []
         while (status := status_of(hurried, task_id))["status"] not in ENDED:
             seen.append(status["bytes"])
+            time.sleep(0.05)
         assert min(seen) > 4_000_000
     assert status["status"] == "Completed"
     assert same(source, dest)

@@ -16,8 +16,9 @@ from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._files.remote_files import POSIX_RENAME, STATVFS
-from iot.sftp.client._files.remote_requests import FSYNC, LIMITS
+from iot.sftp.client._files.remote_requests import FSYNC
 from iot.sftp.client._session import SFTPSession
+from iot.sftp.client._ssh.connection import LIMITS
 from iot.sftp.client._ssh.handshake import LONGEST_VERSION, Handshake, Stage
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy, in_words
 from iot.sftp.client._ssh.route import dialer_of

@@ -79,10 +79,11 @@ class Budget:
         is_of_call: whether it is the budget of a call, and not that of a packet that arrives for one.
     """
 
-    def __init__(self, *, is_of_call: bool = True) -> None:
-        """Start empty."""
+    def __init__(self, most: int | None = None, *, is_of_call: bool = True) -> None:
+        """Start empty; `most` bytes are a limit of its own, below that of all calls."""
         self.is_of_call = is_of_call
-        self._most = most_kept()
+        self._most_of_all = most_kept()
+        self._most = self._most_of_all if most is None else min(most, self._most_of_all)
         self._kept = 0
         self.granted = 0
         with _lock:
@@ -124,7 +125,8 @@ class Budget:
 
     def _grant(self) -> bool:
         with _lock:
-            room = self._most - sum(budget.granted for budget in _budgets if budget is not self)
+            left = self._most_of_all - sum(budget.granted for budget in _budgets if budget is not self)
+            room = min(self._most, left)
             if self._kept > room:
                 return False
             self.granted = min(self._kept + STEP, room)

@@ -22,6 +22,7 @@ from iot.sftp.client._base.errors import (
 from iot.sftp.client._base.lower_layers import from_lower_layer
 from iot.sftp.client._calls.retry_policy import Attempts
 from iot.sftp.client._files.remote_files import RemoteFiles
+from iot.sftp.client._transfer.upload_body import channels_worth
 
 if TYPE_CHECKING:
     import threading
@@ -57,6 +58,15 @@ class CallAttempt:
         deadline = deadline or self.deadline
         with self.connection.transfer_channel(deadline) as channel:
             yield RemoteFiles(self.connection, channel, deadline)
+
+    @contextmanager
+    def upload(self, size: int) -> Iterator[RemoteFiles]:
+        """Lend a channel for an upload of so many bytes, and have the further ones opened that it is worth."""
+        connection = self.connection
+        if connection.traits.parts_in_any_order:
+            connection.channels.prepare(channels_worth(self.remote.round_trip, size))
+        with self.transfer() as remote:
+            yield remote
 
     @contextmanager
     def spare(self) -> Iterator[RemoteFiles | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import time
 from typing import TYPE_CHECKING
@@ -123,7 +124,10 @@ class FileCalls(SessionCore):
             return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
 
         def upload(attempt: CallAttempt) -> Transfer:
-            with self._local_files.source(order.source) as descriptor, attempt.transfer() as remote:
+            with (
+                self._local_files.source(order.source) as descriptor,
+                attempt.upload(os.fstat(descriptor).st_size) as remote,
+            ):
                 end, name = self._paths.on_server(order.dest), posixpath.basename(order.source)
                 outcome = upload_file(remote, descriptor, name, end, context=context, spare=attempt.spare)
             return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)

@@ -8,6 +8,7 @@ Packets are put together here and in the three files above this one (`remote_han
 from __future__ import annotations
 
 import struct
+from copy import copy
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
@@ -16,15 +17,15 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._files.remote_answers import RemoteAnswers
 from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
+from iot.sftp.client._ssh.requests import Reply
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
-    from iot.sftp.client._ssh.requests import Landing, Reply, Source
+    from iot.sftp.client._ssh.requests import Landing, Source
 
 FSYNC = "fsync@openssh.com"
-LIMITS = "limits@openssh.com"
 
 # What every server of version 3 takes (section 3 demands packets of 34,000 bytes), and the least that is asked for: a
 # server that announces less would have a file moved in millions of requests.
@@ -62,22 +63,28 @@ class RemoteRequests(RemoteAnswers):
 
     def request_sizes(self) -> tuple[int, int]:
         """Return the bytes to ask for in a READ and to send in a WRITE (OpenSSH PROTOCOL, section 4.8)."""
-        if not self.offers(LIMITS):
+        sizes = self._connection.request_sizes
+        if sizes is None:
+            limits = self._connection.limits()
+            if limits is None:
+                return SAFE_REQUEST, SAFE_REQUEST
+            sizes = self._connection.request_sizes = self._sizes_in(limits)
+        return sizes
+
+    def _sizes_in(self, limits: Future[Reply]) -> tuple[int, int]:
+        try:
+            kind, fields = self._reply(limits)
+            fields = self.accept(Reply(kind, copy(fields)), "", Kind.EXTENDED_REPLY)  # other threads may read it too
+            packet, read, write = fields.uint64(), fields.uint64(), fields.uint64()
+            if not fields.at_end():
+                self.traits.files.announce(fields.uint64())
+        except DeadlineExceeded:
+            raise
+        except SFTPError:  # this is about speed only: whatever else is wrong, the next request meets too
             return SAFE_REQUEST, SAFE_REQUEST
-        if self._channel.request_sizes is None:
-            try:
-                fields = self._extended(LIMITS, b"", "", Kind.EXTENDED_REPLY)
-                packet, read, write = fields.uint64(), fields.uint64(), fields.uint64()
-                # Behind the header of a WRITE: its kind, number, handle (256 bytes at most), offset and length
-                longest = packet - 1024 if packet else LARGEST_REQUEST
-                self._channel.request_sizes = _request_size(read, longest), _request_size(write, longest)
-                if not fields.at_end():
-                    self.traits.files.announce(fields.uint64())
-            except DeadlineExceeded:
-                raise
-            except SFTPError:  # this is about speed only: whatever else is wrong, the next request meets too
-                self._channel.request_sizes = SAFE_REQUEST, SAFE_REQUEST
-        return self._channel.request_sizes
+        # Behind the header of a WRITE: its kind, number, handle (256 bytes at most), offset and length
+        longest = packet - 1024 if packet else LARGEST_REQUEST
+        return _request_size(read, longest), _request_size(write, longest)
 
     def run(self, command: str) -> bytes:
         """Return the output of a command on the server; nothing where it refuses to run any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 import time
 from collections import deque
 from functools import partial
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SMALL = 256 * 1024  # bytes: what is not larger goes in one request or two
+PAGE = 16 * 1024 * 1024  # bytes for the names of a page, at first: some 30,000 files
 LOOK_AGAIN_AFTER = 1.0  # seconds at least until a folder is listed again for newer files, where the newest come first
 LOOK_AGAIN_PART = 10  # of the time is spent on that at most: a tenth
 AHEAD = 86_400 * SECOND  # nanoseconds that a server's clock may be ahead of ours
@@ -69,6 +71,7 @@ class FolderPlan:
         self._tally = tally
         self._fail = fail
         self._next_start: Rank | None = FIRST  # where the next page of the folder begins; `None` behind the last one
+        self._page_size = PAGE
         self._count = 0  # files and directories found so far
         self._budgets: list[Budget] = []  # of the names below, which count as long as they are held
         self._ledger_failure: SFTPError | None = None
@@ -122,6 +125,9 @@ class FolderPlan:
         total = sum(file.size_to_move for file in files)
         self._tally.add_found(len(files), total, young=young, unlisted=unlisted - len(reported))
         self._next_start, self.has_page = page.bound, True
+        # Of one large directory, each page lists all of it
+        is_of_one = bool(files) and posixpath.dirname(files[0].path) == posixpath.dirname(files[-1].path)
+        self._page_size = 2 * self._page_size if is_of_one else PAGE
         self._count = page.count
         self.pages += 1
         for path, error in reported:
@@ -170,7 +176,7 @@ class FolderPlan:
 
     def _new_page(self, start: Rank, end: Rank | None = None) -> tuple[Budget, FolderPage]:
         excluded, selection = self._direction.excluded, self._order.selection
-        budget = Budget()
+        budget = Budget(self._page_size if selection.order is Order.NAME else None)
         page = FolderPage(
             budget,
             start,

@@ -21,7 +21,10 @@ _FIRST_BLOCK = bytes(BLOCK)
 
 
 class ChaChaPoly:
-    """The cipher of one direction of a connection."""
+    """The cipher of one direction of a connection: see `PacketCipher`."""
+
+    head = unpadded = LENGTH
+    tag = TAG
 
     def __init__(self, key: bytes) -> None:
         """Take the key of the packets, followed by that of their lengths."""

@@ -33,10 +33,9 @@ from iot.sftp.client._ssh.waiting import at_deadline
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import paramiko
-
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.open_files import Place
+    from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
     from iot.sftp.client._ssh.paramiko_internals.messages import Data
     from iot.sftp.client._ssh.requests import Expected, Outgoing
 
@@ -54,13 +53,12 @@ class SFTPChannel:
 
     Attributes:
         extensions: the names that the server announced in its VERSION packet, and their data.
-        request_sizes: the sizes of READ and WRITE requests that the server named, once it was asked.
         round_trip: the shortest time in seconds in which it answered a request.
     """
 
     def __init__(
         self,
-        channel: paramiko.Channel,
+        channel: Channel,
         on_activity: Callable[[], None],
         open_files: OpenFiles | None = None,
         *,
@@ -76,7 +74,6 @@ class SFTPChannel:
                 them, but libssh's server answers only the first one in each.
         """
         self.extensions: dict[str, bytes] = {}
-        self.request_sizes: tuple[int, int] | None = None
         self.round_trip = float("inf")
         self._channel = channel
         self._on_activity = on_activity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,7 @@ class ChannelPool:
         self._channels = [quick]
         self._transfers: dict[SFTPChannel, int] = {}  # how many transfers use each channel that is for them
         self._openings = 0  # channels that are being opened
+        self._prepared: list[Future[None]] = []  # openings that nobody waits for yet
         self._failure: SFTPError | None = None
         if mixes_up_channels(transport.remote_version):
             budget.most = 0
@@ -132,8 +133,28 @@ class ChannelPool:
         """Lend a further channel to a transfer that has one already: an idle or a new one, or none."""
         with self._lock:
             used = {channel for channel, count in self._transfers.items() if count}
+            opening = self._prepared.pop() if self._prepared else None
+        if opening is not None:
+            with suppress(SFTPError):  # it has been learned from
+                wait_for_answer(opening, deadline, self._activity.silence, self._limits.stall)
         with self.lend(deadline) as channel:
             yield None if channel in used or channel is self.quick else channel
+
+    def prepare(self, count: int) -> None:
+        """Begin to open channels, so that a transfer finds so many: `lend` opens one, `lend_spare` waits for others."""
+        with self._lock:
+            self._prepared = [opening for opening in self._prepared if not opening.done()]
+            idle = sum(not users for channel, users in self._transfers.items() if not channel.closed)
+            free = self._budget.most - len(self._transfers) - self._openings - (idle == 0)
+            count = min(free, count - len(self._prepared) - max(1, idle))
+            openings: list[Future[None]] = [Future() for _ in range(count)]
+            self._openings += len(openings)
+            self._prepared += openings
+        for opened in openings:
+            self._begin_to_open(opened)
+
+    def _begin_to_open(self, opened: Future[None]) -> None:
+        threading.Thread(target=self._open_for, args=(opened,), name="sftp-channel-opening", daemon=True).start()
 
     def open_channel(self, deadline: Deadline) -> SFTPChannel:
         """Open one more channel.
@@ -176,7 +197,7 @@ class ChannelPool:
         It is opened in a thread of its own: a caller who cannot wait so long leaves the channel to the next one.
         """
         opened: Future[None] = Future()
-        threading.Thread(target=self._open_for, args=(opened,), name="sftp-channel-opening", daemon=True).start()
+        self._begin_to_open(opened)
         try:
             wait_for_answer(opened, deadline, self._activity.silence, self._limits.stall)
         except DeadlineExceeded:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LIMITS = "limits@openssh.com"  # OpenSSH PROTOCOL, section 4.8
 LONGEST_RECORD = 1000  # characters of one of paramiko's log records
 
 
@@ -76,6 +77,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         info: what the server showed of itself when the connection was opened; it can be read after the end, too.
         traits: what is known of the server beyond what its protocol promises.
         channels: the SFTP channels.
+        request_sizes: the bytes of READ and WRITE requests, once the server's limits are known.
     """
 
     info: ServerInfo
@@ -108,6 +110,9 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._limits = settings.time_limits
         self._lock = threading.Lock()
         self._failure: SFTPError | None = None
+        self._asking_limits = threading.Lock()
+        self._asked_limits: Future[Reply] | None = None
+        self.request_sizes: tuple[int, int] | None = None
         self._users = 0
         self._last_use = time.monotonic()
         self._ended = threading.Event()
@@ -184,7 +189,15 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def transfer_channel(self, deadline: Deadline) -> AbstractContextManager[SFTPChannel]:
         """Lend a channel for one transfer: see `ChannelPool.lend`."""
+        self.limits()  # are known by the time that it is there
         return self.channels.lend(deadline)
+
+    def limits(self) -> Future[Reply] | None:
+        """Return the answer to come to `limits@openssh.com`, asked once; `None` where that is not offered."""
+        with self._asking_limits:
+            if self._asked_limits is None and LIMITS in self.quick.extensions:
+                self._asked_limits = self.quick.request(Kind.EXTENDED, string(LIMITS.encode()))
+            return self._asked_limits
 
     def spare_channel(self, deadline: Deadline) -> AbstractContextManager[SFTPChannel | None]:
         """Lend a further channel to a transfer that has one already: see `ChannelPool.lend_spare`."""
@@ -202,9 +215,16 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         Raises:
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
+        if future.done():
+            try:
+                return future.result()
+            except ConnectionLost as error:
+                raise self.lost(error) from None
         liveness = self._liveness
         is_slow = isinstance(future, Answer) and future.is_slow
         try:
+            if future.done():  # as most are that were asked for together: all that follows costs more than the answer
+                return future.result()
             with liveness.waiting_for_slow_request() if is_slow else nullcontext():
                 return wait_for_answer(
                     future,

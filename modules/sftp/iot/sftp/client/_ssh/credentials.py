@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import paramiko
+from cryptography import __version__ as CRYPTOGRAPHY  # noqa: N812 - a constant
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
@@ -21,12 +23,31 @@ from iot.sftp.client._ssh.login_backoff import identity
 if TYPE_CHECKING:
     from iot.sftp.client._base.settings import Secret, ServerSettings
 
-KEY_CLASSES: tuple[tuple[type, type[paramiko.PKey]], ...] = (
-    (rsa.RSAPrivateKey, paramiko.RSAKey),
-    (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
-    (ed25519.Ed25519PrivateKey, paramiko.Ed25519Key),
-)
+# That the factors of an RSA key are primes is not tested: it takes longer than all the rest of a login, a second on a
+# small device. ssh(1) does not either; OpenSSL looks at each signature, so that a wrong one would give nothing away.
+UNTESTED: dict[str, Any] = {"unsafe_skip_rsa_key_validation": True} if int(CRYPTOGRAPHY.split(".")[0]) >= 45 else {}  # noqa: PLR2004 - the first version that can
 CHECKED_KEPT = 64  # keys whose check is remembered
+
+
+def _rsa_key(loaded: rsa.RSAPrivateKey) -> paramiko.PKey:
+    """Return a key for paramiko, which checks for primes again what it reads: a second on a small device."""
+    return paramiko.RSAKey(key=loaded)
+
+
+def _key_of(
+    key_class: type[paramiko.PKey], loaded: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+) -> paramiko.PKey:
+    openssh = loaded.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return key_class.from_private_key(io.StringIO(openssh.decode()))
+
+
+KEYS: tuple[tuple[type, Callable[[Any], paramiko.PKey]], ...] = (
+    (rsa.RSAPrivateKey, _rsa_key),
+    (ec.EllipticCurvePrivateKey, partial(_key_of, paramiko.ECDSAKey)),
+    (ed25519.Ed25519PrivateKey, partial(_key_of, paramiko.Ed25519Key)),
+)
 
 
 @dataclass(frozen=True)
@@ -85,16 +106,12 @@ def load_private_keys(private_key: Secret, passphrase: Secret | None = None) -> 
     """
     text, certificate = _split(private_key)
     loaded = _load_key(text, passphrase.read() if passphrase else None)
-    for loaded_class, key_class in KEY_CLASSES:
+    for loaded_class, make in KEYS:
         if isinstance(loaded, loaded_class):
-            openssh = loaded.private_bytes(  # type: ignore[attr-defined] # each of KEY_CLASSES has it
-                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-            )
-            plain = key_class.from_private_key(io.StringIO(openssh.decode()))
+            plain = make(loaded)
             if not certificate:
                 return (plain,)
-            certified = key_class.from_private_key(io.StringIO(openssh.decode()))
-            return _certified(certified, certificate, loaded.public_key()), plain  # type: ignore[attr-defined] # as above
+            return _certified(make(loaded), certificate, loaded.public_key()), plain  # type: ignore[attr-defined] # each of KEYS has it
     why = "is not accepted any more" if isinstance(loaded, dsa.DSAPrivateKey) else "cannot be used here"
     message = f"a private key of this type {why}: make an ed25519, ECDSA or RSA key"
     raise AuthenticationFailed(message)
@@ -135,7 +152,9 @@ def _load_key(text: str, passphrase: str | None) -> object:
     """
     load = serialization.load_ssh_private_key if "OPENSSH" in text else serialization.load_pem_private_key
     try:
-        return _load(load, text.encode(), None if passphrase is None else passphrase.encode())
+        loaded = _load(partial(load, **UNTESTED), text.encode(), None if passphrase is None else passphrase.encode())
+        if isinstance(loaded, rsa.RSAPrivateKey):
+            _check_numbers(loaded.private_numbers())
     except UnsupportedAlgorithm:
         message = (
             "the private key, or the way in which it is encrypted, is of a kind that cannot be used here: make an "
@@ -146,6 +165,16 @@ def _load_key(text: str, passphrase: str | None) -> object:
         raise AuthenticationFailed(KEY_IS_ENCRYPTED) from None
     except ValueError:
         raise AuthenticationFailed(_why_unreadable(text, passphrase)) from None
+    return loaded
+
+
+def _check_numbers(numbers: rsa.RSAPrivateNumbers) -> None:
+    """Raise `ValueError` unless the numbers of an RSA key belong together (RFC 8017, section 3.2)."""
+    n, e = numbers.public_numbers.n, numbers.public_numbers.e
+    p, q, d = numbers.p, numbers.q, numbers.d
+    is_whole = min(p, q) > 1 and p * q == n and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
+    if not is_whole or {e * d % (p - 1), e * d % (q - 1), numbers.iqmp * q % p} != {1}:
+        raise ValueError
 
 
 def _why_unreadable(text: str, passphrase: str | None) -> str:

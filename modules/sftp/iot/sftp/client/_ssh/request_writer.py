@@ -15,12 +15,12 @@ import paramiko
 from iot.sftp.client._base.errors import SFTPError
 from iot.sftp.client._ssh.paramiko_internals.channel_data import flush, send_all, send_at_once, widen_window
 from iot.sftp.client._ssh.replies import LONGEST_PACKET
-from iot.sftp.client._ssh.requests import FileWrite, length_of
+from iot.sftp.client._ssh.requests import FileWrite, Outgoing, length_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iot.sftp.client._ssh.requests import Outgoing
+    from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
 
 WRITE_SIZE = 32 * 1024  # bytes up to which waiting requests are joined: fewer, fuller SSH packets
 
@@ -37,7 +37,7 @@ class RequestWriter:
 
     def __init__(
         self,
-        channel: paramiko.Channel,
+        channel: Channel,
         lock: threading.Lock,
         on_unreadable: Callable[[int, SFTPError], None],
         on_broken: Callable[[Exception], None],
@@ -72,15 +72,18 @@ class RequestWriter:
         with self._wake:
             if self._is_sending or not self.queue:
                 return
-            batch = self._take_batch()
-            if self._has_rest or self._widen_by or sum(map(length_of, batch)) > WRITE_SIZE:
+            batch, size = self._take_batch()
+            if self._has_rest or self._widen_by or size > WRITE_SIZE:
                 self._leave(batch)
                 return
             self._is_sending = True
         try:
-            self._send_at_once(batch)
+            self._send_at_once(batch, size)
         except Exception as error:  # noqa: BLE001 - whatever it is ends the channel, with a reason
             self._on_broken(error)
+        except BaseException:  # a signal's, such as KeyboardInterrupt: how much was sent is not known
+            self._on_broken(InterruptedError("a signal ended a call while it was sending"))
+            raise
 
     def widen_window(self, size: int) -> None:
         """Allow the server to send that many more bytes."""
@@ -101,13 +104,13 @@ class RequestWriter:
 
     # --- in the thread of a caller ---
 
-    def _send_at_once(self, batch: list[Outgoing]) -> None:
-        is_complete, left = True, batch
+    def _send_at_once(self, batch: list[Outgoing], size: int) -> None:
+        is_complete, left = True, list[Outgoing]()
         try:
-            data = self._assemble(batch, bytearray(sum(map(length_of, batch))))
-            is_complete, left = not data or send_at_once(self._channel, data), []
+            data = self._assemble(batch, bytearray(size))
+            is_complete = not data or send_at_once(self._channel, data)
         except BlockingIOError:
-            pass
+            left = batch
         finally:
             with self._wake:
                 self._is_sending = False
@@ -126,8 +129,8 @@ class RequestWriter:
     def _write(self) -> None:
         buffer = bytearray()
         try:
-            while (batch := self._next()) is not None:
-                size = sum(map(length_of, batch))
+            while (found := self._next()) is not None:
+                batch, size = found
                 if len(buffer) < size:
                     buffer = bytearray(max(size, LONGEST_PACKET))
                 send_all(self._channel, self._assemble(batch, buffer))
@@ -139,8 +142,8 @@ class RequestWriter:
             with suppress(OSError, EOFError, paramiko.SSHException):  # the transport is gone, and the channel with it
                 self._channel.close()
 
-    def _next(self) -> list[Outgoing] | None:
-        """Wait for requests, and return what goes into one message; `None` at the end."""
+    def _next(self) -> tuple[list[Outgoing], int] | None:
+        """Wait for requests, and return what goes into one message, and its size; `None` at the end."""
         with self._wake:
             while not self._has_ended and (self._is_sending or not (self.queue or self._widen_by or self._has_rest)):
                 self._wake.wait()
@@ -149,25 +152,26 @@ class RequestWriter:
             self._is_sending = True
             widen_by, self._widen_by = self._widen_by, 0
             has_rest, self._has_rest = self._has_rest, False
-            batch = self._take_batch()
+            found = self._take_batch()
         if has_rest:
             flush(self._channel)
         if widen_by:
             widen_window(self._channel, widen_by)
-        return batch
+        return found
 
     # --- what both do ---
 
-    def _take_batch(self) -> list[Outgoing]:
-        """Take from the queue what goes into one message; the caller holds the lock."""
+    def _take_batch(self) -> tuple[list[Outgoing], int]:
+        """Take from the queue what goes into one message, and return its size too; the caller holds the lock."""
         batch: list[Outgoing] = []
         size = 0
         while self.queue:
-            size += length_of(self.queue[0])
-            if batch and (not self._joins_requests or size > WRITE_SIZE):
+            length = length_of(self.queue[0])
+            if batch and (not self._joins_requests or size + length > WRITE_SIZE):
                 break
             batch.append(self.queue.popleft())
-        return batch
+            size += length
+        return batch, size
 
     def _assemble(self, batch: list[Outgoing], buffer: bytearray) -> memoryview:
         """Return the packets of requests, one behind the other; if a file cannot be read, that is the answer to one."""

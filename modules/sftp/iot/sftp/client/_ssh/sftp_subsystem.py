@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import SFTPError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.liveness import Activity
     from iot.sftp.client._ssh.open_files import OpenFiles
+    from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
     from iot.sftp.client._ssh.paramiko_internals.transport import Transport
 
 
@@ -40,8 +42,10 @@ def open_sftp_channel(
     Raises:
         SFTPError, paramiko.SSHException, OSError, EOFError: there is no channel, or no SFTP on it.
     """
-    raw = transport.open_session(timeout=max(deadline.remaining(), 0.001))
+    asked = time.monotonic()
+    raw: Channel = transport.open_session(timeout=max(deadline.remaining(), 0.001))  # type: ignore[assignment] # see `Transport._parse_channel_open_success`
     channel = SFTPChannel(raw, activity.note, open_files, joins_requests=takes_a_stream(transport.remote_version))
+    channel.round_trip = time.monotonic() - asked
     on_opened(channel)
     try:
         channel.start(deadline, lambda future: wait_for_answer(future, deadline, activity.silence, stall))

@@ -18,7 +18,10 @@ from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._transfer.replace import replace_remote, replacing
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._ssh.requests import Reply
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
 
@@ -98,7 +101,8 @@ def move_file(
         OutcomeUnknown: the answer to an earlier attempt was lost, and neither the source nor the destination now is
             known to be what that one was about.
     """
-    target = into_directory(remote, dest, source)
+    asked = None if dest.endswith("/") else remote.begin_stat(dest, with_next=True)
+    version: FileVersion | None = None
     try:
         version = _version_of_file(remote, source)
     except (PermissionDenied, Unsupported):
@@ -106,7 +110,9 @@ def move_file(
     except NotFound:
         if requested.version is None:
             raise
-        _check_arrival(remote, target, requested.version)
+    target = into_directory(remote, dest, source, asked)
+    if version is None:
+        _check_arrival(remote, target, requested.version or UNKNOWN)
         return True
     requested.check(version, source)
     if posixpath.normpath(source) == posixpath.normpath(target):
@@ -130,9 +136,16 @@ def _check_arrival(remote: RemoteFiles, target: str, version: FileVersion) -> No
         raise RequestedVersion.unknown(target)
 
 
-def into_directory(remote: RemoteFiles, dest: str, source: str) -> str:
-    """Return where a file goes: into `dest` under its own name where that is a directory or ends with `/`."""
-    if not dest.endswith("/") and not remote.is_directory(remote.begin_stat(dest), dest):
+def into_directory(remote: RemoteFiles, dest: str, source: str, asked: Future[Reply] | None) -> str:
+    """Return where a file goes: into `dest` under its own name where that is a directory or ends with `/`.
+
+    Parameters:
+        remote: the server's files.
+        dest: the path that was given.
+        source: the file.
+        asked: STAT of `dest`, unless that ends with `/`.
+    """
+    if asked is not None and not remote.is_directory(asked, dest):
         return dest
     return posixpath.join(dest, posixpath.basename(source))
 

@@ -18,6 +18,8 @@ START = 1024 * 1024  # bytes in flight at first
 LEAST, MOST = 128 * 1024, 64 * 1024 * 1024  # bytes
 QUEUE = 0.1  # seconds: how long what is in flight may wait at the narrowest place of the link
 SHORTEST_ROUND = 0.02  # seconds over which a rate is measured
+GROWTH = 7  # bytes that a window grows by for each that has arrived
+FURTHER = 2 * 1024 * 1024  # bytes that it grows by for each further channel: OpenSSH's window of one
 STILL_GROWING = 1.25  # by which a round is faster than the best one, while the link is not filled yet
 FORGET = 0.98  # of the best rate that is left of it after each round: a link may become slower
 
@@ -29,15 +31,17 @@ UNLIMITED = Bandwidth()
 class TransferWindow:
     """How many bytes may be in flight, sized to the link.
 
-    It begins small and grows by three bytes for each one that arrives, as long as each round trip brings more than the
+    It begins small and grows by seven bytes for each one that arrives, as long as each round trip brings more than the
     best one before. From then on it is what the link carries in two round trips, and a little for waiting in line: so
-    the link is full, and a short request of another call does not wait long behind it.
+    the link is full, and a short request of another call does not wait long behind it. It never grows beyond twice
+    that at the speed at which bytes are arriving just now, which TCP may be about to double.
     """
 
     def __init__(self, round_trip: float) -> None:
         """Begin on a link with this round trip in seconds."""
         self.size = START
-        self._round_trip = round_trip
+        self._worth = START  # what has arrived is worth, if the link carries so much
+        self._carried_for = 2 * round_trip + QUEUE  # seconds
         self._round = max(round_trip, SHORTEST_ROUND)
         self._since: float | None = None
         self._count = 0
@@ -47,24 +51,27 @@ class TransferWindow:
     def grow(self) -> None:
         """Look again for how much the link carries: there is a further channel."""
         self._growing = True
+        self._worth = max(self._worth, self.size) + FURTHER
 
     def arrived(self, count: int) -> None:
         """Record bytes that are not in flight any more."""
         now = time.monotonic()
-        if self._growing:
-            self.size = min(MOST, self.size + 3 * count)
+        self._worth += GROWTH * count
         if self._since is None:
             self._since = now  # answers come in bursts: a round begins behind one
             return
         self._count += count
         elapsed = now - self._since
+        if self._growing:
+            carried = 2 * self._count * self._carried_for / max(elapsed, 1e-6)
+            self.size = max(self.size, int(min(MOST, self._worth, carried)))
         if elapsed < self._round:
             return
         rate = self._count / elapsed
         self._growing = self._growing and rate > self._best * STILL_GROWING
         self._best = max(rate, self._best * FORGET)
         if not self._growing:
-            self.size = int(min(MOST, max(LEAST, self._best * (2 * self._round_trip + QUEUE))))
+            self.size = int(min(MOST, max(LEAST, self._best * self._carried_for)))
         self._since, self._count = now, 0
 
 
@@ -77,7 +84,7 @@ class RateLimit:
     def __init__(self) -> None:
         """Start unlimited."""
         self._lock = threading.Lock()
-        self._bandwidth = Bandwidth()
+        self._bandwidth = UNLIMITED
         self._free_at = dict[Direction | None, float]()  # when the next byte may go, on the monotonic clock
         self._schedule: Callable[[], Bandwidth] | None = None
         self._next_look = 0.0  # at the schedule
@@ -119,7 +126,10 @@ class RateLimit:
 
     def largest(self, size: int, direction: Direction | None = None) -> int:
         """Return how many bytes to ask for at a time, where `size` would be asked for without a limit."""
-        return min([size, *(max(1, int(rate * BURST / 2)) for rate in self._current().of(direction).values())])
+        bandwidth = self._current()
+        if bandwidth is UNLIMITED:
+            return size
+        return min([size, *(max(1, int(rate * BURST / 2)) for rate in bandwidth.of(direction).values())])
 
     def wait_for_turn(self, count: int, deadline: Deadline, direction: Direction | None = None) -> None:
         """Wait until so many bytes may go. A limit that changes meanwhile counts from then on.
@@ -137,7 +147,7 @@ class RateLimit:
     def _reserve(self, count: int, direction: Direction | None) -> tuple[float, Bandwidth]:
         """Take the next turn for so many bytes; return when it is, and the limits that it was taken with."""
         bandwidth = self._current()
-        if bandwidth == UNLIMITED:
+        if bandwidth is UNLIMITED:
             return 0.0, bandwidth
         with self._lock:
             bandwidth, now, start = self._bandwidth, time.monotonic(), 0.0
@@ -163,4 +173,4 @@ class RateLimit:
     def _replace(self, bandwidth: Bandwidth) -> None:
         """Put other limits into force, with the lock held: what was taken of the ones before is given back."""
         if bandwidth != self._bandwidth:
-            self._bandwidth, self._free_at = bandwidth, {}
+            self._bandwidth, self._free_at = UNLIMITED if bandwidth == UNLIMITED else bandwidth, {}

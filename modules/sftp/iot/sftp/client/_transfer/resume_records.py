@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -122,7 +122,7 @@ class ResumeRecord:
                 # Another process may resume it before we do: then what we remember is out of date.
                 self._records.remembered.pop(self._name, None)
                 return
-        self._records.remembered[self._name] = Remembered(replace(state), time.monotonic())
+        self._records.remembered[self._name] = Remembered(ResumeState(**vars(state)), time.monotonic())
 
     def forget(self) -> None:
         """Record that nothing is left to be done, and nothing to be cleaned up; what is saved afterwards is lost."""

@@ -28,6 +28,11 @@ ROUND_TRIP_OF_A_CHANNEL = 0.006  # seconds
 BYTES_OF_A_CHANNEL = 4 * 1024 * 1024  # bytes that are worth a further channel
 
 
+def channels_worth(round_trip: float, size: int) -> int:
+    """Return over how many channels to send so many bytes, where the server takes parts in any order."""
+    return min(MOST_CHANNELS, int(round_trip / ROUND_TRIP_OF_A_CHANNEL), size // BYTES_OF_A_CHANNEL)
+
+
 class UploadBody:
     """Sends the bytes of one upload, from the contiguous offset on.
 
@@ -78,8 +83,9 @@ class UploadBody:
         try:
             self._add_channels(pipeline, finished)
             # What comes behind the bytes must not overtake them.
-            is_in_order = job.remote.traits.keeps_order and not pipeline.several
-            pipeline.send(start, job.source.size, completion.begin if is_in_order else do_nothing)
+            is_in_order = job.remote.traits.keeps_order
+            finish = (lambda: completion.begin(pipeline.further)) if is_in_order else do_nothing
+            pipeline.send(start, job.source.size, finish)
             if is_in_order and job.source.size - start <= SAFE_REQUEST:
                 completion.wait_for_last()
             pipeline.finish()
@@ -133,11 +139,7 @@ class UploadBody:
     def _add_channels(self, pipeline: WritePipeline, finished: threading.Event) -> None:
         """Open the file over further channels beside the transfer, if the round trip holds one channel back."""
         job = self._job
-        wanted = min(
-            MOST_CHANNELS,
-            int(job.remote.round_trip / ROUND_TRIP_OF_A_CHANNEL),
-            (job.source.size - job.state.contiguous) // BYTES_OF_A_CHANNEL,
-        )
+        wanted = channels_worth(job.remote.round_trip, job.source.size - job.state.contiguous)
         if wanted < 2 or not job.remote.traits.parts_in_any_order:  # noqa: PLR2004 - one is there already
             return
         pipeline.several = True

@@ -1,4 +1,9 @@
-"""Complete an upload after its last byte: attributes, sync, size and close, in one round trip where order is kept."""
+"""Complete an upload after its last byte: attributes, sync, size and close, in one round trip where order is kept.
+
+Where a file was written over several channels, each of them keeps its order and none that of the others. So the
+attributes are set, the file is synced and its size is asked for on each of them, behind its own last byte: whichever
+writes last of all is followed by its own three requests, and the largest size is that of the whole file.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,26 @@ from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, NoSpa
 from iot.sftp.client._transfer.upload_job import check_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._ssh.packets import Attributes
     from iot.sftp.client._ssh.requests import Reply
+    from iot.sftp.client._transfer.write_pipeline import WriteChannel
 
 logger = logging.getLogger(__name__)
 
 LAGGING = (0.1, 0.4, 1.0, 2.0)  # seconds, before a size that is too small is asked for again
+
+
+class _LastRequests:
+    """What follows the last byte over one channel."""
+
+    def __init__(self, remote: RemoteFiles, handle: bytes, attributes: Attributes) -> None:
+        self.set_attributes = remote.begin_fsetstat(handle, attributes)
+        self.sync = remote.begin_fsync(handle) if remote.offers_fsync else None
+        self.status = remote.begin_fstat(handle)
 
 
 class UploadCompletion:
@@ -40,19 +56,22 @@ class UploadCompletion:
         self._handle = handle
         self._path = path
         self._attributes = attributes
-        self._set_attributes: Future[Reply] | None = None
-        self._sync: Future[Reply] | None = None
-        self._status: Future[Reply] | None = None
+        self._last_requests: list[_LastRequests] = []
         self._closed: Future[Reply] | None = None
 
-    def begin(self) -> None:
-        """Send all requests, and the close too if the server keeps the order of requests."""
+    def begin(self, further: Sequence[WriteChannel] = ()) -> None:
+        """Send all requests, and the close too if the server keeps the order of requests.
+
+        Parameters:
+            further: channels over which the same file was written; their handles are left open.
+        """
         remote, handle = self._remote, self._handle
         with remote.together():
-            self._set_attributes = remote.begin_fsetstat(handle, self._attributes)
-            self._sync = remote.begin_fsync(handle) if remote.offers_fsync else None
-            self._status = remote.begin_fstat(handle)
+            self._last_requests.append(_LastRequests(remote, handle, self._attributes))
             self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
+        for channel in further:
+            with channel.remote.together():
+                self._last_requests.append(_LastRequests(channel.remote, channel.handle, self._attributes))
 
     @property
     def is_closed(self) -> bool:
@@ -71,9 +90,13 @@ class UploadCompletion:
             TransferIncomplete: it has not.
         """
         try:
-            are_set = self._wait_for_optional(self._set_attributes)
-            self._wait_for_optional(self._sync)
-            there = None if self._status is None else self._remote.attributes_if_reported(self._status, self._path)
+            are_set, size = bool(self._last_requests), None
+            for last in self._last_requests:
+                are_set &= self._wait_for_optional(last.set_attributes)
+                self._wait_for_optional(last.sync)
+                there = self._remote.attributes_if_reported(last.status, self._path)
+                if there is not None and there.size is not None:
+                    size = max(size or 0, there.size)
         finally:
             self._closed = self._closed or self._remote.begin_close(self._handle)
         self._remote.wait(self._closed, self._path)
@@ -84,7 +107,6 @@ class UploadCompletion:
             if not are_set and self._is_asked_for:
                 logger.warning("The server sets no permissions: files keep those that it gives them")
             self._remote.traits.keeps_own_attributes = not are_set
-        size = None if there is None else there.size
         if size == moved:
             return "size"
         # Before CLOSE there may be no such file yet, or one of 0 bytes: object stores.

@@ -27,11 +27,19 @@ MOST_IN_A_CHANNEL = 3 * 1024 * 1024
 
 @dataclass
 class WriteChannel:
-    """One channel of an upload: a handle of the file over it, and the bytes that are in flight on it."""
+    """One channel of an upload.
+
+    Attributes:
+        remote: the server's files over it.
+        handle: of the file.
+        in_flight: bytes on it.
+        is_used: whether anything was written over it.
+    """
 
     remote: RemoteFiles
     handle: bytes
     in_flight: int = 0
+    is_used: bool = False
 
 
 class WritePipeline(Pipeline):
@@ -64,6 +72,12 @@ class WritePipeline(Pipeline):
             self._channels.append(channel)
             self._window.grow()
             self._wake.set()
+
+    @property
+    def further(self) -> list[WriteChannel]:
+        """The channels beside the first one over which anything was written."""
+        with self._lock:
+            return [channel for channel in self._channels[1:] if channel.is_used]
 
     def send(self, start: int, size: int, finish: Callable[[], object]) -> None:
         """Send all that there is room for, and return when the last request is in flight.
@@ -109,6 +123,7 @@ class WritePipeline(Pipeline):
             if not self._has_room(length) or (self.several and channel.in_flight + length > MOST_IN_A_CHANNEL):
                 return None
             channel.in_flight += length
+            channel.is_used = True
             return channel
 
     def _acknowledged(self, channel: WriteChannel, offset: int, length: int, future: Future[Reply]) -> None:

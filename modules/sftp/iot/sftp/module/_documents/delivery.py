@@ -14,7 +14,15 @@ from typing import Annotated
 from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from iot.sftp.module._documents.fields import as_written, below, check_apart, check_local, check_path, read_template
+from iot.sftp.module._documents.fields import (
+    as_written,
+    below,
+    check_apart,
+    check_local,
+    check_name,
+    check_path,
+    read_template,
+)
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
 from iot.sftp.module._documents.template_parts import TemplateError
 
@@ -74,7 +82,11 @@ def _is_of_device(name: str) -> bool:
 
 
 def _rename_template(value: object, info: ValidationInfo) -> Template | None:
-    return None if value is None else read_template(check_path(value), info, TemplateKind.NAME)
+    if value is None:
+        return None
+    name = read_template(check_path(value), info, TemplateKind.NAME)
+    check_name(name)
+    return name
 
 
 def _mode(value: object, *, kinds: str) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
 from iot.sftp.module._documents.template import Placeholders, Template, TemplateKind
 from iot.sftp.module._documents.template_parts import TemplateError
 from iot.sftp.module._documents.validation import invalid
@@ -153,6 +154,12 @@ def check_apart(folder: str | Template, info: ValidationInfo, *others: str, key:
         other = other.get("move") if isinstance(other, Mapping) else other
         if isinstance(other, str | Template) and _place(other) == _place(folder):
             raise invalid(f"must be another folder than '{name}'", key)
+
+
+def check_name(name: Template) -> None:
+    """Refuse a name that only our temporary files have: it would be hidden from listings, and cleaned up."""
+    if "".join(map(str, name.components)).startswith(TEMPORARY_PREFIX):
+        raise invalid(f"must not begin with '{TEMPORARY_PREFIX}': temporary files are called so")
 
 
 def check_found_once(folder: Template, info: ValidationInfo, *, key: str) -> None:

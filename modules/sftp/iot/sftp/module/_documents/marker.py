@@ -11,7 +11,7 @@ from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Markers
-from iot.sftp.module._documents.fields import check_path, read_template
+from iot.sftp.module._documents.fields import check_name, check_path, read_template
 from iot.sftp.module._documents.template import Template, TemplateKind
 from iot.sftp.module._documents.template_parts import FileWord
 from iot.sftp.module._documents.validation import invalid
@@ -58,6 +58,7 @@ class FileMarker:
 
     def check(self) -> None:
         """Raise `PydanticCustomError` unless each file has a marker that cannot be confused with a file."""
+        check_name(self.name)
         if self.name.has_date:
             _refuse("has a date: a marker has to be found again on another day")
         if not {FileWord.NAME, FileWord.STEM} & self._words:

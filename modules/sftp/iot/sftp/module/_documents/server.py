@@ -56,6 +56,8 @@ def _host(value: str) -> str:
     # No name or address contains one of these; a resolver would only report an unknown name
     if not value.isprintable() or any(char.isspace() for char in value):
         raise PydanticCustomError("host", "must be a name or an address, without spaces and control characters")
+    if "/" in value or "@" in value or value.count(":") == 1:  # as `ServerSettings` refuses it
+        raise PydanticCustomError("host", "must be a name or an address alone: no URL, no user and no port")
     return value
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from iot.sftp.module._base.log_suppression import without_quantities
 from iot.sftp.module._base.token_bucket import TokenBucket
+from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._hub.merge_patch import Properties, difference, merged
 from iot.sftp.module._hub.twin_limits import accepted_key, accepted_section, within_limits
 
@@ -114,7 +115,7 @@ class Reporter:
         try:
             await self._send(patch)
         except Exception as error:  # noqa: BLE001 - whatever it is, the remedy is the same: fetch the twin, and retry
-            _log.warning("the reported properties may not have arrived, they are sent again: %r", error)
+            _log.warning("the reported properties may not have arrived, they are sent again: %s", with_causes(error))
             self._known = None
             self._on_doubt()
         else:

@@ -13,20 +13,81 @@ from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData, Data
 from iot.sftp.client._ssh.paramiko_internals.packetizers import CHANNEL_PACKET
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 CLOSED = "the channel is closed"
 
 
+GATHER = 0.05  # seconds: how long a sender waits for more than the first bytes of the server's window
+SHARE = 4  # the part of the largest window that is worth waking up for
+OVERHEAD = 64  # bytes less than a server allows in one message: some count what is around the data, as paramiko does
+
+
 class Channel(paramiko.Channel):
-    """A channel that sends nothing when it is garbage-collected.
+    """A channel that sends nothing when it is garbage-collected, and whose window is taken in large parts.
 
     The garbage collector runs in any thread, also in one that is in the middle of sending and holds the lock that
     paramiko's own `__del__` would wait for: a deadlock.
     """
 
+    _wanted = 0  # bytes of the window that a sender waits for
+    _largest = 0  # that the window was seen to have
+
+    # paramiko's own, declared for the type checker
+    closed: bool
+    eof_sent: bool
+    timeout: float | None
+    lock: threading.Lock
+    remote_chanid: int
+    out_buffer_cv: threading.Condition
+    out_max_packet_size: int
+    out_window_size: int
+
     def __del__(self) -> None:
         """Do nothing."""
+
+    def widen(self, size: int) -> None:
+        """Record that the server takes so many more bytes, and wake a sender if they are worth it."""
+        with self.lock:
+            self.out_window_size += size
+            if self.out_window_size >= self._wanted:
+                self.out_buffer_cv.notify_all()
+
+    def _window_adjust(self, m: Message) -> None:
+        self.widen(m.get_int())
+
+    def take_window(self, size: int) -> int:
+        """Wait until some of the server's window is free, take up to `size` bytes of it, and return how many.
+
+        OpenSSH reports every 64 KiB that it has taken. To send each time just so much would be thousands of turns of
+        two threads, so a sender waits for a good part; but not for long, as a server need not give it ever.
+
+        Raises:
+            TimeoutError: nothing was free within the channel's timeout.
+            OSError: the channel is closed.
+        """
+        with self.lock:
+            self._largest = max(self._largest, self.out_window_size)
+            self._wanted = min(size, self._largest // SHARE)
+            try:
+                if self.out_window_size < self._wanted:
+                    self.out_buffer_cv.wait_for(self._has_wanted, GATHER)
+                self._wanted = 1
+                if not self._has_wanted():
+                    self.out_buffer_cv.wait_for(self._has_wanted, self.timeout)
+            finally:
+                self._wanted = 0
+            if self.closed or self.eof_sent:
+                raise OSError(CLOSED)
+            taken = min(size, self.out_window_size)
+            if taken == 0:
+                raise TimeoutError
+            self.out_window_size -= taken
+            return taken
+
+    def _has_wanted(self) -> bool:
+        return self.closed or self.eof_sent or self.out_window_size >= self._wanted
 
 
 class Inlet(BufferedPipe):  # type: ignore[type-arg] # generic in its stubs alone
@@ -54,23 +115,17 @@ def divert(channel: paramiko.Channel, on_data: Callable[[Data], None], on_end: C
     channel.in_stderr_buffer = Inlet(_drop, _do_nothing)  # nothing reads it, and the window is large
 
 
-def send_all(channel: paramiko.Channel, data: memoryview) -> None:
+def send_all(channel: Channel, data: memoryview) -> None:
     """Send data on a channel, waiting for the server's window. Only one thread at a time may send on a channel.
 
     Raises:
         OSError: the channel is closed.
     """
-    transport: Any = channel.get_transport()
     while data:
-        with channel.lock:
-            size = channel._wait_for_send_window(min(len(data), CHANNEL_PACKET))  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
-        if size == 0:
-            raise OSError(CLOSED)
-        transport._send_user_message(ChannelData(channel.remote_chanid, data[:size]))  # noqa: SLF001 - this is the place
-        data = data[size:]
+        data = data[send_some(channel, data, overhead=OVERHEAD) :]
 
 
-def send_at_once(channel: paramiko.Channel, data: memoryview) -> bool:
+def send_at_once(channel: Channel, data: memoryview) -> bool:
     """Send data as one message, without waiting; return whether all of it was sent: if not, `flush` sends the rest.
 
     Only one thread at a time may send on a channel.
@@ -79,49 +134,44 @@ def send_at_once(channel: paramiko.Channel, data: memoryview) -> bool:
         BlockingIOError: nothing was sent: see `Transport.send_at_once`; or the server's window is too small.
         OSError: the channel is closed.
     """
-    raw: Any = channel
-    with raw.lock:
-        if raw.closed or raw.eof_sent:
+    transport: Any = channel.get_transport()
+    longest = min(channel.out_max_packet_size, CHANNEL_PACKET)
+    with channel.lock:
+        if channel.closed or channel.eof_sent:
             raise OSError(CLOSED)
-        if len(data) > min(raw.out_window_size, raw.out_max_packet_size, CHANNEL_PACKET):
+        if len(data) > min(channel.out_window_size, longest):
             raise BlockingIOError
-        raw.out_window_size -= len(data)
+        channel.out_window_size -= len(data)
     try:
-        is_complete: bool = raw.transport.send_at_once(ChannelData(raw.remote_chanid, data))
+        is_complete: bool = transport.send_at_once(ChannelData(channel.remote_chanid, data, longest))
     except BlockingIOError:
-        with raw.lock:
-            raw.out_window_size += len(data)
+        channel.widen(len(data))
         raise
     return is_complete
 
 
-def flush(channel: paramiko.Channel) -> None:
+def flush(channel: Channel) -> None:
     """Send the rest of what `send_at_once` has sent a part of."""
-    raw: Any = channel
-    raw.transport.flush()
+    transport: Any = channel.get_transport()
+    transport.flush()
 
 
-def send_some(channel: paramiko.Channel, data: memoryview) -> int:
-    """Send as much as one message takes, and return how much. Only one thread at a time may send on a channel.
+def send_some(channel: Channel, data: memoryview, *, overhead: int = 0) -> int:
+    """Send as much as the server's window takes, and return how much. Only one thread at a time may send on a channel.
 
-    A whole packet of an inner transport fits into one message: unlike paramiko's own, this uses all that the server
-    allows.
+    Parameters:
+        channel: where to.
+        data: what.
+        overhead: bytes less than the server allows in one message. A packet of an inner transport shall fit into one.
 
     Raises:
         TimeoutError: the server's window did not open within the channel's timeout.
         OSError: the channel is closed.
     """
-    raw: Any = channel
-    with raw.lock:
-        if raw.out_window_size == 0 and not raw.closed:
-            raw.out_buffer_cv.wait(raw.timeout)
-        if raw.closed or raw.eof_sent:
-            raise OSError(CLOSED)
-        size: int = min(len(data), raw.out_window_size, raw.out_max_packet_size, CHANNEL_PACKET)
-        if size == 0:
-            raise TimeoutError
-        raw.out_window_size -= size
-    raw.transport._send_user_message(ChannelData(raw.remote_chanid, data[:size]))  # noqa: SLF001 - this is the place
+    size = channel.take_window(min(len(data), CHANNEL_PACKET))
+    longest = min(channel.out_max_packet_size - overhead, CHANNEL_PACKET)
+    transport: Any = channel.get_transport()
+    transport._send_user_message(ChannelData(channel.remote_chanid, data[:size], longest))  # noqa: SLF001 - this is the place
     return size
 
 

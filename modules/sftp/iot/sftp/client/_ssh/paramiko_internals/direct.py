@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class DirectPacketizer(FastPacketizer):
         """Send a message without waiting; return whether all of it was sent: if not, `flush` sends the rest.
 
         Raises:
-            BlockingIOError: nothing was sent: another thread is sending, or the cipher takes paramiko's own path.
+            BlockingIOError: nothing was sent: another thread is sending, or there is no cipher yet.
             EOFError: the connection has ended.
         """
         lock = self._Packetizer__write_lock
@@ -45,11 +44,13 @@ class DirectPacketizer(FastPacketizer):
         try:
             if self._Packetizer__closed:
                 raise EOFError
-            is_fast = self._Packetizer__aead_out or isinstance(self._Packetizer__block_engine_out, ChaChaPoly)
-            if not is_fast or self._unsent or self._Packetizer__compress_engine_out is not None:
+            sealer = self._sealer
+            if sealer is None or self._unsent or self._Packetizer__compress_engine_out is not None:
                 raise BlockingIOError
-            connection = self._without_waiting()
-            packet = self._sealed(message.packet_into(self._to_encrypt))
+            connection, end = self._without_waiting(), 0
+            for parts in message.messages():
+                end = self._seal(sealer, end, parts)
+            packet = self._encrypted[:end]
             try:
                 sent = connection.send(packet)
             except BlockingIOError:
@@ -57,7 +58,6 @@ class DirectPacketizer(FastPacketizer):
             except OSError as error:
                 raise EOFError from error
             self._unsent = bytes(packet[sent:])
-            self._count_sent(len(packet))
             return not self._unsent
         finally:
             lock.release()

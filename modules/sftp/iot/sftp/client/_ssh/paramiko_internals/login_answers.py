@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from paramiko.common import (
+    MSG_EXT_INFO,
     MSG_NAMES,
     MSG_SERVICE_ACCEPT,
     MSG_UNIMPLEMENTED,
@@ -25,6 +26,7 @@ from iot.sftp.client._base.text import excerpt
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS
 from iot.sftp.client._ssh.login_backoff import UnansweredLogin
 from iot.sftp.client._ssh.packets import string
+from iot.sftp.client._ssh.server_traits import OPENSSH
 
 if TYPE_CHECKING:
     import logging
@@ -40,6 +42,7 @@ class LoginTransport(Protocol):
 
     deadline: Deadline
     farewell: str | None
+    remote_version: str
     logger: logging.Logger
     server_extensions: dict[str, bytes]
     session_id: bytes | None
@@ -64,7 +67,9 @@ class LoginAnswers:
         """Answer for this connection."""
         self._transport: LoginTransport = weakref.proxy(transport)
         self._answers: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
-        self._has_asked = self._has_sent_credential = self._is_authenticated = False
+        self._has_sent_credential = self._is_authenticated = False
+        self._is_service_due = self._has_extensions = False
+        self._due = 0  # answers that are expected
         self.banner = ""  # the server's text since a credential was sent
         unknown_types = {kind: partial(self._refuse, kind) for kind in range(256) if kind not in MSG_NAMES}
         self._handler_table = unknown_types | {kind: partial(self._receive, kind) for kind in LOGIN_ANSWERS}
@@ -94,11 +99,37 @@ class LoginAnswers:
     def request_service(self) -> None:
         """Request the authentication service (RFC 4253, section 10), once for a connection.
 
+        OpenSSH's acceptance is not waited for once its extensions are there, which it sends before: what is asked next
+        is answered behind that one, a round trip sooner.
+
         Raises:
             ConnectionLost: the connection ended.
             Unsupported: the server does not offer logins.
         """
-        kind, _ = self.ask(cMSG_SERVICE_REQUEST + string(b"ssh-userauth"), has_credential=False)
+        self._send(cMSG_SERVICE_REQUEST + string(b"ssh-userauth"), has_credential=False)
+        self._is_service_due = True
+        if OPENSSH not in self._transport.remote_version or not self._await_extensions():
+            self._await_service()
+
+    def note_extensions(self) -> None:
+        """Record that the server's extensions are there (RFC 8308), in paramiko's thread."""
+        if not self._has_extensions:  # they may come again, behind the login
+            self._has_extensions = True
+            self._answers.put((MSG_EXT_INFO, b""))
+
+    def _await_extensions(self) -> bool:
+        """Wait until the server's extensions are there; return `False` if it has sent another answer sooner."""
+        kind, _ = self._next()
+        if kind != MSG_EXT_INFO:
+            self._check_service(kind)
+        return kind == MSG_EXT_INFO
+
+    def _await_service(self) -> None:
+        if self._is_service_due:
+            self._check_service(self._next_but_extensions()[0])
+
+    def _check_service(self, kind: int) -> None:
+        self._is_service_due = False
         if kind != MSG_SERVICE_ACCEPT:
             message = f"the server answered the request to log in with a message (type {kind}) that is no answer to it"
             raise Unsupported(message)
@@ -115,15 +146,28 @@ class LoginAnswers:
                 be its way to refuse a credential.
             AuthenticationFailed: the server refused, and ended the connection.
         """
+        self._send(message, has_credential=has_credential)
+        self._await_service()
+        return self._next_but_extensions()
+
+    def _send(self, message: bytes, *, has_credential: bool) -> None:
         transport, packet = self._transport, Message()
         packet.add_bytes(message)
         self._has_sent_credential |= has_credential
-        self._has_asked = True
+        self._due += 1
         try:
             # Never between the messages of a key exchange, which a server may begin at any time
             transport._send_user_message(packet)  # noqa: SLF001 - this is the place
         except (OSError, EOFError, ValueError, SSHException) as error:
             raise self._reason_of_end() from error
+
+    def _next_but_extensions(self) -> tuple[int, bytes]:
+        """Return the next answer, whether or not the extensions come in front of it."""
+        answer = self._next()
+        return self._next() if answer[0] == MSG_EXT_INFO else answer
+
+    def _next(self) -> tuple[int, bytes]:
+        transport = self._transport
         while True:
             try:
                 return self._answers.get(timeout=transport.deadline.wait_at_most(GLANCE))
@@ -138,9 +182,9 @@ class LoginAnswers:
         fields = message.asbytes()
         if kind == MSG_USERAUTH_BANNER and self._has_sent_credential:
             self.banner = excerpt(Message(fields).get_binary().decode("utf-8", "replace"), LONGEST_WORDS)
-        if kind == MSG_USERAUTH_BANNER or not self._has_asked or self._is_authenticated:
+        if kind == MSG_USERAUTH_BANNER or not self._due or self._is_authenticated:
             return
-        self._has_asked = False
+        self._due -= 1
         self._is_authenticated = kind == MSG_USERAUTH_SUCCESS
         self._answers.put((kind, fields))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from paramiko.common import MSG_CHANNEL_DATA
 from paramiko.message import Message
@@ -10,11 +11,16 @@ from paramiko.ssh_exception import SSHException
 
 from iot.sftp.client._base.errors import ConnectionLost
 from iot.sftp.client._ssh.algorithms import CERTIFICATE_SUFFIX
+from iot.sftp.client._ssh.packet_ciphers import BLOCK, LENGTH
 from iot.sftp.client._ssh.packets import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Data = bytes | memoryview
 
-LENGTH, BLOCK, LEAST_PADDING = 4, 16, 4  # bytes (RFC 4253, section 6)
+LEAST_PADDING = 4  # bytes (RFC 4253, section 6)
+MOST_FRAMING = 64  # bytes of a packet beside the data: its length, its type and channel, and its padding
 DATA_HEADER = struct.Struct(">BII")  # message type, channel, length of the data
 LONGEST_KEY = 16 * 1024  # bytes; to compute with a key of 300,000 takes seconds
 LONGEST_NUMBER = 2050  # bytes of a number in a key exchange: 16,384 bits and a sign
@@ -22,26 +28,48 @@ KEY_EXCHANGE = range(30, 42)  # message types (RFC 4250, section 4.1.2)
 
 
 class ChannelData(Message):
-    """A CHANNEL_DATA message to send (RFC 4254, section 5.2): its data is copied once, into the encryption buffer."""
+    """Data to send on a channel, in one CHANNEL_DATA message or several (RFC 4254, section 5.2).
 
-    def __init__(self, channel: int, data: memoryview) -> None:
+    It is copied once, into the encryption buffer.
+    """
+
+    def __init__(self, channel: int, data: memoryview, longest: int) -> None:
+        """Take the channel's number, the data, and how much of it one message may hold."""
         super().__init__()
         self._channel = channel
         self._data = data
+        self._longest = longest
 
     def asbytes(self) -> bytes:
-        """Return the message, for a cipher that takes paramiko's own path."""
-        return DATA_HEADER.pack(MSG_CHANNEL_DATA, self._channel, len(self._data)) + self._data
+        """Return one message with all of it, for a cipher that takes paramiko's own path."""
+        return b"".join(self._message(self._data))
 
-    def packet_into(self, buffer: memoryview) -> memoryview:
-        """Assemble the whole packet in `buffer`, and return it."""
-        return packet_into(buffer, DATA_HEADER.pack(MSG_CHANNEL_DATA, self._channel, len(self._data)), self._data)
+    def messages(self) -> Iterator[tuple[Data, Data]]:
+        """Give the parts of each message's payload."""
+        data, longest = self._data, self._longest
+        for start in range(0, len(data), longest):
+            yield self._message(data[start : start + longest])
+
+    def one_by_one(self) -> Iterator[ChannelData]:
+        """Give the same in messages of their own."""
+        data, longest = self._data, self._longest
+        for start in range(0, len(data), longest):
+            yield ChannelData(self._channel, data[start : start + longest], longest)
+
+    def _message(self, data: memoryview) -> tuple[Data, Data]:
+        return DATA_HEADER.pack(MSG_CHANNEL_DATA, self._channel, len(data)), data
 
 
-def packet_into(buffer: memoryview, *parts: Data) -> memoryview:
-    """Assemble a packet from the parts of its payload (RFC 4253, section 6; RFC 5647, section 7.2)."""
+def packet_into(buffer: memoryview, unpadded: int, *parts: Data) -> memoryview:
+    """Assemble a packet from the parts of its payload (RFC 4253, section 6), and return it.
+
+    Parameters:
+        buffer: where it is put.
+        unpadded: how many bytes at its start are not counted when it is padded to whole blocks.
+        parts: of the payload.
+    """
     size = sum(map(len, parts))
-    padding = BLOCK - (1 + size) % BLOCK
+    padding = BLOCK - (LENGTH - unpadded + 1 + size) % BLOCK
     padding += BLOCK if padding < LEAST_PADDING else 0
     struct.pack_into(">IB", buffer, 0, 1 + size + padding, padding)
     end = LENGTH + 1
@@ -49,8 +77,11 @@ def packet_into(buffer: memoryview, *parts: Data) -> memoryview:
         start, end = end, end + len(part)
         buffer[start:end] = part
     # Zeros, as paramiko and OpenSSH use with stream ciphers: random padding that is encrypted anyway gains nothing.
-    buffer[end : end + padding] = bytes(padding)
+    buffer[end : end + padding] = _ZEROS[:padding]
     return buffer[: end + padding]
+
+
+_ZEROS = bytes(2 * BLOCK)
 
 
 class ReceivedData(Message):

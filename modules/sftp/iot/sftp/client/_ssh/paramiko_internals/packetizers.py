@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
+import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from paramiko.common import MSG_CHANNEL_DATA
+from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 from paramiko.packet import NeedRekeyException, Packetizer
 from paramiko.ssh_exception import SSHException
@@ -15,12 +15,23 @@ from paramiko.ssh_exception import SSHException
 from iot.sftp.client._base.deadline import GLANCE
 from iot.sftp.client._base.errors import Unsupported
 from iot.sftp.client._ssh.chacha import ChaChaPoly
+from iot.sftp.client._ssh.packet_ciphers import LENGTH, AESCTRPackets, AESGCMPackets
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
-from iot.sftp.client._ssh.paramiko_internals.messages import LENGTH, ChannelData, ReceivedData, bounded, packet_into
+from iot.sftp.client._ssh.paramiko_internals.messages import (
+    DATA_HEADER,
+    MOST_FRAMING,
+    ChannelData,
+    ReceivedData,
+    bounded,
+    packet_into,
+)
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+
+    from iot.sftp.client._ssh.packet_ciphers import PacketCipher
+    from iot.sftp.client._ssh.paramiko_internals.messages import Data
 
 CHANNEL_PACKET = 256 * 1024  # bytes of channel data in one packet, at most
 # Bytes of a packet, at most: channel data is bounded by CHANNEL_PACKET, and every other message must be accepted up to
@@ -28,7 +39,8 @@ CHANNEL_PACKET = 256 * 1024  # bytes of channel data in one packet, at most
 LONGEST_PACKET = CHANNEL_PACKET + 64 * 1024
 RECEIVE_SIZE = 2 * LONGEST_PACKET
 LONGEST_LINE = 8192  # bytes, before the first packet: OpenSSH's limit; RFC 4253, section 4.2, allows 255
-TAG = 16  # bytes (RFC 5647, section 7)
+MOST_TAG = 64  # bytes: hmac-sha2-512
+WINDOW_ADJUST = struct.Struct(">BII")  # message type, channel, bytes (RFC 4254, section 5.2)
 PATIENCE = 10.0  # seconds of a wait for the server, once keys are agreed on; `close` ends it
 
 
@@ -64,6 +76,11 @@ class BoundedPacketizer(Packetizer):
         kind, message = super().read_message()
         return kind, bounded(kind, message)
 
+    def send_message(self, data: Message) -> None:
+        """Send a message; what is too long for one of its kind goes in several."""
+        for message in data.one_by_one() if isinstance(data, ChannelData) else (data,):
+            super().send_message(message)
+
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
         """Return exactly `n` bytes."""
         if n > LONGEST_PACKET:
@@ -73,21 +90,19 @@ class BoundedPacketizer(Packetizer):
 
 
 class FastPacketizer(BoundedPacketizer):
-    """Encrypts and decrypts AES-GCM and ChaCha20-Poly1305 from buffer to buffer."""
+    """Encrypts and decrypts from buffer to buffer, several packets at a time where there are several.
+
+    Attributes:
+        on_data: receives the number of a channel and data for it, if it takes data at once, and returns whether it has.
+        on_window: receives the number of a channel and how many bytes more may be sent on it, and returns the same.
+    """
 
     # paramiko's own, declared for the type checker
-    _inc_iv_counter: Callable[[bytes], bytes]
     _trigger_rekey: Callable[[], None]
-    _Packetizer__aead_in: bool
-    _Packetizer__aead_out: bool
-    _Packetizer__block_engine_in: AESGCM | ChaChaPoly
-    _Packetizer__block_engine_out: AESGCM | ChaChaPoly
     _Packetizer__closed: bool
     _Packetizer__handshake_complete: bool
     _Packetizer__compress_engine_in: object
     _Packetizer__compress_engine_out: object
-    _Packetizer__iv_in: bytes
-    _Packetizer__iv_out: bytes
     _Packetizer__need_rekey: bool
     _Packetizer__received_bytes: int
     _Packetizer__received_packets: int
@@ -104,6 +119,10 @@ class FastPacketizer(BoundedPacketizer):
         self._start = self._end = 0  # of what was received and not consumed yet
         self._overflow = 0  # bytes received since new keys were asked for
         self._is_patient = False
+        self._opener: PacketCipher | None = None
+        self._sealer: PacketCipher | None = None
+        self.on_data: Callable[[int, memoryview], bool] = _nobody
+        self.on_window: Callable[[int, int], bool] = _nobody
         self._take_new_buffers()
 
     def _take_new_buffers(self) -> None:
@@ -112,7 +131,7 @@ class FastPacketizer(BoundedPacketizer):
         if lock.acquire(blocking=False):  # who is sending may wait for a server that waits for us to read
             try:
                 self._to_encrypt = memoryview(bytearray(LENGTH + LONGEST_PACKET))
-                self._encrypted = memoryview(bytearray(LENGTH + LONGEST_PACKET + TAG))
+                self._encrypted = memoryview(bytearray(LENGTH + LONGEST_PACKET + MOST_TAG))
             finally:
                 lock.release()
         self._received = memoryview(bytearray(RECEIVE_SIZE))
@@ -144,69 +163,88 @@ class FastPacketizer(BoundedPacketizer):
             self._start = end
         return taken
 
+    def set_inbound_cipher(self, *arguments: Any, **options: Any) -> None:
+        """Have new keys for what is received."""
+        super().set_inbound_cipher(*arguments, **options)
+        self._opener = packet_cipher(options, options["iv_in"])
+
+    def set_outbound_cipher(self, *arguments: Any, **options: Any) -> None:
+        """Have new keys for what is sent."""
+        super().set_outbound_cipher(*arguments, **options)
+        self._sealer = packet_cipher(options, options["iv_out"])
+
     def read_message(self) -> tuple[int, Message]:
-        """Return the next message's type and its fields."""
-        if not self._Packetizer__aead_in or self._Packetizer__compress_engine_in is not None:
+        """Return the next message's type and its fields; what flows on channels is handed on and not returned.
+
+        Raises:
+            NeedRekeyException: there is none yet, and new keys are to be asked for.
+        """
+        opener = self._opener
+        if opener is None or self._Packetizer__compress_engine_in is not None:
             return super().read_message()
-        self._await(LENGTH, check_rekey=True)
-        size = self._length_in(self._received[self._start : self._start + LENGTH])
-        if not LENGTH < size <= LONGEST_PACKET:
-            message = f"the server announced an SSH packet of {size} bytes"
-            raise SSHException(message)
-        self._await(LENGTH + size + TAG)
-        start, self._start = self._start, self._start + LENGTH + size + TAG
-        plain = self._plain[:size]
-        self._decrypt(self._received[start : self._start], plain)
-        payload = plain[1 : max(2, size - plain[0])]
+        while self._hand_on(payload := self._next_payload(opener)):
+            if self._Packetizer__need_rekey:
+                raise NeedRekeyException
         fields = ReceivedData(payload[1:]) if payload[0] == MSG_CHANNEL_DATA else Message(bytes(payload[1:]))
-        fields.seqno = self._Packetizer__sequence_number_in
-        self._count_received(LENGTH + size + TAG)
+        fields.seqno = (self._Packetizer__sequence_number_in - 1) & 0xFFFFFFFF
         return payload[0], bounded(payload[0], fields)
 
+    def _next_payload(self, opener: PacketCipher) -> memoryview:
+        """Receive a packet, and return what is in it: a view that is valid until the next one."""
+        number, head = self._Packetizer__sequence_number_in, opener.head
+        if self._end - self._start < head:
+            self._await(head, check_rekey=True)
+        start = self._start
+        size = opener.length(number, self._received[start : start + head])
+        if not max(LENGTH, head - LENGTH - 1) < size <= LONGEST_PACKET:
+            message = f"the server announced an SSH packet of {size} bytes"
+            raise SSHException(message)
+        whole = LENGTH + size + opener.tag
+        if self._end - start < whole:
+            self._await(whole)
+        start, self._start = self._start, self._start + whole
+        plain = self._plain[:size]
+        opener.open_into(number, self._received[start : self._start], plain)
+        self._count_received(whole)
+        return plain[1 : max(2, size - plain[0])]
+
+    def _hand_on(self, payload: memoryview) -> bool:
+        """Hand a message on to its channel, without the objects and the locks of paramiko's way to it."""
+        kind, size = payload[0], len(payload)
+        if kind == MSG_CHANNEL_DATA and size >= DATA_HEADER.size:
+            _, channel, length = DATA_HEADER.unpack_from(payload)
+            data = payload[DATA_HEADER.size :]
+            return length == len(data) and self.on_data(channel, data)
+        if kind == MSG_CHANNEL_WINDOW_ADJUST and size == WINDOW_ADJUST.size:
+            _, channel, more = WINDOW_ADJUST.unpack(payload)
+            return self.on_window(channel, more)
+        return False
+
     def send_message(self, data: Message) -> None:
-        """Send a message."""
-        engine, is_data = self._Packetizer__block_engine_out, isinstance(data, ChannelData)
-        is_fast = isinstance(engine, ChaChaPoly) or (is_data and self._Packetizer__aead_out)
-        if not is_fast or self._Packetizer__compress_engine_out is not None:
+        """Send a message. Data goes in as many packets as it needs, and they go to the kernel together."""
+        sealer = self._sealer
+        if sealer is None or self._Packetizer__compress_engine_out is not None:
             super().send_message(data)
             return
         with self._Packetizer__write_lock:
             if self._Packetizer__closed:
                 raise EOFError
-            packet = data.packet_into(self._to_encrypt) if is_data else packet_into(self._to_encrypt, data.asbytes())  # type: ignore[attr-defined] # it is a ChannelData
-            encrypted = self._sealed(packet)
-            self.write_all(encrypted)
-            self._count_sent(len(encrypted))
+            end = 0
+            for parts in data.messages() if isinstance(data, ChannelData) else ((data.asbytes(),),):
+                if end and end + sum(map(len, parts)) + MOST_FRAMING + MOST_TAG > len(self._encrypted):
+                    self.write_all(self._encrypted[:end])
+                    end = 0
+                end = self._seal(sealer, end, parts)
+            self.write_all(self._encrypted[:end])
 
-    def _sealed(self, packet: memoryview) -> memoryview:
-        """Return an encrypted packet, which has to be sent next; the caller holds the lock for writing."""
-        encrypted = self._encrypted[: len(packet) + TAG]
-        self._encrypt(packet, encrypted)
+    def _seal(self, sealer: PacketCipher, start: int, parts: tuple[Data, ...]) -> int:
+        """Put a packet at a place of what is to be sent, and return where it ends."""
+        packet = packet_into(self._to_encrypt, sealer.unpadded, *parts)
+        size = len(packet) + sealer.tag
+        sealer.seal_into(self._Packetizer__sequence_number_out, packet, self._encrypted[start : start + size])
         self._Packetizer__sequence_number_out = (self._Packetizer__sequence_number_out + 1) & 0xFFFFFFFF
-        return encrypted
-
-    def _length_in(self, header: memoryview) -> int:
-        engine = self._Packetizer__block_engine_in
-        if isinstance(engine, ChaChaPoly):
-            return engine.length(self._Packetizer__sequence_number_in, header)
-        return int.from_bytes(header, "big")
-
-    def _decrypt(self, packet: memoryview, plain: memoryview) -> None:
-        engine = self._Packetizer__block_engine_in
-        if isinstance(engine, ChaChaPoly):
-            engine.open_into(self._Packetizer__sequence_number_in, packet, plain)
-            return
-        engine.decrypt_into(self._Packetizer__iv_in, packet[LENGTH:], packet[:LENGTH], plain)
-        self._Packetizer__iv_in = self._inc_iv_counter(self._Packetizer__iv_in)
-
-    def _encrypt(self, packet: memoryview, encrypted: memoryview) -> None:
-        engine = self._Packetizer__block_engine_out
-        if isinstance(engine, ChaChaPoly):
-            engine.seal_into(self._Packetizer__sequence_number_out, packet, encrypted)
-            return
-        encrypted[:LENGTH] = packet[:LENGTH]
-        engine.encrypt_into(self._Packetizer__iv_out, packet[LENGTH:], packet[:LENGTH], encrypted[LENGTH:])
-        self._Packetizer__iv_out = self._inc_iv_counter(self._Packetizer__iv_out)
+        self._count_sent(size)
+        return start + size
 
     def _await(self, wanted: int, *, check_rekey: bool = False) -> None:
         """Receive until `wanted` bytes are there that were not consumed yet."""
@@ -267,3 +305,17 @@ class FastPacketizer(BoundedPacketizer):
             return
         if self._Packetizer__sent_bytes >= self.REKEY_BYTES or self._Packetizer__sent_packets >= self.REKEY_PACKETS:
             self._trigger_rekey()
+
+
+def packet_cipher(keys: dict[str, Any], iv: bytes | None) -> PacketCipher:
+    """Return the cipher of one direction, from what paramiko has made of the keys that were agreed on."""
+    engine = keys["block_engine"]
+    if isinstance(engine, ChaChaPoly):
+        return engine
+    if iv is not None:
+        return AESGCMPackets(engine, iv)
+    return AESCTRPackets(engine, keys["mac_key"], keys["mac_engine"], keys["mac_size"], etm=keys["etm"])
+
+
+def _nobody(*_: object) -> bool:
+    return False

@@ -27,7 +27,7 @@ from iot.sftp.client._ssh import algorithms, chacha
 from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable, too_old
 from iot.sftp.client._ssh.packets import Reader
-from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
+from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel, Inlet
 from iot.sftp.client._ssh.paramiko_internals.direct import DirectPacketizer, packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, UnreadableError
 from iot.sftp.client._ssh.paramiko_internals.login_answers import LoginAnswers
@@ -93,6 +93,8 @@ class Transport(paramiko.Transport):
     clear_to_send_lock: threading.Lock
     remote_cipher: str
     server_extensions: dict[str, bytes]
+    _channels: Any
+    _expected_packet: tuple[int, ...]
     _send_message: Callable[[paramiko.Message], None]
     _send_user_message: Callable[[paramiko.Message], None]
 
@@ -121,6 +123,9 @@ class Transport(paramiko.Transport):
         self._offered: dict[str, list[str]] = {}  # the server's algorithms
         self._greeting_has_ended = threading.Event()
         self._keys_are_agreed = threading.Event()
+        if isinstance(self.packetizer, FastPacketizer):
+            self.packetizer.on_data = self._take_data
+            self.packetizer.on_window = self._take_window
         self.login = LoginAnswers(self)
         self.auth_handler = self.login  # type: ignore[assignment] # it has what paramiko asks of it
         self._offer()
@@ -194,12 +199,6 @@ class Transport(paramiko.Transport):
 
     def connect(self, *_: object, **__: object) -> None:
         """Do nothing: pysftp calls it to log in, which the handshake has done by then."""
-
-    def open_channel(self, *arguments: Any, **options: Any) -> paramiko.Channel:
-        """Open a channel that is closed by its owner, never by the garbage collector."""
-        channel: paramiko.Channel = super().open_channel(*arguments, **options)
-        channel.__class__ = Channel
-        return channel
 
     def open_tunnel(
         self, host: str, port: int, deadline: Deadline, why_ended: Callable[[], SFTPError | None]
@@ -281,6 +280,23 @@ class Transport(paramiko.Transport):
         if self._farewell_reason == TOO_MANY_CONNECTIONS:
             return ServerBusy(f"the server takes no more connections for now and said: {self.farewell}")
         return ConnectionLost(f"the server ended the connection and said: {self.farewell}")
+
+    # --- what flows on channels, in paramiko's thread ---
+
+    def _take_data(self, number: int, data: memoryview) -> bool:
+        """Hand data to a channel of ours, unless the key exchange expects something else."""
+        channel = self._channels.get(number)
+        if self._expected_packet or channel is None or not isinstance(channel.in_buffer, Inlet):
+            return False
+        channel.in_buffer.feed(data)
+        return True
+
+    def _take_window(self, number: int, more: int) -> bool:
+        channel = self._channels.get(number)
+        if self._expected_packet or not isinstance(channel, Channel):
+            return False
+        channel.widen(more)
+        return True
 
     # --- paramiko's own steps, in its thread ---
 
@@ -369,11 +385,11 @@ class Transport(paramiko.Transport):
             raise RefusedKeyError(reason) from None
 
     def _parse_channel_open_success(self, m: paramiko.Message) -> None:
-        """Connect a tunnel with its channel before the first data comes: an SSH server speaks first."""
-        if self._next_tunnel is not None:
-            number = int.from_bytes(m.asbytes()[:4], "big")
-            channel = self._channels.get(number)  # type: ignore[attr-defined]
-            if channel is not None:
+        """Make the channel ours, and connect a tunnel before the first data comes: an SSH server speaks first."""
+        channel = self._channels.get(int.from_bytes(m.asbytes()[:4], "big"))
+        if channel is not None:
+            channel.__class__ = Channel
+            if self._next_tunnel is not None:
                 self._next_tunnel.attach(channel)
                 self._next_tunnel = None
         super()._parse_channel_open_success(m)  # type: ignore[misc]
@@ -388,6 +404,7 @@ class Transport(paramiko.Transport):
         except ConnectionLost as error:
             raise SSHException(error.message) from None
         self.server_extensions = extensions
+        self.login.note_extensions()
 
     def _parse_disconnect(self, m: paramiko.Message) -> None:
         self._farewell_reason = m.get_int()

@@ -17,9 +17,8 @@ from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import paramiko
-
     from iot.sftp.client._base.errors import SFTPError
+    from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel
     from iot.sftp.client._ssh.paramiko_internals.messages import Data
 
 # What a jump host may send before the inner transport has read it: so much memory at most, and so many bytes for each
@@ -44,9 +43,9 @@ class Tunnel:
         self._parts: deque[memoryview] = deque()
         self._held = 0  # bytes of them
         self._has_ended = False
-        self._channel: paramiko.Channel | None = None
+        self._channel: Channel | None = None
 
-    def attach(self, channel: paramiko.Channel) -> None:
+    def attach(self, channel: Channel) -> None:
         """Use a channel that is being opened; called in the thread of the outer transport."""
         self._channel = channel
         channel.settimeout(GLANCE)
