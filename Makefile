@@ -87,7 +87,7 @@ fleet: $(ENVIRONMENT)/.dev ## run DEVICES=50 modules on one hub, simulate THOUSA
 	tools/install-test-servers
 	$(BIN)/python -m tests.fleet --devices $(DEVICES) --thousands $(THOUSANDS)
 
-bench: $(BENCH)/.made ## measure side by side with other clients, 20 minutes; options: BENCH_OPTIONS=--help
+bench: $(BENCH)/.made ## measure side by side with other clients, 30 minutes; options: BENCH_OPTIONS=--help
 	tools/install-peers
 	$(BENCH)/bin/python -m benchmarks $(BENCH_OPTIONS)
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import cpu_per_gib, figures, moved_bytes, round_trips
-from benchmarks.rows import MIB
+from benchmarks.rows import MIB, ROWS
 
 Result = dict[str, Any]
 FOLDER_SECONDS = 3.0
 MEMORY_MIB = 16.0
+MANY_MIB = 32.0  # of which half is for names, however many there are
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,14 @@ def _both(row: str, text: str, judge: Callable[[Result, str], Verdict | None]) -
     return [Goal(row, kind, text, judge) for kind in kinds]
 
 
+def _mirrors(row: str) -> list[Goal]:
+    return [
+        Goal(row, kind, f"at least {peer}", times_as_fast(peer, 1))
+        for kind in ROWS[row].kinds
+        for peer in ("rclone", "lftp")
+    ]
+
+
 GOALS: list[Goal] = [
     Goal("loopback", "get", "1.5 x OpenSSH's sftp", times_as_fast("openssh", 1.5)),
     Goal("loopback", "put", "1.2 x OpenSSH's sftp", times_as_fast("openssh", 1.2)),
@@ -148,6 +157,12 @@ GOALS: list[Goal] = [
     *_both("small20", "as few round trips a file as safety allows", count_round_trips),
     *_both("folder", "under 3 s", within(FOLDER_SECONDS)),
     *_both("folder", "20 x OpenSSH", times_as_fast("openssh", 20)),
+    *_mirrors("many"),
+    *_mirrors("many20"),
+    *_mirrors("same"),
+    *_mirrors("same20"),
+    Goal("most", "put_folder", "under 32 MiB over idle", memory_under(MANY_MIB)),
+    Goal("most20", "get_folder", "under 32 MiB over idle", memory_under(MANY_MIB)),
     Goal("list", "list", "at least asyncssh", times_as_fast("asyncssh", 1)),
     *_both("memory", "under 16 MiB over idle", memory_under(MEMORY_MIB)),
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks import bench, growth, report
+from benchmarks import bench, concurrency, growth, report
 from benchmarks.bench import Bench
 from benchmarks.figures import figures
 from benchmarks.goals import GOALS
@@ -52,7 +52,9 @@ def does_its_work_rightly(row: Row, server: Bench) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["loopback", "small", "folder", "list", "delete-folders20", "mkdir20", "hops"])
+@pytest.mark.parametrize(
+    "name", ["loopback", "small", "folder", "many", "same", "list", "delete-folders20", "mkdir20", "hops"]
+)
 def test_each_client_that_is_here_does_each_kind_of_work_rightly(name: str, server: Bench) -> None:
     does_its_work_rightly(replace(ROWS[name].quick(), link=Link()), server)
 
@@ -97,6 +99,15 @@ def test_a_log_that_grows_is_a_section_of_the_report(
     assert f"\n| {growth.OURS} | 2 | " in text
     assert "of nobody" not in text
     assert 40_000 <= measured["taken"][growth.OURS]["wire"] < 120_000  # not all of it
+
+
+def test_short_calls_beside_transfers_are_timed() -> None:
+    beside, alone = concurrency.measure(concurrency.QUICK)
+
+    assert beside.moved > 0
+    assert alone.moved == 0
+    assert 0 < beside.median <= beside.p99 <= beside.most
+    assert concurrency.row("beside", beside).startswith(f"| beside | {len(beside.seconds)} |")
 
 
 class MovesNothing(OpenSSH):

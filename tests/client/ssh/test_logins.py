@@ -596,7 +596,7 @@ class Wire:
         self.server_extensions: dict[str, bytes] = {}
         self.sent: list[int] = []
         self._replies = replies
-        self.login = LoginAnswers(self)
+        self.login = LoginAnswers(self)  # type: ignore[arg-type] # it has what a login needs
         if has_extensions:
             self.login.note_extensions()
 

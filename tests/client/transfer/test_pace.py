@@ -130,6 +130,19 @@ def test_a_window_grows_with_what_arrives_and_stays_within_its_bounds(monkeypatc
     assert LEAST <= window.size < sizes[-1] / 4
 
 
+@pytest.mark.parametrize("has_short_calls", [True, False])
+def test_short_calls_wait_behind_little_of_what_is_in_flight(
+    monkeypatch: pytest.MonkeyPatch, has_short_calls: bool
+) -> None:
+    now, rate = 100.0, 20_000_000
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    window = TransferWindow(0.0, lambda: has_short_calls)
+    for _ in range(2000):
+        now += 0.001
+        window.arrived(rate // 1000)
+    assert (window.size <= rate * 0.02) == has_short_calls
+
+
 # --- progress --------------------------------------------------------------------------------------------------------
 
 

@@ -508,12 +508,12 @@ class WithholdsThePieceInTheMiddle(FaultyServer):
     def __init__(self) -> None:
         super().__init__()
         self.late: bytes | None = None
-        self.read = 0  # answers to READs
+        self._pieces = 0
 
     def send(self, channel: object, answers: list[bytes]) -> None:
-        for answer in answers:
-            self.read += answer[4] == Kind.DATA
-            if self.late is None and self.read == 2:  # requests may come one by one, or together
+        for answer in [answer for answer in answers if answer[4] == Kind.DATA]:
+            self._pieces += 1
+            if self._pieces == 2:
                 self.late = answer
                 answers = [other for other in answers if other is not answer]
         super().send(channel, answers)  # type: ignore[arg-type]

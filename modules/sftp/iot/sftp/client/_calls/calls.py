@@ -50,6 +50,7 @@ class CallAttempt:
     @property
     def remote(self) -> RemoteFiles:
         """The server's files, over the channel for quick calls."""
+        self.connection.note_short_call()
         return RemoteFiles(self.connection, self.connection.quick, self.deadline)
 
     @contextmanager

@@ -56,6 +56,10 @@ class RemoteRequests(RemoteAnswers):
         """The shortest time in which the server has answered a request on this channel, in seconds."""
         return min(self._channel.round_trip, 1.0)
 
+    def has_short_calls(self) -> bool:
+        """Return whether other calls are made over this connection, which wait behind what is in flight."""
+        return self._connection.has_short_calls
+
     @property
     def has_room(self) -> bool:
         """Whether a further request may be sent for the sake of speed: no server keeps any number of them."""

@@ -179,11 +179,11 @@ def is_left_alone(if_exists: IfExists, *, resembles: bool) -> bool:
 
 def resemble(there: FileVersion, at_source: FileVersion) -> bool:
     """Return whether two sides' files have the same size and the same time, as far as SFTP can tell."""
-    return _as_sftp_reports(there).resembles(_as_sftp_reports(at_source))
+    if None in (there.size, at_source.size) or there.modified is None or at_source.modified is None:
+        return False
+    return there.size == at_source.size and _as_sftp_reports(there.modified) == _as_sftp_reports(at_source.modified)
 
 
-def _as_sftp_reports(version: FileVersion) -> FileVersion:
-    """Return a version with the nearest time that SFTP version 3 can report: 1970 to 2106, in whole seconds."""
-    if version.modified is None:
-        return version
-    return version._replace(modified=max(0, min(LATEST, version.modified)))
+def _as_sftp_reports(modified: int) -> int:
+    """Return the nearest time that SFTP version 3 can report: 1970 to 2106, in whole seconds."""
+    return max(0, min(LATEST, modified)) // SECOND

@@ -180,7 +180,8 @@ class FolderOrder:
 
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
-        return self.markers.selects(path) and self.selection.selects(path, listed(self.source, path))
+        shown = path if self.selection.file_pattern is None else listed(self.source, path)
+        return self.markers.selects(path) and self.selection.selects(path, shown)
 
 
 def _is_same(folder: str | None, other: str) -> bool:

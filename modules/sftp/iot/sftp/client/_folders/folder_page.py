@@ -9,6 +9,7 @@ for it. By time, the whole folder is walked for each page, and the directories o
 from __future__ import annotations
 
 import threading
+from operator import itemgetter
 from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -146,9 +147,9 @@ class FolderPage:
         Raises:
             TooLarge, Busy: there is no memory for even one name.
         """
-        if self._wants(found.path) and self._holds(rank_of(found, self._order)):
+        if self._wants(found.path) and self._holds(rank := rank_of(found, self._order)):
             chosen = self._choose(found)
-            if chosen is not None and self._take(chosen.path, lambda: self._holds(rank_of(chosen, self._order))):
+            if chosen is not None and self._take(chosen.path, lambda: self._holds(rank)):
                 with self._lock:
                     self._files.append(chosen)
 
@@ -184,9 +185,9 @@ class FolderPage:
         Raises:
             TooLarge: the folder has no end.
         """
-        files = {found.path: found for found in self._files}
-        kept = [found for found in files.values() if self._holds(rank_of(found, self._order))]
-        self._files = sorted(kept, key=lambda found: rank_of(found, self._order))
+        ranks = {found.path: (rank_of(found, self._order), found) for found in self._files}
+        kept = sorted((each for each in ranks.values() if self._holds(each[0])), key=itemgetter(0))
+        self._files = [found for _, found in kept]
         self._count(len(self._files))
         return self._files
 

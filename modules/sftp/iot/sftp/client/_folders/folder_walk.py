@@ -110,7 +110,7 @@ def list_on_server(remote: RemoteFiles, folder: str, directory: str, page: Folde
     for entry in entries_of(remote, below(folder, directory)):
         name = decode_path(entry.name)
         if not name.startswith(TEMPORARY_PREFIX):
-            listing.take(posixpath.join(directory, name), entry.attributes)
+            listing.take(f"{directory}/{name}" if directory else name, entry.attributes)
     listing.end()
 
 
@@ -184,7 +184,7 @@ def list_locally(
     for entry in local_files.entries(below(folder, directory), proceed):
         if entry.name.startswith(TEMPORARY_PREFIX):
             continue
-        path = posixpath.join(directory, entry.name)
+        path = f"{directory}/{entry.name}" if directory else entry.name
         if entry.is_directory:
             page.add_directory(path)
         else:

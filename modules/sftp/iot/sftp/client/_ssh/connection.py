@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LIMITS = "limits@openssh.com"  # OpenSSH PROTOCOL, section 4.8
+SHORT_CALLS_FOR = 2.0  # seconds after a short call in which the next one is expected
 LONGEST_RECORD = 1000  # characters of one of paramiko's log records
 
 
@@ -113,6 +114,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._asking_limits = threading.Lock()
         self._asked_limits: Future[Reply] | None = None
         self.request_sizes: tuple[int, int] | None = None
+        self._short_call_at = float("-inf")
         self._users = 0
         self._last_use = time.monotonic()
         self._ended = threading.Event()
@@ -184,6 +186,15 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             with self._lock:
                 self._users -= 1
                 self._last_use = time.monotonic()
+
+    def note_short_call(self) -> None:
+        """Record a call that is answered at once, if it need not wait behind transfers."""
+        self._short_call_at = time.monotonic()
+
+    @property
+    def has_short_calls(self) -> bool:
+        """Whether short calls were made a moment ago."""
+        return time.monotonic() - self._short_call_at < SHORT_CALLS_FOR
 
     # --- its channels ---
 

@@ -69,7 +69,7 @@ class Pipeline:
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._window = TransferWindow(remote.round_trip)
+        self._window = TransferWindow(remote.round_trip, remote.has_short_calls)
         self._ranges = ReceivedRanges(0)
         self._in_flight = 0
         self._failure: SFTPError | None = None

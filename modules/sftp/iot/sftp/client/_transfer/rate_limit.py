@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 START = 1024 * 1024  # bytes in flight at first
 LEAST, MOST = 128 * 1024, 64 * 1024 * 1024  # bytes
 QUEUE = 0.1  # seconds: how long what is in flight may wait at the narrowest place of the link
+SHORT_QUEUE, SHORTEST = 0.01, 64 * 1024  # seconds and bytes: the same where short calls would wait behind it
 SHORTEST_ROUND = 0.02  # seconds over which a rate is measured
 GROWTH = 7  # bytes that a window grows by for each that has arrived
 FURTHER = 2 * 1024 * 1024  # bytes that it grows by for each further channel: OpenSSH's window of one
@@ -37,11 +38,18 @@ class TransferWindow:
     that at the speed at which bytes are arriving just now, which TCP may be about to double.
     """
 
-    def __init__(self, round_trip: float) -> None:
-        """Begin on a link with this round trip in seconds."""
+    def __init__(self, round_trip: float, has_short_calls: Callable[[], bool] = lambda: False) -> None:
+        """Begin on a link.
+
+        Parameters:
+            round_trip: of the link, in seconds.
+            has_short_calls: returns whether other calls are made meanwhile, which wait behind what is in flight.
+        """
         self.size = START
+        self._has_short_calls = has_short_calls
         self._worth = START  # what has arrived is worth, if the link carries so much
         self._carried_for = 2 * round_trip + QUEUE  # seconds
+        self._carried_beside_short_calls_for = 2 * round_trip + SHORT_QUEUE
         self._round = max(round_trip, SHORTEST_ROUND)
         self._since: float | None = None
         self._count = 0
@@ -70,7 +78,9 @@ class TransferWindow:
         rate = self._count / elapsed
         self._growing = self._growing and rate > self._best * STILL_GROWING
         self._best = max(rate, self._best * FORGET)
-        if not self._growing:
+        if not self._growing and self._has_short_calls():
+            self.size = int(min(MOST, max(SHORTEST, self._best * self._carried_beside_short_calls_for)))
+        elif not self._growing:
             self.size = int(min(MOST, max(LEAST, self._best * self._carried_for)))
         self._since, self._count = now, 0
 
