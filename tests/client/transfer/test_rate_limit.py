@@ -14,7 +14,7 @@ from tests.servers import Server
 
 from iot.sftp.client import Bandwidth, Direction, RateLimit, SFTPSession
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._transfer.rate_limit import BURST, LOOK_PERIOD
+from iot.sftp.client._transfer.rate_limit import BURST, LOOK_PERIOD, START, TransferWindow
 
 UPLOAD, DOWNLOAD = Direction.UPLOAD, Direction.DOWNLOAD
 BEGIN = 100.0
@@ -161,3 +161,17 @@ def test_a_transfer_goes_on_faster_when_its_schedule_says_so(
             done = session.download_file("scheduled", str(tmp_path / "arrived"), progress=progress)
     assert told[3] < 1_000_000
     assert done.seconds < 100
+
+
+def test_a_window_grows_no_further_than_what_arrives_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst at full speed opens it eightfold; one that trickles in opens nothing, so that a slow link is not full."""
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    fast, slow = TransferWindow(0.2), TransferWindow(0.2)
+    for _ in range(4):
+        fast.arrived(START // 4)
+    assert START < fast.size <= 8 * START
+    for _ in range(4):  # 1.25 MB/s
+        now += 0.2
+        slow.arrived(START // 4)
+        assert slow.size <= START * 5 // 4  # twice what arrives in two round trips and a tenth of a second
