@@ -71,7 +71,7 @@ OTHERS: dict[str, Any] = {
     '["a"]': ["a"],
     '["SHA256:…"]': ["SHA256:" + "A" * 43],
     "{}": {},
-    '{"move": "a"}': {"move": "a"},
+    '{"move": "c"}': {"move": "c"},
     '{"move": ""}': {"move": ""},
     '{"file": "/a"}': {"file": "/a"},
     '{"file": "a"}': {"file": "a"},

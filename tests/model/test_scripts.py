@@ -213,6 +213,15 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.kill(size=4000, moment=Moment('write', 2, False))
         """,
     ),
+    "a_log_that_is_written_anew_while_it_is_compared_is_not_taken_for_one_of_others": (
+        LogOutbox,
+        """
+        model.begin(is_all=False, lines=False, copies=True)
+        model.run(sizes=[300000, 300000], happens=[])
+        anew = Event(Moment('close', 1, False), 'rotate', way='written anew')
+        model.run(sizes=[4000], happens=[anew])
+        """,
+    ),
     "a_version_that_looks_as_one_that_was_delivered_before_another_is_delivered": (
         Inbox,
         """

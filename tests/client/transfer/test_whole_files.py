@@ -508,13 +508,14 @@ class WithholdsThePieceInTheMiddle(FaultyServer):
     def __init__(self) -> None:
         super().__init__()
         self.late: bytes | None = None
+        self._pieces = 0
 
     def send(self, channel: object, answers: list[bytes]) -> None:
-        if self.late is None:
-            found = [answer for answer in answers if answer[4] == Kind.DATA]
-            if len(found) > 1:
-                self.late = found[1]
-                answers = [answer for answer in answers if answer is not self.late]
+        for answer in [answer for answer in answers if answer[4] == Kind.DATA]:
+            self._pieces += 1
+            if self._pieces == 2:
+                self.late = answer
+                answers = [other for other in answers if other is not answer]
         super().send(channel, answers)  # type: ignore[arg-type]
 
 

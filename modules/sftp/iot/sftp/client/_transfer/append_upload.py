@@ -127,8 +127,8 @@ class _AppendAttempt(UploadAttempt):
         there = beginning_at(job.remote, job.dest, growth.descriptor, growth.before, was_cut=growth.was_cut)
         if there.length == there.size and there.length >= growth.end:
             self._forget_arrived()
-            return AppendOutcome(0, self._source.record_at(there.length), is_new=False)
-        growth.note_coming(there.known or self._source.record_at(there.length), self._source.record_at(growth.end))
+            return AppendOutcome(0, self._record_of_dest(there.length), is_new=False)
+        growth.note_coming(there.known or self._record_of_dest(there.length), self._source.record_at(growth.end))
         self._source.begin_at(there.length)
         report = job.context.on_progress
         job.context = replace(
@@ -147,6 +147,19 @@ class _AppendAttempt(UploadAttempt):
                 self._append_in_place(there.length)
                 is_atomic = False
         return AppendOutcome(growth.end - there.length, self._source.record_at(growth.end), is_atomic)
+
+    def _record_of_dest(self, length: int) -> GrowthRecord:
+        """Return the record of what is at the destination, which is as long a beginning of the source.
+
+        Raises:
+            SourceChanged: the source was rewritten since then, and does not tell any more.
+        """
+        before = self._growth.before
+        if before is not None and before.length == length:
+            return replace(before, inode=os.fstat(self._growth.descriptor).st_ino, coming=None)
+        record = self._source.record_at(length)
+        self._source.check_beginning(self._job.dest)
+        return record
 
     def _load_earlier(self) -> ResumeState | None:
         """Return what an earlier attempt has left to resume: what has got its name since then is none."""

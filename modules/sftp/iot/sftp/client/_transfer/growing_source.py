@@ -79,9 +79,15 @@ class GrowingSource(UploadSource):
     def check_unchanged(self, moved: int, path: str) -> bool:
         """Raise if what was sent is not the beginning of the file any more; return that this is known."""
         check_size(moved, self._end, path)
-        if not self._record.is_beginning_of(self.descriptor, self._proceed) or self._new != self._digest_of_new():
+        self.check_beginning(path)
+        if self._new != self._digest_of_new():
             raise self._changed(path)
         return False
+
+    def check_beginning(self, path: str) -> None:
+        """Raise if the file does not begin any more with what it began with at first."""
+        if not self._record.is_beginning_of(self.descriptor, self._proceed):
+            raise self._changed(path)
 
     def _digest_of_new(self) -> str:
         digest = hashlib.sha256()

@@ -19,10 +19,17 @@ import os
 import sqlite3
 import time
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from iot.sftp.client import FileVersion
 from iot.sftp.module._work.delivered_versions import DeliveredVersions, MovedFile, MovedFiles
+from iot.sftp.module._work.delivery_record import (
+    PROOF,
+    WHOLE_LINES,
+    DeliveryRecord,
+    forget_version,
+    read_record,
+    write_record,
+)
 from iot.sftp.module._work.delivery_tables import SCHEMA
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
@@ -38,37 +45,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from iot.sftp.client import GrowthRecord
+    from iot.sftp.client import FileVersion, GrowthRecord
 
 ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
 UNUSED_KEPT = 30 * 86_400.0  # seconds of use time after which an unused ledger is deleted
 SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
 ENDED = "ended"  # the task of the ledgers of all tasks that have ended; ids of tasks are hexadecimal
 ENDED_KEPT = 100  # of these ledgers, the last ones
-ROUGHLY = 1_000  # nanoseconds: version 1 kept times as 64-bit floats, which are as coarse as 238 ns today
 
 _MORE_THAN_KEPT = f"""
 ledger IN (SELECT ledger FROM ledgers WHERE task = '{ENDED}' ORDER BY used DESC LIMIT -1 OFFSET ?)
 """  # noqa: S608 - the word is ours
-_NOTE = """
-INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (ledger, path) DO UPDATE SET
-    size = excluded.size, modified = excluded.modified, changed = excluded.changed, device = excluded.device,
-    inode = excluded.inode, is_proof = excluded.is_proof, home = excluded.home, missed = 0, seen = excluded.seen
-"""
-_FORGET_VERSION = "UPDATE deliveries SET size = NULL, modified = NULL WHERE ledger = ? AND path = ?"
-# Of how much of a version its record stands for, in the column `is_proof`. Whole lines are all that a rule with `lines`
-# has to deliver, and not all that the file holds: for nobody else is it delivered, and nothing deletes it for that.
-PROOF, WHOLE_LINES = 1, 2
-
-
-class _Delivery(NamedTuple):
-    """The record of one file."""
-
-    version: FileVersion
-    is_proof: int
-    home: int | None
-    missed: int
-    seen: float
 
 
 class DeliveryLedgers:
@@ -244,17 +231,17 @@ class DeliveryLedger:
 
     def _is_known(self, name: bytes, device: int | None, version: FileVersion) -> bool:
         with self._file.reading() as connection:
-            delivery = self._delivery(connection, name)
+            delivery = read_record(connection, self._ledger, name)
         if delivery is None or not self._is_enough(delivery):
             return False
         now = folded(version)
-        if not _is_same(delivery.version, now):
-            is_touched = _is_same(delivery.version._replace(changed=None), now)
+        if not delivery.is_of(now):
+            is_touched = delivery.is_touched(now)
             self._doubts += is_touched and not self._answers_no
             if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
                 # A later version may have the size and the second of the recorded one: a server tells no more
                 with self._file.transaction() as connection:
-                    connection.execute(_FORGET_VERSION, (self._ledger, name))
+                    forget_version(connection, self._ledger, name)
             return is_touched and not self._answers_no
         is_stale = delivery.missed or (delivery.version.device, delivery.home) != (device, self._home)
         if is_stale or self._use - delivery.seen > SEEN_PERIOD:
@@ -265,7 +252,7 @@ class DeliveryLedger:
                 )
         return True
 
-    def _is_enough(self, delivery: _Delivery) -> bool:
+    def _is_enough(self, delivery: DeliveryRecord) -> bool:
         """Return whether a record stands for all that is to be delivered of a version."""
         if delivery.is_proof == WHOLE_LINES:
             return self._delivers_lines
@@ -303,8 +290,8 @@ class DeliveryLedger:
     ) -> None:
         """Write a delivery, if its version may be known the next time, and its events."""
         if version is not None:
-            values = (self._ledger, os.fsencode(path), *folded(version), is_proof, self._home, self._use)
-            connection.execute(_NOTE, values)
+            record = DeliveryRecord(folded(version), is_proof, self._home, 0, self._use)
+            write_record(connection, self._ledger, os.fsencode(path), record)
             if self._places is not None:
                 self._places.note_delivered(connection, path, folded(version))
             self.markers.note_delivered(connection, path)
@@ -373,7 +360,7 @@ class DeliveryLedger:
 
     def _note_moved(self, connection: sqlite3.Connection, name: bytes, moved: MovedFile) -> None:
         """Keep the record of a delivery for the file in its new place; renaming it has changed its change time only."""
-        delivery = self._delivery(connection, name)
+        delivery = read_record(connection, self._ledger, name)
         known = folded(moved.version)._replace(changed=None, device=None)
         if delivery is not None and delivery.is_proof == PROOF and delivery.version.is_same_as(known):
             self._delivered.note_moved(connection, moved, self._use)
@@ -442,31 +429,10 @@ class DeliveryLedger:
         """Whether a file in doubt has to be transferred or verified by this scan."""
         return self._is_strict or self._verifies
 
-    def _delivery(self, connection: sqlite3.Connection, name: bytes) -> _Delivery | None:
-        row = connection.execute(
-            "SELECT size, modified, changed, device, inode, is_proof, home, missed, seen FROM deliveries "
-            "WHERE ledger = ? AND path = ?",
-            (self._ledger, name),
-        ).fetchone()
-        return None if row is None else _Delivery(FileVersion(*row[:5]), *row[5:])
-
 
 def name_of(route: Sequence[object]) -> str:
     """Return the name of the ledger of a route."""
     return hashlib.sha256(json.dumps(list(route)).encode()).hexdigest()[:32]
-
-
-def _is_same(kept: FileVersion, now: FileVersion) -> bool:
-    """Return whether the file that exists is the one that was delivered; see `DeliveryLedger`."""
-    if kept.size is None:
-        return False
-    if kept.inode is None and None not in (kept.modified, now.modified) and not _differ_roughly(kept, now):
-        now = now._replace(modified=kept.modified)
-    return kept._replace(device=None).is_same_as(now)
-
-
-def _differ_roughly(kept: FileVersion, now: FileVersion) -> bool:
-    return abs((kept.modified or 0) - (now.modified or 0)) > ROUGHLY
 
 
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
