@@ -10,6 +10,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from paramiko.ssh_exception import SSHException
+
 from iot.sftp.client._base.deadline import GLANCE
 from iot.sftp.client._ssh.paramiko_internals.channel_data import divert
 
@@ -29,7 +31,7 @@ TIME_LIMIT_STALLS = 4  # times the stall limit that a command may take; half of 
 
 
 class RemoteCommands:
-    """Runs commands on one connection, until one of them hangs."""
+    """Runs commands on one connection, until one of them is refused or hangs."""
 
     def __init__(self, transport: Transport, limits: TimeLimits, keep_alive: Callable[[Deadline], object]) -> None:
         """Take a connection.
@@ -42,7 +44,7 @@ class RemoteCommands:
         self._transport = transport
         self._limits = limits
         self._keep_alive = keep_alive
-        self._has_hung = False
+        self._are_given_up = False
 
     def run(self, command: str, deadline: Deadline) -> bytes:
         """Return what a command prints, a few lines at most.
@@ -53,7 +55,7 @@ class RemoteCommands:
             DeadlineExceeded: the call's time has run out.
             ConnectionLost: the server is dead.
         """
-        if self._has_hung:
+        if self._are_given_up:
             return b""
         output: Future[bytes] = Future()
         has_ended = threading.Event()
@@ -71,10 +73,30 @@ class RemoteCommands:
                 channel = self._transport.open_session(timeout=self._limits.connect)
                 with closing(channel):
                     threading.Thread(target=_close_after, args=(has_ended, channel), name="sftp-command-end").start()
-                    printed = _output_of(channel, command)
+                    printed = self._output_of(channel, command)
         finally:
             has_ended.set()
             output.set_result(printed)
+
+    def _output_of(self, channel: paramiko.Channel, command: str) -> bytes:
+        """Return what a command prints, until it ends or has printed too much for an answer."""
+        output = bytearray()
+        has_ended = threading.Event()
+
+        def take(data: bytes | memoryview) -> None:
+            output.extend(data[: LONGEST_OUTPUT - len(output)])
+            if len(output) >= LONGEST_OUTPUT:
+                has_ended.set()
+
+        divert(channel, take, has_ended.set)
+        try:
+            channel.exec_command(command)
+        except SSHException:  # refused: ProFTPD ends the whole connection when it has refused some twenty
+            self._are_given_up = True
+            raise
+        channel.shutdown_write()
+        has_ended.wait()
+        return bytes(output)
 
     def _await(self, output: Future[bytes], deadline: Deadline) -> bytes:
         end = time.monotonic() + min(TIME_LIMIT_STALLS * self._limits.stall, deadline.remaining() / 2)
@@ -86,28 +108,11 @@ class RemoteCommands:
                 deadline.check()
             if time.monotonic() >= end:
                 logger.info("A command on the server does not end: it is given up, and no other one is run")
-                self._has_hung = True
+                self._are_given_up = True
                 return b""
             if time.monotonic() - asked >= self._limits.stall / 2:
                 self._keep_alive(deadline)  # a command may take its time, but the server has to be alive
                 asked = time.monotonic()
-
-
-def _output_of(channel: paramiko.Channel, command: str) -> bytes:
-    """Return what a command prints, until it ends or has printed too much for an answer."""
-    output = bytearray()
-    has_ended = threading.Event()
-
-    def take(data: bytes | memoryview) -> None:
-        output.extend(data[: LONGEST_OUTPUT - len(output)])
-        if len(output) >= LONGEST_OUTPUT:
-            has_ended.set()
-
-    divert(channel, take, has_ended.set)
-    channel.exec_command(command)
-    channel.shutdown_write()
-    has_ended.wait()
-    return bytes(output)
 
 
 def _close_after(has_ended: threading.Event, channel: paramiko.Channel) -> None:
