@@ -285,7 +285,10 @@ def test_what_was_moved_on_an_earlier_day_is_not_found_again(device: Device, rem
     put(remote / "b", b"2")
     assert device.run(**rule).files == 2
     assert set(files_of(remote)) == {f"done/{DAY}/a", f"done/{NEXT_DAY}/b"}
-    assert device.run(**rule | {"then": {"move": f"{remote.name}/{DAILY}"}}).code == "invalid_request"
+    taken_again = [{"name": "r"} | rule | {"then": {"move": f"{remote.name}/{DAILY}"}}]
+    section = read_rules(taken_again, HERE)
+    assert section is not None
+    assert "add a folder in front of it" in section.errors["r"]
 
 
 # A clock that is not set

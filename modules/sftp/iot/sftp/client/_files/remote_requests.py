@@ -63,7 +63,12 @@ class RemoteRequests(RemoteAnswers):
     @property
     def has_room(self) -> bool:
         """Whether a further request may be sent for the sake of speed: no server keeps any number of them."""
-        return self._channel.in_flight < MOST_IN_FLIGHT
+        return self.room > 0
+
+    @property
+    def room(self) -> int:
+        """How many further requests may be sent for the sake of speed; none if it is not positive."""
+        return MOST_IN_FLIGHT - self._channel.in_flight
 
     def request_sizes(self) -> tuple[int, int]:
         """Return the bytes to ask for in a READ and to send in a WRITE (OpenSSH PROTOCOL, section 4.8)."""

@@ -123,7 +123,7 @@ class ReadPipeline(Pipeline):
     def _next_pieces(self) -> list[tuple[int, int]]:
         """Return what to ask for next, all of it in one message of the channel: under a limit, one piece."""
         pieces: list[tuple[int, int]] = []
-        most = 1 if self._limit.is_limited else MOST_TOGETHER
+        most = 1 if self._limit.is_limited else max(1, min(MOST_TOGETHER, self._remote.room))
         while len(pieces) < most and (piece := self._next_piece()) is not None:
             self._take_turn(piece[1])
             self._sent(piece[1])
