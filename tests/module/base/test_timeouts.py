@@ -46,6 +46,32 @@ def test_work_that_was_left_alone_goes_with_its_client_and_alarms_nobody(caplog:
     assert record.levelno == logging.DEBUG
 
 
+def test_work_whose_caller_is_cancelled_alarms_nobody_when_it_fails_later(caplog: pytest.LogCaptureFixture) -> None:
+    """As when the module stops while the SDK is sending: shutting it down fails that."""
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(log_loop_exception)
+        goes_on = asyncio.Event()
+
+        async def fails() -> None:
+            await goes_on.wait()
+            raise exceptions.OperationCancelled("Operation was cancelled before completion")
+
+        caller = asyncio.create_task(within(60, fails()))
+        await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        goes_on.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gc.collect()
+
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(scenario())
+    assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
 def test_work_in_time_gives_its_result_or_its_error() -> None:
     async def fails() -> None:
         raise KeyError("lost")

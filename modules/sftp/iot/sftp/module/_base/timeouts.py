@@ -32,11 +32,12 @@ async def within(seconds: float, work: Awaitable[T]) -> T:
         TimeoutError: it is not done by then.
     """
     task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=seconds)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:  # whoever waits may be cancelled as well, when the module stops
+        if not task.done():
+            _abandon(task)
     if not task.done():
-        task.add_done_callback(_take_note)
-        if isinstance(task, asyncio.Task):
-            task.set_name(ABANDONED)
         message = f"no answer within {seconds:.0f} s"
         raise TimeoutError(message)
     return task.result()
@@ -68,6 +69,12 @@ async def in_thread(function: Callable[[], T], seconds: float) -> T:
 
     threading.Thread(target=call, name=function.__name__, daemon=True).start()
     return await within(seconds, future)
+
+
+def _abandon(task: asyncio.Future[Any]) -> None:
+    task.add_done_callback(_take_note)  # else asyncio logs its exception as one that nobody has seen
+    if isinstance(task, asyncio.Task):
+        task.set_name(ABANDONED)
 
 
 def _take_note(task: asyncio.Future[Any]) -> None:

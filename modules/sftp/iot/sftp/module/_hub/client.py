@@ -56,6 +56,10 @@ class HubClient:
         """Subscribe, also to what is subscribed to already: the broker may have lost it."""
         await within(self._limits.subscribe, sdk.subscribe(self._client, features))
 
+    async def subscribe_again(self, features: Iterable[str]) -> None:
+        """Subscribe to what is subscribed to already, with one packet: the hub has to acknowledge it."""
+        await within(self._limits.subscribe, sdk.subscribe_again(self._client, features))
+
     async def get_twin(self) -> dict[str, Any]:
         """Return the whole twin: `{"desired": …, "reported": …}`."""
         twin: dict[str, Any] = await within(self._limits.twin, self._online().get_twin())

@@ -211,7 +211,7 @@ class Hub:
                 return
             try:
                 client = self._any_client()
-                await client.subscribe((*TWIN, *METHODS, *INPUTS))
+                await client.subscribe_again((*TWIN, *METHODS, *INPUTS))
                 await self._receiver.probe(client.deliver, self._limits.subscribe)
             except Exception as error:  # noqa: BLE001 - whatever it is, the connection is of no use
                 reason = with_causes(error)

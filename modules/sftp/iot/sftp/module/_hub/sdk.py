@@ -7,8 +7,8 @@ What its public interface cannot do:
 - The MQTT socket delays small packets (Nagle's algorithm), which costs 40 ms a call. Here it has TCP_NODELAY.
 - After a reconnect the SDK does not subscribe again, because the broker keeps the session: a hub that lost its sessions
   would send nothing any more. Here a feature can be subscribed to again.
-- The SDK sets a handler and subscribes in one call, which blocks, with one packet for each feature. Here these are two
-  calls, and one packet subscribes to all of them (MQTT 3.1.1, 3.8.3; Azure's SDK for C does the same).
+- The SDK sets a handler and subscribes in one call, which blocks. Here these are two calls, and one packet subscribes
+  again to all that is subscribed to.
 - Whether handlers are still called shows only when a caller sends a request. Here a request can be sent through the
   SDK's threads as if the hub had sent it.
 - A message to an input is acknowledged (PUBACK) as soon as it is in one of the SDK's queues: a crash before its handler
@@ -155,7 +155,17 @@ async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None
     Raises:
         Exception: the SDK's.
     """
-    features = tuple(features)
+    for feature in features:
+        client._mqtt_pipeline.feature_enabled[feature] = False
+        await client._enable_feature(feature)
+
+
+async def subscribe_again(client: IoTHubModuleClient, features: Iterable[str]) -> None:
+    """Subscribe to what is subscribed to, with one packet for all (MQTT 3.1.1, 3.8.3): the least that a hub answers.
+
+    Raises:
+        Exception: the SDK's.
+    """
     pipeline: Any = client._mqtt_pipeline
     pipeline._verify_running()
     topics = _topics(client)
@@ -163,7 +173,6 @@ async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None
     operation = MQTTSubscribeOperation([(topics[feature], QOS) for feature in features], acknowledged)
     await emulate_async(pipeline._pipeline.run_op)(operation)
     await handle_result(acknowledged)
-    pipeline.feature_enabled.update(dict.fromkeys(features, True))
 
 
 def deliver(client: IoTHubModuleClient, request: MethodRequest) -> None:
