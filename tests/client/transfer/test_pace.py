@@ -67,7 +67,7 @@ def test_many_transfers_share_one_limit(openssh_server: Server, tmp_path: Path) 
         took = [upload.result().seconds for upload in uploads]
         elapsed = time.monotonic() - started
     assert number * size / elapsed < rate * 1.07
-    assert min(took) > elapsed / 2  # none went first
+    assert min(took) > elapsed * 0.35  # none went first: it would have taken a quarter
 
 
 def test_a_limit_may_be_changed_while_a_transfer_runs(openssh_server: Server, tmp_path: Path) -> None:
