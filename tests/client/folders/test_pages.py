@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import posixpath
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -97,6 +99,31 @@ def test_without_room_for_a_single_name_it_is_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "MOST_KEPT", 10)
     with pytest.raises(TooLarge, match="the names take more than"):
         pages_of({"a": None})
+
+
+def test_threads_that_find_no_memory_at_the_same_moment_make_room_once() -> None:
+    """Each of them halved the page by itself: with 16 threads, nothing was left of 30,000 files."""
+    threads, files = 16, 1_000
+    is_full = threading.Barrier(threads)
+
+    class Full(memory.Budget):
+        refused = {threading.get_ident()}  # each of the other threads, once
+
+        def take(self, size: int) -> None:
+            super().take(size)
+            if threading.get_ident() not in self.refused:
+                self.refused.add(threading.get_ident())
+                is_full.wait(60)
+                message = "the names take more than there is"
+                raise TooLarge(message)
+
+    page = FolderPage(Full())
+    for number in range(files):
+        page.add_file(FoundFile(f"{number:04}", FileVersion(1)))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda number: page.add_file(FoundFile(f"0{number:02}", FileVersion(1))), range(threads)))
+    assert page.bound == (0, f"{files // 2:04}")
+    assert len(page.files()) == files // 2 + threads
 
 
 def test_a_directory_that_cannot_be_listed_is_told_and_the_others_are_walked() -> None:

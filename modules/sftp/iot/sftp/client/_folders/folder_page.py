@@ -121,6 +121,7 @@ class FolderPage:
         self._files: list[FoundFile] = []
         self._directories: list[str] = []  # of the next level
         self._level = set[str]()  # of the level that is being listed, those that are not listed yet
+        self._cuts = 0
         self.count = count
         self.bound = end
 
@@ -201,12 +202,14 @@ class FolderPage:
         """Find memory for a path; return whether it still is on this page."""
         size = size_of(path)
         while True:
+            cuts = self._cuts
             try:
                 self._budget.take(size)
             except (TooLarge, Busy):
                 self._budget.give_back(size)
                 with self._lock:
-                    if not self._cut():
+                    # Of the threads that find no memory at the same moment, one makes room for all
+                    if cuts == self._cuts and not self._cut():
                         raise
                 if not is_wanted():
                     return False
@@ -224,6 +227,7 @@ class FolderPage:
         if bound is None or (self.bound is not None and bound >= self.bound):
             return False
         self.bound = bound
+        self._cuts += 1
         before = self._size()
         self._files = [found for found in self._files if rank_of(found, self._order) < bound]
         if is_by_name:
