@@ -105,14 +105,13 @@ def test_threads_that_find_no_memory_at_the_same_moment_make_room_once() -> None
     """Each of them halved the page by itself: with 16 threads, nothing was left of 30,000 files."""
     threads, files = 16, 1_000
     is_full = threading.Barrier(threads)
+    refused = {threading.get_ident()}  # each of the other threads, once
 
     class Full(memory.Budget):
-        refused = {threading.get_ident()}  # each of the other threads, once
-
         def take(self, size: int) -> None:
             super().take(size)
-            if threading.get_ident() not in self.refused:
-                self.refused.add(threading.get_ident())
+            if threading.get_ident() not in refused:
+                refused.add(threading.get_ident())
                 is_full.wait(60)
                 message = "the names take more than there is"
                 raise TooLarge(message)
