@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,36 @@ def test_a_path_is_taken_inside_the_root(path: str, on_server: str) -> None:
 def test_without_a_root_paths_are_the_servers() -> None:
     assert RemotePaths(None).on_server("../x/") == "../x/"
     assert RemotePaths(None).on_server("") == "."
+
+
+def test_a_root_that_is_a_link_stays_and_is_a_directory_for_all_calls(server: Server, tmp_path: Path) -> None:
+    base = server.directory / "linked"
+    (base / "real").mkdir(parents=True)
+    (base / "root").symlink_to("real")
+    (tmp_path / "file").write_text("x")
+    with client_of(server, root="linked/root") as client:
+        for path in (".", "/", "", "./", "sub/.."):
+            for refused, code in (
+                (partial(client.delete_file, path), "is_a_directory"),
+                (partial(client.move_file, path, "elsewhere"), "is_a_directory"),
+                (partial(client.delete_directory, path), "path_not_allowed"),
+                (partial(client.delete_directory, path, recursive=True), "path_not_allowed"),
+                (partial(client.move_directory, path, "elsewhere"), "path_not_allowed"),
+            ):
+                assert not refused()
+                assert client.last_error is not None
+                assert client.last_error.code == code, path
+            assert client.upload_file(str(tmp_path / "file"), path)
+            assert client.move_file("file", "other")
+            assert client.move_file("other", path)
+    assert (base / "root").is_symlink()
+
+
+def test_a_file_that_is_sent_to_a_root_that_is_missing_makes_it(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with client_of(server, root="not/there/yet") as client:
+        assert client.upload_file(str(tmp_path / "file"), ".")
+    assert (server.directory / "not/there/yet/file").read_text() == "x"
 
 
 def test_listings_answer_in_the_callers_own_terms(server: Server, tmp_path: Path) -> None:
