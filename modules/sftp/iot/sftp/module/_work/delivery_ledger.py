@@ -21,7 +21,7 @@ import time
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from iot.sftp.module._work.delivered_versions import DeliveredVersions, MovedFile, MovedFiles
+from iot.sftp.module._work.delivered_versions import MOVED, DeliveredVersions, MovedFile, MovedFiles
 from iot.sftp.module._work.delivery_record import (
     PROOF,
     WHOLE_LINES,
@@ -52,6 +52,7 @@ SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that
 ENDED = "ended"  # the task of the ledgers of all tasks that have ended; ids of tasks are hexadecimal
 ENDED_KEPT = 100  # of these ledgers, the last ones
 
+_KEEP_MOVED = f"UPDATE ledgers SET used = ? WHERE ledger = '{MOVED}' AND used < ?"  # noqa: S608 - the word is ours
 _MORE_THAN_KEPT = f"""
 ledger IN (SELECT ledger FROM ledgers WHERE task = '{ENDED}' ORDER BY used DESC LIMIT -1 OFFSET ?)
 """  # noqa: S608 - the word is ours
@@ -124,6 +125,8 @@ class DeliveryLedgers:
                 "ON CONFLICT (ledger) DO UPDATE SET used = excluded.used",
                 (ledger, task, use),
             )
+            if self.delivered.is_asked:
+                connection.execute(_KEEP_MOVED, (use, use - SEEN_PERIOD))
             _forget(connection, "used < ?", use - UNUSED_KEPT)
         places = PlaceMemory(self._file, ledger) if has_places else None
         return DeliveryLedger(
