@@ -182,40 +182,45 @@ class Source:
             self._has_ended = True
 
 
-class FileWrite(NamedTuple):
-    """A WRITE request whose data is read from a file at the moment at which it is sent."""
+class FileWrite:
+    """A WRITE request whose data is read from a file at the moment at which it is sent; its length is the packet's."""
 
-    number: int
-    handle: bytes
-    source: Source
-    offset: int
-    length: int
+    __slots__ = ("_fields", "_length", "_offset", "_source", "number")
 
-    @property
-    def packet_length(self) -> int:
-        """How many bytes `packet_into` writes."""
-        return HEADER.size + 2 * UINT32.size + len(self.handle) + 8 + self.length
+    def __init__(self, number: int, handle: bytes, source: Source, offset: int, length: int) -> None:
+        """Assemble what is before the data (draft-ietf-secsh-filexfer-02, section 6.4).
 
-    def packet_into(self, buffer: memoryview) -> memoryview:
-        """Assemble the packet (draft-ietf-secsh-filexfer-02, section 6.4), and return it.
+        Parameters:
+            number: of the request.
+            handle: of the remote file.
+            source: of the data.
+            offset: of the data, in both files.
+            length: of the data.
+        """
+        self.number = number
+        self._source = source
+        self._offset = offset
+        self._length = length
+        fields = string(handle) + struct.pack(">QI", offset, length)
+        self._fields = HEADER.pack(5 + len(fields) + length, Kind.WRITE, number) + fields
+
+    def __len__(self) -> int:
+        """Return how many bytes `packet_into` writes."""
+        return len(self._fields) + self._length
+
+    def packet_into(self, buffer: memoryview) -> int:
+        """Assemble the packet, and return its length.
 
         Raises:
             SFTPError: the file cannot be read, or became shorter.
         """
-        fields = b"".join((string(self.handle), struct.pack(">QI", self.offset, self.length)))
-        start = HEADER.size + len(fields)
-        end = start + self.length
-        buffer[:start] = HEADER.pack(end - 4, Kind.WRITE, self.number) + fields
-        self.source.read_into(buffer[start:end], self.offset)
-        return buffer[:end]
+        start, end = len(self._fields), len(self)
+        buffer[:start] = self._fields
+        self._source.read_into(buffer[start:end], self._offset)
+        return end
 
 
 Outgoing = bytes | FileWrite
-
-
-def length_of(item: Outgoing) -> int:
-    """Return how long a request's packet is."""
-    return item.packet_length if isinstance(item, FileWrite) else len(item)
 
 
 def complete(expected: Expected, reply: Reply | None = None, error: SFTPError | None = None) -> None:
