@@ -175,7 +175,8 @@ class OpenFiles:
             places = self._open.setdefault(place.channel, {})
             is_in_use = handle in places
             places[handle] = place
-            files, directories = self._count_open()
+            # What is being closed may have been closed before this was opened: answers overtake over several channels
+            files, directories = self._count_open(with_closing=False)
             self._granted = max(self._granted, files + directories)
             self._granted_files = max(self._granted_files, files)
             self._granted_directories = max(self._granted_directories, directories)
@@ -192,7 +193,7 @@ class OpenFiles:
         """Record that a file was not opened."""
         with self._changed:
             self._asked.discard(place)
-            files, directories = self._count_open()
+            files, directories = self._count_open(with_closing=True)
             place.others, place.unclear = files + directories, len(self._asked)
             place.is_own_crowd = not self._asked and all(
                 other.owner == place.owner and not other.is_closing for other in self._all()
@@ -240,7 +241,8 @@ class OpenFiles:
     def _all(self) -> list[Place]:
         return [*self._asked, *(place for places in self._open.values() for place in places.values())]
 
-    def _count_open(self) -> tuple[int, int]:
+    def _count_open(self, *, with_closing: bool) -> tuple[int, int]:
         """Return how many files and how many directories are open."""
-        kinds = [place.is_directory for places in self._open.values() for place in places.values()]
+        there = (place for places in self._open.values() for place in places.values())
+        kinds = [place.is_directory for place in there if with_closing or not place.is_closing]
         return len(kinds) - sum(kinds), sum(kinds)
