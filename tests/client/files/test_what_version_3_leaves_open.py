@@ -453,6 +453,17 @@ def test_a_file_that_is_being_closed_raises_no_limit() -> None:
     assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
 
 
+def test_a_file_that_was_refused_beside_others_is_tried_again_when_they_are_closed_by_the_time_of_its_answer() -> None:
+    files, one, other = OpenFiles(), object(), object()
+    files.granted(files.ask(one, is_directory=False), b"1")
+    refused = files.ask(other, is_directory=False)
+    refused.owner += 1
+    files.closing(one, b"1")
+    files.closed(one, b"1")
+    files.refused(refused)
+    assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
+
+
 def test_files_that_nobody_may_read_are_refused_beside_others_that_are_read(tmp_path: Path) -> None:
     class Forbids(HasFolders):
         def truth(self, kind: int | str, fields: Reader) -> bytes:
