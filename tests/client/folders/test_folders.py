@@ -874,7 +874,7 @@ def test_a_server_without_end_is_left_at_some_depth_and_at_some_number(
 def test_a_link_in_the_destination_that_leads_out_of_the_local_root_is_not_followed(
     openssh_server: Server, tmp_path: Path
 ) -> None:
-    fill(openssh_server.directory / "linked", {"sub/a": b"1", "b": b"2", "inside/c": b"3"})
+    fill(openssh_server.directory / "leads-out", {"sub/a": b"1", "b": b"2", "inside/c": b"3"})
     root, outside = tmp_path / "root", tmp_path / "outside"
     for directory in (root / "dest", root / "real", outside):
         directory.mkdir(parents=True)
@@ -883,7 +883,7 @@ def test_a_link_in_the_destination_that_leads_out_of_the_local_root_is_not_follo
     (root / "dest/b").symlink_to(outside / "b")
     (root / "dest/inside").symlink_to(root / "real")
     session = SFTPSession(session_settings(openssh_server), local_files=LocalRoot(root, tmp_path / "state"))
-    done = session.download_files("linked", "dest", recursive=True)
+    done = session.download_files("leads-out", "dest", recursive=True)
     assert {failure.path: failure.code for failure in done.failures} == {
         "linked/sub/a": "path_not_allowed",
         "linked/b": "path_not_allowed",
