@@ -126,9 +126,9 @@ class RemoteAnswers:
         kind, fields = reply
         if kind == Kind.STATUS:
             status = fields.uint32()
-            # Some servers leave out the text, which version 3 demands.
-            text = "" if fields.at_end() else fields.string().decode("utf-8", "replace")
             if status != SSH_FX_OK:
+                # Some servers leave out the text, which version 3 demands.
+                text = "" if fields.at_end() else fields.string().decode("utf-8", "replace")
                 raise from_status(StatusReply(status, text), path)
         if kind != due:
             message = f"the server's answer is not SFTP: packet type {kind} where {due.name} was due"
