@@ -38,6 +38,7 @@ from iot.sftp.client import (
     FileVersion,
     FolderTransfer,
     IoTSFTPClient,
+    IsADirectory,
     Ledger,
     NotFound,
     PermissionDenied,
@@ -326,6 +327,20 @@ def test_a_server_that_tells_no_types_at_all_is_asked_which_of_them_can_be_liste
         session.upload_file(str(tmp_path / "a"), "in/sub")
         session.move_file("in/a", "in/sub/deeper/b")
     assert set(server.files) == {"in/sub/a", "in/sub/deeper/b"}
+
+
+def test_a_directory_is_no_file_where_the_server_tells_no_types() -> None:
+    server = TellsNothing("in", "in/sub")
+    server.files |= {"in/a": bytearray(CONTENT)}
+    with session_with(server) as session:
+        with pytest.raises(IsADirectory):
+            session.move_file("in/sub", "in/other")
+        with pytest.raises(IsADirectory):
+            session.delete_file("in/sub")
+        session.delete_file("in/a")
+    assert not {Kind.RENAME, POSIX_RENAME} & set(server.requests)
+    assert server.requests.count(Kind.REMOVE) == 1
+    assert not server.files
 
 
 @pytest.mark.parametrize("answer", [struct.pack(">BI", Kind.NAME, 0), status(FAILURE), status(UNSUPPORTED)])
