@@ -15,6 +15,7 @@ from tests.clients import client_of
 from tests.servers import Server
 
 from iot.sftp.client import ConnectionLost, LocalFiles, PathNotAllowed, SFTPError
+from iot.sftp.client._files import local_directories
 from iot.sftp.client._files.local_files import check_name
 from iot.sftp.client._files.remote_paths import RemotePaths, listed
 from iot.sftp.client._ssh.packets import Attributes, Reader, decode_path, encode_path, string
@@ -153,6 +154,40 @@ def test_any_local_path_is_opened_or_refused_by_name(tmp_path: Path, monkeypatch
             return
         os.close(place.directory)
         assert "/" not in place.name
+
+    check()
+
+
+LOCAL_NAMES = ["", ".", "..", "file", "folder", "to-folder", "to-file", "to-nothing", "loop", "missing"]
+
+
+def test_links_lead_to_the_same_place_in_the_short_way_and_in_the_long_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for directory in (tmp_path, tmp_path / "folder"):
+        (directory / "file").touch()
+        (directory / "to-folder").symlink_to(tmp_path / "folder")
+        for link, target in (("to-file", "file"), ("to-nothing", "gone/file"), ("loop", "loop")):
+            (directory / link).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+
+    def outcome(path: str) -> tuple[object, ...]:
+        try:
+            place = LocalFiles().open_parent(path, create=False)
+        except SFTPError as error:
+            return error.code, error.path
+        found = os.fstat(place.directory)
+        os.close(place.directory)
+        return found.st_ino, place.name, place.path
+
+    @given(st.lists(st.sampled_from(LOCAL_NAMES), min_size=1, max_size=4).map("/".join), st.booleans())
+    def check(path: str, is_absolute: bool) -> None:
+        path = f"{tmp_path}/{path}" if is_absolute else path
+        short = outcome(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(local_directories, "_open_without_links", lambda _: None)
+            assert short == outcome(path)
 
     check()
 

@@ -176,6 +176,8 @@ def test_what_fails_is_told_with_its_reason(hurried: LocalEdge, remote: Path) ->
 
 def test_tasks_are_listed_the_newest_first_in_pages(hurried: LocalEdge, remote: Path) -> None:
     names = [begin(hurried, "download_file", source=f"{remote.name}/{number}", dest="x") for number in range(5)]
+    for name in names:  # from then on, nothing changes in what is listed
+        end_of(hurried, name)
     status, listed = hurried.invoke("sftp", "list_tasks")
     assert status == 200
     assert [task["task_id"] for task in listed[:5]] == names[::-1]

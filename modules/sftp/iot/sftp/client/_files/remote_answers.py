@@ -49,6 +49,11 @@ class RemoteAnswers:
         """What is known of the server beyond what its protocol promises."""
         return self._connection.traits
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection has not been seen to break."""
+        return self._connection.alive
+
     def wait_until(self, ready: Callable[[float], bool]) -> None:
         """Wait for what the server owes; `ready` waits for so many seconds at most, and returns whether it is there."""
         self._connection.wait_until(ready, self.deadline)

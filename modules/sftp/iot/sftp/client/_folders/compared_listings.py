@@ -2,20 +2,23 @@
 
 A second run over a folder mostly finds everything in its place: one answer to READDIR describes a hundred files of
 OpenSSH's, one to STAT a single file. Whatever a listing leaves in doubt, and whatever is missing in it, is looked at
-when the file's turn comes, as if there had been no listing: a server may have other names for a file than ours.
+when the file's turn comes, as if there had been no listing: a server may have other names for a file than ours. So a
+listing that is refused, cut off or never answered costs time, and fails nothing; after one that was not just refused,
+no other is asked for in this call.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict, deque
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import Scope, SFTPError
+from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, Internal, Scope, SFTPError
 from iot.sftp.client._folders.existing_files import is_left_alone, resemble
 from iot.sftp.client._folders.folder_order import IfExists
-from iot.sftp.client._folders.workers import is_busy, retry_while_local_busy, run_in_threads
+from iot.sftp.client._folders.workers import run_in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +34,12 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_progress import FolderTally
     from iot.sftp.client._folders.workers import ChannelLender
 
+logger = logging.getLogger(__name__)
+
 WORTH_A_LISTING = 16  # files of one directory: fewer are asked about one by one
 NAMES_FOR_EACH = 20  # that are looked through for each file at most: the destination may hold many others
 LISTINGS_AT_ONCE = 8
+SECONDS_FOR_EACH, PART_FOR_EACH = 60.0, 4  # a listing gets so long, and of the time that is left this part at most
 
 Wanted = dict[str, "FoundFile"]  # the files of one directory by their names
 
@@ -91,20 +97,28 @@ class ComparedListings:
         self, waiting: deque[tuple[str, Wanted]], skipped: set[str], lender: ChannelLender, deadline: Deadline
     ) -> None:
         """Compare one directory after the other, in one thread, until none waits."""
-        while waiting:
+        while waiting and self._is_enough:
             try:
                 directory, wanted = waiting.popleft()
             except IndexError:
                 return
             deadline.check()
+            seconds = min(SECONDS_FOR_EACH, deadline.remaining() / PART_FOR_EACH)
             with lender.transfer(deadline) as remote:
                 try:
-                    retry_while_local_busy(
-                        deadline, partial(self._compare_directory, remote, directory, wanted, skipped)
-                    )
-                except SFTPError as error:  # nothing is there, or nothing is shown
-                    if error.scope is not Scope.FILE or is_busy(error):
-                        raise
+                    self._compare_directory(remote.within(seconds), directory, wanted, skipped)
+                except SFTPError as error:
+                    deadline.check()
+                    self._do_without(remote, directory, error)
+
+    def _do_without(self, remote: RemoteFiles, directory: str, error: SFTPError) -> None:
+        """Leave the files of a directory that cannot be listed to be looked at one by one; raise if nothing can be."""
+        if isinstance(error, HandleInUse | Internal):
+            raise error
+        self._is_enough = self._is_enough and error.scope is Scope.FILE
+        logger.debug("%r is not listed at the destination, its files are looked at one by one: %s", directory, error)
+        if not remote.is_connected:
+            raise ConnectionLost(error.message, path=error.path) from error
 
     def _compare_directory(self, remote: RemoteFiles, directory: str, wanted: Wanted, skipped: set[str]) -> None:
         names_left = NAMES_FOR_EACH * len(wanted)

@@ -122,7 +122,7 @@ class FolderUpload:
 
     def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
         """Give the names in a directory on the server."""
-        for entry in remote.all_entries(below(self._dest, directory)):
+        for entry in remote.entries_if_shown(below(self._dest, directory)):
             is_file = stat.S_ISREG(entry.attributes.mode or 0)
             yield decode_path(entry.name), FileVersion.of_remote(entry.attributes) if is_file else None
 

@@ -170,7 +170,7 @@ class SFTPChannel:
 
     def write(self, handle: bytes, offset: int, length: int, source: Source) -> Future[Reply]:
         """Send a WRITE request (section 6.4) for a part of a file, which has the same offset in both files."""
-        future: Future[Reply] = Future()
+        future = Answer(Kind.WRITE)
         self._send(future, lambda number: FileWrite(number, handle, source, offset, length))
         return future
 

@@ -126,7 +126,7 @@ class Handlers:
 
 
 def create_client() -> IoTHubModuleClient:
-    """Create a client from the environment that the edge agent sets; asks the workload API, without a time limit.
+    """Create a client from the environment that the edge agent sets; asks the workload API.
 
     Raises:
         OSError: the environment is incomplete, or the workload API cannot be reached.

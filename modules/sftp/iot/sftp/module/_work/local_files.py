@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client import LocalFiles, LocalName, NotADirectory, NotFound, PathNotAllowed, from_os_error
 from iot.sftp.client._base.messages import EMPTY_PATH, NUL_IN_PATH
-from iot.sftp.client._files.local_files import set_mode_of_directory
+from iot.sftp.client._files.local_directories import set_mode_of_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

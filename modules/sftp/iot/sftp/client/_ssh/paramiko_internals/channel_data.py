@@ -22,6 +22,7 @@ CLOSED = "the channel is closed"
 GATHER = 0.05  # seconds: how long a sender waits for more than the first bytes of the server's window
 SHARE = 4  # the part of the largest window that is worth waking up for
 OVERHEAD = 64  # bytes less than a server allows in one message: some count what is around the data, as paramiko does
+SHORT = 4096  # bytes: longer than a request for new keys
 
 
 class Channel(paramiko.Channel):
@@ -148,6 +149,12 @@ def send_at_once(channel: Channel, data: memoryview) -> bool:
         channel.widen(len(data))
         raise
     return is_complete
+
+
+def can_send_at_once(channel: Channel) -> bool:
+    """Return whether a short message can be sent on a channel without waiting."""
+    transport: Any = channel.get_transport()
+    return channel.out_window_size >= SHORT and bool(transport.can_send_at_once())
 
 
 def flush(channel: Channel) -> None:
