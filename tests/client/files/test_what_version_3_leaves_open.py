@@ -52,6 +52,7 @@ from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_R
 from iot.sftp.client._ssh import liveness
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import Kind, Reader, string
+from iot.sftp.client._ssh.server_traits import ServerTraits
 from iot.sftp.client._transfer.resume_records import ResumeRecords
 
 LONG_AGO = 1_600_000_000  # seconds since 1970
@@ -437,10 +438,19 @@ REFUSALS = [
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("allowed", [1, 2, 5])
 @pytest.mark.parametrize("with_directories", [True, False])
-def test_all_files_arrive_from_a_server_that_lets_few_be_open(
-    tmp_path: Path, refusal: bytes, allowed: int, *, with_directories: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("keeps_order", [True, False])
+def test_all_files_arrive_from_a_server_that_lets_few_be_open(  # noqa: PLR0917 - parameters
+    tmp_path: Path,
+    refusal: bytes,
+    allowed: int,
+    with_directories: bool,
+    keeps_order: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO, "iot.sftp")
+    if keeps_order:  # so that one thread has several of them in flight
+        monkeypatch.setattr(ServerTraits, "keeps_order", property(lambda _: True, lambda _, value: value))
     server = AllowsFew(allowed, refusal, with_directories=with_directories)
     with session_with(server) as session:
         done = session.download_files("in", str(tmp_path / "in"), timeout=60)
