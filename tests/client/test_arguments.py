@@ -85,6 +85,9 @@ temp_file.close()
         ("sftp_host", "a b"),
         ("sftp_host", "a\nb"),
         ("sftp_host", "sftp://device:secret@host"), ("sftp_host", "device@host"), ("sftp_host", "host:22"),
+        ("sftp_host", "sftp://device:a secret@host"), ("sftp_host", "sftp://device:secret@host\n"),
+        ("sftp_host", "sftp://device:secret\0@host"), ("sftp_host", b"sftp://device:secret@host"),
+        ("sftp_host", "device:secret:22"), ("sftp_host", "secret\0"), ("sftp_host", "fe80::1\t"),
         ("sftp_user", "\ud800"),
         ("host_keys", [5]),
         ("host_keys", 5),
@@ -97,6 +100,13 @@ def test_an_argument_that_can_never_work_is_named(argument: str, value: object) 
     with pytest.raises(ValueError, match=argument) as failure:
         IoTSFTPClient(**(GOOD | {argument: value}))
     assert "secret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["::1", "[::1]", "fe80::1%eth0", "::ffff:192.0.2.1", "2001:DB8::", "m\u00fcller.example"]
+)
+def test_a_host_may_be_an_address_of_any_kind(host: str) -> None:
+    assert ServerSettings(host, 22, "device", Secret("secret")).host == host
 
 
 def test_the_four_arguments_may_be_given_by_place_and_are_readable(server: Server) -> None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import math
 import subprocess
+import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import paramiko
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.clients import session_of
 from tests.servers import Server, openssh
 
 from iot.sftp.client import AuthenticationFailed, Secret, ServerSettings, check_private_key
-from iot.sftp.client._ssh import credentials
 from iot.sftp.client._ssh.credentials import Credentials, load_private_keys
 
 # ssh-keygen writes ed25519 keys in OpenSSH's form (RFC4716) only
@@ -49,14 +56,123 @@ def test_keys_of_every_type_and_form_are_read(tmp_path: Path, kind: str, bits: s
         load(f"\n{text}\n", "not needed")
 
 
-def test_an_rsa_key_whose_numbers_do_not_belong_together_is_told_about() -> None:
+def pem_of(*numbers: int) -> str:
+    """Return an RSA key as PEM (RFC 8017, appendix A.1.2), whatever its numbers are: version, n, e, d, p, q, ..."""
+    fields = b"".join(map(_integer, (0, *numbers)))
+    text = base64.encodebytes(b"\x30" + _length(len(fields)) + fields).decode()
+    return f"-----BEGIN RSA PRIVATE KEY-----\n{text}-----END RSA PRIVATE KEY-----\n"
+
+
+def _integer(value: int) -> bytes:
+    content = value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+    return b"\x02" + _length(len(content)) + content
+
+
+def _length(length: int) -> bytes:
+    if length < 128:
+        return bytes([length])
+    content = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([128 + len(content)]) + content
+
+
+def rsa_numbers(p: int, q: int, e: int, **others: int) -> tuple[int, ...]:
+    """Return the numbers of an RSA key that follow from its factors, but for `others`."""
+
+    def inverse(value: int, modulus: int) -> int:
+        return pow(value, -1, modulus) if modulus > 0 and math.gcd(value, modulus) == 1 else 1
+
+    d = others.get("d", inverse(e, (p - 1) * (q - 1)))
+    follow = {"n": p * q, "e": e, "d": d, "p": p, "q": q, "dp": d % (p - 1), "dq": d % (q - 1), "iqmp": inverse(q, p)}
+    return tuple((follow | others).values())
+
+
+@pytest.fixture(scope="module")
+def factors() -> tuple[int, int]:
     numbers = rsa.generate_private_key(65537, 2048).private_numbers()
-    fields = {name: getattr(numbers, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp", "public_numbers")}
-    for name in ("p", "d", "dmp1", "dmq1", "iqmp"):
-        damaged = rsa.RSAPrivateNumbers(**fields | {name: fields[name] + 2})
-        with pytest.raises(ValueError, match=r"^$"):
-            credentials._check_numbers(damaged)
-    credentials._check_numbers(numbers)
+    return numbers.p, numbers.q
+
+
+def test_an_rsa_key_whose_numbers_do_not_belong_together_is_told_about(factors: tuple[int, int]) -> None:
+    p, q = factors
+    n, e, d, *_, iqmp = rsa_numbers(p, q, 65537)
+    (key,) = load(pem_of(*rsa_numbers(p, q, e)))
+    key.sign_ssh_data(b"x", "rsa-sha2-256")
+    cases = {
+        "p is q": rsa_numbers(p, p, e),
+        "p is even": rsa_numbers(p + 1, q, e),
+        "p is 2": rsa_numbers(2, n, e),
+        "e is 1": rsa_numbers(p, q, 1),
+        "e is even": rsa_numbers(p, q, e + 1),
+        "e is negative": rsa_numbers(p, q, -e),
+        "e is longer than n": rsa_numbers(p, q, e + (p - 1) * (q - 1) * 2**64),
+        "d is longer than n": rsa_numbers(p, q, e, d=d + (p - 1) * (q - 1) * 2**4096),
+        "the inverse is longer than p": rsa_numbers(p, q, e, iqmp=iqmp + p),
+        "nothing is left": (0,) * 8,
+    }
+    names = "n", "d", "dp", "dq", "iqmp"
+    cases |= {
+        f"{name} is another one": rsa_numbers(p, q, e, **{name: value + 2})
+        for name, value in zip(names, (n, d, d % (p - 1), d % (q - 1), iqmp), strict=True)
+    }
+    accepted = []
+    for case, numbers in cases.items():
+        with suppress(AuthenticationFailed):
+            load(pem_of(*numbers))
+            accepted.append(case)
+    assert accepted == []
+
+
+@pytest.mark.parametrize("bits", [4, 512, 1022, 16386, 200_000])
+def test_an_rsa_key_of_an_absurd_size_is_told_about_at_once(bits: int) -> None:
+    p, q = (1 << (bits // 2 - 1)) + 1, (3 << (bits // 2 - 2)) + 1
+    started = time.process_time()
+    with pytest.raises(AuthenticationFailed, match="bits is not accepted: make an ed25519 key"):
+        load(pem_of(*rsa_numbers(p, q, 3, n=(1 << bits) - 1, iqmp=1)))
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize("curve", [ec.SECP256K1, ec.SECP224R1, ec.BrainpoolP256R1])
+def test_a_key_on_a_curve_that_ssh_has_no_name_for_is_told_about(
+    curve: type[ec.EllipticCurve], form: PrivateFormat
+) -> None:
+    key = ec.generate_private_key(curve())
+    with pytest.raises(AuthenticationFailed, match="of this type cannot be used here"):
+        load(key.private_bytes(Encoding.PEM, form, NoEncryption()).decode())
+
+
+@cache
+def pems() -> list[list[str]]:
+    """Return the lines of a key of each kind, in PEM and in OpenSSH's form."""
+    kinds: tuple[ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, ...] = (
+        rsa.generate_private_key(65537, 2048),
+        ec.generate_private_key(ec.SECP256R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+    )
+    forms = PrivateFormat.PKCS8, PrivateFormat.OpenSSH
+    return [
+        key.private_bytes(Encoding.PEM, form, NoEncryption()).decode().splitlines() for key in kinds for form in forms
+    ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_key_is_told_about_whatever_is_wrong_with_it(data: st.DataObject) -> None:
+    first, *lines, last = data.draw(st.sampled_from(pems()))
+    content = bytearray(base64.b64decode("".join(lines)))
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.sampled_from([0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF]))
+    with suppress(AuthenticationFailed):
+        load("\n".join([first, base64.encodebytes(content).decode().strip(), last]))
+
+
+def test_a_point_that_is_compressed_is_told_about() -> None:
+    first, *lines, last = pems()[3]
+    content = base64.b64decode("".join(lines))
+    point = content.index(b"\0\0\0\x41\x04")
+    damaged = content[: point + 4] + b"\x02" + content[point + 5 :]
+    with pytest.raises(AuthenticationFailed, match="cannot be read"):
+        load("\n".join([first, base64.encodebytes(damaged).decode().strip(), last]))
 
 
 def test_a_public_key_in_its_place_is_told_about(tmp_path: Path) -> None:

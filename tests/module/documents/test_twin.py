@@ -107,6 +107,8 @@ def test_a_secret_with_two_sources_after_a_patch_is_refused() -> None:
         ({"host": " a"}, "'host' must be a name or an address, without spaces"),
         ({"host": "a b"}, "'host' must be a name or an address, without spaces"),
         ({"host": "sftp://a"}, "'host' must be a name or an address alone: no URL"),
+        ({"host": "sftp://u:a secret@a"}, "'host' must be a name or an address alone: no URL, no user and no port"),
+        ({"host": "u:secret:22"}, "'host' must be a name or an address alone: no URL, no user and no port"),
         ({"host": "u@a"}, "'host' must be a name or an address alone: no URL, no user"),
         ({"host": "a:22"}, "'host' must be a name or an address alone: no URL, no user and no port"),
         ({"host": "a\nb"}, "'host' must be a name or an address, without spaces and control characters"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ PORT_MAXIMUM = 65535
 LONGEST_SECRET = 64 * 1024  # characters: an RSA key of 16,384 bits has 13,000
 A_DAY = 86400  # seconds: the longest time limit
 MOST_JUMPS = 3
+ADDRESS = re.compile(r"\[?[0-9a-fA-F]*(:[0-9a-fA-F.]*){2,}(%\S+)?\]?")  # what may hold a colon: one of IPv6 (RFC 4291)
 PROXY_SCHEMES = ("socks5h", "http")
 
 
@@ -336,7 +338,7 @@ def _check_login(values: ServerSettings | Jump, whose: str = "") -> None:
     for name in ("host", "user"):
         value = getattr(values, name)
         if not _is_text(value):
-            message = f"{name}{whose} must be a text that is not empty, not {value!r}"
+            message = f"{name}{whose} must be a text that is not empty, and that UTF-8 can write without a NUL"
             raise ValueError(message)
     _check_host(values.host, f"host{whose}")
     port: object = values.port
@@ -348,12 +350,19 @@ def _check_login(values: ServerSettings | Jump, whose: str = "") -> None:
         raise ValueError(message)
 
 
+def why_no_host(host: str) -> str | None:
+    """Return what a host has to be, if this can be none; it is not repeated, since a URL may hold a password."""
+    if "/" in host or "@" in host or (":" in host and not ADDRESS.fullmatch(host)):
+        return "must be a name or an address alone: no URL, no user and no port"
+    if not host.isprintable() or any(char.isspace() for char in host):
+        return "must be a name or an address, without spaces and control characters"
+    return None
+
+
 def _check_host(host: str, name: str) -> None:
-    if not host.isprintable() or " " in host:
-        message = f"{name} must be a name or an address, without spaces and control characters, not {host!r}"
-        raise ValueError(message)
-    if "/" in host or "@" in host or host.count(":") == 1:  # an IPv6 address has two colons or more
-        message = f"{name} must be a name or an address alone: no URL, no user and no port"  # a URL may hold a password
+    reason = why_no_host(host)
+    if reason is not None:
+        message = f"{name} {reason}"
         raise ValueError(message)
 
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 # That the factors of an RSA key are primes is not tested: it takes longer than all the rest of a login, a second on a
 # small device. ssh(1) does not either; OpenSSL looks at each signature, so that a wrong one would give nothing away.
 UNTESTED: dict[str, Any] = {"unsafe_skip_rsa_key_validation": True} if int(CRYPTOGRAPHY.split(".")[0]) >= 45 else {}  # noqa: PLR2004 - the first version that can
+SMALLEST_RSA, LARGEST_RSA = (
+    1024,
+    16 * 1024,
+)  # bits: SSH_RSA_MINIMUM_MODULUS_SIZE, OPENSSL_RSA_MAX_MODULUS_BITS in OpenSSH
 CHECKED_KEPT = 64  # keys whose check is remembered
 
 
@@ -108,7 +112,10 @@ def load_private_keys(private_key: Secret, passphrase: Secret | None = None) -> 
     loaded = _load_key(text, passphrase.read() if passphrase else None)
     for loaded_class, make in KEYS:
         if isinstance(loaded, loaded_class):
-            plain = make(loaded)
+            try:
+                plain = make(loaded)
+            except ValueError:  # one of the curves that SSH has no name for
+                break
             if not certificate:
                 return (plain,)
             return _certified(make(loaded), certificate, loaded.public_key()), plain  # type: ignore[attr-defined] # each of KEYS has it
@@ -163,16 +170,29 @@ def _load_key(text: str, passphrase: str | None) -> object:
         raise AuthenticationFailed(message) from None
     except TypeError:
         raise AuthenticationFailed(KEY_IS_ENCRYPTED) from None
-    except ValueError:
+    except AuthenticationFailed:
+        raise
+    except Exception:  # noqa: BLE001 - cryptography raises anything for bytes that are no key
         raise AuthenticationFailed(_why_unreadable(text, passphrase)) from None
     return loaded
 
 
 def _check_numbers(numbers: rsa.RSAPrivateNumbers) -> None:
-    """Raise `ValueError` unless the numbers of an RSA key belong together (RFC 8017, section 3.2)."""
+    """Raise `ValueError` unless the numbers of an RSA key belong together (RFC 8017, section 3.2).
+
+    Raises:
+        AuthenticationFailed: it has a size that no server accepts, or that takes minutes for one signature.
+    """
     n, e = numbers.public_numbers.n, numbers.public_numbers.e
     p, q, d = numbers.p, numbers.q, numbers.d
-    is_whole = min(p, q) > 1 and p * q == n and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
+    if not SMALLEST_RSA <= n.bit_length() <= LARGEST_RSA:
+        message = (
+            f"an RSA key of {n.bit_length()} bits is not accepted: make an ed25519 key, or an RSA key of 2048 to "
+            f"{LARGEST_RSA} bits"
+        )
+        raise AuthenticationFailed(message)
+    is_in_range = 1 < d < n and 1 < e < n and p & q & e & 1 and min(p, q) > 1 and numbers.iqmp < p
+    is_whole = is_in_range and p * q == n and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
     if not is_whole or {e * d % (p - 1), e * d % (q - 1), numbers.iqmp * q % p} != {1}:
         raise ValueError
 

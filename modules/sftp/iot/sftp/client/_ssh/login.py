@@ -170,7 +170,11 @@ class _Login:
     def _sign(self, key: paramiko.PKey, blob: bytes, algorithm: str) -> Answer:
         """Offer a key, with a signature by it (RFC 4252, section 7)."""
         request = self._request(PUBLIC_KEY) + b"\1" + string(algorithm.encode()) + string(blob)
-        signature = key.sign_ssh_data(string(self._exchange.session_id) + request, algorithm)
+        try:
+            signature = key.sign_ssh_data(string(self._exchange.session_id) + request, algorithm)
+        except ValueError:  # OpenSSL looks at what it has made with the numbers of an RSA key
+            message = "the private key makes no signature: its numbers do not belong together, make another key"
+            raise AuthenticationFailed(message) from None
         return self._ask(request + string(signature.asbytes()), has_credential=True)
 
     # --- passwords ---

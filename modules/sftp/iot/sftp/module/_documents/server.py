@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from iot.sftp.client import Jump, Proxy, Secret, ServerSettings, TimeLimits, check_pin, check_private_key
+from iot.sftp.client._base.settings import why_no_host
 from iot.sftp.module._documents.fields import AsWritten, TemplateContext, Text, WholeNumber, check_text, template
 from iot.sftp.module._documents.template import Placeholders, Template
 from iot.sftp.module._documents.validation import Document, Section, explain
@@ -53,11 +54,9 @@ def _account(value: object) -> str:
 
 
 def _host(value: str) -> str:
-    # No name or address contains one of these; a resolver would only report an unknown name
-    if not value.isprintable() or any(char.isspace() for char in value):
-        raise PydanticCustomError("host", "must be a name or an address, without spaces and control characters")
-    if "/" in value or "@" in value or value.count(":") == 1:  # as `ServerSettings` refuses it
-        raise PydanticCustomError("host", "must be a name or an address alone: no URL, no user and no port")
+    reason = why_no_host(value)  # a resolver would only report an unknown name
+    if reason is not None:
+        raise PydanticCustomError("host", "{reason}", {"reason": reason})
     return value
 
 
