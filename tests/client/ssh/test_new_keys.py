@@ -224,3 +224,33 @@ def test_new_keys_that_had_to_wait_for_a_sender_are_asked_for_soon_after_it() ->
         started = time.monotonic()
         new_keys(session)
         assert time.monotonic() - started < 8
+
+
+class IsStrictTooLate(FaultyServer):
+    """Offers a strict key exchange in later ones only, where that is to be ignored (OpenSSH's PROTOCOL)."""
+
+    def accepted(self, transport: paramiko.Transport) -> None:
+        ours: Any = transport
+        ours.advertise_strict_kex = False
+        begin = ours._send_kex_init
+
+        def offer() -> None:
+            ours.advertise_strict_kex = ours.initial_kex_done
+            begin()
+            ours.advertise_strict_kex = False
+
+        ours._send_kex_init = offer
+        super().accepted(transport)
+
+
+def test_a_server_that_is_strict_too_late_is_not_believed() -> None:
+    """Sequence numbers would begin with 0 again on one side only."""
+    server = IsStrictTooLate()
+    with server.running() as port, session_with(port) as session:
+        for _ in range(2):
+            packetizer_of(session)._trigger_rekey()
+            assert not session.exists("x", timeout=HUNG)
+            new_keys(session)
+        assert not session.exists("x", timeout=HUNG)
+        assert not connection_of(session).transport.agreed_on_strict_kex
+        assert server.connections == 1

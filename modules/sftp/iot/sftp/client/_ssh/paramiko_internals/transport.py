@@ -88,6 +88,7 @@ class Transport(SendingTransport):
     _next_tunnel: Tunnel | None = None
 
     # paramiko's own, declared for the type checker
+    agreed_on_strict_kex: bool
     remote_cipher: str
     server_extensions: dict[str, bytes]
     _channels: Any
@@ -329,10 +330,14 @@ class Transport(SendingTransport):
         return offered
 
     def _parse_kex_init(self, m: paramiko.Message) -> None:
+        """Agree on algorithms. Whether that is strict is said in the first key exchange, and ignored in later ones."""
+        is_strict = self.agreed_on_strict_kex
         try:
             super()._parse_kex_init(m)  # type: ignore[misc]
         except IncompatiblePeer as error:
             raise ReasonError(self._nothing_in_common(error)) from error
+        if self.initial_kex_done:
+            self.agreed_on_strict_kex = is_strict
         offered = self._offered["kex_algo_list"]
         self.key_exchange = next((name for name in self.preferred_kex if name in offered), self.key_exchange)
 
