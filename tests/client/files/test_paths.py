@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.clients import client_of
 from tests.servers import Server
 
 from iot.sftp.client import ConnectionLost, LocalFiles, PathNotAllowed, SFTPError
+from iot.sftp.client._files import local_directories
 from iot.sftp.client._files.local_files import check_name
 from iot.sftp.client._files.remote_paths import RemotePaths, listed
 from iot.sftp.client._ssh.packets import Attributes, Reader, decode_path, encode_path, string
@@ -58,6 +60,36 @@ def test_a_path_is_taken_inside_the_root(path: str, on_server: str) -> None:
 def test_without_a_root_paths_are_the_servers() -> None:
     assert RemotePaths(None).on_server("../x/") == "../x/"
     assert RemotePaths(None).on_server("") == "."
+
+
+def test_a_root_that_is_a_link_stays_and_is_a_directory_for_all_calls(server: Server, tmp_path: Path) -> None:
+    base = server.directory / "linked"
+    (base / "real").mkdir(parents=True)
+    (base / "root").symlink_to("real")
+    (tmp_path / "file").write_text("x")
+    with client_of(server, root="linked/root") as client:
+        for path in (".", "/", "", "./", "sub/.."):
+            for refused, code in (
+                (partial(client.delete_file, path), "is_a_directory"),
+                (partial(client.move_file, path, "elsewhere"), "is_a_directory"),
+                (partial(client.delete_directory, path), "path_not_allowed"),
+                (partial(client.delete_directory, path, recursive=True), "path_not_allowed"),
+                (partial(client.move_directory, path, "elsewhere"), "path_not_allowed"),
+            ):
+                assert not refused()
+                assert client.last_error is not None
+                assert client.last_error.code == code, path
+            assert client.upload_file(str(tmp_path / "file"), path)
+            assert client.move_file("file", "other")
+            assert client.move_file("other", path)
+    assert (base / "root").is_symlink()
+
+
+def test_a_file_that_is_sent_to_a_root_that_is_missing_makes_it(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with client_of(server, root="not/there/yet") as client:
+        assert client.upload_file(str(tmp_path / "file"), ".")
+    assert (server.directory / "not/there/yet/file").read_text() == "x"
 
 
 def test_listings_answer_in_the_callers_own_terms(server: Server, tmp_path: Path) -> None:
@@ -122,6 +154,40 @@ def test_any_local_path_is_opened_or_refused_by_name(tmp_path: Path, monkeypatch
             return
         os.close(place.directory)
         assert "/" not in place.name
+
+    check()
+
+
+LOCAL_NAMES = ["", ".", "..", "file", "folder", "to-folder", "to-file", "to-nothing", "loop", "missing"]
+
+
+def test_links_lead_to_the_same_place_in_the_short_way_and_in_the_long_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for directory in (tmp_path, tmp_path / "folder"):
+        (directory / "file").touch()
+        (directory / "to-folder").symlink_to(tmp_path / "folder")
+        for link, target in (("to-file", "file"), ("to-nothing", "gone/file"), ("loop", "loop")):
+            (directory / link).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+
+    def outcome(path: str) -> tuple[object, ...]:
+        try:
+            place = LocalFiles().open_parent(path, create=False)
+        except SFTPError as error:
+            return error.code, error.path
+        found = os.fstat(place.directory)
+        os.close(place.directory)
+        return found.st_ino, place.name, place.path
+
+    @given(st.lists(st.sampled_from(LOCAL_NAMES), min_size=1, max_size=4).map("/".join), st.booleans())
+    def check(path: str, is_absolute: bool) -> None:
+        path = f"{tmp_path}/{path}" if is_absolute else path
+        short = outcome(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(local_directories, "_open_without_links", lambda _: None)
+            assert short == outcome(path)
 
     check()
 

@@ -6,6 +6,7 @@ import hashlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from paramiko.packet import NeedRekeyException, Packetizer
 from paramiko.ssh_exception import SSHException
 
 from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData
-from iot.sftp.client._ssh.paramiko_internals.packetizers import FastPacketizer
+from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer
 
 KEY, IV = bytes(range(32)), bytes(range(100, 116))
 PIECE = 32 * 1024 - 64  # what OpenSSH takes in one message
@@ -79,6 +80,12 @@ class Ends:
         self.sockets = one, other
         self.ours, self.theirs = FastPacketizer(one), Packetizer(other)
         self.change_keys()
+
+    def take(self, kind: type[BoundedPacketizer]) -> BoundedPacketizer:
+        """Be another packetizer of ours, with the same keys."""
+        ours = kind(self.sockets[0])
+        ours.set_inbound_cipher(**self.keys.options("iv_in", encrypts=False))
+        return ours
 
     def change_keys(self) -> None:
         for end in (self.ours, self.theirs):
@@ -261,6 +268,33 @@ def test_data_and_windows_are_handed_on_and_all_else_is_returned_in_its_place(en
 def test_what_nobody_takes_is_returned(ends: Ends) -> None:
     ends.sockets[1].sendall(sent_by_paramiko(ends, [DATA, WINDOW]))
     assert [ends.ours.read_message()[0] for _ in range(2)] == [94, 93]
+
+
+@pytest.mark.parametrize("kind", [FastPacketizer, BoundedPacketizer])
+def test_a_packet_that_has_begun_is_read_to_its_end_before_new_keys_are_asked_for(
+    ends: Ends, kind: type[BoundedPacketizer]
+) -> None:
+    """It comes byte by byte, with a pause behind each that is longer than a wait for more."""
+    ours = ends.take(kind)
+    ours._trigger_rekey()  # type: ignore[attr-defined] # paramiko's own
+    stream = sent_by_paramiko(ends, [b"\x50first", b"\x51"])
+    ends.sockets[0].settimeout(0.005)
+
+    def send() -> None:
+        for number in stream[: len(stream) // 2 + 3]:
+            ends.sockets[1].sendall(bytes([number]))
+            time.sleep(0.012)
+        ends.sockets[1].sendall(stream[len(stream) // 2 + 3 :])
+
+    sender = in_background(send)
+    got: list[int] = []
+    while len(got) < 2:
+        try:
+            got.append(ours.read_message()[0])
+        except NeedRekeyException:
+            continue
+    sender.join()
+    assert got == [0x50, 0x51]
 
 
 def test_new_keys_are_asked_for_in_the_middle_of_what_flows(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,15 @@ def test_the_greeting_is_read_where_we_read_it() -> None:
     assert "self.__closed" in inspect.getsource(Packetizer.closed.fget)  # type: ignore[attr-defined]
 
 
+def test_what_paramikos_thread_answers_goes_through_the_two_methods_that_we_replace() -> None:
+    """It never waits to send: see `SendingTransport`."""
+    source = inspect.getsource(paramiko.Transport)
+    assert source.count("self.packetizer.send_message") == 1
+    assert "self._send_message(data)" in inspect.getsource(paramiko.Transport._send_user_message)  # type: ignore[attr-defined]
+    assert "packetizer" not in inspect.getsource(paramiko.Channel)
+    assert "if self.packetizer.need_rekey() and not self.in_kex:" in inspect.getsource(paramiko.Transport.run)
+
+
 def test_algorithms_are_agreed_on_where_we_look() -> None:
     transport = paramiko.Transport
     parameters = inspect.signature(transport._really_parse_kex_init).parameters  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clients import session_of
+from tests.clients import connection_of, session_of
 from tests.faulty_links import Break, BreakingRelay
 from tests.servers import Server, listening, never_answers
 
@@ -128,6 +128,18 @@ def test_a_window_grows_with_what_arrives_and_stays_within_its_bounds(monkeypatc
         now += 0.4
         window.arrived(32 * 1024)
     assert LEAST <= window.size < sizes[-1] / 4
+
+
+def test_a_transfer_is_no_short_call_for_which_others_keep_less_in_flight(
+    openssh_server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with session_of(openssh_server) as session:
+        session.upload_file(str(tmp_path / "file"), "no-short-call")
+        session.download_file("no-short-call", str(tmp_path / "file"))
+        assert not connection_of(session).has_short_calls
+        assert session.exists("no-short-call")
+        assert connection_of(session).has_short_calls
 
 
 @pytest.mark.parametrize("has_short_calls", [True, False])

@@ -15,8 +15,9 @@ from tests.faulty_servers import FaultyServer, data
 from tests.servers import Server
 from tests.trees import session_with
 
-from iot.sftp.client import SFTPSession
-from iot.sftp.client._ssh.packets import Kind, Reader
+from iot.sftp.client import ConnectionLost, SFTPSession, TimeLimits
+from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._ssh.packets import Kind, Reader, string
 from iot.sftp.client._ssh.paramiko_internals.direct import DirectPacketizer
 
 SIZE = 10 * 1024
@@ -140,6 +141,34 @@ def test_a_signal_in_the_middle_of_sending_ends_what_was_being_sent(
         monkeypatch.setattr(DirectPacketizer, "_without_waiting", interrupt)
         with pytest.raises(KeyboardInterrupt):
             session.exists(".", timeout=60)
+        assert session.exists(".", timeout=60)
+        assert session.counts.connections == 2
+
+
+def test_a_signal_that_leaves_a_packet_sent_in_part_ends_the_connection_for_all_its_channels(
+    openssh_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server would take what others send for the rest of that packet, and answer nothing."""
+    plain = DirectPacketizer._without_waiting
+
+    class Interrupted:
+        def __init__(self, connection: socket.socket) -> None:
+            self._connection = connection
+
+        def send(self, packet: memoryview) -> int:
+            self._connection.send(packet[:20])
+            raise KeyboardInterrupt
+
+    with session_of(openssh_server, time_limits=TimeLimits(stall=60)) as session:
+        session.connect(timeout=60)
+        connection = connection_of(session)
+        other = connection.channels.open_channel(Deadline(60))
+        with monkeypatch.context() as patch:
+            patch.setattr(DirectPacketizer, "_without_waiting", lambda self: Interrupted(plain(self)))
+            with pytest.raises(KeyboardInterrupt):
+                connection.quick.request(Kind.STAT, string(b"x" * 20_000))
+        with pytest.raises(ConnectionLost):
+            other.request(Kind.REALPATH, string(b"/")).result(20)
         assert session.exists(".", timeout=60)
         assert session.counts.connections == 2
 

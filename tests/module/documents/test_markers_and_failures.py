@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from iot.sftp.client import Direction, Quarantine
+from iot.sftp.client import Direction, Quarantine, Then
 from iot.sftp.module._documents.orders import folder_order
 from iot.sftp.module._documents.rule import Rule, read_rules
 from iot.sftp.module._documents.template import Placeholders
@@ -124,3 +124,13 @@ def test_what_cannot_be_meant_of_failures_is_named(keys: dict[str, Any], words: 
     said = read(**keys)
     assert isinstance(said, str)
     assert words in said
+
+
+@pytest.mark.parametrize("then", ["keep", "delete", {"move": "done"}])
+@pytest.mark.parametrize("folder", ["keep", "delete", "move"])
+def test_a_folder_may_have_the_name_of_what_becomes_of_files(folder: str, then: Any) -> None:
+    rule = rule_of(then=then, on_failure={"after": 5, "move": folder}, if_exists={"backup": folder})
+    order = folder_order(Direction.UPLOAD, rule, lambda: NOW)
+    assert (order.quarantine, order.backup_to) == (Quarantine(5, folder), folder)
+    order = folder_order(Direction.UPLOAD, rule_of(then={"move": folder}), lambda: NOW)
+    assert (order.then, order.move_to) == (Then.MOVE, folder)

@@ -63,7 +63,7 @@ def test_jump_hosts_are_in_the_order_in_which_they_are_reached() -> None:
         ({"proxy": {"url": 5}}, "'proxy.url' must be a string"),
         ({"proxy": {"url": "http://proxy:1", "user": "gateway"}}, "'proxy.user' and 'proxy.password' belong together"),
         ({"proxy": {"url": "http://proxy:1", "port": 2}}, "'proxy.port' is not known here; known are: password, url"),
-        ({"proxy": "http://proxy:1"}, "'proxy'"),
+        ({"proxy": "http://proxy:1"}, "'proxy' must be an object"),
         ({"jump": [{"host": "bastion", "user": "gateway", "password": "x"}] * 4}, "'jump' must have at most 3 items"),
         ({"jump": {"host": "bastion", "user": "gateway"}}, "'jump.0.password' or 'jump.0.privateKey' is missing"),
         ({"jump": [JUMP, JUMP | {"passphrase": "x"}]}, "'jump.1.passphrase' needs a 'jump.1.privateKey'"),
@@ -71,6 +71,7 @@ def test_jump_hosts_are_in_the_order_in_which_they_are_reached() -> None:
         ({"jump": JUMP | {"root": "/"}}, "'jump.0.root' is not known here; known are: host, hostKeys, passphrase"),
         ({"jump": JUMP | {"host": "a b"}}, "'jump.0.host' must be a name or an address"),
         ({"jump": JUMP | {"hostKeys": ["x"]}}, "'jump.0.hostKeys.0' cannot be used"),
+        ({"jump": ["bastion"]}, "'jump.0' must be an object"),
         ({"jump": "bastion"}, "'jump'"),
     ],
 )

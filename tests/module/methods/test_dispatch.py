@@ -307,3 +307,16 @@ def test_methods_on_local_files_need_no_server(tmp_path: Path) -> None:
     assert [entry["path"] for entry in listed.payload] == ["a"]
     assert asyncio.run(dispatcher.answer("delete_local_file", {"path": "a"})).payload is True
     assert asyncio.run(dispatcher.answer("read_file", {"path": "a"})).code == "not_configured"
+
+
+@pytest.mark.parametrize(
+    "method, payload",
+    [
+        ("exists", {"path": "a"}), ("list_files", {"path": "a"}), ("write_file", {"path": "a", "content": ""}),
+        ("test_connection", None), ("rotate_key", None), ("move_directory", {"source": "a", "dest": "b"}),
+    ],
+)  # fmt: skip
+def test_what_needs_a_server_says_that_there_is_none_yet(method: str, payload: object, tmp_path: Path) -> None:
+    response = asyncio.run(dispatcher_in(tmp_path).answer(method, payload))
+    assert (response.status, response.code) == (503, "not_configured")
+    assert "has not received its desired properties yet" in response.payload["message"]

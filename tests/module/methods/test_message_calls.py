@@ -310,6 +310,34 @@ def test_a_journal_that_hangs_holds_up_one_message_and_then_none(
     with_device(tmp_path, test)
 
 
+def test_a_call_is_not_done_before_it_is_known_whether_it_was_taken_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, goes_on, take = threading.Event(), threading.Event(), MessageStore.take
+
+    def take_slowly(self: MessageStore, call: Any, **options: Any) -> Any:
+        taken = take(self, call, **options)
+        written.set()
+        goes_on.wait(SOON)
+        return taken
+
+    async def test(device: Device) -> None:
+        device.calls._write_limit = 0.3
+        device.calls.open()
+        monkeypatch.setattr(MessageStore, "take", take_slowly)
+        arrival = asyncio.ensure_future(device.receive(DELETE, "late"))
+        assert await asyncio.to_thread(written.wait, SOON)
+        device.calls.wake()  # as any other call does that ends meanwhile
+        await arrival
+        assert await device.answers(1) == [("late", 504)]
+        goes_on.set()
+        await device.receive(DELETE, "next")
+        assert await device.answers(2) == [("late", 504), ("next", 200)]
+        assert len(device.dispatcher.calls) == 1
+
+    with_device(tmp_path, test)
+
+
 def test_refusals_are_told_while_the_file_of_the_journal_hangs(tmp_path: Path) -> None:
     refusals = 30  # one after the other: no more are in memory than are refused at a time
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client import FileVersion, GrowthRecord, SFTPError
-from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, UNUSED_KEPT, DeliveryLedger, DeliveryLedgers
-from iot.sftp.module._work.delivery_tables import NAME
+from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, DeliveryLedger, DeliveryLedgers
+from iot.sftp.module._work.delivery_tables import NAME, UNUSED_KEPT
 from iot.sftp.module._work.stored_version import signed
 
 VERSION = FileVersion(1, 1_700_000_000_123_456_789, 1_700_000_001_000_000_001, 7, 42)

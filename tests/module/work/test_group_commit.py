@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> CountingFile:
 
 
 def add(name: str) -> Callable[[sqlite3.Connection], object]:
-    return lambda connection: connection.execute("INSERT INTO ledgers VALUES (?, NULL, 0)", (name,))
+    return lambda connection: connection.execute("INSERT INTO ledgers (ledger, used) VALUES (?, 0)", (name,))
 
 
 def names(file: SQLiteFile) -> list[str]:

@@ -65,7 +65,9 @@ class CallAttempt:
         """Lend a channel for an upload of so many bytes, and have the further ones opened that it is worth."""
         connection = self.connection
         if connection.traits.parts_in_any_order:
-            connection.channels.prepare(channels_worth(self.remote.round_trip, size))
+            count = channels_worth(RemoteFiles(connection, connection.quick, self.deadline).round_trip, size)
+            if count > 1:
+                connection.channels.prepare(count)
         with self.transfer() as remote:
             yield remote
 

@@ -159,13 +159,13 @@ class DirectoryCalls(SessionCore):
         deletion = DirectoryDeletion(path, resumes=resumes, progress=progress)
 
         def delete_empty(attempt: CallAttempt) -> None:
-            directory = self._paths.on_server(path)
+            directory = self._paths.directory_on_server(path)
             if delete_empty_directory(attempt.remote, directory, self._paths.root, requested):
                 deletion.count()
 
         def delete_tree(attempt: CallAttempt) -> None:
             with attempt.transfer() as remote:
-                deletion.attempt(remote, self._paths.on_server(path), self._paths.root)
+                deletion.attempt(remote, self._paths.directory_on_server(path), self._paths.root)
 
         self._calls.run_while_it_advances(
             "delete_directory",
@@ -190,7 +190,7 @@ class DirectoryCalls(SessionCore):
         requested = RequestedChange()
 
         def work(attempt: CallAttempt) -> None:
-            start, end = self._paths.on_server(source), self._paths.on_server(dest)
+            start, end = self._paths.directory_on_server(source), self._paths.on_server(dest)
             move_directory(attempt.remote, start, end, self._paths.root, requested)
 
         self._calls.run("move_directory", source, timeout, work, dest)

@@ -32,7 +32,7 @@ class FileCalls(SessionCore):
         requested = operations.RequestedVersion()
 
         def work(attempt: CallAttempt) -> None:
-            operations.delete_file(attempt.remote, self._paths.on_server(path), requested)
+            operations.delete_file(attempt.remote, self._paths.file_on_server(path), requested)
 
         self._calls.run("delete_file", path, timeout, work)
 
@@ -44,7 +44,7 @@ class FileCalls(SessionCore):
         requested = operations.RequestedVersion()
 
         def work(attempt: CallAttempt) -> bool:
-            start, end = self._paths.on_server(source), self._paths.on_server(dest)
+            start, end = self._paths.file_on_server(source), self._paths.dest_on_server(dest)
             return operations.move_file(attempt.remote, start, end, self._transfer_context("size"), requested)
 
         return self._calls.run("move_file", source, timeout, work, dest)
@@ -128,7 +128,7 @@ class FileCalls(SessionCore):
                 self._local_files.source(order.source) as descriptor,
                 attempt.upload(os.fstat(descriptor).st_size) as remote,
             ):
-                end, name = self._paths.on_server(order.dest), posixpath.basename(order.source)
+                end, name = self._paths.dest_on_server(order.dest), posixpath.basename(order.source)
                 outcome = upload_file(remote, descriptor, name, end, context=context, spare=attempt.spare)
             return Transfer.of(outcome, time.monotonic() - started, attempt.number + 1)
 

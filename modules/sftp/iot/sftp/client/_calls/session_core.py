@@ -17,7 +17,7 @@ from iot.sftp.client._files.remote_files import RemoteFiles
 from iot.sftp.client._files.remote_paths import RemotePaths
 from iot.sftp.client._folders.delivery_ledger import SessionLedgers
 from iot.sftp.client._transfer.abandoned_transfers import clean_up_locally, clean_up_remotely
-from iot.sftp.client._transfer.file_order import Modes, Verify
+from iot.sftp.client._transfer.file_order import AS_THEIR_SOURCES, Modes, Verify
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._transfer.resume_records import ResumeRecords
 from iot.sftp.client._transfer.transfer_context import TransferContext, ignore_progress
@@ -127,7 +127,7 @@ class SessionCore:
             self._limit,
             self._counts,
             progress or ignore_progress,
-            modes=modes or Modes(),
+            modes=modes or AS_THEIR_SOURCES,
         )
 
     def _clean_up_remotely(self, connection: Connection) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from iot.sftp.client._base.messages import EMPTY_PATH, IS_A_LOCAL_DIRECTORY, NUL
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.disk_sync import sync_directory
 from iot.sftp.client._files.file_version import FileVersion
+from iot.sftp.client._files.local_directories import open_directory_of
 from iot.sftp.client._files.set_aside import (
     SentFile,
     SetAsideFile,
@@ -34,7 +35,6 @@ from iot.sftp.client._files.set_aside import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 UNKNOWN = FileVersion(None)
 
 
@@ -88,11 +88,7 @@ class LocalFiles:
         """
         check_text(path)
         try:
-            real = os.path.realpath(path)
-            directory, name = (real, "") if path.endswith("/") or os.path.isdir(real) else os.path.split(real)
-            if create:
-                make_directories(directory, mode)
-            return LocalName(os.open(directory, DIRECTORY_FLAGS), name, path)
+            return LocalName(*open_directory_of(path, create=create, mode=mode), path)
         except OSError as error:
             raise from_os_error(error, path) from error
 
@@ -305,36 +301,6 @@ class LocalFiles:
             yield place
         finally:
             os.close(place.directory)
-
-
-def make_directories(path: str, mode: int | None) -> None:
-    """Make a directory and its missing parents, with these permissions."""
-    if mode is None:
-        os.makedirs(path, exist_ok=True)
-        return
-    parent, name = os.path.split(path)
-    if name and not os.path.isdir(path):
-        make_directories(parent or ".", mode)
-        with suppress(FileExistsError):  # another call may be faster
-            os.mkdir(path)
-            set_mode_of_directory(path, mode)
-
-
-def set_mode_of_directory(name: str, mode: int, parent: int | None = None) -> None:
-    """Give a directory that was just made its permissions; it keeps the group that it has from its parent.
-
-    Parameters:
-        name: of the directory; no link is followed.
-        mode: its owner can use it in any case.
-        parent: a descriptor of the directory that it is in, if `name` is relative to that.
-    """
-    with suppress(OSError):  # a file system may keep its own
-        directory = os.open(name, DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
-        try:
-            inherited = os.fstat(directory).st_mode & stat.S_ISGID
-            os.fchmod(directory, mode | inherited | stat.S_IRWXU)
-        finally:
-            os.close(directory)
 
 
 def check_text(path: str) -> None:

@@ -44,6 +44,44 @@ class RemotePaths:
         inside = posixpath.join(self._root, *parts)
         return f"{inside}/" if path.endswith("/") and parts else inside
 
+    def file_on_server(self, path: str) -> str:
+        """Return what the server is asked for, of a file that is deleted or moved.
+
+        Raises:
+            IsADirectory: the path is the root, which may be a link on the server: REMOVE and RENAME would take that.
+            PathNotAllowed: the path would leave the root.
+        """
+        if self.is_root(path):
+            raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=path)
+        return self.on_server(path)
+
+    def directory_on_server(self, path: str) -> str:
+        """Return what the server is asked for, of a directory that is deleted or moved.
+
+        Raises:
+            PathNotAllowed: the path is the root, which may be a link on the server, or would leave it.
+        """
+        if self.is_root(path):
+            message = "this is the configured root: it is never deleted or moved"
+            raise PathNotAllowed(message, path=path)
+        return self.on_server(path)
+
+    def dest_on_server(self, path: str) -> str:
+        """Return what the server is asked for, of a destination: the root is a directory, also if it is not there yet.
+
+        Raises:
+            PathNotAllowed: the path would leave the root.
+        """
+        return posixpath.join(self._root or "/", "") if self.is_root(path) else self.on_server(path)
+
+    def is_root(self, path: str) -> bool:
+        """Return whether a path is the root that is configured.
+
+        Raises:
+            PathNotAllowed: the path would leave the root.
+        """
+        return self._root is not None and self.on_server(path) == self._root
+
     def of_caller(self, path: str, *given: str) -> str:
         """Return the path of an error as its caller knows it: as it was given, not the server's or a temporary one."""
         if TEMPORARY_PREFIX in path and given[-1]:

@@ -15,7 +15,8 @@ from iot.sftp.client._base.errors import (
     NotFound,
 )
 from iot.sftp.client._base.os_errors import from_os_error
-from iot.sftp.client._files.local_files import DIRECTORY_FLAGS, LocalFiles, LocalName, check_name
+from iot.sftp.client._files.local_directories import DIRECTORY_FLAGS
+from iot.sftp.client._files.local_files import LocalFiles, LocalName, check_name
 from iot.sftp.client._folders.folder_walk import below
 
 if TYPE_CHECKING:

@@ -34,23 +34,30 @@ TRANSFER_CHANNELS = 8  # OpenSSH grants ten a connection: one is for quick calls
 class ChannelBudget:
     """How many channels for transfers a server grants; learned once, kept between connections.
 
-    Some servers do not refuse a channel too many, but end the connection. Two breaks in a row count as a refusal, one
-    counts as a link that broke at this moment.
+    Some servers do not refuse a channel too many, but end the connection. Two breaks with no channel more granted in
+    between count as a refusal, one counts as a link that broke at this moment.
     """
 
     most: int = TRANSFER_CHANNELS
-    breaks: int = 0
+    broke_at: int | None = None
 
-    def learn(self, granted: int, *, broke: bool) -> None:
+    def grant(self, count: int) -> None:
+        """Record that so many are open."""
+        if self.broke_at is not None and count > self.broke_at:
+            self.broke_at = None
+
+    def refuse(self, granted: int, *, broke: bool) -> None:
         """Record that no more than `granted` channels were granted.
 
         Parameters:
             granted: how many were open.
             broke: whether the connection broke when another one was opened.
         """
-        self.breaks += broke
-        if not broke or self.breaks > 1:
-            self.most = min(self.most, granted)
+        if broke and self.broke_at is None:
+            self.broke_at = granted
+        else:
+            self.most = min(self.most, max(granted, self.broke_at or 0) if broke else granted)
+            self.broke_at = None
 
 
 class ChannelPool:
@@ -93,6 +100,7 @@ class ChannelPool:
         self._channels = [quick]
         self._transfers: dict[SFTPChannel, int] = {}  # how many transfers use each channel that is for them
         self._openings = 0  # channels that are being opened
+        self._was_refused = False  # one of those that began since there were none
         self._prepared: list[Future[None]] = []  # openings that nobody waits for yet
         self._failure: SFTPError | None = None
         if mixes_up_channels(transport.remote_version):
@@ -212,13 +220,21 @@ class ChannelPool:
         try:
             channel = self.open_channel(Deadline(self._limits.connect))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for the thread that waits
-            with self._lock:
-                self._openings -= 1
-                self._budget.learn(len(self._transfers), broke=not self._transport.is_active())
+            self._end_opening(None)
             opened.set_exception(reason_of(error, self._transport.saved_exception))
         else:
-            with self._lock:
-                self._openings -= 1
-                self._transfers[channel] = 0
-                self._budget.breaks = 0
+            self._end_opening(channel)
             opened.set_result(None)
+
+    def _end_opening(self, channel: SFTPChannel | None) -> None:
+        """Record a channel, or none where it was refused: how many are granted is seen when none is being opened."""
+        with self._lock:
+            self._openings -= 1
+            if channel is None:
+                self._was_refused = True
+            else:
+                self._transfers[channel] = 0
+                self._budget.grant(len(self._transfers))
+            if self._was_refused and not self._openings:
+                self._was_refused = False
+                self._budget.refuse(len(self._transfers), broke=not self._transport.is_active())

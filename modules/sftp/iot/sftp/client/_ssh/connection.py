@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
@@ -226,26 +226,29 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         Raises:
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
-        if future.done():
-            try:
-                return future.result()
-            except ConnectionLost as error:
-                raise self.lost(error) from None
-        liveness = self._liveness
-        is_slow = isinstance(future, Answer) and future.is_slow
         try:
-            if future.done():  # as most are that were asked for together: all that follows costs more than the answer
-                return future.result()
-            with liveness.waiting_for_slow_request() if is_slow else nullcontext():
-                return wait_for_answer(
-                    future,
-                    deadline,
-                    self._activity.silence,
-                    self._limits.stall,
-                    lambda: liveness.is_only_slow(deadline),
-                )
+            if not future.done():  # most are that were asked for together: what follows costs more than the answer
+                self._wait_for(future, deadline)
+            return future.result()
         except ConnectionLost as error:
             raise self.lost(error) from None
+
+    def _wait_for(self, future: Future[Reply], deadline: Deadline) -> None:
+        liveness = self._liveness
+        is_slow = isinstance(future, Answer) and future.is_slow
+        if is_slow:
+            liveness.begin_slow_wait(future)
+        try:
+            wait_for_answer(
+                future,
+                deadline,
+                self._activity.silence,
+                self._limits.stall,
+                lambda: liveness.is_only_slow(deadline),
+            )
+        finally:
+            if is_slow:
+                liveness.end_slow_wait(future)
 
     def wait_until(self, is_ready: Callable[[float], bool], deadline: Deadline) -> None:
         """Wait for what the server owes; `is_ready` waits for so many seconds at most, and returns whether it is there.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.paramiko_internals.transport import Transport
@@ -49,20 +49,18 @@ class Liveness:
         self._stall = stall
         self._is_amid_an_answer = is_amid_an_answer
         self._lock = threading.Lock()
-        self._slow: dict[object, float] = {}  # who waits for a slow request, and since when
+        self._slow: dict[object, float] = {}  # requests that are waited for, and since when
         self._prober: threading.Thread | None = None
 
-    @contextmanager
-    def waiting_for_slow_request(self) -> Iterator[None]:
-        """Surround the wait for a request that may take the server long."""
-        waiting = object()
+    def begin_slow_wait(self, request: object) -> None:
+        """Note that somebody begins to wait for a request that may take the server long."""
         with self._lock:
-            self._slow[waiting] = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._slow[waiting]
+            self._slow[request] = time.monotonic()
+
+    def end_slow_wait(self, request: object) -> None:
+        """Note that nobody waits for it any more."""
+        with self._lock:
+            self._slow.pop(request, None)
 
     def is_only_slow(self, deadline: Deadline) -> bool:
         """Return whether a silent server is alive, and busy with something that may take long.

@@ -127,7 +127,12 @@ class Reader:
 
     def uint32(self) -> int:
         """Read a 32-bit number."""
-        return int.from_bytes(self._take(4), "big")
+        try:
+            (number,) = UINT32.unpack_from(self._data, self._position)
+        except struct.error:
+            raise self._truncated(4) from None
+        self._position += 4
+        return int(number)
 
     def uint64(self) -> int:
         """Read a 64-bit number."""
@@ -142,7 +147,12 @@ class Reader:
         return self._take(self.uint32())
 
     def attributes(self) -> Attributes:
-        """Read the attributes of a file."""
+        """Read the attributes of a file: those that nearly all servers send at once, any other field by field."""
+        with suppress(struct.error):  # there are not as many bytes
+            flags, *fields = USUAL.unpack_from(self._data, self._position)
+            if flags == ATTR_USUAL:
+                self._position += USUAL.size
+                return Attributes(*fields)
         flags = self.uint32()
         size = self.uint64() if flags & ATTR_SIZE else None
         if flags & ATTR_UIDGID:
@@ -196,10 +206,13 @@ class Reader:
     def _take(self, length: int) -> bytes:
         start, end = self._position, self._position + length
         if end > len(self._data):
-            message = f"the server's answer is not SFTP: it ends {end - len(self._data)} bytes too early"
-            raise NotSFTP(message)
+            raise self._truncated(length)
         self._position = end
         return self._data[start:end]
+
+    def _truncated(self, length: int) -> NotSFTP:
+        missing = self._position + length - len(self._data)
+        return NotSFTP(f"the server's answer is not SFTP: it ends {missing} bytes too early")
 
 
 def _with_type(attributes: Attributes, long_name: bytes) -> Attributes:

@@ -15,7 +15,7 @@ import paramiko
 from iot.sftp.client._base.errors import SFTPError
 from iot.sftp.client._ssh.paramiko_internals.channel_data import flush, send_all, send_at_once, widen_window
 from iot.sftp.client._ssh.replies import LONGEST_PACKET
-from iot.sftp.client._ssh.requests import FileWrite, Outgoing, length_of
+from iot.sftp.client._ssh.requests import FileWrite, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,8 @@ class RequestWriter:
             joins_requests: see `SFTPChannel`.
         """
         self.queue: deque[Outgoing] = deque()
-        self._wake = threading.Condition(lock)
+        self._lock = lock
+        self._wake = threading.Condition(lock)  # where nobody waits for it, the lock alone costs less
         self._channel = channel
         self._on_unreadable = on_unreadable
         self._on_broken = on_broken
@@ -69,7 +70,7 @@ class RequestWriter:
 
     def send(self) -> None:
         """Send what is in the queue, in this thread if nothing makes it wait."""
-        with self._wake:
+        with self._lock:
             if self._is_sending or not self.queue:
                 return
             batch, size = self._take_batch()
@@ -112,7 +113,7 @@ class RequestWriter:
         except BlockingIOError:
             left = batch
         finally:
-            with self._wake:
+            with self._lock:
                 self._is_sending = False
                 self._has_rest |= not is_complete
                 self._leave(left)
@@ -134,7 +135,7 @@ class RequestWriter:
                 if len(buffer) < size:
                     buffer = bytearray(max(size, LONGEST_PACKET))
                 send_all(self._channel, self._assemble(batch, buffer))
-                with self._wake:
+                with self._lock:
                     self._is_sending = False
         except Exception as error:  # noqa: BLE001 - whatever ends this thread ends the channel, with a reason
             self._on_broken(error)
@@ -166,7 +167,7 @@ class RequestWriter:
         batch: list[Outgoing] = []
         size = 0
         while self.queue:
-            length = length_of(self.queue[0])
+            length = len(self.queue[0])
             if batch and (not self._joins_requests or size + length > WRITE_SIZE):
                 break
             batch.append(self.queue.popleft())
@@ -178,11 +179,11 @@ class RequestWriter:
         view, end = memoryview(buffer), 0
         for item in batch:
             if not isinstance(item, FileWrite):
-                view[end : end + len(item)] = item
-                end += len(item)
+                start, end = end, end + len(item)
+                view[start:end] = item
                 continue
             try:
-                end += len(item.packet_into(view[end:]))
+                end += item.packet_into(view[end:])
             except SFTPError as error:
                 self._on_unreadable(item.number, error)
         return view[:end]

@@ -44,19 +44,17 @@ def wait_for(
         DeadlineExceeded: the call's time has run out.
         ConnectionLost: the server is dead.
     """
-    asked = time.monotonic()
-    while True:
-        silent_for = min(silence(), time.monotonic() - asked)
-        if is_ready(deadline.wait_at_most(max(0.0, longest_silence - silent_for))):
-            return
+    asked, patience = time.monotonic(), longest_silence
+    while not is_ready(deadline.wait_at_most(patience)):
         deadline.check()
-        if min(silence(), time.monotonic() - asked) >= longest_silence:
-            if is_excused():
-                asked = time.monotonic()
-                continue
-            deadline.check()
-            message = f"the server has answered nothing for {longest_silence:g} s"
-            raise ConnectionLost(message) from None
+        silent_for = min(silence(), time.monotonic() - asked)
+        if silent_for >= longest_silence:
+            if not is_excused():
+                deadline.check()
+                message = f"the server has answered nothing for {longest_silence:g} s"
+                raise ConnectionLost(message) from None
+            asked, silent_for = time.monotonic(), 0.0
+        patience = longest_silence - silent_for
 
 
 def wait_for_answer(

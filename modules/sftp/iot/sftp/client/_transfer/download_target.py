@@ -91,7 +91,9 @@ class DownloadTarget:
         server's hash decides, or where it computes none, parts that are spread over all that is there.
         """
         length = self.state.contiguous
-        if length and not beginning_is_same(self._remote, handle, self._source.path, descriptor, length):
+        if not length:
+            return 0  # it is new
+        if not beginning_is_same(self._remote, handle, self._source.path, descriptor, length):
             length = self.state.contiguous = 0
         os.ftruncate(descriptor, length)
         return length

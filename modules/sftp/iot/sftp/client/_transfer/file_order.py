@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Literal, TypeVar, get_args
 
@@ -64,6 +64,9 @@ class Modes:
                 raise InvalidRequest(f"the mode of {name} must be a number like 0o640, with bits of 0o{bits:o}")
 
 
+AS_THEIR_SOURCES = Modes()
+
+
 @dataclass(frozen=True)
 class FileOrder:
     """The order to transfer one file: see `SFTPSession.transfer_file`.
@@ -81,7 +84,7 @@ class FileOrder:
     dest: str
     _: KW_ONLY
     verify: Verify = "size"
-    modes: Modes = field(default_factory=Modes)
+    modes: Modes = AS_THEIR_SOURCES
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` for a value that cannot be meant."""

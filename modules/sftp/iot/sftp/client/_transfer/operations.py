@@ -156,7 +156,8 @@ def _version_of_file(remote: RemoteFiles, path: str, *, or_link_to_directory: bo
     ProFTPD follows a link to a directory in LSTAT, and in RENAME, but not in REMOVE.
     """
     attributes = remote.lstat(path)
-    is_directory = stat.S_ISDIR(attributes.mode or 0)
+    kind = stat.S_IFMT(attributes.mode or 0)
+    is_directory = kind == stat.S_IFDIR if kind else remote.is_listable(path)
     if is_directory and not (
         or_link_to_directory and remote.own_look(remote.begin_own_look(path), path)[1] is not None
     ):

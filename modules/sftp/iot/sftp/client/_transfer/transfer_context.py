@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.counts import Counts
-from iot.sftp.client._transfer.file_order import Modes
+from iot.sftp.client._transfer.file_order import AS_THEIR_SOURCES, Modes
 from iot.sftp.client._transfer.rate_limit import RateLimit
 from iot.sftp.client._transfer.resume_records import ResumeRecords
 
@@ -65,7 +65,7 @@ class TransferContext:
     limit: RateLimit = field(default_factory=RateLimit)
     counts: Counts = field(default_factory=Counts)
     on_progress: Callable[[int, int | None], object] = ignore_progress
-    modes: Modes = field(default_factory=Modes)
+    modes: Modes = AS_THEIR_SOURCES
     keeps_existing: bool = False
     backup: Backup | None = None
     computes_hash: bool = False

@@ -87,10 +87,12 @@ class UploadSource:
         for _ in range(SETTLING_ATTEMPTS):
             seen, since = self.version, time.monotonic()
             pause = seen.settles_in()
-            if pause:
-                deadline.pause(pause)
-                deadline.check()
-                self.status = os.fstat(self.descriptor)
+            if not pause:
+                self.is_settled = True
+                return
+            deadline.pause(pause)
+            deadline.check()
+            self.status = os.fstat(self.descriptor)
             if self.version == seen and not seen.settles_in(time.monotonic() - since):
                 self.is_settled = True
                 return

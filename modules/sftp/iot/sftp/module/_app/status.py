@@ -9,9 +9,11 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+import cryptography
+import paramiko
+from azure.iot.device.constant import VERSION as SDK_VERSION
 from cryptography.hazmat.backends.openssl import backend as openssl_of_cryptography
 
 from iot.sftp.client import __version__
@@ -125,9 +127,9 @@ def versions() -> dict[str, str]:
     return {
         "module": __version__,
         "python": platform.python_version(),
-        "paramiko": metadata.version("paramiko"),
-        "cryptography": f"{metadata.version('cryptography')} ({openssl_of_cryptography.openssl_version_text()})",
-        "azure-iot-device": metadata.version("azure-iot-device"),
+        "paramiko": paramiko.__version__,
+        "cryptography": f"{cryptography.__version__} ({openssl_of_cryptography.openssl_version_text()})",
+        "azure-iot-device": SDK_VERSION,
         "openssl": ssl.OPENSSL_VERSION,
     }
 

@@ -151,7 +151,8 @@ def check_apart(folder: str | Template, info: ValidationInfo, *others: str, key:
     """
     for name in others:
         other = info.data.get(name)
-        other = other.get("move") if isinstance(other, Mapping) else other
+        if name == "then":  # as a text it is what becomes of files, and no folder of that name
+            other = other["move"] if isinstance(other, Mapping) else None
         if isinstance(other, str | Template) and _place(other) == _place(folder):
             raise invalid(f"must be another folder than '{name}'", key)
 

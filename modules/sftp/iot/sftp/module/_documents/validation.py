@@ -27,6 +27,7 @@ EXPECTATIONS = {
     "bool_type": "must be true or false",
     "float_type": "must be a number",
     "int_type": "must be a whole number",
+    "model_type": "must be an object",
     "string_unicode": "must be text without lone surrogates",
     "tuple_type": "must be a list",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.client import Direction, InvalidRequest, SFTPError, TooLarge
+from iot.sftp.client import Direction, InvalidRequest, NotConfigured, SFTPError, TooLarge
 from iot.sftp.client._base.text import shortened
 from iot.sftp.module._documents.orders import file_order
 from iot.sftp.module._hub.response import RESPONSE_MAXIMUM, encoded_size
@@ -23,6 +23,7 @@ from iot.sftp.module._methods.pages import (
     too_large,
 )
 from iot.sftp.module._work import directory_deletion, local_directory
+from iot.sftp.module._work.current_session import SessionState
 
 if TYPE_CHECKING:
     from iot.sftp.module._documents.requests import (
@@ -82,6 +83,8 @@ def rotate_key(context: MethodContext, request: RotateRequest, _timeout: float) 
     """Make the next key of this device for a server, and return its public line."""
     sessions = context.servers.get(request.server)
     if sessions.device_key is None:
+        if sessions.state.state is SessionState.NOT_CONFIGURED:
+            raise NotConfigured(sessions.state.message or "there are no settings yet")
         message = (
             f"the key for the server '{request.server}' was not made on this device, so it cannot be rotated here: set "
             '"privateKey": {"generate": "ed25519"} for that, or the new key in the desired properties'

@@ -87,7 +87,7 @@ class MessageCalls:
         self._write_limit = write_limit
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
         self._hanging: Future[Any] | None = None
-        self._given_up: set[str] = set()  # calls that are being written, and were refused
+        self._held: set[str] = set()  # calls of which it is not known yet whether they were written in time
         self._running: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanted = asyncio.Event()
@@ -116,9 +116,9 @@ class MessageCalls:
             taken = Taken.REFUSED
             self._refuse(call, error)
         self.received[taken.value] += 1
-        if taken is Taken.ACCEPTED:
+        if taken is not Taken.REFUSED:
             self.wake()
-        elif taken is Taken.REPEATED:
+        if taken is Taken.REPEATED:
             self._outbox.wake()  # its answer is sent again, if there is one already
 
     def _write_down(self, call: IncomingCall) -> Taken:
@@ -130,18 +130,26 @@ class MessageCalls:
         if len(call.body) > BODY_MAXIMUM:
             raise TooLarge(f"the message has {len(call.body)} bytes, and {BODY_MAXIMUM} are the most")
         servers = self._servers()
-        writing = self._begin(partial(self._store.take, servers=servers), call)
+        writing = self._begin(partial(self._take, servers=servers), call)
         try:
             taken = self._result_of(writing)
         except DeadlineExceeded:
-            self._given_up.add(call.key)
             writing.add_done_callback(lambda done: self._take_back(call, done))
             raise
+        self._held.discard(call.key)
         if taken is Taken.REFUSED:
             bound = self._store.limits.calls_of_each(len(servers))
             message = f"{bound.count} calls, or {bound.size} bytes of them, are waiting for this server: send fewer"
             raise Busy(message)
         return taken
+
+    def _take(self, call: IncomingCall, servers: Collection[str]) -> Taken:
+        self._held.add(call.key)
+        try:
+            return self._store.take(call, servers=servers)
+        except BaseException:
+            self._held.discard(call.key)
+            raise
 
     def _begin(self, write: Callable[[W], T], what: W) -> Future[T]:
         """Write into the journal, in a thread of its own: its file system may hang.
@@ -165,7 +173,8 @@ class MessageCalls:
         with suppress(SFTPError):  # where it cannot be forgotten, it is carried out after a restart
             if done.exception() is None and done.result() is Taken.ACCEPTED:
                 self._store.forget_call(call.key)
-            self._given_up.discard(call.key)
+            self._held.discard(call.key)
+            self.wake()
 
     def _refuse(self, call: IncomingCall, error: SFTPError) -> None:
         _log.warning("a call by message is refused: %s: %s", error.code, error.message, extra=about("calls"))
@@ -208,7 +217,7 @@ class MessageCalls:
         waiting = {key: serving(server, known) for key, server in self._store.waiting_calls().items()}
         busy = Counter(waiting[key] for key in running if key in waiting)
         for key, server in waiting.items():
-            if key in running or key in self._given_up or busy[server] >= width:
+            if key in running or key in self._held or busy[server] >= width:
                 continue
             call = self._store.waiting_call(key)
             if call is not None:

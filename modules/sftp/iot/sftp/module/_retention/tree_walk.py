@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client import FileVersion
 from iot.sftp.client._base.text import quoted
-from iot.sftp.client._files.local_files import DIRECTORY_FLAGS
+from iot.sftp.client._files.local_directories import DIRECTORY_FLAGS
 from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._files.set_aside import is_set_aside, restore_abandoned
 from iot.sftp.module._retention.found_file import FoundFile

@@ -94,7 +94,7 @@ class DeliveredVersions:
     def note_moved(self, connection: sqlite3.Connection, file: MovedFile, use: float) -> None:
         """Record a file that was delivered and moved, within the transaction of the caller; `use` is the use time."""
         known = folded(file.version)
-        connection.execute("INSERT OR REPLACE INTO ledgers VALUES (?, NULL, ?)", (MOVED, use))
+        connection.execute("INSERT OR REPLACE INTO ledgers (ledger, used) VALUES (?, ?)", (MOVED, use))
         connection.execute(_NOTE_MOVED, (MOVED, file.path, *known, use))
         self._moved += 1
         if self._moved % MOVED_CHECKED == 0:

@@ -21,7 +21,7 @@ import time
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from iot.sftp.module._work.delivered_versions import DeliveredVersions, MovedFile, MovedFiles
+from iot.sftp.module._work.delivered_versions import MOVED, DeliveredVersions, MovedFile, MovedFiles
 from iot.sftp.module._work.delivery_record import (
     PROOF,
     WHOLE_LINES,
@@ -30,7 +30,7 @@ from iot.sftp.module._work.delivery_record import (
     read_record,
     write_record,
 )
-from iot.sftp.module._work.delivery_tables import SCHEMA
+from iot.sftp.module._work.delivery_tables import OF_LEDGERS, SCHEMA, UNUSED_KEPT, take_over
 from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
 from iot.sftp.module._work.failure_memory import FailureMemory
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from iot.sftp.client import FileVersion, GrowthRecord
 
 ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
-UNUSED_KEPT = 30 * 86_400.0  # seconds of use time after which an unused ledger is deleted
 SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
 ENDED = "ended"  # the task of the ledgers of all tasks that have ended; ids of tasks are hexadecimal
 ENDED_KEPT = 100  # of these ledgers, the last ones
 
+_KEEP_MOVED = f"UPDATE ledgers SET used = ? WHERE ledger = '{MOVED}' AND used < ?"  # noqa: S608 - the word is ours
 _MORE_THAN_KEPT = f"""
 ledger IN (SELECT ledger FROM ledgers WHERE task = '{ENDED}' ORDER BY used DESC LIMIT -1 OFFSET ?)
 """  # noqa: S608 - the word is ours
@@ -90,6 +90,7 @@ class DeliveryLedgers:
     def of(
         self,
         *route: object,
+        former_route: Sequence[object] = (),
         task: str | None = None,
         covers: Callable[[str], bool] = lambda _path: True,
         home: int | None = None,
@@ -101,7 +102,8 @@ class DeliveryLedgers:
         """Return the ledger of a route, for one scan of its source.
 
         Parameters:
-            route: the server, the direction and the folders.
+            route: the server, the direction, the folders, and the names of the files there.
+            former_route: the same as it was before names were a part of it.
             task: the task whose own ledger it is, until `forget_task`.
             covers: returns whether the scan finds a path that exists, by its pattern and its recursion.
             home: the inode of the source folder, if it is local. What was delivered from another folder of this name
@@ -117,10 +119,14 @@ class DeliveryLedgers:
         ledger = name_of(route)
         with self._file.transaction() as connection:
             use = self._file.count_use(connection)
+            take_over(connection, ledger, name_of(former_route), use)
             connection.execute(
-                "INSERT INTO ledgers VALUES (?, ?, ?) ON CONFLICT (ledger) DO UPDATE SET used = excluded.used",
+                "INSERT INTO ledgers (ledger, task, used) VALUES (?, ?, ?) "
+                "ON CONFLICT (ledger) DO UPDATE SET used = excluded.used",
                 (ledger, task, use),
             )
+            if self.delivered.is_asked:
+                connection.execute(_KEEP_MOVED, (use, use - SEEN_PERIOD))
             _forget(connection, "used < ?", use - UNUSED_KEPT)
         places = PlaceMemory(self._file, ledger) if has_places else None
         return DeliveryLedger(
@@ -438,6 +444,6 @@ def name_of(route: Sequence[object]) -> str:
 def _forget(connection: sqlite3.Connection, condition: str, value: object) -> None:
     """Delete whole ledgers."""
     which = f"SELECT ledger FROM ledgers WHERE {condition}"  # noqa: S608 - the conditions are ours
-    for table in ("deliveries", "places", "growths", "owed_markers", "spent_markers", "failures"):
+    for table in OF_LEDGERS:
         connection.execute(f"DELETE FROM {table} WHERE ledger IN ({which})", (value,))  # noqa: S608 - as above
     connection.execute(f"DELETE FROM ledgers WHERE {condition}", (value,))  # noqa: S608 - as above

@@ -77,6 +77,7 @@ class FolderDelivery:
         try:
             ledger = self.ledgers.of(
                 *self._route(session.settings),
+                former_route=self._route(session.settings, has_names=False),
                 task=self._own_task,
                 covers=self.covers,
                 home=self._home(),
@@ -113,13 +114,18 @@ class FolderDelivery:
         """The task with a ledger of its own: who asks again for a folder that is kept wants it to be sent again."""
         return self.task_id if self.order.keeps_source else None
 
-    def _route(self, settings: ServerSettings) -> list[object]:
-        """Return what identifies the ledger, also to later versions of the module: it is part of the file's format."""
+    def _route(self, settings: ServerSettings, *, has_names: bool = True) -> list[object]:
+        """Return what identifies the ledger, also to later versions of the module: it is part of the file's format.
+
+        Parameters:
+            settings: of the server.
+            has_names: whether the names of files there are part of it; they were not before version 3 of the tables.
+        """
         order = self.order
         route: list[object] = [settings.place, settings.port, *(self.account or [settings.user, settings.root])]
         route += [order.direction.value, order.source, self.destination or order.dest]
         name = order.rename.name_identity if isinstance(order.rename, FilePlaces) else None
-        if name is not None:  # under another name it is another file there
+        if has_names and name is not None:  # under another name it is another file there
             route.append({"rename": name})
         if self._own_task is not None:
             route.append(self._own_task)

@@ -9,7 +9,7 @@ from paramiko.buffered_pipe import BufferedPipe
 from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 
-from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData, Data
+from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData, Data, data_message
 from iot.sftp.client._ssh.paramiko_internals.packetizers import CHANNEL_PACKET
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ CLOSED = "the channel is closed"
 GATHER = 0.05  # seconds: how long a sender waits for more than the first bytes of the server's window
 SHARE = 4  # the part of the largest window that is worth waking up for
 OVERHEAD = 64  # bytes less than a server allows in one message: some count what is around the data, as paramiko does
+SHORT = 4096  # bytes: longer than a request for new keys
 
 
 class Channel(paramiko.Channel):
@@ -143,11 +144,17 @@ def send_at_once(channel: Channel, data: memoryview) -> bool:
             raise BlockingIOError
         channel.out_window_size -= len(data)
     try:
-        is_complete: bool = transport.send_at_once(ChannelData(channel.remote_chanid, data, longest))
+        is_complete: bool = transport.send_at_once(data_message(channel.remote_chanid, data))
     except BlockingIOError:
         channel.widen(len(data))
         raise
     return is_complete
+
+
+def can_send_at_once(channel: Channel) -> bool:
+    """Return whether a short message can be sent on a channel without waiting."""
+    transport: Any = channel.get_transport()
+    return channel.out_window_size >= SHORT and bool(transport.can_send_at_once())
 
 
 def flush(channel: Channel) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from paramiko.packet import Packetizer
 
-    from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData
+    from iot.sftp.client._ssh.packet_ciphers import PacketCipher
+    from iot.sftp.client._ssh.paramiko_internals.messages import Data
 
 
 class DirectPacketizer(FastPacketizer):
@@ -31,8 +32,8 @@ class DirectPacketizer(FastPacketizer):
         if self._unwaiting is not None:
             self._unwaiting.close()
 
-    def send_at_once(self, message: ChannelData) -> bool:
-        """Send a message without waiting; return whether all of it was sent: if not, `flush` sends the rest.
+    def send_at_once(self, message: tuple[Data, ...]) -> bool:
+        """Send parts of one message without waiting; return whether all was sent: if not, `flush` sends the rest.
 
         Raises:
             BlockingIOError: nothing was sent: another thread is sending, or there is no cipher yet.
@@ -47,25 +48,35 @@ class DirectPacketizer(FastPacketizer):
             sealer = self._sealer
             if sealer is None or self._unsent or self._Packetizer__compress_engine_out is not None:
                 raise BlockingIOError
-            connection, end = self._without_waiting(), 0
-            for parts in message.messages():
-                end = self._seal(sealer, end, parts)
-            packet = self._encrypted[:end]
+            connection = self._without_waiting()
             try:
-                sent = connection.send(packet)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                raise EOFError from error
-            self._unsent = bytes(packet[sent:])
+                self._seal_and_send(sealer, message, connection)
+            except BaseException:
+                self._send_no_more()
+                raise
             return not self._unsent
         finally:
             lock.release()
 
+    def _seal_and_send(self, sealer: PacketCipher, message: tuple[Data, ...], connection: socket.socket) -> None:
+        packet = self._encrypted[: self._seal(sealer, 0, message)]
+        try:
+            sent = connection.send(packet)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise EOFError from error
+        if sent < len(packet):
+            self._unsent = bytes(packet[sent:])
+
     def flush(self) -> None:
         """Send the rest of the last packet; wait for that."""
         with self._Packetizer__write_lock:
-            self.write_all(b"")
+            try:
+                self.write_all(b"")
+            except BaseException:
+                self._send_no_more()
+                raise
 
     def write_all(self, out: ReadableBuffer) -> None:
         """Send bytes, behind the rest of the last packet; the caller holds the lock for writing."""
@@ -73,6 +84,9 @@ class DirectPacketizer(FastPacketizer):
         if unsent:
             super().write_all(unsent)
         super().write_all(out)
+
+    def _is_writable(self) -> bool:
+        return not self._unsent and super()._is_writable()
 
     def _without_waiting(self) -> socket.socket:
         connection = self._Packetizer__socket

@@ -30,7 +30,6 @@ from iot.sftp.client._ssh.server_traits import OPENSSH
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
 
     from iot.sftp.client._base.deadline import Deadline
 
@@ -46,11 +45,15 @@ class LoginTransport(Protocol):
     logger: logging.Logger
     server_extensions: dict[str, bytes]
     session_id: bytes | None
-    _send_message: Callable[[Message], None]
-    _send_user_message: Callable[[Message], None]
 
     def is_active(self) -> bool:
         """Return whether the connection has not ended."""
+
+    def _send_message(self, data: Message) -> None:
+        """Send a message at once."""
+
+    def _send_user_message(self, data: Message) -> None:
+        """Send a message, once no keys are being exchanged."""
 
     def parting(self) -> ConnectionLost | None:
         """Return an error with what the server said when it ended the connection."""

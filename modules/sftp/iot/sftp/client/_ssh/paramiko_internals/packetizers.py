@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from contextlib import suppress
@@ -49,7 +50,10 @@ class BoundedPacketizer(Packetizer):
 
     # paramiko's own, declared for the type checker
     _read_timeout: Callable[[float], bytes]
+    _Packetizer__closed: bool
     _Packetizer__remainder: bytes
+    _Packetizer__socket: socket.socket
+    _Packetizer__write_lock: threading.RLock
 
     def greeting_line(self, timeout: float) -> bytes:
         """Return the next line before the first packet, or the part of it that came before the connection ended.
@@ -78,8 +82,43 @@ class BoundedPacketizer(Packetizer):
 
     def send_message(self, data: Message) -> None:
         """Send a message; what is too long for one of its kind goes in several."""
-        for message in data.one_by_one() if isinstance(data, ChannelData) else (data,):
-            super().send_message(message)
+        with self._Packetizer__write_lock:
+            try:
+                for message in data.one_by_one() if isinstance(data, ChannelData) else (data,):
+                    super().send_message(message)
+            except BaseException:
+                self._send_no_more()
+                raise
+
+    def _send_no_more(self) -> None:
+        """End our half of the connection, as a packet may have been sent in part: a signal can end a call in any line.
+
+        The server would take what comes next for the rest of that packet, or for one with another number. What it has
+        to say can still be read.
+        """
+        with suppress(OSError):  # it has ended
+            self._Packetizer__socket.shutdown(socket.SHUT_WR)
+
+    def can_send_at_once(self) -> bool:
+        """Return whether a short message would be sent without waiting, if no other thread sends before it."""
+        lock = self._Packetizer__write_lock
+        if not lock.acquire(blocking=False):
+            return False
+        try:
+            return self._is_writable()
+        finally:
+            lock.release()
+
+    def _is_writable(self) -> bool:
+        connection = self._Packetizer__socket
+        if (is_writable := getattr(connection, "is_writable", None)) is not None:  # a tunnel's
+            return bool(is_writable())
+        try:
+            poll = select.poll()
+            poll.register(connection, select.POLLOUT)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):  # closed meanwhile, which the caller finds out
+            return True
 
     def read_all(self, n: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - paramiko's signature
         """Return exactly `n` bytes."""
@@ -99,7 +138,6 @@ class FastPacketizer(BoundedPacketizer):
 
     # paramiko's own, declared for the type checker
     _trigger_rekey: Callable[[], None]
-    _Packetizer__closed: bool
     _Packetizer__handshake_complete: bool
     _Packetizer__compress_engine_in: object
     _Packetizer__compress_engine_out: object
@@ -110,8 +148,6 @@ class FastPacketizer(BoundedPacketizer):
     _Packetizer__sent_packets: int
     _Packetizer__sequence_number_in: int
     _Packetizer__sequence_number_out: int
-    _Packetizer__socket: socket.socket
-    _Packetizer__write_lock: threading.RLock
 
     def __init__(self, connection: socket.socket) -> None:
         """Read from and write to a socket."""
@@ -193,6 +229,8 @@ class FastPacketizer(BoundedPacketizer):
         """Receive a packet, and return what is in it: a view that is valid until the next one."""
         number, head = self._Packetizer__sequence_number_in, opener.head
         if self._end - self._start < head:
+            if self._is_patient and self._Packetizer__need_rekey:
+                self._be_patient(is_patient=False)  # whoever wants to send waits for our request for new keys
             self._await(head, check_rekey=True)
         start = self._start
         size = opener.length(number, self._received[start : start + head])
@@ -229,13 +267,17 @@ class FastPacketizer(BoundedPacketizer):
         with self._Packetizer__write_lock:
             if self._Packetizer__closed:
                 raise EOFError
-            end = 0
-            for parts in data.messages() if isinstance(data, ChannelData) else ((data.asbytes(),),):
-                if end and end + sum(map(len, parts)) + MOST_FRAMING + MOST_TAG > len(self._encrypted):
-                    self.write_all(self._encrypted[:end])
-                    end = 0
-                end = self._seal(sealer, end, parts)
-            self.write_all(self._encrypted[:end])
+            try:
+                end = 0
+                for parts in data.messages() if isinstance(data, ChannelData) else ((data.asbytes(),),):
+                    if end and end + sum(map(len, parts)) + MOST_FRAMING + MOST_TAG > len(self._encrypted):
+                        self.write_all(self._encrypted[:end])
+                        end = 0
+                    end = self._seal(sealer, end, parts)
+                self.write_all(self._encrypted[:end])
+            except BaseException:
+                self._send_no_more()
+                raise
 
     def _seal(self, sealer: PacketCipher, start: int, parts: tuple[Data, ...]) -> int:
         """Put a packet at a place of what is to be sent, and return where it ends."""
@@ -275,10 +317,12 @@ class FastPacketizer(BoundedPacketizer):
         """Have the next waits take long, not 0.1 s as paramiko's: an idle device would wake up ten times a second."""
         if is_empty and self._is_patient and self._counted != self._Packetizer__received_packets:
             self._take_new_buffers()
-        is_patient = self._Packetizer__handshake_complete and not self._Packetizer__need_rekey
-        if is_patient != self._is_patient:
-            self._is_patient = is_patient
-            self._Packetizer__socket.settimeout(PATIENCE if is_patient else GLANCE)
+        if self._Packetizer__handshake_complete and not self._Packetizer__need_rekey and not self._is_patient:
+            self._be_patient(is_patient=True)
+
+    def _be_patient(self, *, is_patient: bool) -> None:
+        self._is_patient = is_patient
+        self._Packetizer__socket.settimeout(PATIENCE if is_patient else GLANCE)
 
     def _count_received(self, size: int) -> None:
         self._Packetizer__sequence_number_in = (self._Packetizer__sequence_number_in + 1) & 0xFFFFFFFF

@@ -28,7 +28,7 @@ from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable, too_old
 from iot.sftp.client._ssh.packets import Reader
 from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel, Inlet
-from iot.sftp.client._ssh.paramiko_internals.direct import DirectPacketizer, packetizer_class
+from iot.sftp.client._ssh.paramiko_internals.direct import packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, UnreadableError
 from iot.sftp.client._ssh.paramiko_internals.login_answers import LoginAnswers
 from iot.sftp.client._ssh.paramiko_internals.messages import check_numbers
@@ -37,6 +37,7 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import (
     BoundedPacketizer,
     FastPacketizer,
 )
+from iot.sftp.client._ssh.paramiko_internals.sending import SendingTransport
 from iot.sftp.client._ssh.paramiko_internals.tunnel import TUNNEL_WINDOW, Tunnel
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.host_keys import HostKeyPolicy
-    from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData
 
 # The server may send this many bytes before we acknowledge them. Data is consumed as it arrives, so the window costs no
 # memory: TCP slows a fast server down. So large a window is adjusted so rarely that no sender ever waits for it.
@@ -67,7 +67,7 @@ ALGORITHM_LISTS = (
 MACS_OF = {"client_mac_algo_list": "client_encrypt_algo_list", "server_mac_algo_list": "server_encrypt_algo_list"}
 
 
-class Transport(paramiko.Transport):
+class Transport(SendingTransport):
     """One SSH connection. The server's key is checked in every key exchange, before the connection is used.
 
     It stays in one piece because each of its private methods replaces one of paramiko's own.
@@ -84,19 +84,13 @@ class Transport(paramiko.Transport):
     farewell: str | None = None
     _farewell_reason: int | None = None  # a number (RFC 4253, section 11.1)
     _ended_by: Exception | None = None
-    _answers_kex_init = False
     _next_tunnel: Tunnel | None = None
 
     # paramiko's own, declared for the type checker
-    active: bool
-    clear_to_send: threading.Event
-    clear_to_send_lock: threading.Lock
     remote_cipher: str
     server_extensions: dict[str, bytes]
     _channels: Any
     _expected_packet: tuple[int, ...]
-    _send_message: Callable[[paramiko.Message], None]
-    _send_user_message: Callable[[paramiko.Message], None]
 
     # RFC 8731's name of what paramiko knows by its older name only; some servers offer just that.
     _kex_info: ClassVar[dict[str, type]] = paramiko.Transport._kex_info | (  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
@@ -137,28 +131,6 @@ class Transport(paramiko.Transport):
         options.ciphers = tuple(name for name in algorithms.CIPHERS if name != chacha.NAME or has_chacha)
         options.digests = algorithms.MACS
         options.key_types = self.policy.wanted_types(algorithms.HOST_KEY_TYPES)
-
-    def send_at_once(self, message: ChannelData) -> bool:
-        """Send a message without waiting; return whether all of it was sent: if not, `flush` sends the rest.
-
-        Raises:
-            BlockingIOError: nothing was sent: keys are being exchanged, or see `DirectPacketizer`.
-            EOFError: the connection has ended.
-        """
-        packetizer, lock = self.packetizer, self.clear_to_send_lock
-        if not isinstance(packetizer, DirectPacketizer) or not lock.acquire(blocking=False):
-            raise BlockingIOError
-        try:
-            if not self.clear_to_send.is_set() or not self.active:
-                raise BlockingIOError
-            return packetizer.send_at_once(message)
-        finally:
-            lock.release()
-
-    def flush(self) -> None:
-        """Send the rest of what `send_at_once` has sent a part of."""
-        if isinstance(self.packetizer, DirectPacketizer):
-            self.packetizer.flush()
 
     # --- the stages of a handshake, in the thread of the caller ---
 
@@ -234,6 +206,7 @@ class Transport(paramiko.Transport):
             self.packetizer.close()
         if self.ident is not None and self is not threading.current_thread():
             self.join()
+            self.join_answerer()
         if isinstance(self.packetizer, FastPacketizer) and self is not threading.current_thread():
             self.packetizer.forget_buffers()
 
@@ -350,28 +323,6 @@ class Transport(paramiko.Transport):
             if not set(offered) & set(spoken):
                 return Unsupported(incompatible(what, offered, spoken))
         return from_lower_layer(error)
-
-    def _negotiate_keys(self, m: paramiko.Message) -> None:
-        """Answer a server that asks for new keys; no other thread is in the middle of sending by then."""
-        self._answers_kex_init = True
-        try:
-            super()._negotiate_keys(m)  # type: ignore[misc]
-        finally:
-            self._answers_kex_init = False
-
-    def _send_kex_init(self) -> None:
-        """Ask for new keys, once no thread is in the middle of sending: paramiko's thread calls this again until then.
-
-        This avoids a deadlock: a sender may be waiting for a server that does not read before we have read what it
-        sends (ProFTPD), and the thread that reads is this one. An answer to the server's own request is not postponed:
-        the messages of the key exchange follow at once, and must not come before it (RFC 4253, section 7.1).
-        """
-        if self.initial_kex_done and not self._answers_kex_init and threading.current_thread() is self:
-            self.clear_to_send.clear()  # no thread begins to send
-            if not self.clear_to_send_lock.acquire(blocking=False):
-                return
-            self.clear_to_send_lock.release()
-        super()._send_kex_init()  # type: ignore[misc]
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         check_numbers(host_key, sig)

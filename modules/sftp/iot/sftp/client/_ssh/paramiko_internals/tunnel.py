@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import deque
 from contextlib import suppress
@@ -11,7 +12,13 @@ from paramiko.ssh_exception import SSHException
 
 from iot.sftp.client._base.deadline import GLANCE
 from iot.sftp.client._base.errors import ConnectionLost
-from iot.sftp.client._ssh.paramiko_internals.channel_data import consumed, divert, send_some, widen_window
+from iot.sftp.client._ssh.paramiko_internals.channel_data import (
+    can_send_at_once,
+    consumed,
+    divert,
+    send_some,
+    widen_window,
+)
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ class Tunnel:
     """
 
     _closed = False  # paramiko asks for it
+    _sends_no_more = False
 
     def __init__(self, why_ended: Callable[[], SFTPError | None]) -> None:
         """Take a function that returns why the outer connection ended, or `None` if it did not break by itself."""
@@ -108,14 +116,21 @@ class Tunnel:
             OSError: the connection has ended.
         """
         channel = self._channel
-        if channel is None or self._closed:
+        if channel is None or self._closed or self._sends_no_more:
             message = "the tunnel is closed"
             raise OSError(message)
         return send_some(channel, memoryview(data))
 
-    def shutdown(self, _how: int) -> None:
-        """Wake the thread that reads: there is nothing more to read."""
-        self.close()
+    def is_writable(self) -> bool:
+        """Return whether a short message can be sent without waiting for the outer server."""
+        channel = self._channel
+        return channel is None or self._has_ended or can_send_at_once(channel)
+
+    def shutdown(self, how: int) -> None:
+        """Send nothing more; and wake the thread that reads, unless what has come can still be read."""
+        self._sends_no_more = True
+        if how != socket.SHUT_WR:
+            self.close()
 
     def close(self) -> None:
         """Stop reading and writing. Nothing is sent: this must not wait for a dead peer."""
