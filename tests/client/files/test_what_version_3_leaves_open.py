@@ -981,6 +981,28 @@ def test_what_was_moved_by_copying_and_cannot_be_removed_is_copied_once(tmp_path
     assert server.files == {"done/a": CONTENT}
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_what_is_moved_by_copying_is_on_the_disk_before_its_original_is_removed(tmp_path: Path, refuses: bool) -> None:
+    class Syncs(CopiesOnly):
+        """Tells what is done last with each file."""
+
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            if kind == FSYNC:
+                done.append("sync")
+                return status(FAILURE if refuses else OK)
+            if kind == Kind.REMOVE:
+                done.append("remove")
+            return super().truth(kind, fields)
+
+    done: list[str] = []
+    server = Syncs("in", "done", extensions=(POSIX_RENAME, FSYNC))
+    server.files["in/a"] = bytearray(CONTENT)
+    with session_with(server) as session:
+        assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=60).not_removed == 0
+    assert server.files == {"done/a": CONTENT}
+    assert done == ["sync", "remove"]
+
+
 def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -> None:
     server = CopiesOnly("in", "done")
     server.files |= {"in/a": bytearray(CONTENT), "done/a": bytearray(CONTENT[:-1] + b"!")}
