@@ -41,6 +41,7 @@ from iot.sftp.client._files.put_aside import put_aside
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._folders.quarantine import is_own_failure
 from iot.sftp.client._transfer import put_aside as remote_put_aside
+from iot.sftp.client._transfer.put_in_place import place_new
 
 
 @dataclass
@@ -205,7 +206,7 @@ def test_a_folder_that_others_remove_takes_neither_the_file_nor_its_marker(
 
         return remove_and_place
 
-    monkeypatch.setattr(remote_put_aside, "place_new", remove_folder_first(remote_put_aside.place_new))
+    monkeypatch.setattr(remote_put_aside, "place_new", remove_folder_first(place_new))
     monkeypatch.setattr(local_put_aside, "_is_renamed", remove_folder_first(local_put_aside._is_renamed))
     files = {"a": b"1", "a.done": b"ready"}
     fill(way.source, files)
