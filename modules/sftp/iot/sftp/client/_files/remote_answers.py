@@ -56,6 +56,7 @@ class RemoteAnswers:
 
     def wait_until(self, ready: Callable[[float], bool]) -> None:
         """Wait for what the server owes; `ready` waits for so many seconds at most, and returns whether it is there."""
+        self._channel.send_gathered()
         self._connection.wait_until(ready, self.deadline)
 
     def reason(self, error: SFTPError) -> SFTPError:
@@ -139,6 +140,8 @@ class RemoteAnswers:
         return self._channel.request(kind, fields)
 
     def _reply(self, future: Future[Reply]) -> Reply:
+        if not future.done():
+            self._channel.send_gathered()
         return self._connection.wait(future, self.deadline)
 
     def _fields(self, future: Future[Reply], path: str, due: Kind = Kind.STATUS) -> Reader:
