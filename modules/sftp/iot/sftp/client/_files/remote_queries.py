@@ -156,7 +156,8 @@ class RemoteQueries(RemoteHandles):
     def attributes_of(self, paths: list[str], *, follow_links: bool = True) -> list[Attributes | None]:
         """Return the attributes of each path, asking for all before the first answer; `None` where that is refused."""
         kind = Kind.STAT if follow_links or Kind.LSTAT in self.traits.lacks else Kind.LSTAT
-        futures = [self._send(kind, string(encode_path(path))) for path in paths]
+        with self.together():
+            futures = [self._send(kind, string(encode_path(path))) for path in paths]
         answers: list[Attributes | None] = []
         for future, path in zip(futures, paths, strict=True):
             try:
@@ -300,8 +301,9 @@ class RemoteQueries(RemoteHandles):
         try:
             more, count = True, 0
             while more or window:
-                while more and len(window) < LISTING_WINDOW:
-                    window.append(self._send(Kind.READDIR, string(handle)))
+                with self.together():
+                    while more and len(window) < LISTING_WINDOW:
+                        window.append(self._send(Kind.READDIR, string(handle)))
                 before = count
                 with suppress(EndOfFile):
                     for entry in self._fields(window.popleft(), path, Kind.NAME).entries():
