@@ -161,6 +161,7 @@ def test_a_backup_into_the_destination_itself_is_refused() -> None:
             {"on_failure": {"after": 1, "move": "out/{date:%Y}"}, "recursive": True},
             "'on_failure.move' has a date",
         ),
+        ({"then": {"move": "../b"}}, "'then.move' must not contain '..'"),
         ({"on_failure": {"after": 1, "move": "a/../../b"}}, "'on_failure.move' must not contain '..'"),
         ({"direction": "download", "if_exists": {"backup": "../b"}}, "'if_exists.backup' must not contain '..'"),
         ({"rename": ".iot-sftp-{name}"}, "'rename' must not begin with '.iot-sftp-'"),
