@@ -168,6 +168,11 @@ def test_a_backup_into_the_destination_itself_is_refused() -> None:
         ({"marker": {"write": ".iot-sftp-{name}"}}, "'marker.write' must not begin with '.iot-sftp-'"),
         ({"rename": "a\0{name}"}, "'rename' must not contain a NUL character"),
         ({"source": "a\0"}, "'source' must not contain a NUL character"),
+        ({"rename": "\ud800{date:%Y}{name}"}, "'rename' has a lone surrogate that stands for no byte"),
+        ({"dest": "{date:%Y\udbff}"}, "'dest' has a lone surrogate"),
+        ({"dest": "{date:%Y\udc80}"}, "'dest' has a date at character 1 with a NUL character or a lone surrogate"),
+        ({"then": {"move": "\udfff"}}, "'then.move' has a lone surrogate"),
+        ({"marker": {"wait": "{name}\ud800"}}, "'marker.wait' has a lone surrogate"),
         ({"order": "\ud800"}, "'order' must be text without lone surrogates"),
     ],
 )
