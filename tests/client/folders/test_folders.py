@@ -53,6 +53,8 @@ from iot.sftp.client import (
     TooLarge,
 )
 from iot.sftp.client._base import memory
+from iot.sftp.client._base.steps import Steps
+from iot.sftp.client._files.remote_files import RemoteFiles
 from iot.sftp.client._folders import folder_page, folder_plan
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_page import FoundFile
@@ -249,8 +251,8 @@ def change_after_arrival(monkeypatch: pytest.MonkeyPatch, change: Callable[[], o
     """Have the producer do something between the arrival of a file named `changing` and the last step."""
     transfer = FileDelivery.transfer
 
-    def then_change(delivery: FileDelivery, remote: object, found: FoundFile, dest: str) -> None:
-        transfer(delivery, remote, found, dest)  # type: ignore[arg-type]
+    def then_change(delivery: FileDelivery, remote: RemoteFiles, found: FoundFile, dest: str) -> Steps[None]:
+        yield from transfer(delivery, remote, found, dest)
         if found.path == "changing":
             change()
 
@@ -702,6 +704,7 @@ def test_after_a_break_only_what_is_not_done_is_done_again(openssh_server: Serve
     relay = Relay((openssh_server.host, openssh_server.port))
     with relay.running() as port, session_of(openssh_server, port=port) as session:
         session.connect()
+        session.limit_bandwidth(1_500_000)  # a second's work, in which it is told often enough how far it is
         calls: tuple[Callable[[Callable[[FolderProgress], None]], FolderTransfer], ...] = (
             lambda progress: session.download_files("broken", str(tmp_path / "down"), progress=progress),
             lambda progress: session.upload_files(str(here), "broken-up", progress=progress, then="delete"),

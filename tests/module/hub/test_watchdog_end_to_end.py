@@ -55,6 +55,19 @@ def test_subscriptions_that_the_hub_has_lost_are_made_again(own_address: str) ->
         assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
 
 
+def test_a_hub_that_refuses_subscriptions_is_of_no_use_until_it_takes_them(
+    own_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with device(own_address, give_up=100.0) as edge:
+        hub: Any = edge._runtime.hub
+        monkeypatch.setattr(hub, "may_subscribe", lambda _client, topic: "methods" not in topic)
+        wait_for_log(edge, "is replaced: a probe failed: the hub refuses to let this module subscribe")
+        wait_for_log(edge, "no connection to the edge hub, next attempt")
+        monkeypatch.undo()
+        wait_for_log(edge, "connected to the edge hub again")
+        assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
+
+
 def test_a_new_client_replaces_one_whose_token_could_not_be_renewed(own_address: str) -> None:
     with device(own_address, TOKENS_THAT_END_SOON, probe_interval=60.0) as edge:
         workload: Any = edge._runtime._workload

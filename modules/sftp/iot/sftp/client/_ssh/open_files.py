@@ -92,6 +92,15 @@ class OpenFiles:
             self._ask(place)
         return place
 
+    def take_free_place(self, channel: object, *, is_directory: bool, is_quick: bool) -> Place | None:
+        """Take a place if one is free, whatever this thread has open: it may have files of others in hand."""
+        place = Place(channel, is_directory)
+        with self._changed:
+            if not self._is_free_beside(self._all(), place, is_quick=is_quick):
+                return None
+            self._asked.add(place)
+        return place
+
     def take_place_alone(self, refused: Place, deadline: Deadline, seconds: float) -> Place | None:
         """Take a place when no other thread has one; `None` once the server's limit is known: then there is no need.
 
@@ -237,8 +246,10 @@ class OpenFiles:
 
     def _is_free_for(self, place: Place, *, is_quick: bool) -> bool:
         there = self._all()
-        if any(other.owner == place.owner and not other.is_closing for other in there):
-            return True
+        is_owner = any(other.owner == place.owner and not other.is_closing for other in there)
+        return is_owner or self._is_free_beside(there, place, is_quick=is_quick)
+
+    def _is_free_beside(self, there: list[Place], place: Place, *, is_quick: bool) -> bool:
         if (self._waiting_to_be_alone and not is_quick) or any(other.is_alone for other in self._asked):
             return False
         if self._is_one_per_channel and any(other.channel is place.channel for other in there):
