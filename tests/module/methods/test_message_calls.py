@@ -331,6 +331,7 @@ def test_a_call_is_not_done_before_it_is_known_whether_it_was_taken_in_time(
         await arrival
         assert await device.answers(1) == [("late", 504)]
         goes_on.set()
+        device.calls._write_limit = SOON
         await device.receive(DELETE, "next")
         assert await device.answers(2) == [("late", 504), ("next", 200)]
         assert len(device.dispatcher.calls) == 1
