@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from iot.sftp.client import FileVersion
+import pytest
+
+from iot.sftp.client import FileVersion, SFTPError
 from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.task_record import TaskStatus, new_task
+from iot.sftp.module._work.task_store import TaskStore
 
 VERSION = FileVersion(10, 1_600_000_000_000_000_000)
 
@@ -54,7 +60,7 @@ def test_a_file_that_an_earlier_version_has_begun_is_used_as_it_is(tmp_path: Pat
     assert page_of(tmp_path / NAME) == 4096
 
 
-def test_a_task_takes_less_than_fourteen_kilobytes(tmp_path: Path) -> None:
+def test_a_task_takes_less_than_ten_kilobytes(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     log, number = tmp_path / "tasks.sqlite3-wal", 50
     journal.count_use()
@@ -66,8 +72,72 @@ def test_a_task_takes_less_than_fourteen_kilobytes(tmp_path: Path) -> None:
         journal.save(replace(record, status=TaskStatus.COMPLETED, started=1.0, finished=2.0, result=True))
         (message,) = journal.messages.unsent("tasks", 2)
         journal.messages.confirm(message)
-    assert (log.stat().st_size - before) / number < 14 * 1_024
+    assert (log.stat().st_size - before) / number < 10 * 1_024
     journal.close()
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The syncs beside those of durable transactions, which SQLite makes itself."""
+    made: list[int] = []
+    monkeypatch.setattr(os, "fsync", made.append)
+    return made
+
+
+def complete(tasks: TaskStore) -> str:
+    record = new_task("upload_file", {"source": "out/00001", "dest": "in/"}, 86_400)
+    tasks.add(record, None, "")
+    tasks.save(replace(record, status=TaskStatus.COMPLETED, started=1.0, finished=2.0, result=True))
+    return record.task_id
+
+
+def test_the_next_task_has_the_end_of_the_last_one_on_the_disk(tmp_path: Path, syncs: list[int]) -> None:
+    tasks = TaskStore(Journal(tmp_path), 1.0, lambda _is_synced: None)
+    ended = complete(tasks)
+    tasks.add(new_task("upload_file", {}, 86_400), None, "")
+    assert tasks.settle() == [ended]
+    assert (syncs, tasks.settle()) == ([], [])
+    tasks.close()
+
+
+def test_a_completion_is_on_the_disk_before_anybody_is_told(tmp_path: Path, syncs: list[int]) -> None:
+    journal = Journal(tmp_path)
+    tasks = TaskStore(journal, 1.0, lambda _is_synced: None)
+    tell: list[Callable[[str], object]] = [
+        tasks.get,
+        lambda _task_id: tasks.newest(1, None, ()),
+        lambda _task_id: journal.messages.sync(),
+        lambda _task_id: tasks.settle(),
+    ]
+    for number, each in enumerate(tell, 1):
+        ended = complete(tasks)
+        assert len(syncs) == number - 1
+        assert each(ended)
+        assert len(syncs) == number
+    tasks.close()
+
+
+def test_a_task_that_failed_or_was_cancelled_is_on_the_disk_at_once(tmp_path: Path, syncs: list[int]) -> None:
+    tasks = TaskStore(Journal(tmp_path), 1.0, lambda _is_synced: None)
+    for status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+        tasks.save(replace(new_task("upload_file", {}, 86_400), status=status, finished=2.0))
+        assert tasks.settle()
+    assert not syncs
+    tasks.close()
+
+
+def test_an_end_stays_unsettled_where_the_disk_refuses_to_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "the card is gone")
+
+    tasks = TaskStore(Journal(tmp_path), 1.0, lambda _is_synced: None)
+    ended = complete(tasks)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", refuse)
+        with pytest.raises(SFTPError):
+            tasks.settle()
+    assert tasks.settle() == [ended]
+    tasks.close()
 
 
 def test_use_time_is_written_now_and_then_and_known_to_the_second(tmp_path: Path) -> None:

@@ -112,6 +112,46 @@ def test_a_message_that_was_not_confirmed_comes_again_with_the_same_id(journal: 
     assert sent[0] == sent[1]
 
 
+def test_ends_of_tasks_go_together_and_are_written_as_sent_once(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, confirmed = list[str](), list[int]()
+    confirm = journal.messages.confirm
+
+    def note(*messages: Outgoing) -> None:
+        confirmed.append(len(messages))
+        confirm(*messages)
+
+    async def send(message: Message, _output: str) -> None:
+        sent.append(message.message_id)
+
+    monkeypatch.setattr(journal.messages, "confirm", note)
+    for number in range(3):
+        record = replace(new_task("upload_file", {"source": "a", "dest": "b"}, 60), task_id=f"task-{number}")
+        journal.save(replace(record, status=TaskStatus.COMPLETED, finished=time.time()))
+
+    async def run() -> None:
+        outbox = Outbox(journal.messages, send)
+        running = asyncio.create_task(outbox.run())
+        await asyncio.sleep(0)
+        for _ in range(4):
+            outbox.wake_soon()
+        while not confirmed:  # noqa: ASYNC110 - of a thread
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert (len(sent), confirmed) == (4, [4])
+
+
+def test_the_number_of_a_message_that_was_sent_is_not_given_to_another(journal: Journal) -> None:
+    (first,) = journal.messages.unsent("tasks", 9)
+    journal.messages.confirm(first)
+    journal.messages.refuse(Outgoing("answers", "second", "{}"))
+    journal.messages.confirm(first)
+    assert [message.message_id for message in journal.messages.unsent("answers", 9)] == ["second"]
+
+
 def test_the_oldest_ends_of_tasks_are_dropped_when_too_many_wait(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

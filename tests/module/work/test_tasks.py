@@ -78,7 +78,7 @@ class Device:
         self.slots = ServerSlots(width, time_slice=time_slice)
         self.journal = journal(self.directory, size_maximum=self.size_maximum)
         limits = TaskLimits(maximum, pauses, journal_pause=0.05)
-        tasks = Tasks(self.journal, self.slots, work, on_end=self.ended.set, limits=limits)
+        tasks = Tasks(self.journal, self.slots, work, on_end=lambda _is_synced: self.ended.set(), limits=limits)
         tasks.start()
         self.running.append(tasks)
         return tasks

@@ -270,14 +270,18 @@ class Module:
 
     # --- What the parts report, from any thread
 
-    def _task_ended(self) -> None:
-        self._outbox.wake()
+    def _task_ended(self, is_synced: bool) -> None:  # noqa: FBT001 - a callback
+        if is_synced:
+            self._outbox.wake()
+        else:
+            self._outbox.wake_soon()
 
     def _wake_outbox(self) -> None:
         self._outbox.wake()
 
     def _gather(self) -> None:
         self._file_events.gather(self._outbox.attempted)
+        self._tasks.settle()
 
     def _message_arrived(self, message: InputMessage) -> None:
         self._calls.receive(message)

@@ -26,6 +26,7 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.sftp_statuses import is_plain_refusal
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._files.remote_handles import RemoteHandles
 from iot.sftp.client._ssh.packets import Attributes, Entry, Kind, OpenFlag, decode_path, encode_path, string
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from concurrent.futures import Future
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._ssh.requests import Reply
 
 NO_FILES = frozenset({b"", b".", b".."})
@@ -61,8 +63,14 @@ class RemoteQueries(RemoteHandles):
             NotFound: the server says that nothing is there; or shows a directory that does not hold it, after it has
                 refused the question without a word on why.
         """
+        return finish(self.looking_at(path))
+
+    def looking_at(self, path: str) -> Steps[Attributes]:
+        """Return the attributes of a path, in steps: see `stat`."""
+        asked = self.begin_stat(path)
+        yield asked
         try:
-            attributes = self._attributes(Kind.STAT, path)
+            attributes = self.attributes(asked, path)
         except (PermissionDenied, Unsupported) as refusal:
             return self._attributes_otherwise(Kind.LSTAT, path, refusal)
         if attributes == Attributes():
@@ -159,7 +167,8 @@ class RemoteQueries(RemoteHandles):
     def attributes_of(self, paths: list[str], *, follow_links: bool = True) -> list[Attributes | None]:
         """Return the attributes of each path, asking for all before the first answer; `None` where that is refused."""
         kind = Kind.STAT if follow_links or Kind.LSTAT in self.traits.lacks else Kind.LSTAT
-        futures = [self._send(kind, string(encode_path(path))) for path in paths]
+        with self.together():
+            futures = [self._send(kind, string(encode_path(path))) for path in paths]
         answers: list[Attributes | None] = []
         for future, path in zip(futures, paths, strict=True):
             try:
@@ -247,10 +256,14 @@ class RemoteQueries(RemoteHandles):
 
     def open(self, path: str, flags: int, attributes: Attributes | None = None) -> bytes:
         """Open a file and return its handle (section 6.3), once the server has a place for one more."""
+        return finish(self.opening(path, flags, attributes))
+
+    def opening(self, path: str, flags: int, attributes: Attributes | None = None) -> Steps[bytes]:
+        """Open a file, in steps: see `open`."""
         fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
         needed = posixpath.dirname(path) or "." if flags & OpenFlag.CREATE else path
         try:
-            return self._open_handle(Kind.OPEN, path, fields)
+            return (yield from self._opening(Kind.OPEN, path, fields))
         except PermissionDenied:
             with self._clearer_refusal(needed):
                 raise
@@ -299,8 +312,9 @@ class RemoteQueries(RemoteHandles):
         try:
             more, count = True, 0
             while more or window:
-                while more and len(window) < LISTING_WINDOW:
-                    window.append(self._send(Kind.READDIR, string(handle)))
+                with self.together():
+                    while more and len(window) < LISTING_WINDOW:
+                        window.append(self._send(Kind.READDIR, string(handle)))
                 before = count
                 with suppress(EndOfFile):
                     for entry in self._fields(window.popleft(), path, Kind.NAME).entries():

@@ -41,13 +41,12 @@ USE_ROUGHLY = 10.0  # seconds of use time that a new task does not write, which 
 
 _TABLES = """
 CREATE TABLE tasks (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    sequence INTEGER PRIMARY KEY,
     task_id TEXT NOT NULL UNIQUE, method TEXT NOT NULL, request TEXT NOT NULL,
     time_limit REAL NOT NULL, accepted REAL NOT NULL, announce INTEGER NOT NULL,
     status TEXT NOT NULL, result INTEGER, code TEXT, message TEXT,
     bytes INTEGER NOT NULL, total_bytes INTEGER, started REAL, finished REAL, details TEXT NOT NULL
 );
-CREATE INDEX unfinished ON tasks (sequence) WHERE finished IS NULL;
 CREATE TABLE requests (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, moment REAL NOT NULL,
@@ -64,8 +63,7 @@ _INSERT = (
     "ON CONFLICT (task_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "task_id")
 )
-# Of a task that has not ended the index of those is not written again, as `finished` is not set
-_CHANGING = tuple(name for name in _COLUMNS if name not in {"task_id", "finished"})
+_CHANGING = tuple(name for name in _COLUMNS if name != "task_id")
 _UPDATE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE task_id = ?"  # noqa: S608 - as above
 
 # The newest rows of a table, as many and as large as may be kept: what is beyond that goes
@@ -150,6 +148,10 @@ class Journal:
                 self._prune_now_and_then(connection)
             _write_task(connection, _row(record, announce=record.announce and record.finished is None))
         record.announce = record.announce and record.finished is None
+
+    def sync(self) -> None:
+        """Have on the disk whatever was written so far."""
+        self._file.sync()
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the task with this id; `None` if there is none."""
@@ -260,7 +262,8 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
             "BEGIN; ALTER TABLE tasks ADD COLUMN used REAL; CREATE TABLE usage (seconds REAL NOT NULL);"
             "INSERT INTO usage VALUES (0); COMMIT;"
         )
-    connection.executescript(f"BEGIN; {MESSAGE_TABLES} COMMIT;")
+    # An index of what has not ended was a page for each task that began or ended, and was read at the start only
+    connection.executescript(f"BEGIN; DROP INDEX IF EXISTS unfinished; {MESSAGE_TABLES} COMMIT;")
     _keep_ends_to_send(connection)
 
 
@@ -300,8 +303,6 @@ def _write_task(connection: sqlite3.Connection, row: dict[str, object]) -> None:
     values = [row[name] for name in (*_CHANGING, "task_id")]
     if not connection.execute(_UPDATE, values).rowcount:
         connection.execute(_INSERT, list(row.values()))
-    elif row["finished"] is not None:
-        connection.execute("UPDATE tasks SET finished = ? WHERE task_id = ?", (row["finished"], row["task_id"]))
 
 
 def _row(record: TaskRecord, *, announce: bool | None = None) -> dict[str, object]:

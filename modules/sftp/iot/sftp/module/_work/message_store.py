@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from iot.sftp.module._base.logging import about
+from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._work.server_slots import share
 
@@ -37,7 +38,7 @@ CREATE TABLE IF NOT EXISTS calls (
     key TEXT NOT NULL UNIQUE, message_id TEXT, body BLOB NOT NULL, arrived REAL NOT NULL, server TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS outbox (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    sequence INTEGER PRIMARY KEY,
     output TEXT NOT NULL, message_id TEXT NOT NULL, correlation_id TEXT, body TEXT NOT NULL,
     call TEXT, is_sent INTEGER NOT NULL DEFAULT 0
 );
@@ -46,6 +47,7 @@ CREATE INDEX IF NOT EXISTS unsent ON outbox (output, sequence) WHERE NOT is_sent
 CREATE TABLE IF NOT EXISTS gathered (ledgers TEXT PRIMARY KEY, sequence INTEGER NOT NULL) WITHOUT ROWID;
 """
 _UNSENT = "SELECT output, message_id, body, correlation_id, sequence FROM outbox WHERE output = ? AND NOT is_sent"
+_LAST = "SELECT IFNULL(MAX(sequence), 0) FROM outbox"
 # The newest rows of an output, as many and as large as may be kept: what is beyond that
 _BEYOND = """
 SELECT sequence FROM (
@@ -169,6 +171,7 @@ class MessageStore:
         self._lock = threading.Lock()
         self._dropped: Counter[str] = Counter()
         self._counts = {"calls": 0, **dict.fromkeys(OUTPUTS, 0)}
+        self._sequence = 0  # of the last message: the number of one that was deleted is not given to another
 
     # --- calls
 
@@ -308,20 +311,29 @@ class MessageStore:
             self.note_dropped(TASKS, self._delete(connection, _BEYOND, (TASKS, 0, bound.count, bound.size)))
         self._count(connection)
 
-    def unsent(self, output: str, limit: int) -> list[Outgoing]:
-        """Return what is to be sent to an output, the oldest first."""
+    def sync(self) -> int:
+        """Have on the disk what is to be sent, and return the number of the last message."""
         with self._file.transaction() as connection:
-            rows = connection.execute(f"{_UNSENT} ORDER BY sequence LIMIT ?", (output, limit)).fetchall()
+            last: int
+            (last,) = connection.execute(_LAST).fetchone()
+        self._file.sync()
+        return last
+
+    def unsent(self, output: str, limit: int, up_to: int = INTEGER_MAXIMUM) -> list[Outgoing]:
+        """Return what is to be sent to an output, the oldest first, up to a number that `sync` has returned."""
+        with self._file.transaction() as connection:
+            which = output, up_to, limit
+            rows = connection.execute(f"{_UNSENT} AND sequence <= ? ORDER BY sequence LIMIT ?", which).fetchall()
             if not rows:
                 self._count(connection)
         return [Outgoing(*row) for row in rows]
 
-    def confirm(self, message: Outgoing) -> None:
-        """Record that a message was sent, or is not wanted; an answer is kept for a repeat of its call."""
+    def confirm(self, *messages: Outgoing) -> None:
+        """Record that messages were sent, or are not wanted; an answer is kept for a repeat of its call."""
         with self._file.transaction() as connection:
-            where = (message.sequence,)
-            if not connection.execute("DELETE FROM outbox WHERE sequence = ? AND call IS NULL", where).rowcount:
-                connection.execute("UPDATE outbox SET is_sent = 1 WHERE sequence = ?", where)
+            for where in ((message.sequence,) for message in messages):
+                if not connection.execute("DELETE FROM outbox WHERE sequence = ? AND call IS NULL", where).rowcount:
+                    connection.execute("UPDATE outbox SET is_sent = 1 WHERE sequence = ?", where)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -352,9 +364,12 @@ class MessageStore:
         self._counts = {"calls": calls, **dict.fromkeys(OUTPUTS, 0), **dict(rows)}
 
     def _insert(self, connection: sqlite3.Connection, message: Outgoing, call: str | None = None) -> None:
+        (last,) = connection.execute(_LAST).fetchone()
+        self._sequence = max(self._sequence, last) + 1
         connection.execute(
-            "INSERT OR REPLACE INTO outbox (output, message_id, correlation_id, body, call) VALUES (?, ?, ?, ?, ?)",
-            (message.output, message.message_id, message.correlation_id, message.body, call),
+            "INSERT OR REPLACE INTO outbox (sequence, output, message_id, correlation_id, body, call) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (self._sequence, message.output, message.message_id, message.correlation_id, message.body, call),
         )
 
     def _delete(self, connection: sqlite3.Connection, which: str, values: tuple[object, ...]) -> int:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from azure.iot.device import Message
 
 from iot.sftp.client import SFTPError
+from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
 from iot.sftp.module._base.timeouts import pauses
 from iot.sftp.module._base.wording import with_causes
 from iot.sftp.module._work.message_store import ANSWERS, FILES, OUTPUTS, TASKS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.message_store import MessageStore, Outgoing
 
 UNKEPT = 100  # messages that are in memory only
+GATHERING = 0.5  # seconds
 BATCH = 50  # messages that are read from the journal at a time
 
 _log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Outbox:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wanted, self._unkept_wanted = asyncio.Event(), asyncio.Event()
         self._unkept: deque[Outgoing] = deque(maxlen=UNKEPT)
+        self._is_gathering = False
         self.wanted_outputs = {ANSWERS, TASKS}  # what is for another output meanwhile is never sent, not even later
         self.attempted: int | None = None  # the message that is being sent, by its sequence: it may have arrived
         self.sent: Counter[str] = Counter(dict.fromkeys(OUTPUTS, 0))  # since the process began, by output
@@ -71,11 +74,29 @@ class Outbox:
     def wake(self) -> None:
         """Look for something to send, as there may be more, or the hub is back; thread-safe."""
         for wanted in (self._wanted, self._unkept_wanted):
-            if self._loop is None:
-                wanted.set()  # nobody waits yet
-            else:
-                with suppress(RuntimeError):  # the module has just ended
-                    self._loop.call_soon_threadsafe(wanted.set)
+            self._in_loop(wanted.set)
+
+    def wake_soon(self) -> None:
+        """Look for something to send in a moment: what comes until then goes with it; thread-safe."""
+        self._in_loop(self._begin_gathering)
+
+    def _in_loop(self, do: Callable[[], object]) -> None:
+        if self._loop is None:
+            do()  # nobody waits yet
+        else:
+            with suppress(RuntimeError):  # the module has just ended
+                self._loop.call_soon_threadsafe(do)
+
+    def _begin_gathering(self) -> None:
+        if self._loop is None:
+            self._wanted.set()
+        elif not self._is_gathering:
+            self._is_gathering = True
+            self._loop.call_later(GATHERING, self._end_gathering)
+
+    def _end_gathering(self) -> None:
+        self._is_gathering = False
+        self._wanted.set()
 
     def send_unkept(self, message: Outgoing) -> None:
         """Send a message that the journal does not take; the oldest one is dropped if there are too many."""
@@ -118,30 +139,41 @@ class Outbox:
     async def _send_all(self) -> None:
         try:
             await asyncio.to_thread(self._gather)
+            synced = await asyncio.to_thread(self._store.sync)
             while True:
-                messages = await asyncio.to_thread(self._next)
+                messages = await asyncio.to_thread(self._next, synced)
                 if not messages:
                     return
-                for message in messages:
-                    await self._send_one(message)
+                await self._send_these(messages)
         except SFTPError:
             return  # logged by the journal, which wakes us when it can be written again
 
-    def _next(self) -> list[Outgoing]:
-        """Return the next messages, all for one output: an answer that comes meanwhile does not wait for all others."""
+    def _next(self, synced: int) -> list[Outgoing]:
+        """Return the next messages, all for one output: an answer that comes meanwhile does not wait for all others.
+
+        The end of a task that comes meanwhile does: it may not be on the disk yet.
+        """
         for output in OUTPUTS:
-            messages = self._store.unsent(output, 1 if output == FILES else BATCH)
+            up_to = synced if output == TASKS else INTEGER_MAXIMUM
+            messages = self._store.unsent(output, 1 if output == FILES else BATCH, up_to)
             if messages:
                 return messages
         return []
 
-    async def _send_one(self, message: Outgoing) -> None:
-        if message.output in self.wanted_outputs:
-            self.attempted = message.sequence
-            await self._send(as_message(message), message.output)
-            self.sent[message.output] += 1
-        await asyncio.to_thread(self._store.confirm, message)
-        self._on_sent(message.output)
+    async def _send_these(self, messages: list[Outgoing]) -> None:
+        """Send messages for one output; that they were sent is written once."""
+        done = []
+        try:
+            for message in messages:
+                if message.output in self.wanted_outputs:
+                    self.attempted = message.sequence
+                    await self._send(as_message(message), message.output)
+                    self.sent[message.output] += 1
+                done.append(message)
+        finally:
+            if done:
+                await asyncio.to_thread(self._store.confirm, *done)
+                self._on_sent(done[-1].output)
 
 
 def as_message(outgoing: Outgoing) -> Message:

@@ -127,6 +127,7 @@ class SQLiteFile:
         self._reported = ""  # the trouble that was reported, until something was written to the file
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._is_synced = False  # whether all that was written is on the disk
         self._inode: tuple[int, int] | None = None
 
     @property
@@ -162,7 +163,26 @@ class SQLiteFile:
             except FAILURES as error:
                 raise self._failed(error) from error
             if connection.total_changes > changes:  # to read is no proof: a full file can be read
+                self._is_synced = durable  # the log is one file: what came before is synced with it
                 self._recovered()
+
+    def sync(self) -> None:
+        """Have on the disk what all transactions so far have written; nothing is to do after a durable one.
+
+        Raises:
+            SFTPError: the file cannot be used.
+        """
+        with self._lock:
+            if self._is_synced:
+                return
+            self._guard()
+            try:
+                # Without a log, SQLite has moved all of it into the file
+                with suppress(FileNotFoundError), open(f"{self.path}-wal", "rb") as log:
+                    os.fsync(log.fileno())
+            except OSError as error:
+                raise self._failed(error) from error
+            self._is_synced = True
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client import SFTPError
 from iot.sftp.module._work.task_limits import USE_PERIOD
+from iot.sftp.module._work.task_record import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,23 +24,26 @@ _log = logging.getLogger(__name__)
 class TaskStore:
     """The journal of tasks, whose troubles stop no task; thread-safe.
 
-    The end of a task that could not be written is kept in memory, and written later. `_lock` protects `_unsaved` only,
-    and is held for moments: never while the journal is used.
+    The end of a task that could not be written is kept in memory, and written later. That a task is completed is on the
+    disk before that is reported, and not sooner: so the next task that is accepted has it synced with its own
+    acceptance. `_lock` protects `_unsaved` and `_unsettled`, and is held for moments: never while the journal is used.
     """
 
-    def __init__(self, journal: Journal, pause: float, on_saved_end: Callable[[TaskRecord], None]) -> None:
+    def __init__(self, journal: Journal, pause: float, on_saved_end: Callable[[bool], None]) -> None:
         """Take the journal.
 
         Parameters:
             journal: where tasks are written.
             pause: seconds between two attempts to write what it did not take.
-            on_saved_end: called when the end of a task is in the journal, from any thread; must not block.
+            on_saved_end: called when the end of a task is in the journal, from any thread, with whether it is on the
+                disk; must not block. `settle` is to follow, soon if it is not.
         """
         self._journal = journal
         self._pause = pause
         self._on_saved_end = on_saved_end
         self._lock = threading.Lock()
         self._unsaved: dict[str, TaskRecord] = {}  # ends that are not in the journal yet
+        self._unsettled: list[str] = []  # the ids of tasks whose ends are there, and maybe not on the disk
         self._retry_at = 0.0  # in time.monotonic()
         self._use_due = 0.0
         self._generation = 0  # of the file that the live tasks are in
@@ -68,6 +72,7 @@ class TaskStore:
             record = self._unsaved.get(task_id)
         if record is None and task_id.isprintable():  # other ids are none of ours, and SQLite may not take them
             record = self._journal.get(task_id)
+            self._journal.sync()
         return record
 
     def newest(self, limit: int, after: str | None, live: Iterable[TaskRecord]) -> list[TaskRecord]:
@@ -82,10 +87,13 @@ class TaskStore:
             SFTPError: the journal could not be read so far, so that there may be tasks that are not known.
         """
         try:
-            return self._journal.newest(limit, after)
+            newest = self._journal.newest(limit, after)
+            self._journal.sync()
         except SFTPError:
             if not self.is_loaded:
                 raise
+        else:
+            return newest
         known = {record.task_id: record for record in live}
         with self._lock:
             known = self._unsaved | known
@@ -100,12 +108,16 @@ class TaskStore:
             return task_id in self._unsaved
 
     def save(self, record: TaskRecord, *, durable: bool = False) -> None:
-        """Write what has changed about a task; its end is always durable, and written later if not possible now."""
+        """Write what has changed about a task; its end is written later if that is not possible now.
+
+        A failure and a cancellation are durable. A completion is when `settle` returns, or what is read here.
+        """
+        is_durable = durable or record.status in {TaskStatus.FAILED, TaskStatus.CANCELLED}
         if record.finished is not None:
             with self._lock:
                 self._unsaved[record.task_id] = record
         try:
-            self._journal.save(record, durable=durable or record.finished is not None)
+            self._journal.save(record, durable=is_durable)
         except Exception as error:  # noqa: BLE001 - whatever it is, the task goes on and has an end
             if not isinstance(error, SFTPError):
                 _log.exception("internal error of the journal")
@@ -114,7 +126,24 @@ class TaskStore:
         if record.finished is not None:
             with self._lock:
                 self._unsaved.pop(record.task_id, None)
-            self._on_saved_end(record)
+                self._unsettled.append(record.task_id)
+            self._on_saved_end(is_durable)
+
+    def settle(self) -> list[str]:
+        """Have the ends that are in the journal on the disk; return the ids of these tasks, each once.
+
+        Raises:
+            SFTPError: the journal cannot be used.
+        """
+        with self._lock:
+            settled, self._unsettled = self._unsettled, []
+        try:
+            self._journal.sync()
+        except SFTPError:
+            with self._lock:
+                self._unsettled[:0] = settled
+            raise
+        return settled
 
     def load(self) -> list[tuple[TaskRecord, float]]:
         """Return the tasks of an earlier process that have not ended, with the seconds that each has left."""

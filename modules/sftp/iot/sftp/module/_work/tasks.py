@@ -51,7 +51,7 @@ class Tasks:
         slots: ServerSlots,
         work: Callable[[Job], TaskOutcome],
         *,
-        on_end: Callable[[], None] = lambda: None,
+        on_end: Callable[[bool], None] = lambda _is_synced: None,
         on_failure: Callable[[str, str, str], None] = lambda _what, _code, _message: None,
         forget: Callable[[str], None] = lambda _task_id: None,
         limits: TaskLimits = TASK_LIMITS,
@@ -62,15 +62,15 @@ class Tasks:
             journal: where tasks are written.
             slots: where they wait for their turns.
             work: makes one attempt, blocking; returns its outcome or raises an `SFTPError`.
-            on_end: called when the end of a task is in the journal, from any thread; must not block.
+            on_end: called when the end of a task is in the journal, from any thread, with whether it is on the disk;
+                must not block. `settle` is to follow, within moments if it is not: the later, the more share a sync.
             on_failure: called for each attempt that failed with what, the code and the message; must not block.
-            forget: called with the id of a task whose end is in the journal: what was kept for its next attempt can go.
+            forget: called with the id of a task whose end is on the disk: what was kept for its next attempt can go.
             limits: bound tasks.
         """
-        self._on_end = on_end
         self._forget = forget
         self._ended: Counter[str] = Counter()  # since the process began, by status
-        self._store = TaskStore(journal, limits.journal_pause, self._end_was_saved)
+        self._store = TaskStore(journal, limits.journal_pause, on_end)
         self._scheduler = TaskScheduler(slots, self._run, limits)
         self._attempts = TaskAttempts(self._scheduler, self._store, work, on_failure, self._ended)
         self._timer = TaskTimer(self._scheduler, self._store, self._attempts, limits.journal_pause)
@@ -82,7 +82,19 @@ class Tasks:
     def stop(self, limit: float) -> None:
         """Interrupt what runs, within `limit` seconds; it resumes when the module starts again."""
         self._scheduler.stop(limit)
+        with suppress(SFTPError):  # logged by the journal
+            self.settle()
         self._store.close()
+
+    def settle(self) -> None:
+        """Have the ends so far on the disk, and forget what was kept for further attempts.
+
+        Raises:
+            SFTPError: the journal cannot be used.
+        """
+        for task_id in self._store.settle():
+            with suppress(SFTPError):  # then it goes when it has not been used for long
+                self._forget(task_id)
 
     def wake(self, server: str) -> None:
         """Retry at once what failed because a server could not be reached: it may be reachable again."""
@@ -178,8 +190,3 @@ class Tasks:
 
     def _run(self, task: LiveTask) -> None:
         self._attempts.run(task)
-
-    def _end_was_saved(self, record: TaskRecord) -> None:
-        with suppress(SFTPError):  # then it goes when it has not been used for long
-            self._forget(record.task_id)
-        self._on_end()
