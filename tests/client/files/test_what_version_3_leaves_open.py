@@ -40,6 +40,7 @@ from iot.sftp.client import (
     IoTSFTPClient,
     IsADirectory,
     Ledger,
+    NotADirectory,
     NotFound,
     PermissionDenied,
     Secret,
@@ -193,6 +194,30 @@ def test_what_is_missing_is_found_out_whatever_the_server_says_of_it(code: int, 
         session.move_file("new/folder/file", "newer/folder/file")
         assert server.files["newer/folder/file"] == CONTENT
         assert server.connections == 1
+
+
+class FailsBelowFiles(HasFolders):
+    """Says no more than FAILURE of what is below a file, unless it is to be opened as a directory: as Erlang's ssh."""
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        first = fields.string()
+        if kind in {Kind.STAT, Kind.LSTAT, Kind.OPEN, Kind.OPENDIR} and b"in/a/" in first:
+            return status(FAILURE, "Not a directory" if kind == Kind.OPENDIR else "")
+        return super().truth(kind, Reader(string(first) + fields.rest()))
+
+
+@pytest.mark.parametrize("path", ["in/a/x", "in/a/", "in/a/x/y/" + "z/" * 200])
+def test_nothing_is_there_below_a_file_where_the_server_does_not_say_so(path: str, tmp_path: Path) -> None:
+    server = FailsBelowFiles("in")
+    server.files["in/a"] = bytearray(CONTENT)
+    with session_with(server) as session:
+        assert not session.exists(path)
+        assert session.stat(path) is None
+        with pytest.raises((NotFound, NotADirectory)):
+            session.download_file(path, str(tmp_path / "x"))
+        with pytest.raises((NotFound, NotADirectory)):
+            session.delete_file(path)
+        assert session.exists("in/a")
 
 
 def test_a_missing_file_is_no_error_only_where_the_server_says_it_is_missing() -> None:
