@@ -100,11 +100,22 @@ class RemoteQueries(RemoteHandles):
             raise refusal
         try:
             self._begin_to_list(path)
-        except NotADirectory:
-            return Attributes()  # so there is something else
+        except NotADirectory:  # of the path, so something else is there, or of one above it, so nothing is
+            if self._is_below_a_file(path):
+                raise
+            return Attributes()
         except (NotFound, PermissionDenied, Unsupported):  # OpenSSH says NO_SUCH_FILE of a file as well
             return self._attributes_in_listing(path, refusal)
         return Attributes(mode=stat.S_IFDIR)
+
+    def _is_below_a_file(self, path: str) -> bool:
+        """Return whether the server reports that the nearest path above, of which it reports anything, is a file."""
+        above = posixpath.dirname(path)
+        while above.strip("/"):
+            with suppress(PermissionDenied, Unsupported):
+                return stat.S_IFMT(self._attributes(Kind.STAT, above).mode or 0) not in {0, stat.S_IFDIR}
+            above = posixpath.dirname(above)
+        return False
 
     def _attributes_in_listing(self, path: str, refusal: SFTPError) -> Attributes:
         """Look a path up in the listing of its directory."""
