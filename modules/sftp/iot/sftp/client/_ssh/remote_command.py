@@ -31,7 +31,11 @@ TIME_LIMIT_STALLS = 4  # times the stall limit that a command may take; half of 
 
 
 class RemoteCommands:
-    """Runs commands on one connection, until one of them is refused or hangs."""
+    """Runs commands on one connection, until one of them is refused or hangs; thread-safe.
+
+    Whether they are refused is found out with one: ProFTPD ends the connection when it has refused some twenty, and
+    dozens of files of a folder ask at once.
+    """
 
     def __init__(self, transport: Transport, limits: TimeLimits, keep_alive: Callable[[Deadline], object]) -> None:
         """Take a connection.
@@ -45,6 +49,8 @@ class RemoteCommands:
         self._limits = limits
         self._keep_alive = keep_alive
         self._are_given_up = False
+        self._first = threading.Lock()  # taken by the first command, for good
+        self._is_decided = threading.Event()  # whether the first one was accepted, or is over
 
     def run(self, command: str, deadline: Deadline) -> bytes:
         """Return what a command prints, a few lines at most.
@@ -55,6 +61,9 @@ class RemoteCommands:
             DeadlineExceeded: the call's time has run out.
             ConnectionLost: the server is dead.
         """
+        if not self._first.acquire(blocking=False):
+            while not self._is_decided.wait(deadline.wait_at_most(GLANCE)):
+                deadline.check()
         if self._are_given_up:
             return b""
         output: Future[bytes] = Future()
@@ -65,6 +74,7 @@ class RemoteCommands:
             return self._await(output, deadline)
         finally:
             has_ended.set()
+            self._is_decided.set()
 
     def _run(self, command: str, output: Future[bytes], has_ended: threading.Event) -> None:
         printed = b""
@@ -91,9 +101,10 @@ class RemoteCommands:
         divert(channel, take, has_ended.set)
         try:
             channel.exec_command(command)
-        except SSHException:  # refused: ProFTPD ends the whole connection when it has refused some twenty
+        except SSHException:  # refused
             self._are_given_up = True
             raise
+        self._is_decided.set()
         channel.shutdown_write()
         has_ended.wait()
         return bytes(output)
