@@ -135,6 +135,10 @@ class FaultyServer(paramiko.ServerInterface):
         """Be a server of another version of SFTP from now on."""
         self._version = struct.pack(">IBI", 5, Kind.VERSION, version)
 
+    def cut(self) -> None:
+        """End the latest connection at once: a transport that is closed does so up to 0.1 s later."""
+        shut_down(self.transports[-1].sock)
+
     def hang_up(self) -> None:
         """End all connections."""
         for transport in list(self.transports):

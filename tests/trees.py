@@ -127,7 +127,7 @@ class HasTree(FaultyServer):
         self.answered += 1
         if self.cut_at is not None and self.answered > self.cut_at:
             self.cut_at = None
-            self.transports[-1].close()
+            self.cut()
             return b""
         if self.only_fails and reply[4] == Kind.STATUS and reply[9:13] not in {b"\0\0\0\0", b"\0\0\0\1"}:
             return packet(int.from_bytes(request[1:5], "big"), status(FAILURE))

@@ -40,6 +40,7 @@ from iot.sftp.client import (
     IoTSFTPClient,
     IsADirectory,
     Ledger,
+    NotADirectory,
     NotFound,
     PermissionDenied,
     Secret,
@@ -50,7 +51,9 @@ from iot.sftp.client import (
 from iot.sftp.client._files import remote_requests
 from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_REQUEST
 from iot.sftp.client._ssh import liveness
+from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.packets import Kind, Reader, string
+from iot.sftp.client._ssh.server_traits import ServerTraits
 from iot.sftp.client._transfer.resume_records import ResumeRecords
 
 LONG_AGO = 1_600_000_000  # seconds since 1970
@@ -190,6 +193,30 @@ def test_what_is_missing_is_found_out_whatever_the_server_says_of_it(code: int, 
         session.move_file("new/folder/file", "newer/folder/file")
         assert server.files["newer/folder/file"] == CONTENT
         assert server.connections == 1
+
+
+class FailsBelowFiles(HasFolders):
+    """Says no more than FAILURE of what is below a file, unless it is to be opened as a directory: as Erlang's ssh."""
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        first = fields.string()
+        if kind in {Kind.STAT, Kind.LSTAT, Kind.OPEN, Kind.OPENDIR} and b"in/a/" in first:
+            return status(FAILURE, "Not a directory" if kind == Kind.OPENDIR else "")
+        return super().truth(kind, Reader(string(first) + fields.rest()))
+
+
+@pytest.mark.parametrize("path", ["in/a/x", "in/a/", "in/a/x/y/" + "z/" * 200])
+def test_nothing_is_there_below_a_file_where_the_server_does_not_say_so(path: str, tmp_path: Path) -> None:
+    server = FailsBelowFiles("in")
+    server.files["in/a"] = bytearray(CONTENT)
+    with session_with(server) as session:
+        assert not session.exists(path)
+        assert session.stat(path) is None
+        with pytest.raises((NotFound, NotADirectory)):
+            session.download_file(path, str(tmp_path / "x"))
+        with pytest.raises((NotFound, NotADirectory)):
+            session.delete_file(path)
+        assert session.exists("in/a")
 
 
 def test_a_missing_file_is_no_error_only_where_the_server_says_it_is_missing() -> None:
@@ -408,6 +435,8 @@ class AllowsFew(HasFolders):
         self._counting = threading.Lock()
 
     def truth(self, kind: int | str, fields: Reader) -> bytes:
+        if kind in {Kind.READ, Kind.WRITE}:
+            time.sleep(0.003)  # meanwhile the next file is asked for
         with self._counting:
             if kind in self._kinds and len(self._handles) >= self.allowed:
                 self.refused += 1
@@ -434,10 +463,19 @@ REFUSALS = [
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("allowed", [1, 2, 5])
 @pytest.mark.parametrize("with_directories", [True, False])
-def test_all_files_arrive_from_a_server_that_lets_few_be_open(
-    tmp_path: Path, refusal: bytes, allowed: int, *, with_directories: bool, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("keeps_order", [True, False])
+def test_all_files_arrive_from_a_server_that_lets_few_be_open(  # noqa: PLR0917 - parameters
+    tmp_path: Path,
+    refusal: bytes,
+    allowed: int,
+    with_directories: bool,
+    keeps_order: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO, "iot.sftp")
+    if keeps_order:  # so that one thread has several of them in flight
+        monkeypatch.setattr(ServerTraits, "keeps_order", property(lambda _: True, lambda _, value: value))
     server = AllowsFew(allowed, refusal, with_directories=with_directories)
     with session_with(server) as session:
         done = session.download_files("in", str(tmp_path / "in"), timeout=60)
@@ -449,6 +487,31 @@ def test_all_files_arrive_from_a_server_that_lets_few_be_open(
     assert server.refused <= refused + 1, "the limit is known by then"
     assert len([r for r in caplog.records if "files be open at a time" in r.getMessage()]) <= 3
     assert server.connections == 1
+
+
+def test_a_file_that_is_being_closed_raises_no_limit() -> None:
+    """A server that lets two be open has closed the first before it opens the third; that answer comes first."""
+    files, one, other = OpenFiles(), object(), object()
+    for channel, handle in ((one, b"1"), (one, b"2")):
+        files.granted(files.ask(channel, is_directory=False), handle)
+    files.closing(one, b"1")
+    files.granted(files.ask(other, is_directory=False), b"3")
+    files.closed(one, b"1")
+    refused = files.ask(other, is_directory=False)
+    refused.owner += 1
+    files.refused(refused)
+    assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
+
+
+def test_a_file_that_was_refused_beside_others_is_tried_again_when_they_are_closed_by_the_time_of_its_answer() -> None:
+    files, one, other = OpenFiles(), object(), object()
+    files.granted(files.ask(one, is_directory=False), b"1")
+    refused = files.ask(other, is_directory=False)
+    refused.owner += 1
+    files.closing(one, b"1")
+    files.closed(one, b"1")
+    files.refused(refused)
+    assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
 
 
 def test_files_that_nobody_may_read_are_refused_beside_others_that_are_read(tmp_path: Path) -> None:
@@ -649,7 +712,7 @@ class LosesAnAnswer(HasFolders):
         if self._does_it:
             super().truth(kind, fields)
         self._then(self)
-        self.transports[-1].close()
+        self.cut()
         return b""
 
 
@@ -943,6 +1006,28 @@ def test_what_was_moved_by_copying_and_cannot_be_removed_is_copied_once(tmp_path
     assert server.files == {"done/a": CONTENT}
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_what_is_moved_by_copying_is_on_the_disk_before_its_original_is_removed(tmp_path: Path, refuses: bool) -> None:
+    class Syncs(CopiesOnly):
+        """Tells what is done last with each file."""
+
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            if kind == FSYNC:
+                done.append("sync")
+                return status(FAILURE if refuses else OK)
+            if kind == Kind.REMOVE:
+                done.append("remove")
+            return super().truth(kind, fields)
+
+    done: list[str] = []
+    server = Syncs("in", "done", extensions=(POSIX_RENAME, FSYNC))
+    server.files["in/a"] = bytearray(CONTENT)
+    with session_with(server) as session:
+        assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=60).not_removed == 0
+    assert server.files == {"done/a": CONTENT}
+    assert done == ["sync", "remove"]
+
+
 def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -> None:
     server = CopiesOnly("in", "done")
     server.files |= {"in/a": bytearray(CONTENT), "done/a": bytearray(CONTENT[:-1] + b"!")}
@@ -982,7 +1067,7 @@ def test_the_copy_of_a_move_that_was_cut_off_is_removed_by_the_next_session(tmp_
         def truth(self, kind: int | str, fields: Reader) -> bytes:
             if kind == Kind.SETSTAT and not self.is_cut:
                 self.is_cut = True
-                self.transports[-1].close()
+                self.cut()
                 return b""
             return super().truth(kind, fields)
 

@@ -13,7 +13,7 @@ from tests.clients import session_of
 from tests.faulty_links import Break, BreakingRelay
 from tests.servers import Server
 
-from iot.sftp.client import AlreadyExists, Append, FolderTransfer, SFTPSession
+from iot.sftp.client import AlreadyExists, Append, FolderTransfer, PermissionDenied, SFTPSession
 from iot.sftp.client._folders.remote_rotation import earlier_names
 from iot.sftp.client._transfer import append_download
 from iot.sftp.client._transfer.append_download import SLICE
@@ -193,4 +193,41 @@ def test_over_a_link_that_breaks_it_is_a_beginning_and_goes_on(
         relay.break_at(None)
         assert log.path.read_bytes().startswith(log.here.read_bytes())
         assert log.fetch().failed == 0
+    assert log.here.read_bytes() == log.path.read_bytes()
+
+
+def test_a_rotated_file_that_grows_on_does_not_hold_up_the_new_one(
+    log: RemoteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(b"first")
+    log.fetch()
+    log.rotate()
+    log.write(b"new")
+    begin = append_download._AppendDownload._begin
+
+    def refuse(*_: object) -> None:
+        raise PermissionDenied("not yet")
+
+    monkeypatch.setattr(append_download._AppendDownload, "_begin", refuse)
+    assert log.fetch().failed == 1
+    assert log.fetched() == {"app.log": b"first", "app.log.1": b"first"}
+    with open(log.path.with_name("app.log.1"), "ab") as late:  # its producer was not told to open another one yet
+        late.write(b", and late")
+    assert log.fetch(include=["app.log.1"]).failed == 0
+    monkeypatch.setattr(append_download._AppendDownload, "_begin", begin)
+    assert log.fetch().failed == 0
+    assert log.fetched() == log.there()
+
+
+def test_a_change_in_the_middle_is_seen_where_all_bytes_are_compared(log: RemoteLog) -> None:
+    def fetch() -> FolderTransfer:
+        return log.session.download_files(log.folder, str(log.here.parent), append=Append(), verify="sha256")
+
+    log.write(os.urandom(900_000))
+    assert fetch().failed == 0
+    with open(log.path, "r+b") as file:
+        file.seek(300_000)
+        file.write(b"changed")
+    log.write(b"and longer")
+    assert fetch().failed == 0
     assert log.here.read_bytes() == log.path.read_bytes()

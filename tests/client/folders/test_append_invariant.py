@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,7 @@ from tests.clients import settings_of
 from tests.faulty_links import Break, BreakingRelay
 from tests.servers import Server, openssh
 
-from iot.sftp.client import Append, FileVersion, GrowthRecord, SFTPError, SFTPSession
+from iot.sftp.client import Append, FileVersion, FolderTransfer, GrowthRecord, SFTPError, SFTPSession
 
 EXAMPLES = int(os.environ.get("APPEND_EXAMPLES", "6"))
 NAMES = ("app.log", "app.log.1", "app.log.2")
@@ -139,13 +140,16 @@ class Reader:
 class Case:
     """One source, one destination, a link between them that breaks, and processes one after the other."""
 
-    def __init__(self, server: Server, directory: Path, port: int, relay: BreakingRelay, seed: int) -> None:
+    def __init__(
+        self, server: Server, directory: Path, port: int, relay: BreakingRelay, seed: int, *, download: bool = False
+    ) -> None:
         self._server, self._port, self._relay, self._directory = server, port, relay, directory
-        self._source, self._there = directory / "logs", server.directory / directory.name
+        self._here, self._there, self._download = directory / "logs", server.directory / directory.name, download
+        self._source, self._dest = (self._there, self._here) if download else (self._here, self._there)
         self._source.mkdir()
         self._book = Book()
         self.producer = Producer(self._source, random.Random(seed))  # noqa: S311 - no secret
-        self._reader = Reader(self._there, self.producer)
+        self._reader = Reader(self._dest, self.producer)
         self._session = self._new_session()
 
     def _new_session(self) -> SFTPSession:
@@ -154,12 +158,15 @@ class Case:
     def send(self) -> bool:
         with self._reader.reading():
             try:
-                done = self._session.upload_files(
-                    str(self._source), self._there.name, append=Append(), ledger=self._book
-                )
+                done = self._transfer(append=Append(), ledger=self._book)
             except SFTPError:
                 return False
         return not done.failed
+
+    def _transfer(self, **options: Any) -> FolderTransfer:
+        if self._download:  # nothing here remembers each byte: a change in the middle is seen if all are compared
+            return self._session.download_files(self._there.name, str(self._here), verify="sha256", **options)
+        return self._session.upload_files(str(self._here), self._there.name, **options)
 
     def send_over(self, point: Break) -> None:
         self._relay.break_at(point)
@@ -180,7 +187,7 @@ class Case:
         """All is sent in the end; not at once, where a transfer that was cut holds its destination for a moment."""
         assert any(self.send() for _ in range(5)), "what is at the destination is taken for another one's"
         for path in self._source.iterdir():
-            assert (self._there / path.name).read_bytes() == path.read_bytes(), path.name
+            assert (self._dest / path.name).read_bytes() == path.read_bytes(), path.name
         self._session.disconnect()
 
 
@@ -191,16 +198,17 @@ def bare_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.parametrize("download", [False, True], ids=["upload", "download"])
 @pytest.mark.parametrize("kind", ["openssh_server", "proftpd_server", "bare_server"])
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, seed=st.integers(0, 1 << 32))
 def test_a_destination_is_always_a_beginning_of_one_version(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path, steps: list[str | Break], seed: int
+    request: pytest.FixtureRequest, tmp_path: Path, *, kind: str, download: bool, steps: list[str | Break], seed: int
 ) -> None:
     server: Server = request.getfixturevalue(kind)
     relay = BreakingRelay((server.host, server.port))
     with relay.running() as port:
-        case = Case(server, Path(tempfile.mkdtemp(dir=tmp_path)), port, relay, seed)
+        case = Case(server, Path(tempfile.mkdtemp(dir=tmp_path)), port, relay, seed, download=download)
         does: dict[str, Callable[[], object]] = {
             "append": lambda: case.producer.append(2_000),
             "append a lot": lambda: case.producer.append(900_000),

@@ -26,6 +26,7 @@ from iot.sftp.client import (
     ServerSettings,
     SFTPSession,
 )
+from iot.sftp.client._base.steps import Steps
 from iot.sftp.client._files.numbered_names import numbered
 from iot.sftp.client._files.remote_files import RemoteFiles
 from iot.sftp.client._folders.file_delivery import FileDelivery
@@ -177,11 +178,11 @@ def test_what_appears_in_the_last_moment_is_not_replaced(
     transfer = FileDelivery.transfer
     appeared = list[str]()
 
-    def first_appear(delivery: FileDelivery, remote: RemoteFiles, found: FoundFile, dest: str) -> None:
+    def first_appear(delivery: FileDelivery, remote: RemoteFiles, found: FoundFile, dest: str) -> Steps[None]:
         if not appeared:
             fill(way.dest, {dest: b"a stranger's"})
             appeared.append(dest)
-        transfer(delivery, remote, found, dest)
+        yield from transfer(delivery, remote, found, dest)
 
     monkeypatch.setattr(FileDelivery, "transfer", first_appear)
     fill(way.source, {"a": b"ours"})
@@ -221,15 +222,14 @@ def test_a_lost_answer_to_the_rename_makes_no_second_file(  # noqa: PLR0917 - pa
     lost = list[str]()
 
     def losing(method: str) -> None:
-        work: Callable[..., None] = getattr(RemoteFiles, method)
+        work: Callable[..., Steps[None] | None] = getattr(RemoteFiles, method)
 
-        def lose(self: RemoteFiles, source: str, dest: str) -> None:
+        def lose(self: RemoteFiles, source: str, dest: str) -> Steps[None] | None:
             if lost or "kept" in dest or not posixpath.basename(source).startswith(".iot-sftp-"):
-                work(self, source, dest)
-                return
+                return work(self, source, dest)
             lost.append(dest)
             if is_carried_out:
-                work(self, source, dest)
+                list(work(self, source, dest) or ())
             self._connection.close()
             message = "the answer was lost"
             raise ConnectionLost(message)
@@ -263,9 +263,10 @@ for name in ("link", "posix_rename", "rename"):
         def mortal(self, *arguments):
             if moment == f"before {name}":
                 os.kill(os.getpid(), signal.SIGKILL)
-            work(self, *arguments)
+            steps = list(work(self, *arguments) or ())
             if moment == f"after {name}":
                 os.kill(os.getpid(), signal.SIGKILL)
+            return steps
         setattr(RemoteFiles, name, mortal)
     patch()
 secrets = (Secret(password) if password else None), (Secret.from_file(key) if key else None)

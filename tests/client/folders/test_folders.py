@@ -53,6 +53,8 @@ from iot.sftp.client import (
     TooLarge,
 )
 from iot.sftp.client._base import memory
+from iot.sftp.client._base.steps import Steps
+from iot.sftp.client._files.remote_files import RemoteFiles
 from iot.sftp.client._folders import folder_page, folder_plan
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_page import FoundFile
@@ -249,8 +251,8 @@ def change_after_arrival(monkeypatch: pytest.MonkeyPatch, change: Callable[[], o
     """Have the producer do something between the arrival of a file named `changing` and the last step."""
     transfer = FileDelivery.transfer
 
-    def then_change(delivery: FileDelivery, remote: object, found: FoundFile, dest: str) -> None:
-        transfer(delivery, remote, found, dest)  # type: ignore[arg-type]
+    def then_change(delivery: FileDelivery, remote: RemoteFiles, found: FoundFile, dest: str) -> Steps[None]:
+        yield from transfer(delivery, remote, found, dest)
         if found.path == "changing":
             change()
 
@@ -702,6 +704,7 @@ def test_after_a_break_only_what_is_not_done_is_done_again(openssh_server: Serve
     relay = Relay((openssh_server.host, openssh_server.port))
     with relay.running() as port, session_of(openssh_server, port=port) as session:
         session.connect()
+        session.limit_bandwidth(1_500_000)  # a second's work, in which it is told often enough how far it is
         calls: tuple[Callable[[Callable[[FolderProgress], None]], FolderTransfer], ...] = (
             lambda progress: session.download_files("broken", str(tmp_path / "down"), progress=progress),
             lambda progress: session.upload_files(str(here), "broken-up", progress=progress, then="delete"),
@@ -874,7 +877,7 @@ def test_a_server_without_end_is_left_at_some_depth_and_at_some_number(
 def test_a_link_in_the_destination_that_leads_out_of_the_local_root_is_not_followed(
     openssh_server: Server, tmp_path: Path
 ) -> None:
-    fill(openssh_server.directory / "linked", {"sub/a": b"1", "b": b"2", "inside/c": b"3"})
+    fill(openssh_server.directory / "leads-out", {"sub/a": b"1", "b": b"2", "inside/c": b"3"})
     root, outside = tmp_path / "root", tmp_path / "outside"
     for directory in (root / "dest", root / "real", outside):
         directory.mkdir(parents=True)
@@ -883,7 +886,7 @@ def test_a_link_in_the_destination_that_leads_out_of_the_local_root_is_not_follo
     (root / "dest/b").symlink_to(outside / "b")
     (root / "dest/inside").symlink_to(root / "real")
     session = SFTPSession(session_settings(openssh_server), local_files=LocalRoot(root, tmp_path / "state"))
-    done = session.download_files("linked", "dest", recursive=True)
+    done = session.download_files("leads-out", "dest", recursive=True)
     assert {failure.path: failure.code for failure in done.failures} == {
         "linked/sub/a": "path_not_allowed",
         "linked/b": "path_not_allowed",

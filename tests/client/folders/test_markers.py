@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from iot.sftp.client import (
     SpentMarker,
     Then,
 )
+from iot.sftp.client._folders.marker_steps import MarkerSteps
 from iot.sftp.client._folders.markers import checksum_line
 
 NEW = OLD + 60
@@ -240,3 +242,22 @@ def test_names_that_no_file_can_have_are_refused_before_anything_is_sent() -> No
         Markers(write=Suffix(".x"), checksum=Suffix(".x", of_stem=True)).at("a")
     assert not ALL.selects("d/a.done")
     assert ALL.selects("d/a.sha256")
+
+
+def test_a_marker_that_cannot_be_moved_is_told_of(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = MarkerSteps._remove
+
+    def lose_folder_and_remove(*arguments: Any) -> None:
+        shutil.rmtree(way.source.parent / "moved", ignore_errors=True)
+        remove(*arguments)
+
+    monkeypatch.setattr(MarkerSteps, "_remove", lose_folder_and_remove)
+    fill(way.source, {"a": b"1", "a.done": b"ready"})
+    record = Record()
+    done = transfer(way, Markers(wait=DONE, record=record), then=Then.MOVE, move_to=way.beside("moved"))
+    is_left = (way.source / "a.done").exists()
+    assert (done.files, done.failed, len(record.gone)) == (1, is_left, is_left)
+    monkeypatch.setattr(MarkerSteps, "_remove", remove)
+    transfer(way, Markers(wait=DONE, record=record), then=Then.MOVE, move_to=way.beside("moved"))
+    assert content_of(way.source) == {}
+    assert content_of(way.source.parent / "moved")["a.done"] == b"ready"

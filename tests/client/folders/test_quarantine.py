@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,12 @@ from iot.sftp.client import (
     TransferIncomplete,
     Unsupported,
 )
+from iot.sftp.client._files import put_aside as local_put_aside
 from iot.sftp.client._files.put_aside import put_aside
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._folders.quarantine import is_own_failure
+from iot.sftp.client._transfer import put_aside as remote_put_aside
+from iot.sftp.client._transfer.put_in_place import place_new
 
 
 @dataclass
@@ -185,3 +189,28 @@ def test_a_folder_from_which_files_would_be_taken_again_is_refused(changes: dict
     for after in (0, True, "1"):
         with pytest.raises(InvalidRequest, match="whole number"):
             Quarantine(after, "failed")  # type: ignore[arg-type]
+
+
+def test_a_folder_that_others_remove_takes_neither_the_file_nor_its_marker(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, was_removed = way.source.parent / "failed", list[bool]()
+    quarantine = Quarantine(1, way.beside("failed"), counts=Counts())
+
+    def remove_folder_first(place: Callable[..., bool]) -> Callable[..., bool]:
+        def remove_and_place(*arguments: Any) -> bool:
+            if not was_removed:
+                folder.rmdir()
+                was_removed.append(True)
+            return place(*arguments)
+
+        return remove_and_place
+
+    monkeypatch.setattr(remote_put_aside, "place_new", remove_folder_first(place_new))
+    monkeypatch.setattr(local_put_aside, "_is_renamed", remove_folder_first(local_put_aside._is_renamed))
+    files = {"a": b"1", "a.done": b"ready"}
+    fill(way.source, files)
+    (way.dest / "a").mkdir(parents=True)
+    done, _ = transfer(way, quarantine, markers=Markers(wait=Suffix(".done")), then=Then.DELETE)
+    assert (done.files, done.failed, done.quarantined) == (0, 1, 0)
+    assert content_of(way.source) == files

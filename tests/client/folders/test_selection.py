@@ -13,6 +13,7 @@ from tests.folders import OLD, Way, content_of, fill, many
 
 from iot.sftp.client import FileVersion, InvalidRequest, Order, PermissionDenied
 from iot.sftp.client._base import memory
+from iot.sftp.client._base.steps import Steps
 from iot.sftp.client._folders import folder_page, folder_plan, folder_run
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_download import FolderDownload
@@ -69,8 +70,8 @@ def delivered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths = list[str]()
     deliver = FileDelivery.deliver
 
-    def note(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> None:
-        deliver(self, remote, found)
+    def note(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> Steps[None]:
+        yield from deliver(self, remote, found)
         paths.append(found.path)
 
     monkeypatch.setattr(FileDelivery, "deliver", note)
@@ -136,8 +137,8 @@ def test_newest_first_goes_for_what_appears_meanwhile_too(
     looks = Looks(monkeypatch)
     deliver = FileDelivery.deliver
 
-    def appear(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> None:
-        deliver(self, remote, found)
+    def appear(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> Steps[None]:
+        yield from deliver(self, remote, found)
         if len(delivered) == 2:
             put_in(way, "late", {"late": b""}, OLD - 1)
             put_in(way, "new", {"new/a": b"1", "new/b": b"12"}, OLD + 1_000)
@@ -158,8 +159,8 @@ def test_a_file_that_is_written_again_while_it_waits_is_transferred_once(
     looks = Looks(monkeypatch)
     deliver = FileDelivery.deliver
 
-    def write(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> None:
-        deliver(self, remote, found)
+    def write(self: FileDelivery, remote: RemoteFiles, found: FoundFile) -> Steps[None]:
+        yield from deliver(self, remote, found)
         if len(delivered) == 1:
             put_in(way, "f0", {"f0": b"another"}, OLD + 1_000)
             looks.wait_until_first("f0")

@@ -178,7 +178,7 @@ class Truncates(FaultyServer):
             content, offset = self.files[self._open[request.string()]], request.uint64()
             if self.breaks_at is not None and offset > self.breaks_at:
                 self.breaks_at = None
-                self.transports[-1].close()
+                self.cut()
                 raise EOFError
             content.extend(bytes(max(0, offset - len(content))))
             fields = Reader(packet)
@@ -214,7 +214,7 @@ class TakesNoOffset(FaultyServer):
                 return status(FAILURE, "Illegal seek")
             if offset > 200_000 and not self.broke:
                 self.broke = True
-                self.transports[-1].close()
+                self.cut()
                 raise EOFError
             self._written.add(handle)
             fields = Reader(packet)
@@ -312,7 +312,7 @@ class LetsNobodyReadBack(FaultyServer):
             return status(0)
         if kind == Kind.WRITE and request.uint64() > 200_000 and not self.broke:
             self.broke = True
-            self.transports[-1].close()
+            self.cut()
             raise EOFError
         answer = super().truth(kind, Reader(packet))
         if kind == Kind.OPEN and request.uint32() & 3 == 3:

@@ -157,7 +157,7 @@ class BreaksOnce(FaultyServer):
         if kind == Kind.WRITE and "dest" in self._open.values():
             self.left -= 1
             if self.left == 0:
-                self.transports[-1].close()
+                self.cut()
                 raise EOFError
         return super().truth(kind, fields)
 

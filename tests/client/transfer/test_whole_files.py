@@ -97,7 +97,7 @@ class EndsAt(FaultyServer):
             return super().truth(kind, fields)
         if self._done:
             super().truth(kind, fields)
-        self.transports[-1].close()
+        self.cut()
         raise EOFError
 
 

@@ -36,6 +36,14 @@ def mounted(directory: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", directory], check=True)
 
 
+def two_directories(base: Path) -> dict[str, str]:
+    """Make a local root and a state directory."""
+    variables = {"SFTP_LOCAL_ROOT": str(base / "data"), "SFTP_STATE_DIR": str(base / "state")}
+    for directory in variables.values():
+        Path(directory).mkdir()
+    return variables
+
+
 def test_what_is_not_set_has_a_default() -> None:
     assert Environment.read({}) == Environment(Path("/data"), Path("/state"), "info")
     assert Environment.read({"SFTP_LOCAL_ROOT": "", "SFTP_STATE_DIR": "", "LOG_LEVEL": ""}) == Environment.read({})
@@ -48,7 +56,7 @@ def test_what_is_set_is_taken() -> None:
 
 
 def test_a_level_that_is_none_is_warned_of_and_counts_as_info(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    variables = {"SFTP_LOCAL_ROOT": str(tmp_path), "SFTP_STATE_DIR": str(tmp_path), "LOG_LEVEL": "loud"}
+    variables = {**two_directories(tmp_path), "LOG_LEVEL": "loud"}
     environment = Environment.read(variables)
     environment.warn(variables)
     assert environment.log_level == "info"
@@ -64,6 +72,14 @@ def test_a_directory_that_is_missing_is_warned_of_with_the_command_that_mends_it
     (record,) = caplog.records
     assert record.getMessage().startswith(f"SFTP_LOCAL_ROOT: there is no directory {tmp_path}/none")
     assert f"sudo install -d -o {os.geteuid()} -g {os.getegid()}" in record.getMessage()
+
+
+def test_one_directory_for_both_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    variables = {"SFTP_LOCAL_ROOT": str(tmp_path / "link"), "SFTP_STATE_DIR": str(tmp_path)}
+    Environment.read(variables).warn(variables)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("SFTP_LOCAL_ROOT and SFTP_STATE_DIR are the same directory")
 
 
 def warnings_of(directory: Path, user: int = os.geteuid()) -> list[str]:
@@ -135,7 +151,7 @@ def test_the_edge_agents_variables_are_needed_or_those_of_a_developers_machine()
 def test_the_metrics_port_is_9600_unless_another_one_is_set(
     text: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    variables = {"SFTP_METRICS_PORT": text, "SFTP_LOCAL_ROOT": str(tmp_path), "SFTP_STATE_DIR": str(tmp_path)}
+    variables = {"SFTP_METRICS_PORT": text, **two_directories(tmp_path)}
     environment = Environment.read(variables)
     environment.warn(variables)
     assert environment.metrics_port == METRICS_PORT == 9600
@@ -147,7 +163,7 @@ def test_the_metrics_port_is_9600_unless_another_one_is_set(
 def test_an_invalid_metrics_port_is_one_warning_and_counts_as_9600(
     text: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    variables = {"SFTP_METRICS_PORT": text, "SFTP_LOCAL_ROOT": str(tmp_path), "SFTP_STATE_DIR": str(tmp_path)}
+    variables = {"SFTP_METRICS_PORT": text, **two_directories(tmp_path)}
     environment = Environment.read(variables)
     environment.warn(variables)
     assert environment.metrics_port == 9600

@@ -6,8 +6,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -16,6 +16,7 @@ from tests.faults.lost_hub import CAUSES, IMPATIENT, PROGRAM, TOKENS_THAT_END_SO
 from tests.module.conftest import wait_for_log
 
 from localedge import HubError, LocalEdge
+from localedge.testing import worker_address
 
 
 @contextmanager
@@ -51,6 +52,19 @@ def test_subscriptions_that_the_hub_has_lost_are_made_again(own_address: str) ->
         broker: Any = edge._runtime.hub._broker
         broker.subscriptions.clear()
         edge.wait_until_connected()
+        assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
+
+
+def test_a_hub_that_refuses_subscriptions_is_of_no_use_until_it_takes_them(
+    own_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with device(own_address, give_up=100.0) as edge:
+        hub: Any = edge._runtime.hub
+        monkeypatch.setattr(hub, "may_subscribe", lambda _client, topic: "methods" not in topic)
+        wait_for_log(edge, "is replaced: a probe failed: the hub refuses to let this module subscribe")
+        wait_for_log(edge, "no connection to the edge hub, next attempt")
+        monkeypatch.undo()
+        wait_for_log(edge, "connected to the edge hub again")
         assert edge.invoke("sftp", "is_connected", connect_timeout=20) == (200, False)
 
 
@@ -94,12 +108,29 @@ def test_a_single_failed_probe_does_not_make_the_process_exit_later(own_address:
         assert "unknown_method" not in edge.module_log  # a late probe is not taken for a caller's request
 
 
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[tuple[list[int], str]]]]:
+    """How devices end that lose their hubs, by the cause: exit statuses and log. They do little, all at a time."""
+    folder = tmp_path_factory.mktemp("devices")
+    first, second, _, worker = worker_address().split(".")
+
+    def end_of(number: int, cause: Cause) -> tuple[list[int], str]:
+        address = f"{first}.{int(second) ^ 32}.{1 + number}.{worker}"
+        with losing(cause, folder / str(number), address, **IMPATIENT | cause.limits) as lost:
+            cause.lose(lost)
+            assert lost.wait_for_end(90) is not None, lost.edge.module_log
+            return lost.edge.module_exit_statuses, lost.edge.module_log
+
+    with ThreadPoolExecutor(len(CAUSES)) as threads:
+        yield {cause.name: threads.submit(end_of, number, cause) for number, cause in enumerate(CAUSES)}
+
+
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
-def test_a_hub_that_is_lost_for_good_makes_the_process_exit(own_address: str, tmp_path: Path, cause: Cause) -> None:
-    with losing(cause, tmp_path / "device", own_address, **IMPATIENT | cause.limits) as lost:
-        cause.lose(lost)
-        assert lost.wait_for_end(90) is not None, lost.edge.module_log
-        assert lost.edge.module_exit_statuses == [1]
-        exits = "the module exits so that the edge agent restarts it"
-        (last,) = [line for line in lost.edge.module_log.splitlines() if exits in line]
-        assert cause.said in last
+def test_a_hub_that_is_lost_for_good_makes_the_process_exit(
+    ends: dict[str, Future[tuple[list[int], str]]], cause: Cause
+) -> None:
+    statuses, log = ends[cause.name].result()
+    assert statuses == [1]
+    exits = "the module exits so that the edge agent restarts it"
+    (last,) = [line for line in log.splitlines() if exits in line]
+    assert cause.said in last

@@ -167,6 +167,17 @@ def test_the_state_directory_is_out_of_reach_inside_the_root(root: Path, path: s
         LocalRoot(root, root / "state").open_parent(path, create=True)
 
 
+@pytest.mark.parametrize("path", ["a", ".", "new/", "known_hosts"])
+def test_nothing_is_reached_where_the_root_is_the_state_directory(root: Path, path: str) -> None:
+    (root / "known_hosts").touch()
+    (root.parent / "state").symlink_to(root)
+    with pytest.raises(PathNotAllowed, match="SFTP_STATE_DIR"):
+        LocalRoot(root, root.parent / "state").open_parent(path, create=True)
+    with pytest.raises(PathNotAllowed, match="SFTP_STATE_DIR"):
+        LocalRoot(root, root.parent / "state").open_directory(path)
+    assert sorted(found.name for found in root.iterdir()) == ["in", "known_hosts"]
+
+
 def test_no_descriptor_is_left_open(local: LocalRoot, root: Path) -> None:
     (root / "out").symlink_to("/etc")
     before = len(os.listdir("/proc/self/fd"))

@@ -56,6 +56,7 @@ class RemoteAnswers:
 
     def wait_until(self, ready: Callable[[float], bool]) -> None:
         """Wait for what the server owes; `ready` waits for so many seconds at most, and returns whether it is there."""
+        self._channel.send_gathered()
         self._connection.wait_until(ready, self.deadline)
 
     def reason(self, error: SFTPError) -> SFTPError:
@@ -126,9 +127,9 @@ class RemoteAnswers:
         kind, fields = reply
         if kind == Kind.STATUS:
             status = fields.uint32()
-            # Some servers leave out the text, which version 3 demands.
-            text = "" if fields.at_end() else fields.string().decode("utf-8", "replace")
             if status != SSH_FX_OK:
+                # Some servers leave out the text, which version 3 demands.
+                text = "" if fields.at_end() else fields.string().decode("utf-8", "replace")
                 raise from_status(StatusReply(status, text), path)
         if kind != due:
             message = f"the server's answer is not SFTP: packet type {kind} where {due.name} was due"
@@ -139,6 +140,8 @@ class RemoteAnswers:
         return self._channel.request(kind, fields)
 
     def _reply(self, future: Future[Reply]) -> Reply:
+        if not future.done():
+            self._channel.send_gathered()
         return self._connection.wait(future, self.deadline)
 
     def _fields(self, future: Future[Reply], path: str, due: Kind = Kind.STATUS) -> Reader:

@@ -12,6 +12,7 @@ import posixpath
 import stat
 import struct
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
     ConnectionLost,
@@ -26,6 +27,9 @@ from iot.sftp.client._base.errors import (
 from iot.sftp.client._base.messages import REMOTE_DISK_FULL
 from iot.sftp.client._files.remote_queries import RemoteQueries
 from iot.sftp.client._ssh.packets import Attributes, Kind, encode_path, string
+
+if TYPE_CHECKING:
+    from iot.sftp.client._base.steps import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +73,16 @@ class RemoteFiles(RemoteQueries):
             fields = string(encode_path(source)) + string(encode_path(dest))
             self.wait(self._send(Kind.RENAME, fields), dest)
 
-    def posix_rename(self, source: str, dest: str) -> None:
-        """Rename a file, replacing `dest` atomically (OpenSSH PROTOCOL, section 4.3)."""
-        with self._clearer_refusal(posixpath.dirname(dest) or ".", source):
-            self._extended(POSIX_RENAME, string(encode_path(source)) + string(encode_path(dest)), dest)
+    def posix_rename(self, source: str, dest: str) -> Steps[None]:
+        """Rename a file, in steps, replacing `dest` atomically (OpenSSH PROTOCOL, section 4.3)."""
+        paths = string(encode_path(source)) + string(encode_path(dest))
+        asked = self._send(Kind.EXTENDED, string(POSIX_RENAME.encode()) + paths)
+        yield asked
+        try:
+            self.wait(asked, dest)
+        except PermissionDenied:
+            with self._clearer_refusal(posixpath.dirname(dest) or ".", source):
+                raise
 
     def link(self, source: str, dest: str) -> None:
         """Make `dest` a second name of a file, unless something has it already (OpenSSH PROTOCOL, section 4.5)."""

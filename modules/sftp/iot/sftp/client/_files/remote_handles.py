@@ -16,6 +16,7 @@ from iot.sftp.client._base.errors import (
     SFTPError,
 )
 from iot.sftp.client._base.sftp_statuses import is_of_a_limit
+from iot.sftp.client._base.steps import ALONE, finish
 from iot.sftp.client._files.remote_requests import RemoteRequests
 from iot.sftp.client._ssh.packets import Kind, encode_path, string
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._ssh.open_files import Place
     from iot.sftp.client._ssh.requests import Reply
 
@@ -36,7 +38,11 @@ class RemoteHandles(RemoteRequests):
     """Opens what is at a path, and waits where the server has no place for it."""
 
     def _open_handle(self, kind: Kind, path: str, more: bytes = b"", *, waits_for_place: bool = True) -> bytes:
-        """Open what is at a path; where the server has no place for it, wait until it has.
+        """Open what is at a path; where the server has no place for it, wait until it has: see `_opening`."""
+        return finish(self._opening(kind, path, more, waits_for_place=waits_for_place))
+
+    def _opening(self, kind: Kind, path: str, more: bytes = b"", *, waits_for_place: bool = True) -> Steps[bytes]:
+        """Open what is at a path, in steps; where the server has no place for it, wait until it has.
 
         Parameters:
             kind: OPEN or OPENDIR.
@@ -46,11 +52,17 @@ class RemoteHandles(RemoteRequests):
         """
         files, fields = self.traits.files, string(encode_path(path)) + more
         pauses, crowd = iter(LIMIT_PAUSES), 0
-        place = self._take_place(is_directory=kind == Kind.OPENDIR)
+        place = files.take_free_place(self._channel, is_directory=kind == Kind.OPENDIR, is_quick=self._is_quick)
+        if place is None:
+            yield ALONE
+            place = self._take_place(is_directory=kind == Kind.OPENDIR)
         while True:
             try:
-                handle = self._open_in(place, kind, fields, path)
+                handle = yield from self._opening_in(place, kind, fields, path)
             except PermissionDenied as refusal:
+                may_be_own = place.is_crowded or is_of_a_limit(refusal)
+                if waits_for_place and may_be_own and (yield ALONE):
+                    place.is_own_crowd = False  # what this thread had open beside it is closed by now
                 if not waits_for_place or not files.may_be_of_limit(place, refusal):
                     raise
                 crowd = place.others or crowd
@@ -61,9 +73,12 @@ class RemoteHandles(RemoteRequests):
                 return handle
 
     def _take_place(self, *, is_directory: bool) -> Place:
-        is_quick = self._channel is self._connection.quick
         files = self.traits.files
-        return files.take_place(self._channel, self.deadline, is_directory=is_directory, is_quick=is_quick)
+        return files.take_place(self._channel, self.deadline, is_directory=is_directory, is_quick=self._is_quick)
+
+    @property
+    def _is_quick(self) -> bool:
+        return self._channel is self._connection.quick
 
     def _take_another_place(self, refused: Place, refusal: SFTPError, pauses: Iterator[float]) -> Place:
         """Take the place that is needed to open a file, after the server has refused it beside others, as it seems.
@@ -85,15 +100,16 @@ class RemoteHandles(RemoteRequests):
         elif is_of_a_limit(refusal) and refused.others:
             files.learn(refused.others)
         else:
-            seconds = ALONE_WITHIN[self._channel is not self._connection.quick]
+            seconds = ALONE_WITHIN[not self._is_quick]
             place = files.take_place_alone(refused, self.deadline, seconds)
             if place is not None:
                 return place
         return self._take_place(is_directory=refused.is_directory)
 
-    def _open_in(self, place: Place, kind: Kind, fields: bytes, path: str) -> bytes:
+    def _opening_in(self, place: Place, kind: Kind, fields: bytes, path: str) -> Steps[bytes]:
         future = self._channel.request(kind, fields, place)
         try:
+            yield future
             return self.handle(future, path)
         except BaseException:
             # A handle that comes too late for its caller is closed.

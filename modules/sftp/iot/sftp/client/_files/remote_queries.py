@@ -26,6 +26,7 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.messages import NO_SUCH_PATH
 from iot.sftp.client._base.sftp_statuses import is_plain_refusal
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._files.remote_handles import RemoteHandles
 from iot.sftp.client._ssh.packets import Attributes, Entry, Kind, OpenFlag, decode_path, encode_path, string
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from concurrent.futures import Future
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._ssh.requests import Reply
 
 NO_FILES = frozenset({b"", b".", b".."})
@@ -63,8 +65,14 @@ class RemoteQueries(RemoteHandles):
             NotFound: the server says that nothing is there; or shows a directory that does not hold it, after it has
                 refused the question without a word on why.
         """
+        return finish(self.looking_at(path))
+
+    def looking_at(self, path: str) -> Steps[Attributes]:
+        """Return the attributes of a path, in steps: see `stat`."""
+        asked = self.begin_stat(path)
+        yield asked
         try:
-            attributes = self._attributes(Kind.STAT, path)
+            attributes = self.attributes(asked, path)
         except (PermissionDenied, Unsupported) as refusal:
             return self._attributes_otherwise(Kind.LSTAT, path, refusal)
         if attributes == Attributes():
@@ -94,11 +102,22 @@ class RemoteQueries(RemoteHandles):
             raise refusal
         try:
             self._begin_to_list(path)
-        except NotADirectory:
-            return Attributes()  # so there is something else
+        except NotADirectory:  # of the path, so something else is there, or of one above it, so nothing is
+            if self._is_below_a_file(path):
+                raise
+            return Attributes()
         except (NotFound, PermissionDenied, Unsupported):  # OpenSSH says NO_SUCH_FILE of a file as well
             return self._attributes_in_listing(path, refusal)
         return Attributes(mode=stat.S_IFDIR)
+
+    def _is_below_a_file(self, path: str) -> bool:
+        """Return whether the server reports that the nearest path above, of which it reports anything, is a file."""
+        above = posixpath.dirname(path)
+        while above.strip("/"):
+            with suppress(PermissionDenied, Unsupported):
+                return stat.S_IFMT(self._attributes(Kind.STAT, above).mode or 0) not in {0, stat.S_IFDIR}
+            above = posixpath.dirname(above)
+        return False
 
     def _attributes_in_listing(self, path: str, refusal: SFTPError) -> Attributes:
         """Look a path up in the listing of its directory."""
@@ -150,7 +169,8 @@ class RemoteQueries(RemoteHandles):
     def attributes_of(self, paths: list[str], *, follow_links: bool = True) -> list[Attributes | None]:
         """Return the attributes of each path, asking for all before the first answer; `None` where that is refused."""
         kind = Kind.STAT if follow_links or Kind.LSTAT in self.traits.lacks else Kind.LSTAT
-        futures = [self._send(kind, string(encode_path(path))) for path in paths]
+        with self.together():
+            futures = [self._send(kind, string(encode_path(path))) for path in paths]
         answers: list[Attributes | None] = []
         for future, path in zip(futures, paths, strict=True):
             try:
@@ -238,10 +258,14 @@ class RemoteQueries(RemoteHandles):
 
     def open(self, path: str, flags: int, attributes: Attributes | None = None) -> bytes:
         """Open a file and return its handle (section 6.3), once the server has a place for one more."""
+        return finish(self.opening(path, flags, attributes))
+
+    def opening(self, path: str, flags: int, attributes: Attributes | None = None) -> Steps[bytes]:
+        """Open a file, in steps: see `open`."""
         fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
         needed = posixpath.dirname(path) or "." if flags & OpenFlag.CREATE else path
         try:
-            return self._open_handle(Kind.OPEN, path, fields)
+            return (yield from self._opening(Kind.OPEN, path, fields))
         except PermissionDenied:
             with self._clearer_refusal(needed):
                 raise

@@ -100,8 +100,12 @@ class RemoteRequests(RemoteAnswers):
         return self._connection.run(command, self.deadline)
 
     def together(self) -> AbstractContextManager[None]:
-        """Send the requests of a block together, at its end; nothing may be waited for in it."""
+        """Send the requests of a block together: at its end, or before anything is waited for in it."""
         return self._channel.together()
+
+    def send_gathered(self) -> None:
+        """Send the requests of such a block now: what follows takes its time."""
+        self._channel.send_gathered()
 
     # --- requests about an open file ---
 

@@ -110,6 +110,11 @@ class SessionLedger:
         self._place = place
         self._ledger = ledger
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the session alone remembers, which takes no time."""
+        return self._ledger is None
+
     def knows(self, path: str, version: FileVersion) -> bool:
         """Return whether this very version has arrived before."""
         arrived = self._versions.get(self._place, path)

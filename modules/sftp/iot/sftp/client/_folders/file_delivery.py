@@ -6,13 +6,15 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import AlreadyExists, Scope, SFTPError
+from iot.sftp.client._base.errors import AlreadyExists, LocalBusy, Scope, SFTPError
+from iot.sftp.client._base.steps import ALONE
 from iot.sftp.client._folders.destinations import Destinations
 from iot.sftp.client._folders.existing_files import ExistingFiles
 from iot.sftp.client._folders.folder_order import IfExists
-from iot.sftp.client._folders.workers import is_busy, retry_while_local_busy
+from iot.sftp.client._folders.workers import is_busy, pauses_while_local_busy
 
 if TYPE_CHECKING:
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.deliveries import Deliveries
@@ -66,14 +68,17 @@ class FileDelivery:
         self.busy: list[FoundFile] = []  # files whose destination another transfer was writing: once more at the end
         self.is_second_round = False
 
-    def deliver(self, remote: RemoteFiles, found: FoundFile) -> None:
-        """Do all that is to be done with one file; its failure is noted, one that ends the whole call is raised."""
+    def deliver(self, remote: RemoteFiles, found: FoundFile) -> Steps[None]:
+        """Do all that is to be done with one file, in steps.
+
+        Its failure is noted, one that ends the whole call is raised.
+        """
         try:
             if self._deliveries.arrived_version(found) is None:
                 if found.is_delivered and self._deliveries.settle_delivered(remote, found):
                     self._destinations.end(found.path)
                     return
-                retry_while_local_busy(remote.deadline, lambda: self._transfer_unless_there(remote, found))
+                yield from self._transfer_patiently(remote, found)
         except _IsTooYoungError:
             self._tally.remove_found(found.size_to_move, is_young=True)
         except _HasNoMarkerError:
@@ -110,12 +115,22 @@ class FileDelivery:
                 raise
             logger.debug("what is left of %r cannot be removed: %s", dest, error)
 
-    def _transfer_unless_there(self, remote: RemoteFiles, found: FoundFile) -> None:
+    def _transfer_patiently(self, remote: RemoteFiles, found: FoundFile) -> Steps[None]:
+        """Transfer a file; retry it as long as the local system is short of something, once others have ended."""
+        for pause in pauses_while_local_busy():
+            try:
+                return (yield from self._transfer_unless_there(remote, found))
+            except LocalBusy as error:
+                yield ALONE
+                pause(remote.deadline, error)
+        return (yield from self._transfer_unless_there(remote, found))
+
+    def _transfer_unless_there(self, remote: RemoteFiles, found: FoundFile) -> Steps[None]:
         # In front of all that looks at the file: what is complete when its marker is there may not have been before
         if self._deliveries.steps.is_missing(remote, found.path):
             raise _HasNoMarkerError
         if self._order.append is not None:  # whatever is there is the beginning of the file, or left alone
-            self.transfer(remote, found, self._destinations.of(found.path))
+            yield from self.transfer(remote, found, self._destinations.of(found.path))
             return
         for tries_left in range(NAMES_TRIED - 1, -1, -1):
             dest = self._existing.target_of(remote, found)
@@ -123,7 +138,7 @@ class FileDelivery:
                 self._tally.add_skipped()
                 return
             try:
-                self.transfer(remote, found, dest)
+                yield from self.transfer(remote, found, dest)
             except AlreadyExists:  # it has appeared since then
                 self._destinations.discard(found.path)
                 if self._order.if_exists is IfExists.SKIP:
@@ -141,7 +156,7 @@ class FileDelivery:
         if not version.is_same_as(found.version):
             logger.debug("%r has changed since it was listed: it is transferred as it is now", found.path)
 
-    def transfer(self, remote: RemoteFiles, found: FoundFile, dest: str) -> None:
+    def transfer(self, remote: RemoteFiles, found: FoundFile, dest: str) -> Steps[None]:
         """Transfer a file to a path relative to the destination, and record its arrival."""
 
         def note(done: int, _total: int | None) -> None:
@@ -149,7 +164,7 @@ class FileDelivery:
 
         try:
             self._order.markers.at(dest)
-            done = self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
+            done = yield from self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
         finally:
             self._tally.end_in_flight(found.path)
         for finished in done.finished:

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.steps import ALONE
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._folders.folder_upload import FolderUpload
 from iot.sftp.client._folders.growing_files import GrowingFiles
@@ -17,6 +18,7 @@ from iot.sftp.client._folders.transferred import Transferred
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
@@ -58,8 +60,9 @@ class FolderAppend(FolderUpload):
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Transferred:
-        """Upload the new bytes of a file."""
+    ) -> Steps[Transferred]:
+        """Upload the new bytes of a file, while nothing else is done: it takes its time."""
+        yield ALONE
         del dest  # it is the same at each time
         files = self._files
         with files.source(found.path) as descriptor:

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.steps import ALONE
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._folders.folder_download import FolderDownload
 from iot.sftp.client._folders.remote_rotation import RemoteRotation
@@ -18,6 +19,7 @@ from iot.sftp.client._transfer.download_source import look_at_source
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
@@ -65,8 +67,9 @@ class FolderAppendDownload(FolderDownload):
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Transferred:
-        """Download the new bytes of a file."""
+    ) -> Steps[Transferred]:
+        """Download the new bytes of a file, while nothing else is done: it takes its time."""
+        yield ALONE
         source = posixpath.join(self._source, found.path)
         attributes = look_at_source(remote, source, lambda seen: accept(FileVersion.of_remote(seen)))
         version = FileVersion.of_remote(attributes)

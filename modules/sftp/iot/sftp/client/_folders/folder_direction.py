@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from iot.sftp.client._base.errors import SFTPError
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
@@ -67,8 +68,8 @@ class FolderDirection(Protocol):
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Transferred:
-        """Transfer a file.
+    ) -> Steps[Transferred]:
+        """Transfer a file, in steps.
 
         Parameters:
             remote: the server's files.

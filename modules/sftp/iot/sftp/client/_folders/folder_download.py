@@ -30,7 +30,7 @@ from iot.sftp.client._folders.settling import settles_in
 from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.abandoned_transfers import discard_download
-from iot.sftp.client._transfer.download import download_file
+from iot.sftp.client._transfer.download import downloading
 from iot.sftp.client._transfer.put_aside import put_aside
 from iot.sftp.client._transfer.remote_copy import move_by_copy
 from iot.sftp.client._transfer.replace import replace_remote, replacing
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from iot.sftp.client._base.errors import SFTPError
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
@@ -160,8 +161,8 @@ class FolderDownload:
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Transferred:
-        """Download a file."""
+    ) -> Steps[Transferred]:
+        """Download a file, in steps."""
         backup = self._order.backup_of(found.path, dest)
         observed, source = Observed(found.version, found.seen), self._path_of(found)
         context = replace(
@@ -185,7 +186,9 @@ class FolderDownload:
         for _ in range(ATTEMPTS):
             self._settle(remote, observed)
             with suppress(_UnsettledError):
-                outcome = download_file(remote, source, self._dest, dest, context, observed=observed, accept=look)
+                outcome = yield from downloading(
+                    remote, source, self._dest, dest, context, observed=observed, accept=look
+                )
                 return Transferred(outcome.size, observed.version, sha256=outcome.sha256)
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)

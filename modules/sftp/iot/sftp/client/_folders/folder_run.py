@@ -11,6 +11,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.steps import finish
+from iot.sftp.client._folders.batch import run_together
 from iot.sftp.client._folders.compared_listings import ComparedListings
 from iot.sftp.client._folders.deliveries import Deliveries
 from iot.sftp.client._folders.file_delivery import FileDelivery
@@ -22,9 +24,11 @@ from iot.sftp.client._folders.workers import Step, run_in_threads
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from iot.sftp.client._base.deadline import Deadline
+    from iot.sftp.client._base.steps import Steps
+    from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.delivery_ledger import SessionLedger
     from iot.sftp.client._folders.folder_direction import FolderDirection
     from iot.sftp.client._folders.folder_order import FolderOrder
@@ -32,7 +36,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._folders.folder_progress import FileOutcome
     from iot.sftp.client._folders.workers import ChannelLender
 
-SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4  # files in flight
+SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4  # files in flight, each in a thread of its own
+BATCHES_AT_ONCE, BATCH = 4, 32  # threads, and small files that each of them has in flight
+BATCH_SIZE = 1024 * 1024  # bytes from which on no further file is added to a batch
 READY = 4  # threads of each kind at least, where files may appear that go before those that wait
 IDLE_PAUSE = 0.05  # seconds
 
@@ -61,6 +67,7 @@ class FolderRun:
         self._progress = progress
         self._has_markers = order.markers.is_used
         self._newest_first = order.selection.order is Order.NEWEST
+        self._is_plain = order.is_plain and not self._newest_first and (ledger is None or ledger.is_in_memory)
         self._tally = FolderTally()
         self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
         self._quarantine = QuarantineRun(order, direction, self._deliveries, self._tally, on_file)
@@ -134,13 +141,52 @@ class FolderRun:
     def _work_off_page(self, lender: ChannelLender) -> None:
         plan = self._plan
         while plan.is_waiting:
-            widths = ((plan.small, SMALL_AT_ONCE), (plan.large, LARGE_AT_ONCE))
+            goes_together = self._goes_together(lender)
+            widths = ((plan.small, 0 if goes_together else SMALL_AT_ONCE), (plan.large, LARGE_AT_ONCE))
             least = READY if self._newest_first else 0
             queues = [queue for queue, width in widths for _ in range(max(least, min(width, len(queue))))]
             steps: list[Step] = [partial(self._work_off, queue) for queue in queues]
+            if goes_together:
+                steps += [self._work_off_together] * min(BATCHES_AT_ONCE, -(-len(plan.small) // BATCH))
             if self._newest_first:
                 steps.append(plan.look_for_newer)
             run_in_threads(lender, steps, self._report)
+
+    def _goes_together(self, lender: ChannelLender) -> bool:
+        """Return whether one thread may have several small files in flight: one answer is the last one then."""
+        if not self._is_plain or not self._plan.small:
+            return False
+        with lender.transfer() as remote:
+            return remote.traits.keeps_order
+
+    def _work_off_together(self, lender: ChannelLender, deadline: Deadline) -> None:
+        """Deliver one batch of small files after the other, in one thread, until no file waits."""
+        queue = self._plan.small
+        while queue:
+            deadline.check()
+            with lender.transfer(deadline) as remote:
+                run_together(remote, self._next_batch(remote, deadline))
+
+    def _next_batch(self, remote: RemoteFiles, deadline: Deadline) -> Iterator[Steps[None]]:
+        """Take small files from those that wait, as they are begun."""
+        size = count = 0
+        queue = self._plan.small
+        while count < BATCH and size < BATCH_SIZE:
+            try:
+                found = queue.popleft()
+            except IndexError:
+                return
+            size += found.size
+            count += 1
+            yield self._delivering(remote, deadline, found)
+
+    def _delivering(self, remote: RemoteFiles, deadline: Deadline, found: FoundFile) -> Steps[None]:
+        try:
+            deadline.check()
+            yield from self._delivery.deliver(remote, found)
+        except BaseException:
+            self._plan.small.appendleft(found)  # for the next attempt
+            raise
 
     def _work_off(self, queue: deque[FoundFile], lender: ChannelLender, deadline: Deadline) -> None:
         """Deliver one file after the other, in one thread, until no file waits."""
@@ -159,7 +205,7 @@ class FolderRun:
                     self._tally.remove_found(found.size_to_move)
                     continue
                 with lender.transfer(deadline) as remote:
-                    self._delivery.deliver(remote, found)
+                    finish(self._delivery.deliver(remote, found))
             except BaseException:
                 queue.appendleft(found)  # for the next attempt
                 raise

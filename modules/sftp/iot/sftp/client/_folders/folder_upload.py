@@ -21,7 +21,7 @@ from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag, decode_path
 from iot.sftp.client._transfer.abandoned_transfers import discard_upload
 from iot.sftp.client._transfer.transfer_context import Backup
-from iot.sftp.client._transfer.upload import forget_rename, may_have_arrived, upload_file
+from iot.sftp.client._transfer.upload import forget_rename, may_have_arrived, uploading
 from iot.sftp.client._transfer.upload_job import no_spare
 from iot.sftp.client._transfer.verify import compare_hashes, hash_of_local
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from iot.sftp.client._base.errors import SFTPError
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
@@ -152,8 +153,8 @@ class FolderUpload:
         dest: str,
         accept: Callable[[FileVersion], object],
         progress: Callable[[int, int | None], None],
-    ) -> Transferred:
-        """Upload a file."""
+    ) -> Steps[Transferred]:
+        """Upload a file, in steps."""
         backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
             settled = settled_version(descriptor, remote.deadline) if self._is_remembered else None
@@ -168,7 +169,8 @@ class FolderUpload:
                 computes_hash=self._order.markers.is_written,
                 before_replacing=clearing_markers(self._order, self.marker_files, remote, dest),
             )
-            outcome = upload_file(remote, descriptor, None, self._end_of(dest), context=context, spare=no_spare)
+            end = self._end_of(dest)
+            outcome = yield from uploading(remote, descriptor, None, end, context=context, spare=no_spare)
             return Transferred(outcome.size, version, sha256=outcome.sha256)
 
     def hash_of_arrived(self, remote: RemoteFiles, found: FoundFile, dest: str) -> str:

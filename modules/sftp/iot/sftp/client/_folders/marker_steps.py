@@ -145,14 +145,19 @@ class MarkerSteps:
             is_kept = self._order.keeps_source and spent.move_to is None  # by now: the rule has changed
             if now is not None and not is_kept and _is_same(spent.version, now):
                 self._remove(remote, spent, now, target)
-        except (NotFound, VersionChanged):
+        except VersionChanged:
             pass
         except SFTPError as error:
             if error.scope is not Scope.FILE:
                 raise
-            self._fail(spent.path, error, NOT_REMOVED)
-            return
+            if not (isinstance(error, NotFound) and self._is_gone(remote, spent.marker)):
+                self._fail(spent.path, error, NOT_REMOVED)
+                return
         self._record(lambda record: record.settle_spent(spent.marker))
+
+    def _is_gone(self, remote: RemoteFiles, marker: str) -> bool:
+        """Return whether a marker is not there any more: else what was not found is where it was to be moved to."""
+        return self._direction.version_of(remote, marker) is None
 
     def _remove(self, remote: RemoteFiles, spent: SpentMarker, now: FileVersion, target: str | None) -> None:
         if spent.move_to is None:

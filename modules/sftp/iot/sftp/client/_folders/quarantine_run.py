@@ -122,10 +122,10 @@ class QuarantineRun:
             place = retry_while_local_busy(
                 remote.deadline, lambda: self._direction.put_aside(remote, found.path, version, target)
             )
-        except NotFound:
-            steps.release(remote, found.path)  # it is gone: by an earlier request, whose answer was lost, or others
-            return
         except SFTPError as refusal:
+            if isinstance(refusal, NotFound) and self._deliveries.has_vanished(remote, found):
+                steps.release(remote, found.path)  # by an earlier request, whose answer was lost, or others
+                return
             steps.keep(found.path)
             if refusal.scope is Scope.CALL:
                 raise

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from iot.sftp.client._base.backoff import backoff
@@ -18,6 +19,7 @@ from iot.sftp.client._base.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from iot.sftp.client._files.remote_files import RemoteFiles
@@ -79,15 +81,24 @@ def run_in_threads(lender: ChannelLender, steps: list[Step], report: Callable[[]
 
 def retry_while_local_busy(deadline: Deadline, work: Callable[[], Result]) -> Result:
     """Do some work; retry it with exponential backoff as long as the local system is short of something."""
-    for attempt in range(1, RETRIES + 1):
+    for pause in pauses_while_local_busy():
         try:
             return work()
         except LocalBusy as error:
-            pause = backoff(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
-            logger.debug("Trying again in %.1f s: %s", pause, error)
-            deadline.pause(pause)
-            deadline.check()
+            pause(deadline, error)
     return work()
+
+
+def pauses_while_local_busy() -> Iterator[Callable[[Deadline, LocalBusy], None]]:
+    """Give the pauses before each retry of what the local system is too short of something for."""
+    for attempt in range(1, RETRIES + 1):
+        yield partial(_pause, backoff(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
+
+
+def _pause(seconds: float, deadline: Deadline, error: LocalBusy) -> None:
+    logger.debug("Trying again in %.1f s: %s", seconds, error)
+    deadline.pause(seconds)
+    deadline.check()
 
 
 def is_busy(error: SFTPError) -> bool:

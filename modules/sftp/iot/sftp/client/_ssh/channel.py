@@ -82,7 +82,7 @@ class SFTPChannel:
         self._replies: dict[int, tuple[Expected, float]] = {}  # by number: what is expected, and since when
         self._next_number = 0
         self._strangers = 0
-        self._gathering: int | None = None  # the thread whose requests are sent together
+        self._gathering = set[int]()  # threads whose requests are sent together
         self._failure: SFTPError | None = None
         self._version: Future[Reply] = Future()
         self._parser = ReplyParser(self._landing_of, self._complete_landing, self._receive_packet)
@@ -131,15 +131,25 @@ class SFTPChannel:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Send the requests of this block together at its end: in one message, if the server takes that.
+        """Send the requests of this block together: in one message, if the server takes that.
 
-        Nothing may be waited for in it.
+        They are sent at its end, that of the outermost one, or when `send_gathered` is called: before anything is
+        waited for.
         """
-        self._gathering = threading.get_ident()
+        thread = threading.get_ident()
+        if thread in self._gathering:
+            yield
+            return
+        self._gathering.add(thread)
         try:
             yield
         finally:
-            self._gathering = None
+            self._gathering.discard(thread)
+            self._writer.send()
+
+    def send_gathered(self) -> None:
+        """Send what this thread has gathered by now."""
+        if threading.get_ident() in self._gathering:
             self._writer.send()
 
     def request(
@@ -185,7 +195,7 @@ class SFTPChannel:
         if failure is not None:
             self._open_files.ended(self)
             complete(expected, error=failure)
-        elif not with_next and self._gathering != threading.get_ident():
+        elif not with_next and threading.get_ident() not in self._gathering:
             self._writer.send()
 
     # --- its end ---

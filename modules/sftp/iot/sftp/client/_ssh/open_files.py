@@ -18,6 +18,8 @@ from iot.sftp.client._base.sftp_statuses import is_of_a_limit
 from iot.sftp.client._ssh.packets import Kind, Reader
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from iot.sftp.client._base.deadline import Deadline
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ class Place:
         is_directory: whether it is a directory; some servers count files only.
         owner: the thread that opens it.
         is_alone: whether no other thread has or gets a place, as long as it is being opened.
-        others: how many were open beside it when the server refused it.
+        others: how many were open beside it when the answer came that the server refused it.
+        beside: the most files, and directories, that were open beside it at a time, since it was asked for.
         unclear: how many others were being opened then: their answers may have been in flight, over another channel.
         is_crowded: whether more were never open than there may have been then.
         is_own_crowd: whether all of these belong to the same thread, and stay open: there is nothing to wait for.
@@ -46,6 +49,7 @@ class Place:
     owner: int = field(default_factory=threading.get_ident)
     is_alone: bool = False
     others: int = 0
+    beside: tuple[int, int] = (0, 0)
     unclear: int = 0
     is_crowded: bool = False
     is_own_crowd: bool = False
@@ -85,6 +89,15 @@ class OpenFiles:
             while not self._is_free_for(place, is_quick=is_quick):
                 self._changed.wait(deadline.wait_at_most())
                 deadline.check()
+            self._ask(place)
+        return place
+
+    def take_free_place(self, channel: object, *, is_directory: bool, is_quick: bool) -> Place | None:
+        """Take a place if one is free, whatever this thread has open: it may have files of others in hand."""
+        place = Place(channel, is_directory)
+        with self._changed:
+            if not self._is_free_beside(self._all(), place, is_quick=is_quick):
+                return None
             self._asked.add(place)
         return place
 
@@ -109,7 +122,7 @@ class OpenFiles:
                     if not patience.remaining():
                         message = "the server refused to open this beside other files: try again when they are closed"
                         raise Busy(message)
-                self._asked.add(place)
+                self._ask(place)
             finally:
                 self._waiting_to_be_alone -= 1
                 self._changed.notify_all()
@@ -144,7 +157,7 @@ class OpenFiles:
         """Take a place without waiting."""
         place = Place(channel, is_directory)
         with self._changed:
-            self._asked.add(place)
+            self._ask(place)
         return place
 
     def answered(self, place: Place, packet: bytes) -> None:
@@ -175,7 +188,9 @@ class OpenFiles:
             places = self._open.setdefault(place.channel, {})
             is_in_use = handle in places
             places[handle] = place
-            files, directories = self._count_open()
+            self._note_crowd(self._asked)
+            # What is being closed may have been closed before this was opened: answers overtake over several channels
+            files, directories = self._count_open(with_closing=False)
             self._granted = max(self._granted, files + directories)
             self._granted_files = max(self._granted_files, files)
             self._granted_directories = max(self._granted_directories, directories)
@@ -192,17 +207,19 @@ class OpenFiles:
         """Record that a file was not opened."""
         with self._changed:
             self._asked.discard(place)
-            files, directories = self._count_open()
+            files, directories = self._count_open(with_closing=True)
             place.others, place.unclear = files + directories, len(self._asked)
-            place.is_own_crowd = not self._asked and all(
+            place.is_own_crowd = place.others > 0 == place.unclear and all(
                 other.owner == place.owner and not other.is_closing for other in self._all()
             )
+            # Over several channels, CLOSE may be answered before there is a place again, and before an earlier refusal
+            files, directories = place.beside
             of_its_kind, most = (
                 (directories, self._granted_directories) if place.is_directory else (files, self._granted_files)
             )
-            slack = place.unclear + (self.most != UNLIMITED)  # CLOSE may be answered before there is a place again
-            is_crowded = place.others + slack >= self._granted or of_its_kind + slack >= most
-            place.is_crowded = is_crowded and place.others + place.unclear > 0
+            slack = place.unclear + (self.most != UNLIMITED)
+            is_crowded = files + directories + slack >= self._granted or of_its_kind + slack >= most
+            place.is_crowded = is_crowded and files + directories + place.unclear > 0
             self._changed.notify_all()
 
     def closing(self, channel: object, handle: bytes) -> None:
@@ -229,18 +246,30 @@ class OpenFiles:
 
     def _is_free_for(self, place: Place, *, is_quick: bool) -> bool:
         there = self._all()
-        if any(other.owner == place.owner and not other.is_closing for other in there):
-            return True
+        is_owner = any(other.owner == place.owner and not other.is_closing for other in there)
+        return is_owner or self._is_free_beside(there, place, is_quick=is_quick)
+
+    def _is_free_beside(self, there: list[Place], place: Place, *, is_quick: bool) -> bool:
         if (self._waiting_to_be_alone and not is_quick) or any(other.is_alone for other in self._asked):
             return False
         if self._is_one_per_channel and any(other.channel is place.channel for other in there):
             return False
         return len(there) < (self.most if is_quick or self.most == 1 else self.most - 1)
 
+    def _ask(self, place: Place) -> None:
+        self._asked.add(place)
+        self._note_crowd((place,))
+
+    def _note_crowd(self, asked: Iterable[Place]) -> None:
+        files, directories = self._count_open(with_closing=True)
+        for place in asked:
+            place.beside = max(place.beside[0], files), max(place.beside[1], directories)
+
     def _all(self) -> list[Place]:
         return [*self._asked, *(place for places in self._open.values() for place in places.values())]
 
-    def _count_open(self) -> tuple[int, int]:
+    def _count_open(self, *, with_closing: bool) -> tuple[int, int]:
         """Return how many files and how many directories are open."""
-        kinds = [place.is_directory for places in self._open.values() for place in places.values()]
+        there = (place for places in self._open.values() for place in places.values())
+        kinds = [place.is_directory for place in there if with_closing or not place.is_closing]
         return len(kinds) - sum(kinds), sum(kinds)

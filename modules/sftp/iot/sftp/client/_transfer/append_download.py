@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists, EndOfFile, TransferIncomplete, Unsupported
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._files.disk_sync import sync_file
 from iot.sftp.client._ssh.packets import Attributes, OpenFlag
 from iot.sftp.client._transfer.append_upload import AppendOutcome
 from iot.sftp.client._transfer.download_target import local_key
@@ -25,7 +26,7 @@ from iot.sftp.client._transfer.replace import keep_times, replace_local
 from iot.sftp.client._transfer.resume_records import ResumeState
 from iot.sftp.client._transfer.temporary_files import claim, remove_leftovers, temporary_name
 from iot.sftp.client._transfer.upload_job import OWNER_MAY_WRITE, PERMISSION_BITS
-from iot.sftp.client._transfer.verify import PART, beginning_is_same, parts_are_same
+from iot.sftp.client._transfer.verify import PART, all_is_same, beginning_is_same, parts_are_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +158,8 @@ class _AppendDownload:
                     return here
                 if here <= before.reach:
                     return before.length
-            elif here <= before.reach:
+            elif here <= before.reach or os.fstat(descriptor).st_nlink > 1:
+                # What was rotated may have grown since it got its second name: it is kept under that
                 if self._growth.finds_rotated:
                     raise WasRotated
                 return 0
@@ -173,13 +175,16 @@ class _AppendDownload:
         raise AlreadyExists(message, path=self._place.path)
 
     def _joins(self, descriptor: int, length: int) -> bool:
-        """Return whether the first and the last bytes of a beginning are those of the remote file."""
+        """Return whether the first and the last bytes of a beginning are those of the remote file; or all of them."""
+        if self._context.verify == "sha256":
+            return self._is_same(descriptor, length)
         start = max(0, length - PART)
         parts = [part for part in ((0, min(PART, length)), (start, length - start)) if part[1]]
         return parts_are_same(self._remote, self._handle, self._growth.source, descriptor, parts)
 
     def _is_same(self, descriptor: int, length: int) -> bool:
-        return beginning_is_same(self._remote, self._handle, self._growth.source, descriptor, length)
+        compare = all_is_same if self._context.verify == "sha256" else beginning_is_same
+        return compare(self._remote, self._handle, self._growth.source, descriptor, length)
 
     # --- a new version ---
 
@@ -243,7 +248,7 @@ class _AppendDownload:
         if here != offset:  # behind what an earlier run has sent of another version
             os.ftruncate(descriptor, offset)
         self._keep_times(descriptor)
-        os.fsync(descriptor)
+        sync_file(descriptor)
         if self._context.verify == "sha256" and not self._is_same(descriptor, offset):
             message = "the local file differs from the beginning of the remote one after bytes were appended to it"
             raise TransferIncomplete(message, path=self._growth.source)

@@ -25,6 +25,7 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.messages import REMOTE_DISK_FULL
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._ssh.packets import Attributes, OpenFlag
 from iot.sftp.client._transfer.append_dest import Beginning, beginning_at
 from iot.sftp.client._transfer.growing_source import GrowingSource
@@ -181,15 +182,15 @@ class _AppendAttempt(UploadAttempt):
         """Make the next version beside the destination and rename it; return whether that was atomic."""
         job = self._job
         try:
-            handle = self._open(earlier)
+            handle = finish(self._open(earlier))
             job.state.opened = True
             self._body.is_resumed = bool(job.state.contiguous)
             if there.length and not job.state.contiguous:
                 self._copy(handle, there.length)
-            _, verified = self._send(handle)
+            _, verified = finish(self._send(handle))
             is_atomic = not job.is_direct
             if is_atomic:
-                _, is_atomic = self._replace(verified)
+                _, is_atomic = finish(self._replace(verified))
         except BaseException as error:
             self._clean_up(error)
             raise
@@ -222,6 +223,7 @@ class _AppendAttempt(UploadAttempt):
             self._check_length(handle, start)
             self._write(handle, start)
             completion = UploadCompletion(job.remote, handle, job.dest, job.source.attributes)
+            completion.begin()
         except BaseException:
             with suppress(SFTPError):
                 job.remote.begin_close(handle)

@@ -19,19 +19,21 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
 )
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._ssh.packets import OpenFlag
-from iot.sftp.client._transfer.download_source import DownloadSource, look_at_source
+from iot.sftp.client._transfer.download_source import DownloadSource, look_at_source, looking_at_source
 from iot.sftp.client._transfer.download_target import DownloadTarget, local_key
 from iot.sftp.client._transfer.outcome import TransferOutcome
 from iot.sftp.client._transfer.pipeline import SourceChanged
 from iot.sftp.client._transfer.read_pipeline import ReadPipeline
-from iot.sftp.client._transfer.replace import keep_times, replace_local
+from iot.sftp.client._transfer.replace import keep_times, replacing_local
 from iot.sftp.client._transfer.temporary_files import remove_leftovers
 from iot.sftp.client._transfer.verify import compare_hashes, hash_of_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.file_version import Observed
     from iot.sftp.client._files.local_files import LocalFiles, LocalName
     from iot.sftp.client._files.remote_files import RemoteFiles
@@ -55,7 +57,21 @@ def download_file(
     observed: Observed | None = None,
     accept: Callable[[Attributes], object] = lambda _: None,
 ) -> TransferOutcome:
-    """Write a remote file's bytes, permissions and modification time to a local one.
+    """Write a remote file's bytes, permissions and modification time to a local one: see `downloading`."""
+    return finish(downloading(remote, source, local_files, dest, context, observed=observed, accept=accept))
+
+
+def downloading(
+    remote: RemoteFiles,
+    source: str,
+    local_files: LocalFiles,
+    dest: str,
+    context: TransferContext,
+    *,
+    observed: Observed | None = None,
+    accept: Callable[[Attributes], object] = lambda _: None,
+) -> Steps[TransferOutcome]:
+    """Write a remote file's bytes, permissions and modification time to a local one, in steps.
 
     Parameters:
         remote: the server's files.
@@ -67,7 +83,7 @@ def download_file(
             again whether it is still being written.
         accept: receives the file's attributes, each time that they are asked for, before it is read; raises to skip it.
     """
-    attributes = look_at_source(remote, source, accept)
+    attributes = yield from looking_at_source(remote, source, accept)
     with local_files.destination(dest, posixpath.basename(source), context.modes.directory) as place:
         remove_leftovers(place.directory)
         with context.records.held(local_key(place), place.path) as record:
@@ -76,7 +92,7 @@ def download_file(
                     remote, source, attributes, observed=observed, accept=accept, mode=context.modes.local
                 )
                 try:
-                    return DownloadAttempt(remote, here, place, record, context).run(is_first=number == 0)
+                    return (yield from DownloadAttempt(remote, here, place, record, context).run(is_first=number == 0))
                 except SourceChanged as error:
                     if number == ATTEMPTS - 1 or (attributes.size or 0) > READ_AGAIN_AT_MOST:
                         raise TransferIncomplete(error.message, path=error.path) from error
@@ -107,8 +123,8 @@ class DownloadAttempt:
         self._target = DownloadTarget(remote, source, place, record, context)
         self._is_closed = False  # the remote file
 
-    def run(self, *, is_first: bool) -> TransferOutcome:
-        """Download the file.
+    def run(self, *, is_first: bool) -> Steps[TransferOutcome]:
+        """Download the file, in steps.
 
         Parameters:
             is_first: whether nothing has shown yet that the file has to stay open to be looked at again.
@@ -119,14 +135,14 @@ class DownloadAttempt:
         source, target, context = self._source, self._target, self._context
         source.settle()
         with ExitStack() as stack:
-            handle = self._remote.open(source.path, OpenFlag.READ)
+            handle = yield from self._remote.opening(source.path, OpenFlag.READ)
             stack.callback(self._close, handle)
             source.look_into(handle)
             target.state.source = [source.path, *source.version]
             with target.opened() as descriptor:
                 resumed = target.proven_offset(handle, descriptor)
                 may_close = is_first and source.is_settled and context.verify == "size"
-                size, verified = self._read(handle, descriptor, resumed, may_close=may_close)
+                size, verified = yield from self._read(handle, descriptor, resumed, may_close=may_close)
                 if not source.is_settled:
                     self._check_open()
                     source.read_again(handle, descriptor, size)
@@ -137,7 +153,8 @@ class DownloadAttempt:
                     keep_times(descriptor, accessed, modified, self._place.path)
                 digest = hash_of_local(descriptor, self._remote.deadline.check).hex() if context.computes_hash else ""
                 context.before_replacing()
-                replace_local(self._place, target.state.temporary, descriptor, source.permissions, context)
+                name = target.state.temporary
+                yield from replacing_local(self._place, name, descriptor, source.permissions, context)
         self._record.forget()
         return TransferOutcome(size, verified, resumed, atomic=True, sha256=digest)
 
@@ -151,7 +168,7 @@ class DownloadAttempt:
             message = "the file may have been written while it was read"
             raise SourceChanged(message, path=self._source.path)
 
-    def _read(self, handle: bytes, descriptor: int, start: int, *, may_close: bool) -> tuple[int, str]:
+    def _read(self, handle: bytes, descriptor: int, start: int, *, may_close: bool) -> Steps[tuple[int, str]]:
         """Read the bytes from `start` on; return the size of the file, and how it was verified."""
         source, target = self._source, self._target
 
@@ -170,7 +187,7 @@ class DownloadAttempt:
             may_close=may_close,
         )
         try:
-            size = pipeline.run(start, source.before.size)
+            size = yield from pipeline.run(start, source.before.size)
         except (ConnectionLost, DeadlineExceeded):
             target.note_break(descriptor, pipeline.contiguous)
             raise

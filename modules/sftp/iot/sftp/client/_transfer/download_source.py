@@ -15,6 +15,7 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY, size_differs
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._ssh.packets import Attributes
 from iot.sftp.client._transfer.pipeline import SourceChanged
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._ssh.requests import Reply
 
@@ -36,9 +38,14 @@ SETTLING_ATTEMPTS = 2  # of a source that is being written, before it is read as
 
 
 def look_at_source(remote: RemoteFiles, path: str, accept: Callable[[Attributes], object]) -> Attributes:
-    """Return a source's attributes, none where the server refuses them; raise if that is no regular file."""
+    """Return a source's attributes: see `looking_at_source`."""
+    return finish(looking_at_source(remote, path, accept))
+
+
+def looking_at_source(remote: RemoteFiles, path: str, accept: Callable[[Attributes], object]) -> Steps[Attributes]:
+    """Return a source's attributes, in steps, none where the server refuses them; raise if that is no regular file."""
     try:
-        attributes = remote.stat(path)
+        attributes = yield from remote.looking_at(path)
     except (PermissionDenied, Unsupported):
         attributes = Attributes()
     _refuse_irregular(attributes, path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import TooLarge, TransferIncomplete
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.download import ATTEMPTS
 from iot.sftp.client._transfer.download_source import READ_TWICE, DownloadSource, look_at_source
@@ -84,7 +85,7 @@ def _read_version(
         with remote.opened(path, OpenFlag.READ, wait_for_close=False) as handle, memory_file(b"", path) as descriptor:
             source.look_into(handle)
             pipeline = BoundedPipeline(remote, handle, path, descriptor, longest=longest, context=context)
-            size = pipeline.run(0, source.before.size)
+            size = finish(pipeline.run(0, source.before.size))
             verified = source.check_unchanged(size, pipeline.after, handle, os.fstat(descriptor).st_size)
             tells_nothing = (
                 not source.version.tells_time and size <= READ_TWICE

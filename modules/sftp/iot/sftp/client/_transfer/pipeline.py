@@ -105,6 +105,8 @@ class Pipeline:
 
     def _take_turn(self, count: int) -> None:
         """Wait until so many bytes may go. Under a limit this may be where all the time goes."""
+        if self._limit.is_limited:
+            self._remote.send_gathered()
         self._limit.wait_for_turn(count, self._remote.deadline, self._direction)
         self._report()
         self._raise_failure()

@@ -32,12 +32,19 @@ from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.numbered_names import numbered_in_parts
 from iot.sftp.client._files.remote_files import HARDLINK
 from iot.sftp.client._transfer.remote_copy import copy_to
-from iot.sftp.client._transfer.replace import RenameRefused, kind_if_reported, put_back, try_to_replace
+from iot.sftp.client._transfer.replace import (
+    RenameRefused,
+    kind_if_reported,
+    put_back,
+    replacing_in_steps,
+    try_to_replace,
+)
 from iot.sftp.client._transfer.verify import remote_files_are_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._ssh.packets import Attributes
     from iot.sftp.client._transfer.upload_job import UploadJob
@@ -45,8 +52,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def put_in_place(job: UploadJob, note_backup: Callable[[str], object]) -> bool:
+def put_in_place(job: UploadJob, note_backup: Callable[[str], object]) -> Steps[bool]:
     """Rename an upload's temporary file to its destination; return whether that was one atomic step.
+
+    It is done in steps where nothing is to be kept.
 
     Parameters:
         job: the upload, whose temporary file is complete.
@@ -60,7 +69,7 @@ def put_in_place(job: UploadJob, note_backup: Callable[[str], object]) -> bool:
         return place_new(job.remote, job.temporary, job.dest)
     if job.context.backup is not None:
         return _BackedUp(job, job.context.backup.path, note_backup).replace()
-    return try_to_replace(job.remote, job.temporary, job.dest, note_backup)
+    return (yield from replacing_in_steps(job.remote, job.temporary, job.dest, note_backup))
 
 
 def place_new(remote: RemoteFiles, source: str, dest: str) -> bool:

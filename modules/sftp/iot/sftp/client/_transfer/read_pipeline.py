@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from iot.sftp.client._base.counts import Counts
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._ssh.requests import Reply
     from iot.sftp.client._transfer.rate_limit import RateLimit
@@ -65,8 +66,8 @@ class ReadPipeline(Pipeline):
         self._may_close = may_close
         self._closed: Future[Reply] | None = None
 
-    def run(self, start: int, size: int | None) -> int:
-        """Read to the end of the file and return where that is.
+    def run(self, start: int, size: int | None) -> Steps[int]:
+        """Read to the end of the file, in steps, and return where that is.
 
         Parameters:
             start: what is there already.
@@ -84,6 +85,9 @@ class ReadPipeline(Pipeline):
         try:
             while not self._done():
                 self._ask()
+                last = self._closed or self.after
+                if last is not None:
+                    yield last
                 if self._closed is not None:
                     self._remote.wait_for_any_answer(self._closed)  # the last answer: one wait for all of them
                 self._wait()

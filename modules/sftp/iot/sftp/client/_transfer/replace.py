@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import posixpath
@@ -20,6 +19,8 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 from iot.sftp.client._base.sftp_statuses import is_plain_refusal
+from iot.sftp.client._base.steps import TOGETHER, finish
+from iot.sftp.client._files.disk_sync import sync_file
 from iot.sftp.client._files.local_backup import keep_backup
 from iot.sftp.client._files.remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._files.set_aside import move_without_replacing
@@ -30,19 +31,26 @@ from iot.sftp.client._transfer.temporary_files import is_temporary, temporary_na
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.local_files import LocalName
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
 logger = logging.getLogger(__name__)
 
-# What a file system says that has no fsync: FUSE and some network file systems.
-NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-
 
 def replace_local(
     place: LocalName, name: str, descriptor: int, permissions: int | None, context: TransferContext
 ) -> None:
-    """Put the file `name` beside a destination in its place, with all its bytes on the disk.
+    """Put the file `name` beside a destination in its place: see `replacing_local`."""
+    finish(replacing_local(place, name, descriptor, permissions, context))
+
+
+def replacing_local(
+    place: LocalName, name: str, descriptor: int, permissions: int | None, context: TransferContext
+) -> Steps[None]:
+    """Put the file `name` beside a destination in its place, in steps, with all its bytes on the disk.
+
+    What is synced in one go, by one thread, is mostly one transaction of the file system's.
 
     A file system may keep its own permissions (CIFS, exFAT, a mount of another owner), and may have no way to
     synchronise a directory: the file is complete all the same.
@@ -50,11 +58,8 @@ def replace_local(
     if permissions is not None:
         with _optional("its permissions", place.path):
             os.fchmod(descriptor, permissions)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in NOT_OFFERED:
-            raise
+    yield TOGETHER
+    sync_file(descriptor)
     if context.keeps_existing:
         if not move_without_replacing(place.directory, name, place.name):
             message = "something is at the destination already, and was left alone: move it away"
@@ -63,6 +68,7 @@ def replace_local(
         if context.backup is not None and context.backup.local_files is not None:
             keep_backup(context.backup.local_files, place, context.backup.path, mode=context.modes.directory)
         os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+    yield TOGETHER
     with _optional("that its directory is on the disk", place.path):
         os.fsync(place.directory)
 
@@ -102,7 +108,14 @@ def replace_remote(
 
 
 def try_to_replace(remote: RemoteFiles, source: str, dest: str, note_backup: Callable[[str], object]) -> bool:
-    """Do what `replace_remote` does.
+    """Do what `replace_remote` does: see `replacing_in_steps`."""
+    return finish(replacing_in_steps(remote, source, dest, note_backup))
+
+
+def replacing_in_steps(
+    remote: RemoteFiles, source: str, dest: str, note_backup: Callable[[str], object]
+) -> Steps[bool]:
+    """Do what `replace_remote` does, in steps.
 
     Raises:
         RenameRefused: no rename was carried out.
@@ -111,7 +124,7 @@ def try_to_replace(remote: RemoteFiles, source: str, dest: str, note_backup: Cal
     remote = remote.patient()  # a caller that cancels from here on would not know which of the two files is there
     if remote.offers_posix_rename:
         try:
-            remote.posix_rename(source, dest)
+            yield from remote.posix_rename(source, dest)
         except (PermissionDenied, Unsupported) as error:
             # Win32-OpenSSH says FAILURE where `dest` is there, others announce what they do not carry out.
             logger.debug("The server announces %s and refuses it: %s", POSIX_RENAME, error.message)

@@ -28,6 +28,7 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._ssh.server_traits import RENAME
 from iot.sftp.client._transfer.outcome import TransferOutcome
@@ -45,6 +46,7 @@ from iot.sftp.client._transfer.verify import hash_of_local
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._transfer.resume_records import ResumeState
     from iot.sftp.client._transfer.transfer_context import TransferContext
@@ -63,7 +65,21 @@ def upload_file(
     spare: SpareChannel,
     is_settled: bool = False,
 ) -> TransferOutcome:
-    """Write a local file's bytes, permissions and modification time to a remote one.
+    """Write a local file's bytes, permissions and modification time to a remote one: see `uploading`."""
+    return finish(uploading(remote, descriptor, name, dest, context=context, spare=spare, is_settled=is_settled))
+
+
+def uploading(
+    remote: RemoteFiles,
+    descriptor: int,
+    name: str | None,
+    dest: str,
+    *,
+    context: TransferContext,
+    spare: SpareChannel,
+    is_settled: bool = False,
+) -> Steps[TransferOutcome]:
+    """Write a local file's bytes, permissions and modification time to a remote one, in steps.
 
     Parameters:
         remote: the server's files.
@@ -80,13 +96,14 @@ def upload_file(
         job = UploadJob(remote, descriptor, path, record=record, context=context, spare=spare)
         job.source.is_settled = is_settled
         try:
-            return UploadAttempt(job).run(may_be_directory=name is not None and path == dest)
+            return (yield from UploadAttempt(job).run(may_be_directory=name is not None and path == dest))
         except _IsDirectoryError:
             if not name:
                 raise IsADirectory(IS_A_REMOTE_DIRECTORY, path=dest) from None
         except SourceChanged as error:
             raise TransferIncomplete(error.message, path=error.path) from error
-    return upload_file(remote, descriptor, name, dest + "/", context=context, spare=spare, is_settled=is_settled)
+    further = uploading(remote, descriptor, name, dest + "/", context=context, spare=spare, is_settled=is_settled)
+    return (yield from further)
 
 
 def forget_rename(remote: RemoteFiles, dest: str, context: TransferContext) -> None:
@@ -122,8 +139,8 @@ class UploadAttempt:
         self._target = UploadTarget(job)
         self._body = UploadBody(job)
 
-    def run(self, *, may_be_directory: bool) -> TransferOutcome:
-        """Upload the file.
+    def run(self, *, may_be_directory: bool) -> Steps[TransferOutcome]:
+        """Upload the file, in steps.
 
         Parameters:
             may_be_directory: the destination may be a directory, which the file goes into.
@@ -148,15 +165,15 @@ class UploadAttempt:
                 job.record.forget()
                 return self._outcome(verified, earlier.contiguous, atomic=not earlier.backup)
         try:
-            handle = self._open(earlier)
+            handle = yield from self._open(earlier)
             job.state.opened = True
             if asked is not None and job.remote.is_directory(asked, job.dest):
                 job.close(handle)
                 raise _IsDirectoryError  # noqa: TRY301 - it has to be cleaned up
-            resumed, verified = self._send(handle)
+            resumed, verified = yield from self._send(handle)
             atomic = not job.is_direct
             if atomic:
-                verified, atomic = self._replace(verified)
+                verified, atomic = yield from self._replace(verified)
         except BaseException as error:
             self._clean_up(error)
             raise
@@ -171,35 +188,35 @@ class UploadAttempt:
             digest = hash_of_local(job.source.descriptor, job.remote.deadline.check).hex()
         return TransferOutcome(job.source.size, verified, resumed, atomic, digest)
 
-    def _open(self, earlier: ResumeState | None) -> bytes:
+    def _open(self, earlier: ResumeState | None) -> Steps[bytes]:
         if earlier is None:
-            return self._target.open_new()
+            return (yield from self._target.opening_new())
         return self._earlier.resume(earlier) or self._target.open_instead_of(earlier)
 
-    def _send(self, handle: bytes) -> tuple[int, str]:
+    def _send(self, handle: bytes) -> Steps[tuple[int, str]]:
         """Send what is missing; where the server turns out not to take that, send everything, once."""
         job = self._job
         resumed = job.state.contiguous
         if resumed:
             try:
-                return resumed, self._body.send(handle, resumed)
+                return resumed, (yield from self._body.send(handle, resumed))
             except (SourceChanged, NoSpace):
                 raise
             except (PermissionDenied, Unsupported, NotFound, TransferIncomplete) as error:
                 logger.info("%r is sent from the beginning, since it cannot be resumed: %s", job.dest, error.message)
                 handle = self._target.open_instead_of(replace(job.state))
                 job.state.opened = True
-        return 0, self._body.send(handle, 0)
+        return 0, (yield from self._body.send(handle, 0))
 
     # --- the rename ---
 
-    def _replace(self, verified: str) -> tuple[str, bool]:
+    def _replace(self, verified: str) -> Steps[tuple[str, bool]]:
         """Give the file its name; return how it was verified, and whether that was one atomic step."""
         job = self._job
         try:
             job.context.before_replacing()
             with self._recording_the_rename(verified):
-                return verified, put_in_place(job, self._note_backup)
+                return verified, (yield from put_in_place(job, self._note_backup))
         except NotFound as error:
             if job.remote.kind_of(job.temporary) is None:
                 before = job.earlier_rename
@@ -217,7 +234,7 @@ class UploadAttempt:
             job.drop_box.learn(RENAME)
             self._target.discard()
             handle = self._target.open_dest(refused)
-            return self._body.send(handle, 0), False
+            return (yield from self._body.send(handle, 0)), False
 
     @contextmanager
     def _recording_the_rename(self, verified: str) -> Iterator[None]:

@@ -18,6 +18,7 @@ from iot.sftp.client._transfer.verify import PART, compare_hashes, parts_are_sam
 from iot.sftp.client._transfer.write_pipeline import WriteChannel, WritePipeline
 
 if TYPE_CHECKING:
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._transfer.upload_job import UploadJob
 
 SAVE_EVERY = 1.0  # seconds
@@ -46,10 +47,10 @@ class UploadBody:
         self.sha256 = ""
         self._next_save = time.monotonic() + SAVE_EVERY
 
-    def send(self, handle: bytes, start: int) -> str:
-        """Send the bytes from `start` on, check what is there then, and return how that was done."""
+    def send(self, handle: bytes, start: int) -> Steps[str]:
+        """Send the bytes from `start` on, in steps, check what is there then, and return how that was done."""
         job = self._job
-        verified = self._send_and_complete(handle, start)
+        verified = yield from self._send_and_complete(handle, start)
         must_compare = job.source.check_unchanged(job.state.contiguous, job.dest)
         if job.context.verify == "sha256":
             return self._compare_hashes()
@@ -59,7 +60,7 @@ class UploadBody:
             self._check_seam(start)
         return verified
 
-    def _send_and_complete(self, handle: bytes, start: int) -> str:
+    def _send_and_complete(self, handle: bytes, start: int) -> Steps[str]:
         job = self._job
         source = HashingSource(job.source.descriptor) if job.context.computes_hash else None
         pipeline = WritePipeline(
@@ -87,6 +88,7 @@ class UploadBody:
             finish = (lambda: completion.begin(pipeline.further)) if is_in_order else do_nothing
             pipeline.send(start, job.source.size, finish)
             if is_in_order and job.source.size - start <= SAFE_REQUEST:
+                yield completion.closed
                 completion.wait_for_last()
             pipeline.finish()
             if not is_in_order:

@@ -37,7 +37,11 @@ class _LastRequests:
 
 
 class UploadCompletion:
-    """The requests after the last byte of a file: its attributes, its sync to the disk, its size and its close."""
+    """The requests after the last byte of a file: its attributes, its sync to the disk, its size and its close.
+
+    Attributes:
+        closed: the answer to the close, once that is requested.
+    """
 
     def __init__(
         self, remote: RemoteFiles, handle: bytes, path: str, attributes: Attributes, *, is_asked_for: bool = False
@@ -57,7 +61,7 @@ class UploadCompletion:
         self._path = path
         self._attributes = attributes
         self._last_requests: list[_LastRequests] = []
-        self._closed: Future[Reply] | None = None
+        self.closed: Future[Reply] | None = None
 
     def begin(self, further: Sequence[WriteChannel] = ()) -> None:
         """Send all requests, and the close too if the server keeps the order of requests.
@@ -68,7 +72,7 @@ class UploadCompletion:
         remote, handle = self._remote, self._handle
         with remote.together():
             self._last_requests.append(_LastRequests(remote, handle, self._attributes))
-            self._closed = remote.begin_close(handle) if remote.traits.keeps_order else None
+            self.closed = remote.begin_close(handle) if remote.traits.keeps_order else None
         for channel in further:
             with channel.remote.together():
                 self._last_requests.append(_LastRequests(channel.remote, channel.handle, self._attributes))
@@ -76,12 +80,12 @@ class UploadCompletion:
     @property
     def is_closed(self) -> bool:
         """Whether the close has been requested."""
-        return self._closed is not None
+        return self.closed is not None
 
     def wait_for_last(self) -> None:
         """Wait for the last answer: where order is kept, all others are there by then, without a wait for each."""
-        if self._closed is not None:
-            self._remote.wait_for_any_answer(self._closed)
+        if self.closed is not None:
+            self._remote.wait_for_any_answer(self.closed)
 
     def wait(self, moved: int) -> str:
         """Wait for all of it, and return how it is known that the file has as many bytes as were sent.
@@ -98,8 +102,8 @@ class UploadCompletion:
                 if there is not None and there.size is not None:
                     size = max(size or 0, there.size)
         finally:
-            self._closed = self._closed or self._remote.begin_close(self._handle)
-        self._remote.wait(self._closed, self._path)
+            self.closed = self.closed or self._remote.begin_close(self._handle)
+        self._remote.wait(self.closed, self._path)
         if not are_set and not self._remote.traits.keeps_own_attributes:
             # Erlang's and Conch's refuse FSETSTAT of a file that was opened by a relative path, or of any.
             set_by_path = self._remote.begin_setstat(self._path, self._attributes)

@@ -11,12 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import NotADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._ssh.packets import Attributes, OpenFlag
 from iot.sftp.client._ssh.server_traits import TEMPORARY_NAME
 from iot.sftp.client._transfer.replace import remote_key
 from iot.sftp.client._transfer.temporary_files import Removal, remove_temporary, temporary_name
 
 if TYPE_CHECKING:
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._transfer.resume_records import ResumeState
     from iot.sftp.client._transfer.upload_job import UploadJob
 
@@ -35,15 +37,15 @@ class UploadTarget:
         """Open nothing yet."""
         self._job = job
 
-    def open_new(self) -> bytes:
-        """Open a new temporary file, in directories that are made where they are missing."""
+    def opening_new(self) -> Steps[bytes]:
+        """Open a new temporary file, in steps, in directories that are made where they are missing."""
         try:
-            return self._create()
+            return (yield from self._create())
         except (NotFound, NotADirectory):
             self._job.remote.make_directories(
                 posixpath.dirname(self._job.dest) or ".", self._job.context.modes.directory
             )
-            return self._create()
+            return (yield from self._create())
 
     def open_instead_of(self, earlier: ResumeState) -> bytes:
         """Open another file in the place of an earlier one that cannot be resumed."""
@@ -54,17 +56,17 @@ class UploadTarget:
             return self.open_dest(job.drop_box.reason(), is_ours=earlier.opened)
         job.state.temporary = ""
         remove_earlier(job, earlier)
-        return self.open_new()
+        return finish(self.opening_new())
 
     def discard(self) -> None:
         """Remove the temporary file, or leave as little of it as the server allows."""
         job = self._job
         if remove_temporary(job.remote, job.state) is Removal.REFUSED:
             with suppress(PermissionDenied, Unsupported, NotFound):
-                job.close(self._open_temporary())
+                job.close(finish(self._open_temporary()))
         job.state.temporary, job.state.opened = "", False
 
-    def _create(self) -> bytes:
+    def _create(self) -> Steps[bytes]:
         job = self._job
         if job.drop_box.refusal:
             return self.open_dest(job.drop_box.reason())
@@ -72,16 +74,16 @@ class UploadTarget:
             job.state.temporary = posixpath.join(posixpath.dirname(job.dest), temporary_name())
         job.save()
         try:
-            return self._open_temporary()
+            return (yield from self._open_temporary())
         except (PermissionDenied, Unsupported) as error:
             return self._open_under_another_name(error)
 
-    def _open_temporary(self) -> bytes:
+    def _open_temporary(self) -> Steps[bytes]:
         return self._open_for_writing(TRUNCATED)
 
-    def _open_for_writing(self, flags: int) -> bytes:
+    def _open_for_writing(self, flags: int) -> Steps[bytes]:
         job = self._job
-        return job.remote.open(job.temporary, OpenFlag.WRITE | flags, Attributes(mode=job.source.mode))
+        return job.remote.opening(job.temporary, OpenFlag.WRITE | flags, Attributes(mode=job.source.mode))
 
     # --- drop boxes ---
 
@@ -90,7 +92,7 @@ class UploadTarget:
         job = self._job
         refused = posixpath.basename(job.temporary)
         with suppress(PermissionDenied, Unsupported):
-            return self._open_temporary()  # it may have been for another reason, which has passed
+            return finish(self._open_temporary())  # it may have been for another reason, which has passed
         reason = type(error)(
             f"the server refused to create the temporary file {refused!r} in that folder ({error.message}). "
             "Allow writing there; if other names are allowed, names that begin with .iot-sftp- too",
@@ -161,7 +163,7 @@ class UploadTarget:
         job.context.before_replacing()
         job.state.temporary = job.dest
         try:
-            handle = self._open_for_writing(flags)
+            handle = finish(self._open_for_writing(flags))
         except BaseException:
             job.state.temporary = ""  # it may be another process's
             raise

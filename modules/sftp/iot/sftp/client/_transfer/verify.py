@@ -141,6 +141,22 @@ def beginning_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor:
     return known == hash_of_local(descriptor, remote.deadline.check, length)
 
 
+def all_is_same(remote: RemoteFiles, handle: bytes, path: str, descriptor: int, length: int) -> bool:
+    """Return whether both files begin with the same `length` bytes: by the server's hash, else by reading all of them.
+
+    The remote one is open for reading, and may be longer.
+    """
+    known = _hash_if_cheap(remote, handle, path, length)
+    if known is not None:
+        return known == hash_of_local(descriptor, remote.deadline.check, length)
+    parts = all_parts(length)
+    for start in range(0, len(parts), READS_IN_FLIGHT):
+        remote.deadline.check()
+        if not parts_are_same(remote, handle, path, descriptor, parts[start : start + READS_IN_FLIGHT]):
+            return False
+    return True
+
+
 def _hash_if_cheap(remote: RemoteFiles, handle: bytes, path: str, length: int) -> bytes | None:
     """Return the hash of the beginning of a remote file, if the server computes one.
 

@@ -93,6 +93,12 @@ class Environment:
         _warn_of_directory("SFTP_LOCAL_ROOT", self.local_root, "no file can be downloaded")
         consequence = "no tasks are accepted, and the keys of servers are forgotten at every restart"
         _warn_of_directory("SFTP_STATE_DIR", self.state_dir, consequence)
+        if _is_same_directory(self.local_root, self.state_dir):
+            _log.warning(
+                "SFTP_LOCAL_ROOT and SFTP_STATE_DIR are the same directory, %s: so local files are out of reach, as "
+                "the module's own are. Mount a second one",
+                self.state_dir,
+            )
 
 
 def missing_variables(variables: Mapping[str, str]) -> list[str]:
@@ -107,6 +113,13 @@ def _port(variables: Mapping[str, str]) -> int | None:
     text = variables.get("SFTP_METRICS_PORT", "").strip() or str(METRICS_PORT)
     is_port = text.isascii() and text.isdecimal() and len(text) <= len(str(PORT_MAXIMUM)) and int(text) <= PORT_MAXIMUM
     return int(text) if is_port else None
+
+
+def _is_same_directory(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False  # one of them is not there
 
 
 def _warn_of_directory(variable: str, directory: Path, consequence: str) -> None:

@@ -7,6 +7,7 @@ What its public interface cannot do:
 - The MQTT socket delays small packets (Nagle's algorithm), which costs 40 ms a call. Here it has TCP_NODELAY.
 - After a reconnect the SDK does not subscribe again, because the broker keeps the session: a hub that lost its sessions
   would send nothing any more. Here a feature can be subscribed to again.
+- The SDK takes a subscription that the hub has refused for one that it has made. Here it is an error.
 - The SDK sets a handler and subscribes in one call, which blocks. Here these are two calls, and one packet subscribes
   again to all that is subscribed to.
 - Whether handlers are still called shows only when a caller sends a request. Here a request can be sent through the
@@ -33,7 +34,7 @@ import asyncio
 import json
 import socket
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ from iot.sftp.client._base.text import shortened
 from iot.sftp.module._hub.input_message import InputMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
     from typing import NoReturn
 
 __all__ = [
@@ -81,6 +82,7 @@ TWIN = (constant.TWIN, constant.TWIN_PATCHES)
 METHODS = (constant.METHODS,)
 INPUTS = (constant.INPUT_MSG,)
 QOS = 1  # of the SDK's subscriptions
+REFUSED = 0x80  # MQTT 3.1.1, 3.9.3: the return code for a topic that is not subscribed to
 MESSAGE_ID_MAXIMUM = 128  # characters, IoT Hub's limit: a longer one could not be sent back
 
 
@@ -96,6 +98,10 @@ class _RareAlarm(alarm.Alarm):
         if not self.finished.is_set():
             self.function(*self.args, **self.kwargs)
         self.finished.set()
+
+
+class SubscriptionRefusedError(Exception):
+    """The hub has refused to subscribe."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ def create_client() -> IoTHubModuleClient:
     client = IoTHubModuleClient.create_from_edge_environment(ensure_desired_properties=False)
     _deliver_every_message(client)
     _send_without_delay(client)
+    _notice_refusals(client)
     return client
 
 
@@ -153,17 +160,20 @@ async def subscribe(client: IoTHubModuleClient, features: Iterable[str]) -> None
     """Subscribe, also to what the client takes for subscribed to: the broker may have lost it.
 
     Raises:
+        SubscriptionRefusedError: the hub has refused one.
         Exception: the SDK's.
     """
-    for feature in features:
-        client._mqtt_pipeline.feature_enabled[feature] = False
-        await client._enable_feature(feature)
+    with _raising_refusals(client):
+        for feature in features:
+            client._mqtt_pipeline.feature_enabled[feature] = False
+            await client._enable_feature(feature)
 
 
 async def subscribe_again(client: IoTHubModuleClient, features: Iterable[str]) -> None:
     """Subscribe to what is subscribed to, with one packet for all (MQTT 3.1.1, 3.8.3): the least that a hub answers.
 
     Raises:
+        SubscriptionRefusedError: the hub has refused one.
         Exception: the SDK's.
     """
     pipeline: Any = client._mqtt_pipeline
@@ -171,8 +181,9 @@ async def subscribe_again(client: IoTHubModuleClient, features: Iterable[str]) -
     topics = _topics(client)
     acknowledged = AwaitableCallback()
     operation = MQTTSubscribeOperation([(topics[feature], QOS) for feature in features], acknowledged)
-    await emulate_async(pipeline._pipeline.run_op)(operation)
-    await handle_result(acknowledged)
+    with _raising_refusals(client):
+        await emulate_async(pipeline._pipeline.run_op)(operation)
+        await handle_result(acknowledged)
 
 
 def deliver(client: IoTHubModuleClient, request: MethodRequest) -> None:
@@ -256,6 +267,29 @@ def _topics(client: IoTHubModuleClient) -> dict[str, str]:
             configuration.device_id, configuration.module_id
         ),
     }
+
+
+def _notice_refusals(client: IoTHubModuleClient) -> None:
+    mqtt_client = find_stage(client, MQTTTransportStage).transport._mqtt_client
+    on_subscribe = mqtt_client.on_subscribe
+    mqtt_client.refusals = 0
+
+    def notice(client: object, userdata: object, number: int, return_codes: Iterable[int]) -> None:
+        mqtt_client.refusals += any(code >= REFUSED for code in return_codes)
+        on_subscribe(client, userdata, number, return_codes)
+
+    mqtt_client.on_subscribe = notice
+
+
+@contextmanager
+def _raising_refusals(client: IoTHubModuleClient) -> Iterator[None]:
+    """Raise an error if the hub refuses a subscription meanwhile: there is one call at a time that subscribes."""
+    mqtt_client = find_stage(client, MQTTTransportStage).transport._mqtt_client
+    before = mqtt_client.refusals
+    yield
+    if mqtt_client.refusals > before:
+        message = "the hub refuses to let this module subscribe: are its identity and its permissions there?"
+        raise SubscriptionRefusedError(message)
 
 
 def _take_inputs(client: IoTHubModuleClient, take: Callable[[InputMessage], None]) -> None:

@@ -128,10 +128,21 @@ class _Walk:
 
     def _open_root(self) -> int:
         try:
-            return os.open(self._root, _OPEN)
+            directory = os.open(self._root, _OPEN)
         except (FileNotFoundError, NotADirectoryError):
             message = f"the local root {self._root} is not there: mount a directory at it"
             raise NotFound(message, path=self._path) from None
+        if self._holds_state(directory):
+            os.close(directory)
+            message = (
+                f"the local root {self._root} is the module's state directory too, which no method may reach: set "
+                "SFTP_LOCAL_ROOT and SFTP_STATE_DIR to different directories"
+            )
+            raise PathNotAllowed(message, path=self._path)
+        return directory
+
+    def _holds_state(self, directory: int) -> bool:
+        return self._forbidden is not None and _identity(directory) == self._forbidden
 
     def _enter(self, name: str) -> None:
         self._steps += 1
@@ -139,7 +150,7 @@ class _Walk:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         self._replace(os.open(name, _WALK, dir_fd=self.directory))
         self._reached.append(name)
-        if self._forbidden is not None and _identity(self.directory) == self._forbidden:
+        if self._holds_state(self.directory):
             raise PathNotAllowed("this directory holds the module's own state", path=self._path)
 
     def _make(self, name: str) -> None:

@@ -9,7 +9,7 @@ from paramiko.buffered_pipe import BufferedPipe
 from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
 
-from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData, Data
+from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData, Data, data_message
 from iot.sftp.client._ssh.paramiko_internals.packetizers import CHANNEL_PACKET
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def send_at_once(channel: Channel, data: memoryview) -> bool:
             raise BlockingIOError
         channel.out_window_size -= len(data)
     try:
-        is_complete: bool = transport.send_at_once(ChannelData(channel.remote_chanid, data, longest))
+        is_complete: bool = transport.send_at_once(data_message(channel.remote_chanid, data))
     except BlockingIOError:
         channel.widen(len(data))
         raise

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from paramiko.packet import Packetizer
 
     from iot.sftp.client._ssh.packet_ciphers import PacketCipher
-    from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData
+    from iot.sftp.client._ssh.paramiko_internals.messages import Data
 
 
 class DirectPacketizer(FastPacketizer):
@@ -32,8 +32,8 @@ class DirectPacketizer(FastPacketizer):
         if self._unwaiting is not None:
             self._unwaiting.close()
 
-    def send_at_once(self, message: ChannelData) -> bool:
-        """Send a message without waiting; return whether all of it was sent: if not, `flush` sends the rest.
+    def send_at_once(self, message: tuple[Data, ...]) -> bool:
+        """Send parts of one message without waiting; return whether all was sent: if not, `flush` sends the rest.
 
         Raises:
             BlockingIOError: nothing was sent: another thread is sending, or there is no cipher yet.
@@ -58,18 +58,16 @@ class DirectPacketizer(FastPacketizer):
         finally:
             lock.release()
 
-    def _seal_and_send(self, sealer: PacketCipher, message: ChannelData, connection: socket.socket) -> None:
-        end = 0
-        for parts in message.messages():
-            end = self._seal(sealer, end, parts)
-        packet = self._encrypted[:end]
+    def _seal_and_send(self, sealer: PacketCipher, message: tuple[Data, ...], connection: socket.socket) -> None:
+        packet = self._encrypted[: self._seal(sealer, 0, message)]
         try:
             sent = connection.send(packet)
         except BlockingIOError:
             sent = 0
         except OSError as error:
             raise EOFError from error
-        self._unsent = bytes(packet[sent:])
+        if sent < len(packet):
+            self._unsent = bytes(packet[sent:])
 
     def flush(self) -> None:
         """Send the rest of the last packet; wait for that."""

@@ -21,6 +21,7 @@ Data = bytes | memoryview
 
 LEAST_PADDING = 4  # bytes (RFC 4253, section 6)
 MOST_FRAMING = 64  # bytes of a packet beside the data: its length, its type and channel, and its padding
+PACKET_HEADER = struct.Struct(">IB")  # length of what follows, and of the padding
 DATA_HEADER = struct.Struct(">BII")  # message type, channel, length of the data
 LONGEST_KEY = 16 * 1024  # bytes; to compute with a key of 300,000 takes seconds
 LONGEST_NUMBER = 2050  # bytes of a number in a key exchange: 16,384 bits and a sign
@@ -57,7 +58,12 @@ class ChannelData(Message):
             yield ChannelData(self._channel, data[start : start + longest], longest)
 
     def _message(self, data: memoryview) -> tuple[Data, Data]:
-        return DATA_HEADER.pack(MSG_CHANNEL_DATA, self._channel, len(data)), data
+        return data_message(self._channel, data)
+
+
+def data_message(channel: int, data: memoryview) -> tuple[Data, Data]:
+    """Return the parts of one CHANNEL_DATA message's payload (RFC 4254, section 5.2)."""
+    return DATA_HEADER.pack(MSG_CHANNEL_DATA, channel, len(data)), data
 
 
 def packet_into(buffer: memoryview, unpadded: int, *parts: Data) -> memoryview:
@@ -71,7 +77,7 @@ def packet_into(buffer: memoryview, unpadded: int, *parts: Data) -> memoryview:
     size = sum(map(len, parts))
     padding = BLOCK - (LENGTH - unpadded + 1 + size) % BLOCK
     padding += BLOCK if padding < LEAST_PADDING else 0
-    struct.pack_into(">IB", buffer, 0, 1 + size + padding, padding)
+    PACKET_HEADER.pack_into(buffer, 0, 1 + size + padding, padding)
     end = LENGTH + 1
     for part in parts:
         start, end = end, end + len(part)

@@ -13,7 +13,7 @@ from paramiko.ssh_exception import SSHException
 from iot.sftp.client._ssh.paramiko_internals.direct import DirectPacketizer
 
 if TYPE_CHECKING:
-    from iot.sftp.client._ssh.paramiko_internals.messages import ChannelData
+    from iot.sftp.client._ssh.paramiko_internals.messages import Data
     from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer
 
 KEY_EXCHANGE = range(20, 50)  # message types (RFC 4250, section 4.1.2)
@@ -41,8 +41,8 @@ class SendingTransport(paramiko.Transport):
         self._held_back: deque[paramiko.Message] = deque()
         self._answerer: threading.Thread | None = None
 
-    def send_at_once(self, message: ChannelData) -> bool:
-        """Send a message without waiting; return whether all of it was sent: if not, `flush` sends the rest.
+    def send_at_once(self, message: tuple[Data, ...]) -> bool:
+        """Send parts of one message without waiting; return whether all was sent: if not, `flush` sends the rest.
 
         Raises:
             BlockingIOError: nothing was sent: keys are being exchanged, or see `DirectPacketizer`.
