@@ -173,11 +173,22 @@ class RemoteQueries(RemoteHandles):
         for future, path in zip(futures, paths, strict=True):
             try:
                 answers.append(self.attributes(future, path))
-            except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory):
+            except (NotFound, NotADirectory, PathNotAllowed, IsADirectory):
                 answers.append(None)
+            except PermissionDenied:
+                answers.append(self._followed_or_none(path) if kind == Kind.LSTAT else None)
             except Unsupported:
                 answers.append(self._attributes_or_none(path))
         return answers
+
+    def _followed_or_none(self, path: str) -> Attributes | None:
+        """Return what STAT reports of a path whose LSTAT was refused: else what is there would look like nothing."""
+        with suppress(NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory, Unsupported):
+            attributes = self._attributes(Kind.STAT, path)
+            if attributes.mode is not None:
+                self.traits.lacks.add(Kind.LSTAT)  # a user who may follow a link may look at it
+            return attributes
+        return None
 
     def _attributes_or_none(self, path: str) -> Attributes | None:
         with suppress(NotFound, NotADirectory, PermissionDenied, Unsupported):
