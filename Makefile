@@ -48,13 +48,19 @@ quick: lint ## check what changed: lint, types, and its fastest tests, in a minu
 	tools/install-test-servers
 	$(BIN)/python -m quick $(QUICK_OPTIONS)
 
-test: ## check everything: lint, and the whole suite
-	@$(MAKE) --no-print-directory --jobs=2 lint what-the-tests-need
+test: style what-the-tests-need ## check everything: lint, and the whole suite
+	@mkdir -p build
+	@$(MAKE) --no-print-directory --jobs=2 types-beside-tests run-tests; status=$$?; cat build/types.log; exit $$status
+
+# The tests leave a part of the processors' time: the types, which take long at first, are checked in it.
+.PHONY: run-tests style types types-beside-tests what-the-tests-need
+types-beside-tests:
+	@$(BIN)/mypy >build/types.log 2>&1
+
+run-tests:
 	rm -f .pytest_cache/v/cache/lastfailed
 	$(BIN)/python -m pytest $(ALL_CORES) -p quick.durations $(PYTEST_OPTIONS) || $(BIN)/python tools/run-failed-again $$?
 
-# The types are checked in two minutes at first, by one processor: the other one has this to do meanwhile.
-.PHONY: what-the-tests-need
 what-the-tests-need: $(SIBLINGS)/.made
 	tools/install-test-servers
 	tools/install-interop-servers --fast
@@ -107,10 +113,14 @@ interop: $(INTEROP)/.made $(ENVIRONMENT)/.dev ## test with every SFTP server tha
 	tools/install-interop-servers
 	$(BIN)/python -m tests.interop $(INTEROP_OPTIONS)
 
-lint: $(ENVIRONMENT)/.dev ## check style, layers and types
+lint: style types ## check style, layers and types
+
+style: $(ENVIRONMENT)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
+
+types: $(ENVIRONMENT)/.dev
 	$(BIN)/mypy
 
 images: $(ENVIRONMENT)/.dev ## build, run and measure the images: PLATFORM="amd64 arm32v7 arm64v8"

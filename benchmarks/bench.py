@@ -101,7 +101,7 @@ def measure(bench: Bench, row: Row, say: Say) -> dict[str, Any]:
 
 
 def why_missing(peer: Peer, row: Row) -> str | None:
-    """Tell why a client cannot take part in a row, if it cannot."""
+    """Return why a client cannot take part in a row, if it cannot."""
     return "it is not installed" if peer.version() is None else peer.lacks(row.kinds[0])
 
 

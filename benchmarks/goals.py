@@ -48,7 +48,7 @@ def times_as_fast(peer: str, factor: float) -> Callable[[Result, str], Verdict |
 
 
 def beside_direct(client: str, factor: float) -> Callable[[Result, str], Verdict | None]:
-    """Judge a way to the server by its net time beside the direct one's; OpenSSH's own ratio is told as well."""
+    """Judge a way to the server by its net time beside the direct one's; OpenSSH's own ratio is shown as well."""
 
     def judge(result: Result, kind: str) -> Verdict | None:
         ours, hop = figures(result, "ours", kind), figures(result, client, kind)
@@ -115,7 +115,7 @@ def memory_under(mebibytes: float) -> Callable[[Result, str], Verdict | None]:
 
 
 def count_round_trips(result: Result, kind: str) -> Verdict | None:
-    """Tell the round trips for a file beside OpenSSH's; safety sets the bound, not a number."""
+    """Show the round trips for a file beside OpenSSH's; safety sets the bound, not a number."""
     ours, other = figures(result, "ours", kind), figures(result, "openssh", kind)
     mine = round_trips(result, ours) if ours else None
     theirs = round_trips(result, other) if other else None

@@ -71,7 +71,7 @@ class Peer(ABC):
         """Return the command that does the job; files that it needs go into `directory`."""
 
     def lacks(self, kind: str) -> str | None:  # noqa: ARG002 - for those that lack something
-        """Tell why it cannot do this kind of work, if it cannot."""
+        """Return why it cannot do this kind of work, if it cannot."""
         return None
 
 
@@ -92,8 +92,8 @@ class PythonPeer(Peer):
     def command(self, place: Place, job: Job, directory: Path) -> list[str]:
         """Return the script with the job in a file."""
         file = directory / "job.json"
-        told = {"place": asdict(place), "kind": job.kind, "pairs": job.pairs, "way": self.way}
-        file.write_text(json.dumps(told), encoding="utf-8")
+        order = {"place": asdict(place), "kind": job.kind, "pairs": job.pairs, "way": self.way}
+        file.write_text(json.dumps(order), encoding="utf-8")
         return [sys.executable, str(CLIENTS / self.script), str(file)]
 
 
@@ -108,7 +108,7 @@ class Ours(PythonPeer):
         return f"{VERSION}, {super().version()}"
 
     def lacks(self, kind: str) -> str | None:
-        """Tell whether whole folders are there yet."""
+        """Return whether whole folders are there yet."""
         method = {"get_folder": "download_files", "put_folder": "upload_files"}.get(kind)
         return f"SFTPSession.{method} does not exist yet" if method and not hasattr(SFTPSession, method) else None
 

@@ -24,7 +24,7 @@ class Run:
 
     Attributes:
         seconds: from the start of the process to its end.
-        cpu_seconds: user and system time of the process and of those it started, as wait4(2) tells them.
+        cpu_seconds: user and system time of the process and of those it started, as wait4(2) reports them.
         peak_bytes: the sum of the peaks of resident memory (VmHWM) of the process and its children.
         server_cpu_seconds: what the server's session took; `proxy_cpu_seconds`: what the proxy took.
         failure: what it said, if it failed.

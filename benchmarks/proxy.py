@@ -2,7 +2,7 @@
 
 One thread and `select`: what comes in is stamped with the time at which it is due and goes out then, in order, both
 ways alike. A rate is that of a wire: each piece occupies it for its length, one after the other, and the delay comes
-on top. What is under way is bounded; beyond that the sender is no longer read from, which TCP tells it.
+on top. What is under way is bounded; beyond that the sender is no longer read from, which it learns from TCP.
 
 It ends TCP: a connection is accepted at once, there is no loss, and no congestion window opens slowly. What it shows
 is how a client copes with waiting, not how a TCP does.
@@ -59,7 +59,7 @@ class Direction:
         self.ended = False
 
     def wants_to_read(self, now: float) -> bool:
-        """Tell whether there is room for more."""
+        """Return whether there is room for more."""
         return self._end is None and self._under_way < UNDER_WAY and self._wire_is_free - now < QUEUE
 
     def due(self) -> float | None:

@@ -98,7 +98,7 @@ def goals_table(results: dict[str, Any]) -> str:
         fastest = f"{PEERS[best[0]].title}: {best[1]:.2f} x" if best else ""
         outcome = ["not measured", "", ""]
         if verdict is not None:
-            reached = {True: "yes", False: "**no**", None: "told"}[verdict.reached]
+            reached = {True: "yes", False: "**no**", None: "reported"}[verdict.reached]
             outcome = [verdict.ours, verdict.other, reached]
         lines.append(_row([result["row"]["title"], KINDS[goal.kind], goal.text, *outcome, fastest]))
     return "\n".join(lines)

@@ -70,8 +70,8 @@ UNMEASURED = frozenset(
 
 @pytest.hookimpl(optionalhook=True)  # it is xdist that asks
 def pytest_xdist_auto_num_workers() -> int:
-    """Run two workers for each processor: about half of the time, a test waits for a server or a process."""
-    return 2 * (os.cpu_count() or 1)
+    """Run three workers for each processor: most of the time, a test waits for a server, a process or a clock."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -225,7 +225,7 @@ class Checker:
 
 
 def _looks_again(record: Path) -> bool:
-    """Tell whether a record is of a temporary file that was not there, and may come out of a lost connection yet."""
+    """Return whether a record is of a temporary file that was not there, and may come out of a lost connection yet."""
     try:
         progress = json.loads(record.read_text())
     except (OSError, ValueError):

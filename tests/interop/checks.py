@@ -1,7 +1,7 @@
 """The checks of the matrix: each is one thing that a user does, and its name is the sentence that is reported.
 
 What arrived is compared on the disk of the server, or as another client reads it. Beside most stands how OpenSSH's
-`sftp` does the same: it is asked only where we fail, to tell our failures from what cannot be done with a server.
+`sftp` does the same: it is asked only where we fail, to separate our failures from what cannot be done with a server.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _sftp_connects(target: Target) -> None:
 
 
 @check(_sftp_connects)
-def connects_and_tells_what_the_server_is(target: Target) -> None:
+def connects_and_identifies_the_server(target: Target) -> None:
     with target.session() as session:
         info = session.connect()
         assert session.is_connected()
@@ -221,7 +221,7 @@ def _sftp_sees(target: Target) -> None:
 
 
 @check(_sftp_sees)
-def tells_what_exists_and_what_does_not(target: Target) -> None:
+def reports_what_exists_and_what_does_not(target: Target) -> None:
     target.write(target.on_disk("file"), 5)
     target.on_disk("folder").mkdir()
     with target.session() as session:
@@ -688,9 +688,9 @@ def _all_arrived(target: Target, names: list[str], transferred: int, failed: int
     missing = [name for name in wrong if not ((remote / name).exists() and (local / name).exists())]
     if others := len(wrong) - len(missing):
         raise AssertionError(
-            f"{OTHER_BYTES} in {others} of {len(names)} files, of which {transferred} are told to have arrived"
+            f"{OTHER_BYTES} in {others} of {len(names)} files, of which {transferred} are reported as arrived"
         )
-    assert not wrong, f"{len(wrong)} of {len(names)} files are missing; told: {failed} failed; {failures[:1]}"
+    assert not wrong, f"{len(wrong)} of {len(names)} files are missing; reported: {failed} failed; {failures[:1]}"
     assert (transferred, failed) == (len(names), 0), (transferred, failed, failures[:1])
 
 
@@ -749,7 +749,7 @@ def _sftp_is_refused(name: str, size: int, *options: str) -> Callable[[Target], 
                 target.openssh.run(f"put {source} {target.remote(name)}/file")
             except PeerFailed:
                 return
-        raise PeerFailed("it is told a success, too")
+        raise PeerFailed("it reports success, too")
 
     return is_refused
 
@@ -782,7 +782,7 @@ def says_that_the_disk_is_full(target: Target) -> None:
         error = failure(lambda: session.upload_file(str(source), target.remote("small/file"), timeout=LIMIT))
         assert error, "what does not fit has arrived"
         assert error.code in {"no_space", "permission_denied", "transfer_incomplete"}, f"{error.code}: {error}"
-        target.notes.append(f"a full disk is told as {error.code}")
+        target.notes.append(f"a full disk is reported as {error.code}")
         session.disconnect()
         assert digest(target.on_disk("small/file")) == old, "the old file has changed"
         target.nothing_left(target.on_disk("small"))

@@ -94,7 +94,7 @@ def needs(*names: str) -> Callable[[], str | None]:
 
 
 def debian(package: str) -> Callable[[], str]:
-    """Return what tells the installed version of a package of Debian."""
+    """Return what prints the installed version of a package of Debian."""
 
     def version() -> str:
         query = ["dpkg-query", "--show", "--showformat", "${Version}", package]
@@ -200,7 +200,7 @@ def on_a_free_port(
     key: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Run a program that is told its port."""
+    """Run a program that is given its port."""
     for _ in range(servers.ATTEMPTS):
         port = servers.free_port()
         with open(base / "log", "ab") as log:
@@ -479,7 +479,7 @@ def libssh() -> Path:
 
 
 def libssh_version() -> str:
-    """Return the version that the source tells."""
+    """Return the version that the source states."""
     with suppress(OSError):
         if found := re.search(
             r"project\(libssh VERSION (\d[\d.]+)", (BUILD / "libssh-source" / "CMakeLists.txt").read_text()
@@ -561,7 +561,7 @@ def python_missing(*modules: str) -> Callable[[], str | None]:
 
 
 def python_version(distribution: str, python: Path = PYTHON) -> Callable[[], str]:
-    """Return what tells the version of a distribution in an environment."""
+    """Return what prints the version of a distribution in an environment."""
     return said(
         str(python), "-c", f"from importlib.metadata import version; print(version({distribution!r}))", pattern=r"\S+"
     )
@@ -672,20 +672,20 @@ DIFFERENTLY = {
         "FSETSTAT is OP_UNSUPPORTED, so SETSTAT by path follows. What lies below a file is FAILURE without a reason."
     ),
     "mina": (
-        "STAT of what lies below a file is answered with attributes that tell nothing, so the listing of its "
+        "STAT of what lies below a file is answered with attributes that say nothing, so the listing of its "
         "folder is looked at; a refusal has status codes "
         "of later versions of the protocol (18 for a directory that is not empty)."
     ),
     "rclone-off": (
-        "Without a cache it takes WRITEs only in their order, and cannot go on with a file: what broke begins "
-        "anew. It shows no links. `--dir-cache-time 0` is set here, or it would not see for five minutes what "
-        "others write."
+        "Without a cache it takes WRITEs only in their order, and cannot go on with a file: a transfer that "
+        "broke starts again from its first byte. It shows no links. `--dir-cache-time 0` is set here, or it would not "
+        "see for five minutes what others write."
     ),
     "rclone-writes": (
         "A file reaches the disk five seconds after CLOSE, and its time settles then: a download that sees only the "
         "time change compares the bytes again. It truncates a file that is "
-        "opened again: a resumed upload begins anew. Since it writes later, a full disk or a read-only folder is "
-        "not told to any client."
+        "opened again: a resumed upload starts again from its first byte. Since it writes later, it reports "
+        "a full disk or a read-only folder to no client."
     ),
     "rclone-full": ("As with `writes`."),
 }

@@ -46,7 +46,7 @@ def result(kind: Kind, version: str, outcomes: list[dict[str, Any]], why: str) -
 
     Parameters:
         kind: the server.
-        version: as it tells it.
+        version: as it reports it.
         outcomes: as `Outcome.as_json` has them.
         why: it did not run, or not to its end.
     """

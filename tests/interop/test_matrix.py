@@ -1,4 +1,4 @@
-"""The matrix itself: what it calls a failure, and that its page tells of every server and check."""
+"""The matrix itself: what it calls a failure, and that its page covers every server and check."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def test_the_page_counts_and_explains(kept: Callable[..., str]) -> None:
     assert f"- {CHECKS[0].sentence}: aes128-gcm" in page
 
 
-def test_the_page_tells_how_a_server_keeps_up_with_files_that_grow(kept: Callable[..., str]) -> None:
+def test_the_page_says_how_a_server_keeps_up_with_files_that_grow(kept: Callable[..., str]) -> None:
     kept(matrix.Outcome(report.GROWTH, matrix.PASSED, notes=["appended to in place"]), kind=KINDS[1])
     page = kept(matrix.Outcome(report.GROWTH, matrix.CANNOT, "permission_denied: no", "no"), kind=KINDS[0])
 
-    told = page.partition("## Files that grow")[2].partition("\n## ")[0]
-    assert f"- Appended to in place: {KINDS[1].title}." in told
-    assert f"- Not possible: {KINDS[0].title}." in told
+    section = page.partition("## Files that grow")[2].partition("\n## ")[0]
+    assert f"- Appended to in place: {KINDS[1].title}." in section
+    assert f"- Not possible: {KINDS[0].title}." in section
 
 
 def test_a_server_that_did_not_run_is_told_with_the_reason(kept: Callable[..., str]) -> None:

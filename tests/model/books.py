@@ -43,8 +43,8 @@ class Entry:
     Attributes:
         content: all bytes that are there.
         version: what they are, if they are complete.
-        key: size and whole second: all that a server tells.
-        looks_old: a version before looked the same to us, and was delivered: no client can tell that this is another.
+        key: size and whole second: all that a server reports.
+        looks_old: a version before looked the same to us, and was delivered: no client can see that this is another.
     """
 
     content: bytes
@@ -70,7 +70,7 @@ class Books:
         quarantine: where files are put aside that fail by themselves, if they are.
         may_fail: whether anything has happened that is a file's own failure.
         is_retained: retention is under way: what is delivered may go.
-        times_are_whole: only whole seconds are told of the source, and no inode: it is on the server.
+        times_are_whole: only whole seconds are reported of the source, and no inode: it is on the server.
     """
 
     source: Path
@@ -130,7 +130,7 @@ class Books:
                 self._unconfirmed.add((path, version.number))
             self._all_keys.setdefault((path, version.number), set()).add(key)
         if touched and version is not None:
-            self.allowed[path, version.number] += 1  # by all that can be told, it is another one
+            self.allowed[path, version.number] += 1  # by all that is reported, it is another one
 
     def has_confirmed(self, path: str) -> None:
         """Take note that a producer has put the marker beside what is there."""
@@ -347,7 +347,7 @@ class Books:
                 yield path
 
     def has_leftovers(self) -> bool:
-        """Tell whether temporary files are there."""
+        """Return whether temporary files are there."""
         return any(self._leftovers())
 
     def _leftovers(self) -> Iterator[Path]:
@@ -355,7 +355,7 @@ class Books:
             yield from folder.rglob(f"{TEMPORARY}*")
 
     def is_quiet(self) -> bool:
-        """Tell whether all has been done that is to be done."""
+        """Return whether all has been done that is to be done."""
         return all(
             entry.version is None
             or entry.looks_old

@@ -21,14 +21,14 @@ SECOND = 1_000_000_000  # nanoseconds
 
 
 class Seen(NamedTuple):
-    """A file as a server tells of it, and what only the model knows."""
+    """A file as a server reports it, and what only the model knows."""
 
     size: int
     second: int
     content: bytes
 
     def may_be(self, other: Seen) -> bool:
-        """Tell whether it is the same one, or no client could tell the two apart."""
+        """Return whether it is the same one, or no client could distinguish the two."""
         return self.content == other.content or (self.size, self.second) == (other.size, other.second)
 
 

@@ -1,4 +1,4 @@
-"""Versions of files whose bytes tell which version they are of, wherever they lie, and what some other bytes are."""
+"""Versions of files whose bytes say which version they are of, wherever they lie, and what some other bytes are."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ PAUSE = 0.005  # seconds between two tries, instead of some seconds
 
 @dataclass(frozen=True)
 class Place:
-    """Where a device is, and how it reaches the server: all that a process of its own has to be told."""
+    """Where a device is, and how it reaches the server: all that a process of its own has to be given."""
 
     base: str
     port: int
@@ -87,7 +87,7 @@ class Place:
 
 @dataclass
 class Device:
-    """The module's parts, made when they are needed; the rules run when they are told to."""
+    """The module's parts, made when they are needed; the rules run when they are asked to."""
 
     place: Place
     _servers: Servers = field(default_factory=lambda: Servers(lambda _name, _state: None))
@@ -178,7 +178,7 @@ class Device:
         return ""
 
     def close(self) -> None:
-        """End, as the module does when it is told to."""
+        """End, as the module does when it is asked to."""
         if self._tasks is not None:
             self._tasks.stop(10)
         if self._parts is not None:

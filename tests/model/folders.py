@@ -227,7 +227,7 @@ class FolderMachine(Machine):
         return ["run_task", f"{self.direction}_files", {name: order[name] for name in parameters}]
 
     def _may(self, event: Event) -> bool:
-        """Tell whether something may happen: what no client could see between two of its requests may not."""
+        """Return whether something may happen: what no client could see between two of its requests may not."""
         if event.what == "begin" and not self._is_aged:
             return False
         if event.what == "leave" and self._if_exists == "backup":
@@ -250,7 +250,7 @@ class FolderMachine(Machine):
         match event.what:
             case "make":
                 self._producer.make(name, event.way, 4_000, quiet=False)
-                if self.direction == "upload":  # a server does not tell two markers of one second apart
+                if self.direction == "upload":  # a server does not distinguish two markers of one second
                     self._producer.confirm(name)
             case "begin":
                 self._producer.begin(name, 4_000)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOG = "app.log"
 ROTATED = (f"{LOG}.1", f"{LOG}.2")
 PACKED = f"{LOG}.1.gz"
-ROTATIONS = ("renamed", "copied and cut", "packed", "written anew", "emptied")
+ROTATIONS = ("renamed", "copied and cut", "packed", "rewritten", "emptied")
 
 
 @dataclass
@@ -185,7 +185,7 @@ class Logger:
                 return
             os.truncate(source / LOG, 0)
             self._begin()
-            if way == "written anew":
+            if way == "rewritten":
                 self.write(len(books.generations) * BLOCK)  # of no size that it had before
 
     def _begin(self) -> None:

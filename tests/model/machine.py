@@ -126,7 +126,7 @@ class Machine(RuleBasedStateMachine):
             books.end_run(killed=was_killed)
 
     def _may(self, event: Event) -> bool:
-        """Tell whether something may happen: what no client could see may not."""
+        """Return whether something may happen: what no client could see may not."""
         del event
         return True
 

@@ -17,12 +17,12 @@ RULE = {"write": f"{{name}}{MARKER}", "checksum": f"{{name}}{CHECKSUM}"}  # of t
 
 
 def is_mark(path: str) -> bool:
-    """Tell whether a path at the destination is that of a marker or a checksum."""
+    """Return whether a path at the destination is that of a marker or a checksum."""
     return path.endswith((MARKER, CHECKSUM))
 
 
 def has_marker(dest: Path, path: str) -> bool:
-    """Tell whether a file has its marker."""
+    """Return whether a file has its marker."""
     return (dest / f"{path}{MARKER}").exists()
 
 
@@ -53,7 +53,7 @@ def _is_right(dest: Path, path: str) -> bool:
 
 
 def _looked_at(dest: Path, path: str) -> list[int | None] | None:
-    """Return what tells a file, its checksum and its marker from others; `None` if there is no marker."""
+    """Return what distinguishes a file, its checksum and its marker from others; `None` if there is no marker."""
     found: list[int | None] = []
     for ending in ("", CHECKSUM, MARKER):
         try:

@@ -1,4 +1,4 @@
-"""Producers and partners as they are in a plant: what they do to files, told to the books."""
+"""Producers and partners as they are in a plant: what they do to files, entered into the books."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class Partner:
             self.books.has_taken(path, content)
 
     def _may_touch(self, path: str) -> bool:
-        """Tell whether the partner may have a file: while a run is under way, one with a marker, which goes first."""
+        """Return whether the partner may have a file: while a run is under way, one with a marker, which goes first."""
         books = self.books
         if books.is_marked:
             if books.is_running and (books.dest / path).exists() and not has_marker(books.dest, path):

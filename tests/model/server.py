@@ -33,7 +33,7 @@ CHANGING = frozenset({"open", "close", "remove", "rename", "setstat"})  # what m
 Result = TypeVar("Result")
 MaybeNone = Awaitable[None] | None
 Told = os.stat_result | asyncssh.SFTPAttrs | Awaitable[os.stat_result | asyncssh.SFTPAttrs]
-Act = Callable[[str], None]  # what happens; it is told the path of the request
+Act = Callable[[str], None]  # what happens; it is given the path of the request
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_bytes_that_are_left_out_repeated_or_blank_are_found(plant: Plant, spoil
 def test_the_beginning_of_one_log_and_the_end_of_another_are_found(plant: Plant) -> None:
     plant.logger.write(4_000)
     first = plant.written()
-    plant.logger.rotate("written anew")
+    plant.logger.rotate("rewritten")
     plant.logger.write(8_000)
     plant.deliver(first[:1_000] + plant.written()[1_000:])
     assert plant.kinds == ["mixed"]

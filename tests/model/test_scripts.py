@@ -218,8 +218,8 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         """
         model.begin(is_all=False, lines=False, copies=True)
         model.run(sizes=[300000, 300000], happens=[])
-        anew = Event(Moment('close', 1, False), 'rotate', way='written anew')
-        model.run(sizes=[4000], happens=[anew])
+        rewritten = Event(Moment('close', 1, False), 'rotate', way='rewritten')
+        model.run(sizes=[4000], happens=[rewritten])
         """,
     ),
     "a_version_that_looks_as_one_that_was_delivered_before_another_is_delivered": (

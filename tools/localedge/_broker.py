@@ -235,7 +235,7 @@ class _Topics(BaseTopicPlugin):  # type: ignore[misc]
 
 
 class _Events(BasePlugin):  # type: ignore[misc]
-    """Tells the hub who comes and subscribes."""
+    """Informs the hub who connects and subscribes."""
 
     Config = _PluginSettings
 

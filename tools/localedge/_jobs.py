@@ -106,7 +106,7 @@ class Jobs:
         job.ended = _now()
 
     async def _outcome(self, device: str, module: str, method: Document) -> Document:
-        """Tell what came of one call: an answer, whatever its status, completes it; no answer fails it."""
+        """Record what came of one call: an answer, whatever its status, completes it; no answer fails it."""
         try:
             answer = await self._invoke(device, module, method)
         except HubError as error:

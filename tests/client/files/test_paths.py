@@ -85,6 +85,17 @@ def test_a_root_that_is_a_link_stays_and_is_a_directory_for_all_calls(server: Se
     assert (base / "root").is_symlink()
 
 
+@pytest.mark.parametrize("root", [None, "dotted"])
+def test_a_destination_that_ends_with_a_dot_is_a_directory(root: str | None, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with client_of(server, root=root) as client:
+        for folder, path in (("dots/a", "dots/a/."), ("dots/b", "dots/b/./"), ("dots/c", "dots/c/./."), (".", ".")):
+            assert client.upload_file(str(tmp_path / "file"), path), client.last_error
+            assert client.exists(f"{folder}/file")
+        assert client.move_file("dots/a/file", "dots/d/.")
+        assert client.exists("dots/d/file")
+
+
 def test_a_file_that_is_sent_to_a_root_that_is_missing_makes_it(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with client_of(server, root="not/there/yet") as client:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -290,6 +291,38 @@ def test_too_many_open_files_is_told_by_its_name(folder: Path) -> None:
     assert failure.value.code == "busy"
     assert "too many files open" in failure.value.message
     assert content_of(folder) == {"a": b"1"}
+
+
+def test_a_file_that_is_moved_to_another_disk_is_there_before_it_is_gone_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, unlink, sync = os.replace, os.unlink, os.fsync
+    done: list[str] = []
+
+    def boundary(source: str, dest: str, **directories: int) -> None:
+        if source.startswith(set_aside.PREFIX):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        done.append("replace")
+        replace(source, dest, **directories)
+
+    def record_sync(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            done.append("sync file")
+            raise OSError(errno.EINVAL, "not every file system offers it")
+        done.append("sync directory")
+        sync(descriptor)
+
+    def record_unlink(name: str, **directories: int) -> None:
+        done.append("remove")
+        unlink(name, **directories)
+
+    monkeypatch.setattr(os, "replace", boundary)
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(os, "unlink", record_unlink)
+    version = written(tmp_path / "a", b"1")
+    LocalFiles().move_version(str(tmp_path / "a"), str(tmp_path / "done/a"), version)
+    assert done[:4] == ["sync file", "replace", "sync directory", "remove"]
+    assert content_of(tmp_path) == {"done/a": b"1"}
 
 
 def test_the_copy_of_a_killed_move_is_removed_by_the_next_one_unless_in_use(

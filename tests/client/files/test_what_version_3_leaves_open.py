@@ -40,6 +40,7 @@ from iot.sftp.client import (
     IoTSFTPClient,
     IsADirectory,
     Ledger,
+    NotADirectory,
     NotFound,
     PermissionDenied,
     Secret,
@@ -48,6 +49,7 @@ from iot.sftp.client import (
     TimeLimits,
 )
 from iot.sftp.client._files import remote_requests
+from iot.sftp.client._files.remote_files import HARDLINK
 from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_REQUEST
 from iot.sftp.client._ssh import liveness
 from iot.sftp.client._ssh.open_files import OpenFiles
@@ -192,6 +194,30 @@ def test_what_is_missing_is_found_out_whatever_the_server_says_of_it(code: int, 
         session.move_file("new/folder/file", "newer/folder/file")
         assert server.files["newer/folder/file"] == CONTENT
         assert server.connections == 1
+
+
+class FailsBelowFiles(HasFolders):
+    """Says no more than FAILURE of what is below a file, unless it is to be opened as a directory: as Erlang's ssh."""
+
+    def truth(self, kind: int | str, fields: Reader) -> bytes:
+        first = fields.string()
+        if kind in {Kind.STAT, Kind.LSTAT, Kind.OPEN, Kind.OPENDIR} and b"in/a/" in first:
+            return status(FAILURE, "Not a directory" if kind == Kind.OPENDIR else "")
+        return super().truth(kind, Reader(string(first) + fields.rest()))
+
+
+@pytest.mark.parametrize("path", ["in/a/x", "in/a/", "in/a/x/y/" + "z/" * 200])
+def test_nothing_is_there_below_a_file_where_the_server_does_not_say_so(path: str, tmp_path: Path) -> None:
+    server = FailsBelowFiles("in")
+    server.files["in/a"] = bytearray(CONTENT)
+    with session_with(server) as session:
+        assert not session.exists(path)
+        assert session.stat(path) is None
+        with pytest.raises((NotFound, NotADirectory)):
+            session.download_file(path, str(tmp_path / "x"))
+        with pytest.raises((NotFound, NotADirectory)):
+            session.delete_file(path)
+        assert session.exists("in/a")
 
 
 def test_a_missing_file_is_no_error_only_where_the_server_says_it_is_missing() -> None:
@@ -979,6 +1005,44 @@ def test_what_was_moved_by_copying_and_cannot_be_removed_is_copied_once(tmp_path
         assert run().not_removed == 0
         assert Kind.WRITE not in server.requests
     assert server.files == {"done/a": CONTENT}
+
+
+def test_a_link_that_a_server_only_says_it_has_made_is_no_backup(tmp_path: Path) -> None:
+    """As rclone 1.60: what it replaces would be lost."""
+
+    class SaysOK(HasFolders):
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            return status(OK) if kind == HARDLINK else super().truth(kind, fields)
+
+    server = SaysOK("out", "kept", extensions=(POSIX_RENAME, HARDLINK))
+    server.files["out/a"] = bytearray(b"old")
+    (tmp_path / "a").write_bytes(CONTENT)
+    with session_with(server) as session:
+        done = session.upload_files(str(tmp_path), "out", if_exists="backup", backup_to="kept", timeout=60)
+    assert (done.files, done.failed) == (1, 0)
+    assert server.files == {"out/a": CONTENT, "kept/a": b"old"}
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_what_is_moved_by_copying_is_on_the_disk_before_its_original_is_removed(tmp_path: Path, refuses: bool) -> None:
+    class Syncs(CopiesOnly):
+        """Tells what is done last with each file."""
+
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            if kind == FSYNC:
+                done.append("sync")
+                return status(FAILURE if refuses else OK)
+            if kind == Kind.REMOVE:
+                done.append("remove")
+            return super().truth(kind, fields)
+
+    done: list[str] = []
+    server = Syncs("in", "done", extensions=(POSIX_RENAME, FSYNC))
+    server.files["in/a"] = bytearray(CONTENT)
+    with session_with(server) as session:
+        assert session.download_files("in", str(tmp_path), then="move", move_to="done", timeout=60).not_removed == 0
+    assert server.files == {"done/a": CONTENT}
+    assert done == ["sync", "remove"]
 
 
 def test_what_has_other_bytes_at_its_new_place_is_copied_there(tmp_path: Path) -> None:

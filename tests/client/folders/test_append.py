@@ -6,6 +6,7 @@ import gzip
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from iot.sftp.client import (
     ServerSettings,
     SFTPSession,
 )
+from iot.sftp.client._files.remote_requests import FSYNC, RemoteRequests
 from iot.sftp.client._folders.folder_append import FolderAppend
+from iot.sftp.client._ssh.requests import Reply
 from iot.sftp.client._transfer.growth import LONGEST_LINE
 
 
@@ -84,6 +87,24 @@ def test_a_server_without_copy_data_has_them_appended_in_place_and_that_is_told(
     assert log.arrived == {"app.log": b"0" * 70_000 + b"1" * 70_000 + b"2" * 70_000}
     told = [record for record in caplog.records if "appended to in place" in record.getMessage()]
     assert len(told) == int(in_place)
+
+
+def test_new_bytes_are_on_the_disk_of_the_server_before_they_are_recorded(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    sync = RemoteRequests.begin_fsync
+
+    def record(self: RemoteRequests, handle: bytes) -> Future[Reply]:
+        synced.append(handle)
+        return sync(self, handle)
+
+    monkeypatch.setattr(RemoteRequests, "begin_fsync", record)
+    assert FSYNC in log.session.connect().extensions
+    for number in range(1, 4):
+        log.write(b"%d" % number * 70_000)
+        assert log.send().failed == 0
+        assert len(synced) == number
 
 
 def test_of_a_file_that_did_not_grow_nothing_is_asked(log: Log) -> None:

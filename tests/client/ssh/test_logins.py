@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paramiko.common import AUTH_FAILED, AUTH_PARTIALLY_SUCCESSFUL, AUTH_SUCCESSFUL
 from paramiko.server import InteractiveQuery
+from tests.asyncssh_servers import TakesPasswords, asyncssh_server
 from tests.clients import session_of
 from tests.faulty_servers import PASSWORD, FaultyServer
 from tests.servers import openssh
@@ -75,19 +74,6 @@ def private_key(key: paramiko.PKey, path: Path) -> Secret:
 # --- servers that take one request for the service -------------------------------------------------------------------
 
 
-class TakesPasswords(asyncssh.SSHServer):
-    def begin_auth(self, username: str) -> bool:
-        del username
-        return True
-
-    def password_auth_supported(self) -> bool:
-        return True
-
-    def validate_password(self, username: str, password: str) -> bool:
-        del username
-        return password == PASSWORD
-
-
 class AsksForPasswords(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         del username
@@ -112,37 +98,6 @@ class KnowsNoKey(TakesPasswords):
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         del username, key
         return False
-
-
-@contextmanager
-def asyncssh_server(server: Callable[[], asyncssh.SSHServer], **options: Any) -> Iterator[int]:
-    """Run an asyncssh server, and give the port."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def listen() -> asyncssh.SSHAcceptor:
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        return await asyncssh.listen(
-            "127.0.0.1", 0, server_factory=server, server_host_keys=[key], sftp_factory=True, **options
-        )
-
-    async def close(acceptor: asyncssh.SSHAcceptor) -> None:
-        acceptor.close()
-        await acceptor.wait_closed()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    acceptor = asyncio.run_coroutine_threadsafe(listen(), loop).result(20)
-    try:
-        yield acceptor.get_port()
-    finally:
-        asyncio.run_coroutine_threadsafe(close(acceptor), loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.mark.parametrize("server", [TakesPasswords, AsksForPasswords, KnowsNoKey])

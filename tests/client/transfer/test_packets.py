@@ -74,6 +74,23 @@ def test_quick_calls_take_one_packet_for_each_round_trip(openssh_server: Server)
     other.unlink()
 
 
+def test_what_is_asked_of_several_paths_or_of_one_directory_goes_together(openssh_server: Server) -> None:
+    with session_of(openssh_server) as session:
+
+        def packets_of(call: Callable[..., object], *arguments: Any, **options: Any) -> int:
+            before = sent(session)
+            call(*arguments, **options)
+            return sent(session)[0] - before[0]
+
+        session.connect(timeout=60)
+        assert packets_of(session.create_directory, "packets/a/b/c/d") == 2
+        assert packets_of(session.create_directory, "packets/a/b/c/d") == 1
+        assert packets_of(session.list_directory, "packets") <= 4  # of eleven requests
+        assert packets_of(session.delete_directory, "packets/a/b/c/d") <= 9
+        assert (openssh_server.directory / "packets/a/b/c").is_dir()
+        session.delete_directory("packets", recursive=True)
+
+
 # --- a socket that does not take all ---------------------------------------------------------------------------------
 
 

@@ -39,7 +39,7 @@ async def main() -> None:
     server = await asyncssh.listen(
         "127.0.0.1", 0, server_factory=Logins, server_host_keys=[HOST_KEY], sftp_factory=Files
     )
-    print("PORT", server.get_port(), flush=True)  # noqa: T201 - how glue tells its port
+    print("PORT", server.get_port(), flush=True)  # noqa: T201 - how glue reports its port
     await server.wait_closed()
 
 

@@ -54,5 +54,5 @@ checker = InMemoryUsernamePasswordDatabaseDontUse()
 checker.addUser(getpass.getuser().encode(), os.environ["PASSWORD"].encode())
 conch.portal = Portal(Realm(), [checker])
 listener = reactor.listenTCP(0, conch, interface="127.0.0.1")
-print("PORT", listener.getHost().port, flush=True)  # noqa: T201 - how glue tells its port
+print("PORT", listener.getHost().port, flush=True)  # noqa: T201 - how glue reports its port
 reactor.run()

@@ -29,7 +29,7 @@ def main() -> None:
     """Serve every connection in a thread of its own."""
     key = paramiko.PKey.from_path(sys.argv[1])
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-    print("PORT", listener.getsockname()[1], flush=True)  # noqa: T201 - how glue tells its port
+    print("PORT", listener.getsockname()[1], flush=True)  # noqa: T201 - how glue reports its port
     while True:
         connection, _ = listener.accept()
         threading.Thread(target=serve, args=(connection, key), daemon=True).start()

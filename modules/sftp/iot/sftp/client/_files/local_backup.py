@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._files.disk_sync import sync_directory
 from iot.sftp.client._files.local_files import check_name
 from iot.sftp.client._files.numbered_names import numbered_in_parts
 from iot.sftp.client._files.set_aside import copy_file, move_without_replacing
@@ -51,8 +51,7 @@ def keep_backup(
     directory = local_files.open_directory(folder or ".", create=True, mode=mode)
     try:
         _keep(place, status, directory, check_name(name), proceed)
-        with suppress(OSError):  # not every file system offers it
-            os.fsync(directory)
+        sync_directory(directory)
     except OSError as error:
         raise from_os_error(error, backup) from error
     finally:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import IsADirectory, NotADirectory, NotFound, PathNotAllowed, SFTPError
 from iot.sftp.client._base.messages import EMPTY_PATH, IS_A_LOCAL_DIRECTORY, NUL_IN_PATH
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._files.disk_sync import sync_directory
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_directories import open_directory_of
 from iot.sftp.client._files.set_aside import (
@@ -233,8 +234,7 @@ class LocalFiles:
                 raise own_place(dest)
             with self._setting_aside(path, version, on_put_back) as file:
                 file.move(end, name, proceed)
-            with suppress(OSError):  # not every file system offers it, and the file is where it belongs
-                os.fsync(end)
+            sync_directory(end)
         finally:
             os.close(end)
 

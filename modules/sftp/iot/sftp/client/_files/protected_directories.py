@@ -72,7 +72,8 @@ def is_inside(remote: RemoteFiles, path: str, directory: str) -> bool:
 
 def _as_the_server_says(remote: RemoteFiles, paths: list[str]) -> list[str]:
     """Return the server's own form of each path, absolute; where it has none, what the text of the path says."""
-    asked = [remote.begin_real_path(path) for path in paths]
+    with remote.together():
+        asked = [remote.begin_real_path(path) for path in paths]
     answers: list[str] = []
     for path, future in zip(paths, asked, strict=True):
         try:
@@ -112,7 +113,8 @@ def _resolve(remote: RemoteFiles, path: str) -> Parts:
 def _first_link(remote: RemoteFiles, parts: list[str]) -> tuple[int, str] | None:
     """Return the place of the first link among the directories of a path, and where it leads."""
     paths = ["/" + "/".join(parts[: count + 1]) for count in range(len(parts))]
-    looks = [remote.begin_own_look(path) for path in paths]
+    with remote.together():
+        looks = [remote.begin_own_look(path) for path in paths]
     for place, asked in enumerate(looks):
         try:
             _, target = remote.own_look(asked, paths[place])

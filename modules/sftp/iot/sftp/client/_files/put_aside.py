@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists, PathNotAllowed, PermissionDenied
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._files.disk_sync import sync_directory
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.local_files import check_name
 from iot.sftp.client._files.numbered_names import numbered_in_parts
@@ -57,8 +58,7 @@ def put_aside(
                 raise own_place(target)
             mover = _Mover(local_files, SentFile(directory, check_name(name), path, -1, version), proceed)
             given = mover.move(end, check_name(wanted))
-            with suppress(OSError):  # not every file system offers it
-                os.fsync(end)
+            sync_directory(end)
         finally:
             os.close(end)
     except OSError as error:

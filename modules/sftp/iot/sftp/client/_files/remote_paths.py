@@ -67,12 +67,20 @@ class RemotePaths:
         return self.on_server(path)
 
     def dest_on_server(self, path: str) -> str:
-        """Return what the server is asked for, of a destination: the root is a directory, also if it is not there yet.
+        """Return what the server is asked for, of a destination; with a `/` at its end it can only be a directory.
+
+        So can the root, also if it is not there yet, and what ends with `.` or `..`, as in POSIX (IEEE Std 1003.1,
+        section 4.13).
 
         Raises:
             PathNotAllowed: the path would leave the root.
         """
-        return posixpath.join(self._root or "/", "") if self.is_root(path) else self.on_server(path)
+        on_server = self.on_server(path)
+        if not self.is_root(path) and posixpath.basename(path) not in {".", ".."}:
+            return on_server
+        while on_server.endswith("/."):
+            on_server = on_server.removesuffix("/.") or "/"
+        return posixpath.join(on_server, "")
 
     def is_root(self, path: str) -> bool:
         """Return whether a path is the root that is configured.

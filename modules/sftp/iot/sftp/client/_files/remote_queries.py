@@ -100,11 +100,22 @@ class RemoteQueries(RemoteHandles):
             raise refusal
         try:
             self._begin_to_list(path)
-        except NotADirectory:
-            return Attributes()  # so there is something else
+        except NotADirectory:  # of the path, so something else is there, or of one above it, so nothing is
+            if self._is_below_a_file(path):
+                raise
+            return Attributes()
         except (NotFound, PermissionDenied, Unsupported):  # OpenSSH says NO_SUCH_FILE of a file as well
             return self._attributes_in_listing(path, refusal)
         return Attributes(mode=stat.S_IFDIR)
+
+    def _is_below_a_file(self, path: str) -> bool:
+        """Return whether the server reports that the nearest path above, of which it reports anything, is a file."""
+        above = posixpath.dirname(path)
+        while above.strip("/"):
+            with suppress(PermissionDenied, Unsupported):
+                return stat.S_IFMT(self._attributes(Kind.STAT, above).mode or 0) not in {0, stat.S_IFDIR}
+            above = posixpath.dirname(above)
+        return False
 
     def _attributes_in_listing(self, path: str, refusal: SFTPError) -> Attributes:
         """Look a path up in the listing of its directory."""
@@ -156,7 +167,8 @@ class RemoteQueries(RemoteHandles):
     def attributes_of(self, paths: list[str], *, follow_links: bool = True) -> list[Attributes | None]:
         """Return the attributes of each path, asking for all before the first answer; `None` where that is refused."""
         kind = Kind.STAT if follow_links or Kind.LSTAT in self.traits.lacks else Kind.LSTAT
-        futures = [self._send(kind, string(encode_path(path))) for path in paths]
+        with self.together():
+            futures = [self._send(kind, string(encode_path(path))) for path in paths]
         answers: list[Attributes | None] = []
         for future, path in zip(futures, paths, strict=True):
             try:
@@ -300,8 +312,9 @@ class RemoteQueries(RemoteHandles):
         try:
             more, count = True, 0
             while more or window:
-                while more and len(window) < LISTING_WINDOW:
-                    window.append(self._send(Kind.READDIR, string(handle)))
+                with self.together():
+                    while more and len(window) < LISTING_WINDOW:
+                        window.append(self._send(Kind.READDIR, string(handle)))
                 before = count
                 with suppress(EndOfFile):
                     for entry in self._fields(window.popleft(), path, Kind.NAME).entries():

@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import Busy, InvalidRequest, TransferIncomplete
+from iot.sftp.client._files.disk_sync import sync_directory, sync_file
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.leases import is_open_for_writing
 from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
@@ -159,8 +160,9 @@ def copy_file(source: int, directory: int, put: Callable[[str, int], bool], proc
     try:
         _copy_bytes(source, copy, proceed)
         _keep_attributes(copy, os.fstat(source))
-        os.fsync(copy)
+        sync_file(copy)
         is_put = put(temporary, os.fstat(copy).st_size)
+        sync_directory(directory)  # before the original is removed, on another disk
     finally:
         os.close(copy)
         if not is_put:

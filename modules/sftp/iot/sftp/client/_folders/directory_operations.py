@@ -63,7 +63,8 @@ def _create_at_once(remote: RemoteFiles, path: str) -> bool:
     while ancestor.strip("/"):
         on_the_way.append(ancestor)
         ancestor = posixpath.dirname(ancestor.rstrip("/"))
-    looks = [(ancestor, remote.begin_stat(ancestor)) for ancestor in on_the_way]
+    with remote.together():
+        looks = [(ancestor, remote.begin_stat(ancestor)) for ancestor in on_the_way]
     missing: list[str] = []
     try:
         for ancestor, asked in looks:
@@ -74,8 +75,10 @@ def _create_at_once(remote: RemoteFiles, path: str) -> bool:
             except NotFound:
                 missing.insert(0, ancestor)
         if remote.traits.keeps_order:
-            for future, ancestor in [(remote.begin_make_directory(ancestor), ancestor) for ancestor in missing]:
-                remote.wait(future, ancestor)
+            with remote.together():
+                asked_for = [(ancestor, remote.begin_make_directory(ancestor)) for ancestor in missing]
+            for ancestor, asked in asked_for:
+                remote.wait(asked, ancestor)
         else:
             for ancestor in missing:
                 remote.make_directory(ancestor)
@@ -190,7 +193,9 @@ def check_directory(remote: RemoteFiles, path: str, what_else: str) -> Attribute
         NotFound: nothing is there.
     """
     try:
-        attributes, target = remote.own_look(remote.begin_own_look(path), path)
+        with remote.together():
+            asked = remote.begin_own_look(path)
+        attributes, target = remote.own_look(asked, path)
         if not attributes.mode:
             attributes = remote.lstat(path)  # which has other ways to find out
     except NotADirectory as error:  # a part of the path is a file: so nothing is there

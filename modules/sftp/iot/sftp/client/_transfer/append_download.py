@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import AlreadyExists, EndOfFile, TransferIncomplete, Unsupported
 from iot.sftp.client._base.os_errors import from_os_error
+from iot.sftp.client._files.disk_sync import sync_file
 from iot.sftp.client._ssh.packets import Attributes, OpenFlag
 from iot.sftp.client._transfer.append_upload import AppendOutcome
 from iot.sftp.client._transfer.download_target import local_key
@@ -247,7 +248,7 @@ class _AppendDownload:
         if here != offset:  # behind what an earlier run has sent of another version
             os.ftruncate(descriptor, offset)
         self._keep_times(descriptor)
-        os.fsync(descriptor)
+        sync_file(descriptor)
         if self._context.verify == "sha256" and not self._is_same(descriptor, offset):
             message = "the local file differs from the beginning of the remote one after bytes were appended to it"
             raise TransferIncomplete(message, path=self._growth.source)

@@ -223,6 +223,7 @@ class _AppendAttempt(UploadAttempt):
             self._check_length(handle, start)
             self._write(handle, start)
             completion = UploadCompletion(job.remote, handle, job.dest, job.source.attributes)
+            completion.begin()
         except BaseException:
             with suppress(SFTPError):
                 job.remote.begin_close(handle)

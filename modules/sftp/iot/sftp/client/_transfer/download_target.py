@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded
+from iot.sftp.client._files.disk_sync import NOT_OFFERED
 from iot.sftp.client._transfer.file_order import Direction
-from iot.sftp.client._transfer.replace import NOT_OFFERED
 from iot.sftp.client._transfer.resume_records import WORTH_KEEPING, ResumeState
 from iot.sftp.client._transfer.temporary_files import claim, is_temporary, temporary_name
 from iot.sftp.client._transfer.verify import beginning_is_same

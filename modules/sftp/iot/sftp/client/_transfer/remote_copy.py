@@ -17,6 +17,7 @@ from iot.sftp.client._base.errors import (
     DeadlineExceeded,
     EndOfFile,
     HandleInUse,
+    NoSpace,
     SFTPError,
     TransferIncomplete,
 )
@@ -31,7 +32,10 @@ from iot.sftp.client._transfer.temporary_files import Removal, is_temporary, rem
 from iot.sftp.client._transfer.verify import remote_files_are_same
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._ssh.requests import Reply
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
 logger = logging.getLogger(__name__)
@@ -109,19 +113,25 @@ def _copy(remote: RemoteFiles, source: str, temporary: str, attributes: Attribut
         try:
             if attributes.size is None or not copied_by_server(remote, start, end, temporary, attributes.size):
                 _copy_through_here(remote, (source, start), (temporary, end))
+            if remote.offers_fsync:
+                _wait_if_carried_out(remote, remote.begin_fsync(end), temporary)
         except BaseException:
             remote.begin_close(end)
             raise
         remote.close(end, temporary)
     if attributes.access_time is not None and attributes.modification_time is not None:
         times = Attributes(access_time=attributes.access_time, modification_time=attributes.modification_time)
-        asked = remote.begin_setstat(temporary, times)
-        try:
-            remote.wait(asked, temporary)
-        except (ConnectionLost, DeadlineExceeded):
-            raise
-        except SFTPError as error:  # a server may keep its own times
-            logger.debug("%r keeps the time of now: %s", temporary, error)
+        _wait_if_carried_out(remote, remote.begin_setstat(temporary, times), temporary)
+
+
+def _wait_if_carried_out(remote: RemoteFiles, asked: Future[Reply], path: str) -> None:
+    """Wait for what a server need not do: it may keep its own times, and sync nothing."""
+    try:
+        remote.wait(asked, path)
+    except (ConnectionLost, DeadlineExceeded, NoSpace):
+        raise
+    except SFTPError as error:
+        logger.debug("The server does not do all for %r: %s", path, error.message)
 
 
 def _copy_through_here(remote: RemoteFiles, source: tuple[str, bytes], copy: tuple[str, bytes]) -> None:

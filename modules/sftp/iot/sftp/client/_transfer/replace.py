@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import posixpath
@@ -21,6 +20,7 @@ from iot.sftp.client._base.errors import (
 from iot.sftp.client._base.messages import IS_A_REMOTE_DIRECTORY
 from iot.sftp.client._base.sftp_statuses import is_plain_refusal
 from iot.sftp.client._base.steps import TOGETHER, finish
+from iot.sftp.client._files.disk_sync import sync_file
 from iot.sftp.client._files.local_backup import keep_backup
 from iot.sftp.client._files.remote_files import POSIX_RENAME, RemoteFiles
 from iot.sftp.client._files.set_aside import move_without_replacing
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
 logger = logging.getLogger(__name__)
-
-# What a file system says that has no fsync: FUSE and some network file systems.
-NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 def replace_local(
@@ -62,11 +59,7 @@ def replacing_local(
         with _optional("its permissions", place.path):
             os.fchmod(descriptor, permissions)
     yield TOGETHER
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in NOT_OFFERED:
-            raise
+    sync_file(descriptor)
     if context.keeps_existing:
         if not move_without_replacing(place.directory, name, place.name):
             message = "something is at the destination already, and was left alone: move it away"

@@ -15,7 +15,7 @@ from iot.sftp.module._documents.validation import Document
 def _globs(value: object, info: ValidationInfo) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise PydanticCustomError("globs", "must be a list of patterns")
-    # What is not recursive has no use for patterns of files in folders only, and is told so here
+    # Without `recursive`, a pattern for files in folders only is of no use: an error here
     recursive = info.data.get("recursive", True) if info.field_name == "include" else True
     try:
         Selection(include=value, recursive=recursive)

@@ -1,4 +1,4 @@
-"""Tell of each file that was deleted: in the log, in messages, in counts."""
+"""Report each file that was deleted: in the log, in messages, in counts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Deletions:
         self.bytes = 0
 
     def note(self, file: FoundFile, *, lacks: str | None) -> None:
-        """Tell of a file that has just been deleted; `lacks` is what it lacked of a delivery."""
+        """Report a file that has just been deleted; `lacks` is what it lacked of a delivery."""
         path = os.path.join(self._folder, file.path)
         label = "true" if lacks is None else "false"
         self._counts.add(label)

@@ -245,7 +245,7 @@ class DeliveryLedger:
             is_touched = delivery.is_touched(now)
             self._doubts += is_touched and not self._answers_no
             if now.inode is None and delivery.version.size is not None and delivery.seen != self._use:
-                # A later version may have the size and the second of the recorded one: a server tells no more
+                # A later version may have the size and the second of the recorded one: a server reports no more
                 with self._file.transaction() as connection:
                     forget_version(connection, self._ledger, name)
             return is_touched and not self._answers_no
@@ -336,7 +336,7 @@ class DeliveryLedger:
         self._events.pop(path, None)
 
     def write_events(self) -> None:
-        """Write the events whose deliveries could not be recorded: their sources are gone, so nobody tells them again.
+        """Write the events whose deliveries could not be recorded: nobody reports them again once the sources are gone.
 
         Raises:
             SFTPError: the file cannot be used.

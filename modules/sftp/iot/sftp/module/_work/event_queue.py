@@ -70,7 +70,7 @@ class EventQueue:
         dropped = connection.execute(_DELETE_BEYOND, (self.bound.count, self.bound.size)).rowcount
         if dropped:
             self.on_dropped(dropped)
-            text = "too many file events wait for the journal: the oldest %d were dropped, and are not told"
+            text = "too many file events wait for the journal: the oldest %d were dropped, and are not reported"
             _log.warning(text, dropped, extra=about("file events"))
 
     def after(self, mark: Callable[[str], int], limit: int) -> tuple[str, list[tuple[int, str]]]:

@@ -112,7 +112,7 @@ class FileEvents:
             self._note_reported(place, outcome.code)
 
     def note(self, origin: Mapping[str, Any], outcome: FileOutcome, word: str) -> None:
-        """Tell that a file was `quarantined` or has `expired`; never raises.
+        """Report that a file was `quarantined` or has `expired`; never raises.
 
         Parameters:
             origin: as for `of`; what is `None` there is not known.

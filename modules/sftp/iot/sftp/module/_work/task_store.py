@@ -25,7 +25,7 @@ class TaskStore:
     """The journal of tasks, whose troubles stop no task; thread-safe.
 
     The end of a task that could not be written is kept in memory, and written later. That a task is completed is on the
-    disk before anybody is told so, and not sooner: so the next task that is accepted has it synced with its own
+    disk before that is reported, and not sooner: so the next task that is accepted has it synced with its own
     acceptance. `_lock` protects `_unsaved` and `_unsettled`, and is held for moments: never while the journal is used.
     """
 

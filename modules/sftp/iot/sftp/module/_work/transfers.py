@@ -55,7 +55,7 @@ class Transfers:
             servers: lends it.
             ledgers: what was delivered of folders; without them, nothing is known of earlier transfers.
             local_files: how local folders are reached.
-            file_events: tells what becomes of the files of folders.
+            file_events: reports what becomes of the files of folders.
         """
         self._servers = servers
         self._file_events = file_events
@@ -132,8 +132,8 @@ class Transfers:
             if ledger is not None:
                 order = with_memory(order, ledger)
             who = {"task_id": task_id} if rule is None else {"rule": rule}
-            with self._telling({"server": server, "direction": order.direction.value, **who}, ledger) as tell:
-                transfer = partial(session.transfer_folder, order, cancelled=cancelled, ledger=ledger, on_file=tell)
+            with self._reporting({"server": server, "direction": order.direction.value, **who}, ledger) as report:
+                transfer = partial(session.transfer_folder, order, cancelled=cancelled, ledger=ledger, on_file=report)
                 done = transfer_with_room(self.room, order.direction, transfer, note, cancelled)
             move.note(done)
         if ledger is None:
@@ -142,7 +142,7 @@ class Transfers:
         return done, ledger.is_in_doubt
 
     @contextmanager
-    def _telling(
+    def _reporting(
         self, origin: dict[str, Any], ledger: DeliveryLedger | None
     ) -> Iterator[Callable[[FileOutcome], object] | None]:
         """Lend what takes the outcomes of a folder's files; `None` where nobody wants to know them."""

@@ -46,7 +46,11 @@ PATIENCE = 10.0  # seconds of a wait for the server, once keys are agreed on; `c
 
 
 class BoundedPacketizer(Packetizer):
-    """Accepts no longer line and no longer packet from a server than the protocol allows."""
+    """Accepts no longer line and no longer packet from a server than the protocol allows.
+
+    Attributes:
+        on_message: receives each message's type and its fields first, and returns whether it has taken the message.
+    """
 
     # paramiko's own, declared for the type checker
     _read_timeout: Callable[[float], bytes]
@@ -54,6 +58,11 @@ class BoundedPacketizer(Packetizer):
     _Packetizer__remainder: bytes
     _Packetizer__socket: socket.socket
     _Packetizer__write_lock: threading.RLock
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Read from and write to a socket."""
+        super().__init__(connection)
+        self.on_message: Callable[[int, Message], bool] = _nobody
 
     def greeting_line(self, timeout: float) -> bytes:
         """Return the next line before the first packet, or the part of it that came before the connection ended.
@@ -77,6 +86,12 @@ class BoundedPacketizer(Packetizer):
 
     def read_message(self) -> tuple[int, Message]:
         """Return the next message's type and its fields."""
+        while True:
+            kind, message = self._next_message()
+            if not self.on_message(kind, message):
+                return kind, message
+
+    def _next_message(self) -> tuple[int, Message]:
         kind, message = super().read_message()
         return kind, bounded(kind, message)
 
@@ -209,7 +224,7 @@ class FastPacketizer(BoundedPacketizer):
         super().set_outbound_cipher(*arguments, **options)
         self._sealer = packet_cipher(options, options["iv_out"])
 
-    def read_message(self) -> tuple[int, Message]:
+    def _next_message(self) -> tuple[int, Message]:
         """Return the next message's type and its fields; what flows on channels is handed on and not returned.
 
         Raises:
@@ -217,7 +232,7 @@ class FastPacketizer(BoundedPacketizer):
         """
         opener = self._opener
         if opener is None or self._Packetizer__compress_engine_in is not None:
-            return super().read_message()
+            return super()._next_message()
         while self._hand_on(payload := self._next_payload(opener)):
             if self._Packetizer__need_rekey:
                 raise NeedRekeyException

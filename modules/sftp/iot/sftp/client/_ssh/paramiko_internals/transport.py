@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 # memory: TCP slows a fast server down. So large a window is adjusted so rarely that no sender ever waits for it.
 CHANNEL_WINDOW = 1 << 30
 MOST_LINES = 1024  # before the greeting: OpenSSH's limit
+CONNECTION_PROTOCOL = range(80, 128)  # message types (RFC 4250, section 4.1.2)
 TOO_MANY_CONNECTIONS = 12  # why a server disconnects (RFC 4253, section 11.1)
 
 # What is negotiated: for people; paramiko's names for the server's list and for ours.
@@ -87,10 +88,13 @@ class Transport(SendingTransport):
     _next_tunnel: Tunnel | None = None
 
     # paramiko's own, declared for the type checker
+    agreed_on_strict_kex: bool
     remote_cipher: str
     server_extensions: dict[str, bytes]
     _channels: Any
+    _channel_handler_table: dict[int, Callable[[Any, paramiko.Message], None]]
     _expected_packet: tuple[int, ...]
+    _handler_table: dict[int, Callable[[paramiko.Message], None]]
 
     # RFC 8731's name of what paramiko knows by its older name only; some servers offer just that.
     _kex_info: ClassVar[dict[str, type]] = paramiko.Transport._kex_info | (  # type: ignore[attr-defined]  # noqa: SLF001 - this is the place
@@ -117,6 +121,8 @@ class Transport(SendingTransport):
         self._offered: dict[str, list[str]] = {}  # the server's algorithms
         self._greeting_has_ended = threading.Event()
         self._keys_are_agreed = threading.Event()
+        packetizer: BoundedPacketizer = self.packetizer  # type: ignore[assignment] # the constructor has chosen it
+        packetizer.on_message = self._take_amid_keys
         if isinstance(self.packetizer, FastPacketizer):
             self.packetizer.on_data = self._take_data
             self.packetizer.on_window = self._take_window
@@ -257,18 +263,33 @@ class Transport(SendingTransport):
     # --- what flows on channels, in paramiko's thread ---
 
     def _take_data(self, number: int, data: memoryview) -> bool:
-        """Hand data to a channel of ours, unless the key exchange expects something else."""
+        """Hand data to a channel of ours."""
         channel = self._channels.get(number)
-        if self._expected_packet or channel is None or not isinstance(channel.in_buffer, Inlet):
+        if channel is None or not isinstance(channel.in_buffer, Inlet):
             return False
         channel.in_buffer.feed(data)
         return True
 
     def _take_window(self, number: int, more: int) -> bool:
         channel = self._channels.get(number)
-        if self._expected_packet or not isinstance(channel, Channel):
+        if not isinstance(channel, Channel):
             return False
         channel.widen(more)
+        return True
+
+    def _take_amid_keys(self, kind: int, message: paramiko.Message) -> bool:
+        """Take what no server may send between the messages of a later key exchange: OpenSSH's client does, too.
+
+        paramiko's server confirms there what was asked before (RFC 4253, section 7.1, forbids it).
+        """
+        if not self._expected_packet or not self.initial_kex_done or kind not in CONNECTION_PROTOCOL:
+            return False
+        if kind in self._channel_handler_table:
+            channel = self._channels.get(message.get_int())
+            if channel is not None:
+                self._channel_handler_table[kind](channel, message)
+        elif kind in self._handler_table:
+            self._handler_table[kind](message)
         return True
 
     # --- paramiko's own steps, in its thread ---
@@ -309,10 +330,14 @@ class Transport(SendingTransport):
         return offered
 
     def _parse_kex_init(self, m: paramiko.Message) -> None:
+        """Agree on algorithms. Whether that is strict is said in the first key exchange, and ignored in later ones."""
+        is_strict = self.agreed_on_strict_kex
         try:
             super()._parse_kex_init(m)  # type: ignore[misc]
         except IncompatiblePeer as error:
             raise ReasonError(self._nothing_in_common(error)) from error
+        if self.initial_kex_done:
+            self.agreed_on_strict_kex = is_strict
         offered = self._offered["kex_algo_list"]
         self.key_exchange = next((name for name in self.preferred_kex if name in offered), self.key_exchange)
 
