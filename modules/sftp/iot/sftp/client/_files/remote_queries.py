@@ -321,7 +321,7 @@ class RemoteQueries(RemoteHandles):
 
     def entries_if_shown(self, path: str) -> Generator[Entry, None, None]:
         """Yield what `all_entries` does, for a caller who can do without: a refusal is neither waited out nor named."""
-        yield from self._listed_under(self._open_handle(Kind.OPENDIR, path, waits_for_place=False), path)
+        return self._listed_under(self._open_handle(Kind.OPENDIR, path, waits_for_place=False), path)
 
     def _listed_under(self, handle: bytes, path: str) -> Generator[Entry, None, None]:
         window: deque[Future[Reply]] = deque()
