@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import paramiko
 import pytest
+from tests.clients import connection_of
 from tests.faulty_servers import PASSWORD, FaultyServer
 
 from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits
+from iot.sftp.client._base.deadline import Deadline
 
 
 class RunsCommands(FaultyServer):
@@ -33,6 +36,35 @@ class RunsCommands(FaultyServer):
                 channel.sendall(self._words)
         except OSError:
             return
+
+
+class RefusesCommands(FaultyServer):
+    """Refuses each command, after a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+
+    def check_channel_exec_request(self, _channel: paramiko.Channel, _command: bytes) -> bool:
+        self.refused += 1
+        time.sleep(0.2)
+        return False
+
+
+def test_of_many_files_at_once_one_finds_out_that_commands_are_refused(tmp_path: Path) -> None:
+    """ProFTPD ends a connection on which it has refused some twenty."""
+    server, names = RefusesCommands(), [f"file-{number}" for number in range(12)]
+    server.files.update({name: bytearray(name.encode()) for name in names})
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+
+        def download(name: str) -> str:
+            return session.download_file(name, str(tmp_path / name), verify="sha256").verified
+
+        with ThreadPoolExecutor(len(names)) as threads:
+            assert set(threads.map(download, names)) == {"read back"}
+        assert server.refused == 1
+        session.disconnect()
 
 
 @pytest.mark.parametrize(
@@ -77,4 +109,63 @@ def test_a_connection_that_breaks_when_a_command_has_answered_ends_its_thread_in
         session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
         assert session.download_file("there", str(tmp_path / "here"), verify="sha256").verified == "read back"
         assert broken.is_set()
+        session.disconnect()
+
+
+class RefusesCommandsSlowly(FaultyServer):
+    """Takes its time to refuse a command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: list[bytes] = []
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        del channel
+        self.commands.append(command)
+        self.stopped.wait(0.5)
+        return False
+
+
+class RunsThemTogether(FaultyServer):
+    """Ends the first command when a second one has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_second = threading.Event()
+        self.commands: list[bytes] = []
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.commands.append(command)
+        threading.Thread(target=self._end, args=(channel, len(self.commands)), daemon=True).start()
+        return True
+
+    def _end(self, channel: paramiko.Channel, number: int) -> None:
+        if number > 1:
+            self.has_second.set()
+        self.has_second.wait(20)
+        channel.close()
+
+
+def run_at_once(session: SFTPSession, threads: int) -> list[bytes]:
+    session.connect()
+    connection = connection_of(session)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda _: connection.run("sha256sum", Deadline(60)), range(threads)))
+
+
+def test_a_server_that_refuses_commands_is_asked_once_by_all_threads() -> None:
+    server = RefusesCommandsSlowly()
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+        assert run_at_once(session, 16) == [b""] * 16
+        assert len(server.commands) == 1
+        session.disconnect()
+
+
+def test_a_command_does_not_wait_for_the_end_of_the_first_one() -> None:
+    server = RunsThemTogether()
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+        run_at_once(session, 4)
+        assert len(server.commands) == 4
         session.disconnect()

@@ -31,7 +31,10 @@ TIME_LIMIT_STALLS = 4  # times the stall limit that a command may take; half of 
 
 
 class RemoteCommands:
-    """Runs commands on one connection, until one of them is refused or hangs."""
+    """Runs commands on one connection, until one of them is refused or hangs; thread-safe.
+
+    Until the server has taken the first one, no other is requested: a server that refuses all is asked once.
+    """
 
     def __init__(self, transport: Transport, limits: TimeLimits, keep_alive: Callable[[Deadline], object]) -> None:
         """Take a connection.
@@ -45,6 +48,8 @@ class RemoteCommands:
         self._limits = limits
         self._keep_alive = keep_alive
         self._are_given_up = False
+        self._are_taken = False
+        self._finding_out = threading.Lock()  # whether the server takes commands
 
     def run(self, command: str, deadline: Deadline) -> bytes:
         """Return what a command prints, a few lines at most.
@@ -55,6 +60,16 @@ class RemoteCommands:
             DeadlineExceeded: the call's time has run out.
             ConnectionLost: the server is dead.
         """
+        while not self._are_taken and not self._are_given_up:
+            if self._finding_out.acquire(timeout=deadline.wait_at_most(GLANCE)):
+                try:
+                    return self._request(command, deadline)
+                finally:
+                    self._finding_out.release()
+            deadline.check()
+        return self._request(command, deadline)
+
+    def _request(self, command: str, deadline: Deadline) -> bytes:
         if self._are_given_up:
             return b""
         output: Future[bytes] = Future()
@@ -94,6 +109,7 @@ class RemoteCommands:
         except SSHException:  # refused: ProFTPD ends the whole connection when it has refused some twenty
             self._are_given_up = True
             raise
+        self._are_taken = True
         channel.shutdown_write()
         has_ended.wait()
         return bytes(output)
