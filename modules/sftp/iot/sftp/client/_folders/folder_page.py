@@ -172,16 +172,17 @@ class FolderPage:
             self._listed, self._used_before = 0, self._budget.used
             return sorted(self._level, key=key_of)
 
-    def likely_to_fit(self, begun: int) -> int:
-        """Return how many directories may be listed at a time, of which so many are begun: what does not fit is lost.
+    def likely_to_fit(self, finished: int) -> int:
+        """Return how many further directories are likely to fit, if they hold as much as those before on their level.
 
-        They are taken to hold as much as those before, of the same level.
+        Parameters:
+            finished: how many have been listed, beside those that were let go.
         """
         used = self._budget.used
         by_these = used - self._used_before
-        if not self._listed or by_these <= 0:
+        if not self._listed + finished or by_these <= 0:
             return LISTINGS_AT_FIRST
-        return int((self._listed + begun) * (1 - used) / by_these)
+        return int((self._listed + finished) * (1 - used) / by_these)
 
     def end_if_full(self, directory: str) -> None:
         """End in front of a directory of the level if it is not likely to fit, before it is listed in vain.

@@ -71,7 +71,7 @@ def _ahead(
     begun: deque[tuple[str, Future[object]]] = deque()
     try:
         for path in paths:
-            while begun and len(begun) >= min(LISTINGS_AHEAD, page.likely_to_fit(len(begun))):
+            while begun and not _may_begin(begun, page):
                 yield begun.popleft()
             if path and not begun:
                 page.end_if_full(path)
@@ -84,6 +84,12 @@ def _ahead(
     finally:
         for _, listing in begun:
             listing.cancel()
+
+
+def _may_begin(begun: deque[tuple[str, Future[object]]], page: FolderPage) -> bool:
+    """Return whether a further directory may be listed ahead: what does not fit is listed in vain."""
+    finished = sum(listing.done() for _, listing in begun)
+    return len(begun) < LISTINGS_AHEAD and len(begun) - finished < page.likely_to_fit(finished)
 
 
 def below(folder: str, path: str) -> str:
