@@ -53,12 +53,17 @@ class Suffix:
         return name.endswith(self.suffix) and name != self.suffix
 
 
+def write_as_long_ago(path: Path, content: bytes, when: int = OLD) -> None:
+    """Write a file that is not young: a download waits a second until a further write to a young one would show."""
+    path.write_bytes(content)
+    os.utime(path, (when, when))
+
+
 def fill(directory: Path, files: dict[str, bytes], when: int = OLD) -> None:
     for name, content in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        os.utime(path, (when, when))
+        write_as_long_ago(path, content, when)
 
 
 def content_of(directory: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from tests.clients import connection_of, session_of
+from tests.clients import connection_of, session_of, settings_of
 from tests.servers import Relay, Server, black_hole, listening, never_answers
 
 from iot.sftp.client import ConnectionLost, IoTSFTPClient, SFTPSession, TimeLimits, Unreachable
@@ -100,12 +100,28 @@ def test_disconnect_ends_an_attempt_to_connect(server: Server) -> None:
 
 
 def test_calls_that_come_late_to_a_slow_failure_do_not_wait_again(server: Server) -> None:
-    with black_hole() as port, session_of(server, port=port, time_limits=TimeLimits(connect=1.2)) as session:
+    with black_hole() as port:
+        session = SFTPSession(settings_of(server, port=port, time_limits=TimeLimits(connect=1.2)), shares_failures=True)
         started = time.monotonic()
         for _ in range(20):
             with pytest.raises(Unreachable):
                 session.exists("x", timeout=60)
         assert time.monotonic() - started < 18  # one after the other, 24 s
+        started = time.monotonic()
+        session.disconnect()
+        with pytest.raises(Unreachable):
+            session.exists("x", timeout=60)
+        assert time.monotonic() - started > 1  # it was tried
+
+
+def test_the_next_call_after_a_slow_failure_finds_a_server_that_is_back(server: Server) -> None:
+    relay = Relay((server.host, server.port))
+    relay.frozen.set()
+    with relay.running() as port, session_of(server, port=port, time_limits=TimeLimits(connect=2)) as session:
+        with pytest.raises(Unreachable):
+            session.exists("x", timeout=60)
+        relay.frozen.clear()
+        assert not session.exists("x", timeout=60)
 
 
 def test_a_client_that_is_kept_alive_ends_its_threads(server: Server) -> None:

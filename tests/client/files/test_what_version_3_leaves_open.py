@@ -49,6 +49,7 @@ from iot.sftp.client import (
     TimeLimits,
 )
 from iot.sftp.client._files import remote_requests
+from iot.sftp.client._files.remote_files import HARDLINK
 from iot.sftp.client._files.remote_requests import FSYNC, MOST_IN_FLIGHT, SAFE_REQUEST
 from iot.sftp.client._ssh import liveness
 from iot.sftp.client._ssh.open_files import OpenFiles
@@ -499,6 +500,17 @@ def test_a_file_that_is_being_closed_raises_no_limit() -> None:
     files.closed(one, b"1")
     refused = files.ask(other, is_directory=False)
     refused.owner += 1
+    files.refused(refused)
+    assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
+
+
+def test_a_place_that_was_free_counts_what_is_open_beside_it() -> None:
+    files, one, other = OpenFiles(), object(), object()
+    files.granted(files.ask(one, is_directory=False), b"1")
+    refused = files.take_free_place(other, is_directory=False, is_quick=False)
+    assert refused is not None
+    refused.owner += 1
+    files.closed(one, b"1")
     files.refused(refused)
     assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
 
@@ -1004,6 +1016,22 @@ def test_what_was_moved_by_copying_and_cannot_be_removed_is_copied_once(tmp_path
         assert run().not_removed == 0
         assert Kind.WRITE not in server.requests
     assert server.files == {"done/a": CONTENT}
+
+
+def test_a_link_that_a_server_only_says_it_has_made_is_no_backup(tmp_path: Path) -> None:
+    """As rclone 1.60: what it replaces would be lost."""
+
+    class SaysOK(HasFolders):
+        def truth(self, kind: int | str, fields: Reader) -> bytes:
+            return status(OK) if kind == HARDLINK else super().truth(kind, fields)
+
+    server = SaysOK("out", "kept", extensions=(POSIX_RENAME, HARDLINK))
+    server.files["out/a"] = bytearray(b"old")
+    (tmp_path / "a").write_bytes(CONTENT)
+    with session_with(server) as session:
+        done = session.upload_files(str(tmp_path), "out", if_exists="backup", backup_to="kept", timeout=60)
+    assert (done.files, done.failed) == (1, 0)
+    assert server.files == {"out/a": CONTENT, "kept/a": b"old"}
 
 
 @pytest.mark.parametrize("refuses", [False, True])

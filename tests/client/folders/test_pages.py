@@ -102,7 +102,7 @@ def test_without_room_for_a_single_name_it_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_threads_that_find_no_memory_at_the_same_moment_make_room_once() -> None:
-    """Each of them halved the page by itself: with 16 threads, nothing was left of 30,000 files."""
+    """Each of them cut the page by itself: with 16 threads, nothing was left of 30,000 files."""
     threads, files = 16, 1_000
     is_full = threading.Barrier(threads)
     refused = {threading.get_ident()}  # each of the other threads, once
@@ -121,8 +121,8 @@ def test_threads_that_find_no_memory_at_the_same_moment_make_room_once() -> None
         page.add_file(FoundFile(f"{number:04}", FileVersion(1)))
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda number: page.add_file(FoundFile(f"0{number:02}", FileVersion(1))), range(threads)))
-    assert page.bound == (0, f"{files // 2:04}")
-    assert len(page.files()) == files // 2 + threads
+    assert page.bound == (0, f"{files * 3 // 4:04}")
+    assert len(page.files()) == files * 3 // 4 + threads
 
 
 def test_a_directory_that_cannot_be_listed_is_told_and_the_others_are_walked() -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from tests.clients import connection_of
 from tests.faulty_servers import PASSWORD, FaultyServer
 
 from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits
+from iot.sftp.client._base.deadline import Deadline
 
 
 class RunsCommands(FaultyServer):
@@ -107,4 +109,63 @@ def test_a_connection_that_breaks_when_a_command_has_answered_ends_its_thread_in
         session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
         assert session.download_file("there", str(tmp_path / "here"), verify="sha256").verified == "read back"
         assert broken.is_set()
+        session.disconnect()
+
+
+class RefusesCommandsSlowly(FaultyServer):
+    """Takes its time to refuse a command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: list[bytes] = []
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        del channel
+        self.commands.append(command)
+        self.stopped.wait(0.5)
+        return False
+
+
+class RunsThemTogether(FaultyServer):
+    """Ends the first command when a second one has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_second = threading.Event()
+        self.commands: list[bytes] = []
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        self.commands.append(command)
+        threading.Thread(target=self._end, args=(channel, len(self.commands)), daemon=True).start()
+        return True
+
+    def _end(self, channel: paramiko.Channel, number: int) -> None:
+        if number > 1:
+            self.has_second.set()
+        self.has_second.wait(20)
+        channel.close()
+
+
+def run_at_once(session: SFTPSession, threads: int) -> list[bytes]:
+    session.connect()
+    connection = connection_of(session)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda _: connection.run("sha256sum", Deadline(60)), range(threads)))
+
+
+def test_a_server_that_refuses_commands_is_asked_once_by_all_threads() -> None:
+    server = RefusesCommandsSlowly()
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+        assert run_at_once(session, 16) == [b""] * 16
+        assert len(server.commands) == 1
+        session.disconnect()
+
+
+def test_a_command_does_not_wait_for_the_end_of_the_first_one() -> None:
+    server = RunsThemTogether()
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+        run_at_once(session, 4)
+        assert len(server.commands) == 4
         session.disconnect()

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from paramiko.ssh_exception import SSHException
 from tests.clients import connection_of, session_of, set_retry_policy
 from tests.faulty_links import Break, BreakingRelay
+from tests.folders import write_as_long_ago
 from tests.servers import Server, openssh, processes_below
 from tests.victims import victims
 
@@ -54,8 +55,8 @@ CHACHA = "chacha20-poly1305@openssh.com"
 
 def both_ways(session: SFTPSession, server: Server, tmp_path: Path, content: bytes = NEW) -> None:
     """Upload and download a file at the same time."""
-    (tmp_path / "source").write_bytes(content)
-    (server.directory / "source").write_bytes(content)
+    write_as_long_ago(tmp_path / "source", content)
+    write_as_long_ago(server.directory / "source", content)
     with ThreadPoolExecutor(2) as threads:
         up = threads.submit(session.upload_file, str(tmp_path / "source"), "dest", timeout=50)
         down = threads.submit(session.download_file, "source", str(tmp_path / "dest"), timeout=50)
@@ -161,8 +162,8 @@ def test_new_keys_are_agreed_on_with_a_server_that_does_one_thing_at_a_time(
     """ProFTPD reads nothing while it sends: whoever waits for its turn to send must not keep us from reading."""
     monkeypatch.setattr(FastPacketizer, "REKEY_BYTES", 2_000_000)
     server, content = proftpd_server, NEW * 7
-    (tmp_path / "source").write_bytes(content)
-    (server.directory / "source").write_bytes(content)
+    write_as_long_ago(tmp_path / "source", content)
+    write_as_long_ago(server.directory / "source", content)
     limits = TimeLimits(stall=5)
     with session_of(server, time_limits=limits) as session, ThreadPoolExecutor(4) as threads:
         session.connect()
@@ -196,7 +197,7 @@ def test_a_byte_damaged_in_transit_ends_the_connection_and_reaches_no_file(
     set_retry_policy(monkeypatch, attempts=1)
     server = openssh_server
     relay = BreakingRelay((server.host, server.port))
-    (server.directory / "source").write_bytes(NEW)
+    write_as_long_ago(server.directory / "source", NEW)
     (tmp_path / "source").write_bytes(NEW)
     codes = set()
     dest = tmp_path / "dest" if down else server.directory / "damaged"
@@ -480,7 +481,7 @@ def test_whatever_comes_is_answers_or_the_end(garbage: bytes, cuts: list[int]) -
 @pytest.mark.parametrize("options", [[], ["MaxSessions 3"], ["MaxSessions 1"]])
 def test_a_long_round_trip_is_shared_by_several_channels(tmp_path: Path, options: list[str]) -> None:
     content = os.urandom(24_000_000)
-    (tmp_path / "source").write_bytes(content)
+    write_as_long_ago(tmp_path / "source", content)
     lenders = 0
 
     def look(*_: object) -> None:
@@ -504,7 +505,7 @@ def test_a_long_round_trip_is_shared_by_several_channels(tmp_path: Path, options
 def test_a_channel_that_breaks_beside_others_ends_no_upload_badly(tmp_path: Path) -> None:
     """The server ends one of its processes, which is one of the channels."""
     content = os.urandom(24_000_000)
-    (tmp_path / "source").write_bytes(content)
+    write_as_long_ago(tmp_path / "source", content)
     with (
         openssh(tmp_path / "sshd", subsystem="/usr/lib/openssh/sftp-server") as server,
         link_of((server.host, server.port), Link(0.04)) as (port, _),
@@ -554,7 +555,7 @@ def test_transfers_that_went_well_or_broke_leave_no_thread_and_no_descriptor(
     set_retry_policy(monkeypatch, attempts=1)
     server = openssh_server
     relay = BreakingRelay((server.host, server.port))
-    (server.directory / "source").write_bytes(NEW)
+    write_as_long_ago(server.directory / "source", NEW)
     (tmp_path / "source").write_bytes(NEW)
     calls: list[Callable[[SFTPSession], object]] = [
         lambda session: session.download_file("source", str(tmp_path / "dest"), verify="sha256"),

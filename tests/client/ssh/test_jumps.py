@@ -17,6 +17,7 @@ import pytest
 from tests import faulty_servers as faulty
 from tests.clients import HUNG, failure_of_ended_connect, session_of, settings_of
 from tests.faulty_links import Break, BreakingRelay
+from tests.folders import write_as_long_ago
 from tests.proxies import jump_of, socks_proxy
 from tests.servers import Relay, Server, free_port, listening, never_answers, openssh
 
@@ -91,7 +92,7 @@ def leaving_no_descriptor() -> Iterator[None]:
 @pytest.mark.parametrize("hops", WAYS.values(), ids=WAYS)
 def test_files_go_through_jump_hosts(bastion: Server, openssh_server: Server, tmp_path: Path, hops: int) -> None:
     content = os.urandom(300_000)
-    (tmp_path / "source").write_bytes(content)
+    write_as_long_ago(tmp_path / "source", content)
     with leaving_no_descriptor(), session_of(openssh_server, jumps=(jump_of(bastion),) * hops) as session:
         session.upload_file(str(tmp_path / "source"), f"through-{hops}")
         session.download_file(f"through-{hops}", str(tmp_path / "back"))

@@ -26,10 +26,11 @@ from tests.clients import HUNG, connection_of
 from tests.faulty_servers import PASSWORD, FaultyServer
 from tests.servers import Relay, shut_down
 
-from iot.sftp.client import Secret, ServerSettings, SFTPSession, TimeLimits
+from iot.sftp.client import ConnectionLost, DeadlineExceeded, Secret, ServerSettings, SFTPSession, TimeLimits
 from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._ssh.packets import Kind, string
 from iot.sftp.client._ssh.paramiko_internals.direct import DirectPacketizer
+from iot.sftp.client._ssh.paramiko_internals.sending import MOST_HELD_BACK
 from iot.sftp.client._ssh.requests import Reply
 
 HIGHEST_KEX_MESSAGE = 49  # RFC 4250, section 4.1.2
@@ -123,6 +124,60 @@ def test_reading_goes_on_while_new_keys_are_due_and_a_packet_is_sent_in_part() -
             assert {answer.result(HUNG).kind for answer in asked} == {Kind.STATUS}
             assert not session.exists("x", timeout=HUNG)
             assert relay.connections == 1
+
+
+def test_a_call_that_ends_while_a_packet_is_sent_in_part_disturbs_no_other() -> None:
+    """Its request is sent to the end, and its answer ignored."""
+    server = TakesMuch()
+    with server.running() as there:
+        relay = HoldsUp(("127.0.0.1", there))
+        with relay.running() as port, session_with(port) as session:
+            other = connection_of(session).channels.open_channel(Deadline(HUNG))
+            relay.flows.clear()
+            asked = half_sent_requests(session)
+            with pytest.raises(DeadlineExceeded):
+                session.exists("x", timeout=1)
+            after = other.request(Kind.STAT, string(b"y"))
+            relay.flows.set()
+            assert after.result(HUNG).kind == Kind.STATUS
+            assert {answer.result(HUNG).kind for answer in asked} == {Kind.STATUS}
+            assert not session.exists("x", timeout=HUNG)
+            assert relay.connections == 1
+
+
+def test_the_end_of_a_channel_whose_packet_is_sent_in_part_disturbs_no_other() -> None:
+    server = TakesMuch()
+    with server.running() as there:
+        relay = HoldsUp(("127.0.0.1", there))
+        with relay.running() as port, session_with(port) as session:
+            other = connection_of(session).channels.open_channel(Deadline(HUNG))
+            relay.flows.clear()
+            asked = half_sent_requests(session)
+            connection_of(session).quick.fail(ConnectionLost("ended"))
+            after = other.request(Kind.STAT, string(b"y"))
+            relay.flows.set()
+            assert after.result(HUNG).kind == Kind.STATUS
+            assert {type(answer.exception(HUNG)) for answer in asked[-1:]} == {ConnectionLost}
+            assert relay.connections == 1
+
+
+def test_a_server_that_asks_on_and_on_and_reads_no_answer_is_hung_up_on() -> None:
+    """Its answers would fill the memory."""
+    server = TakesMuch()
+    with server.running() as there:
+        relay = HoldsUp(("127.0.0.1", there))
+        with relay.running() as port, session_with(port) as session:
+            transport = connection_of(session).transport
+            relay.flows.clear()
+            half_sent_requests(session)
+            question = paramiko.Message()
+            question.add_byte(cMSG_GLOBAL_REQUEST)
+            question.add_bytes(string(b"keepalive@openssh.com") + b"\1")
+            for _ in range(MOST_HELD_BACK + 1):
+                server.transports[0]._send_message(question)  # type: ignore[attr-defined] # paramiko's own
+            transport.join(HUNG)
+            assert not transport.is_alive()
+            relay.flows.set()
 
 
 class SaysMoreAmidKeys(FaultyServer):

@@ -14,6 +14,7 @@ from typing import Any
 import paramiko
 import pytest
 from tests.clients import SHORT, client_of, connection_of, session_of, settings_of
+from tests.folders import write_as_long_ago
 from tests.servers import Relay, Server, black_hole, free_port, openssh
 
 from iot.sftp.client import (
@@ -432,7 +433,7 @@ def test_a_server_that_grants_one_session_is_asked_for_a_second_once(tmp_path: P
     content = os.urandom(3_000_000)
     with openssh(tmp_path / "sshd", "MaxSessions 1") as server:
         with session_of(server) as session:
-            (tmp_path / "source").write_bytes(content)
+            write_as_long_ago(tmp_path / "source", content)
             session.upload_file(str(tmp_path / "source"), "first")
 
             def work(number: int) -> bool:

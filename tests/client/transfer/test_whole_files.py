@@ -30,6 +30,7 @@ from tests.faulty_servers import (
     data,
     status,
 )
+from tests.folders import write_as_long_ago
 from tests.servers import openssh
 
 from iot.sftp.client import (
@@ -231,7 +232,7 @@ def polling(directory: Path, names: Callable[[], Iterator[bytes]], whole: tuple[
     ended = threading.Event()
 
     def read() -> None:
-        while not ended.is_set():
+        while not ended.wait(0.001):
             seen.extend(f"{len(content)} bytes" for content in names() if content not in whole)
             seen.extend(name for name in os.listdir(directory) if name != "dest" and not name.startswith(".iot-sftp-"))
 
@@ -266,7 +267,7 @@ def test_who_reads_while_files_are_replaced_sees_the_old_one_or_the_new(tmp_path
             polling(here.parent, lambda: read(here), (first, second)) as seen_here,
         ):
             for content in (second, first) * 3:
-                (tmp_path / "next").write_bytes(content)
+                write_as_long_ago(tmp_path / "next", content)
                 transfer = session.upload_file(str(tmp_path / "next"), "dest")
                 assert transfer.atomic is (not sftp_options)
                 session.download_file("dest", str(here))

@@ -18,6 +18,7 @@ from tests.servers import Server
 
 from iot.sftp.client import Direction, FileOrder, FileVersion, FolderOrder, NoSpace
 from iot.sftp.module._documents.retention import read_retention
+from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._retention import retention as thread_of_retention
 from iot.sftp.module._retention.deletions import SHOWN
@@ -238,6 +239,27 @@ def test_an_entry_that_stays_keeps_its_counts(device: Device) -> None:
 def test_without_entries_nobody_waits_for_room(device: Device) -> None:
     assert device.retention.make_room(Need()) is False
     device.retention.ask_for_room()
+
+
+def test_without_a_free_thread_nothing_is_in_force_until_there_is_one(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    entries = read_retention([{"path": ".", "maxBytes": 0, "onlyDelivered": False}], Placeholders())
+    rules = read_rules([{"name": "up", "direction": "upload", "source": ".", "dest": "in"}])
+    assert rules is not None
+    with monkeypatch.context() as none_left:
+        none_left.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            device.retention.apply(entries)
+        with pytest.raises(RuntimeError):
+            device.rules.apply(rules.rules)
+    assert (device.retention.in_force, device.rules.in_force) == ((), {})
+    (device.root / "a").write_bytes(b"1")
+    device.retention.apply(entries)
+    device.until(lambda: not (device.root / "a").exists())
 
 
 def test_who_needs_room_does_not_wait_for_a_disk_that_hangs(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:

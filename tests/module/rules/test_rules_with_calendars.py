@@ -164,6 +164,27 @@ def test_what_is_under_way_when_the_window_ends_goes_on_in_the_next_one(
     assert device.session.counts.uploaded < 1.6 * len(content)  # it was not sent from its beginning again
 
 
+def test_a_rule_outlives_a_device_without_a_free_thread(
+    start: Callable[[float], Device], remote: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, lost = threading.Thread.start, ("rule-up-window", "Observer", "InotifyBuffer", "InotifyEmitter")
+
+    def begin_unless_lost(thread: threading.Thread) -> None:
+        if thread.name == lost[0] or type(thread).__name__ in lost:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    device = start(TODAY + 23 * HOUR)
+    put(device.out, "a", b"1")
+    with monkeypatch.context() as none_left:
+        none_left.setattr(threading.Thread, "start", begin_unless_lost)
+        device.have(rule(remote, between=NIGHTS))
+        device.until(lambda: device.status.code)
+        assert device.status.code == "busy"
+    device.until(lambda: device.status.files == 1)
+    assert device.status.code is None
+
+
 def test_a_rule_with_times_runs_at_them_and_not_because_a_file_appears(
     start: Callable[[float], Device], remote: Path
 ) -> None:

@@ -61,6 +61,25 @@ def test_a_watch_that_fails_leaves_nothing_open_and_is_logged_once(
     assert caplog.text.count("cannot be watched") == 1
 
 
+@pytest.mark.parametrize("lost", ["InotifyBuffer", "InotifyEmitter", "InotifyObserver"])
+def test_a_watch_that_finds_no_thread_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    begin = threading.Thread.start
+
+    def begin_unless_lost(thread: threading.Thread) -> None:
+        if type(thread).__name__ == lost:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", begin_unless_lost)
+    watch = Watch(LocalFiles(), lambda: None, recursive=True)
+    before = descriptors(), threading.active_count()
+    for _ in range(3):
+        watch.renew(str(tmp_path))
+    assert (descriptors(), threading.active_count()) == before
+
+
 def test_a_folder_that_comes_and_goes_leaves_nothing_open(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     before = descriptors()

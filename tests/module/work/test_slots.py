@@ -118,6 +118,22 @@ def test_a_time_slice_grows_while_a_folder_is_listed_until_files_are_done() -> N
     assert seconds == [4, 8, 2, 2, 4]
 
 
+def test_without_a_free_thread_slots_are_granted_and_preemption_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    line = Line(Slots(1, time_slice=0.01))
+    line.ask("task", Kind.TASK)
+    with monkeypatch.context() as none_left:
+        none_left.setattr(threading.Timer, "start", start)
+        line.ask("call")
+        assert line.came == ["task"]
+    line.ask("another call")
+    assert line.was_preempted.wait(60)
+    line.leave("task")
+    assert line.came == ["task", "call"]
+
+
 def test_no_task_makes_way_while_a_call_has_a_place() -> None:
     line = Line(Slots(2, time_slice=0))
     line.ask("call 1")

@@ -89,6 +89,11 @@ class Budget:
         with _lock:
             _budgets.add(self)
 
+    @property
+    def used(self) -> float:
+        """The part of its own limit that is in use, from 0 to 1."""
+        return self._kept / self._most
+
     def take(self, size: int) -> None:
         """Add so many bytes.
 

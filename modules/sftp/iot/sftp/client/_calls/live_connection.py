@@ -95,6 +95,7 @@ class LiveConnection:
         *,
         before_opening: Callable[[], object],
         before_use: Callable[[Connection], object],
+        shares_failures: bool = False,
     ) -> None:
         """Open nothing yet.
 
@@ -103,11 +104,13 @@ class LiveConnection:
             counts: where opened connections are counted.
             before_opening: called before a connection is opened, in the thread that opens it.
             before_use: receives a new connection before any call uses it.
+            shares_failures: whether a slow attempt that failed is the failure of calls that begin just after it.
         """
         self.factory = factory
         self._counts = counts
         self._before_opening = before_opening
         self._before_use = before_use
+        self._shares_failures = shares_failures
         self._lock = threading.Lock()
         self.current: Connection | None = None
         self._connecting: Future[Connection] | None = None
@@ -130,6 +133,7 @@ class LiveConnection:
             self._connecting = None  # the thread that opens a connection finds that it is not wanted any more
             connection, self.current = self.current, None
             opening, self.opening = self.opening, None
+            self._slow_failure = None
         for ended in (connection, opening):
             if ended is not None:
                 ended.close(ConnectionLost(reason))
@@ -205,7 +209,7 @@ class LiveConnection:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for whoever waits
             now = time.monotonic()
             with self._lock:
-                if isinstance(error, Unreachable) and now - started >= SLOW:
+                if self._shares_failures and isinstance(error, Unreachable) and now - started >= SLOW:
                     self._slow_failure = now, error
                 if self._connecting is attempt:
                     self._connecting = None

@@ -42,6 +42,7 @@ class SessionCore:
         local_files: LocalFiles | None = None,
         limit: RateLimit | None = None,
         on_connected: Callable[[ServerInfo], object] = lambda _info: None,
+        shares_failures: bool = False,
     ) -> None:
         """Take the settings; nothing is opened yet.
 
@@ -51,6 +52,8 @@ class SessionCore:
             limit: the bytes per second of all sessions that are given the same one; if it is left out, the session has
                 its own.
             on_connected: receives what the server has shown, each time that a connection was opened; it must not raise.
+            shares_failures: for whoever has calls queued: those that begin within half a second after a slow attempt to
+                connect failed, fail as it did. Else they are answered one connect timeout after the other.
         """
         self.settings = settings
         self._local_files = local_files or LocalFiles()
@@ -65,6 +68,7 @@ class SessionCore:
             self._counts,
             before_opening=lambda: clean_up_locally(self._records),
             before_use=self._clean_up_remotely,
+            shares_failures=shares_failures,
         )
         self._calls = Calls(self._live, self._paths, self._counts, self._retry_policy)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 UNKNOWN = FileVersion(None)
+NAMES_AT_ONCE = 64  # of a directory, before it is looked whether to go on
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class LocalFiles:
 
         Parameters:
             path: of the directory.
-            proceed: called for each name, what is left out included; ends it by raising.
+            proceed: called every few names, what is left out included; ends it by raising.
 
         Raises:
             SFTPError: `NotFound`, `NotADirectory`, `PermissionDenied` or `PathNotAllowed`.
@@ -129,8 +130,9 @@ class LocalFiles:
         abandoned = list[str]()
         try:
             with os.scandir(directory) as names:
-                for found in names:
-                    proceed()
+                for number, found in enumerate(names):
+                    if number % NAMES_AT_ONCE == 0:
+                        proceed()
                     if is_set_aside(found.name):
                         abandoned.append(found.name)
                         continue

@@ -175,11 +175,22 @@ class RemoteQueries(RemoteHandles):
         for future, path in zip(futures, paths, strict=True):
             try:
                 answers.append(self.attributes(future, path))
-            except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory):
+            except (NotFound, NotADirectory, PathNotAllowed, IsADirectory):
                 answers.append(None)
+            except PermissionDenied:
+                answers.append(self._followed_or_none(path) if kind == Kind.LSTAT else None)
             except Unsupported:
                 answers.append(self._attributes_or_none(path))
         return answers
+
+    def _followed_or_none(self, path: str) -> Attributes | None:
+        """Return what STAT reports of a path whose LSTAT was refused: else what is there would look like nothing."""
+        with suppress(NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory, Unsupported):
+            attributes = self._attributes(Kind.STAT, path)
+            if attributes.mode is not None:
+                self.traits.lacks.add(Kind.LSTAT)  # a user who may follow a link may look at it
+            return attributes
+        return None
 
     def _attributes_or_none(self, path: str) -> Attributes | None:
         with suppress(NotFound, NotADirectory, PermissionDenied, Unsupported):
@@ -310,7 +321,7 @@ class RemoteQueries(RemoteHandles):
 
     def entries_if_shown(self, path: str) -> Generator[Entry, None, None]:
         """Yield what `all_entries` does, for a caller who can do without: a refusal is neither waited out nor named."""
-        yield from self._listed_under(self._open_handle(Kind.OPENDIR, path, waits_for_place=False), path)
+        return self._listed_under(self._open_handle(Kind.OPENDIR, path, waits_for_place=False), path)
 
     def _listed_under(self, handle: bytes, path: str) -> Generator[Entry, None, None]:
         window: deque[Future[Reply]] = deque()

@@ -261,7 +261,7 @@ def _lock(descriptor: int, kind: int) -> bool | None:
 
 def is_set_aside(name: str) -> bool:
     """Return whether this is the name of a file that was taken."""
-    return NAME_PATTERN.fullmatch(name) is not None
+    return name.startswith(PREFIX) and NAME_PATTERN.fullmatch(name) is not None
 
 
 def restore_abandoned(directory: int, aside: str) -> str | None:

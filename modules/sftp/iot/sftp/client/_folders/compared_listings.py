@@ -122,17 +122,22 @@ class ComparedListings:
 
     def _compare_directory(self, remote: RemoteFiles, directory: str, wanted: Wanted, skipped: set[str]) -> None:
         names_left = NAMES_FOR_EACH * len(wanted)
-        with closing(self._direction.list_dest(remote, directory)) as there:
-            for name, version in there:
-                names_left -= 1
-                found = wanted.pop(name, None)
-                if found is not None and self._is_skipped(found, version):
-                    skipped.add(found.path)
-                if not wanted or not names_left:
-                    return
+        paths = list[str]()
+        try:
+            with closing(self._direction.list_dest(remote, directory)) as there:
+                for name, version in there:
+                    names_left -= 1
+                    found = wanted.pop(name, None)
+                    if found is not None and self._is_skipped(found, version):
+                        paths.append(found.path)
+                    if not wanted or not names_left:
+                        return
+        finally:
+            skipped.update(paths)
+            self._tally.add_skipped(len(paths))
 
     def _is_skipped(self, found: FoundFile, there: FileVersion | None) -> bool:
-        """Count a file that is skipped, as `ExistingFiles` does; `there` is `None` for what is no regular file."""
+        """Return whether a file is skipped, as `ExistingFiles` does; `there` is `None` for what is no regular file."""
         if there is None:
             return False
         resembles = resemble(there, found.version)
@@ -140,5 +145,4 @@ class ComparedListings:
             return False
         if resembles:
             self._deliveries.suppose_arrival(found)
-        self._tally.add_skipped()
         return True

@@ -179,11 +179,12 @@ def is_left_alone(if_exists: IfExists, *, resembles: bool) -> bool:
 
 def resemble(there: FileVersion, at_source: FileVersion) -> bool:
     """Return whether two sides' files have the same size and the same time, as far as SFTP can tell."""
-    if None in (there.size, at_source.size) or there.modified is None or at_source.modified is None:
+    size, modified = there.size, there.modified
+    if size is None or size != at_source.size or modified is None or at_source.modified is None:
         return False
-    return there.size == at_source.size and _as_sftp_reports(there.modified) == _as_sftp_reports(at_source.modified)
+    return _as_sftp_reports(modified) == _as_sftp_reports(at_source.modified)
 
 
 def _as_sftp_reports(modified: int) -> int:
     """Return the nearest time that SFTP version 3 can report: 1970 to 2106, in whole seconds."""
-    return max(0, min(LATEST, modified)) // SECOND
+    return (modified if 0 <= modified <= LATEST else max(0, min(LATEST, modified))) // SECOND

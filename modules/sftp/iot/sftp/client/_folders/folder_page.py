@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Rank = tuple[int, str]  # what sorts files: by a time in nanoseconds, or 0; and by `key_of` their paths
 FIRST: Rank = (-(1 << 127), "")
 MOST_FOUND = 10_000_000  # files and directories of a folder: more are taken for a folder without end
+KEPT_AT_LEAST = 0.75  # of what there is memory for, where more is found
+LISTINGS_AT_FIRST = 16  # directories, while nothing shows how much is in each
 FOUND_SIZE = 400  # bytes that a file takes beside its path, most of them for its version
 
 
@@ -121,6 +123,7 @@ class FolderPage:
         self._files: list[FoundFile] = []
         self._directories: list[str] = []  # of the next level
         self._level = set[str]()  # of the level that is being listed, those that are not listed yet
+        self._listed, self._used_before = 0, 0.0  # directories of the level, and of the memory before the level
         self._cuts = 0
         self.count = count
         self.bound = end
@@ -166,9 +169,33 @@ class FolderPage:
             added, self._directories = self._directories, []
             self._level = set(added)
             self._budget.give_back(sum(map(size_of, added)) - sum(map(size_of, self._level)))
+            self._listed, self._used_before = 0, self._budget.used
             return sorted(self._level, key=key_of)
 
-    def let_go(self, directory: str) -> None:
+    def likely_to_fit(self, finished: int) -> int:
+        """Return how many further directories are likely to fit, if they hold as much as those before on their level.
+
+        Parameters:
+            finished: how many have been listed, beside those that were let go.
+        """
+        used = self._budget.used
+        by_these = used - self._used_before
+        if not self._listed + finished or by_these <= 0:
+            return LISTINGS_AT_FIRST
+        return int((self._listed + finished) * (1 - used) / by_these)
+
+    def end_if_full(self, directory: str) -> None:
+        """End in front of a directory of the level if it is not likely to fit, before it is listed in vain.
+
+        All that are in front of it on this level have been listed.
+        """
+        if self._order is Order.NAME and self._budget.used >= KEPT_AT_LEAST and self.likely_to_fit(0) < 1:
+            with self._lock:
+                bound = 0, key_of(directory)
+                if bound > self._start and (self.bound is None or bound < self.bound):
+                    self.bound = bound
+
+    def let_go(self, directory: str, *, is_listed: bool = True) -> None:
         """Record that a directory of `next_level` has been listed, or need not be.
 
         Raises:
@@ -178,6 +205,7 @@ class FolderPage:
             if directory in self._level:
                 self._level.remove(directory)
                 self._budget.give_back(size_of(directory))
+            self._listed += is_listed
         self._count(1)
 
     def files(self) -> list[FoundFile]:
@@ -217,13 +245,13 @@ class FolderPage:
                 return True
 
     def _cut(self) -> bool:
-        """Discard the last half of what is kept; return whether that has made room, and leaves this page something."""
+        """Discard the end of what is kept; return whether that has made room, and leaves this page something."""
         is_by_name = self._order is Order.NAME  # of a directory, no time says what is in it
         ranks = [rank_of(found, self._order) for found in self._files]
         if is_by_name:
             ranks += [(0, key_of(path)) for path in (*self._directories, *self._level)]
         ranks.sort()
-        bound = next((rank for rank in ranks[len(ranks) // 2 :] if rank > self._start), None)
+        bound = next((rank for rank in ranks[int(len(ranks) * KEPT_AT_LEAST) :] if rank > self._start), None)
         if bound is None or (self.bound is not None and bound >= self.bound):
             return False
         self.bound = bound

@@ -201,6 +201,8 @@ class FolderPlan:
 
     def _old_enough(self, page: FolderPage) -> tuple[list[FoundFile], int]:
         """Return the files of a page that are not too young, and how many are."""
+        if not self._order.selection.min_age:
+            return page.files(), 0
         files, young = list[FoundFile](), 0
         for file in page.files():
             if self._order.selection.is_too_young(file.version) and not file.is_delivered:

@@ -164,10 +164,10 @@ class FolderTally:
             self._bytes += size
             self._total_bytes += size - planned
 
-    def add_skipped(self) -> None:
-        """Count a file that was skipped."""
+    def add_skipped(self, files: int = 1) -> None:
+        """Count files that were skipped."""
         with self._lock:
-            self._skipped += 1
+            self._skipped += files
 
     def add_quarantined(self, path: str) -> None:
         """Count a file that was put aside, in place of its failure."""

@@ -71,17 +71,25 @@ def _ahead(
     begun: deque[tuple[str, Future[object]]] = deque()
     try:
         for path in paths:
+            while begun and not _may_begin(begun, page):
+                yield begun.popleft()
+            if path and not begun:
+                page.end_if_full(path)
             if path and not page.goes_into(path):  # the page has become shorter
-                page.let_go(path)
+                page.let_go(path, is_listed=False)
                 continue
             begun.append((path, threads.submit(look, path)))
-            if len(begun) >= LISTINGS_AHEAD:
-                yield begun.popleft()
         while begun:
             yield begun.popleft()
     finally:
         for _, listing in begun:
             listing.cancel()
+
+
+def _may_begin(begun: deque[tuple[str, Future[object]]], page: FolderPage) -> bool:
+    """Return whether a further directory may be listed ahead: what does not fit is listed in vain."""
+    finished = sum(listing.done() for _, listing in begun)
+    return len(begun) < LISTINGS_AHEAD and len(begun) - finished < page.likely_to_fit(finished)
 
 
 def below(folder: str, path: str) -> str:
@@ -179,7 +187,7 @@ class _RemoteListing:
 def list_locally(
     local_files: LocalFiles, folder: str, directory: str, page: FolderPage, proceed: Callable[[], object] = lambda: None
 ) -> None:
-    """List a local directory: see `list_on_server`. `proceed` is called for each name, and ends it by raising."""
+    """List a local directory: see `list_on_server`. `proceed` is called every few names, and ends it by raising."""
     seen = time.monotonic()
     for entry in local_files.entries(below(folder, directory), proceed):
         if entry.name.startswith(TEMPORARY_PREFIX):

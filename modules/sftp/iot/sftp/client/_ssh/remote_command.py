@@ -33,8 +33,7 @@ TIME_LIMIT_STALLS = 4  # times the stall limit that a command may take; half of 
 class RemoteCommands:
     """Runs commands on one connection, until one of them is refused or hangs; thread-safe.
 
-    Whether they are refused is found out with one: ProFTPD ends the connection when it has refused some twenty, and
-    dozens of files of a folder ask at once.
+    Until the server has taken the first one, no other is requested: a server that refuses all is asked once.
     """
 
     def __init__(self, transport: Transport, limits: TimeLimits, keep_alive: Callable[[Deadline], object]) -> None:
@@ -49,8 +48,8 @@ class RemoteCommands:
         self._limits = limits
         self._keep_alive = keep_alive
         self._are_given_up = False
-        self._first = threading.Lock()  # taken by the first command, for good
-        self._is_decided = threading.Event()  # whether the first one was accepted, or is over
+        self._are_taken = False
+        self._finding_out = threading.Lock()  # whether the server takes commands
 
     def run(self, command: str, deadline: Deadline) -> bytes:
         """Return what a command prints, a few lines at most.
@@ -61,9 +60,16 @@ class RemoteCommands:
             DeadlineExceeded: the call's time has run out.
             ConnectionLost: the server is dead.
         """
-        if not self._first.acquire(blocking=False):
-            while not self._is_decided.wait(deadline.wait_at_most(GLANCE)):
-                deadline.check()
+        while not self._are_taken and not self._are_given_up:
+            if self._finding_out.acquire(timeout=deadline.wait_at_most(GLANCE)):
+                try:
+                    return self._request(command, deadline)
+                finally:
+                    self._finding_out.release()
+            deadline.check()
+        return self._request(command, deadline)
+
+    def _request(self, command: str, deadline: Deadline) -> bytes:
         if self._are_given_up:
             return b""
         output: Future[bytes] = Future()
@@ -74,7 +80,6 @@ class RemoteCommands:
             return self._await(output, deadline)
         finally:
             has_ended.set()
-            self._is_decided.set()
 
     def _run(self, command: str, output: Future[bytes], has_ended: threading.Event) -> None:
         printed = b""
@@ -101,10 +106,10 @@ class RemoteCommands:
         divert(channel, take, has_ended.set)
         try:
             channel.exec_command(command)
-        except SSHException:  # refused
+        except SSHException:  # refused: ProFTPD ends the whole connection when it has refused some twenty
             self._are_given_up = True
             raise
-        self._is_decided.set()
+        self._are_taken = True
         channel.shutdown_write()
         has_ended.wait()
         return bytes(output)

@@ -113,7 +113,8 @@ class Pipeline:
 
     def _wait(self) -> None:
         """Wait until there is something to do, and report progress meanwhile."""
-        self._remote.wait_until(self._ready)
+        if not self._wake.is_set():  # as it is where the last answer of a small file has been waited for
+            self._remote.wait_until(self._ready)
         self._wake.clear()
         self._report()
         self._raise_failure()

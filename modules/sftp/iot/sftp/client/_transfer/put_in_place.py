@@ -192,7 +192,8 @@ class _BackedUp:
         except (PermissionDenied, Unsupported) as error:
             logger.debug("%r is not linked to %r: %s", self._job.dest, name, error)
             return False
-        return True
+        # rclone says OK, and does nothing: what is replaced next would be lost
+        return _attributes_of(self._remote, name) is not None
 
     def _copy(self, name: str, there: Attributes) -> None:
         job, remote = self._job, self._remote

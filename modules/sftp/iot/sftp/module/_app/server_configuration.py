@@ -293,6 +293,7 @@ class ServerConfiguration:
             local_files=local_files,
             limit=self._limit,
             on_connected=(lambda info: key.note_accepted(info.accepted_keys)) if key is not None else do_nothing_with,
+            shares_failures=True,
         )
         self._in_force[name] = ServerInForce(settings, session, {**section.as_properties(), "user": settings.user})
         self._servers.add(name).replace(session)

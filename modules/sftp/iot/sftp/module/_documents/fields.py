@@ -125,6 +125,7 @@ def then_template() -> PlainValidator:
         if isinstance(checked, str):
             return checked
         folder = below("move", lambda: read_template(checked["move"], info))
+        check_local(folder, info, of="upload", key="move")
         check_apart(folder, info, "source", key="move")
         check_found_once(folder, info, key="move")
         return {"move": folder}

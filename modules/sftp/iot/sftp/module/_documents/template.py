@@ -105,6 +105,10 @@ class Template:
         Raises:
             TemplateError: a placeholder is unknown, a brace has no counterpart, or a value cannot be used here.
         """
+        try:
+            text.encode("utf-8", "surrogateescape")  # as names are: see PEP 383
+        except UnicodeEncodeError:
+            raise TemplateError("has a lone surrogate that stands for no byte, which no name can hold") from None
         template = cls(text, _Parser(text, placeholders or Placeholders(), server, kind).components())
         for component in template.components:
             if component.is_fixed:
@@ -289,6 +293,10 @@ class _Parser:
                 known = " ".join(f"%{known}" for known in DIRECTIVES)
                 shown = excerpt(f"%{directive}", NAME_SHOWN)
                 raise TemplateError(f"has '{shown}' in the date {place}, which is not known here; known are: {known}")
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in form):
+            raise TemplateError(
+                f"has a date {place} with a NUL character or a lone surrogate"
+            )  # strftime takes neither
         pieces = form.split("/")
         if any(piece in {"", ".", ".."} for piece in pieces):
             raise TemplateError(f"has a date {place} with a part that is no name: '', '.' or '..'")

@@ -115,13 +115,14 @@ class Retention:
             known = dict(zip(self._entries, self._statuses, strict=True))
             if tuple(entries) == self._entries:
                 return
+            if self._thread is None and entries:
+                thread = threading.Thread(target=self._run, name="retention", daemon=True)
+                thread.start()  # before anything counts: there may be no thread left
+                self._thread = thread
             self._entries = tuple(entries)
             self._context.delivered.is_asked = bool(entries)
             self._statuses = tuple(known.get(entry) or EntryStatus(str(entry.path)) for entry in entries)
             self._due = 0.0
-            if self._thread is None and entries:
-                self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
-                self._thread.start()
             self._changed.notify_all()
 
     @property

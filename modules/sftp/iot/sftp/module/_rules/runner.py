@@ -56,8 +56,9 @@ class Rules:
         for name, rule in rules.items():
             if name not in self._workers:
                 reporter = RuleReporter(self._on_change, self._allowance, self._limits.nothing_new)
-                self._workers[name] = RuleWorker(rule, self._context, reporter, self._limits)
-                self._workers[name].start(after=ending.get(name))
+                worker = RuleWorker(rule, self._context, reporter, self._limits)
+                worker.start(after=ending.get(name))  # before it counts: there may be no thread left
+                self._workers[name] = worker
 
     @property
     def in_force(self) -> dict[str, Rule]:

@@ -103,7 +103,7 @@ class Watch(FileSystemEventHandler):
             with suppress(FileNotFoundError):
                 self._start(os.readlink(f"/proc/self/fd/{directory}"))
                 self._watched = identity
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter where no thread is left
             if not self._told:
                 self._told = True
                 _log.warning("%r cannot be watched (%s): it is polled instead", folder, error)
@@ -147,8 +147,9 @@ class Watch(FileSystemEventHandler):
         observer.schedule(self, path, recursive=self._recursive and self._awaited is None, event_filter=EVENTS)
         try:
             observer.start()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             _close_leftovers(error)
+            observer.unschedule_all()
             raise
         self._observer = observer
 
@@ -157,14 +158,19 @@ class Watch(FileSystemEventHandler):
         return observer is not None and all(emitter.is_alive() for emitter in observer.emitters)
 
 
-def _close_leftovers(error: OSError) -> None:
+def _close_leftovers(error: Exception) -> None:
     """Close what `watchdog` 6.0.0 leaves open where it cannot watch all directories (fs.inotify.max_user_watches).
 
-    Its object for inotify(7) fails in its constructor, behind having opened it: nobody but the error's trace has it.
-    There are 128 for each user (fs.inotify.max_user_instances), and a rule retries with each run.
+    Its object for inotify(7) fails in its constructor, behind having opened it: nobody but the error's trace has it. So
+    does the one that has it where no thread is left. There are 128 for each user (fs.inotify.max_user_instances), and a
+    rule retries with each run.
     """
+    opened = {}
     for frame, _ in traceback.walk_tb(error.__traceback__):
         failed = frame.f_locals.get("self")
+        failed = getattr(failed, "_inotify", None) if type(failed).__name__ == "InotifyBuffer" else failed
         if type(failed).__name__ == "Inotify":
-            with suppress(OSError, AttributeError):
-                failed._close_resources()  # type: ignore[union-attr]  # noqa: SLF001 - there is no other way
+            opened[id(failed)] = failed
+    for each in opened.values():
+        with suppress(OSError, AttributeError):
+            each._close_resources()  # type: ignore[union-attr]  # noqa: SLF001 - there is no other way

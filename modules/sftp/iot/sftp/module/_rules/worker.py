@@ -9,8 +9,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import Interruption, NotFound, Retry, SFTPError, error_for_code
+from iot.sftp.client import (
+    Busy,
+    FolderTransfer,
+    Internal,
+    Interruption,
+    NotFound,
+    Retry,
+    SFTPError,
+    error_for_code,
+)
 from iot.sftp.module._base.logging import about, subject
+from iot.sftp.module._base.wording import internal_error
 from iot.sftp.module._documents.servers import on_server
 from iot.sftp.module._documents.template_parts import CLOCK_STARTS
 from iot.sftp.module._rules.backoff import RuleBackoff
@@ -147,10 +157,24 @@ class RuleWorker:
             while self._schedule.wait(self._report):
                 with subject(self._name):
                     self._report()  # it waits no longer
-                    self._renew_watch()
-                    self.run_once()
+                    self._make_attempt()
         finally:
             self._watch.stop()
+
+    def _make_attempt(self) -> None:
+        """Run once; whatever goes wrong around the run fails it, and does not end the rule."""
+        try:
+            self._renew_watch()
+            self.run_once()
+        except RuntimeError as error:  # no thread is left
+            _log.debug("the run could not be made: %r", error, exc_info=True)
+            self._fail_attempt(Busy.code, f"the run could not be made ({error}): another one is, when there is room")
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception("internal error")
+            self._fail_attempt(Internal.code, internal_error(self._name))
+
+    def _fail_attempt(self, code: str, message: str) -> None:
+        self._settle_failed(RunResult(RunOutcome.FAILED, FolderTransfer(), code, message))
 
     def _report(self) -> float:
         """Report for what the rule waits; return when to call again."""

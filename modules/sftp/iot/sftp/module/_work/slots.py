@@ -231,7 +231,10 @@ class Slots:
             self._check_timer = None
             self._grant()
 
-        self._check_due = due
-        self._check_timer = threading.Timer(seconds, check)
-        self._check_timer.daemon = True
-        self._check_timer.start()
+        timer = threading.Timer(seconds, check)
+        timer.daemon = True
+        self._check_timer, self._check_due = timer, due
+        try:
+            timer.start()
+        except RuntimeError:  # no thread is left: whoever asks or leaves next checks again
+            self._check_timer = None
