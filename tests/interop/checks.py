@@ -462,6 +462,26 @@ def moves_a_file_into_a_new_folder_and_over_another(target: Target) -> None:
         assert digest(target.on_disk("new/folder/file")) == other
 
 
+@check(_sftp_moves)
+def keeps_the_old_file_in_the_backup_before_it_is_replaced(target: Target) -> None:
+    target.local("out").mkdir(exist_ok=True)
+    old = digest(target.write(target.on_disk("file"), 70_000))
+    source = target.write(target.local("out/file"), 30_000)
+    with target.session() as session:
+        done = session.upload_files(
+            str(target.local("out")),
+            target.folder,
+            if_exists="backup",
+            backup_to=target.remote("old"),
+            timeout=LIMIT,
+        )
+    if done.failures:
+        assert digest(target.on_disk("file")) == old, "the old file is lost"
+        raise SFTPError(f"{done.failures[0].code}: {done.failures[0].message}")
+    target.same(target.on_disk("file"), source)
+    assert digest(target.on_disk("old/file")) == old, "the old file is lost"
+
+
 def _sftp_deletes(target: Target) -> None:
     target.write(target.on_disk("file"), 100)
     target.openssh.run(f"rm {target.remote('file')}")
