@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from iot.sftp.client._base.deadline import Deadline
@@ -37,14 +38,21 @@ class Script:
         """Return the server's files."""
         return RemoteFiles(cast("Any", self), cast("Any", self), Deadline(None))
 
-    def request(self, kind: Kind, _fields: bytes, place: Place | None = None) -> Future[Reply]:
-        """Answer a request at once; opening a directory goes well."""
+    def request(
+        self, kind: Kind, _fields: bytes, place: Place | None = None, *, with_next: bool = False
+    ) -> Future[Reply]:
+        """Answer a request at once, whatever it is sent with; opening a directory goes well."""
+        del with_next
         if place is not None:
             self.traits.files.refused(place)  # nothing that is open counts
         answer = bytes([Kind.HANDLE]) + string(b"handle") if kind == Kind.OPENDIR else self._next()
         future: Future[Reply] = Future()
         future.set_result(Reply(answer[0], Reader(answer[1:])))
         return future
+
+    def together(self) -> AbstractContextManager[None]:
+        """Take requests that are sent together like others."""
+        return nullcontext()
 
     def wait(self, future: Future[Reply], _deadline: Deadline) -> Reply:
         """Return the answer."""

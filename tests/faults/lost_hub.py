@@ -38,7 +38,7 @@ from iot.sftp.module._base import timeouts
 LIMITS = {limits!r}
 if LIMITS:
     timeouts.PAUSE_FIRST, timeouts.PAUSE_LONGEST = 0.1, 0.5
-    loop_watch.watch_loop.__kwdefaults__.update(interval=0.5, missed=4)
+    loop_watch.watch_loop.__kwdefaults__.update(interval=0.5, missed=10)
     HubLimits.__init__.__kwdefaults__.update(LIMITS)
 {prepare}
 runpy.run_module("iot.sftp.module", run_name="__main__")

@@ -55,7 +55,7 @@ class Lists(FaultyServer):
     def __init__(self) -> None:
         super().__init__()
         self.entries: dict[bytes, tuple[int | None, int | None]] = {}
-        self.asked = 0
+        self.asked = self.readings = 0
         self._rest: dict[bytes, Iterator[bytes]] = {}
         self._turn = threading.Lock()
 
@@ -63,6 +63,7 @@ class Lists(FaultyServer):
         if kind == Kind.READDIR:
             handle = fields.string()
             with self._turn:
+                self.readings += 1
                 rest = self._rest.setdefault(handle, self.packets())
                 return next(rest, status(EOF))
         if kind == Kind.STAT:
@@ -90,6 +91,15 @@ def session_with(server: FaultyServer) -> Iterator[SFTPSession]:
             yield session
         finally:
             session.disconnect()
+
+
+@pytest.mark.parametrize("names, readings", [(0, 1), (1, 2), (100, 2), (101, 10), (950, 18)])
+def test_a_small_directory_takes_two_requests_and_a_large_one_has_eight_in_flight(names: int, readings: int) -> None:
+    server = Lists()
+    server.entries = {b"%d" % number: (FILE, FILE) for number in range(names)}
+    with session_with(server) as session:
+        assert len(session.list_files("in")) == names
+    assert readings <= server.readings <= max(2, readings)
 
 
 NAMES = st.binary(min_size=1, max_size=6).filter(lambda name: name not in {b".", b".."} and not set(name) & set(b"/\0"))

@@ -504,6 +504,17 @@ def test_a_file_that_is_being_closed_raises_no_limit() -> None:
     assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
 
 
+def test_a_place_that_was_free_counts_what_is_open_beside_it() -> None:
+    files, one, other = OpenFiles(), object(), object()
+    files.granted(files.ask(one, is_directory=False), b"1")
+    refused = files.take_free_place(other, is_directory=False, is_quick=False)
+    assert refused is not None
+    refused.owner += 1
+    files.closed(one, b"1")
+    files.refused(refused)
+    assert files.may_be_of_limit(refused, PermissionDenied("Permission denied"))
+
+
 def test_a_file_that_was_refused_beside_others_is_tried_again_when_they_are_closed_by_the_time_of_its_answer() -> None:
     files, one, other = OpenFiles(), object(), object()
     files.granted(files.ask(one, is_directory=False), b"1")

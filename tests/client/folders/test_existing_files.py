@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -419,3 +420,22 @@ def test_what_contradicts_itself_is_refused(way: Way) -> None:
     for options in ({"if_exists": "backup"}, {"backup_to": "x"}, {"if_exists": "number"}):
         with pytest.raises(InvalidRequest, match=r"backup_to|if_exists"):
             way.transfer(**options)
+
+
+def test_where_only_links_are_looked_through_what_is_there_is_seen_too(tmp_path: Path) -> None:
+    with openssh(tmp_path / "sshd", sftp_options="-P lstat,fstat,hardlink,posix-rename") as server:
+        fill(tmp_path / "in", {"a": b"new"})
+        there = server.directory / "out"
+        with session_of(server) as session:
+            for if_exists, expected in (
+                ("rename", {"a": b"old", "a-1": b"new"}),
+                ("fail", {"a": b"old"}),
+                ("skip", {"a": b"old"}),
+                ("backup", {"a": b"new", "kept/a": b"old"}),
+            ):
+                fill(there, {"a": b"old"})
+                backup_to = "out/kept" if if_exists == "backup" else None
+                done = session.upload_files(str(tmp_path / "in"), "out", if_exists=if_exists, backup_to=backup_to)
+                assert [failure.code for failure in done.failures] == ["already_exists"] * (if_exists == "fail")
+                assert content_of(there) == expected
+                shutil.rmtree(there)

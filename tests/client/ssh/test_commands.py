@@ -38,6 +38,35 @@ class RunsCommands(FaultyServer):
             return
 
 
+class RefusesCommands(FaultyServer):
+    """Refuses each command, after a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+
+    def check_channel_exec_request(self, _channel: paramiko.Channel, _command: bytes) -> bool:
+        self.refused += 1
+        time.sleep(0.2)
+        return False
+
+
+def test_of_many_files_at_once_one_finds_out_that_commands_are_refused(tmp_path: Path) -> None:
+    """ProFTPD ends a connection on which it has refused some twenty."""
+    server, names = RefusesCommands(), [f"file-{number}" for number in range(12)]
+    server.files.update({name: bytearray(name.encode()) for name in names})
+    with server.running() as port:
+        session = SFTPSession(ServerSettings("127.0.0.1", port, "device", Secret(PASSWORD)))
+
+        def download(name: str) -> str:
+            return session.download_file(name, str(tmp_path / name), verify="sha256").verified
+
+        with ThreadPoolExecutor(len(names)) as threads:
+            assert set(threads.map(download, names)) == {"read back"}
+        assert server.refused == 1
+        session.disconnect()
+
+
 @pytest.mark.parametrize(
     "words", [b"", b"x" * 30_000, b"\n"], ids=["says nothing", "floods", "says one line after the other"]
 )

@@ -7,6 +7,7 @@ import json
 import os
 import posixpath
 import random
+import shutil
 import signal
 import threading
 import time
@@ -38,7 +39,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._transfer.abandoned_transfers import LATE
-from iot.sftp.client._transfer.resume_records import KEPT_FOR, WORTH_KEEPING
+from iot.sftp.client._transfer.resume_records import KEPT_FOR, WORTH_KEEPING, ResumeRecords, ResumeState
 
 SIZE = 4 * 1024 * 1024
 OLD, NEW = b"old" * 1000, os.urandom(SIZE)
@@ -778,3 +779,14 @@ def test_a_process_that_was_killed_after_a_while_has_written_down_how_far_it_was
         assert outcome is not None
         assert outcome["resumed"] >= WORTH_KEEPING
         transfer.is_whole_with_nothing_beside_it()
+
+
+def test_the_directory_of_records_is_made_where_it_is_missing_also_in_between(tmp_path: Path) -> None:
+    records, state = ResumeRecords(tmp_path / "state/records"), ResumeState("upload", ["host", 22, "user"], "dest")
+    for _ in range(2):
+        with records.held("key", "dest") as record:
+            assert record.is_on_disk
+            assert record.load() is None
+            record.save(state)
+            assert record.load() == state
+        shutil.rmtree(tmp_path / "state")

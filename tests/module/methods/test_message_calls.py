@@ -332,7 +332,7 @@ def test_a_call_is_not_done_before_it_is_known_whether_it_was_taken_in_time(
         assert await device.answers(1) == [("late", 504)]
         assert device.calls._hanging is not None
         goes_on.set()
-        await asyncio.to_thread(device.calls._hanging.result, SOON)
+        await asyncio.to_thread(device.calls._hanging.exception, SOON)  # while it hangs, further ones are refused
         device.calls._write_limit = SOON
         await device.receive(DELETE, "next")
         assert await device.answers(2) == [("late", 504), ("next", 200)]

@@ -229,6 +229,28 @@ def test_an_idle_session_that_was_replaced_ends_at_once(
     assert not old.is_connected(timeout=5)
 
 
+def test_without_a_free_thread_a_session_is_replaced_and_opened_by_its_first_call(
+    current: CurrentSession, watcher: Watcher, openssh_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (SFTPSession(settings_of(openssh_server)) for _ in range(2))
+    current.replace(old)
+    watcher.wait_for_state("connected")
+    begin = threading.Thread.start
+
+    def begin_unless_ours(thread: threading.Thread) -> None:
+        if thread.name in {"close", "open"}:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", begin_unless_ours)
+    current.replace(new)
+    assert not old.is_open
+    assert not current.is_connected(60)
+    with current.use() as session:
+        assert session.exists(".")
+    assert current.is_connected(60)
+
+
 def test_what_an_old_session_finds_does_not_count(
     current: CurrentSession, watcher: Watcher, openssh_server: Server, tmp_path: Path
 ) -> None:

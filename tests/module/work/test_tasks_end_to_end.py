@@ -382,9 +382,11 @@ def test_a_repeat_gives_the_same_task_and_the_first_outcome(hurried: LocalEdge, 
 
 
 def is_to_be_sent(edge: LocalEdge, task_id: str) -> bool:
-    """Tell whether the message about a task's end is still to be sent, or discarded: what the journal has."""
+    """Return whether the journal does not have a task's end yet, or has its message to be sent, or discarded."""
     with closing(sqlite3.connect(edge.state_directory / "tasks.sqlite3", timeout=10)) as journal:
-        return bool(journal.execute("SELECT 1 FROM outbox WHERE message_id LIKE ?", (f"{task_id}-%",)).fetchone())
+        ended = journal.execute("SELECT finished FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+        message = journal.execute("SELECT 1 FROM outbox WHERE message_id LIKE ?", (f"{task_id}-%",)).fetchone()
+    return ended == (None,) or message is not None
 
 
 def test_events_can_be_turned_off(hurried: LocalEdge, remote: Path) -> None:

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 NO_FILES = frozenset({b"", b".", b".."})
 LONGEST_NAME = 4096  # bytes: the longest path that Linux takes (PATH_MAX); names have 255 there
 MOST_NAMES = 10_000_000  # of one directory: more are taken for a listing without end
-LISTING_WINDOW = 8  # READDIR requests in flight: a round trip is not waited for after each hundred names
+# READDIR requests in flight. Most folders need two, for a hundred names and for the end: that is what an empty one
+# costs on the wire each time it is looked at. For more names, a round trip is not waited for after each hundred.
+LISTING_BEGIN, LISTING_WINDOW = 2, 8
 NAMES_LOOKED_THROUGH = 10_000  # of a directory, to find out whether there is one that the server says nothing about
 
 
@@ -153,7 +155,7 @@ class RemoteQueries(RemoteHandles):
         handle = self._open_handle(Kind.OPENDIR, path, waits_for_place=False)
         try:
             with suppress(EndOfFile):
-                self._fields(self._send(Kind.READDIR, string(handle)), path, Kind.NAME)
+                self._fields(self._begin_read_directory(handle), path, Kind.NAME)
         finally:
             self.begin_close(handle)
 
@@ -173,11 +175,22 @@ class RemoteQueries(RemoteHandles):
         for future, path in zip(futures, paths, strict=True):
             try:
                 answers.append(self.attributes(future, path))
-            except (NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory):
+            except (NotFound, NotADirectory, PathNotAllowed, IsADirectory):
                 answers.append(None)
+            except PermissionDenied:
+                answers.append(self._followed_or_none(path) if kind == Kind.LSTAT else None)
             except Unsupported:
                 answers.append(self._attributes_or_none(path))
         return answers
+
+    def _followed_or_none(self, path: str) -> Attributes | None:
+        """Return what STAT reports of a path whose LSTAT was refused: else what is there would look like nothing."""
+        with suppress(NotFound, NotADirectory, PathNotAllowed, PermissionDenied, IsADirectory, Unsupported):
+            attributes = self._attributes(Kind.STAT, path)
+            if attributes.mode is not None:
+                self.traits.lacks.add(Kind.LSTAT)  # a user who may follow a link may look at it
+            return attributes
+        return None
 
     def _attributes_or_none(self, path: str) -> Attributes | None:
         with suppress(NotFound, NotADirectory, PermissionDenied, Unsupported):
@@ -303,6 +316,9 @@ class RemoteQueries(RemoteHandles):
             handle = self._open_handle(Kind.OPENDIR, path)
         yield from self._listed_under(handle, path)
 
+    def _begin_read_directory(self, handle: bytes) -> Future[Reply]:
+        return self._send(Kind.READDIR, string(handle))
+
     def entries_if_shown(self, path: str) -> Generator[Entry, None, None]:
         """Yield what `all_entries` does, for a caller who can do without: a refusal is neither waited out nor named."""
         return self._listed_under(self._open_handle(Kind.OPENDIR, path, waits_for_place=False), path)
@@ -310,11 +326,12 @@ class RemoteQueries(RemoteHandles):
     def _listed_under(self, handle: bytes, path: str) -> Generator[Entry, None, None]:
         window: deque[Future[Reply]] = deque()
         try:
-            more, count = True, 0
+            more, count, width = True, 0, LISTING_BEGIN
             while more or window:
-                with self.together():
-                    while more and len(window) < LISTING_WINDOW:
-                        window.append(self._send(Kind.READDIR, string(handle)))
+                if more and len(window) <= width - LISTING_BEGIN:
+                    width = LISTING_WINDOW if count else LISTING_BEGIN
+                    with self.together():
+                        window.extend(self._begin_read_directory(handle) for _ in range(width - len(window)))
                 before = count
                 with suppress(EndOfFile):
                     for entry in self._fields(window.popleft(), path, Kind.NAME).entries():

@@ -178,14 +178,6 @@ class FolderOrder:
         """Whether nothing at the destination may be replaced."""
         return not self.replaces
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether each of its small files takes a fixed number of steps, which are the same for all of them."""
-        is_local = self.keeps_source or self.direction is Direction.UPLOAD  # what becomes of a source
-        looks_at_dest = self.verify_existing or self.if_exists not in {IfExists.REPLACE, IfExists.SKIP_SAME}
-        reads_back = self.verify != "size" or self.append is not None
-        return is_local and not looks_at_dest and not reads_back and not self.markers.is_used
-
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
         shown = path if self.selection.file_pattern is None else listed(self.source, path)

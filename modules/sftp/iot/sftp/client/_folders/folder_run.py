@@ -16,11 +16,13 @@ from iot.sftp.client._folders.batch import run_together
 from iot.sftp.client._folders.compared_listings import ComparedListings
 from iot.sftp.client._folders.deliveries import Deliveries
 from iot.sftp.client._folders.file_delivery import FileDelivery
+from iot.sftp.client._folders.folder_order import IfExists
 from iot.sftp.client._folders.folder_plan import FolderPlan
 from iot.sftp.client._folders.folder_progress import FolderProgress, FolderTally, FolderTransfer
 from iot.sftp.client._folders.quarantine_run import QuarantineRun
 from iot.sftp.client._folders.selection import Order
 from iot.sftp.client._folders.workers import Step, run_in_threads
+from iot.sftp.client._transfer.file_order import Direction
 
 if TYPE_CHECKING:
     from collections import deque
@@ -67,7 +69,7 @@ class FolderRun:
         self._progress = progress
         self._has_markers = order.markers.is_used
         self._newest_first = order.selection.order is Order.NEWEST
-        self._is_plain = order.is_plain and not self._newest_first and (ledger is None or ledger.is_in_memory)
+        self._is_plain = _is_plain(order) and (ledger is None or ledger.is_in_memory)
         self._tally = FolderTally()
         self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
         self._quarantine = QuarantineRun(order, direction, self._deliveries, self._tally, on_file)
@@ -209,3 +211,12 @@ class FolderRun:
             except BaseException:
                 queue.appendleft(found)  # for the next attempt
                 raise
+
+
+def _is_plain(order: FolderOrder) -> bool:
+    """Return whether each small file takes a fixed number of steps, the same for all of them and in any order."""
+    is_local = order.keeps_source or order.direction is Direction.UPLOAD  # what becomes of a source
+    looks_at_dest = order.verify_existing or order.if_exists not in {IfExists.REPLACE, IfExists.SKIP_SAME}
+    reads_back = order.verify != "size" or order.append is not None
+    is_in_turn = order.markers.is_used or order.selection.order is Order.NEWEST
+    return is_local and not looks_at_dest and not reads_back and not is_in_turn

@@ -98,7 +98,7 @@ class OpenFiles:
         with self._changed:
             if not self._is_free_beside(self._all(), place, is_quick=is_quick):
                 return None
-            self._asked.add(place)
+            self._ask(place)
         return place
 
     def take_place_alone(self, refused: Place, deadline: Deadline, seconds: float) -> Place | None:

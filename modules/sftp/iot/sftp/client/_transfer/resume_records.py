@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 BUSY = -1  # instead of a descriptor: another process holds the record
 SUFFIX = ".transfer"
 WORTH_KEEPING = 32 * 1024  # bytes: fewer are moved again sooner than looked after
+LONGEST = 1 << 20  # bytes of a record that are read
 KEPT_FOR = 24 * 3600.0  # seconds: what has not been resumed by then is cleaned up
 
 
@@ -211,9 +212,8 @@ class ResumeRecords:
 
     def remove(self, name: str) -> None:
         """Remove a record's file."""
-        assert self._directory is not None  # noqa: S101 - there would be no file
         with suppress(OSError):
-            (self._directory / name).unlink()
+            os.unlink(self._path_of(name))
 
     def _give_up(self, name: str, descriptor: int) -> None:
         if os.fstat(descriptor).st_size == 0 and self._is_at(name, descriptor):  # nothing is to be remembered
@@ -222,9 +222,8 @@ class ResumeRecords:
 
     def _is_at(self, name: str, descriptor: int) -> bool:
         """Return whether a record was not removed yet: by now, the name may be that of another process's record."""
-        assert self._directory is not None  # noqa: S101 - there would be no descriptor
         try:
-            return os.stat(self._directory / name).st_ino == os.fstat(descriptor).st_ino
+            return os.stat(self._path_of(name)).st_ino == os.fstat(descriptor).st_ino
         except OSError:
             return False
 
@@ -240,11 +239,10 @@ class ResumeRecords:
         """Open and lock a record's file; `BUSY` where another process holds it, `None` where there can be none."""
         if self._directory is None:
             return None
-        path = os.path.join(self._directory, name)
+        path = self._path_of(name)
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                descriptor = self._open(path)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
@@ -261,6 +259,18 @@ class ResumeRecords:
         except OSError as error:
             self._warn(error)
             return None
+
+    def _open(self, path: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            assert self._directory is not None  # noqa: S101 - it is asked before
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, flags, 0o600)
+
+    def _path_of(self, name: str) -> str:
+        return f"{self._directory}/{name}"
 
     def _warn(self, error: OSError) -> None:
         if self._warned:
@@ -284,7 +294,10 @@ def _write(descriptor: int, state: ResumeState) -> None:
 def _read(descriptor: int) -> ResumeState | None:
     """Return what a record says; `None` for one that was not written to its end, or is none."""
     try:
-        content = json.loads(os.pread(descriptor, 1 << 20, 0))
+        size = os.fstat(descriptor).st_size
+        if size == 0:  # as of most transfers that begin
+            return None
+        content = json.loads(os.pread(descriptor, min(size, LONGEST), 0))
         state = ResumeState(**{IN_MEMORY.get(name, name): value for name, value in content.items()})
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):  # AttributeError: not an object
         return None

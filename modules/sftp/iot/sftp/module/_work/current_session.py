@@ -180,9 +180,15 @@ class CurrentSession:
             if old is not None and unused:
                 self._past.include(old.counts)
         if old is not None and unused:
-            threading.Thread(target=old.close, name="close", daemon=True).start()
+            try:
+                threading.Thread(target=old.close, name="close", daemon=True).start()
+            except RuntimeError:  # no thread is left
+                old.close()
         if session is not None:
-            threading.Thread(target=self._open, name="open", daemon=True).start()
+            try:
+                threading.Thread(target=self._open, name="open", daemon=True).start()
+            except RuntimeError:  # whoever uses it first opens it
+                self._opened.set()
 
     @contextmanager
     def use(self) -> Iterator[SFTPSession]:

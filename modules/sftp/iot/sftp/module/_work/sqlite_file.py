@@ -177,8 +177,8 @@ class SQLiteFile:
                 return
             self._guard()
             try:
-                # Without a log, SQLite has moved all of it into the file
-                with suppress(FileNotFoundError), open(f"{self.path}-wal", "rb") as log:
+                # Without a log, SQLite has moved all of it into the file; without a directory, there is no file
+                with suppress(FileNotFoundError, NotADirectoryError), open(f"{self.path}-wal", "rb") as log:
                     os.fsync(log.fileno())
             except OSError as error:
                 raise self._failed(error) from error
