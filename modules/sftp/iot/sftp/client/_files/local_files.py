@@ -121,7 +121,7 @@ class LocalFiles:
 
         Parameters:
             path: of the directory.
-            proceed: called every few names, what is left out included; ends it by raising.
+            proceed: called every few names, and for each link, what is left out included; ends it by raising.
 
         Raises:
             SFTPError: `NotFound`, `NotADirectory`, `PermissionDenied` or `PathNotAllowed`.
@@ -131,7 +131,7 @@ class LocalFiles:
         try:
             with os.scandir(directory) as names:
                 for number, found in enumerate(names):
-                    if number % NAMES_AT_ONCE == 0:
+                    if number % NAMES_AT_ONCE == 0 or found.is_symlink():  # which is opened, to know what it leads to
                         proceed()
                     if is_set_aside(found.name):
                         abandoned.append(found.name)

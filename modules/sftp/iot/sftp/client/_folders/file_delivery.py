@@ -67,6 +67,7 @@ class FileDelivery:
         deliveries.prove = self._existing.proven_version
         self.busy: list[FoundFile] = []  # files whose destination another transfer was writing: once more at the end
         self.is_second_round = False
+        self.was_short = False  # the local system, of something that files in flight take
 
     def deliver(self, remote: RemoteFiles, found: FoundFile) -> Steps[None]:
         """Do all that is to be done with one file, in steps.
@@ -121,6 +122,7 @@ class FileDelivery:
             try:
                 return (yield from self._transfer_unless_there(remote, found))
             except LocalBusy as error:
+                self.was_short = True
                 yield ALONE
                 pause(remote.deadline, error)
         return (yield from self._transfer_unless_there(remote, found))

@@ -173,7 +173,7 @@ class FolderRun:
         """Take small files from those that wait, as they are begun."""
         size = count = 0
         queue = self._plan.small
-        while count < BATCH and size < BATCH_SIZE:
+        while count < (1 if self._delivery.was_short else BATCH) and size < BATCH_SIZE:
             try:
                 found = queue.popleft()
             except IndexError:
