@@ -153,7 +153,7 @@ def test_a_module_that_is_killed_answers_after_its_restart(device: LocalEdge, re
     payload = {"source": "large.bin", "dest": f"{remote.name}/large.bin", "timeout": 120}
     device.send_to_input("calls", body_of("upload_file", payload), message_id="killed")
     wait_for(lambda: any(remote.iterdir()), device)
-    assert device.waiting_for_inputs == 0
+    wait_for(lambda: device.waiting_for_inputs == 0, device)
     device.kill_module()
     device.wait_until_disconnected()
     device.patch_desired({"transfers": {"bandwidthLimit": None}})

@@ -87,15 +87,23 @@ class ModuleProcess:
             _kill_group(self.pid)
 
     async def _spawn(self) -> None:
-        # A session of its own: Ctrl-C in the terminal is for the runtime, which then stops the module in order.
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env=dict(self._environment),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
+        ours, its = os.pipe()
+        try:
+            # A session of its own: Ctrl-C in the terminal is for the runtime, which then stops the module in order.
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env=dict(self._environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=its,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(its)
+        self._output = os.fdopen(ours, "rb", buffering=0)
 
     async def _supervise(self) -> None:
         try:
@@ -117,15 +125,19 @@ class ModuleProcess:
 
     async def _follow(self) -> int:
         """Copy what the process writes until it ends; return its exit status."""
-        process = self._process
+        process, output = self._process, asyncio.StreamReader()
         assert process is not None  # noqa: S101 - called after _spawn only
-        assert process.stdout is not None  # noqa: S101
-        with self._log_file.open("ab", buffering=0) as log:
-            while data := await process.stdout.read(_READ_SIZE):
-                log.write(data)
-                if self._echo:
-                    sys.stderr.write(data.decode(errors="replace"))
-        return await process.wait()
+        protocol = asyncio.StreamReaderProtocol(output)
+        reading, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, self._output)
+        try:
+            with self._log_file.open("ab", buffering=0) as log:
+                while data := await output.read(_READ_SIZE):
+                    log.write(data)
+                    if self._echo:
+                        sys.stderr.write(data.decode(errors="replace"))
+            return await process.wait()
+        finally:
+            reading.close()  # what it has started may still hold the other end
 
 
 def _kill_group(leader: int) -> None:

@@ -439,7 +439,12 @@ def test_a_frozen_way_does_not_hold_up_the_end_of_an_upload(
         session = SFTPSession(settings_of(openssh_server, jumps=(jump_of(bastion, port=port),), time_limits=limits))
         session.connect()
         stopped = threading.Event()
-        relay.break_at(Break(8 << 20, down=False, how=lambda: stopped.wait(HUNG)))
+
+        def freeze() -> None:
+            relay.break_at(Break(1, down=False, how=freeze))  # further connections too
+            stopped.wait(HUNG)
+
+        relay.break_at(Break(8 << 20, down=False, how=freeze))
         started = time.monotonic()
         with pytest.raises(SFTPError):
             session.upload_file(str(tmp_path / "large"), "never", timeout=3)
