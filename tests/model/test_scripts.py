@@ -250,6 +250,15 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.run(sizes=[4000], happens=[])
         """,
     ),
+    "a_temporary_file_that_cannot_be_removed_once_is_removed_later_whatever_the_clock_says": (
+        LogOutbox,
+        """
+        model.begin(is_all=True, lines=True, copies=False)
+        model.restart(seconds=3456000.0)
+        happens = [Event(Moment('write', 1, False), 'cut'), Event(Moment('remove', 1, False), 'refuse')]
+        model.run(sizes=[16], happens=happens)
+        """,
+    ),
     "a_version_that_looks_as_one_that_was_delivered_before_another_is_delivered": (
         Inbox,
         """
