@@ -230,9 +230,7 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.restart(seconds=3456000.0)
         model.run(sizes=[], happens=[])
         model.rotate(way='packed')
-        model.run(sizes=[], happens=[])
-        model.run(sizes=[], happens=[])
-        model.run(sizes=[], happens=[])
+        model.wait()
         model.run(sizes=[4000], happens=[])
         """,
     ),
@@ -244,9 +242,7 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.restart(seconds=3456000.0)
         model.run(sizes=[], happens=[])
         model.rotate(way='packed')
-        model.run(sizes=[], happens=[])
-        model.run(sizes=[], happens=[])
-        model.run(sizes=[], happens=[])
+        model.wait()
         model.run(sizes=[4000], happens=[])
         """,
     ),
