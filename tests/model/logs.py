@@ -10,6 +10,8 @@ from tests.model.log_books import LOG, PACKED, ROTATED, ROTATIONS, LogBooks, Log
 from tests.model.machine import AFTER_ALL, Machine
 from tests.model.strategies import DAYS, Event, log_events, log_sizes, moments
 
+from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS
+
 if TYPE_CHECKING:
     from tests.model.server import Moment
 
@@ -75,6 +77,14 @@ class LogMachine(Machine):
         for size in sizes:
             self._logger.write(size)
         self._run(happens)
+        self._check()
+
+    @rule()
+    def wait(self) -> None:
+        """The rule runs several times while nothing is written: a log that was rotated away counts as gone."""
+        self._note("wait")
+        for _ in range(ABSENT_SCANS):
+            self._run([])
         self._check()
 
     @precondition(lambda self: self.victims is not None)

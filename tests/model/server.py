@@ -122,6 +122,7 @@ class _Files(asyncssh.SFTPServer):
         super().__init__(channel, chroot=os.fsencode(scene.root))
         self._scene = scene
         self._paths: dict[object, str] = {}
+        self._is_cut = False
 
     @property
     def refuses_copy(self) -> bool:
@@ -129,9 +130,12 @@ class _Files(asyncssh.SFTPServer):
         return self._scene.refuses_copy
 
     def _do(self, kind: str, path: bytes | str, deed: Callable[[], Result], other: bytes = b"") -> Result:
+        if self._is_cut and kind == "stat":  # it had arrived before the cut: nobody sees what would be answered
+            raise asyncssh.SFTPConnectionLost("cut")
         try:
             return self._scene.carry_out(kind, os.fsdecode(path), deed, os.fsdecode(other))
         except Cut:
+            self._is_cut = True
             self._scene.struck["cut"] += 1
             self.connection.abort()
             raise asyncssh.SFTPConnectionLost("cut") from None

@@ -8,7 +8,7 @@ import pytest
 from tests.model.calls import Calls
 from tests.model.figures import Figures
 from tests.model.folders import Inbox, Outbox
-from tests.model.logs import LogOutbox
+from tests.model.logs import LogInbox, LogOutbox
 from tests.model.replay import replay
 from tests.model.running import parts
 
@@ -220,6 +220,39 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.run(sizes=[300000, 300000], happens=[])
         rewritten = Event(Moment('close', 1, False), 'rotate', way='rewritten')
         model.run(sizes=[4000], happens=[rewritten])
+        """,
+    ),
+    "a_log_that_begins_anew_long_after_it_was_packed_replaces_the_old_one": (
+        LogOutbox,
+        """
+        model.begin(is_all=True, lines=False, copies=True)
+        model.run(sizes=[4000], happens=[])
+        model.restart(seconds=3456000.0)
+        model.run(sizes=[], happens=[])
+        model.rotate(way='packed')
+        model.wait()
+        model.run(sizes=[4000], happens=[])
+        """,
+    ),
+    "a_remote_log_that_begins_anew_long_after_it_was_packed_replaces_the_old_one": (
+        LogInbox,
+        """
+        model.begin(is_all=True, lines=False, copies=True)
+        model.run(sizes=[4000], happens=[])
+        model.restart(seconds=3456000.0)
+        model.run(sizes=[], happens=[])
+        model.rotate(way='packed')
+        model.wait()
+        model.run(sizes=[4000], happens=[])
+        """,
+    ),
+    "a_temporary_file_that_cannot_be_removed_once_is_removed_later_whatever_the_clock_says": (
+        LogOutbox,
+        """
+        model.begin(is_all=True, lines=True, copies=False)
+        model.restart(seconds=3456000.0)
+        happens = [Event(Moment('write', 1, False), 'cut'), Event(Moment('remove', 1, False), 'refuse')]
+        model.run(sizes=[16], happens=happens)
         """,
     ),
     "a_version_that_looks_as_one_that_was_delivered_before_another_is_delivered": (

@@ -594,6 +594,29 @@ def test_what_is_left_for_long_is_cleaned_up_when_the_next_session_opens(
         assert transfer.dest.read_bytes() == OLD
 
 
+@pytest.mark.parametrize("for_long", [False, True])
+def test_what_cannot_be_removed_at_first_is_asked_for_again_for_a_day(
+    openssh_server: Server, tmp_path: Path, for_long: bool
+) -> None:
+    with work(openssh_server, tmp_path, "upload") as transfer:
+        transfer.break_in_the_middle()
+        (record,), (partial,) = transfer.records(), transfer.partials()
+        partial.unlink()
+        partial.mkdir()  # is refused, as a file is for as long as the server holds it open
+        for _ in range(2 if for_long else 1):
+            assert transfer.records() == [record]
+            transfer.session.disconnect()
+            os.utime(record, (time.time() - KEPT_FOR - 10,) * 2)
+            transfer.session.exists(".")
+        assert transfer.records() == ([] if for_long else [record])
+        partial.rmdir()
+        partial.touch()
+        transfer.session.disconnect()
+        transfer.session.exists(".")
+        assert transfer.partials() == ([partial] if for_long else [])
+        assert transfer.records() == []
+
+
 def test_what_is_left_of_a_file_of_a_folder_goes_when_its_source_is_found_to_have_vanished(
     openssh_server: Server, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

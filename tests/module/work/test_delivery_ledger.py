@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from iot.sftp.client import FileVersion, GrowthRecord, SFTPError
 from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, DeliveryLedger, DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME, UNUSED_KEPT
+from iot.sftp.module._work.growth_memory import ABSENT_KEPT
 from iot.sftp.module._work.stored_version import signed
 
 VERSION = FileVersion(1, 1_700_000_000_123_456_789, 1_700_000_001_000_000_001, 7, 42)
@@ -357,3 +358,45 @@ def test_whole_lines_are_a_delivery_for_those_who_deliver_lines_only(tmp_path: P
         assert look(ledgers.of("a", is_strict=is_strict), "torn", "whole", version=torn) == ["whole"]
     assert ledgers.delivered.ledgers_of("out/whole", torn)
     assert not ledgers.delivered.ledgers_of("out/torn", torn)
+
+
+def test_what_was_delivered_of_a_log_is_known_when_the_next_one_begins_long_after_it_was_rotated(
+    tmp_path: Path,
+) -> None:
+    ledgers, growth = DeliveryLedgers(tmp_path / "state"), GrowthRecord(1, "full:", "")
+    ledgers.of("a").note_growth("app.log", growth, VERSION)
+    for _ in range(2 * ABSENT_SCANS):
+        look(ledgers.of("a"), "app.log.1.gz")
+    ledger = ledgers.of("a")
+    assert ledger.growth("app.log") == growth
+    assert not ledger.knows("app.log", VERSION)
+
+
+def test_of_logs_that_are_gone_those_are_known_that_were_written_last(tmp_path: Path) -> None:
+    clock, growth = Clock(), GrowthRecord(1, "full:", "")
+    ledgers = DeliveryLedgers(tmp_path / "state", clock=clock)
+    ledgers.of("a").note_growth("is there", growth, VERSION)
+    ledgers.of("a").note_growth("of another pattern", growth, VERSION)
+    for number in range(ABSENT_KEPT + 2):
+        clock.now += 3_600
+        ledgers.of("a").note_growth(f"{-number}.log", growth, VERSION)
+    look(ledgers.of("a", covers=lambda path: "pattern" not in path), "is there")
+    paths = ("is there", "of another pattern", "0.log", "-1.log", "-2.log")
+    ledger = ledgers.of("a")
+    assert [path for path in paths if ledger.growth(path)] == ["is there", "of another pattern", "-2.log"]
+
+
+def test_a_ledger_that_did_not_know_when_growths_were_written_goes_on(tmp_path: Path) -> None:
+    ledgers, growth = DeliveryLedgers(tmp_path / "state"), GrowthRecord(1, "full:", "", 42)
+    ledgers.of("a").note_growth("app.log", growth, VERSION)
+    ledgers.close()
+    with closing(sqlite3.connect(tmp_path / "state" / NAME)) as connection, connection:
+        columns = "ledger, path, length, digest, tail, inode, coming"
+        connection.execute(f"CREATE TABLE kept ({columns}, PRIMARY KEY (ledger, path)) WITHOUT ROWID")
+        connection.execute(f"INSERT INTO kept SELECT {columns} FROM growths")  # noqa: S608 - our names
+        connection.execute("DROP TABLE growths")
+        connection.execute("ALTER TABLE kept RENAME TO growths")
+    ledger = DeliveryLedgers(tmp_path / "state").of("a")
+    assert ledger.growth("app.log") == growth
+    ledger.note_growth("app.log", growth, VERSION)
+    assert ledger.growing_as(42) == ["app.log"]

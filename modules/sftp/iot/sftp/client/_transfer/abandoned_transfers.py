@@ -35,7 +35,8 @@ def clean_up_remotely(records: ResumeRecords, remote: RemoteFiles, server: Serve
 
     A temporary file that is not there may appear yet, out of a connection that was slow and is lost to us but not to
     the server: the record stays, and later sessions look again. So does the record of one that is not there because it
-    has got its name, so that the next upload of the same file finds out that it has arrived.
+    has got its name, so that the next upload of the same file finds out that it has arrived. What the server does not
+    let us remove is asked for again by later sessions, for a day from its first refusal.
 
     Raises:
         SFTPError: the connection has broken again.
@@ -45,6 +46,10 @@ def clean_up_remotely(records: ResumeRecords, remote: RemoteFiles, server: Serve
             continue
         with suppress(PermissionDenied, Unsupported):  # of an old file's way back to its place: the next session tries
             found = _remove_abandoned_upload(remote, state, record)
+            if found is Removal.REFUSED and record.is_on_disk and state.source and state.temporary != state.dest:
+                # Maybe for a moment only: a record without a source is one that was refused before
+                record.save(replace(state, source=[], contiguous=0, backup="", pending_rename=""))
+                continue
             # In memory, what is refused would pile up: each of them is asked for again by each session
             is_given_up = found is Removal.REFUSED and not record.is_on_disk
             if found is Removal.DONE or is_given_up or record.age > (LATE if found is Removal.LATER else KEPT_FOR):

@@ -35,7 +35,13 @@ from iot.sftp.module._work.event_queue import EventQueue
 from iot.sftp.module._work.exclusive_scans import ExclusiveScans
 from iot.sftp.module._work.failure_memory import FailureMemory
 from iot.sftp.module._work.group_commit import GroupCommit
-from iot.sftp.module._work.growth_memory import forget_growths, growth_of, paths_growing_as, write_growth
+from iot.sftp.module._work.growth_memory import (
+    forget_absent_growths,
+    forget_growth,
+    growth_of,
+    paths_growing_as,
+    write_growth,
+)
 from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.place_memory import PlaceMemory, forget_places, undelivered_places
 from iot.sftp.module._work.sqlite_file import SQLiteFile
@@ -331,7 +337,7 @@ class DeliveryLedger:
         events = self._events.get(path, [])
         is_whole = version is None or version.size is None or growth.length >= version.size
         with self._file.transaction() as connection:
-            write_growth(connection, self._ledger, path, growth, signed(growth.inode))
+            write_growth(connection, self._ledger, path, growth, signed(growth.inode), use=self._use)
             self._write(connection, path, version, events, PROOF if is_whole else WHOLE_LINES)
         self._events.pop(path, None)
 
@@ -362,7 +368,7 @@ class DeliveryLedger:
             self._note_moved(connection, name, moved)
         connection.execute("DELETE FROM deliveries WHERE ledger = ? AND path = ?", (self._ledger, name))
         forget_places(connection, self._ledger, [name])
-        forget_growths(connection, self._ledger, [name])
+        forget_growth(connection, self._ledger, name)
 
     def _note_moved(self, connection: sqlite3.Connection, name: bytes, moved: MovedFile) -> None:
         """Keep the record of a delivery for the file in its new place; renaming it has changed its change time only."""
@@ -410,7 +416,7 @@ class DeliveryLedger:
             for path, device, home, missed, seen in connection.execute(
                 "SELECT path, device, home, missed, seen FROM deliveries WHERE ledger = ?", (self._ledger,)
             ):
-                if hash(path) in self._found or not self._covers(os.fsdecode(path)):
+                if not self._is_absent(path):
                     continue
                 if device in self._devices and home in {self._home, None}:
                     (gone if missed + 1 >= ABSENT_SCANS else absent).append((self._ledger, path))
@@ -421,14 +427,16 @@ class DeliveryLedger:
             vanished = [
                 path
                 for path, device in (undelivered_places(connection, self._ledger) if self._places is not None else [])
-                if hash(path) not in self._found and device in self._devices and self._covers(os.fsdecode(path))
+                if device in self._devices and self._is_absent(path)
             ]
             forget_places(connection, self._ledger, [*vanished, *(path for _, path in gone)])
-            forget_growths(connection, self._ledger, [path for _, path in gone])
-            self.failures.forget_unless(
-                connection, lambda path: hash(path) in self._found or not self._covers(os.fsdecode(path))
-            )
+            forget_absent_growths(connection, self._ledger, self._is_absent)
+            self.failures.forget_unless(connection, lambda path: not self._is_absent(path))
             connection.executemany("UPDATE deliveries SET missed = missed + 1 WHERE ledger = ? AND path = ?", absent)
+
+    def _is_absent(self, path: bytes) -> bool:
+        """Return whether this scan has not found a path that it would have found."""
+        return hash(path) not in self._found and self._covers(os.fsdecode(path))
 
     @property
     def _answers_no(self) -> bool:

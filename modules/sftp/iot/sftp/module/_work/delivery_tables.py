@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from iot.sftp.module._work.event_queue import TABLES as EVENT_TABLES
 from iot.sftp.module._work.failure_memory import TABLE as FAILURES_TABLE
-from iot.sftp.module._work.growth_memory import TABLE as GROWTHS_TABLE
+from iot.sftp.module._work.growth_memory import create_growths
 from iot.sftp.module._work.marker_memory import TABLES as MARKER_TABLES
 from iot.sftp.module._work.place_memory import TABLE as PLACES_TABLE
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema
@@ -53,8 +53,9 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
         steps = {0: _TABLES, 1: _TABLES + _FROM_VERSION_1, 2: _FROM_VERSION_2}
         connection.executescript(f"BEGIN; {steps[version]} PRAGMA user_version = {VERSION}; COMMIT;")
     connection.executescript(f"BEGIN; {EVENT_TABLES} COMMIT;")
-    for tables in (PLACES_TABLE, GROWTHS_TABLE, MARKER_TABLES, FAILURES_TABLE):
+    for tables in (PLACES_TABLE, MARKER_TABLES, FAILURES_TABLE):
         connection.executescript(tables)
+    create_growths(connection)
 
 
 def take_over(connection: sqlite3.Connection, ledger: str, former: str, use: float) -> None:
