@@ -29,7 +29,7 @@ from tests.interop.kinds import Kind
 from tests.interop.peers import OpenSSH, PeerFailed, read_with_asyncssh
 from tests.servers import Server
 
-from iot.sftp.client import SFTPError, SFTPSession, TimeLimits
+from iot.sftp.client import SFTPError, SFTPSession, TimeLimits, error_for_code
 
 KIB, MIB = 1024, 1024 * 1024
 LIMIT = 45.0  # seconds for one call
@@ -477,7 +477,7 @@ def keeps_the_old_file_in_the_backup_before_it_is_replaced(target: Target) -> No
         )
     if done.failures:
         assert digest(target.on_disk("file")) == old, "the old file is lost"
-        raise SFTPError(f"{done.failures[0].code}: {done.failures[0].message}")
+        raise error_for_code(done.failures[0].code)(done.failures[0].message)
     target.same(target.on_disk("file"), source)
     assert digest(target.on_disk("old/file")) == old, "the old file is lost"
 
