@@ -32,7 +32,7 @@ from iot.sftp.module._retention.retention import Retention, RetentionContext
 from iot.sftp.module._rules.rule_status import RuleReporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.worker import RuleWorker
-from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot

@@ -20,7 +20,7 @@ from iot.sftp.module._methods.method import MethodContext
 from iot.sftp.module._rules.limits import RuleLimits
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
-from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.server_slots import ServerSlots

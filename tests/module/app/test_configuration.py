@@ -24,7 +24,7 @@ from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.runner import Rules
 from iot.sftp.module._work.current_placeholders import CurrentPlaceholders
 from iot.sftp.module._work.current_session import ConnectionState, SessionState
-from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot

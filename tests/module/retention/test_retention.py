@@ -22,7 +22,8 @@ from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._retention import retention as thread_of_retention
 from iot.sftp.module._retention.deletions import SHOWN
-from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, DeliveryLedgers
+from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.room import Need
 
 DAY = 86_400

@@ -27,7 +27,8 @@ from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._rules.rule_status import RuleReporter
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.worker import RuleWorker
-from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+from iot.sftp.module._work.delivery_ledger import DeliveryLedger
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.failure_memory import FailureMemory
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.marker_memory import MarkerMemory

@@ -19,7 +19,7 @@ from iot.sftp.module._documents.rule import read_rules
 from iot.sftp.module._rules.rule_status import RuleReporter, RuleStatus
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.worker import RuleWorker
-from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot

@@ -22,7 +22,7 @@ from iot.sftp.module._documents.template import Placeholders
 from iot.sftp.module._rules.rule_status import RuleReporter, RuleStatus
 from iot.sftp.module._rules.run import RuleContext
 from iot.sftp.module._rules.worker import LAST_LOOKS, RuleWorker
-from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME as LEDGERS
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.server_slots import ServerSlots

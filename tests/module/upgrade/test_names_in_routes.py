@@ -18,7 +18,8 @@ from iot.sftp.client import Direction, FileVersion, OwedMarkers
 from iot.sftp.client._base.settings import Secret, ServerSettings
 from iot.sftp.module._documents.orders import folder_order
 from iot.sftp.module._documents.rule import Rule
-from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+from iot.sftp.module._work.delivery_ledger import DeliveryLedger
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME, UNUSED_KEPT
 from iot.sftp.module._work.folder_delivery import FolderDelivery
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iot.sftp.client import FileVersion, GrowthRecord, SFTPError
-from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, DeliveryLedger, DeliveryLedgers
+from iot.sftp.module._work.delivery_ledger import ABSENT_SCANS, DeliveryLedger
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME, UNUSED_KEPT
 from iot.sftp.module._work.growth_memory import ABSENT_KEPT
 from iot.sftp.module._work.stored_version import signed

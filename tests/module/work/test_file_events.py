@@ -14,7 +14,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from iot.sftp.client import FileOutcome, FileVersion, PermissionDenied
-from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+from iot.sftp.module._work.delivery_ledger import DeliveryLedger
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME
 from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import NAME as JOURNAL

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from iot.sftp.client import FileVersion, SFTPError
-from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.task_record import TaskStatus, new_task

@@ -14,7 +14,7 @@ from iot.sftp.client import Direction, FileVersion, Secret, ServerSettings, SFTP
 from iot.sftp.module._documents.orders import folder_order
 from iot.sftp.module._documents.rule import Rule
 from iot.sftp.module._work.delivered_versions import MovedFile
-from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import UNUSED_KEPT
 from iot.sftp.module._work.folder_delivery import FolderDelivery
 from iot.sftp.module._work.local_files import LocalRoot

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderOrder, FolderProgress, LocalFiles
     from iot.sftp.module._documents.rule import Rule
-    from iot.sftp.module._work.delivery_ledger import DeliveryLedgers
+    from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
     from iot.sftp.module._work.server_slots import ServerSlots
     from iot.sftp.module._work.transfers import Transfers
 

@@ -14,7 +14,7 @@ from iot.sftp.client import Direction, SFTPError
 from iot.sftp.module._documents.destination import FilePlaces
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._work.delivered_versions import MovedFiles
-from iot.sftp.module._work.delivery_ledger import name_of
+from iot.sftp.module._work.delivery_ledgers import name_of
 
 if TYPE_CHECKING:
     import threading
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from iot.sftp.client import FolderOrder, FolderTransfer, LocalFiles, SFTPSession
     from iot.sftp.client._base.settings import ServerSettings
-    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger
+    from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 
 _log = logging.getLogger(__name__)
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client import FileContent, FileOutcome, FolderTransfer, LocalFiles, SFTPSession, Transfer
-    from iot.sftp.module._work.delivery_ledger import DeliveryLedger, DeliveryLedgers
+    from iot.sftp.module._work.delivery_ledger import DeliveryLedger
+    from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
     from iot.sftp.module._work.file_events import FileEvents
     from iot.sftp.module._work.live_task import Job
     from iot.sftp.module._work.servers import Servers
