@@ -55,10 +55,11 @@ class ForkServer:
         """Have a process forked that is a child of this one, and return its id."""
         with self._lock:
             channel = self._channel if self._process else self._begin()
-            socket.send_fds(channel, [json.dumps(order).encode()], streams)
-            # Whoever loses its parent becomes a child of this process: that is how the forked one becomes one.
+            # Whoever loses its parent becomes a child of this process: that is how the forked one becomes one. It may
+            # do so as soon as the order is sent; the child of another process cannot be waited for.
             _prctl(PR_SET_CHILD_SUBREAPER, 1)
             try:
+                socket.send_fds(channel, [json.dumps(order).encode()], streams)
                 return int(channel.recv(100))
             finally:
                 _prctl(PR_SET_CHILD_SUBREAPER, 0)
