@@ -291,6 +291,24 @@ def test_a_local_file_only_touched_after_its_arrival_is_deleted_not_sent_again(
     assert not (tmp_path / "in" / "changing").exists()
 
 
+def test_directories_of_small_files_are_made_side_by_side(
+    openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meeting, make = threading.Barrier(8), RemoteFiles.make_directories
+
+    def make_beside_others(self: RemoteFiles, path: str, mode: int | None = None) -> None:
+        meeting.wait(30)
+        make(self, path, mode)
+
+    monkeypatch.setattr(RemoteFiles, "make_directories", make_beside_others)
+    files = {f"{folder}/{name}": b"content" for folder in range(8) for name in range(8)}
+    fill(tmp_path, files)
+    with session_of(openssh_server) as session:
+        done = session.upload_files(str(tmp_path), tmp_path.name, recursive=True)
+    assert (done.files, done.failed) == (64, 0)
+    assert content_of(openssh_server.directory / tmp_path.name) == files
+
+
 def test_both_names_of_one_local_file_are_sent_once_and_deleted(openssh_server: Server, tmp_path: Path) -> None:
     """Deleting one changes the other's change time."""
     fill(tmp_path / "in", {"a": b"1"})

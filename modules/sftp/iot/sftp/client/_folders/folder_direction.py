@@ -37,6 +37,9 @@ class FolderDirection(Protocol):
     def end(self) -> None:
         """Release what an attempt holds."""
 
+    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
+        """Make a directory of the destination, relative to it, if that takes round trips; else the first file does."""
+
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the source's file that is there now."""
 

@@ -101,6 +101,9 @@ class FolderDownload:
         """Close the local directories."""
         self._dest.close()
 
+    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
+        """Make nothing: it is a local one."""
+
     def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
         """List a directory on the server."""
         list_on_server(remote, self._source, directory, page, recursive=self._order.selection.recursive)

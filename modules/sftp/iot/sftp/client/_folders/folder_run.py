@@ -8,9 +8,12 @@ done again.
 
 from __future__ import annotations
 
+import posixpath
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.errors import SFTPError
 from iot.sftp.client._base.steps import finish
 from iot.sftp.client._folders.batch import run_together
 from iot.sftp.client._folders.compared_listings import ComparedListings
@@ -144,6 +147,8 @@ class FolderRun:
         plan = self._plan
         while plan.is_waiting:
             goes_together = self._goes_together(lender)
+            if goes_together:
+                self._have_directories_made(lender)
             widths = ((plan.small, 0 if goes_together else SMALL_AT_ONCE), (plan.large, LARGE_AT_ONCE))
             least = READY if self._newest_first else 0
             queues = [queue for queue, width in widths for _ in range(max(least, min(width, len(queue))))]
@@ -160,6 +165,25 @@ class FolderRun:
             return False
         with lender.transfer() as remote:
             return remote.traits.keeps_order
+
+    def _have_directories_made(self, lender: ChannelLender) -> None:
+        """Have the directories made that small files go to: each takes round trips, for which a batch would wait."""
+        directories = list(dict.fromkeys(posixpath.dirname(found.path) for found in self._plan.small))
+        if len(directories) > 1:
+            directories.reverse()
+            steps: list[Step] = [partial(self._make, directories)] * min(SMALL_AT_ONCE, len(directories))
+            run_in_threads(lender, steps, self._report)
+
+    def _make(self, directories: list[str], lender: ChannelLender, deadline: Deadline) -> None:
+        """Make one directory after the other, in one thread; what fails is met again by the files that go there."""
+        while True:
+            deadline.check()
+            try:
+                directory = directories.pop()
+            except IndexError:
+                return
+            with suppress(SFTPError), lender.transfer(deadline) as remote:
+                self._direction.make_directory(remote, directory)
 
     def _work_off_together(self, lender: ChannelLender, deadline: Deadline) -> None:
         """Deliver one batch of small files after the other, in one thread, until no file waits."""
@@ -219,4 +243,5 @@ def _is_plain(order: FolderOrder) -> bool:
     looks_at_dest = order.verify_existing or order.if_exists not in {IfExists.REPLACE, IfExists.SKIP_SAME}
     reads_back = order.verify != "size" or order.append is not None
     is_in_turn = order.markers.is_used or order.selection.order is Order.NEWEST
-    return is_local and not looks_at_dest and not reads_back and not is_in_turn
+    keeps_path = order.rename is None  # so that the directories are known
+    return is_local and not looks_at_dest and not reads_back and not is_in_turn and keeps_path

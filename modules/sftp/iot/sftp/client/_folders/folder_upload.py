@@ -77,6 +77,10 @@ class FolderUpload:
     def end(self) -> None:
         """Release nothing: no file is held open."""
 
+    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
+        """Make a directory of the destination, if it is missing."""
+        self._directories.make(remote, directory)
+
     def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
         """List a local directory."""
         list_locally(self._local_files, self._order.source, directory, page, remote.deadline.check)

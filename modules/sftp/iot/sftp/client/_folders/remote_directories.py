@@ -30,24 +30,27 @@ class RemoteDirectories:
 
     def make_parent(self, remote: RemoteFiles, path: str) -> None:
         """Make the directory of a file, given relative to the root; wait for whoever is just making it."""
-        parent = posixpath.dirname(path)
+        self.make(remote, posixpath.dirname(path))
+
+    def make(self, remote: RemoteFiles, directory: str) -> None:
+        """Make a directory, given relative to the root; wait for whoever is just making it."""
         with self._lock:
-            made = self._made.get(parent)
+            made = self._made.get(directory)
             is_first = made is None
             if made is None:
-                made = self._made[parent] = Future()
+                made = self._made[directory] = Future()
         if not is_first:
             made.result()
             return
         try:
             # A folder may be written without being looked at: the upload itself shows.
             with suppress(PermissionDenied):
-                remote.make_directories(below(self._root, parent), self._mode)
+                remote.make_directories(below(self._root, directory), self._mode)
         except BaseException as error:
             with self._lock:
-                del self._made[parent]
+                del self._made[directory]
             made.set_exception(error)
             raise
         made.set_result(None)
         with self._lock:
-            self._made[parent] = _MADE
+            self._made[directory] = _MADE
