@@ -1037,7 +1037,7 @@ def test_a_link_that_a_server_only_says_it_has_made_is_no_backup(tmp_path: Path)
 @pytest.mark.parametrize("refuses", [False, True])
 def test_what_is_moved_by_copying_is_on_the_disk_before_its_original_is_removed(tmp_path: Path, refuses: bool) -> None:
     class Syncs(CopiesOnly):
-        """Tells what is done last with each file."""
+        """Notes what is done last with each file."""
 
         def truth(self, kind: int | str, fields: Reader) -> bytes:
             if kind == FSYNC:

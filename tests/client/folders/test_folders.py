@@ -722,7 +722,7 @@ def test_after_a_break_only_what_is_not_done_is_done_again(openssh_server: Serve
     relay = Relay((openssh_server.host, openssh_server.port))
     with relay.running() as port, session_of(openssh_server, port=port) as session:
         session.connect()
-        session.limit_bandwidth(1_500_000)  # a second's work, in which it is told often enough how far it is
+        session.limit_bandwidth(1_500_000)  # a second's work, in which progress is reported often enough
         calls: tuple[Callable[[Callable[[FolderProgress], None]], FolderTransfer], ...] = (
             lambda progress: session.download_files("broken", str(tmp_path / "down"), progress=progress),
             lambda progress: session.upload_files(str(here), "broken-up", progress=progress, then="delete"),

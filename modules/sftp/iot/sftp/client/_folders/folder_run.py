@@ -9,11 +9,10 @@ done again.
 from __future__ import annotations
 
 import posixpath
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import SFTPError
+from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._base.steps import finish
 from iot.sftp.client._folders.batch import run_together
 from iot.sftp.client._folders.compared_listings import ComparedListings
@@ -175,15 +174,19 @@ class FolderRun:
             run_in_threads(lender, steps, self._report)
 
     def _make(self, directories: list[str], lender: ChannelLender, deadline: Deadline) -> None:
-        """Make one directory after the other, in one thread; what fails is met again by the files that go there."""
+        """Make one directory after the other, in one thread; one that fails is met again by its files."""
         while True:
             deadline.check()
             try:
                 directory = directories.pop()
             except IndexError:
                 return
-            with suppress(SFTPError), lender.transfer(deadline) as remote:
-                self._direction.make_directory(remote, directory)
+            try:
+                with lender.transfer(deadline) as remote:
+                    self._direction.make_directory(remote, directory)
+            except SFTPError as error:
+                if error.scope is Scope.CALL:
+                    raise
 
     def _work_off_together(self, lender: ChannelLender, deadline: Deadline) -> None:
         """Deliver one batch of small files after the other, in one thread, until no file waits."""
