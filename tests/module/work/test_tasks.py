@@ -526,12 +526,12 @@ def test_a_full_journal_refuses_new_tasks_and_gets_the_ends_of_others_later(devi
 
     def work(_job: Job) -> TaskOutcome:
         go_on.wait(SOON)
-        return TaskOutcome(TaskProgress(1, 1, {"long": "x" * 50_000}))
+        return TaskOutcome(TaskProgress(1, 1, {"long": "x" * 10_000}))
 
-    device.size_maximum = 1_000_000  # five ends, and as many messages about them
+    device.size_maximum = 1_000_000  # the five ends do not fit beside what follows
     tasks = device.start(work, width=16)
     names = [submit(tasks) for _ in range(5)]
-    device.journal.save_request("large", RequestRecord("f", status=200, payload="x" * 900_000))
+    device.journal.save_request("large", RequestRecord("f", status=200, payload="x" * 960_000))
     go_on.set()
     assert [end_of(tasks, name)["status"] for name in names] == ["Completed"] * 5
     with pytest.raises(NoSpace):
