@@ -603,10 +603,10 @@ def test_an_internal_error_of_the_journal_leaves_each_task_its_end(
     bugs = iter(range(4))
 
     class FailingJournal(Journal):
-        def save(self, record: TaskRecord, *, durable: bool = False) -> None:
+        def save(self, *records: TaskRecord, durable: bool = False) -> None:
             if next(bugs, None) is not None:
                 raise OverflowError
-            super().save(record, durable=durable)
+            super().save(*records, durable=durable)
 
     tasks = device.start(width=1, journal=FailingJournal)
     assert [end_of(tasks, submit(tasks))["status"] for _ in range(3)] == ["Completed"] * 3
@@ -633,15 +633,19 @@ def test_the_ends_that_are_counted_never_become_fewer(device: Device) -> None:
     seen: list[dict[str, int]] = []
 
     class CountingJournal(Journal):
-        def save(self, record: TaskRecord, *, durable: bool = False) -> None:
+        def save(self, *records: TaskRecord, durable: bool = False) -> None:
             seen.append(tasks.counts)
-            super().save(record, durable=durable)
+            super().save(*records, durable=durable)
 
-    tasks = device.start(journal=CountingJournal)
+    def work(job: Job) -> TaskOutcome:
+        seen.append(tasks.counts)
+        return done(job)
+
+    tasks = device.start(work, journal=CountingJournal)
     end_of(tasks, submit(tasks))
     seen.clear()
     end_of(tasks, submit(tasks))
-    # While it is begun, and while its end is recorded, by whoever gets to it
+    # While it runs, and while its end is recorded, by whoever gets to it
     assert sorted({counts["Completed"] for counts in seen}) == [1, 2]
 
 

@@ -1,7 +1,8 @@
 """Store tasks, request ids and messages in a SQLite file, the journal, so that they outlive the process.
 
 What is `durable` is on the disk before the call returns; the rest survives a crash of the process, but not always a
-power cut. `sqlite_file` says what happens to a file that is damaged or cannot be written.
+power cut. `task_store` decides when what has changed about a task is written. `sqlite_file` says what happens to a
+file that is damaged or cannot be written.
 
 No clock that can be set decides what is deleted: tasks that have ended are bounded by number and by size, and a task's
 time limit is counted in seconds of use, for which modules have been running on this file.
@@ -22,7 +23,7 @@ from iot.sftp.module._work.task_rows import TABLE as TASKS_TABLE
 from iot.sftp.module._work.task_rows import insert_task, read_tasks, write_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 NAME = "tasks.sqlite3"  # in the state directory
 VERSION = 1  # of the tables, in SQLite's user_version
 SIZE_MAXIMUM = 64 * 1024 * 1024  # bytes
+PAGE = 512  # bytes: rows are small, and each acceptance is a transaction of its own
 TASKS_KEPT, REQUESTS_KEPT = 2_000, 10_000  # that have ended; the oldest go first
 # Of the file, for each of the two; and when most of the file is taken, for tasks that have ended and those of them of
 # which nobody was told yet
@@ -82,8 +84,8 @@ _REQUESTS_BEYOND = _BEYOND.format(
 class Journal:
     """The file of tasks and request ids; thread-safe. Every method raises an `SFTPError` if the file cannot be used.
 
-    Both are in one class, as a task and its request id are written in one transaction. So are the end of a task and the
-    message about it, in `messages`.
+    Both are in one class, as a task and its request id are written in one transaction. The end of a task is at the same
+    time the message about it, in `messages`.
     """
 
     def __init__(
@@ -113,8 +115,18 @@ class Journal:
 
     # --- tasks
 
-    def add(self, record: TaskRecord, request_id: str | None = None, fingerprint: str = "") -> RequestRecord | None:
-        """Add a new task, durably; if its request id is known, nothing is added, and what is known is returned."""
+    def add(
+        self,
+        record: TaskRecord,
+        request_id: str | None = None,
+        fingerprint: str = "",
+        *,
+        changed: Sequence[TaskRecord] = (),
+    ) -> RequestRecord | None:
+        """Add a new task, durably; if its request id is known, nothing is written, and what is known is returned.
+
+        What has `changed` about others is written in the same transaction, and so mostly in the same pages.
+        """
         with self._transaction(durable=True) as connection:
             if request_id is not None:
                 known = _request(connection, request_id)
@@ -125,6 +137,8 @@ class Journal:
             if request_id is not None:
                 _write_request(connection, request_id, RequestRecord(fingerprint, task_id=record.task_id))
             insert_task(connection, record)
+            self._write(connection, changed)
+        self.messages.note_ends(changed)
         return None
 
     def count_use(self) -> float:
@@ -254,8 +268,10 @@ def _migrate(connection: sqlite3.Connection, version: int) -> None:
             "BEGIN; ALTER TABLE tasks ADD COLUMN used REAL; CREATE TABLE usage (seconds REAL NOT NULL);"
             "INSERT INTO usage VALUES (0); COMMIT;"
         )
-    # An index of what has not ended was a page for each task that began or ended, and was read at the start only
-    connection.executescript(f"BEGIN; DROP INDEX IF EXISTS unfinished; {MESSAGE_TABLES} COMMIT;")
+    # Each of these indices was a page for each task that began or ended, and is of use at the start only
+    connection.executescript(
+        f"BEGIN; DROP INDEX IF EXISTS unfinished; DROP INDEX IF EXISTS unannounced; {MESSAGE_TABLES} COMMIT;"
+    )
     if version:
         connection.executescript(_ENDS_IN_OUTBOX)
 
@@ -273,6 +289,7 @@ _SCHEMA = Schema(
     tables=("tasks", "requests", "calls", "outbox", "gathered"),
     migrate=_migrate,
     is_checked=True,  # it has SIZE_MAXIMUM bytes at most
+    page=PAGE,
 )
 
 
