@@ -112,6 +112,10 @@ class ChannelPool:
         with self._lock:
             return list(self._channels)
 
+    def is_awaited(self) -> bool:
+        """Return whether an answer is due on any of the channels."""
+        return any(channel.in_flight for channel in self._channels)  # the list is replaced, never changed
+
     @contextmanager
     def lend(self, deadline: Deadline) -> Iterator[SFTPChannel]:
         """Lend a channel for one transfer: an idle one, a new one, or the one that has the fewest transfers.
