@@ -148,11 +148,13 @@ class Reader:
 
     def attributes(self) -> Attributes:
         """Read the attributes of a file: those that nearly all servers send at once, any other field by field."""
-        with suppress(struct.error):  # there are not as many bytes
+        try:
             flags, *fields = USUAL.unpack_from(self._data, self._position)
-            if flags == ATTR_USUAL:
-                self._position += USUAL.size
-                return Attributes(*fields)
+        except struct.error:
+            flags = 0  # there are not as many bytes
+        if flags == ATTR_USUAL:
+            self._position += USUAL.size
+            return Attributes(*fields)
         flags = self.uint32()
         size = self.uint64() if flags & ATTR_SIZE else None
         if flags & ATTR_UIDGID:

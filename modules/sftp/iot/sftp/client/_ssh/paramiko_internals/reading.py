@@ -92,7 +92,7 @@ class ReadingPacketizer(DirectPacketizer):
                 if not self._hand_on(payload):
                     self._left = payload
                     return
-        except _NothingCameError:
+        except (_NothingCameError, BlockingIOError):
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is ends the connection, with a reason
             self._left = error
@@ -105,17 +105,14 @@ class ReadingPacketizer(DirectPacketizer):
         """Receive in the thread that reads."""
         if self._until is None:
             return super()._receive()
-        connection = self._without_waiting()
         self._is_waiting = True
+        connection = self._without_waiting()
         poll = select.poll()
         poll.register(connection, select.POLLIN)
         if not poll.poll(max(0.0, self._until - time.monotonic()) * 1000):
             raise _NothingCameError
         self._is_waiting = False
-        try:
-            return connection.recv_into(self._received[self._end :])
-        except BlockingIOError:
-            raise _NothingCameError from None
+        return connection.recv_into(self._received[self._end :])
 
     # --- in paramiko's thread ---
 
