@@ -148,13 +148,11 @@ class Reader:
 
     def attributes(self) -> Attributes:
         """Read the attributes of a file: those that nearly all servers send at once, any other field by field."""
-        try:
+        if self._position + USUAL.size <= len(self._data):
             flags, *fields = USUAL.unpack_from(self._data, self._position)
-        except struct.error:
-            flags = 0  # there are not as many bytes
-        if flags == ATTR_USUAL:
-            self._position += USUAL.size
-            return Attributes(*fields)
+            if flags == ATTR_USUAL:
+                self._position += USUAL.size
+                return Attributes(*fields)
         flags = self.uint32()
         size = self.uint64() if flags & ATTR_SIZE else None
         if flags & ATTR_UIDGID:

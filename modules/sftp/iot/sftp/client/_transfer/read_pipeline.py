@@ -114,7 +114,7 @@ class ReadPipeline(Pipeline):
             with self._remote.together():
                 for offset, length in pieces:
                     self._ask_for(offset, length)
-            if self._closed is not None:
+            if self.is_closed:
                 return  # that was all
 
     def _ask_for(self, offset: int, length: int) -> None:
