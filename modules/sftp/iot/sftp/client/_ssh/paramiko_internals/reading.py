@@ -118,7 +118,7 @@ class ReadingPacketizer(DirectPacketizer):
 
     def _next_payload(self, opener: PacketCipher) -> memoryview:
         """Receive a packet, or go on with what a caller has left; rest before that where callers read."""
-        if self._is_to_rest:
+        if self._is_to_rest and not self.is_owed():  # many callers at a time get their answers from this thread
             self._rest()
             if isinstance(left := self._left, memoryview):
                 self._left = None
