@@ -43,6 +43,7 @@ __all__ = ["Landing", "Reply", "SFTPChannel", "Source"]  # what the layers above
 
 # Answers in a row to requests that were never made: a server that sends nothing else would let a call wait without end
 MOST_STRANGERS = 10_000
+NOTED_TOGETHER = 64 * 1024  # bytes of our window that are used up: a small part of it
 
 
 class _Together:
@@ -102,6 +103,7 @@ class SFTPChannel:
         self._replies: dict[int, tuple[Expected, float]] = {}  # by number: what is expected, and since when
         self._next_number = 0
         self._strangers = 0
+        self._consumed = 0  # bytes of our window that were not noted yet
         self._gathering = set[int]()  # threads whose requests are sent together
         self._failure: SFTPError | None = None
         self._version: Future[Reply] = Future()
@@ -260,9 +262,12 @@ class SFTPChannel:
             self.fail(error)
         except Exception as error:  # noqa: BLE001 - whatever it is ends the channel, with a reason
             self._on_broken(error)
-        widen_by = consumed(self._channel, len(data))
-        if widen_by:
-            self._writer.widen_window(widen_by)
+        self._consumed += len(data)
+        if self._consumed >= NOTED_TOGETHER:
+            widen_by = consumed(self._channel, self._consumed)
+            self._consumed = 0
+            if widen_by:
+                self._writer.widen_window(widen_by)
 
     def _landing_of(self, number: int) -> Landing | None:
         expected, _ = self._replies.get(number, (None, 0.0))

@@ -114,7 +114,10 @@ class ChannelPool:
 
     def is_awaited(self) -> bool:
         """Return whether an answer is due on any of the channels."""
-        return any(channel.in_flight for channel in self._channels)  # the list is replaced, never changed
+        for channel in self._channels:  # noqa: SIM110 - asked for each answer; the list is replaced, never changed
+            if channel.in_flight:
+                return True
+        return False
 
     @contextmanager
     def lend(self, deadline: Deadline) -> Iterator[SFTPChannel]:

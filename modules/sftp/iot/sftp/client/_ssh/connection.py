@@ -237,7 +237,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
 
     def _has_read(self, future: Future[Reply], deadline: Deadline) -> bool:
         """Read what the server sends in this thread, if it is alone, and return whether the answer was there soon."""
-        return read_while_waiting(self.transport, future.done, deadline.wait_at_most(GLANCE))
+        return read_while_waiting(self._handshake.transport, future.done, deadline.wait_at_most(GLANCE))
 
     def _wait_for(self, future: Future[Reply], deadline: Deadline) -> None:
         liveness = self._liveness

@@ -319,7 +319,7 @@ class FastPacketizer(BoundedPacketizer):
             if here == 0 or self._start + wanted > RECEIVE_SIZE:
                 self._received[:here] = self._received[self._start : self._end]
                 self._start, self._end = 0, here
-            if self.handshake_timed_out():
+            if not self._Packetizer__handshake_complete and self.handshake_timed_out():
                 raise EOFError
             try:
                 count = self._receive()
