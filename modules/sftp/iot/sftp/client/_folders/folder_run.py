@@ -156,7 +156,7 @@ class FolderRun:
                 steps += [self._work_off_together] * min(BATCHES_AT_ONCE, -(-len(plan.small) // BATCH))
             if self._newest_first:
                 steps.append(plan.look_for_newer)
-            run_in_threads(lender, steps, self._report)
+            run_in_threads(lender, steps, self._report, needs_all=self._newest_first)
 
     def _goes_together(self, lender: ChannelLender) -> bool:
         """Return whether one thread may have several small files in flight: one answer is the last one then."""
