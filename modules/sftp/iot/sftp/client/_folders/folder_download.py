@@ -102,7 +102,7 @@ class FolderDownload:
         """Close the local directories."""
         self._dest.close()
 
-    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
+    def make_directory_of(self, remote: RemoteFiles, found: FoundFile) -> None:
         """Make nothing: it is a local one."""
 
     def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:

@@ -77,9 +77,10 @@ class FolderUpload:
     def end(self) -> None:
         """Release nothing: no file is held open."""
 
-    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
-        """Make a directory of the destination, if it is missing."""
-        self._directories.make(remote, directory)
+    def make_directory_of(self, remote: RemoteFiles, found: FoundFile) -> None:
+        """Make the directory that a file goes to, if it is missing and the file can be read."""
+        with self._local_files.source(self._path_of(found)):
+            self._directories.make_parent(remote, found.path)
 
     def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
         """List a local directory."""

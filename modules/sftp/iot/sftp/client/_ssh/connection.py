@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import GLANCE, Deadline
-from iot.sftp.client._base.errors import ConnectionLost, Retry, SFTPError
+from iot.sftp.client._base.errors import ConnectionLost, LocalBusy, Retry, SFTPError
 from iot.sftp.client._base.pysftp import pysftp
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._ssh.channel_pool import ChannelBudget, ChannelPool
 from iot.sftp.client._ssh.handshake import Handshake, ServerInfo
 from iot.sftp.client._ssh.liveness import Liveness
@@ -119,7 +120,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._users = 0
         self._last_use = time.monotonic()
         self._ended = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="sftp-keeper", daemon=True)
+        self._keeper: threading.Thread | None = None
         self._handshake = Handshake(settings, policy, deadline, dialer=dialer_of(settings), open_files=traits.files)
         announce(self)
         self._open()
@@ -139,7 +140,11 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         )
         let_callers_read(transport, self.channels.is_awaited)
         self._last_use = time.monotonic()  # opening it may have taken longer than an idle session lasts
-        self._keeper.start()
+        try:
+            self._keeper = start_thread(self._keep, name="sftp-keeper")
+        except LocalBusy as error:
+            self.close(error)
+            raise
 
     def _open(self) -> None:
         try:
@@ -295,7 +300,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         if channels is not None:
             channels.join()
             self._liveness.join()
-        if self._keeper.ident is not None and self._keeper is not threading.current_thread():
+        if self._keeper is not None and self._keeper is not threading.current_thread():
             self._keeper.join()
 
     # --- keep-alive and idle ---

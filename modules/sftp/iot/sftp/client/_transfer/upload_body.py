@@ -7,7 +7,8 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, SFTPError, TransferIncomplete
+from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, LocalBusy, SFTPError, TransferIncomplete
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.hashing_source import HashingSource
@@ -150,9 +151,9 @@ class UploadBody:
             return None
         finished = threading.Event()
         pipeline.several = True
-        for _ in range(wanted - 1):
-            arguments = (pipeline, finished)
-            threading.Thread(target=self._lend_channel, args=arguments, name="sftp-channel-lender", daemon=True).start()
+        with suppress(LocalBusy):  # what there is has to do
+            for _ in range(wanted - 1):
+                start_thread(self._lend_channel, pipeline, finished, name="sftp-channel-lender")
         return finished
 
     def _lend_channel(self, pipeline: WritePipeline, finished: threading.Event) -> None:
