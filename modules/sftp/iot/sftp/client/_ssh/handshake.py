@@ -318,7 +318,7 @@ class Handshake:
         )
         connection = self.transport.sock
         if isinstance(connection, AcknowledgingSocket) and not self.dialer.hops:
-            connection.acknowledging.at_once &= not sends_at_once(self.transport.remote_version)
+            connection.acknowledges_at_once &= not sends_at_once(self.transport.remote_version)
 
     def _set_channel(self, channel: SFTPChannel) -> None:
         with self._lock:
