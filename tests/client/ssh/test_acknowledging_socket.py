@@ -31,13 +31,13 @@ def pair() -> Iterator[tuple[AcknowledgingSocket, socket.socket]]:
         client.connect(listener.getsockname())
         server, _ = listener.accept()
         with server:
-            client.acknowledges_at_once = False
+            client.acknowledging.at_once = False
             for _ in range(100):
                 client.sendall(b"?")
                 server.sendall(server.recv(1))
                 client.recv(1)
             assert not acknowledges_at_once(client)
-            client.acknowledges_at_once = True
+            client.acknowledging.at_once = True
             yield client, server
 
 
@@ -50,6 +50,17 @@ def test_what_is_received_is_acknowledged_at_once(pair: tuple[AcknowledgingSocke
     server.sendall(b"!")
     assert client.recv_into(bytearray(1)) == 1
     assert acknowledges_at_once(client)
+
+
+def test_a_duplicate_does_as_the_first_one_does(pair: tuple[AcknowledgingSocket, socket.socket]) -> None:
+    """A caller that reads has one of its own, which is made before it is known what the server does."""
+    client, server = pair
+    with client.dup() as duplicate:
+        client.acknowledging.at_once = False
+        duplicate.sendall(b"?")
+        server.sendall(b"!")
+        assert duplicate.recv(1) == b"!"
+        assert not acknowledges_at_once(client)
 
 
 def test_one_that_another_thread_closes_fails_as_any_does(pair: tuple[AcknowledgingSocket, socket.socket]) -> None:
@@ -73,7 +84,7 @@ def test_a_jump_host_is_acknowledged_at_once(openssh_server: Server) -> None:
     with session_of(openssh_server, jumps=(jump_of(openssh_server),) * 2) as session:
         session.exists("/")
         (connection,) = outer_connections()
-        assert connection.acknowledges_at_once
+        assert connection.acknowledging.at_once
         assert acknowledges_at_once(connection)
 
 
@@ -81,7 +92,7 @@ def test_a_proxy_is_acknowledged_at_once(openssh_server: Server) -> None:
     with socks_proxy() as proxy, session_of(openssh_server, proxy=proxy) as session:
         session.exists("/")
         (connection,) = outer_connections()
-        assert connection.acknowledges_at_once
+        assert connection.acknowledging.at_once
         assert acknowledges_at_once(connection)
 
 
@@ -90,11 +101,11 @@ def test_openssh_is_until_its_subsystem_has_been_started(openssh_server: Server)
     with session_of(openssh_server) as session:
         session.exists("/")
         (connection,) = outer_connections()
-        assert not connection.acknowledges_at_once
+        assert not connection.acknowledging.at_once
 
 
 def test_another_server_is_acknowledged_at_once(proftpd_server: Server) -> None:
     with session_of(proftpd_server) as session:
         session.exists("/")
         (connection,) = outer_connections()
-        assert connection.acknowledges_at_once
+        assert connection.acknowledging.at_once

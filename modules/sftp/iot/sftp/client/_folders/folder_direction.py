@@ -37,8 +37,14 @@ class FolderDirection(Protocol):
     def end(self) -> None:
         """Release what an attempt holds."""
 
-    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
-        """Make a directory of the destination, relative to it, if that takes round trips; else the first file does."""
+    def make_directory_of(self, remote: RemoteFiles, found: FoundFile) -> None:
+        """Make the directory that a file goes to, if that takes round trips; else the file itself does.
+
+        Nothing is made for a file that cannot be transferred.
+
+        Raises:
+            SFTPError: it cannot be, or there is no such directory to be had.
+        """
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the source's file that is there now."""

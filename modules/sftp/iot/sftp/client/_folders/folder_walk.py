@@ -6,11 +6,11 @@ import posixpath
 import stat
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import PathNotAllowed, SFTPError
+from iot.sftp.client._base.threads import WorkerThreads
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._files.listing import LINKS_IN_FLIGHT, entries_of
 from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
@@ -45,7 +45,7 @@ def walk(
         SFTPError: the folder itself could not be listed, or another failure ends the whole walk.
     """
     level = [""]
-    with ThreadPoolExecutor(LISTINGS_AT_ONCE, thread_name_prefix="sftp-walk") as threads:
+    with WorkerThreads(LISTINGS_AT_ONCE, name="sftp-walk") as threads:
         for depth in range(DEEPEST + 1):
             with closing(_ahead(threads, look, level, page)) as listings:
                 for path, listing in listings:

@@ -9,35 +9,63 @@ connections with a session: not on a jump host's, nor while somebody logs in; pr
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from typing_extensions import Self
 
 QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux alone has it
+
+
+@dataclass
+class Acknowledging:
+    """How a connection acknowledges what it receives.
+
+    Attributes:
+        at_once: costs a packet wherever an acknowledgement could go with what is sent next, so it is set to false where
+            the peer is known to have TCP_NODELAY.
+    """
+
+    at_once: bool = QUICKACK is not None
 
 
 class AcknowledgingSocket(socket.socket):
     """A TCP connection that acknowledges at once what `recv` and `recv_into` return.
 
     Attributes:
-        acknowledges_at_once: whether it does. It costs a packet wherever an acknowledgement could go with what is sent
-            next, so it is set to false where the peer is known to have TCP_NODELAY.
+        acknowledging: whether it does; the same for all duplicates of one socket.
     """
 
-    acknowledges_at_once = QUICKACK is not None
+    def __init__(
+        self,
+        family: int = socket.AF_INET,
+        type: int = socket.SOCK_STREAM,  # noqa: A002 - as in its base class
+        proto: int = 0,
+        fileno: int | None = None,
+    ) -> None:
+        """Make a socket, as its base class does."""
+        super().__init__(family, type, proto, fileno)
+        self.acknowledging = Acknowledging()
+
+    def dup(self) -> Self:
+        """Return a duplicate: what is set for one of them holds for the other too."""
+        other = super().dup()
+        other.acknowledging = self.acknowledging
+        return other
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive up to `size` bytes."""
         data = super().recv(size, flags)
-        if self.acknowledges_at_once:
+        if self.acknowledging.at_once:
             self._acknowledge()
         return data
 
     def recv_into(self, buffer: WriteableBuffer, size: int = 0, flags: int = 0) -> int:
         """Receive into a buffer; return the number of bytes."""
         count = super().recv_into(buffer, size, flags)
-        if self.acknowledges_at_once:
+        if self.acknowledging.at_once:
             self._acknowledge()
         return count
 
@@ -46,4 +74,4 @@ class AcknowledgingSocket(socket.socket):
         try:
             self.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)  # lasts until something is sent (tcp(7))
         except OSError:
-            self.acknowledges_at_once = False  # another thread has closed it, which the next call reports
+            self.acknowledging.at_once = False  # another thread has closed it, which the next call reports

@@ -318,7 +318,7 @@ class Handshake:
         )
         connection = self.transport.sock
         if isinstance(connection, AcknowledgingSocket) and not self.dialer.hops:
-            connection.acknowledges_at_once &= not sends_at_once(self.transport.remote_version)
+            connection.acknowledging.at_once &= not sends_at_once(self.transport.remote_version)
 
     def _set_channel(self, channel: SFTPChannel) -> None:
         with self._lock:
@@ -341,7 +341,8 @@ class Handshake:
         transport = self._transport
         reason = reason_of(error, None if transport is None else transport.saved_exception)
         is_ours = isinstance(error, SFTPError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
-        is_clear = isinstance(reason, HostKeyMismatch | ServerBusy) or isinstance(error, ReasonError)
+        is_short = isinstance(error, RuntimeError | MemoryError)  # this process, of threads or memory
+        is_clear = is_short or isinstance(reason, HostKeyMismatch | ServerBusy) or isinstance(error, ReasonError)
         if transport is None or is_ours or is_clear:
             return reason
         if self._deadline.remaining() == 0.0:
