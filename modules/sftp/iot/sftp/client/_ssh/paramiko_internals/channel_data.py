@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 CLOSED = "the channel is closed"
 
 
-GATHER = 0.05  # seconds: how long a sender waits for more than the first bytes of the server's window
+# Seconds for which a sender waits for more than the first bytes of the server's window. Far less than the 40 ms for
+# which a kernel holds an acknowledgement back: between two jump hosts, what we send next releases the rest of it.
+GATHER = 0.005
 SHARE = 4  # the part of the largest window that is worth waking up for
 OVERHEAD = 64  # bytes less than a server allows in one message: some count what is around the data, as paramiko does
 SHORT = 4096  # bytes: longer than a request for new keys
