@@ -117,7 +117,7 @@ class Device:
         worker = self._rules.get(document["name"])
         return worker is None or worker._is_careful
 
-    def run_rule(self, document: dict[str, Any], is_careful: bool) -> str:
+    def run_rule(self, document: dict[str, Any], is_careful: bool = True) -> str:  # noqa: FBT002 - it comes as JSON
         """Let a rule run once, and return the code of its failure, or nothing.
 
         A process that begins is always careful. It is as careful here as the one before, which has ended well: only so
