@@ -223,7 +223,7 @@ class FolderMachine(Machine):
         """Return what the device is to do: let a rule run, or the same as a task, once older ones have ended."""
         order = self._rules[number % len(self._rules)]
         if not self._by_tasks:
-            return ["run_rule", order]
+            return ["run_rule", order, self._device.is_careful(order)]
         self._with_faults([], self._device.end_tasks)
         self.books.allow_again()
         parameters = "source", "dest", "file_pattern", "recursive", "then", "min_age", "if_exists"
@@ -351,13 +351,15 @@ class _InBatches(FolderMachine):
 
     @rule(first=st.lists(made, min_size=3, max_size=8), number=st.integers(0, 1), happens=events)
     def run_many(self, first: list[Made], number: int, happens: list[Event]) -> None:
-        """A rule or a task runs after a producer has worked hard."""
+        """A rule or a task runs after a producer has worked hard, and after a run in which nothing went wrong."""
+        self.run(number, [], [])
         self.run(number, first, happens)
 
     @precondition(lambda self: self.victims is not None)
     @rule(first=st.lists(made, min_size=3, max_size=8), number=st.integers(0, 1), moment=moments)
     def kill_many(self, first: list[Made], number: int, moment: Moment) -> None:
         """The same, in a process that is killed at a moment."""
+        self.run(number, [], [])
         self.kill(number, first, moment)
 
 
