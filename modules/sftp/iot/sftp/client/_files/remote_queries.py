@@ -274,10 +274,10 @@ class RemoteQueries(RemoteHandles):
     def opening(self, path: str, flags: int, attributes: Attributes | None = None) -> Steps[bytes]:
         """Open a file, in steps: see `open`."""
         fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
-        needed = posixpath.dirname(path) or "." if flags & OpenFlag.CREATE else path
         try:
             return (yield from self._opening(Kind.OPEN, path, fields))
         except PermissionDenied:
+            needed = posixpath.dirname(path) or "." if flags & OpenFlag.CREATE else path
             with self._clearer_refusal(needed):
                 raise
 

@@ -113,6 +113,13 @@ class ChannelPool:
         with self._lock:
             return list(self._channels)
 
+    def is_awaited(self) -> bool:
+        """Return whether an answer is due on any of the channels."""
+        for channel in self._channels:  # noqa: SIM110 - asked for each answer; the list is replaced, never changed
+            if channel.in_flight:
+                return True
+        return False
+
     @contextmanager
     def lend(self, deadline: Deadline) -> Iterator[SFTPChannel]:
         """Lend a channel for one transfer: an idle one, a new one, or the one that has the fewest transfers.

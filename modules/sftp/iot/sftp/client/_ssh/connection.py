@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.deadline import Deadline
+from iot.sftp.client._base.deadline import GLANCE, Deadline
 from iot.sftp.client._base.errors import ConnectionLost, LocalBusy, Retry, SFTPError
 from iot.sftp.client._base.pysftp import pysftp
 from iot.sftp.client._base.text import excerpt
@@ -25,6 +25,7 @@ from iot.sftp.client._ssh.handshake import Handshake, ServerInfo
 from iot.sftp.client._ssh.liveness import Liveness
 from iot.sftp.client._ssh.packets import Kind, string
 from iot.sftp.client._ssh.paramiko_internals.failures import reason_of
+from iot.sftp.client._ssh.paramiko_internals.reading import let_callers_read, read_while_waiting
 from iot.sftp.client._ssh.remote_command import RemoteCommands
 from iot.sftp.client._ssh.requests import Answer
 from iot.sftp.client._ssh.route import dialer_of
@@ -137,6 +138,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             activity=self._activity,
             open_files=traits.files,
         )
+        let_callers_read(transport, self.channels.is_awaited)
         self._last_use = time.monotonic()  # opening it may have taken longer than an idle session lasts
         try:
             self._keeper = start_thread(self._keep, name="sftp-keeper")
@@ -232,11 +234,15 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
         try:
-            if not future.done():  # most are that were asked for together: what follows costs more than the answer
+            if not future.done() and not self._has_read(future, deadline):  # most are that were asked for together
                 self._wait_for(future, deadline)
             return future.result()
         except ConnectionLost as error:
             raise self.lost(error) from None
+
+    def _has_read(self, future: Future[Reply], deadline: Deadline) -> bool:
+        """Read what the server sends in this thread, if it is alone, and return whether the answer was there soon."""
+        return read_while_waiting(self._handshake.transport, future.done, deadline.wait_at_most(GLANCE))
 
     def _wait_for(self, future: Future[Reply], deadline: Deadline) -> None:
         liveness = self._liveness

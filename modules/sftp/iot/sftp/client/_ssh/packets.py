@@ -148,7 +148,7 @@ class Reader:
 
     def attributes(self) -> Attributes:
         """Read the attributes of a file: those that nearly all servers send at once, any other field by field."""
-        with suppress(struct.error):  # there are not as many bytes
+        if self._position + USUAL.size <= len(self._data):
             flags, *fields = USUAL.unpack_from(self._data, self._position)
             if flags == ATTR_USUAL:
                 self._position += USUAL.size

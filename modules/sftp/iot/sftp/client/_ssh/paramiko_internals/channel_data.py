@@ -135,7 +135,7 @@ def send_at_once(channel: Channel, data: memoryview) -> bool:
         BlockingIOError: nothing was sent: see `Transport.send_at_once`; or the server's window is too small.
         OSError: the channel is closed.
     """
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     longest = min(channel.out_max_packet_size, CHANNEL_PACKET)
     with channel.lock:
         if channel.closed or channel.eof_sent:
@@ -153,13 +153,13 @@ def send_at_once(channel: Channel, data: memoryview) -> bool:
 
 def can_send_at_once(channel: Channel) -> bool:
     """Return whether a short message can be sent on a channel without waiting."""
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     return channel.out_window_size >= SHORT and bool(transport.can_send_at_once())
 
 
 def flush(channel: Channel) -> None:
     """Send the rest of what `send_at_once` has sent a part of."""
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     transport.flush()
 
 
@@ -177,7 +177,7 @@ def send_some(channel: Channel, data: memoryview, *, overhead: int = 0) -> int:
     """
     size = channel.take_window(min(len(data), CHANNEL_PACKET))
     longest = min(channel.out_max_packet_size - overhead, CHANNEL_PACKET)
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     transport._send_user_message(ChannelData(channel.remote_chanid, data[:size], longest))  # noqa: SLF001 - this is the place
     return size
 
@@ -193,7 +193,7 @@ def widen_window(channel: paramiko.Channel, size: int) -> None:
     message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
     message.add_int(channel.remote_chanid)
     message.add_int(size)
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     transport._send_user_message(message)  # noqa: SLF001 - this is the place
 
 
