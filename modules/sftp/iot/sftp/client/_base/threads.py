@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from queue import Empty
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import LocalBusy
@@ -53,5 +55,8 @@ class WorkerThreads(ThreadPoolExecutor):
         try:
             super()._adjust_thread_count()
         except RuntimeError as error:
+            if not self._threads:
+                with suppress(Empty):
+                    self._work_queue.get_nowait()  # its caller is told that it is not done
             if len(self._threads) < self._least:
                 raise LocalBusy(NO_THREAD_LEFT) from error
