@@ -42,11 +42,11 @@ def say_nothing(_: str) -> None:
 
 
 def does_its_work_rightly(row: Row, server: Bench) -> None:
+    here = {client for client in row.clients if PEERS[client].version() and not PEERS[client].lacks(row.kinds[0])}
     result = bench.measure(server, row, say_nothing)
 
     failed = [sample for sample in result["samples"] if sample["failure"]]
     assert failed == []
-    here = {client for client in row.clients if PEERS[client].version() and not PEERS[client].lacks(row.kinds[0])}
     assert {sample["client"] for sample in result["samples"]} == here
     assert set(result["missing"]) == set(row.clients) - here
 

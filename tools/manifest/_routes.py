@@ -8,7 +8,7 @@ from typing import Any
 
 from iot.sftp.module._documents.twin import EventsSection, read_desired
 from iot.sftp.module._methods.message_calls import INPUT
-from iot.sftp.module._work.message_store import ANSWERS, FILES, OUTPUTS, TASKS
+from iot.sftp.module._work.outgoing import ANSWERS, FILES, OUTPUTS, TASKS
 from localedge._routes import Routes
 
 _DESIRED = "properties.desired"

@@ -21,20 +21,25 @@ from iot.sftp.module._hub.reported import Reporter
 Reporter.__init__.__kwdefaults__.update(interval=0.05, gathering=0.01)
 order = pathlib.Path(sys.argv[1])
 
-def mortal(name):
+def die():
+    order.unlink(missing_ok=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def mortal(name, word):
     work = getattr(delivery_ledger.DeliveryLedger, name)
     def call(self, *arguments):
         moment = order.read_text() if order.exists() else ""
-        if moment in (f"before {name}", f"after {name}"):
-            order.unlink()
-            if moment.startswith("after"):
-                work(self, *arguments)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return work(self, *arguments)
+        if moment == f"before {word}":
+            die()
+        wait = work(self, *arguments)
+        def wait_and_die(**how):
+            wait(**how)
+            die()
+        return wait_and_die if moment == f"after {word}" else wait
     setattr(delivery_ledger.DeliveryLedger, name, call)
 
-mortal("note")
-mortal("settle")
+mortal("hand_in", "note")
+mortal("hand_in_settled", "settle")
 runpy.run_module("iot.sftp.module", run_name="__main__")
 """
 

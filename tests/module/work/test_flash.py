@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.delivery_tables import NAME
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.task_record import TaskStatus, new_task
-from iot.sftp.module._work.task_store import TaskStore
+from iot.sftp.module._work.task_store import GATHERED_MOST, TaskStore
 
 VERSION = FileVersion(10, 1_600_000_000_000_000_000)
 
@@ -60,20 +61,25 @@ def test_a_file_that_an_earlier_version_has_begun_is_used_as_it_is(tmp_path: Pat
     assert page_of(tmp_path / NAME) == 4096
 
 
-def test_a_task_takes_less_than_ten_kilobytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together, kilobytes", [(1, 3.5), (10, 3)])
+def test_a_task_takes_few_kilobytes(tmp_path: Path, together: int, kilobytes: float) -> None:
     journal = Journal(tmp_path)
+    tasks = TaskStore(journal, 1.0, lambda _is_synced: None)
     log, number = tmp_path / "tasks.sqlite3-wal", 50
     journal.count_use()
     before = log.stat().st_size
-    for _ in range(number):
-        record = new_task("upload_file", {"source": "out/00001", "dest": "in/", "background": True}, 86_400)
-        journal.add(record)
-        journal.save(replace(record, status=TaskStatus.RUNNING, started=1.0))
-        journal.save(replace(record, status=TaskStatus.COMPLETED, started=1.0, finished=2.0, result=True))
-        (message,) = journal.messages.unsent("tasks", 2)
-        journal.messages.confirm(message)
-    assert (log.stat().st_size - before) / number < 10 * 1_024
-    journal.close()
+    for _ in range(number // together):
+        for _ in range(together):
+            record = new_task("upload_file", {"source": "out/00001", "dest": "in/", "background": True}, 86_400)
+            tasks.add(record, None, "")
+            tasks.save(replace(record, status=TaskStatus.RUNNING, started=1.0))
+            tasks.save(replace(record, status=TaskStatus.COMPLETED, started=1.0, finished=2.0, result=True))
+        tasks.settle()
+        messages = journal.messages.unsent("tasks", number, journal.messages.sync())
+        assert len(messages) == together
+        journal.messages.confirm(*messages)
+    assert (log.stat().st_size - before) / number < kilobytes * 1_024
+    tasks.close()
 
 
 @pytest.fixture
@@ -101,12 +107,10 @@ def test_the_next_task_has_the_end_of_the_last_one_on_the_disk(tmp_path: Path, s
 
 
 def test_a_completion_is_on_the_disk_before_anybody_is_told(tmp_path: Path, syncs: list[int]) -> None:
-    journal = Journal(tmp_path)
-    tasks = TaskStore(journal, 1.0, lambda _is_synced: None)
+    tasks = TaskStore(Journal(tmp_path), 1.0, lambda _is_synced: None)
     tell: list[Callable[[str], object]] = [
         tasks.get,
         lambda _task_id: tasks.newest(1, None, ()),
-        lambda _task_id: journal.messages.sync(),
         lambda _task_id: tasks.settle(),
     ]
     for number, each in enumerate(tell, 1):
@@ -114,6 +118,46 @@ def test_a_completion_is_on_the_disk_before_anybody_is_told(tmp_path: Path, sync
         assert len(syncs) == number - 1
         assert each(ended)
         assert len(syncs) == number
+    tasks.close()
+
+
+def test_no_message_is_sent_about_an_end_that_may_not_be_on_the_disk(tmp_path: Path, syncs: list[int]) -> None:
+    journal = Journal(tmp_path)
+    first, second = (new_task("upload_file", {}, 86_400) for _ in range(2))
+    journal.save(replace(first, status=TaskStatus.COMPLETED, finished=2.0))
+    synced = journal.messages.sync()
+    assert len(syncs) == 1
+    journal.save(replace(second, status=TaskStatus.COMPLETED, finished=2.0))
+    (message,) = journal.messages.unsent("tasks", 9, synced)
+    assert message.message_id == f"{first.task_id}-Completed"
+    journal.close()
+
+
+def test_what_is_gathered_is_written_when_nobody_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, now = Journal(tmp_path), [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    tasks = TaskStore(journal, 10.0, lambda _is_synced: None)
+    record = new_task("upload_file", {}, 86_400)
+    tasks.add(record, None, "")
+    tasks.save(replace(record, status=TaskStatus.RUNNING, started=1.0))
+    assert tasks.wait_until(now[0]) == now[0] + GATHERED_MOST
+    for passed, status in ((GATHERED_MOST - 0.1, TaskStatus.NOT_STARTED), (0.2, TaskStatus.RUNNING)):
+        now[0] += passed
+        tasks.look_after([record])
+        assert [found.status for found in journal.unfinished()] == [status]
+    assert tasks.wait_until(now[0]) == now[0] + 10.0
+    tasks.close()
+
+
+def test_a_start_that_is_gathered_is_not_written_over_an_end(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    tasks = TaskStore(journal, 10.0, lambda _is_synced: None)
+    record = new_task("upload_file", {}, 86_400)
+    tasks.add(record, None, "")
+    tasks.save(replace(record, status=TaskStatus.RUNNING, started=1.0))
+    tasks.save(replace(record, status=TaskStatus.FAILED, started=1.0, finished=2.0))
+    assert tasks.settle() == [record.task_id]
+    assert journal.unfinished() == []
     tasks.close()
 
 

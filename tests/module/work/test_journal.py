@@ -117,6 +117,32 @@ def test_an_end_that_0_1_0_has_left_to_be_sent_is_sent(tmp_path: Path) -> None:
     assert [message.message_id for message in Journal(tmp_path).messages.unsent("tasks", 9)] == ["task-1-Completed"]
 
 
+def test_an_end_that_waits_as_a_message_in_the_outbox_is_sent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.save(ended(1), ended(2))
+    journal.close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection:  # as a snapshot of 1.0 has left it
+        connection.executescript(
+            "UPDATE tasks SET announce = 0;"
+            "INSERT INTO outbox (output, message_id, body) VALUES ('tasks', 'task-2-Completed', '{}');"
+            "INSERT INTO outbox (output, message_id, body) VALUES ('tasks', 'task-gone-Completed', '{}');"
+        )
+    messages = Journal(tmp_path).messages
+    assert [message.message_id for message in messages.unsent("tasks", 9)] == ["task-2-Completed"]
+    assert messages.counts["tasks"] == 1
+
+
+def test_an_end_of_which_nobody_was_told_stays_while_room_is_made(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, size_maximum=1_000_000)
+    journal.save(*(ended(number, details={"x": "y" * 10_000}) for number in range(5)))
+    journal.save_request("large", RequestRecord("f", status=200, payload="x" * 800_000))
+    journal.add(record_of(6))
+    assert len(journal.messages.unsent("tasks", 9)) == 5
+    journal.messages.confirm(*journal.messages.unsent("tasks", 9))
+    journal.add(record_of(7))
+    assert len(journal.newest(9)) == 4  # two that have ended
+
+
 def test_a_request_id_makes_one_task_and_no_second(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     assert journal.add(record_of(1), "id", "the call") is None

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iot.sftp.module._work.journal import Journal
-from iot.sftp.module._work.message_store import Bound, MessageLimits, Outgoing
+from iot.sftp.module._work.message_store import MessageLimits
 from iot.sftp.module._work.outbox import UNKEPT, Outbox
+from iot.sftp.module._work.outgoing import Outgoing
 from iot.sftp.module._work.task_record import TaskStatus, new_task
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def test_the_oldest_ends_of_tasks_are_dropped_when_too_many_wait(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal(tmp_path)
-    journal.messages.limits = MessageLimits(tasks=Bound(3, 100_000))
+    journal.messages.limits = MessageLimits(tasks=3)
     for number in range(5):
         record = replace(new_task("upload_file", {"source": "a", "dest": "b"}, 60), task_id=f"task-{number}")
         journal.save(replace(record, status=TaskStatus.COMPLETED, finished=time.time()))

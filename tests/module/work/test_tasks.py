@@ -526,12 +526,12 @@ def test_a_full_journal_refuses_new_tasks_and_gets_the_ends_of_others_later(devi
 
     def work(_job: Job) -> TaskOutcome:
         go_on.wait(SOON)
-        return TaskOutcome(TaskProgress(1, 1, {"long": "x" * 50_000}))
+        return TaskOutcome(TaskProgress(1, 1, {"long": "x" * 10_000}))
 
-    device.size_maximum = 1_000_000  # five ends, and as many messages about them
+    device.size_maximum = 1_000_000  # the five ends do not fit beside what follows
     tasks = device.start(work, width=16)
     names = [submit(tasks) for _ in range(5)]
-    device.journal.save_request("large", RequestRecord("f", status=200, payload="x" * 900_000))
+    device.journal.save_request("large", RequestRecord("f", status=200, payload="x" * 960_000))
     go_on.set()
     assert [end_of(tasks, name)["status"] for name in names] == ["Completed"] * 5
     with pytest.raises(NoSpace):
@@ -603,10 +603,10 @@ def test_an_internal_error_of_the_journal_leaves_each_task_its_end(
     bugs = iter(range(4))
 
     class FailingJournal(Journal):
-        def save(self, record: TaskRecord, *, durable: bool = False) -> None:
+        def save(self, *records: TaskRecord, durable: bool = False) -> None:
             if next(bugs, None) is not None:
                 raise OverflowError
-            super().save(record, durable=durable)
+            super().save(*records, durable=durable)
 
     tasks = device.start(width=1, journal=FailingJournal)
     assert [end_of(tasks, submit(tasks))["status"] for _ in range(3)] == ["Completed"] * 3
@@ -633,15 +633,19 @@ def test_the_ends_that_are_counted_never_become_fewer(device: Device) -> None:
     seen: list[dict[str, int]] = []
 
     class CountingJournal(Journal):
-        def save(self, record: TaskRecord, *, durable: bool = False) -> None:
+        def save(self, *records: TaskRecord, durable: bool = False) -> None:
             seen.append(tasks.counts)
-            super().save(record, durable=durable)
+            super().save(*records, durable=durable)
 
-    tasks = device.start(journal=CountingJournal)
+    def work(job: Job) -> TaskOutcome:
+        seen.append(tasks.counts)
+        return done(job)
+
+    tasks = device.start(work, journal=CountingJournal)
     end_of(tasks, submit(tasks))
     seen.clear()
     end_of(tasks, submit(tasks))
-    # While it is begun, and while its end is recorded, by whoever gets to it
+    # While it runs, and while its end is recorded, by whoever gets to it
     assert sorted({counts["Completed"] for counts in seen}) == [1, 2]
 
 

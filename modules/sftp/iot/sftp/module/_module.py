@@ -43,8 +43,8 @@ from iot.sftp.module._work.due_times import DueTimes
 from iot.sftp.module._work.file_events import FileEvents
 from iot.sftp.module._work.journal import Journal
 from iot.sftp.module._work.local_files import LocalRoot
-from iot.sftp.module._work.message_store import ANSWERS
 from iot.sftp.module._work.outbox import Outbox
+from iot.sftp.module._work.outgoing import ANSWERS
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.servers import Servers
 from iot.sftp.module._work.tasks import Tasks

@@ -19,6 +19,7 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
     Unsupported,
 )
+from iot.sftp.client._base.steps import LATER, finish
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._files.set_aside import VersionChanged, own_place
 from iot.sftp.client._folders.folder_direction import relative_to_source
@@ -149,7 +150,7 @@ class FolderDownload:
         before = FileVersion.of_remote(remote.stat(source))
         if not before.tells_time:
             return None
-        self._settle(remote, Observed(before, found.seen if before == found.version else time.monotonic()))
+        finish(self._settling(remote, Observed(before, found.seen if before == found.version else time.monotonic())))
         with (
             self._dest.source(dest) as descriptor,
             remote.opened(source, OpenFlag.READ, wait_for_close=False) as handle,
@@ -187,7 +188,7 @@ class FolderDownload:
                 raise _UnsettledError
 
         for _ in range(ATTEMPTS):
-            self._settle(remote, observed)
+            yield from self._settling(remote, observed)
             with suppress(_UnsettledError):
                 outcome = yield from downloading(
                     remote, source, self._dest, dest, context, observed=observed, accept=look
@@ -196,13 +197,14 @@ class FolderDownload:
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)
 
-    def _settle(self, remote: RemoteFiles, observed: Observed) -> None:
-        """Wait until the version's time would show a further write, if that version is to be remembered.
+    def _settling(self, remote: RemoteFiles, observed: Observed) -> Steps[None]:
+        """Wait, in steps, until the version's time would show a further write, if that version is to be remembered.
 
         Else one that is written in the same second, and as long, would be taken for it, and be lost.
         """
-        if self._is_remembered and (pause := settles_in(observed)):
-            remote.deadline.pause(pause)
+        if self._is_remembered and settles_in(observed):
+            yield LATER
+            remote.deadline.pause(settles_in(observed))
             remote.deadline.check()
 
     def hash_of_arrived(self, remote: RemoteFiles, found: FoundFile, dest: str) -> str:

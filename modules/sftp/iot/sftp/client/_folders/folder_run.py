@@ -71,7 +71,7 @@ class FolderRun:
         self._progress = progress
         self._has_markers = order.markers.is_used
         self._newest_first = order.selection.order is Order.NEWEST
-        self._is_plain = _is_plain(order) and (ledger is None or ledger.is_in_memory)
+        self._is_plain = _is_plain(order) and (ledger is None or ledger.gathers)
         self._tally = FolderTally()
         self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
         self._quarantine = QuarantineRun(order, direction, self._deliveries, self._tally, on_file)

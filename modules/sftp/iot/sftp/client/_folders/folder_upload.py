@@ -16,7 +16,7 @@ from iot.sftp.client._folders.folder_direction import relative_to_source
 from iot.sftp.client._folders.folder_walk import below, list_locally
 from iot.sftp.client._folders.marker_files import RemoteMarkerFiles, clearing_markers
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
-from iot.sftp.client._folders.settling import settled_version
+from iot.sftp.client._folders.settling import settled_version, settling_version
 from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag, decode_path
 from iot.sftp.client._transfer.abandoned_transfers import discard_upload
@@ -161,7 +161,7 @@ class FolderUpload:
         """Upload a file, in steps."""
         backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
-            settled = settled_version(descriptor, remote.deadline) if self._is_remembered else None
+            settled = (yield from settling_version(descriptor, remote.deadline)) if self._is_remembered else None
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
             self._directories.make_parent(remote, dest)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from iot.sftp.client._base.errors import ConnectionLost, SFTPError, Unreachable
 from iot.sftp.client._base.lower_layers import from_lower_layer
+from iot.sftp.client._ssh.acknowledging_socket import AcknowledgingSocket
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
@@ -110,7 +111,7 @@ class DirectDialer:
         failure: SFTPError = Unreachable(f"{self._host} has no address")
         for number, (family, kind, protocol, _, address) in enumerate(self._addresses):
             share = deadline.remaining() / (len(self._addresses) - number)
-            connection = socket.socket(family, kind, protocol)
+            connection = AcknowledgingSocket(family, kind, protocol)
             try:
                 connection.settimeout(max(share, 0.001))
                 connection.connect(address)

@@ -16,7 +16,7 @@ from iot.sftp.module._base.logging import set_level
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
 from iot.sftp.module._documents.twin import Desired, EventsSection, TransfersSection, read_desired
 from iot.sftp.module._documents.validation import Section
-from iot.sftp.module._work.message_store import ANSWERS, FILES, TASKS
+from iot.sftp.module._work.outgoing import ANSWERS, FILES, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -29,7 +29,8 @@ from iot.sftp.module._documents.servers import DEFAULT_SERVER, NAME
 from iot.sftp.module._hub.sdk import Malformed, parse_payload
 from iot.sftp.module._methods import responses
 from iot.sftp.module._methods.table import METHODS
-from iot.sftp.module._work.message_store import ANSWERS, IncomingCall, Outgoing, Taken, serving
+from iot.sftp.module._work.message_store import IncomingCall, Taken, serving
+from iot.sftp.module._work.outgoing import ANSWERS, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -23,7 +23,7 @@ from iot.sftp.client._base.text import quoted
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._base.times import rfc3339
 from iot.sftp.module._work.file_summaries import summarize
-from iot.sftp.module._work.message_store import FILES, Outgoing
+from iot.sftp.module._work.outgoing import FILES, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

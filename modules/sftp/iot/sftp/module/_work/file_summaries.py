@@ -6,7 +6,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from iot.sftp.module._work.message_store import FILES, SUMMARY_PREFIX, Outgoing
+from iot.sftp.module._work.outgoing import FILES, SUMMARY_PREFIX, Outgoing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """Store tasks, request ids and messages in a SQLite file, the journal, so that they outlive the process.
 
 What is `durable` is on the disk before the call returns; the rest survives a crash of the process, but not always a
-power cut. `sqlite_file` says what happens to a file that is damaged or cannot be written.
+power cut. `task_store` decides when what has changed about a task is written. `sqlite_file` says what happens to a
+file that is damaged or cannot be written.
 
 No clock that can be set decides what is deleted: tasks that have ended are bounded by number and by size, and a task's
 time limit is counted in seconds of use, for which modules have been running on this file.
@@ -12,41 +13,36 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
 from iot.sftp.module._work.message_store import TABLES as MESSAGE_TABLES
-from iot.sftp.module._work.message_store import TASKS, MessageStore, Outgoing
+from iot.sftp.module._work.message_store import MessageStore
 from iot.sftp.module._work.sqlite_file import FileMessages, Schema, SQLiteFile, malformed
-from iot.sftp.module._work.task_document import document
-from iot.sftp.module._work.task_record import RequestRecord, TaskRecord, TaskStatus
+from iot.sftp.module._work.task_record import RequestRecord
+from iot.sftp.module._work.task_rows import TABLE as TASKS_TABLE
+from iot.sftp.module._work.task_rows import insert_task, read_tasks, write_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from iot.sftp.client import SFTPError
+    from iot.sftp.module._work.task_record import TaskRecord
 
 NAME = "tasks.sqlite3"  # in the state directory
 VERSION = 1  # of the tables, in SQLite's user_version
 SIZE_MAXIMUM = 64 * 1024 * 1024  # bytes
+PAGE = 512  # bytes: rows are small, and each acceptance is a transaction of its own
 TASKS_KEPT, REQUESTS_KEPT = 2_000, 10_000  # that have ended; the oldest go first
-# Of the file, for each of the two; and for tasks that have ended when most of the file is taken
-SHARE_KEPT, SHARE_MOST, SHARE_HURRIED = 1 / 4, 3 / 4, 1 / 32
+# Of the file, for each of the two; and when most of the file is taken, for tasks that have ended and those of them of
+# which nobody was told yet
+SHARE_KEPT, SHARE_MOST, SHARE_HURRIED, SHARE_UNTOLD = 1 / 4, 3 / 4, 1 / 32, 1 / 16
 ROW_SIZE = 500  # bytes that a row takes beside its texts
 PRUNE_EVERY = 100  # ends
 USE_ROUGHLY = 10.0  # seconds of use time that a new task does not write, which would be a page for each
 
-_TABLES = """
-CREATE TABLE tasks (
-    sequence INTEGER PRIMARY KEY,
-    task_id TEXT NOT NULL UNIQUE, method TEXT NOT NULL, request TEXT NOT NULL,
-    time_limit REAL NOT NULL, accepted REAL NOT NULL, announce INTEGER NOT NULL,
-    status TEXT NOT NULL, result INTEGER, code TEXT, message TEXT,
-    bytes INTEGER NOT NULL, total_bytes INTEGER, started REAL, finished REAL, details TEXT NOT NULL
-);
+_REQUESTS = """
 CREATE TABLE requests (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     request_id TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, moment REAL NOT NULL,
@@ -54,17 +50,14 @@ CREATE TABLE requests (
 );
 """
 
-
-_COLUMNS = tuple(column.name for column in fields(TaskRecord))
-_NUMBERS = ("time_limit", "accepted", "bytes", "total_bytes", "started", "finished", "used")
-_READ = f"SELECT {', '.join(_COLUMNS)} FROM tasks"  # noqa: S608 - the names are ours
-_INSERT = (
-    f"INSERT INTO tasks ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - as above
-    "ON CONFLICT (task_id) DO UPDATE SET "
-    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "task_id")
-)
-_CHANGING = tuple(name for name in _COLUMNS if name != "task_id")
-_UPDATE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE task_id = ?"  # noqa: S608 - as above
+# A snapshot of 1.0 had the messages about ends of tasks in the outbox; they are in the tasks' rows, as with 0.1.0
+_ENDS_IN_OUTBOX = """
+BEGIN;
+UPDATE tasks SET announce = 1
+    WHERE finished IS NOT NULL AND task_id || '-' || status IN (SELECT message_id FROM outbox WHERE output = 'tasks');
+DELETE FROM outbox WHERE output = 'tasks';
+COMMIT;
+"""
 
 # The newest rows of a table, as many and as large as may be kept: what is beyond that goes
 _BEYOND = """
@@ -73,10 +66,13 @@ SELECT sequence FROM (
     FROM {table} WHERE {which} WINDOW newest AS (ORDER BY sequence DESC)
 ) WHERE number > ? OR size > ?
 """
-_TASKS_BEYOND = _BEYOND.format(
-    table="tasks",
-    which="finished IS NOT NULL",
-    size=f"{ROW_SIZE} + LENGTH(request) + LENGTH(details) + IFNULL(LENGTH(message), 0)",
+_TASKS_BEYOND, _TOLD_BEYOND, _UNTOLD_BEYOND = (
+    _BEYOND.format(
+        table="tasks",
+        which=f"finished IS NOT NULL{which}",
+        size=f"{ROW_SIZE} + LENGTH(request) + LENGTH(details) + IFNULL(LENGTH(message), 0)",
+    )
+    for which in ("", " AND NOT announce", " AND announce")
 )
 _REQUESTS_BEYOND = _BEYOND.format(
     table="requests",
@@ -88,8 +84,8 @@ _REQUESTS_BEYOND = _BEYOND.format(
 class Journal:
     """The file of tasks and request ids; thread-safe. Every method raises an `SFTPError` if the file cannot be used.
 
-    Both are in one class, as a task and its request id are written in one transaction. So are the end of a task and the
-    message about it, in `messages`.
+    Both are in one class, as a task and its request id are written in one transaction. The end of a task is at the same
+    time the message about it, in `messages`.
     """
 
     def __init__(
@@ -119,8 +115,18 @@ class Journal:
 
     # --- tasks
 
-    def add(self, record: TaskRecord, request_id: str | None = None, fingerprint: str = "") -> RequestRecord | None:
-        """Add a new task, durably; if its request id is known, nothing is added, and what is known is returned."""
+    def add(
+        self,
+        record: TaskRecord,
+        request_id: str | None = None,
+        fingerprint: str = "",
+        *,
+        changed: Sequence[TaskRecord] = (),
+    ) -> RequestRecord | None:
+        """Add a new task, durably; if its request id is known, nothing is written, and what is known is returned.
+
+        What has `changed` about others is written in the same transaction, and so mostly in the same pages.
+        """
         with self._transaction(durable=True) as connection:
             if request_id is not None:
                 known = _request(connection, request_id)
@@ -130,7 +136,9 @@ class Journal:
             record.used = self._file.count_use(connection, every=USE_ROUGHLY)
             if request_id is not None:
                 _write_request(connection, request_id, RequestRecord(fingerprint, task_id=record.task_id))
-            connection.execute(_INSERT, list(_row(record).values()))
+            insert_task(connection, record)
+            self._write(connection, changed)
+        self.messages.note_ends(changed)
         return None
 
     def count_use(self) -> float:
@@ -138,16 +146,12 @@ class Journal:
         with self._transaction() as connection:
             return self._file.count_use(connection)
 
-    def save(self, record: TaskRecord, *, durable: bool = False) -> None:
-        """Write what has changed about a task."""
+    def save(self, *records: TaskRecord, durable: bool = False) -> None:
+        """Write what has changed about tasks, in one transaction."""
         with self._transaction(durable=durable) as connection:
             self._make_room(connection)
-            if record.finished is not None:
-                if record.announce:
-                    self.messages.put(connection, end_of(record))
-                self._prune_now_and_then(connection)
-            _write_task(connection, _row(record, announce=record.announce and record.finished is None))
-        record.announce = record.announce and record.finished is None
+            self._write(connection, records)
+        self.messages.note_ends(records)
 
     def sync(self) -> None:
         """Have on the disk whatever was written so far."""
@@ -156,8 +160,8 @@ class Journal:
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the task with this id; `None` if there is none."""
         with self._transaction() as connection:
-            row = connection.execute(f"{_READ} WHERE task_id = ?", (task_id,)).fetchone()
-            return None if row is None else _record(row)
+            (record,) = read_tasks(connection, " WHERE task_id = ?", (task_id,)) or (None,)
+            return record
 
     def newest(self, limit: int, after: str | None = None) -> list[TaskRecord]:
         """Return the newest tasks first, or those that come after the task `after`."""
@@ -214,7 +218,13 @@ class Journal:
 
     def _records(self, condition: str, values: tuple[object, ...]) -> list[TaskRecord]:
         with self._transaction() as connection:
-            return [_record(row) for row in connection.execute(_READ + condition, values).fetchall()]
+            return read_tasks(connection, condition, values)
+
+    def _write(self, connection: sqlite3.Connection, records: Iterable[TaskRecord]) -> None:
+        for record in records:
+            if record.finished is not None:
+                self._prune_now_and_then(connection)
+            write_task(connection, record)
 
     def _prune_now_and_then(self, connection: sqlite3.Connection) -> None:
         self._ends += 1
@@ -227,10 +237,11 @@ class Journal:
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         if (pages - free) * size > self._size_maximum * SHARE_MOST:
-            connection.execute(
-                f"DELETE FROM tasks WHERE sequence IN ({_TASKS_BEYOND})",  # noqa: S608 - our words
-                (TASKS_KEPT, self._size_maximum * SHARE_HURRIED),
-            )
+            for beyond, share in ((_TOLD_BEYOND, SHARE_HURRIED), (_UNTOLD_BEYOND, SHARE_UNTOLD)):
+                connection.execute(
+                    f"DELETE FROM tasks WHERE sequence IN ({beyond})",  # noqa: S608 - our words
+                    (TASKS_KEPT, self._size_maximum * share),
+                )
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         """Delete the oldest request ids and tasks that have ended, beyond their shares of the file."""
@@ -247,39 +258,22 @@ class Journal:
         return self._file.transaction(durable=durable)
 
 
-def end_of(record: TaskRecord) -> Outgoing:
-    """Return the message for the end of a task, which holds its status document."""
-    return Outgoing(TASKS, f"{record.task_id}-{record.status.value}", json.dumps(document(record)))
-
-
 def _migrate(connection: sqlite3.Connection, version: int) -> None:
     """Create the tables, and add what 0.1.0 did not have; 0.1.0 can still use the file, so the version is the same."""
     if version == 0:
-        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+        connection.executescript(f"BEGIN; {TASKS_TABLE} {_REQUESTS} PRAGMA user_version = {VERSION}; COMMIT;")
     columns = {row[1] for row in connection.execute("PRAGMA table_info(tasks)")}
     if columns and "used" not in columns:
         connection.executescript(
             "BEGIN; ALTER TABLE tasks ADD COLUMN used REAL; CREATE TABLE usage (seconds REAL NOT NULL);"
             "INSERT INTO usage VALUES (0); COMMIT;"
         )
-    # An index of what has not ended was a page for each task that began or ended, and was read at the start only
-    connection.executescript(f"BEGIN; DROP INDEX IF EXISTS unfinished; {MESSAGE_TABLES} COMMIT;")
-    _keep_ends_to_send(connection)
-
-
-def _keep_ends_to_send(connection: sqlite3.Connection) -> None:
-    """Keep the messages about tasks that ended under 0.1.0, which marked the tasks instead."""
-    ended = connection.execute(f"{_READ} WHERE finished IS NOT NULL AND announce ORDER BY sequence").fetchall()
-    if not ended:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    for message in (end_of(_record(row)) for row in ended):
-        connection.execute(
-            "INSERT INTO outbox (output, message_id, body) VALUES (?, ?, ?)",
-            (message.output, message.message_id, message.body),
-        )
-    connection.execute("UPDATE tasks SET announce = 0 WHERE finished IS NOT NULL AND announce")
-    connection.execute("COMMIT")
+    # Each of these indices was a page for each task that began or ended, and is of use at the start only
+    connection.executescript(
+        f"BEGIN; DROP INDEX IF EXISTS unfinished; DROP INDEX IF EXISTS unannounced; {MESSAGE_TABLES} COMMIT;"
+    )
+    if version:
+        connection.executescript(_ENDS_IN_OUTBOX)
 
 
 _SCHEMA = Schema(
@@ -295,37 +289,8 @@ _SCHEMA = Schema(
     tables=("tasks", "requests", "calls", "outbox", "gathered"),
     migrate=_migrate,
     is_checked=True,  # it has SIZE_MAXIMUM bytes at most
+    page=PAGE,
 )
-
-
-def _write_task(connection: sqlite3.Connection, row: dict[str, object]) -> None:
-    """Write a task that is there; or a new one, where somebody has removed the file."""
-    values = [row[name] for name in (*_CHANGING, "task_id")]
-    if not connection.execute(_UPDATE, values).rowcount:
-        connection.execute(_INSERT, list(row.values()))
-
-
-def _row(record: TaskRecord, *, announce: bool | None = None) -> dict[str, object]:
-    values = vars(record) | {"request": json.dumps(record.request), "details": json.dumps(record.details)}
-    values["announce"] = record.announce if announce is None else announce
-    values["status"] = record.status.value
-    values["bytes"] = min(record.bytes, INTEGER_MAXIMUM)
-    values["total_bytes"] = None if record.total_bytes is None else min(record.total_bytes, INTEGER_MAXIMUM)
-    return {name: values[name] for name in _COLUMNS}
-
-
-def _record(row: Sequence[Any]) -> TaskRecord:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    try:
-        values["request"], values["details"] = dict(json.loads(values["request"])), dict(json.loads(values["details"]))
-        for name in _NUMBERS:
-            values[name] = None if values[name] is None else values[name] + 0
-        values["status"] = TaskStatus(values["status"])
-    except (TypeError, ValueError) as error:
-        raise malformed(error) from None
-    values["announce"] = bool(values["announce"])
-    values["result"] = None if values["result"] is None else bool(values["result"])
-    return TaskRecord(**values)
 
 
 def _request(connection: sqlite3.Connection, request_id: str) -> RequestRecord | None:

@@ -11,26 +11,27 @@ import logging
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from iot.sftp.client import SFTPError
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
 from iot.sftp.module._documents.servers import DEFAULT_SERVER
+from iot.sftp.module._work.outgoing import ANSWERS, OUTPUTS, TASKS, Outgoing
 from iot.sftp.module._work.server_slots import share
+from iot.sftp.module._work.task_ends import TaskEnds, task_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from iot.sftp.module._work.sqlite_file import SQLiteFile
-
-ANSWERS, TASKS, FILES = "answers", "tasks", "files"
-OUTPUTS = (ANSWERS, TASKS, FILES)  # in the order in which they are sent
+    from iot.sftp.module._work.task_record import TaskRecord
 
 KEPT_SHARE = 3 / 4  # of a bound: what is left when it was exceeded, so that it is not exceeded again at once
-SUMMARY_PREFIX = "files-summary-"  # of the message id of a summary
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -57,7 +58,7 @@ SELECT sequence FROM (
 """
 
 if TYPE_CHECKING:
-    Fold = Callable[[list["Outgoing"], list["Outgoing"]], Iterable["Outgoing"]]
+    Fold = Callable[[list[Outgoing], list[Outgoing]], Iterable[Outgoing]]
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class MessageLimits:
     all_calls: Bound = Bound(4_000, 8 * 2**20)
     waiting_answers: Bound = Bound(1_000, 4 * 2**20)
     sent_answers: Bound = Bound(1_000, 4 * 2**20)
-    tasks: Bound = Bound(2_000, 4 * 2**20)
+    tasks: int = 2_000
     files: Bound = Bound(2_000, 8 * 2**20)
 
     def calls_of_each(self, servers: int) -> Bound:
@@ -128,30 +129,6 @@ class IncomingCall:
     sequence: int = 0
 
 
-@dataclass(frozen=True)
-class Outgoing:
-    """A message that is to be sent.
-
-    Attributes:
-        output: where to.
-        message_id: by which the receiver recognizes a repeat.
-        body: JSON.
-        correlation_id: the id of the message that it answers.
-        sequence: its place in the order; 0 before it is written.
-    """
-
-    output: str
-    message_id: str
-    body: str
-    correlation_id: str | None = None
-    sequence: int = 0
-
-    @property
-    def is_summary(self) -> bool:
-        """Whether it has taken the place of others."""
-        return self.message_id.startswith(SUMMARY_PREFIX)
-
-
 def serving(server: str, servers: Collection[str]) -> str:
     """Return the server in whose turn a call is carried out, or refused if there is none of the name that it gives."""
     return server if server in servers else DEFAULT_SERVER
@@ -171,6 +148,7 @@ class MessageStore:
         self._lock = threading.Lock()
         self._dropped: Counter[str] = Counter()
         self._counts = {"calls": 0, **dict.fromkeys(OUTPUTS, 0)}
+        self._ends = TaskEnds()
         self._sequence = 0  # of the last message: the number of one that was deleted is not given to another
 
     # --- calls
@@ -303,42 +281,52 @@ class MessageStore:
 
     # --- what is to be sent
 
-    def put(self, connection: sqlite3.Connection, message: Outgoing) -> None:
-        """Keep a message until it was sent; the oldest of its output are dropped if there are too many."""
-        self._insert(connection, message)
-        if message.output == TASKS:
-            bound = self.limits.tasks
-            self.note_dropped(TASKS, self._delete(connection, _BEYOND, (TASKS, 0, bound.count, bound.size)))
-        self._count(connection)
+    def note_ends(self, records: Sequence[TaskRecord]) -> None:
+        """Take the tasks among these that have ended: the messages about them are to be sent, and are in their rows.
+
+        The oldest are dropped if there are too many.
+        """
+        self._ends.note(record for record in records if record.finished is not None)
+        excess = len(self._ends) - self.limits.tasks
+        if excess > 0:
+            oldest = [task_id for task_id, _ in self._ends.first(excess)]
+            with suppress(SFTPError), self._file.transaction() as connection:
+                self._ends.mark_told(connection, oldest)
+            self._ends.forget(oldest)
+            self.note_dropped(TASKS, len(oldest))
 
     def sync(self) -> int:
-        """Have on the disk what is to be sent, and return the number of the last message."""
+        """Have on the disk what is to be sent, and return the number of the last end of a task."""
         with self._file.transaction() as connection:
-            last: int
-            (last,) = connection.execute(_LAST).fetchone()
+            self._ends.load(connection, self._file.generation)
+            last = self._ends.last
         self._file.sync()
         return last
 
     def unsent(self, output: str, limit: int, up_to: int = INTEGER_MAXIMUM) -> list[Outgoing]:
-        """Return what is to be sent to an output, the oldest first, up to a number that `sync` has returned."""
+        """Return what is to be sent to an output, the oldest first; ends of tasks up to a number from `sync`."""
         with self._file.transaction() as connection:
-            which = output, up_to, limit
-            rows = connection.execute(f"{_UNSENT} AND sequence <= ? ORDER BY sequence LIMIT ?", which).fetchall()
+            if output == TASKS:
+                return self._unsent_ends(connection, limit, up_to)
+            rows = connection.execute(f"{_UNSENT} ORDER BY sequence LIMIT ?", (output, limit)).fetchall()
             if not rows:
                 self._count(connection)
         return [Outgoing(*row) for row in rows]
 
     def confirm(self, *messages: Outgoing) -> None:
         """Record that messages were sent, or are not wanted; an answer is kept for a repeat of its call."""
+        ended = [task_of(message) for message in messages if message.output == TASKS]
         with self._file.transaction() as connection:
-            for where in ((message.sequence,) for message in messages):
+            self._ends.mark_told(connection, ended)
+            for where in ((message.sequence,) for message in messages if message.output != TASKS):
                 if not connection.execute("DELETE FROM outbox WHERE sequence = ? AND call IS NULL", where).rowcount:
                     connection.execute("UPDATE outbox SET is_sent = 1 WHERE sequence = ?", where)
+        self._ends.forget(ended)
 
     @property
     def counts(self) -> dict[str, int]:
         """How many calls wait for their answer, and how many messages of each output to be sent; never blocks."""
-        return self._counts
+        return self._counts | {TASKS: len(self._ends)}
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -357,6 +345,17 @@ class MessageStore:
             self.count_dropped(output, count)
             text = "too many messages wait for the edge hub: the oldest for output %s were dropped"
             _log.warning(text, output, extra=about(f"dropped {output}"))
+
+    def _unsent_ends(self, connection: sqlite3.Connection, limit: int, up_to: int) -> list[Outgoing]:
+        self._ends.load(connection, self._file.generation)
+        while waiting := self._ends.first(limit, up_to):
+            messages = [self._ends.message(connection, *each) for each in waiting]
+            lost = [task_id for (task_id, _), message in zip(waiting, messages, strict=True) if message is None]
+            self._ends.forget(lost)
+            self.note_dropped(TASKS, len(lost))
+            if len(lost) < len(waiting):
+                return [message for message in messages if message is not None]
+        return []
 
     def _count(self, connection: sqlite3.Connection) -> None:
         (calls,) = connection.execute("SELECT COUNT(*) FROM calls").fetchone()

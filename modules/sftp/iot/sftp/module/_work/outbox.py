@@ -20,12 +20,13 @@ from iot.sftp.client import SFTPError
 from iot.sftp.module._base.state_directory import INTEGER_MAXIMUM
 from iot.sftp.module._base.timeouts import pauses
 from iot.sftp.module._base.wording import with_causes
-from iot.sftp.module._work.message_store import ANSWERS, FILES, OUTPUTS, TASKS
+from iot.sftp.module._work.outgoing import ANSWERS, FILES, OUTPUTS, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from iot.sftp.module._work.message_store import MessageStore, Outgoing
+    from iot.sftp.module._work.message_store import MessageStore
+    from iot.sftp.module._work.outgoing import Outgoing
 
 UNKEPT = 100  # messages that are in memory only
 GATHERING = 0.5  # seconds
@@ -68,7 +69,7 @@ class Outbox:
         self._unkept: deque[Outgoing] = deque(maxlen=UNKEPT)
         self._is_gathering = False
         self.wanted_outputs = {ANSWERS, TASKS}  # what is for another output meanwhile is never sent, not even later
-        self.attempted: int | None = None  # the message that is being sent, by its sequence: it may have arrived
+        self.attempted: int | None = None  # the message about files that is being sent: it may have arrived
         self.sent: Counter[str] = Counter(dict.fromkeys(OUTPUTS, 0))  # since the process began, by output
 
     def wake(self) -> None:
@@ -166,7 +167,7 @@ class Outbox:
         try:
             for message in messages:
                 if message.output in self.wanted_outputs:
-                    self.attempted = message.sequence
+                    self.attempted = message.sequence if message.output == FILES else None
                     await self._send(as_message(message), message.output)
                     self.sent[message.output] += 1
                 done.append(message)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process's lock, such as that of somebody's `sqlite3` shell
-# Bytes of a page. Each transaction writes whole pages: four times as much to the flash with SQLite's own 4096. A file
-# keeps what it began with.
+# Bytes of a page, unless a schema has its own. Each transaction writes whole pages: four times as much to the flash
+# with SQLite's own 4096. A file keeps what it began with.
 PAGE = 1024
 LOG = 4 * 1024 * 1024  # bytes of changes, from which on SQLite moves them into the file itself
 SET_ASIDE_KEPT = 3  # damaged files that are kept, the newest ones
@@ -74,6 +74,7 @@ class Schema:
         migrate: creates the tables, or updates those of the version that it is given (0: a new file); idempotent.
         is_checked: whether `PRAGMA quick_check` reads the whole file when it is opened. It takes a time that grows with
             the file, so it is only for files of bounded size.
+        page: bytes of a page of a new file.
     """
 
     file: str
@@ -83,6 +84,7 @@ class Schema:
     tables: tuple[str, ...]
     migrate: Callable[[sqlite3.Connection, int], None]
     is_checked: bool = False
+    page: int = PAGE
 
 
 class NewerVersionError(sqlite3.DatabaseError):
@@ -264,7 +266,7 @@ class SQLiteFile:
         try:
             with suppress(OSError):  # it may belong to another user, and be writable nevertheless
                 os.chmod(self.path, 0o600)
-            connection.execute(f"PRAGMA page_size = {PAGE}")
+            connection.execute(f"PRAGMA page_size = {self._schema.page}")
             connection.execute("PRAGMA journal_mode = WAL")
             (page,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA wal_autocheckpoint = {LOG // page}")

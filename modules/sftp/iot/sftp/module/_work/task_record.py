@@ -68,6 +68,11 @@ class TaskRecord:
     used: float | None = None
 
     @property
+    def starts_alike(self) -> bool:
+        """Whether its first attempt is like any other, so that it does not matter whether there was one before."""
+        return self.method in {"download_file", "upload_file"}
+
+    @property
     def server(self) -> str:
         """The name of its server; a module before 1.0 knew the default one only."""
         return str(self.request.get("server", DEFAULT_SERVER))

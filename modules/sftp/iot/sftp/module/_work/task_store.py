@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client import SFTPError
+from iot.sftp.client import Internal, SFTPError
 from iot.sftp.module._work.task_limits import USE_PERIOD
 from iot.sftp.module._work.task_record import TaskStatus
 
@@ -18,15 +20,21 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.journal import Journal
     from iot.sftp.module._work.task_record import RequestRecord, TaskRecord
 
+GATHERED_MOST = 2.0  # seconds after which it is written that a task is completed, if nobody has asked for it
+
 _log = logging.getLogger(__name__)
 
 
 class TaskStore:
     """The journal of tasks, whose troubles stop no task; thread-safe.
 
-    The end of a task that could not be written is kept in memory, and written later. That a task is completed is on the
-    disk before that is reported, and not sooner: so the next task that is accepted has it synced with its own
-    acceptance. `_lock` protects `_unsaved` and `_unsettled`, and is held for moments: never while the journal is used.
+    The end of a task that could not be written is kept in memory, and written later. That the transfer of a file was
+    started, and that a task is completed, is gathered in memory: the next task that is accepted has it written with its
+    own acceptance, mostly in the same pages; so has `settle`, and whoever reads. It is on the disk before it is
+    reported. What a crash takes away is done again, as it is after a power cut.
+
+    `_lock` protects what is not written, and is held for moments: never while the journal is used. `_writing` is held
+    while a task is written, so that nothing older is written over its end.
     """
 
     def __init__(self, journal: Journal, pause: float, on_saved_end: Callable[[bool], None]) -> None:
@@ -35,14 +43,16 @@ class TaskStore:
         Parameters:
             journal: where tasks are written.
             pause: seconds between two attempts to write what it did not take.
-            on_saved_end: called when the end of a task is in the journal, from any thread, with whether it is on the
-                disk; must not block. `settle` is to follow, soon if it is not.
+            on_saved_end: called when the end of a task is known here, from any thread, with whether it is on the disk;
+                must not block. `settle` is to follow, within moments if it is not.
         """
         self._journal = journal
         self._pause = pause
         self._on_saved_end = on_saved_end
         self._lock = threading.Lock()
-        self._unsaved: dict[str, TaskRecord] = {}  # ends that are not in the journal yet
+        self._writing = threading.Lock()
+        self._unsaved: dict[str, TaskRecord] = {}  # what is not in the journal yet, by the task's id
+        self._write_at = math.inf  # when it is to be there, in time.monotonic(), if nobody has asked for it
         self._unsettled: list[str] = []  # the ids of tasks whose ends are there, and maybe not on the disk
         self._retry_at = 0.0  # in time.monotonic()
         self._use_due = 0.0
@@ -60,7 +70,12 @@ class TaskStore:
         Raises:
             SFTPError: the journal cannot be written.
         """
-        return self._journal.add(record, request_id, fingerprint)
+        with self._writing:
+            changed = self._gathered()
+            known = self._journal.add(record, request_id, fingerprint, changed=changed)
+            if known is None:
+                self._note_saved(changed)
+        return known
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the record of a task that has ended; `None` if there is none.
@@ -70,7 +85,11 @@ class TaskStore:
         """
         with self._lock:
             record = self._unsaved.get(task_id)
-        if record is None and task_id.isprintable():  # other ids are none of ours, and SQLite may not take them
+        if record is not None:
+            with suppress(SFTPError):  # logged by the journal; nothing but memory has it then
+                self._write_gathered()
+                self._journal.sync()
+        elif task_id.isprintable():  # other ids are none of ours, and SQLite may not take them
             record = self._journal.get(task_id)
             self._journal.sync()
         return record
@@ -87,6 +106,7 @@ class TaskStore:
             SFTPError: the journal could not be read so far, so that there may be tasks that are not known.
         """
         try:
+            self._write_gathered()
             newest = self._journal.newest(limit, after)
             self._journal.sync()
         except SFTPError:
@@ -105,36 +125,77 @@ class TaskStore:
     def is_unsaved(self, task_id: str) -> bool:
         """Return whether a task has ended, and its end is not in the journal yet."""
         with self._lock:
-            return task_id in self._unsaved
+            return task_id in self._unsaved and self._unsaved[task_id].finished is not None
 
     def save(self, record: TaskRecord, *, durable: bool = False) -> None:
-        """Write what has changed about a task; its end is written later if that is not possible now.
+        """Write what has changed about a task, or gather it; its end is written later if that is not possible now.
 
         A failure and a cancellation are durable. A completion is when `settle` returns, or what is read here.
         """
-        is_durable = durable or record.status in {TaskStatus.FAILED, TaskStatus.CANCELLED}
-        if record.finished is not None:
+        if not durable and _can_be_gathered(record):
             with self._lock:
-                self._unsaved[record.task_id] = record
-        try:
-            self._journal.save(record, durable=is_durable)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the task goes on and has an end
-            if not isinstance(error, SFTPError):
-                _log.exception("internal error of the journal")
-            self._retry_at = time.monotonic() + self._pause
+                self._unsaved[record.task_id] = replace(record, details=dict(record.details))  # it goes on changing
+                self._write_at = min(self._write_at, time.monotonic() + GATHERED_MOST)
+            if record.finished is not None:
+                self._on_saved_end(False)  # noqa: FBT003 - as its name says
             return
-        if record.finished is not None:
+        is_durable = durable or record.status in {TaskStatus.FAILED, TaskStatus.CANCELLED}
+        with self._writing:
             with self._lock:
-                self._unsaved.pop(record.task_id, None)
-                self._unsettled.append(record.task_id)
+                self._unsaved.pop(record.task_id, None)  # it is older
+                if record.finished is not None:
+                    self._unsaved[record.task_id] = record
+            if not self._has_saved([record], durable=is_durable):
+                return
+        if record.finished is not None:
             self._on_saved_end(is_durable)
 
+    def _gathered(self) -> list[TaskRecord]:
+        with self._lock:
+            return [record for record in self._unsaved.values() if _can_be_gathered(record)]
+
+    def _write_gathered(self) -> None:
+        with self._writing:
+            records = self._gathered()
+            if records:
+                self._save(records)
+
+    def _has_saved(self, records: list[TaskRecord], *, durable: bool) -> bool:
+        try:
+            self._save(records, durable=durable)
+        except SFTPError:  # logged by the journal: whatever it is, the task goes on and has an end
+            return False
+        return True
+
+    def _save(self, records: list[TaskRecord], *, durable: bool = False) -> None:
+        try:
+            self._journal.save(*records, durable=durable)
+        except Exception as error:
+            self._retry_at = time.monotonic() + self._pause
+            if isinstance(error, SFTPError):
+                raise
+            message = "internal error of the journal"
+            _log.exception(message)
+            raise Internal(message) from error
+        self._note_saved(records)
+
+    def _note_saved(self, records: Iterable[TaskRecord]) -> None:
+        with self._lock:
+            for record in records:
+                if self._unsaved.get(record.task_id) is record:  # and nothing newer
+                    del self._unsaved[record.task_id]
+                if record.finished is not None:
+                    self._unsettled.append(record.task_id)
+            if not self._unsaved:
+                self._write_at = math.inf
+
     def settle(self) -> list[str]:
-        """Have the ends that are in the journal on the disk; return the ids of these tasks, each once.
+        """Have all ends on the disk; return the ids of the tasks whose ends were not, each once.
 
         Raises:
             SFTPError: the journal cannot be used.
         """
+        self._write_gathered()
         with self._lock:
             settled, self._unsettled = self._unsettled, []
         try:
@@ -178,22 +239,31 @@ class TaskStore:
             with suppress(SFTPError):  # logged by the journal
                 self._journal.count_use()
         with self._lock:
-            unsaved = list(self._unsaved.values())
+            unsaved = [record for record in self._unsaved.values() if not _can_be_gathered(record)]
         if self._journal.generation != self._generation and self.is_loaded:
             unsaved += live
         self._generation = self._journal.generation
         for record in unsaved:
             self.save(record, durable=True)
+        if time.monotonic() >= self._write_at:
+            with suppress(SFTPError):  # logged by the journal
+                self._write_gathered()
+                self._on_saved_end(False)  # noqa: FBT003 - as its name says
         return True
 
     def wait_until(self, now: float) -> float:
         """Return when to look after the journal again: in a while at the latest, as its file may be deleted."""
-        latest = now + self._pause
-        return min(latest, self._retry_at) if self._retry_at > now else latest
+        return min(at for at in (now + self._pause, self._retry_at, self._write_at) if at > now)
 
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
+
+
+def _can_be_gathered(record: TaskRecord) -> bool:
+    """Return whether it does no harm if a crash takes away what has changed: it is done again then."""
+    is_start = record.status is TaskStatus.RUNNING and record.code is None
+    return record.status is TaskStatus.COMPLETED or (is_start and record.starts_alike)
 
 
 def _remaining(record: TaskRecord, use: float) -> float:
