@@ -92,7 +92,7 @@ class ReadingPacketizer(DirectPacketizer):
                 if not self._hand_on(payload):
                     self._left = payload
                     return
-        except (_NothingCameError, BlockingIOError):
+        except _NothingCameError:
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is ends the connection, with a reason
             self._left = error
@@ -103,16 +103,14 @@ class ReadingPacketizer(DirectPacketizer):
 
     def _receive(self) -> int:
         """Receive in the thread that reads."""
-        if self._until is None:
-            return super()._receive()
-        self._is_waiting = True
-        connection = self._without_waiting()
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
-        if not poll.poll(max(0.0, self._until - time.monotonic()) * 1000):
-            raise _NothingCameError
-        self._is_waiting = False
-        return connection.recv_into(self._received[self._end :])
+        if self._until is not None:
+            self._is_waiting = True
+            poll = select.poll()
+            poll.register(self._Packetizer__socket, select.POLLIN)
+            if not poll.poll(max(0.0, self._until - time.monotonic()) * 1000):
+                raise _NothingCameError
+            self._is_waiting = False
+        return super()._receive()
 
     # --- in paramiko's thread ---
 
