@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.packet_ciphers import PacketCipher
 
 REST = 0.01  # seconds without a caller that reads, after which paramiko's thread reads again
+CROWD = 0.1  # seconds for which it does not rest, once a caller has left something to it: others call too
 
 
 class _NothingCameError(Exception):
@@ -51,6 +52,7 @@ class ReadingPacketizer(DirectPacketizer):
         self._is_to_rest = False
         self._was_read = False  # by a caller, since paramiko's thread has looked
         self._bell = threading.Event()  # ends the rest
+        self._awake_until = 0.0  # on the monotonic clock
         self._left: memoryview | BaseException | None = None  # to paramiko's thread
         self._until: float | None = None  # when the caller that reads has to end, on the monotonic clock
         self._is_waiting = False  # that caller, with nothing received that was not taken note of
@@ -82,6 +84,7 @@ class ReadingPacketizer(DirectPacketizer):
             self._until, self._is_waiting = None, False
             self._reading.release()
             if self._left is not None or self._Packetizer__need_rekey or self.is_owed():
+                self._awake_until = time.monotonic() + CROWD
                 self._bell.set()
         return is_done()
 
@@ -116,7 +119,7 @@ class ReadingPacketizer(DirectPacketizer):
 
     def _next_payload(self, opener: PacketCipher) -> memoryview:
         """Receive a packet, or go on with what a caller has left; rest before that where callers read."""
-        if self._is_to_rest and not self.is_owed():  # many callers at a time get their answers from this thread
+        if self._is_to_rest and not self.is_owed() and time.monotonic() >= self._awake_until:
             self._rest()
             if isinstance(left := self._left, memoryview):
                 self._left = None
