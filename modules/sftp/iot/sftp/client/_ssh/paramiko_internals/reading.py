@@ -98,7 +98,7 @@ class ReadingPacketizer(DirectPacketizer):
         except _NothingCameError:
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is ends the connection, with a reason
-            self._left = error
+            self._left = EOFError() if self._Packetizer__closed else error
         except BaseException:  # a signal's, such as KeyboardInterrupt: how much was taken is not known
             if not self._is_waiting:
                 self._left = SSHException("a signal ended a call while it was receiving")
