@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
+import select
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import paramiko
 import pytest
-from benchmarks.proxy import Link
-from benchmarks.proxy import running as link_of
 from tests.clients import HUNG, connection_of, session_of
 from tests.folders import write_as_long_ago
 from tests.servers import Relay, Server, openssh, shut_down
@@ -50,6 +49,14 @@ def packetizer_of(session: SFTPSession) -> ReadingPacketizer:
     return packetizer
 
 
+def have_callers_read(session: SFTPSession) -> None:
+    """Make calls until paramiko's thread rests."""
+    end = time.monotonic() + HUNG
+    while packetizer_of(session)._reading.locked():
+        assert session.exists(".", timeout=HUNG)
+        assert time.monotonic() < end
+
+
 def call_all(session: SFTPSession, server: Server, tmp_path: Path, *, times: int = 10) -> None:
     """Make calls of all kinds, and see that they do what they should."""
     content = bytes(range(256)) * 40
@@ -74,7 +81,8 @@ def test_a_caller_that_is_alone_reads_what_it_waits_for(
         receive(channel, data)
 
     monkeypatch.setattr(SFTPChannel, "_receive", note_and_receive)
-    monkeypatch.setattr(reading, "REST", 1.0)  # a busy machine may keep us from calling again for longer
+    monkeypatch.setattr(reading, "REST", HUNG)  # a busy machine may keep us from calling again for long
+    monkeypatch.setattr(reading, "CROWD", 0.0)
     with session_of(openssh_server) as session:
         session.exists(".", timeout=HUNG)
         readers.clear()
@@ -160,30 +168,33 @@ class _Signal(BaseException):
     """What a handler of a signal raises."""
 
 
-def test_a_signal_that_ends_a_wait_leaves_the_connection_as_it_is(openssh_server: Server) -> None:
+def test_a_signal_that_ends_a_wait_leaves_the_connection_as_it_is(
+    openssh_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The answer that comes too late is read by the next caller, and is nobody's."""
-    with (
-        link_of((openssh_server.host, openssh_server.port), Link(0.08)) as (port, _),
-        session_of(openssh_server, port=port) as session,
-    ):
-        session.connect()
-        connection = connection_of(session)
-        for _ in range(3):
-            session.exists(".", timeout=HUNG)
+    monkeypatch.setattr(reading, "REST", HUNG)
+    monkeypatch.setattr(reading, "CROWD", 0.0)
 
-        def end_the_call(*_: object) -> None:
+    class Interrupted:
+        """A wait that a signal ends."""
+
+        def register(self, *_: object) -> None:
+            pass
+
+        def poll(self, _: float) -> list[tuple[int, int]]:
             raise _Signal
 
-        before = signal.signal(signal.SIGALRM, end_the_call)
-        try:
-            for _ in range(3):
-                signal.setitimer(signal.ITIMER_REAL, 0.02)
+    with session_of(openssh_server) as session:
+        session.exists(".", timeout=HUNG)
+        connection = connection_of(session)
+        for _ in range(3):
+            have_callers_read(session)
+            with monkeypatch.context() as patch:
+                patch.setattr(reading, "select", SimpleNamespace(poll=Interrupted, POLLIN=select.POLLIN))
                 with pytest.raises(_Signal):
                     session.exists(".", timeout=HUNG)
-                assert not session.exists("missing", timeout=HUNG)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            assert not session.exists("missing", timeout=HUNG)
+            assert session.exists(".", timeout=HUNG)
         assert connection_of(session) is connection
         assert connection.alive
 
@@ -192,10 +203,10 @@ def test_a_signal_amid_what_was_received_ends_the_connection_and_nothing_else(
     openssh_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How much of it was taken is not known: what comes next might be taken for something else."""
-    monkeypatch.setattr(reading, "REST", 1.0)
+    monkeypatch.setattr(reading, "REST", HUNG)
     with session_of(openssh_server) as session:
-        for _ in range(3):
-            session.exists(".", timeout=HUNG)
+        session.exists(".", timeout=HUNG)
+        have_callers_read(session)
         connection, packetizer = connection_of(session), packetizer_of(session)
         hand_on, main = packetizer._hand_on, threading.current_thread()
 

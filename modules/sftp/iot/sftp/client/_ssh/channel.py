@@ -1,7 +1,7 @@
 """SFTP requests in flight over one SSH channel; thread-safe.
 
 A request gets a number and a future. It is sent at once, or by a thread of the channel where that could wait; answers
-are received in paramiko's own thread, in whatever order, and complete the future that has their number. So no caller
+are received in one thread for all, in whatever order, and complete the future that has their number. So no caller
 ever blocks in a write: it waits for its future, and for no longer than its deadline and the server's time limit allow.
 paramiko's own `SFTPClient` cannot be shared in this way (one reader takes another's answer), and keeps neither the
 server's status codes nor its list of extensions.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from iot.sftp.client._ssh.packet_ciphers import PacketCipher
 
 REST = 0.01  # seconds without a caller that reads, after which paramiko's thread reads again
+CROWD = 0.1  # seconds for which it does not rest, once a caller has left something to it: others call too
 
 
 class _NothingCameError(Exception):
@@ -51,6 +52,7 @@ class ReadingPacketizer(DirectPacketizer):
         self._is_to_rest = False
         self._was_read = False  # by a caller, since paramiko's thread has looked
         self._bell = threading.Event()  # ends the rest
+        self._awake_until = 0.0  # on the monotonic clock
         self._left: memoryview | BaseException | None = None  # to paramiko's thread
         self._until: float | None = None  # when the caller that reads has to end, on the monotonic clock
         self._is_waiting = False  # that caller, with nothing received that was not taken note of
@@ -82,6 +84,7 @@ class ReadingPacketizer(DirectPacketizer):
             self._until, self._is_waiting = None, False
             self._reading.release()
             if self._left is not None or self._Packetizer__need_rekey or self.is_owed():
+                self._awake_until = time.monotonic() + CROWD
                 self._bell.set()
         return is_done()
 
@@ -92,10 +95,10 @@ class ReadingPacketizer(DirectPacketizer):
                 if not self._hand_on(payload):
                     self._left = payload
                     return
-        except (_NothingCameError, BlockingIOError):
+        except _NothingCameError:
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is ends the connection, with a reason
-            self._left = error
+            self._left = EOFError() if self._Packetizer__closed else error
         except BaseException:  # a signal's, such as KeyboardInterrupt: how much was taken is not known
             if not self._is_waiting:
                 self._left = SSHException("a signal ended a call while it was receiving")
@@ -103,22 +106,20 @@ class ReadingPacketizer(DirectPacketizer):
 
     def _receive(self) -> int:
         """Receive in the thread that reads."""
-        if self._until is None:
-            return super()._receive()
-        self._is_waiting = True
-        connection = self._without_waiting()
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
-        if not poll.poll(max(0.0, self._until - time.monotonic()) * 1000):
-            raise _NothingCameError
-        self._is_waiting = False
-        return connection.recv_into(self._received[self._end :])
+        if self._until is not None:
+            self._is_waiting = True
+            poll = select.poll()
+            poll.register(self._Packetizer__socket, select.POLLIN)
+            if not poll.poll(max(0.0, self._until - time.monotonic()) * 1000):
+                raise _NothingCameError
+            self._is_waiting = False
+        return super()._receive()
 
     # --- in paramiko's thread ---
 
     def _next_payload(self, opener: PacketCipher) -> memoryview:
         """Receive a packet, or go on with what a caller has left; rest before that where callers read."""
-        if self._is_to_rest and not self.is_owed():  # many callers at a time get their answers from this thread
+        if self._is_to_rest and not self.is_owed() and time.monotonic() >= self._awake_until:
             self._rest()
             if isinstance(left := self._left, memoryview):
                 self._left = None
