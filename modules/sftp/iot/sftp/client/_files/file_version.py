@@ -61,8 +61,8 @@ class FileVersion(NamedTuple):
     @classmethod
     def of_remote(cls, attributes: Attributes) -> FileVersion:
         """Return the version that a server's answer to STAT, FSTAT or READDIR shows."""
-        modified = attributes.modification_time
-        return cls(attributes.size, None if modified is None else modified * SECOND)
+        size, _, _, modified = attributes
+        return tuple.__new__(cls, (size, None if modified is None else modified * SECOND, None, None, None))
 
     @property
     def tells_time(self) -> bool:

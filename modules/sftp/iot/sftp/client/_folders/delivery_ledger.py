@@ -87,6 +87,11 @@ class SessionLedgers:
         """Return the ledger of one folder: `place` tells it from others; `ledger` is the caller's, if there is any."""
         return SessionLedger(self, place, ledger)
 
+    @property
+    def remembers_any(self) -> bool:
+        """Whether any version is remembered, of whatever folder."""
+        return bool(self._versions)
+
     def get(self, place: object, path: str) -> FileVersion | None:
         """Return the version that has arrived."""
         with self._lock:
@@ -139,6 +144,11 @@ class SessionLedger:
     def gathers(self) -> bool:
         """Whether to record several files in one go takes no longer than to record one."""
         return self._ledger is None or self._gathering is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known to have arrived."""
+        return self._ledger is None and not self._versions.remembers_any
 
     def knows(self, path: str, version: FileVersion) -> bool:
         """Return whether this very version has arrived before."""

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
+    from iot.sftp.client._folders.findings import Findings
     from iot.sftp.client._folders.folder_order import FolderOrder
-    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._ssh.packets import Attributes
     from iot.sftp.client._transfer.transfer_context import TransferContext
@@ -105,9 +106,9 @@ class FolderDownload:
     def make_directory_of(self, remote: RemoteFiles, found: FoundFile) -> None:
         """Make nothing: it is a local one."""
 
-    def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
+    def list_source(self, remote: RemoteFiles, directory: str, findings: Findings) -> None:
         """List a directory on the server."""
-        list_on_server(remote, self._source, directory, page, recursive=self._order.selection.recursive)
+        list_on_server(remote, self._source, directory, findings, recursive=self._order.selection.recursive)
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the server's file that is there now."""
@@ -134,10 +135,13 @@ class FolderDownload:
         """Return the version of what has each of these names, links included."""
         return [self.version_at_dest(remote, dest) for dest in dests]
 
-    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[list[tuple[str, FileVersion | None]]]:
         """Give the names in a local directory."""
-        for name, status in self._dest.statuses(directory, remote.deadline.check):
-            yield name, FileVersion.of_local(status) if stat.S_ISREG(status.st_mode) else None
+        for statuses in self._dest.statuses(directory, remote.deadline.check):
+            yield [
+                (name, FileVersion(each.st_size, each.st_mtime_ns) if stat.S_ISREG(each.st_mode) else None)
+                for name, each in statuses
+            ]
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return `False`: no answer of this machine's is lost."""

@@ -77,7 +77,7 @@ class FolderRun:
         self._quarantine = QuarantineRun(order, direction, self._deliveries, self._tally, on_file)
         self._delivery = FileDelivery(order, direction, self._deliveries, self._tally, self._quarantine)
         self._listings = ComparedListings(order, direction, self._deliveries, self._tally)
-        self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail)
+        self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail, listings=self._listings)
         self._attempts = 0
         self._reported = FolderProgress()
 
@@ -111,7 +111,7 @@ class FolderRun:
             while not plan.is_done:
                 if not plan.has_page:
                     run_in_threads(lender, [plan.find_next_page], self._report)
-                    self._listings.skip(plan, lender, self._report)
+                    self._listings.skip((*plan.small, *plan.large), plan.remove, lender, self._report)
                 self._work_off_page(lender)
                 # What a broken attempt has left may just have been cleaned up, which holds a destination for a moment.
                 plan.small += delivery.busy

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
+    from iot.sftp.client._folders.findings import Findings
     from iot.sftp.client._folders.folder_order import FolderOrder
-    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
@@ -82,9 +83,9 @@ class FolderUpload:
         with self._local_files.source(self._path_of(found)):
             self._directories.make_parent(remote, found.path)
 
-    def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
+    def list_source(self, remote: RemoteFiles, directory: str, findings: Findings) -> None:
         """List a local directory."""
-        list_locally(self._local_files, self._order.source, directory, page, remote.deadline.check)
+        list_locally(self._local_files, self._order.source, directory, findings, remote.deadline.check)
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the local file that is there now."""
@@ -126,11 +127,13 @@ class FolderUpload:
         found = remote.attributes_of([self._end_of(dest) for dest in dests], follow_links=False)
         return [None if each is None else FileVersion.of_remote(each) for each in found]
 
-    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[list[tuple[str, FileVersion | None]]]:
         """Give the names in a directory on the server."""
-        for entry in remote.entries_if_shown(below(self._dest, directory)):
-            is_file = stat.S_ISREG(entry.attributes.mode or 0)
-            yield decode_path(entry.name), FileVersion.of_remote(entry.attributes) if is_file else None
+        for entries in remote.entries_if_shown(below(self._dest, directory)):
+            yield [
+                (decode_path(name), FileVersion.of_remote(each) if stat.S_ISREG(each.mode or 0) else None)
+                for name, each in entries
+            ]
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return whether the answer to an earlier rename of this version to that name was lost."""
