@@ -79,7 +79,7 @@ def measure(bench: Bench, row: Row, say: Say) -> dict[str, Any]:
     present = [peer for name, peer in clients.items() if name not in missing]
     samples = []
     with ExitStack() as stack:
-        port, proxy_pid, alone = bench.server.port, None, None
+        port, proxy_pid, alone, socks_alone = bench.server.port, None, None, None
         if not row.link.is_direct:
             limit = CEILING_BYTES if row.link.rate is None else int(row.link.rate)
             alone = {"speed": ceiling.speed(row.link, min(CEILING_BYTES, limit))}
@@ -87,7 +87,9 @@ def measure(bench: Bench, row: Row, say: Say) -> dict[str, Any]:
             port, proxy_pid = stack.enter_context(proxy.running((bench.server.host, port), row.link))
         place = bench.place(port)
         if any(getattr(peer, "way", "") == "socks" for peer in present):
-            place = replace(place, socks=stack.enter_context(socks_proxy()).url)
+            socks = stack.enter_context(socks_proxy())
+            place = replace(place, socks=socks.url)
+            socks_alone = ceiling.speed_through(socks, CEILING_BYTES)
         one = _OneRun(bench, row, place, proxy_pid)
         for repeat, kind, peer in turns(row, present):
             said = ""
@@ -97,7 +99,8 @@ def measure(bench: Bench, row: Row, say: Say) -> dict[str, Any]:
                 said += f" {result.failure or f'{result.seconds:8.2f} s'}"
             say(f"  {repeat + 1} {kind:10} {peer.name:9}{said}")
     shutil.rmtree(bench.directory / "source" / row.name)
-    return {"row": asdict(row), "missing": missing, "proxy_alone": alone, "samples": samples}
+    told = {"row": asdict(row), "missing": missing, "proxy_alone": alone, "samples": samples}
+    return told if socks_alone is None else told | {"socks_alone": socks_alone}
 
 
 def why_missing(peer: Peer, row: Row) -> str | None:

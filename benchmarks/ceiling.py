@@ -1,4 +1,4 @@
-"""How fast the proxy alone is: what a plain sender and a plain receiver get through it, and its true round trip."""
+"""How fast a proxy alone is: what a plain sender and a plain receiver get through it, and its true round trip."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import socket
 import statistics
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from python_socks import ProxyType
+from python_socks.sync import Proxy as Requester
 
 from benchmarks import proxy
 from benchmarks.proxy import Link
+from iot.sftp.client import Proxy
 
 BUFFER = 1024 * 1024
 ECHOES = 11
@@ -17,6 +22,19 @@ ECHOES = 11
 
 def speed(link: Link, size: int) -> float:
     """Return the bytes per second that pass a link once the first has arrived, from a server to a client."""
+    with _sending(size) as place, proxy.running(place, link) as (port, _):
+        return _receive(socket.create_connection(("127.0.0.1", port)))
+
+
+def speed_through(socks: Proxy, size: int) -> float:
+    """Return the bytes per second that pass a SOCKS proxy once the first has arrived, from a server to a client."""
+    with _sending(size) as (host, port):
+        return _receive(Requester(ProxyType.SOCKS5, socks.host, socks.port).connect(host, port))
+
+
+@contextmanager
+def _sending(size: int) -> Iterator[tuple[str, int]]:
+    """Send so many bytes to whoever connects to this place first."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
         def send() -> None:
@@ -28,21 +46,19 @@ def speed(link: Link, size: int) -> float:
 
         sender = threading.Thread(target=send)
         sender.start()
-        with proxy.running(listener.getsockname(), link) as (port, _):
-            received, begun = _receive(port)
+        yield listener.getsockname()
         sender.join()
-    return received / begun
 
 
-def _receive(port: int) -> tuple[int, float]:
-    """Return how many bytes came after the first ones, and in how many seconds."""
+def _receive(connection: socket.socket) -> float:
+    """Return the bytes per second that come after the first ones, until the end."""
     buffer = bytearray(BUFFER)
-    with socket.create_connection(("127.0.0.1", port)) as connection:
+    with connection:
         connection.recv_into(buffer)
         start, received = time.perf_counter(), 0
         while count := connection.recv_into(buffer):
             received += count
-        return received, time.perf_counter() - start
+        return received / (time.perf_counter() - start)
 
 
 def round_trip(link: Link) -> float:

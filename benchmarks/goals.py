@@ -62,6 +62,20 @@ def beside_direct(client: str, factor: float) -> Callable[[Result, str], Verdict
     return judge
 
 
+def through_socks(factor: float) -> Callable[[Result, str], Verdict | None]:
+    """Judge a SOCKS proxy's way by its time beside the direct one's; tell the share of what the proxy carries."""
+    by_time = beside_direct("ours_socks", factor)
+
+    def judge(result: Result, kind: str) -> Verdict | None:
+        verdict, taken = by_time(result, kind), figures(result, "ours_socks", kind)
+        if verdict is None or taken is None or "socks_alone" not in result:
+            return verdict
+        share = moved_bytes(result) / taken.net.median / result["socks_alone"]
+        return Verdict(verdict.ours, f"{share:.2f} of the proxy alone", verdict.reached)
+
+    return judge
+
+
 def share_of_link(least: float) -> Callable[[Result, str], Verdict | None]:
     """Judge by the net speed beside the link's rate."""
 
@@ -143,7 +157,7 @@ GOALS: list[Goal] = [
     *_both("loopback", "at least asyncssh", times_as_fast("asyncssh", 1)),
     *_both("loopback", "3 x pysftp", times_as_fast("pysftp", 3)),
     *_both("loopback", "at most 0.6 of asyncssh's processor seconds", processor_time("asyncssh", 0.6)),
-    *_both("hops", "SOCKS: within 25 % of the direct way", beside_direct("ours_socks", 1.25)),
+    *_both("hops", "SOCKS: within 25 % of the direct way", through_socks(1.25)),
     *_both("hops", "jump host: within 25 % of the direct way", beside_direct("ours_jump", 1.25)),
     *_both("aes256-gcm", "at least OpenSSH's sftp", times_as_fast("openssh", 1)),
     *_both("chacha20-poly1305", "at least OpenSSH's sftp", times_as_fast("openssh", 1)),

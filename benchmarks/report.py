@@ -154,6 +154,11 @@ def _remarks(result: dict[str, Any]) -> list[str]:
             f"The proxy alone, between a plain sender and a plain receiver: {alone['speed'] / MB:,.2f} MB/s, "
             f"a round trip of {alone['round_trip'] * 1000:.1f} ms."
         )
+    if (socks_alone := result.get("socks_alone")) is not None:
+        remarks.append(
+            "The SOCKS proxy (microsocks) alone, between a plain sender and a plain receiver: "
+            f"{socks_alone / MB:,.0f} MB/s."
+        )
     remarks += [f"{PEERS[name].title} is left out: {reason}." for name, reason in result["missing"].items()]
     remarks += [f"{PEERS[name].title} failed ({KINDS[kind]}): `{said}`" for name, kind, said in failures(result)]
     return remarks

@@ -15,12 +15,12 @@ import pytest
 from benchmarks import bench, concurrency, growth, report
 from benchmarks.bench import Bench
 from benchmarks.figures import figures
-from benchmarks.goals import GOALS, times_as_fast
+from benchmarks.goals import GOALS, through_socks, times_as_fast
 from benchmarks.machine import about
 from benchmarks.peers import PEERS, Job, OpenSSH, Peer, Place
 from benchmarks.processes import run
 from benchmarks.proxy import Link
-from benchmarks.rows import ROWS, Row
+from benchmarks.rows import MIB, ROWS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,11 +42,11 @@ def say_nothing(_: str) -> None:
 
 
 def does_its_work_rightly(row: Row, server: Bench) -> None:
+    here = {client for client in row.clients if PEERS[client].version() and not PEERS[client].lacks(row.kinds[0])}
     result = bench.measure(server, row, say_nothing)
 
     failed = [sample for sample in result["samples"] if sample["failure"]]
     assert failed == []
-    here = {client for client in row.clients if PEERS[client].version() and not PEERS[client].lacks(row.kinds[0])}
     assert {sample["client"] for sample in result["samples"]} == here
     assert set(result["missing"]) == set(row.clients) - here
 
@@ -248,6 +248,23 @@ def test_times_as_fast_is_told_without_the_empty_run_and_as_whole_processes() ->
     assert verdict.ours == "4.50 x"
     assert verdict.other == "3.07 x as whole processes"
     assert verdict.reached is True
+
+
+def test_a_way_through_socks_is_judged_beside_the_direct_one_and_told_beside_the_proxy_alone() -> None:
+    def sample(client: str, seconds: float, *, empty: bool) -> dict[str, Any]:
+        taken = {"seconds": seconds, "cpu_seconds": 1.0, "peak_bytes": 1, "server_cpu_seconds": 0.0}
+        return taken | {"client": client, "kind": "get", "empty": empty, "proxy_cpu_seconds": 0.0, "failure": None}
+
+    samples = [sample(client, 0.5, empty=True) for client in ("ours", "ours_socks")]
+    samples += [sample("ours", 1.5, empty=False), sample("ours_socks", 2.5, empty=False)]
+    result = {"row": {"size": 200 * MIB, "files": 1}, "samples": samples}
+
+    told = [through_socks(1.25)(result | more, "get") for more in ({}, {"socks_alone": 100.0 * MIB})]
+
+    assert [verdict and (verdict.ours, verdict.other, verdict.reached) for verdict in told] == [
+        ("2.00 of the direct way", "", False),
+        ("2.00 of the direct way", "1.00 of the proxy alone", False),
+    ]
 
 
 def command(*options: str) -> subprocess.CompletedProcess[str]:

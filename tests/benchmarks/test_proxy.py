@@ -10,8 +10,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from benchmarks import ceiling, proxy
 from benchmarks.proxy import Link
+from tests.proxies import MICROSOCKS, socks_proxy
 from tests.servers import listening
 
 if TYPE_CHECKING:
@@ -180,3 +182,9 @@ def fill(connection: socket.socket) -> int:
 def test_the_proxy_alone_can_be_measured() -> None:
     assert ceiling.speed(Link(0.01), 4 * MIB) > 0
     assert ceiling.round_trip(Link(0.01)) >= 0.01
+
+
+@pytest.mark.skipif(MICROSOCKS is None, reason="the SOCKS proxy is not here")
+def test_a_socks_proxy_alone_can_be_measured() -> None:
+    with socks_proxy() as socks:
+        assert ceiling.speed_through(socks, 4 * MIB) > 0

@@ -49,7 +49,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._calls.retry_policy import RetryPolicy
 from iot.sftp.client._ssh import login_backoff
-from iot.sftp.client._ssh.packets import Kind, Reader, string
+from iot.sftp.client._ssh.packets import Kind, OpenFlag, Reader, string
 from iot.sftp.client._transfer import upload_completion
 
 OLD, NEW = b"old" * 100, bytes(range(256)) * 700
@@ -828,6 +828,22 @@ def test_a_refused_write_keeps_its_name_whatever_the_server_says_of_its_space(
     with session_with(server) as session:
         assert failure_of(lambda: session.upload_file(str(tmp_path / "source"), "dest"), 1).code == code
     remote_is(server, OLD)
+
+
+@pytest.mark.parametrize(
+    "inodes, free, code", [(0, 0, "permission_denied"), (9, 1, "permission_denied"), (9, 0, "no_space")]
+)
+def test_a_disk_without_a_free_inode_is_full_for_new_files(tmp_path: Path, inodes: int, free: int, code: str) -> None:
+    numbers = struct.pack(">11Q", 512, 512, 9, 9, 9, inodes, free, free, 0, 0, 255)
+
+    def refuse(fields: Reader) -> bytes:
+        fields.string()
+        return status(FAILURE) if fields.uint32() & OpenFlag.CREATE else status(NO_SUCH_FILE)
+
+    server = FaultyServer({STATVFS: EXTENDED_REPLY + numbers, Kind.OPEN: refuse}, extensions=(STATVFS,))
+    (tmp_path / "source").write_bytes(b"new")
+    with session_with(server) as session:
+        assert failure_of(lambda: session.upload_file(str(tmp_path / "source"), "other"), 1).code == code
 
 
 # --- listings --------------------------------------------------------------------------------------------------------

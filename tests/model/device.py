@@ -112,8 +112,17 @@ class Device:
             self._parts = RuleContext(Transfers(self._servers, ledgers, files), ServerSlots(2), ledgers, files)
         return self._parts
 
-    def run_rule(self, document: dict[str, Any]) -> str:
-        """Let a rule run once, and return the code of its failure, or nothing."""
+    def is_careful(self, document: dict[str, Any]) -> bool:
+        """Return whether the next run of a rule compares what is at the destination: after one that was cut off."""
+        worker = self._rules.get(document["name"])
+        return worker is None or worker._is_careful
+
+    def run_rule(self, document: dict[str, Any], is_careful: bool = True) -> str:  # noqa: FBT002 - it comes as JSON
+        """Let a rule run once, and return the code of its failure, or nothing.
+
+        A process that begins is always careful. It is as careful here as the one before, which has ended well: only so
+        it has many files in flight per thread when it is killed.
+        """
         name = document["name"]
         section = read_rules([document])
         assert section is not None
@@ -122,6 +131,7 @@ class Device:
         if worker is None or worker.rule != rule:
             reporter = RuleReporter(lambda: None, TokenBucket(1, 1), 1)
             worker = self._rules[name] = RuleWorker(rule, self.parts, reporter)
+            worker._is_careful = is_careful
         worker.run_once()
         return worker.status.code or ""
 

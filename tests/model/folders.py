@@ -34,6 +34,7 @@ class FolderMachine(Machine):
         marked=st.booleans(),
         waits=st.sampled_from((False, False, True)),
         quarantines=st.booleans(),
+        keeps_order=st.booleans(),
     )
     def begin(
         self,
@@ -46,17 +47,19 @@ class FolderMachine(Machine):
         marked: bool = False,
         waits: bool = False,
         quarantines: bool = False,
+        keeps_order: bool = False,
     ) -> None:
         """Build everything."""
         marked, waits, quarantines = (
             each and not tasks for each in (marked, waits, quarantines)
         )  # only rules have them
         kind = {"then": then, "rules": rules, "aged": aged, "tasks": tasks, "if_exists": if_exists}
-        self._note("begin", **kind, marked=marked, waits=waits, quarantines=quarantines)
+        more = {"marked": marked, "waits": waits, "quarantines": quarantines, "keeps_order": keeps_order}
+        self._note("begin", **kind, **more)
         self._if_exists = if_exists
         self._by_tasks = tasks
         self._is_aged = aged
-        self._build()
+        self._build(keeps_order=keeps_order)
         served, local = self._base / "server", self._base / "data"
         upwards = self.direction == "upload"
         source, dest = (local, served) if upwards else (served, local)
@@ -220,7 +223,7 @@ class FolderMachine(Machine):
         """Return what the device is to do: let a rule run, or the same as a task, once older ones have ended."""
         order = self._rules[number % len(self._rules)]
         if not self._by_tasks:
-            return ["run_rule", order]
+            return ["run_rule", order, self._device.is_careful(order)]
         self._with_faults([], self._device.end_tasks)
         self.books.allow_again()
         parameters = "source", "dest", "file_pattern", "recursive", "then", "min_age", "if_exists"
@@ -329,5 +332,42 @@ class Outbox(FolderMachine):
 
 class Inbox(FolderMachine):
     """Downloads."""
+
+    direction = "download"
+
+
+class _InBatches(FolderMachine):
+    """What is delivered in batches: plain orders, and a server that keeps the order of requests."""
+
+    @initialize(
+        then=st.sampled_from(("keep", "delete", "move")),
+        rules=st.sampled_from((1, 1, 2)),
+        aged=st.booleans(),
+        tasks=st.booleans(),
+    )
+    def begin(self, **kind: Any) -> None:
+        """Build everything."""
+        super().begin(**kind, keeps_order=True)
+
+    @rule(first=st.lists(made, min_size=3, max_size=8), number=st.integers(0, 1), happens=events)
+    def run_many(self, first: list[Made], number: int, happens: list[Event]) -> None:
+        """A rule or a task runs after a producer has worked hard, and after a run in which nothing went wrong."""
+        self.run(number, [], [])
+        self.run(number, first, happens)
+
+    @precondition(lambda self: self.victims is not None)
+    @rule(first=st.lists(made, min_size=3, max_size=8), number=st.integers(0, 1), moment=moments)
+    def kill_many(self, first: list[Made], number: int, moment: Moment) -> None:
+        """The same, in a process that is killed at a moment."""
+        self.run(number, [], [])
+        self.kill(number, first, moment)
+
+
+class BatchOutbox(_InBatches):
+    """Uploads in batches."""
+
+
+class BatchInbox(_InBatches):
+    """Downloads in batches: of files that are kept."""
 
     direction = "download"

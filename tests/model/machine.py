@@ -60,14 +60,15 @@ class Machine(RuleBasedStateMachine):
         self._latest = self._clock.time()
         self._all_books: list[Books | LogBooks] = []
 
-    def _build(self) -> None:
-        """Build the server's side and the device."""
+    def _build(self, *, keeps_order: bool = False) -> None:
+        """Build the server's side and the device; with a server that `keeps_order`, as far as the device can tell."""
         (self._base / "archive").mkdir()
         (self._base / "server").mkdir()
         (self._base / "data").mkdir()
         self._scene = Scene(self._base / "server", self._look)
         self.server.scene = self._scene
-        self._device = Device(Place(os.fspath(self._base), self.server.port, self.server.host_key))
+        port = self.server.ordered_port if keeps_order else self.server.port
+        self._device = Device(Place(os.fspath(self._base), port, self.server.host_key))
 
     def _look(self) -> None:
         for books in self._all_books:

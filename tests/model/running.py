@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.model.calls import Calls
 from tests.model.device import hurried, victims
-from tests.model.folders import Inbox, Outbox
+from tests.model.folders import BatchInbox, BatchOutbox, Inbox, Outbox
 from tests.model.logs import LogInbox, LogOutbox
 from tests.model.machine import Machine
 from tests.model.server import ModelServer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.model.figures import Figures
 
-MACHINES: tuple[type[Machine], ...] = (Outbox, Inbox, LogOutbox, LogInbox, Calls)
+MACHINES: tuple[type[Machine], ...] = (Outbox, Inbox, BatchOutbox, BatchInbox, LogOutbox, LogInbox, Calls)
 STEPS = 25  # of one example
 
 

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 import asyncssh
 from asyncssh import sftp
 
+from iot.sftp.client._ssh.server_traits import OPENSSH, OPENSSH_EXTENSIONS
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
@@ -231,10 +233,19 @@ class _Login(asyncssh.SSHServer):
 
 
 class ModelServer:
-    """The server, for one scene after the other: it is started once, since that takes longer than a step."""
+    """The server, for one scene after the other: it is started once, since that takes longer than a step.
+
+    asyncssh carries out the requests of a channel one after the other, in their order, and nobody may rely on that. On
+    a second port it calls itself OpenSSH, on which one may: there a thread has many small files in flight.
+
+    Attributes:
+        port: where it is unknown.
+        ordered_port: where it is known to keep the order.
+        scene: what it serves.
+    """
 
     def __init__(self) -> None:
-        self.port = 0
+        self.port = self.ordered_port = 0
         self.scene: Scene | None = None
         self._served = weakref.WeakSet[_Files]()
         self._loop = asyncio.new_event_loop()
@@ -255,6 +266,9 @@ class ModelServer:
         pieces = sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN
         sftp.MAX_SFTP_READ_LEN = sftp.MAX_SFTP_WRITE_LEN = PIECE
         sftp.SFTPServerHandler._packet_handlers[b"copy-data"] = _copy_data
+        extensions = sftp.SFTPServerHandler._extensions
+        known = [(name, data) for name, data in extensions if name.decode() in OPENSSH_EXTENSIONS]
+        sftp.SFTPServerHandler._extensions = known
         started = threading.Event()
         thread = threading.Thread(target=self._serve, args=(started,), name="model-server", daemon=True)
         thread.start()
@@ -266,22 +280,29 @@ class ModelServer:
             thread.join(60)
             sftp.MAX_SFTP_READ_LEN, sftp.MAX_SFTP_WRITE_LEN = pieces
             sftp.SFTPServerHandler._packet_handlers[b"copy-data"] = sftp.SFTPServerHandler._process_copy_data
+            sftp.SFTPServerHandler._extensions = extensions
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
     def _serve(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
 
-        async def listen() -> asyncssh.SSHAcceptor:
+        async def listen(version: str | None) -> asyncssh.SSHAcceptor:
             return await asyncssh.listen(
-                "127.0.0.1", 0, server_factory=_Login, server_host_keys=[self._key], sftp_factory=self._files
+                "127.0.0.1",
+                0,
+                server_factory=_Login,
+                server_host_keys=[self._key],
+                sftp_factory=self._files,
+                server_version=version or (),
             )
 
-        acceptor = self._loop.run_until_complete(listen())
-        self.port = acceptor.get_port()
+        acceptors = [self._loop.run_until_complete(listen(version)) for version in (None, f"{OPENSSH}_9.2")]
+        self.port, self.ordered_port = (acceptor.get_port() for acceptor in acceptors)
         started.set()
         self._loop.run_forever()
-        acceptor.close()
+        for acceptor in acceptors:
+            acceptor.close()
         for files in self._served:
             files.close_all()
         pending = asyncio.all_tasks(self._loop)

@@ -8,8 +8,12 @@ import pytest
 from tests.folders import OLD, Way, content_of, fill, many
 from tests.servers import Server
 
+from iot.sftp.client._base.memory import Budget
+from iot.sftp.client._files.file_version import FileVersion
+from iot.sftp.client._folders import findings, skipped_names
 from iot.sftp.client._folders.compared_listings import NAMES_FOR_EACH, WORTH_A_LISTING
 from iot.sftp.client._folders.existing_files import ExistingFiles
+from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
 
 FILES = {f"{directory}{name}": content for directory in ("", "sub/") for name, content in many(WORTH_A_LISTING).items()}
 
@@ -82,3 +86,55 @@ def test_proof_is_not_replaced_by_a_listing(way: Way, looked_at: set[str]) -> No
     assert (done.files, done.skipped) == (len(FILES), 0)
     assert content_of(way.dest) == FILES
     assert looked_at == set(FILES)
+
+
+@pytest.mark.parametrize("at_once", [0, 1_000_000])
+def test_a_directory_of_many_files_is_compared_when_it_is_on_the_page(
+    way: Way, looked_at: set[str], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(findings, "MOST_COMPARED", at_once)
+    fill(way.source, FILES)
+    fill(way.dest, FILES)
+    (way.dest / min(FILES)).unlink()
+    done = way.transfer(if_exists="skip_same", recursive=True)
+    assert (done.skipped, done.files, done.total_files) == (len(FILES) - 1, 1, len(FILES))
+    assert looked_at == {min(FILES)}
+
+
+def test_what_is_too_young_is_not_counted_as_skipped(way: Way) -> None:
+    fill(way.source, FILES)
+    fill(way.dest, FILES)
+    young = min(FILES)
+    for folder in (way.source, way.dest):
+        os.utime(folder / young)
+    done = way.transfer(if_exists="skip_same", recursive=True, min_age=1_000)
+    assert (done.skipped, done.young, done.total_files) == (len(FILES) - 1, 1, len(FILES) - 1)
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_a_page_ends_when_it_has_skipped_many_and_each_file_is_counted_once(
+    way: Way, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Else a link that breaks now and then would have a folder without end compared again from its beginning."""
+    monkeypatch.setattr(skipped_names, "MOST_SKIPPED", most)
+    files = {f"{directory:02}/{name}": content for directory in range(40) for name, content in FILES.items()}
+    fill(way.source, files)
+    fill(way.dest, files)
+    done = way.transfer(if_exists="skip_same", recursive=True)
+    assert (done.skipped, done.files, done.total_files) == (len(files), 0, len(files))
+
+
+def test_a_page_that_ends_amid_what_was_skipped_leaves_the_rest_to_the_next_one() -> None:
+    def is_found(number: int, directory: str = "b") -> FoundFile:
+        return FoundFile(f"{directory}/{number:02}", FileVersion(1))
+
+    page = FolderPage(Budget())
+    for directory in ("a", "b", "c"):
+        files = [is_found(number, directory) for number in range(10)]
+        page.skip(directory, files, files)
+    page.bound = 0, "b\0" + "04"
+    number, alike = page.skipped()
+    assert number == len(alike) == 14
+    assert alike[-1] == is_found(3)
+    page.bound = None
+    assert page.skipped()[0] == 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import shutil
 import struct
 import tempfile
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from benchmarks.proxy import Link, running
@@ -59,7 +61,9 @@ from iot.sftp.client._folders import folder_page, folder_plan
 from iot.sftp.client._folders.file_delivery import FileDelivery
 from iot.sftp.client._folders.folder_page import FoundFile
 from iot.sftp.client._folders.folder_plan import FolderPlan
+from iot.sftp.client._folders.folder_run import FolderRun
 from iot.sftp.client._folders.folder_walk import DEEPEST
+from iot.sftp.client._folders.workers import ChannelLender
 from iot.sftp.client._ssh.packets import Kind, Reader, string
 from iot.sftp.module._work.local_files import LocalRoot
 
@@ -307,6 +311,38 @@ def test_directories_of_small_files_are_made_side_by_side(
         done = session.upload_files(str(tmp_path), tmp_path.name, recursive=True)
     assert (done.files, done.failed) == (64, 0)
     assert content_of(openssh_server.directory / tmp_path.name) == files
+
+
+def test_no_directory_is_made_for_files_that_are_gone(
+    openssh_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = FolderRun._have_directories_made
+
+    def take_away(self: FolderRun, lender: ChannelLender) -> None:
+        for path in (tmp_path / "gone").iterdir():
+            path.unlink()
+        make(self, lender)
+
+    monkeypatch.setattr(FolderRun, "_have_directories_made", take_away)
+    fill(tmp_path, {f"{folder}/{name}": b"content" for folder in ("a", "gone", "there") for name in "abc"})
+    with session_of(openssh_server) as session:
+        done = session.upload_files(str(tmp_path), tmp_path.name, recursive=True)
+    assert (done.files, done.failed) == (6, 0)
+    assert sorted(path.name for path in (openssh_server.directory / tmp_path.name).iterdir()) == ["a", "there"]
+
+
+def test_no_directory_is_made_again_for_files_that_have_arrived(openssh_server: Server, tmp_path: Path) -> None:
+    """Whoever has taken them away has removed it."""
+    fill(tmp_path / "in", {f"{folder}/{name}": b"content" for folder in range(3) for name in "abc"})
+    there = openssh_server.directory / tmp_path.name
+    (tmp_path / "kept").touch()  # in the place of the folder to move into
+    options: dict[str, Any] = {"recursive": True, "then": "move", "move_to": str(tmp_path / "kept")}
+    with session_of(openssh_server) as session:
+        first = session.upload_files(str(tmp_path / "in"), tmp_path.name, **options)
+        shutil.rmtree(there)
+        second = session.upload_files(str(tmp_path / "in"), tmp_path.name, **options)
+    assert (first.files, first.not_removed, second.files, second.not_removed) == (9, 9, 0, 9)
+    assert not there.exists()
 
 
 def test_both_names_of_one_local_file_are_sent_once_and_deleted(openssh_server: Server, tmp_path: Path) -> None:

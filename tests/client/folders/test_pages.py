@@ -55,7 +55,7 @@ def pages_of(tree: Tree, *, excluded: str | None = None) -> list[list[str]]:
                 if isinstance(inner, dict):
                     page.add_directory(path)
                 else:
-                    page.add_file(FoundFile(path, FileVersion(1)))
+                    page.add_files([FoundFile(path, FileVersion(1))])
 
         assert list(walk(look, page, recursive=True, ends_all=lambda _: True)) == []
         pages.append([found.path for found in page.files()])
@@ -118,9 +118,9 @@ def test_threads_that_find_no_memory_at_the_same_moment_make_room_once() -> None
 
     page = FolderPage(Full())
     for number in range(files):
-        page.add_file(FoundFile(f"{number:04}", FileVersion(1)))
+        page.add_files([FoundFile(f"{number:04}", FileVersion(1))])
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda number: page.add_file(FoundFile(f"0{number:02}", FileVersion(1))), range(threads)))
+        list(pool.map(lambda number: page.add_files([FoundFile(f"0{number:02}", FileVersion(1))]), range(threads)))
     assert page.bound == (0, f"{files * 3 // 4:04}")
     assert len(page.files()) == files * 3 // 4 + threads
 
@@ -133,7 +133,7 @@ def test_a_directory_that_cannot_be_listed_is_told_and_the_others_are_walked() -
             message = "gone"
             raise NotFound(message)
         if directory:
-            page.add_file(FoundFile(f"{directory}/a", FileVersion(1)))
+            page.add_files([FoundFile(f"{directory}/a", FileVersion(1))])
         else:
             page.add_directory("bad")
             page.add_directory("good")

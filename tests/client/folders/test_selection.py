@@ -227,7 +227,7 @@ def test_pages_by_time_hold_each_file_once_and_in_order(monkeypatch: pytest.Monk
             budget = memory.Budget()
             page = FolderPage(budget, start, order=order)
             for file in files:
-                page.add_file(file)
+                page.add_files([file])
             kept = page.files()
             budget.close()
             most = max(most, len(kept))
@@ -247,7 +247,7 @@ def test_the_newest_of_very_many_are_found_in_the_memory_of_a_few(monkeypatch: p
     budget = memory.Budget()
     page = FolderPage(budget, order=Order.NEWEST)
     for number in range(50_000):
-        page.add_file(FoundFile(f"{number:06}", FileVersion(1, (number * 7_919) % 50_000)))
+        page.add_files([FoundFile(f"{number:06}", FileVersion(1, (number * 7_919) % 50_000))])
     kept = [found.version.modified for found in page.files()]
     assert kept == list(range(49_999, 49_999 - len(kept), -1))
     assert 250 <= len(kept) <= 1_000

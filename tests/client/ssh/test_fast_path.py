@@ -42,9 +42,9 @@ from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
 from iot.sftp.client._ssh.packet_ciphers import PacketCipher
 from iot.sftp.client._ssh.packets import Kind
-from iot.sftp.client._ssh.paramiko_internals import direct
-from iot.sftp.client._ssh.paramiko_internals.direct import packetizer_class
+from iot.sftp.client._ssh.paramiko_internals import reading
 from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer
+from iot.sftp.client._ssh.paramiko_internals.reading import packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
 from iot.sftp.client._ssh.replies import LONGEST_PACKET, ReplyParser
 from iot.sftp.client._ssh.requests import Landing, Reply
@@ -121,7 +121,7 @@ def test_an_older_cryptography_takes_paramikos_own_path(
 
     for name in {"decrypt_into", "encrypt_into"} - {missing}:
         setattr(Older, name, getattr(AESGCM, name))
-    monkeypatch.setattr(direct, "AESGCM", Older)
+    monkeypatch.setattr(reading, "AESGCM", Older)
     assert packetizer_class() is BoundedPacketizer
     with session_of(openssh_server) as session:
         assert "gcm" in session.connect().cipher

@@ -109,6 +109,20 @@ def test_lines_of_other_hosts_are_kept_byte_by_byte(key: paramiko.PKey, other: p
     assert known.read_bytes() == others + f"host {line(other)}\n".encode()
 
 
+@pytest.mark.parametrize("damage", ["\x00", "!", "\u00e9"])
+def test_learning_replaces_a_damaged_line_with_the_same_fingerprint(
+    key: paramiko.PKey, tmp_path: Path, damage: str
+) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text(f"host {line(key)}{damage}\n")
+    policy = HostKeyPolicy("host", 22, known_hosts=known)
+    with pytest.raises(HostKeyMismatch):
+        policy.check(key)
+    policy.learning().check(key)
+    assert known.read_text() == f"host {line(key)}\n"
+    policy.check(key)
+
+
 def test_the_users_known_hosts_are_believed(openssh_server: Server, own_home: Path, other: paramiko.PKey) -> None:
     ssh = own_home / ".ssh"
     ssh.mkdir()

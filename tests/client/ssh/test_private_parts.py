@@ -19,9 +19,9 @@ from iot.sftp.client._base.deadline import Deadline
 from iot.sftp.client._base.pysftp import DSAKeysAreGone, pysftp
 from iot.sftp.client._ssh import algorithms, chacha
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
-from iot.sftp.client._ssh.paramiko_internals.direct import packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.login_answers import LoginAnswers
 from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer
+from iot.sftp.client._ssh.paramiko_internals.reading import packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.transport import ALGORITHM_LISTS, MACS_OF, Transport
 
 

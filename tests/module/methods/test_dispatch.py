@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.few_threads import ThreadLimit
 from tests.module.conftest import dispatcher_in
 
 from iot.sftp.client import Busy, ConnectionLost, DeadlineExceeded, SFTPError, __version__
@@ -43,6 +44,27 @@ def test_work_gives_its_result_or_its_error() -> None:
         assert await queue.run(lambda: 5, soon()) == 5
         with pytest.raises(KeyError):
             await queue.run(fails, soon())
+
+    asyncio.run(scenario())
+
+
+def test_without_a_thread_a_call_is_busy_and_neither_its_slot_is_taken_nor_its_work_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = ThreadLimit(monkeypatch)
+
+    async def scenario() -> None:
+        slots = Slots(1)
+        queue = CallQueue("test", slots)
+        done: list[int] = []
+        limit.leave(0)
+        for _ in range(3):
+            with pytest.raises(Busy, match="no further thread"):
+                await queue.run(lambda: done.append(1), soon())
+        limit.leave(None)
+        assert not slots.running
+        await queue.run(lambda: done.append(2), soon())
+        assert done == [2]
 
     asyncio.run(scenario())
 

@@ -30,6 +30,7 @@ from iot.sftp.module._rules.worker import RuleWorker
 from iot.sftp.module._work.delivery_ledger import DeliveryLedger
 from iot.sftp.module._work.delivery_ledgers import DeliveryLedgers
 from iot.sftp.module._work.failure_memory import FailureMemory
+from iot.sftp.module._work.group_commit import GroupCommit
 from iot.sftp.module._work.local_files import LocalRoot
 from iot.sftp.module._work.marker_memory import MarkerMemory
 from iot.sftp.module._work.server_slots import ServerSlots
@@ -47,7 +48,8 @@ STEPS: dict[type, tuple[str, ...]] = {
     LocalMarkerFiles: ("remove", "write"),
     LocalFiles: ("remove_version", "move_version"),
     _Mover: ("move",),
-    DeliveryLedger: ("note", "settle"),
+    DeliveryLedger: ("hand_in", "hand_in_settled"),
+    GroupCommit: ("wait",),
     MarkerMemory: ("settle_owed", "note_spent", "settle_spent"),
     FailureMemory: ("add", "forget"),
 }

@@ -149,6 +149,19 @@ def test_what_is_gathered_is_written_when_nobody_asks_for_it(tmp_path: Path, mon
     tasks.close()
 
 
+def test_a_completion_outlives_a_crash_of_the_process_at_once(tmp_path: Path) -> None:
+    """It is not done again, though nothing has asked for it, and nothing was synced."""
+    tasks = TaskStore(Journal(tmp_path), 10.0, lambda _is_synced: None)
+    record = new_task("upload_file", {}, 86_400)
+    tasks.add(record, None, "")
+    tasks.save(replace(record, status=TaskStatus.RUNNING, started=1.0))
+    tasks.save(replace(record, status=TaskStatus.COMPLETED, started=1.0, finished=2.0, result=True))
+    with sqlite3.connect(tmp_path / "tasks.sqlite3") as other:  # as the next process
+        assert other.execute("SELECT status FROM tasks").fetchall() == [("Completed",)]
+    other.close()
+    tasks.close()
+
+
 def test_a_start_that_is_gathered_is_not_written_over_an_end(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     tasks = TaskStore(journal, 10.0, lambda _is_synced: None)

@@ -99,3 +99,43 @@ def test_who_writes_alone_waits_for_nobody(file: CountingFile) -> None:
         group.write(add(f"{number}"))
     assert time.monotonic() - begun < LIMIT
     assert len(names(file)) == 5
+
+
+def test_what_is_handed_in_before_the_first_wait_is_one_transaction_and_waits_for_no_thread(file: CountingFile) -> None:
+    group = GroupCommit(file, 10 * LIMIT)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(group.write, add("of another thread")).result()
+    file.transactions = 0
+    begun = time.monotonic()
+    handed = [group.hand_in(add(f"{number}")) for number in range(5)]
+    for each in handed:
+        group.wait(each, is_complete=True)
+    assert time.monotonic() - begun < LIMIT
+    assert file.transactions == 1
+    assert len(names(file)) == 6
+
+
+def test_a_thread_that_waits_for_others_goes_on_with_the_first_complete_batch(file: CountingFile) -> None:
+    group = GroupCommit(file, 10 * LIMIT)
+    group.write(add("first"))
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(group.write, add(name)) for name in ("a", "b")]
+        end = time.monotonic() + LIMIT
+        while len(group._waiting) < 2 or not group._is_led:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        group.wait(group.hand_in(add("c")), is_complete=True)
+        for each in waiting:
+            each.result(LIMIT)
+    assert names(file) == ["a", "b", "c", "first"]
+
+
+def test_each_of_a_batch_hears_that_it_is_not_written(file: CountingFile) -> None:
+    file.refusal = NoSpace("the disk is full")
+    group = GroupCommit(file)
+    handed = [group.hand_in(add(name)) for name in ("a", "b")]
+    for each in handed:
+        with pytest.raises(NoSpace, match="the disk is full"):
+            group.wait(each, is_complete=True)
+    file.refusal = None
+    assert names(file) == []

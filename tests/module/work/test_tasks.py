@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.few_threads import ThreadLimit
 from tests.tasks import SOON, end_of
 from tests.tasks import submit as give_out
 
@@ -30,6 +31,7 @@ from iot.sftp.client import (
 )
 from iot.sftp.client._base.backoff import Backoff
 from iot.sftp.module._hub.response import encoded_size
+from iot.sftp.module._work import task_scheduler
 from iot.sftp.module._work.journal import NAME, Journal
 from iot.sftp.module._work.live_task import Job, TaskOutcome, TaskProgress
 from iot.sftp.module._work.server_slots import ServerSlots
@@ -168,6 +170,17 @@ def test_an_internal_error_fails_the_task_and_is_in_the_log(device: Device, capl
     assert (status["status"], status["code"]) == ("Failed", "internal")
     assert "what a bug says" not in status["message"]
     assert "what a bug says" in caplog.text
+
+
+def test_a_task_waits_for_a_thread_where_the_system_has_none(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = ThreadLimit(monkeypatch)
+    monkeypatch.setattr(task_scheduler, "PAUSE_WITHOUT_THREADS", 0.05)
+    tasks = device.start(width=1)
+    limit.leave(0)
+    task_ids = [submit(tasks) for _ in range(3)]
+    assert not device.ended.wait(0.2)
+    limit.leave(None)
+    assert [end_of(tasks, task_id)["status"] for task_id in task_ids] == ["Completed"] * 3
 
 
 def test_tasks_are_begun_in_the_order_of_their_acceptance(device: Device) -> None:

@@ -34,11 +34,12 @@ from iot.sftp.client._base.errors import (
     HostKeyMismatch,
     Internal,
     InvalidRequest,
+    LocalBusy,
     SFTPError,
     Unreachable,
     Unsupported,
 )
-from iot.sftp.client._base.messages import KEY_IS_ENCRYPTED
+from iot.sftp.client._base.messages import KEY_IS_ENCRYPTED, NO_THREAD_LEFT
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._base.pysftp import pysftp
 from iot.sftp.client._base.text import excerpt
@@ -85,6 +86,7 @@ LOWER_LAYER_REASONS: tuple[tuple[type[BaseException], type[SFTPError], str], ...
     (BrokenPipeError, ConnectionLost, "the server closed the connection"),
     (EOFError, ConnectionLost, "the server closed the connection"),
     (struct.error, ConnectionLost, "the server's answer was not SFTP"),
+    (MemoryError, LocalBusy, "this process has no memory left at the moment"),
 )
 
 NETWORK_ERRORS = frozenset(
@@ -102,6 +104,8 @@ def from_lower_layer(error: BaseException, path: str | None = None) -> SFTPError
     for lower, reason, message in LOWER_LAYER_REASONS:
         if isinstance(error, lower):
             return reason(_with_words(message, error), path=path)
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):  # CPython has no class for it
+        return LocalBusy(NO_THREAD_LEFT, path=path)
     if isinstance(error, OSError):
         if error.errno in NETWORK_ERRORS:
             return Unreachable(_with_words("there is no route to the host", error), path=path)

@@ -18,6 +18,7 @@ REMOTE_QUOTA_EXCEEDED = "the quota on the server is used up"
 IS_A_LOCAL_DIRECTORY = "this is a local directory: name a file in it"
 PARENT_IS_A_LOCAL_FILE = "a part of this local path is a file, not a directory"
 LOCAL_DISK_FULL = "the local disk is full"
+NO_THREAD_LEFT = "the system gives this process no further thread: allow it more (pids limit, ulimit -u)"
 LOCAL_FILE_SYSTEM_DAMAGED = "the local file system is damaged: check it (fsck)"
 
 # --- on both ---

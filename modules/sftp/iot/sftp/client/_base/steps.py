@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-# It receives whether other work has been under way beside it
+# It receives whether other work is done in steps beside it
 Steps = Generator[Future[Any] | None, bool | None, Result]
 
 # What is yielded to be continued when all work beside it has ended: that may have what this work needs
@@ -21,6 +21,9 @@ ALONE = None
 # What is yielded where there is no answer to wait for: a further step of all work at once costs less than one by one
 TOGETHER: Future[Any] = Future()
 TOGETHER.set_result(None)
+# What is yielded to be continued, with all that wait like this, when nothing else is under way: it has to wait for time
+LATER: Future[Any] = Future()
+LATER.set_result(None)
 
 
 def finish(steps: Steps[Result]) -> Result:

@@ -12,8 +12,9 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._base.errors import ConnectionLost, SFTPError, Unreachable
+from iot.sftp.client._base.errors import ConnectionLost, LocalBusy, SFTPError, Unreachable
 from iot.sftp.client._base.messages import DISCONNECTED
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._ssh.channel_pool import ChannelBudget
 from iot.sftp.client._ssh.connection import Connection
 from iot.sftp.client._ssh.host_keys import HostKeyPolicy
@@ -175,7 +176,11 @@ class LiveConnection:
                 attempt = self._connecting = Future()
                 # In its caller's context, so that log records of the attempt can be attributed to that call
                 args = (self._open, attempt, broken)
-                threading.Thread(target=copy_context().run, args=args, name="sftp-opening", daemon=True).start()
+                try:
+                    start_thread(copy_context().run, *args, name="sftp-opening")
+                except LocalBusy:
+                    self._connecting = None
+                    raise
         while True:
             try:
                 return attempt.result(deadline.wait_at_most())

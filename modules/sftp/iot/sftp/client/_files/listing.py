@@ -12,7 +12,7 @@ from iot.sftp.client._base.errors import NotADirectory, NotFound, PermissionDeni
 from iot.sftp.client._base.memory import Budget
 from iot.sftp.client._base.messages import NO_SUCH_DIRECTORY
 from iot.sftp.client._files.remote_paths import listed
-from iot.sftp.client._files.remote_queries import may_be_a_file
+from iot.sftp.client._files.remote_queries import possible_files
 from iot.sftp.client._ssh.packets import decode_path
 
 if TYPE_CHECKING:
@@ -72,7 +72,13 @@ def list_files(
 
 
 def entries_of(remote: RemoteFiles, directory: str) -> Generator[Entry, None, None]:
-    """Yield what is in a directory.
+    """Yield what is in a directory: see `entries_by_dozens`."""
+    for entries in entries_by_dozens(remote, directory):
+        yield from entries
+
+
+def entries_by_dozens(remote: RemoteFiles, directory: str) -> Generator[list[Entry], None, None]:
+    """Yield what is in a directory, some at a time.
 
     Raises:
         NotADirectory: there is a file.
@@ -80,10 +86,9 @@ def entries_of(remote: RemoteFiles, directory: str) -> Generator[Entry, None, No
     """
     has_any = False
     try:
-        for entry in remote.all_entries(directory):
+        for entries in remote.all_entries(directory):
             has_any = True
-            if may_be_a_file(entry.name):
-                yield entry
+            yield possible_files(entries)
     except (NotFound, NotADirectory, PermissionDenied) as refusal:
         # Servers do not say that a path is no directory: it is "no such file" or just a failure. Others (Erlang's) say
         # that it is none of what is not there.

@@ -14,7 +14,7 @@ import os
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import IsADirectory, NotADirectory, NotFound, PathNotAllowed, SFTPError
 from iot.sftp.client._base.messages import EMPTY_PATH, IS_A_LOCAL_DIRECTORY, NUL_IN_PATH
@@ -51,8 +51,7 @@ class LocalName:
     path: str
 
 
-@dataclass(frozen=True)
-class LocalEntry:
+class LocalEntry(NamedTuple):
     """One name in a directory: a directory, or a file with its size in bytes and its time in seconds since 1970.
 
     `version` is all that is known of which version of the file it is. `was_taken` is true if a process that was killed
@@ -131,12 +130,13 @@ class LocalFiles:
         try:
             with os.scandir(directory) as names:
                 for number, found in enumerate(names):
-                    if number % NAMES_AT_ONCE == 0 or found.is_symlink():  # which is opened, to know what it leads to
+                    is_link = found.is_symlink()
+                    if number % NAMES_AT_ONCE == 0 or is_link:  # which is opened, to know what it leads to
                         proceed()
                     if is_set_aside(found.name):
                         abandoned.append(found.name)
                         continue
-                    entry = self._entry(path, found)
+                    entry = self._linked(path, found.name) if is_link else _entry_if_there(found)
                     if entry is not None:
                         yield entry
             for name in filter(None, (restore_abandoned(directory, name) for name in abandoned)):
@@ -147,15 +147,6 @@ class LocalFiles:
             raise from_os_error(error, path) from error
         finally:
             os.close(directory)
-
-    def _entry(self, directory: str, found: os.DirEntry[str]) -> LocalEntry | None:
-        try:
-            if found.is_symlink():
-                return self._linked(directory, found.name)
-            status = found.stat(follow_symlinks=False)
-        except FileNotFoundError:
-            return None  # it has just gone
-        return _entry_of(found.name, status)
 
     def _linked(self, directory: str, name: str) -> LocalEntry | None:
         """Return what a link stands for, found in the way in which it would be opened."""
@@ -324,6 +315,13 @@ def check_name(name: str) -> str:
         message = f"{name!r} cannot be the name of a local file: give one in dest"
         raise PathNotAllowed(message, path=name)
     return name
+
+
+def _entry_if_there(found: os.DirEntry[str]) -> LocalEntry | None:
+    try:
+        return _entry_of(found.name, found.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return None  # it has just gone
 
 
 def _entry_of(name: str, status: os.stat_result, *, was_taken: bool = False) -> LocalEntry | None:

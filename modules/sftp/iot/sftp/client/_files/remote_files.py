@@ -116,16 +116,22 @@ class RemoteFiles(RemoteQueries):
         fields = string(source) + struct.pack(">QQ", offset, length) + string(dest) + struct.pack(">Q", offset)
         self._extended(COPY_DATA, fields, path)
 
-    def is_full(self, path: str) -> bool:
-        """Return whether the file system of a path has no space left, if the server reports that (statvfs, 4.4)."""
+    def is_full(self, path: str, *, for_new: bool = False) -> bool:
+        """Return whether the file system of a path has no space left, if the server reports that (statvfs, 4.4).
+
+        Parameters:
+            path: of a file or directory there.
+            for_new: whether something is to be made, for which there must be an inode.
+        """
         if not self.offers(STATVFS):
             return False
         try:
             fields = self._extended(STATVFS, string(encode_path(path)), path, Kind.EXTENDED_REPLY)
-            numbers = [fields.uint64() for _ in range(5)]
+            numbers = [fields.uint64() for _ in range(8)]
         except SFTPError:
             return False
-        return numbers[4] == 0  # f_bavail: blocks for others than the superuser
+        blocks, inodes, free_inodes = numbers[4], numbers[5], numbers[7]  # f_bavail, f_files, f_favail: for users
+        return blocks == 0 or (for_new and inodes > 0 == free_inodes)  # not every file system counts inodes
 
     def make_directories(self, path: str, mode: int | None = None) -> None:
         """Make a directory and its missing parents (section 6.6), also where the server refuses to show any.
@@ -179,7 +185,7 @@ class RemoteFiles(RemoteQueries):
                 raise
             if self.kind_of(path) == stat.S_IFDIR:
                 return  # another process has made it meanwhile
-            if isinstance(refusal, PermissionDenied) and self.is_full(posixpath.dirname(path) or "."):
+            if isinstance(refusal, PermissionDenied) and self.is_full(posixpath.dirname(path) or ".", for_new=True):
                 raise NoSpace(REMOTE_DISK_FULL, path=path) from refusal
             raise
 

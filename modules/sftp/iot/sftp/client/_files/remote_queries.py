@@ -274,10 +274,10 @@ class RemoteQueries(RemoteHandles):
     def opening(self, path: str, flags: int, attributes: Attributes | None = None) -> Steps[bytes]:
         """Open a file, in steps: see `open`."""
         fields = struct.pack(">I", flags) + (attributes or Attributes()).pack()
-        needed = posixpath.dirname(path) or "." if flags & OpenFlag.CREATE else path
         try:
             return (yield from self._opening(Kind.OPEN, path, fields))
         except PermissionDenied:
+            needed = posixpath.dirname(path) or "." if flags & OpenFlag.CREATE else path
             with self._clearer_refusal(needed):
                 raise
 
@@ -302,12 +302,11 @@ class RemoteQueries(RemoteHandles):
         Raises:
             TooLarge: the listing has no end.
         """
-        for entry in self.all_entries(path):
-            if may_be_a_file(entry.name):
-                yield entry
+        for entries in self.all_entries(path):
+            yield from possible_files(entries)
 
-    def all_entries(self, path: str) -> Iterator[Entry]:
-        """Yield what the server lists of a directory: see `entries`, but with every name.
+    def all_entries(self, path: str) -> Iterator[list[Entry]]:
+        """Yield what the server lists of a directory, some at a time: see `entries`, but with every name.
 
         Raises:
             TooLarge: the listing has no end.
@@ -319,11 +318,11 @@ class RemoteQueries(RemoteHandles):
     def _begin_read_directory(self, handle: bytes) -> Future[Reply]:
         return self._send(Kind.READDIR, string(handle))
 
-    def entries_if_shown(self, path: str) -> Generator[Entry, None, None]:
+    def entries_if_shown(self, path: str) -> Generator[list[Entry], None, None]:
         """Yield what `all_entries` does, for a caller who can do without: a refusal is neither waited out nor named."""
         return self._listed_under(self._open_handle(Kind.OPENDIR, path, waits_for_place=False), path)
 
-    def _listed_under(self, handle: bytes, path: str) -> Generator[Entry, None, None]:
+    def _listed_under(self, handle: bytes, path: str) -> Generator[list[Entry], None, None]:
         window: deque[Future[Reply]] = deque()
         try:
             more, count, width = True, 0, LISTING_BEGIN
@@ -334,9 +333,9 @@ class RemoteQueries(RemoteHandles):
                         window.extend(self._begin_read_directory(handle) for _ in range(width - len(window)))
                 before = count
                 with suppress(EndOfFile):
-                    for entry in self._fields(window.popleft(), path, Kind.NAME).entries():
-                        count += 1
-                        yield entry
+                    for entries in self._fields(window.popleft(), path, Kind.NAME).entries_by_dozens():
+                        count += len(entries)
+                        yield entries
                 more = more and count > before  # some servers end with an answer that holds none
                 if count > MOST_NAMES:
                     message = f"the server has given more than {MOST_NAMES} names of this directory, without an end"
@@ -360,6 +359,10 @@ class RemoteQueries(RemoteHandles):
             raise
 
 
-def may_be_a_file(name: bytes) -> bool:
-    """Return whether a directory may hold a file of this name."""
-    return name not in NO_FILES and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME
+def possible_files(entries: list[Entry]) -> list[Entry]:
+    """Return those entries whose names a file in a directory may have."""
+    return [
+        entry
+        for entry in entries
+        if (name := entry.name) not in NO_FILES and b"/" not in name and b"\0" not in name and len(name) <= LONGEST_NAME
+    ]

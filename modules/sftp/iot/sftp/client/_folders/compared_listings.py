@@ -5,6 +5,10 @@ OpenSSH's, one to STAT a single file. Whatever a listing leaves in doubt, and wh
 when the file's turn comes, as if there had been no listing: a server may have other names for a file than ours. So a
 listing that is refused, cut off or never answered costs time, and fails nothing; after one that was not just refused,
 no other is asked for in this call.
+
+By name, that is done as soon as a directory of the source was listed: the listings of both sides overlap, over all
+directories that are listed at the same time, and what is skipped takes no place on the page. What is left is done page
+by page: a directory of very many files, and any other order.
 """
 
 from __future__ import annotations
@@ -13,24 +17,23 @@ import logging
 from collections import defaultdict, deque
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, Internal, Scope, SFTPError
 from iot.sftp.client._folders.existing_files import is_left_alone, resemble
 from iot.sftp.client._folders.folder_order import IfExists
+from iot.sftp.client._folders.selection import Order
 from iot.sftp.client._folders.workers import run_in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from iot.sftp.client._base.deadline import Deadline
-    from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.deliveries import Deliveries
     from iot.sftp.client._folders.folder_direction import FolderDirection
     from iot.sftp.client._folders.folder_order import FolderOrder
-    from iot.sftp.client._folders.folder_page import FoundFile
-    from iot.sftp.client._folders.folder_plan import FolderPlan
+    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
     from iot.sftp.client._folders.folder_progress import FolderTally
     from iot.sftp.client._folders.workers import ChannelLender
 
@@ -42,6 +45,13 @@ LISTINGS_AT_ONCE = 8
 SECONDS_FOR_EACH, PART_FOR_EACH = 60.0, 4  # a listing gets so long, and of the time that is left this part at most
 
 Wanted = dict[str, "FoundFile"]  # the files of one directory by their names
+
+
+class Comparison(NamedTuple):
+    """What a listing of the destination shows: the files that are skipped, and which of them resemble what is there."""
+
+    skipped: list[FoundFile]
+    alike: list[FoundFile]
 
 
 class ComparedListings:
@@ -59,6 +69,8 @@ class ComparedListings:
             tally: counts what is skipped.
         """
         self._if_exists = order.if_exists
+        self._selection = order.selection
+        self._compared = set[str]()  # directories, before their files came onto the page
         self._direction = direction
         self._deliveries = deliveries
         self._tally = tally
@@ -72,28 +84,80 @@ class ComparedListings:
             and not order.markers.is_used
         )
 
-    def skip(self, plan: FolderPlan, lender: ChannelLender, report: Callable[[], object]) -> None:
-        """Skip files of a page that was just found.
+    @property
+    def is_enough(self) -> bool:
+        """Whether directories are compared as they are found."""
+        return self._is_enough and self._selection.order is Order.NAME
+
+    def skip_in(
+        self, directory: str, files: list[FoundFile], page: FolderPage, remote: RemoteFiles, deadline: Deadline
+    ) -> list[FoundFile]:
+        """Skip files that were just found in a directory, all of that, and return those that are left.
+
+        Raises:
+            SFTPError: what ends the attempt.
+        """
+        start = len(directory) + 1 if directory else 0
+        wanted = {
+            found.path[start:]: found
+            for found in files
+            if not found.is_delivered and not self._selection.is_too_young(found.version)
+        }
+        if len(wanted) < WORTH_A_LISTING:
+            return files
+        self._compared.add(directory)
+        skipped, alike = self._compare(directory, wanted, remote, deadline)
+        if not skipped:
+            return files
+        page.skip(directory, skipped, alike)
+        paths = {found.path for found in skipped}
+        return [found for found in files if found.path not in paths]
+
+    def note_skipped(self, page: FolderPage) -> int:
+        """Count what was left out of a page that is complete by now, and return how many files that were."""
+        skipped, alike = page.skipped()
+        self._tally.add_skipped(skipped)
+        for found in alike:
+            self._deliveries.suppose_arrival(found)
+        return skipped
+
+    def skip(
+        self,
+        files: Iterable[FoundFile],
+        remove: Callable[[set[str]], object],
+        lender: ChannelLender,
+        report: Callable[[], object],
+    ) -> None:
+        """Skip files of a page that was just found, of those directories that were not compared before.
+
+        Parameters:
+            files: of the page.
+            remove: receives the paths of those that are skipped.
+            lender: lends channels.
+            report: called ten times a second.
 
         Raises:
             SFTPError: what ends the attempt; what was skipped by then need not be looked at again.
         """
+        compared, self._compared = self._compared, set()
         if not self._is_enough:
             return
         directories = defaultdict[str, Wanted](dict)
-        for found in (*plan.small, *plan.large):
+        for found in files:
             if not found.is_delivered:
                 directory, _, name = found.path.rpartition("/")
                 directories[directory][name] = found
-        waiting = deque(each for each in directories.items() if len(each[1]) >= WORTH_A_LISTING)
+        waiting = deque(
+            each for each in directories.items() if len(each[1]) >= WORTH_A_LISTING and each[0] not in compared
+        )
         skipped = set[str]()
-        step = partial(self._compare, waiting, skipped)
+        step = partial(self._compare_waiting, waiting, skipped)
         try:
             run_in_threads(lender, [step] * min(LISTINGS_AT_ONCE, len(waiting)), report)
         finally:
-            plan.remove(skipped)
+            remove(skipped)
 
-    def _compare(
+    def _compare_waiting(
         self, waiting: deque[tuple[str, Wanted]], skipped: set[str], lender: ChannelLender, deadline: Deadline
     ) -> None:
         """Compare one directory after the other, in one thread, until none waits."""
@@ -103,13 +167,23 @@ class ComparedListings:
             except IndexError:
                 return
             deadline.check()
-            seconds = min(SECONDS_FOR_EACH, deadline.remaining() / PART_FOR_EACH)
             with lender.transfer(deadline) as remote:
-                try:
-                    self._compare_directory(remote.within(seconds), directory, wanted, skipped)
-                except SFTPError as error:
-                    deadline.check()
-                    self._do_without(remote, directory, error)
+                found = self._compare(directory, wanted, remote, deadline)
+            for each in found.alike:
+                self._deliveries.suppose_arrival(each)
+            skipped.update(each.path for each in found.skipped)
+            self._tally.add_skipped(len(found.skipped))
+
+    def _compare(self, directory: str, wanted: Wanted, remote: RemoteFiles, deadline: Deadline) -> Comparison:
+        """Compare one directory with its destination, as far as that can be listed."""
+        found = Comparison([], [])
+        seconds = min(SECONDS_FOR_EACH, deadline.remaining() / PART_FOR_EACH)
+        try:
+            self._compare_directory(remote.within(seconds), directory, wanted, found)
+        except SFTPError as error:
+            deadline.check()
+            self._do_without(remote, directory, error)
+        return found
 
     def _do_without(self, remote: RemoteFiles, directory: str, error: SFTPError) -> None:
         """Leave the files of a directory that cannot be listed to be looked at one by one; raise if nothing can be."""
@@ -120,29 +194,21 @@ class ComparedListings:
         if not remote.is_connected:
             raise ConnectionLost(error.message, path=error.path) from error
 
-    def _compare_directory(self, remote: RemoteFiles, directory: str, wanted: Wanted, skipped: set[str]) -> None:
+    def _compare_directory(self, remote: RemoteFiles, directory: str, wanted: Wanted, comparison: Comparison) -> None:
+        """Compare files, as `ExistingFiles` does, with what a listing shows to be regular files."""
         names_left = NAMES_FOR_EACH * len(wanted)
-        paths = list[str]()
-        try:
-            with closing(self._direction.list_dest(remote, directory)) as there:
-                for name, version in there:
-                    names_left -= 1
+        skipped, alike = comparison
+        with closing(self._direction.list_dest(remote, directory)) as listing:
+            for some in listing:
+                for name, there in some:
                     found = wanted.pop(name, None)
-                    if found is not None and self._is_skipped(found, version):
-                        paths.append(found.path)
-                    if not wanted or not names_left:
-                        return
-        finally:
-            skipped.update(paths)
-            self._tally.add_skipped(len(paths))
-
-    def _is_skipped(self, found: FoundFile, there: FileVersion | None) -> bool:
-        """Return whether a file is skipped, as `ExistingFiles` does; `there` is `None` for what is no regular file."""
-        if there is None:
-            return False
-        resembles = resemble(there, found.version)
-        if not is_left_alone(self._if_exists, resembles=resembles):
-            return False
-        if resembles:
-            self._deliveries.suppose_arrival(found)
-        return True
+                    if found is None or there is None:
+                        continue
+                    resembles = resemble(there, found.version)
+                    if is_left_alone(self._if_exists, resembles=resembles):
+                        skipped.append(found)
+                        if resembles:
+                            alike.append(found)
+                names_left -= len(some)
+                if not wanted or names_left <= 0:
+                    return

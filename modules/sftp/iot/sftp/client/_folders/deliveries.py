@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import Scope, SFTPError
+from iot.sftp.client._base.steps import finish
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._files.set_aside import VersionChanged
 from iot.sftp.client._folders.folder_order import Then
@@ -22,6 +23,7 @@ from iot.sftp.client._folders.workers import retry_while_local_busy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.delivery_ledger import SessionLedger
@@ -97,10 +99,10 @@ class Deliveries:
                 raise VersionChanged(found.path)
             self.steps.announce(found.path, dest, digest)
         self.report(found.path, dest, version.size, version)
-        self.note_arrival(found, version)
+        finish(self.note_arrival(found, version))
 
-    def note_transfer(self, found: FoundFile, done: Transferred, dest: str) -> None:
-        """Report a file that has just arrived, and record it; `dest` is relative to the destination."""
+    def note_transfer(self, found: FoundFile, done: Transferred, dest: str) -> Steps[None]:
+        """Report a file that has just arrived, and record it, in steps; `dest` is relative to the destination."""
         if done.sha256:
             self.steps.announce(found.path, dest, done.sha256)
         for each in done.finished:
@@ -108,7 +110,7 @@ class Deliveries:
         if done.is_new:
             self.report(found.path, dest, done.size, done.version)
         if done.growth is None:
-            self.note_arrival(found, done.version)
+            yield from self.note_arrival(found, done.version)
         elif self._ledger is not None:
             try:
                 self._ledger.note_growth(found.path, done.growth, done.version if done.is_settled else None)
@@ -121,15 +123,15 @@ class Deliveries:
             source, place = listed(self._order.source, path), listed(self._order.dest, dest)
             self._on_file(FileOutcome(path, source, place, size, version.modified))
 
-    def note_arrival(self, found: FoundFile, version: FileVersion) -> None:
-        """Record a version that has arrived, so that no later failure is a reason to send it again."""
+    def note_arrival(self, found: FoundFile, version: FileVersion) -> Steps[None]:
+        """Record a version that has arrived, in steps, so that no later failure is a reason to send it again."""
         with self._lock:
             if not self._order.keeps_source or self._order.markers.is_written:
                 self._arrived[found.path] = version
         if self._ledger is None:
             return
         try:
-            self._ledger.note(found.path, version)
+            yield from self._ledger.note(found.path, version)
         except SFTPError as error:
             if self._order.keeps_source:
                 self.fail(found.path, error, delivered="it was delivered, and that cannot be recorded", is_over=False)
@@ -141,8 +143,8 @@ class Deliveries:
         if self._ledger is not None:
             self._ledger.suppose(found.path, found.version)
 
-    def settle_delivered(self, remote: RemoteFiles, found: FoundFile) -> bool:
-        """Remove the source of what a ledger knows to have arrived; `False` if it does not know what is there now."""
+    def settle_delivered(self, remote: RemoteFiles, found: FoundFile) -> Steps[bool]:
+        """Remove, in steps, the source of what a ledger knows to have arrived; `False` if another version is there."""
         version, is_kept = found.version, self._order.keeps_source
         if version.modified is None:  # by the listing; the server may report more of a single file
             version = self._direction.version_at_source(remote, found)
@@ -155,20 +157,20 @@ class Deliveries:
         if is_kept:
             self._tally.add_skipped()
             return True
-        return self.remove_source(remote, found, version)
+        return (yield from self.remove_source(remote, found, version))
 
-    def finish(self, remote: RemoteFiles, found: FoundFile, version: FileVersion) -> None:
-        """Do what follows the arrival of a file."""
+    def complete(self, remote: RemoteFiles, found: FoundFile, version: FileVersion) -> Steps[None]:
+        """Do what follows the arrival of a file, in steps."""
         if not self.steps.write(remote, found.path):
             return
         if self._order.keeps_source:
             with self._lock:
                 self._arrived.pop(found.path, None)
         else:
-            self.remove_source(remote, found, version)
+            yield from self.remove_source(remote, found, version)
 
-    def remove_source(self, remote: RemoteFiles, found: FoundFile, version: FileVersion) -> bool:
-        """Delete or move the source's file after its arrival.
+    def remove_source(self, remote: RemoteFiles, found: FoundFile, version: FileVersion) -> Steps[bool]:
+        """Delete or move the source's file after its arrival, in steps.
 
         Returns:
             `False` where another version has taken the place of one that has arrived in an earlier call.
@@ -177,7 +179,7 @@ class Deliveries:
 
         def note(now: FileVersion) -> None:
             versions[0] = now  # renaming it has changed its change time
-            self.note_arrival(found, now)
+            finish(self.note_arrival(found, now))
 
         try:
             self.steps.spend(remote, found.path, version)
@@ -204,7 +206,7 @@ class Deliveries:
             self._tally.add_skipped()
         if self._ledger is not None:
             with suppress(SFTPError):  # what is remembered of a file that is gone does no harm
-                self._ledger.settle(found.path)
+                yield from self._ledger.settle(found.path)
         self.steps.release(remote, found.path)
         return True
 

@@ -11,8 +11,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from iot.sftp.client._base.errors import SFTPError
+from iot.sftp.client._base.steps import TOGETHER, finish
 
 if TYPE_CHECKING:
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._transfer.growth import GrowthRecord
 
@@ -50,6 +52,28 @@ class GrowthLedger(Ledger, Protocol):
         """Record how much was delivered; and with it, as `note` does, which version, if that is settled."""
 
 
+class Handed(Protocol):
+    """Waits until what was handed in is recorded."""
+
+    def __call__(self, *, is_complete: bool) -> None:
+        """Return when it is recorded, with all that was handed in by then; raise an `SFTPError` if it cannot be.
+
+        Parameters:
+            is_complete: nothing is to be waited for that others may be about to hand in.
+        """
+
+
+@runtime_checkable
+class GatheringLedger(Ledger, Protocol):
+    """A ledger that records what became of several files in one go: one thread may have many of them in flight."""
+
+    def hand_in(self, path: str, version: FileVersion) -> Handed:
+        """Take that this version has arrived, as `note` does; it is recorded when what is returned has returned."""
+
+    def hand_in_settled(self, path: str) -> Handed:
+        """Take that the source is deleted or moved, as `settle` does; recorded in the same way."""
+
+
 class SessionLedgers:
     """What a session remembers; for any number of threads."""
 
@@ -62,6 +86,11 @@ class SessionLedgers:
     def of(self, place: object, ledger: Ledger | None) -> SessionLedger:
         """Return the ledger of one folder: `place` tells it from others; `ledger` is the caller's, if there is any."""
         return SessionLedger(self, place, ledger)
+
+    @property
+    def remembers_any(self) -> bool:
+        """Whether any version is remembered, of whatever folder."""
+        return bool(self._versions)
 
     def get(self, place: object, path: str) -> FileVersion | None:
         """Return the version that has arrived."""
@@ -109,11 +138,17 @@ class SessionLedger:
         self._versions = versions
         self._place = place
         self._ledger = ledger
+        self._gathering = ledger if isinstance(ledger, GatheringLedger) else None
 
     @property
-    def is_in_memory(self) -> bool:
-        """Whether the session alone remembers, which takes no time."""
-        return self._ledger is None
+    def gathers(self) -> bool:
+        """Whether to record several files in one go takes no longer than to record one."""
+        return self._ledger is None or self._gathering is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known to have arrived."""
+        return self._ledger is None and not self._versions.remembers_any
 
     def knows(self, path: str, version: FileVersion) -> bool:
         """Return whether this very version has arrived before."""
@@ -126,22 +161,27 @@ class SessionLedger:
         """Remember for the life of the session that this version is taken to have arrived, without proof."""
         self._versions.put(self._place, path, version)
 
-    def note(self, path: str, version: FileVersion) -> None:
+    def note(self, path: str, version: FileVersion) -> Steps[None]:
         """Record that this version has arrived; the session remembers what the caller's ledger does not take."""
-        if self._ledger is not None:
-            try:
-                self._ledger.note(path, version)
-            except SFTPError:
-                self._versions.put(self._place, path, version)
-                raise
-            self._versions.forget(self._place, path)
-        else:
+        if self._ledger is None:
             self._versions.put(self._place, path, version)
+            return
+        try:
+            if self._gathering is None:
+                self._ledger.note(path, version)
+            else:
+                yield from _recorded(self._gathering.hand_in(path, version))
+        except SFTPError:
+            self._versions.put(self._place, path, version)
+            raise
+        self._versions.forget(self._place, path)
 
-    def settle(self, path: str) -> None:
+    def settle(self, path: str) -> Steps[None]:
         """Record that nothing is left to be remembered of a file."""
         self._versions.forget(self._place, path)
-        if self._ledger is not None:
+        if self._gathering is not None:
+            yield from _recorded(self._gathering.hand_in_settled(path))
+        elif self._ledger is not None:
             self._ledger.settle(path)
 
     # --- files that grow
@@ -165,4 +205,10 @@ class SessionLedger:
             return
         self._versions.put_growth(self._place, path, growth)
         if version is not None:
-            self.note(path, version)
+            finish(self.note(path, version))
+
+
+def _recorded(handed: Handed) -> Steps[None]:
+    """Have recorded what was handed in: with what all others of a thread have handed in by the same step."""
+    has_others = yield TOGETHER
+    handed(is_complete=bool(has_others))

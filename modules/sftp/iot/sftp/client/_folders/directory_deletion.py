@@ -13,7 +13,6 @@ from __future__ import annotations
 import posixpath
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from iot.sftp.client._base.errors import (
     SFTPError,
     Unsupported,
 )
+from iot.sftp.client._base.threads import WorkerThreads
 from iot.sftp.client._files.protected_directories import refuse_protected
 from iot.sftp.client._files.remote_paths import listed
 from iot.sftp.client._folders.directory_operations import (
@@ -186,7 +186,7 @@ class _TreeRemoval:
         self._known = 0  # directories that are not deleted yet
         self._failure: BaseException | None = None
         self._ended = threading.Event()
-        self._threads = ThreadPoolExecutor(DIRECTORIES_AT_ONCE, thread_name_prefix="sftp-delete")
+        self._threads = WorkerThreads(DIRECTORIES_AT_ONCE, name="sftp-delete")
 
     def run(self) -> None:
         """Delete everything, and report the progress in this thread.

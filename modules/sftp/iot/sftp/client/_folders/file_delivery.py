@@ -76,7 +76,7 @@ class FileDelivery:
         """
         try:
             if self._deliveries.arrived_version(found) is None:
-                if found.is_delivered and self._deliveries.settle_delivered(remote, found):
+                if found.is_delivered and (yield from self._deliveries.settle_delivered(remote, found)):
                     self._destinations.end(found.path)
                     return
                 yield from self._transfer_patiently(remote, found)
@@ -91,7 +91,7 @@ class FileDelivery:
         else:
             arrived = self._deliveries.arrived_version(found)
             if arrived is not None:
-                self._deliveries.finish(remote, found, arrived)
+                yield from self._deliveries.complete(remote, found, arrived)
         self._destinations.end(found.path)
 
     def _settle_failure(self, remote: RemoteFiles, found: FoundFile, error: SFTPError) -> None:
@@ -167,6 +167,7 @@ class FileDelivery:
         try:
             self._order.markers.at(dest)
             done = yield from self._direction.transfer(remote, found, dest, partial(self._accept, found), note)
+            yield from self._deliveries.note_transfer(found, done, dest)
         finally:
             self._tally.end_in_flight(found.path)
         for finished in done.finished:
@@ -176,5 +177,4 @@ class FileDelivery:
             self._tally.add_delivered(done.size, found.size_to_move, is_atomic=done.is_atomic)
         else:
             self._tally.remove_found(found.size_to_move)
-        self._deliveries.note_transfer(found, done, dest)
         self._quarantine.forget(found.path)

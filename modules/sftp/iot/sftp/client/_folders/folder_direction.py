@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.file_version import FileVersion
     from iot.sftp.client._files.remote_files import RemoteFiles
-    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.findings import Findings
+    from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._folders.transferred import Transferred
 
@@ -28,8 +29,8 @@ class FolderDirection(Protocol):
     excluded: frozenset[str]
     marker_files: MarkerFiles
 
-    def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
-        """List a directory of the source, given relative to it, onto a page."""
+    def list_source(self, remote: RemoteFiles, directory: str, findings: Findings) -> None:
+        """List a directory of the source, given relative to it."""
 
     def begin(self) -> None:
         """Prepare for an attempt."""
@@ -37,8 +38,14 @@ class FolderDirection(Protocol):
     def end(self) -> None:
         """Release what an attempt holds."""
 
-    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
-        """Make a directory of the destination, relative to it, if that takes round trips; else the first file does."""
+    def make_directory_of(self, remote: RemoteFiles, found: FoundFile) -> None:
+        """Make the directory that a file goes to, if that takes round trips; else the file itself does.
+
+        Nothing is made for a file that cannot be transferred.
+
+        Raises:
+            SFTPError: it cannot be, or there is no such directory to be had.
+        """
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the source's file that is there now."""
@@ -55,8 +62,11 @@ class FolderDirection(Protocol):
     def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
         """Return the version of what has each of these names, links included, `None` where nothing does."""
 
-    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
-        """Give the names in a directory of the destination, relative to it; `None` for what is no regular file."""
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[list[tuple[str, FileVersion | None]]]:
+        """Give the names in a directory of the destination, some at a time; `None` for what is no regular file.
+
+        Of the versions, sizes and modification times are enough.
+        """
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return whether this version may have got that name by an earlier request, whose answer was lost."""

@@ -19,6 +19,7 @@ from iot.sftp.client._base.errors import (
     TransferIncomplete,
     Unsupported,
 )
+from iot.sftp.client._base.steps import LATER, finish
 from iot.sftp.client._files.file_version import FileVersion, Observed
 from iot.sftp.client._files.set_aside import VersionChanged, own_place
 from iot.sftp.client._folders.folder_direction import relative_to_source
@@ -45,8 +46,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
+    from iot.sftp.client._folders.findings import Findings
     from iot.sftp.client._folders.folder_order import FolderOrder
-    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._ssh.packets import Attributes
     from iot.sftp.client._transfer.transfer_context import TransferContext
@@ -101,12 +103,12 @@ class FolderDownload:
         """Close the local directories."""
         self._dest.close()
 
-    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
+    def make_directory_of(self, remote: RemoteFiles, found: FoundFile) -> None:
         """Make nothing: it is a local one."""
 
-    def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
+    def list_source(self, remote: RemoteFiles, directory: str, findings: Findings) -> None:
         """List a directory on the server."""
-        list_on_server(remote, self._source, directory, page, recursive=self._order.selection.recursive)
+        list_on_server(remote, self._source, directory, findings, recursive=self._order.selection.recursive)
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the server's file that is there now."""
@@ -133,10 +135,13 @@ class FolderDownload:
         """Return the version of what has each of these names, links included."""
         return [self.version_at_dest(remote, dest) for dest in dests]
 
-    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[list[tuple[str, FileVersion | None]]]:
         """Give the names in a local directory."""
-        for name, status in self._dest.statuses(directory, remote.deadline.check):
-            yield name, FileVersion.of_local(status) if stat.S_ISREG(status.st_mode) else None
+        for statuses in self._dest.statuses(directory, remote.deadline.check):
+            yield [
+                (name, FileVersion(each.st_size, each.st_mtime_ns) if stat.S_ISREG(each.st_mode) else None)
+                for name, each in statuses
+            ]
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return `False`: no answer of this machine's is lost."""
@@ -149,7 +154,7 @@ class FolderDownload:
         before = FileVersion.of_remote(remote.stat(source))
         if not before.tells_time:
             return None
-        self._settle(remote, Observed(before, found.seen if before == found.version else time.monotonic()))
+        finish(self._settling(remote, Observed(before, found.seen if before == found.version else time.monotonic())))
         with (
             self._dest.source(dest) as descriptor,
             remote.opened(source, OpenFlag.READ, wait_for_close=False) as handle,
@@ -187,7 +192,7 @@ class FolderDownload:
                 raise _UnsettledError
 
         for _ in range(ATTEMPTS):
-            self._settle(remote, observed)
+            yield from self._settling(remote, observed)
             with suppress(_UnsettledError):
                 outcome = yield from downloading(
                     remote, source, self._dest, dest, context, observed=observed, accept=look
@@ -196,13 +201,14 @@ class FolderDownload:
         message = "the file is being written all the time: it is left for the next call"
         raise TransferIncomplete(message, path=source)
 
-    def _settle(self, remote: RemoteFiles, observed: Observed) -> None:
-        """Wait until the version's time would show a further write, if that version is to be remembered.
+    def _settling(self, remote: RemoteFiles, observed: Observed) -> Steps[None]:
+        """Wait, in steps, until the version's time would show a further write, if that version is to be remembered.
 
         Else one that is written in the same second, and as long, would be taken for it, and be lost.
         """
-        if self._is_remembered and (pause := settles_in(observed)):
-            remote.deadline.pause(pause)
+        if self._is_remembered and settles_in(observed):
+            yield LATER
+            remote.deadline.pause(settles_in(observed))
             remote.deadline.check()
 
     def hash_of_arrived(self, remote: RemoteFiles, found: FoundFile, dest: str) -> str:

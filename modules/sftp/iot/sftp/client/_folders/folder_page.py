@@ -9,16 +9,18 @@ for it. By time, the whole folder is walked for each page, and the directories o
 from __future__ import annotations
 
 import threading
-from operator import itemgetter
+from collections import deque
+from operator import attrgetter, itemgetter
 from sys import getsizeof
 from typing import TYPE_CHECKING, NamedTuple
 
 from iot.sftp.client._base.errors import Busy, SFTPError, TooLarge
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._folders.selection import Order
+from iot.sftp.client._folders.skipped_names import SkippedNames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from iot.sftp.client._base.memory import Budget
 
@@ -28,6 +30,9 @@ MOST_FOUND = 10_000_000  # files and directories of a folder: more are taken for
 KEPT_AT_LEAST = 0.75  # of what there is memory for, where more is found
 LISTINGS_AT_FIRST = 16  # directories, while nothing shows how much is in each
 FOUND_SIZE = 400  # bytes that a file takes beside its path, most of them for its version
+LATEST_SKIPPED = 4096  # of the files that were left out, which are kept for those who want to remember them
+
+PATH = attrgetter("path")
 
 
 class FoundFile(NamedTuple):
@@ -93,10 +98,10 @@ class FolderPage:
         self,
         budget: Budget,
         start: Rank = FIRST,
-        choose: Callable[[FoundFile], FoundFile | None] = lambda it: it,
+        choose: Callable[[list[FoundFile]], list[FoundFile]] = lambda files: files,
         count: int = 0,
         *,
-        wants: Callable[[str], bool] = lambda _path: True,
+        wants: Callable[[str], bool] | None = None,
         enters: Callable[[str], bool] = lambda _path: True,
         order: Order = Order.NAME,
         end: Rank | None = None,
@@ -106,9 +111,9 @@ class FolderPage:
         Parameters:
             budget: the memory for the names.
             start: the `bound` of the page before.
-            choose: returns what is to be kept of a wanted file that was found: the same, more of it, or nothing.
+            choose: returns what is to be kept of wanted files that were found: the same, more of them, or fewer.
             count: that of the page before.
-            wants: returns whether a file is wanted at all, by its path.
+            wants: returns whether a file is wanted at all, by its path; `None` if all are.
             enters: returns whether any file in a directory may be wanted.
             order: what sorts the files.
             end: the first rank behind the page; `None` for no other limit than memory.
@@ -125,12 +130,15 @@ class FolderPage:
         self._level = set[str]()  # of the level that is being listed, those that are not listed yet
         self._listed, self._used_before = 0, 0.0  # directories of the level, and of the memory before the level
         self._cuts = 0
+        self._skipped = SkippedNames()
+        self._latest_skipped = deque[FoundFile](maxlen=LATEST_SKIPPED)
         self.count = count
         self.bound = end
 
     def covers(self, path: str) -> bool:
         """Return whether a file may belong to this page, as far as its path shows by now."""
-        return self._wants(path) and (self._order is not Order.NAME or self._holds((0, key_of(path))))
+        is_wanted = self._wants is None or self._wants(path)
+        return is_wanted and (self._order is not Order.NAME or self._holds((0, key_of(path))))
 
     def goes_into(self, path: str) -> bool:
         """Return whether anything in a directory may belong to this page."""
@@ -145,20 +153,60 @@ class FolderPage:
     def _holds(self, rank: Rank) -> bool:
         return rank >= self._start and (self.bound is None or rank < self.bound)
 
-    def add_file(self, found: FoundFile) -> None:
-        """Take a file into account.
+    def add_files(self, files: list[FoundFile]) -> None:
+        """Take files into account: see `chosen` and `keep`."""
+        self.keep(self.chosen(files))
+
+    def chosen(self, files: list[FoundFile]) -> list[FoundFile]:
+        """Return what is to be kept of files that were found, as far as they may belong to this page."""
+        if (wants := self._wants) is not None:
+            files = [found for found in files if wants(found.path)]
+        if self._start != FIRST or self.bound is not None:
+            files = [found for found in files if self._holds(rank_of(found, self._order))]
+        return self._choose(files)
+
+    def keep(self, files: Sequence[FoundFile]) -> None:
+        """Keep chosen files, one by one where there is no memory for all.
 
         Raises:
             TooLarge, Busy: there is no memory for even one name.
         """
-        if self._wants(found.path) and self._holds(rank := rank_of(found, self._order)):
-            chosen = self._choose(found)
-            if chosen is not None and self._take(chosen.path, lambda: self._holds(rank)):
+        if len(files) > 1 and self._take_all(files):
+            with self._lock:
+                self._files.extend(files)
+            return
+        for found in files:
+            rank = rank_of(found, self._order)
+            if self._holds(rank) and self._take(found.path, lambda: self._holds(rank)):  # noqa: B023 - now
                 with self._lock:
-                    self._files.append(chosen)
+                    self._files.append(found)
+
+    def skip(self, directory: str, files: list[FoundFile], alike: list[FoundFile]) -> None:
+        """Leave chosen files of a directory out, since they are at their destination: only by name.
+
+        Parameters:
+            directory: the path of theirs.
+            files: those that are left out.
+            alike: those of them that resemble what is there.
+        """
+        prefix = f"{key_of(directory)}\0" if directory else ""
+        with self._lock:
+            self._skipped.add(prefix, [found.path[len(prefix) :] for found in files])
+            self._latest_skipped.extend(alike)
+
+    def skipped(self) -> tuple[int, list[FoundFile]]:
+        """Return how many files of the page were left out, and the last ones that were alike, when all was walked.
+
+        Raises:
+            TooLarge: the folder has no end.
+        """
+        latest = [found for found in self._latest_skipped if self._holds(rank_of(found, self._order))]
+        number = self._skipped.count(None if self.bound is None else self.bound[1])
+        self._count(number)
+        return number, latest
 
     def add_directory(self, path: str) -> None:
-        """Take a directory into account, to be listed for the next level; raises as `add_file` does."""
+        """Take a directory into account, to be listed for the next level; raises as `keep` does."""
         if self.goes_into(path) and self._take(path, lambda: self.goes_into(path)):
             with self._lock:
                 self._directories.append(path)
@@ -178,6 +226,8 @@ class FolderPage:
         Parameters:
             finished: how many have been listed, beside those that were let go.
         """
+        if self._skipped.is_full:
+            return 0
         used = self._budget.used
         by_these = used - self._used_before
         if not self._listed + finished or by_these <= 0:
@@ -189,7 +239,8 @@ class FolderPage:
 
         All that are in front of it on this level have been listed.
         """
-        if self._order is Order.NAME and self._budget.used >= KEPT_AT_LEAST and self.likely_to_fit(0) < 1:
+        is_full = self._skipped.is_full or self._budget.used >= KEPT_AT_LEAST
+        if self._order is Order.NAME and is_full and self.likely_to_fit(0) < 1:
             with self._lock:
                 bound = 0, key_of(directory)
                 if bound > self._start and (self.bound is None or bound < self.bound):
@@ -214,9 +265,12 @@ class FolderPage:
         Raises:
             TooLarge: the folder has no end.
         """
-        ranks = {found.path: (rank_of(found, self._order), found) for found in self._files}
-        kept = sorted((each for each in ranks.values() if self._holds(each[0])), key=itemgetter(0))
-        self._files = [found for _, found in kept]
+        order = self._order
+        ranked = [(rank_of(found, order), found) for found in {found.path: found for found in self._files}.values()]
+        if self.bound is not None:
+            ranked = [each for each in ranked if self._holds(each[0])]
+        ranked.sort(key=itemgetter(0))
+        self._files = [found for _, found in ranked]
         self._count(len(self._files))
         return self._files
 
@@ -225,6 +279,16 @@ class FolderPage:
         if self.count > MOST_FOUND:
             message = f"the folder holds more than {MOST_FOUND} names, without an end: transfer its parts one by one"
             raise TooLarge(message)
+
+    def _take_all(self, files: Sequence[FoundFile]) -> bool:
+        """Find memory for files; return whether there is enough."""
+        size = sum(map(getsizeof, map(PATH, files))) + FOUND_SIZE * len(files)
+        try:
+            self._budget.take(size)
+        except (TooLarge, Busy):
+            self._budget.give_back(size)
+            return False
+        return True
 
     def _take(self, path: str, is_wanted: Callable[[], bool]) -> bool:
         """Find memory for a path; return whether it still is on this page."""

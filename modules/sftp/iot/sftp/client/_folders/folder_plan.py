@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from iot.sftp.client._base.errors import Scope, SFTPError
 from iot.sftp.client._base.memory import Budget
 from iot.sftp.client._files.file_version import SECOND
+from iot.sftp.client._folders.findings import DirectoryFindings
 from iot.sftp.client._folders.folder_page import FIRST, FolderPage, FoundFile, UnlistedDirectory, rank_of, size_of
 from iot.sftp.client._folders.folder_progress import FAILURES_REPORTED
 from iot.sftp.client._folders.folder_walk import walk
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iot.sftp.client._base.deadline import Deadline
+    from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._folders.compared_listings import ComparedListings
     from iot.sftp.client._folders.delivery_ledger import SessionLedger
     from iot.sftp.client._folders.folder_direction import FolderDirection
     from iot.sftp.client._folders.folder_order import FolderOrder
@@ -55,6 +58,8 @@ class FolderPlan:
         ledger: SessionLedger | None,
         tally: FolderTally,
         fail: Callable[[str, SFTPError], object],
+        *,
+        listings: ComparedListings,
     ) -> None:
         """Find nothing yet.
 
@@ -64,12 +69,14 @@ class FolderPlan:
             ledger: which versions have arrived before.
             tally: counts what is found.
             fail: receives the path and the reason of a directory that cannot be listed.
+            listings: show what is at its destination already.
         """
         self._order = order
         self._direction = direction
         self._ledger = ledger
         self._tally = tally
         self._fail = fail
+        self._listings = listings
         self._next_start: Rank | None = FIRST  # where the next page of the folder begins; `None` behind the last one
         self._page_size = PAGE
         self._count = 0  # files and directories found so far
@@ -123,7 +130,8 @@ class FolderPlan:
         self.small.extend(file for file in files if file.size <= SMALL)
         self.large.extend(file for file in files if file.size > SMALL)
         total = sum(file.size_to_move for file in files)
-        self._tally.add_found(len(files), total, young=young, unlisted=unlisted - len(reported))
+        skipped = self._listings.note_skipped(page)
+        self._tally.add_found(len(files) + skipped, total, young=young, unlisted=unlisted - len(reported))
         self._next_start, self.has_page = page.bound, True
         # Of one large directory, each page lists all of it
         is_of_one = bool(files) and posixpath.dirname(files[0].path) == posixpath.dirname(files[-1].path)
@@ -182,7 +190,7 @@ class FolderPlan:
             start,
             self._select,
             self._count,
-            wants=self._order.selects,
+            wants=self._order.selects if self._order.is_selective else None,
             enters=lambda path: path not in excluded and selection.goes_into(path),
             order=selection.order,
             end=end,
@@ -222,11 +230,15 @@ class FolderPlan:
             if newest is not None:
                 self._newest = newest if self._newest is None else min(self._newest, newest)
 
-    def _select(self, found: FoundFile) -> FoundFile | None:
-        """Return a file that is to be transferred, with what the ledger knows of it; `None` for any other."""
+    def _select(self, files: list[FoundFile]) -> list[FoundFile]:
+        """Return the files that are to be transferred, with what the ledger knows of them."""
         ledger = self._ledger
-        if ledger is None:
-            return found
+        if ledger is None or ledger.is_empty:
+            return files
+        return [chosen for found in files if (chosen := self._selected(ledger, found)) is not None]
+
+    def _selected(self, ledger: SessionLedger, found: FoundFile) -> FoundFile | None:
+        """Return a file that is to be transferred, with what the ledger knows of it; `None` for any other."""
         try:
             if found.was_restored:  # which has changed its change time, and nothing else
                 is_known = ledger.knows(found.path, found.version._replace(changed=None))
@@ -246,7 +258,17 @@ class FolderPlan:
     def _list(self, lender: ChannelLender, deadline: Deadline, page: FolderPage, directory: str) -> None:
         deadline.check()
         with lender.transfer(deadline) as remote:
-            retry_while_local_busy(deadline, lambda: self._direction.list_source(remote, directory, page))
+            if not self._listings.is_enough:
+                retry_while_local_busy(deadline, lambda: self._direction.list_source(remote, directory, page))
+                return
+            files = retry_while_local_busy(deadline, lambda: self._found_in(remote, directory, page))
+            page.keep(self._listings.skip_in(directory, files, page, remote, deadline))
+
+    def _found_in(self, remote: RemoteFiles, directory: str, page: FolderPage) -> list[FoundFile]:
+        """Return the files of a directory, to be compared before they are kept."""
+        findings = DirectoryFindings(page)
+        self._direction.list_source(remote, directory, findings)
+        return findings.files
 
     def _ends_planning(self, error: SFTPError) -> bool:
         return error is self._ledger_failure or error.scope is not Scope.FILE or is_busy(error)

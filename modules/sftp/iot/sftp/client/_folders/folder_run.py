@@ -71,13 +71,13 @@ class FolderRun:
         self._progress = progress
         self._has_markers = order.markers.is_used
         self._newest_first = order.selection.order is Order.NEWEST
-        self._is_plain = _is_plain(order) and (ledger is None or ledger.is_in_memory)
+        self._is_plain = _is_plain(order) and (ledger is None or ledger.gathers)
         self._tally = FolderTally()
         self._deliveries = Deliveries(order, direction, ledger, self._tally, on_file)
         self._quarantine = QuarantineRun(order, direction, self._deliveries, self._tally, on_file)
         self._delivery = FileDelivery(order, direction, self._deliveries, self._tally, self._quarantine)
         self._listings = ComparedListings(order, direction, self._deliveries, self._tally)
-        self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail)
+        self._plan = FolderPlan(order, direction, ledger, self._tally, self._deliveries.fail, listings=self._listings)
         self._attempts = 0
         self._reported = FolderProgress()
 
@@ -111,7 +111,7 @@ class FolderRun:
             while not plan.is_done:
                 if not plan.has_page:
                     run_in_threads(lender, [plan.find_next_page], self._report)
-                    self._listings.skip(plan, lender, self._report)
+                    self._listings.skip((*plan.small, *plan.large), plan.remove, lender, self._report)
                 self._work_off_page(lender)
                 # What a broken attempt has left may just have been cleaned up, which holds a destination for a moment.
                 plan.small += delivery.busy
@@ -156,7 +156,7 @@ class FolderRun:
                 steps += [self._work_off_together] * min(BATCHES_AT_ONCE, -(-len(plan.small) // BATCH))
             if self._newest_first:
                 steps.append(plan.look_for_newer)
-            run_in_threads(lender, steps, self._report)
+            run_in_threads(lender, steps, self._report, needs_all=self._newest_first)
 
     def _goes_together(self, lender: ChannelLender) -> bool:
         """Return whether one thread may have several small files in flight: one answer is the last one then."""
@@ -167,23 +167,26 @@ class FolderRun:
 
     def _have_directories_made(self, lender: ChannelLender) -> None:
         """Have the directories made that small files go to: each takes round trips, for which a batch would wait."""
-        directories = list(dict.fromkeys(posixpath.dirname(found.path) for found in self._plan.small))
-        if len(directories) > 1:
-            directories.reverse()
-            steps: list[Step] = [partial(self._make, directories)] * min(SMALL_AT_ONCE, len(directories))
+        first_files: dict[str, FoundFile] = {}  # of each directory
+        for found in self._plan.small:
+            if not found.is_delivered:  # whoever took it away may have removed its directory too
+                first_files.setdefault(posixpath.dirname(found.path), found)
+        if len(first_files) > 1:
+            files = [*reversed(first_files.values())]
+            steps: list[Step] = [partial(self._make, files)] * min(SMALL_AT_ONCE, len(files))
             run_in_threads(lender, steps, self._report)
 
-    def _make(self, directories: list[str], lender: ChannelLender, deadline: Deadline) -> None:
-        """Make one directory after the other, in one thread; one that fails is met again by its files."""
+    def _make(self, files: list[FoundFile], lender: ChannelLender, deadline: Deadline) -> None:
+        """Make the directories of files, one after the other, in one thread; a failure is met again by the files."""
         while True:
             deadline.check()
             try:
-                directory = directories.pop()
+                found = files.pop()
             except IndexError:
                 return
             try:
                 with lender.transfer(deadline) as remote:
-                    self._direction.make_directory(remote, directory)
+                    self._direction.make_directory_of(remote, found)
             except SFTPError as error:
                 if error.scope is Scope.CALL:
                     raise

@@ -16,7 +16,7 @@ from iot.sftp.client._folders.folder_direction import relative_to_source
 from iot.sftp.client._folders.folder_walk import below, list_locally
 from iot.sftp.client._folders.marker_files import RemoteMarkerFiles, clearing_markers
 from iot.sftp.client._folders.remote_directories import RemoteDirectories
-from iot.sftp.client._folders.settling import settled_version
+from iot.sftp.client._folders.settling import settled_version, settling_version
 from iot.sftp.client._folders.transferred import Transferred
 from iot.sftp.client._ssh.packets import OpenFlag, decode_path
 from iot.sftp.client._transfer.abandoned_transfers import discard_upload
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._files.remote_paths import RemotePaths
+    from iot.sftp.client._folders.findings import Findings
     from iot.sftp.client._folders.folder_order import FolderOrder
-    from iot.sftp.client._folders.folder_page import FolderPage, FoundFile
+    from iot.sftp.client._folders.folder_page import FoundFile
     from iot.sftp.client._folders.marker_files import MarkerFiles
     from iot.sftp.client._transfer.transfer_context import TransferContext
 
@@ -77,13 +78,14 @@ class FolderUpload:
     def end(self) -> None:
         """Release nothing: no file is held open."""
 
-    def make_directory(self, remote: RemoteFiles, directory: str) -> None:
-        """Make a directory of the destination, if it is missing."""
-        self._directories.make(remote, directory)
+    def make_directory_of(self, remote: RemoteFiles, found: FoundFile) -> None:
+        """Make the directory that a file goes to, if it is missing and the file can be read."""
+        with self._local_files.source(self._path_of(found)):
+            self._directories.make_parent(remote, found.path)
 
-    def list_source(self, remote: RemoteFiles, directory: str, page: FolderPage) -> None:
+    def list_source(self, remote: RemoteFiles, directory: str, findings: Findings) -> None:
         """List a local directory."""
-        list_locally(self._local_files, self._order.source, directory, page, remote.deadline.check)
+        list_locally(self._local_files, self._order.source, directory, findings, remote.deadline.check)
 
     def version_at_source(self, remote: RemoteFiles, found: FoundFile) -> FileVersion:
         """Return the version of the local file that is there now."""
@@ -125,11 +127,13 @@ class FolderUpload:
         found = remote.attributes_of([self._end_of(dest) for dest in dests], follow_links=False)
         return [None if each is None else FileVersion.of_remote(each) for each in found]
 
-    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[tuple[str, FileVersion | None]]:
+    def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[list[tuple[str, FileVersion | None]]]:
         """Give the names in a directory on the server."""
-        for entry in remote.entries_if_shown(below(self._dest, directory)):
-            is_file = stat.S_ISREG(entry.attributes.mode or 0)
-            yield decode_path(entry.name), FileVersion.of_remote(entry.attributes) if is_file else None
+        for entries in remote.entries_if_shown(below(self._dest, directory)):
+            yield [
+                (decode_path(name), FileVersion.of_remote(each) if stat.S_ISREG(each.mode or 0) else None)
+                for name, each in entries
+            ]
 
     def may_have_arrived(self, found: FoundFile, dest: str) -> bool:
         """Return whether the answer to an earlier rename of this version to that name was lost."""
@@ -161,7 +165,7 @@ class FolderUpload:
         """Upload a file, in steps."""
         backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
-            settled = settled_version(descriptor, remote.deadline) if self._is_remembered else None
+            settled = (yield from settling_version(descriptor, remote.deadline)) if self._is_remembered else None
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
             self._directories.make_parent(remote, dest)

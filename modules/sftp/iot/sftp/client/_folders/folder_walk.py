@@ -6,16 +6,16 @@ import posixpath
 import stat
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import PathNotAllowed, SFTPError
+from iot.sftp.client._base.threads import WorkerThreads
 from iot.sftp.client._files.file_version import FileVersion
-from iot.sftp.client._files.listing import LINKS_IN_FLIGHT, entries_of
+from iot.sftp.client._files.listing import LINKS_IN_FLIGHT, entries_by_dozens
 from iot.sftp.client._files.remote_paths import TEMPORARY_PREFIX
 from iot.sftp.client._folders.folder_page import FoundFile, UnlistedDirectory
-from iot.sftp.client._ssh.packets import Attributes, decode_path
+from iot.sftp.client._ssh.packets import decode_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
     from iot.sftp.client._files.local_files import LocalFiles
     from iot.sftp.client._files.remote_files import RemoteFiles
+    from iot.sftp.client._folders.findings import Findings
     from iot.sftp.client._folders.folder_page import FolderPage
+    from iot.sftp.client._ssh.packets import Entry
 
+TYPE_BITS = 0o170000  # of a mode: S_IFMT of inode(7)
 DEEPEST = 100  # folders within folders: a server that shows links as folders could lead in a circle
 LISTINGS_AT_ONCE = 16
 LISTINGS_AHEAD = 64  # that are under way or done before their turn comes
+FILES_AT_ONCE = 256  # of a local directory, that are put onto a page together
 
 
 def walk(
@@ -45,7 +49,7 @@ def walk(
         SFTPError: the folder itself could not be listed, or another failure ends the whole walk.
     """
     level = [""]
-    with ThreadPoolExecutor(LISTINGS_AT_ONCE, thread_name_prefix="sftp-walk") as threads:
+    with WorkerThreads(LISTINGS_AT_ONCE, name="sftp-walk") as threads:
         for depth in range(DEEPEST + 1):
             with closing(_ahead(threads, look, level, page)) as listings:
                 for path, listing in listings:
@@ -97,7 +101,7 @@ def below(folder: str, path: str) -> str:
     return posixpath.join(folder, path) if path else folder
 
 
-def list_on_server(remote: RemoteFiles, folder: str, directory: str, page: FolderPage, *, recursive: bool) -> None:
+def list_on_server(remote: RemoteFiles, folder: str, directory: str, findings: Findings, *, recursive: bool) -> None:
     """List a directory on the server: what is a file, or a link to one, and which directories there are.
 
     A link to a directory is left out: it may lead in a circle. What the server reports no type of counts
@@ -107,44 +111,53 @@ def list_on_server(remote: RemoteFiles, folder: str, directory: str, page: Folde
         remote: the server's files.
         folder: the server's path of the folder.
         directory: relative to the folder.
-        page: collects what is found.
+        findings: collects what is found.
         recursive: whether the directories are wanted.
 
     Raises:
-        NotADirectory, NotFound, PermissionDenied: see `entries_of`.
+        NotADirectory, NotFound, PermissionDenied: see `entries_by_dozens`.
         TooLarge, Busy: there is no memory for the names, or the server's list has no end.
     """
-    listing = _RemoteListing(remote, folder, page, recursive=recursive)
-    for entry in entries_of(remote, below(folder, directory)):
-        name = decode_path(entry.name)
-        if not name.startswith(TEMPORARY_PREFIX):
-            listing.take(f"{directory}/{name}" if directory else name, entry.attributes)
+    listing = _RemoteListing(remote, folder, findings, recursive=recursive)
+    prefix = f"{directory}/" if directory else ""
+    for entries in entries_by_dozens(remote, below(folder, directory)):
+        listing.take(prefix, entries)
     listing.end()
 
 
 class _RemoteListing:
     """One listing on the server: links, and names without a type, are asked about by the dozen."""
 
-    def __init__(self, remote: RemoteFiles, folder: str, page: FolderPage, *, recursive: bool) -> None:
+    def __init__(self, remote: RemoteFiles, folder: str, findings: Findings, *, recursive: bool) -> None:
         self._remote = remote
         self._folder = folder
-        self._page = page
+        self._findings = findings
         self._recursive = recursive
         self._seen = time.monotonic()
         self._links: list[str] = []
         self._unclear: list[str] = []
         self._directories: list[str] = []
 
-    def take(self, path: str, attributes: Attributes) -> None:
-        kind = stat.S_IFMT(attributes.mode or 0)
-        if kind == stat.S_IFREG:
-            self._page.add_file(FoundFile(path, FileVersion.of_remote(attributes), self._seen))
-        elif kind == stat.S_IFLNK:
-            if self._page.covers(path):
+    def take(self, prefix: str, entries: list[Entry]) -> None:
+        files, of_remote, seen = list[FoundFile](), FileVersion.of_remote, self._seen
+        for encoded, attributes in entries:
+            name = decode_path(encoded)
+            if name.startswith(TEMPORARY_PREFIX):
+                continue
+            kind = (attributes.mode or 0) & TYPE_BITS
+            if kind == stat.S_IFREG:
+                files.append(FoundFile(prefix + name, of_remote(attributes), seen))
+            else:
+                self._take_other(prefix + name, kind)
+        self._findings.add_files(files)
+
+    def _take_other(self, path: str, kind: int) -> None:
+        if kind == stat.S_IFLNK:
+            if self._findings.covers(path):
                 self._links.append(path)
                 self._ask_if(len(self._links) >= LINKS_IN_FLIGHT)
         elif kind == 0:
-            if self._page.covers(path) or self._page.goes_into(path):
+            if self._findings.covers(path) or self._findings.goes_into(path):
                 self._unclear.append(path)
                 self._ask_if(len(self._unclear) >= LINKS_IN_FLIGHT)
         elif kind == stat.S_IFDIR:
@@ -155,7 +168,7 @@ class _RemoteListing:
         self._take_own_directories()
 
     def _take_directory(self, path: str) -> None:
-        if self._recursive and self._page.goes_into(path):
+        if self._recursive and self._findings.goes_into(path):
             self._directories.append(path)
             if len(self._directories) >= LINKS_IN_FLIGHT:
                 self._take_own_directories()
@@ -171,7 +184,7 @@ class _RemoteListing:
             for path, meant in zip(paths, answers, strict=True):
                 kind = None if meant is None else stat.S_IFMT(meant.mode or 0)
                 if meant is not None and kind in {0, stat.S_IFREG}:
-                    self._page.add_file(FoundFile(path, FileVersion.of_remote(meant), self._seen))
+                    self._findings.add_files([FoundFile(path, FileVersion.of_remote(meant), self._seen)])
                 elif kind == stat.S_IFDIR and not are_links:
                     self._take_directory(path)
 
@@ -181,19 +194,26 @@ class _RemoteListing:
         places = [below(self._folder, path) for path in paths]
         for path, own in zip(paths, self._remote.attributes_of(places, follow_links=False), strict=True):
             if own is None or not stat.S_ISLNK(own.mode or 0):
-                self._page.add_directory(path)
+                self._findings.add_directory(path)
 
 
 def list_locally(
-    local_files: LocalFiles, folder: str, directory: str, page: FolderPage, proceed: Callable[[], object] = lambda: None
+    local_files: LocalFiles,
+    folder: str,
+    directory: str,
+    findings: Findings,
+    proceed: Callable[[], object] = lambda: None,
 ) -> None:
     """List a local directory: see `list_on_server`. `proceed` is called every few names, and ends it by raising."""
-    seen = time.monotonic()
-    for entry in local_files.entries(below(folder, directory), proceed):
-        if entry.name.startswith(TEMPORARY_PREFIX):
+    seen, prefix, files = time.monotonic(), f"{directory}/" if directory else "", list[FoundFile]()
+    for name, is_directory, _, _, version, was_taken in local_files.entries(below(folder, directory), proceed):
+        if name.startswith(TEMPORARY_PREFIX):
             continue
-        path = f"{directory}/{entry.name}" if directory else entry.name
-        if entry.is_directory:
-            page.add_directory(path)
-        else:
-            page.add_file(FoundFile(path, entry.version, seen, entry.was_taken))
+        if is_directory:
+            findings.add_directory(prefix + name)
+            continue
+        files.append(FoundFile(prefix + name, version, seen, was_taken))
+        if len(files) >= FILES_AT_ONCE:
+            findings.add_files(files)
+            files = []
+    findings.add_files(files)

@@ -8,6 +8,7 @@ import stat
 import threading
 from collections import OrderedDict
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import (
@@ -16,7 +17,7 @@ from iot.sftp.client._base.errors import (
 )
 from iot.sftp.client._base.os_errors import from_os_error
 from iot.sftp.client._files.local_directories import DIRECTORY_FLAGS
-from iot.sftp.client._files.local_files import LocalFiles, LocalName, check_name
+from iot.sftp.client._files.local_files import NAMES_AT_ONCE, LocalFiles, LocalName, check_name
 from iot.sftp.client._folders.folder_walk import below
 
 if TYPE_CHECKING:
@@ -80,18 +81,17 @@ class LocalDestination(LocalFiles):
         finally:
             os.close(place.directory)
 
-    def statuses(self, directory: str, proceed: Callable[[], object]) -> Iterator[tuple[str, os.stat_result]]:
-        """Give the names in a directory with their status, of a link its own; `proceed` ends it by raising."""
+    def statuses(self, directory: str, proceed: Callable[[], object]) -> Iterator[list[tuple[str, os.stat_result]]]:
+        """Give the names in a directory with their status, of a link its own, some at a time.
+
+        `proceed` is called before each of these, and ends it by raising.
+        """
         opened = _opened_again(self._directory(directory, create=False))
         try:
             with os.scandir(opened) as names:
-                for found in names:
+                while some := list(islice(names, NAMES_AT_ONCE)):
                     proceed()
-                    try:
-                        status = found.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue  # it has just gone
-                    yield found.name, status
+                    yield list(_statuses_of(some))
         except OSError as error:
             raise from_os_error(error, below(self._root, directory)) from error
         finally:
@@ -124,6 +124,12 @@ class LocalDestination(LocalFiles):
                     self._open[path] = os.dup(opened)
             if len(self._open) > DIRECTORIES_OPEN:
                 os.close(self._open.popitem(last=False)[1])
+
+
+def _statuses_of(names: list[os.DirEntry[str]]) -> Iterator[tuple[str, os.stat_result]]:
+    for found in names:
+        with suppress(FileNotFoundError):  # it has just gone
+            yield found.name, found.stat(follow_symlinks=False)
 
 
 def _opened_again(directory: int) -> int:

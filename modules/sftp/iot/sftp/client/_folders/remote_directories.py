@@ -30,10 +30,7 @@ class RemoteDirectories:
 
     def make_parent(self, remote: RemoteFiles, path: str) -> None:
         """Make the directory of a file, given relative to the root; wait for whoever is just making it."""
-        self.make(remote, posixpath.dirname(path))
-
-    def make(self, remote: RemoteFiles, directory: str) -> None:
-        """Make a directory, given relative to the root; wait for whoever is just making it."""
+        directory = posixpath.dirname(path)
         with self._lock:
             made = self._made.get(directory)
             is_first = made is None

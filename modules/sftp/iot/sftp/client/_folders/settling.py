@@ -10,26 +10,34 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.steps import TOGETHER, finish
 from iot.sftp.client._files.file_version import WRONG_BY, FileVersion, Observed
 from iot.sftp.client._files.local_files import UNKNOWN
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
+    from iot.sftp.client._base.steps import Steps
 
 SETTLING_PAUSE, SETTLING_ATTEMPTS = 0.025, 4  # seconds: a little more than a tick of the clock for files
 
 
 def settled_version(descriptor: int, deadline: Deadline) -> FileVersion | None:
-    """Return a file's version when a further write would show in it; `None` if that is not so within a moment."""
+    """Return a file's version when a further write would show in it: see `settling_version`."""
+    return finish(settling_version(descriptor, deadline))
+
+
+def settling_version(descriptor: int, deadline: Deadline) -> Steps[FileVersion | None]:
+    """Return, in steps, a file's version when a further write would show in it; `None` if not so within a moment."""
     seen = Observed(UNKNOWN, time.monotonic())
     for _ in range(SETTLING_ATTEMPTS):
-        version = FileVersion.of_local(os.fstat(descriptor))
+        version, now = FileVersion.of_local(os.fstat(descriptor)), time.monotonic()
         if version != seen.version:
-            seen = Observed(version, time.monotonic())
+            seen = Observed(version, now)
         # The change time shows any write, and cannot be set; the clock can, and may be behind it by now
         if not settles_in(seen._replace(version=version._replace(modified=None))):
             return version
-        deadline.pause(SETTLING_PAUSE)
+        yield TOGETHER  # the moments of several files are one
+        deadline.pause(max(0.0, now + SETTLING_PAUSE - time.monotonic()))
         deadline.check()
     return None
 

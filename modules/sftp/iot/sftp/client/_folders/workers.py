@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -17,6 +17,7 @@ from iot.sftp.client._base.errors import (
     LocalBusy,
     SFTPError,
 )
+from iot.sftp.client._base.threads import WorkerThreads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,25 +46,29 @@ class ChannelLender(Protocol):
 Step = Callable[[ChannelLender, Deadline], None]
 
 
-def run_in_threads(lender: ChannelLender, steps: list[Step], report: Callable[[], object]) -> None:
+def run_in_threads(
+    lender: ChannelLender, steps: list[Step], report: Callable[[], object], *, needs_all: bool = False
+) -> None:
     """Run steps in threads of their own, and report progress in this one; what ends one of them ends all of them.
 
     Parameters:
         lender: lends channels; its deadline is that of all steps.
         steps: receive the lender and the deadline that ends them.
         report: called ten times a second.
+        needs_all: whether steps wait for others. If not, and the system has fewer threads, some begin when others end.
 
     Raises:
-        SFTPError: what ended the first step.
+        SFTPError: what ended the first step; `LocalBusy` if there are too few threads.
     """
     if not steps:
         return
     stop = Interruption()
     deadline = Deadline(lender.deadline.remaining() if lender.deadline.limited else None, stop)
-    with ThreadPoolExecutor(len(steps), thread_name_prefix="sftp-folder") as threads:
-        # In the caller's context, so that log records can be attributed to its call
-        futures = [threads.submit(copy_context().run, _run_step, step, lender, deadline) for step in steps]
+    futures: list[Future[None]] = []
+    with WorkerThreads(len(steps), least=len(steps) if needs_all else 1, name="sftp-folder") as threads:
         try:
+            # In the caller's context, so that log records can be attributed to its call
+            futures += [threads.submit(copy_context().run, _run_step, step, lender, deadline) for step in steps]
             pending = set(futures)
             while pending and not any(future.exception() for future in futures if future.done()):
                 _, pending = wait(pending, PROGRESS_INTERVAL, FIRST_EXCEPTION)

@@ -1,7 +1,7 @@
 """SFTP requests in flight over one SSH channel; thread-safe.
 
 A request gets a number and a future. It is sent at once, or by a thread of the channel where that could wait; answers
-are received in paramiko's own thread, in whatever order, and complete the future that has their number. So no caller
+are received in one thread for all, in whatever order, and complete the future that has their number. So no caller
 ever blocks in a write: it waits for its future, and for no longer than its deadline and the server's time limit allow.
 paramiko's own `SFTPClient` cannot be shared in this way (one reader takes another's answer), and keeps neither the
 server's status codes nor its list of extensions.
@@ -17,7 +17,6 @@ import struct
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import ConnectionLost, HandleInUse, SFTPError, Unsupported
@@ -31,7 +30,8 @@ from iot.sftp.client._ssh.requests import HEADER, Answer, FileWrite, Landing, Re
 from iot.sftp.client._ssh.waiting import at_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from iot.sftp.client._base.deadline import Deadline
     from iot.sftp.client._ssh.open_files import Place
@@ -43,6 +43,27 @@ __all__ = ["Landing", "Reply", "SFTPChannel", "Source"]  # what the layers above
 
 # Answers in a row to requests that were never made: a server that sends nothing else would let a call wait without end
 MOST_STRANGERS = 10_000
+NOTED_TOGETHER = 64 * 1024  # bytes of our window that are used up: a small part of it
+
+
+class _Together:
+    """A block whose requests are sent together; a generator in its place would take twice as long."""
+
+    __slots__ = ("_gathering", "_is_outermost", "_thread", "_writer")
+
+    def __init__(self, gathering: set[int], writer: RequestWriter) -> None:
+        self._gathering = gathering
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        self._is_outermost = self._thread not in self._gathering
+        self._gathering.add(self._thread)
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_outermost:
+            self._gathering.discard(self._thread)
+            self._writer.send()
 
 
 class SFTPChannel:
@@ -82,6 +103,7 @@ class SFTPChannel:
         self._replies: dict[int, tuple[Expected, float]] = {}  # by number: what is expected, and since when
         self._next_number = 0
         self._strangers = 0
+        self._consumed = 0  # bytes of our window that were not noted yet
         self._gathering = set[int]()  # threads whose requests are sent together
         self._failure: SFTPError | None = None
         self._version: Future[Reply] = Future()
@@ -129,23 +151,13 @@ class SFTPChannel:
         """Whether no request is answered any more."""
         return self._failure is not None
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Send the requests of this block together: in one message, if the server takes that.
+    def together(self) -> AbstractContextManager[None]:
+        """Send the requests of a block together: in one message, if the server takes that.
 
         They are sent at its end, that of the outermost one, or when `send_gathered` is called: before anything is
         waited for.
         """
-        thread = threading.get_ident()
-        if thread in self._gathering:
-            yield
-            return
-        self._gathering.add(thread)
-        try:
-            yield
-        finally:
-            self._gathering.discard(thread)
-            self._writer.send()
+        return _Together(self._gathering, self._writer)
 
     def send_gathered(self) -> None:
         """Send what this thread has gathered by now."""
@@ -250,9 +262,12 @@ class SFTPChannel:
             self.fail(error)
         except Exception as error:  # noqa: BLE001 - whatever it is ends the channel, with a reason
             self._on_broken(error)
-        widen_by = consumed(self._channel, len(data))
-        if widen_by:
-            self._writer.widen_window(widen_by)
+        self._consumed += len(data)
+        if self._consumed >= NOTED_TOGETHER:
+            widen_by = consumed(self._channel, self._consumed)
+            self._consumed = 0
+            if widen_by:
+                self._writer.widen_window(widen_by)
 
     def _landing_of(self, number: int) -> Landing | None:
         expected, _ = self._replies.get(number, (None, 0.0))

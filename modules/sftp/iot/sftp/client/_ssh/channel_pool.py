@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, SFTPError
+from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, LocalBusy, SFTPError
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._ssh.paramiko_internals.failures import reason_of
 from iot.sftp.client._ssh.server_traits import mixes_up_channels
 from iot.sftp.client._ssh.sftp_subsystem import open_sftp_channel
@@ -112,6 +113,13 @@ class ChannelPool:
         with self._lock:
             return list(self._channels)
 
+    def is_awaited(self) -> bool:
+        """Return whether an answer is due on any of the channels."""
+        for channel in self._channels:  # noqa: SIM110 - asked for each answer; the list is replaced, never changed
+            if channel.in_flight:
+                return True
+        return False
+
     @contextmanager
     def lend(self, deadline: Deadline) -> Iterator[SFTPChannel]:
         """Lend a channel for one transfer: an idle one, a new one, or the one that has the fewest transfers.
@@ -162,7 +170,14 @@ class ChannelPool:
             self._begin_to_open(opened)
 
     def _begin_to_open(self, opened: Future[None]) -> None:
-        threading.Thread(target=self._open_for, args=(opened,), name="sftp-channel-opening", daemon=True).start()
+        try:
+            start_thread(self._open_for, opened, name="sftp-channel-opening")
+        except LocalBusy as error:
+            self._fail_opening(opened, error)
+
+    def _fail_opening(self, opened: Future[None], error: SFTPError) -> None:
+        self._end_opening(None, is_refused=not isinstance(error, LocalBusy))
+        opened.set_exception(error)
 
     def open_channel(self, deadline: Deadline) -> SFTPChannel:
         """Open one more channel.
@@ -205,8 +220,8 @@ class ChannelPool:
         It is opened in a thread of its own: a caller who cannot wait so long leaves the channel to the next one.
         """
         opened: Future[None] = Future()
-        self._begin_to_open(opened)
         try:
+            self._begin_to_open(opened)
             wait_for_answer(opened, deadline, self._activity.silence, self._limits.stall)
         except DeadlineExceeded:
             raise
@@ -214,25 +229,23 @@ class ChannelPool:
             if not self._transport.is_active():
                 lost = ConnectionLost("the server ended the connection when a further channel was asked for")
                 raise lost from error
-            logger.info("The server grants no further channel (%s): transfers share what there is", error)
+            logger.info("There is no further channel (%s): transfers share what there is", error)
 
     def _open_for(self, opened: Future[None]) -> None:
         try:
             channel = self.open_channel(Deadline(self._limits.connect))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for the thread that waits
-            self._end_opening(None)
-            opened.set_exception(reason_of(error, self._transport.saved_exception))
+            self._fail_opening(opened, reason_of(error, self._transport.saved_exception))
         else:
-            self._end_opening(channel)
+            self._end_opening(channel, is_refused=False)
             opened.set_result(None)
 
-    def _end_opening(self, channel: SFTPChannel | None) -> None:
+    def _end_opening(self, channel: SFTPChannel | None, *, is_refused: bool) -> None:
         """Record a channel, or none where it was refused: how many are granted is seen when none is being opened."""
         with self._lock:
             self._openings -= 1
-            if channel is None:
-                self._was_refused = True
-            else:
+            self._was_refused |= is_refused
+            if channel is not None:
                 self._transfers[channel] = 0
                 self._budget.grant(len(self._transfers))
             if self._was_refused and not self._openings:

@@ -15,15 +15,17 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.deadline import Deadline
-from iot.sftp.client._base.errors import ConnectionLost, Retry, SFTPError
+from iot.sftp.client._base.deadline import GLANCE, Deadline
+from iot.sftp.client._base.errors import ConnectionLost, LocalBusy, Retry, SFTPError
 from iot.sftp.client._base.pysftp import pysftp
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._ssh.channel_pool import ChannelBudget, ChannelPool
 from iot.sftp.client._ssh.handshake import Handshake, ServerInfo
 from iot.sftp.client._ssh.liveness import Liveness
 from iot.sftp.client._ssh.packets import Kind, string
 from iot.sftp.client._ssh.paramiko_internals.failures import reason_of
+from iot.sftp.client._ssh.paramiko_internals.reading import let_callers_read, read_while_waiting
 from iot.sftp.client._ssh.remote_command import RemoteCommands
 from iot.sftp.client._ssh.requests import Answer
 from iot.sftp.client._ssh.route import dialer_of
@@ -118,7 +120,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         self._users = 0
         self._last_use = time.monotonic()
         self._ended = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="sftp-keeper", daemon=True)
+        self._keeper: threading.Thread | None = None
         self._handshake = Handshake(settings, policy, deadline, dialer=dialer_of(settings), open_files=traits.files)
         announce(self)
         self._open()
@@ -136,8 +138,13 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             activity=self._activity,
             open_files=traits.files,
         )
+        let_callers_read(transport, self.channels.is_awaited)
         self._last_use = time.monotonic()  # opening it may have taken longer than an idle session lasts
-        self._keeper.start()
+        try:
+            self._keeper = start_thread(self._keep, name="sftp-keeper")
+        except LocalBusy as error:
+            self.close(error)
+            raise
 
     def _open(self) -> None:
         try:
@@ -227,11 +234,15 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
             DeadlineExceeded, ConnectionLost: see `wait_for`.
         """
         try:
-            if not future.done():  # most are that were asked for together: what follows costs more than the answer
+            if not future.done() and not self._has_read(future, deadline):  # most are that were asked for together
                 self._wait_for(future, deadline)
             return future.result()
         except ConnectionLost as error:
             raise self.lost(error) from None
+
+    def _has_read(self, future: Future[Reply], deadline: Deadline) -> bool:
+        """Read what the server sends in this thread, if it is alone, and return whether the answer was there soon."""
+        return read_while_waiting(self._handshake.transport, future.done, deadline.wait_at_most(GLANCE))
 
     def _wait_for(self, future: Future[Reply], deadline: Deadline) -> None:
         liveness = self._liveness
@@ -289,7 +300,7 @@ class Connection(pysftp.Connection):  # type: ignore[misc] # pysftp has no types
         if channels is not None:
             channels.join()
             self._liveness.join()
-        if self._keeper.ident is not None and self._keeper is not threading.current_thread():
+        if self._keeper is not None and self._keeper is not threading.current_thread():
             self._keeper.join()
 
     # --- keep-alive and idle ---

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from iot.sftp.client._base.errors import ConnectionLost, SFTPError, Unreachable
 from iot.sftp.client._base.lower_layers import from_lower_layer
+from iot.sftp.client._base.threads import start_thread
+from iot.sftp.client._ssh.acknowledging_socket import AcknowledgingSocket
 
 if TYPE_CHECKING:
     from iot.sftp.client._base.deadline import Deadline
@@ -110,7 +112,7 @@ class DirectDialer:
         failure: SFTPError = Unreachable(f"{self._host} has no address")
         for number, (family, kind, protocol, _, address) in enumerate(self._addresses):
             share = deadline.remaining() / (len(self._addresses) - number)
-            connection = socket.socket(family, kind, protocol)
+            connection = AcknowledgingSocket(family, kind, protocol)
             try:
                 connection.settimeout(max(share, 0.001))
                 connection.connect(address)
@@ -155,6 +157,7 @@ def look_up(host: str, port: int, deadline: Deadline, place: str) -> list[Addres
 
     Raises:
         Unreachable: the name is not known, or there was no answer.
+        LocalBusy: no thread is left.
     """
     answer: queue.SimpleQueue[list[AddressInfo] | OSError | UnicodeError] = queue.SimpleQueue()
 
@@ -164,7 +167,7 @@ def look_up(host: str, port: int, deadline: Deadline, place: str) -> list[Addres
         except (OSError, UnicodeError) as error:
             answer.put(error)
 
-    threading.Thread(target=ask, name=f"look-up-{host}", daemon=True).start()
+    start_thread(ask, name=f"look-up-{host}")
     try:
         found = answer.get(timeout=min(deadline.remaining(), threading.TIMEOUT_MAX))
     except queue.Empty:

@@ -21,6 +21,7 @@ from iot.sftp.client._base.errors import (
     Unsupported,
 )
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.client._ssh.acknowledging_socket import AcknowledgingSocket
 from iot.sftp.client._ssh.credentials import Credentials
 from iot.sftp.client._ssh.liveness import Activity
 from iot.sftp.client._ssh.login import authenticate
@@ -28,6 +29,7 @@ from iot.sftp.client._ssh.login_backoff import LOGIN_BACKOFF
 from iot.sftp.client._ssh.open_files import OpenFiles
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, reason_of
 from iot.sftp.client._ssh.paramiko_internals.transport import Transport
+from iot.sftp.client._ssh.server_traits import sends_at_once
 from iot.sftp.client._ssh.sftp_subsystem import open_sftp_channel
 from iot.sftp.client._ssh.waiting import at_deadline
 
@@ -314,6 +316,9 @@ class Handshake:
             open_files=self._open_files,
             on_opened=self._set_channel,
         )
+        connection = self.transport.sock
+        if isinstance(connection, AcknowledgingSocket) and not self.dialer.hops:
+            connection.acknowledges_at_once &= not sends_at_once(self.transport.remote_version)
 
     def _set_channel(self, channel: SFTPChannel) -> None:
         with self._lock:
@@ -336,7 +341,8 @@ class Handshake:
         transport = self._transport
         reason = reason_of(error, None if transport is None else transport.saved_exception)
         is_ours = isinstance(error, SFTPError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
-        is_clear = isinstance(reason, HostKeyMismatch | ServerBusy) or isinstance(error, ReasonError)
+        is_short = isinstance(error, RuntimeError | MemoryError)  # this process, of threads or memory
+        is_clear = is_short or isinstance(reason, HostKeyMismatch | ServerBusy) or isinstance(error, ReasonError)
         if transport is None or is_ours or is_clear:
             return reason
         if self._deadline.remaining() == 0.0:

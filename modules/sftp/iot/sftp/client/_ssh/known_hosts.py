@@ -99,7 +99,7 @@ def is_of_one_host(line: str) -> bool:
 def fingerprint(text: str) -> str:
     """Return the SHA256 fingerprint of a key's base64 text, in OpenSSH's form."""
     try:
-        digest = hashlib.sha256(base64.b64decode(text)).digest()
+        digest = hashlib.sha256(base64.b64decode(text, validate=True)).digest()
     except ValueError:
         return "an unreadable key"
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")

@@ -180,8 +180,8 @@ class KnownKeys:
             for line in lines
             if is_of_one_host(line) and any(not entry.marker for entry in parse_line(line, self.name))
         ]
-        before = {fingerprint(entry.text) for line in ours for entry in parse_line(line, self.name)}
-        if before - {key.fingerprint}:
+        texts = {entry.text for line in ours for entry in parse_line(line, self.name)}
+        if texts - {key.get_base64()}:  # damaged base64 may have a key's fingerprint, and is not it
             kept = [line for line in lines if line not in ours]
             self._write(path, [*kept, line_of(self.name, key)])
-        return before
+        return {fingerprint(text) for text in texts}

@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from iot.sftp.client._base.threads import start_thread
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -85,8 +87,7 @@ class Liveness:
         with self._lock:
             prober = self._prober
             if prober is None or not prober.is_alive():
-                prober = self._prober = threading.Thread(target=self._probe, name="sftp-prober", daemon=True)
-                prober.start()
+                prober = self._prober = start_thread(self._probe, name="sftp-prober")
         limit = deadline.within(self._stall)
         while prober.is_alive() and limit.remaining():
             prober.join(limit.wait_at_most())

@@ -266,10 +266,17 @@ class OpenFiles:
             place.beside = max(place.beside[0], files), max(place.beside[1], directories)
 
     def _all(self) -> list[Place]:
-        return [*self._asked, *(place for places in self._open.values() for place in places.values())]
+        there = list(self._asked)
+        for places in self._open.values():
+            there += places.values()
+        return there
 
     def _count_open(self, *, with_closing: bool) -> tuple[int, int]:
         """Return how many files and how many directories are open."""
-        there = (place for places in self._open.values() for place in places.values())
-        kinds = [place.is_directory for place in there if with_closing or not place.is_closing]
-        return len(kinds) - sum(kinds), sum(kinds)
+        files = directories = 0
+        for places in self._open.values():
+            for place in places.values():
+                if with_closing or not place.is_closing:
+                    directories += place.is_directory
+                    files += not place.is_directory
+        return files, directories

@@ -69,6 +69,7 @@ ATTR_SIZE, ATTR_UIDGID, ATTR_PERMISSIONS, ATTR_ACMODTIME, ATTR_EXTENDED = 0x01, 
 
 ATTR_USUAL = ATTR_SIZE | ATTR_UIDGID | ATTR_PERMISSIONS | ATTR_ACMODTIME
 USUAL = struct.Struct(">IQ8xIII")  # the flags ATTR_USUAL and what follows them, without owner and group
+ENTRIES_AT_ONCE = 256  # of a listing that is read: OpenSSH sends a hundred in a packet, others a whole directory
 
 # The beginning of a line of `ls -l`. Version 3 lets a server write there what it likes (section 7); all of them write
 # this, and it is the only hint at a file's type from those that send no permissions, or none with a type in them.
@@ -148,7 +149,7 @@ class Reader:
 
     def attributes(self) -> Attributes:
         """Read the attributes of a file: those that nearly all servers send at once, any other field by field."""
-        with suppress(struct.error):  # there are not as many bytes
+        if self._position + USUAL.size <= len(self._data):
             flags, *fields = USUAL.unpack_from(self._data, self._position)
             if flags == ATTR_USUAL:
                 self._position += USUAL.size
@@ -169,24 +170,43 @@ class Reader:
         """Read the directory entries of a NAME packet (section 7).
 
         The `ls -l` line between name and attributes is used for the type, if the attributes do not contain it.
+        """
+        for entries in self.entries_by_dozens():
+            yield from entries
+
+    def entries_by_dozens(self) -> Iterator[list[Entry]]:
+        """Read the directory entries of a NAME packet, some at a time, as one packet may hold more than memory does.
+
         A listing may have a hundred thousand: the form that nearly all servers send is unpacked at once, any other
         field by field.
         """
+        left = self.uint32()
+        while left:
+            count = min(left, ENTRIES_AT_ONCE)
+            left -= count
+            entries = self._usual_entries(count)
+            while len(entries) < count:
+                name, long_name = self.string(), self.string()
+                entries.append(Entry(name, _with_type(self.attributes(), long_name)))
+                entries += self._usual_entries(count - len(entries))
+            yield entries
+
+    def _usual_entries(self, count: int) -> list[Entry]:
+        """Read up to so many entries that have the usual form, and leave off in front of the first one that has not."""
         data, uint32_at, usual_at = self._data, UINT32.unpack_from, USUAL.unpack_from
-        for _ in range(self.uint32()):
-            start = self._position + 4
-            try:
-                end = start + uint32_at(data, start - 4)[0]
-                position = end + 4 + uint32_at(data, end)[0]
-                flags, *fields = usual_at(data, position)
-                if flags == ATTR_USUAL and fields[1] & 0o170000:
-                    self._position = position + USUAL.size
-                    yield Entry(data[start:end], Attributes(*fields))
-                    continue
-            except struct.error:
-                pass  # shorter attributes at the end of the packet; or it ends too early
-            name, long_name = self.string(), self.string()
-            yield Entry(name, _with_type(self.attributes(), long_name))
+        new, size, place, entries = tuple.__new__, USUAL.size, self._position, list[Entry]()
+        with suppress(struct.error):  # shorter attributes at the end of the packet; or it ends too early
+            for _ in range(count):
+                end = place + 4 + uint32_at(data, place)[0]
+                attributes_at = end + 4 + uint32_at(data, end)[0]
+                flags, length, mode, access_time, modification_time = usual_at(data, attributes_at)
+                if flags != ATTR_USUAL or not mode & 0o170000:
+                    break
+                attributes = new(Attributes, (length, mode, access_time, modification_time))
+                entries.append(new(Entry, (data[place + 4 : end], attributes)))
+                place = attributes_at + size
+        self._position = place
+        return entries
 
     def rest(self) -> bytes:
         """Read everything that is left."""

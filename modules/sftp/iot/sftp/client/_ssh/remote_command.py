@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from paramiko.ssh_exception import SSHException
 
 from iot.sftp.client._base.deadline import GLANCE
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._ssh.paramiko_internals.channel_data import divert
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ class RemoteCommands:
             return b""
         output: Future[bytes] = Future()
         has_ended = threading.Event()
-        thread = threading.Thread(target=self._run, args=(command, output, has_ended), name="sftp-command", daemon=True)
-        thread.start()
+        start_thread(self._run, command, output, has_ended, name="sftp-command")
         try:
             return self._await(output, deadline)
         finally:
@@ -87,7 +87,7 @@ class RemoteCommands:
             with suppress(Exception):  # the server allows no commands, or the connection broke
                 channel = self._transport.open_session(timeout=self._limits.connect)
                 with closing(channel):
-                    threading.Thread(target=_close_after, args=(has_ended, channel), name="sftp-command-end").start()
+                    start_thread(_close_after, has_ended, channel, name="sftp-command-end")
                     printed = self._output_of(channel, command)
         finally:
             has_ended.set()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from iot.sftp.client._base.errors import SFTPError
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._ssh.buffers import new_buffer
 from iot.sftp.client._ssh.paramiko_internals.channel_data import flush, send_all, send_at_once, widen_window
 from iot.sftp.client._ssh.replies import LONGEST_PACKET
@@ -53,6 +54,9 @@ class RequestWriter:
             on_unreadable: called with a request's number if the file with its data cannot be read.
             on_broken: called with what ended the thread, if `end` did not.
             joins_requests: see `SFTPChannel`.
+
+        Raises:
+            LocalBusy: no thread is left.
         """
         self.queue: deque[Outgoing] = deque()
         self._lock = lock
@@ -66,8 +70,7 @@ class RequestWriter:
         self._has_rest = False  # of a packet that was sent in part
         self._has_ended = False
         name = f"sftp-channel-{channel.get_id()}-writer"
-        self._thread = threading.Thread(target=self._write, name=name, daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._write, name=name)
 
     def send(self) -> None:
         """Send what is in the queue, in this thread if nothing makes it wait."""

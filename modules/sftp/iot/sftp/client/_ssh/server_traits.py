@@ -55,6 +55,17 @@ def takes_a_stream(version: str) -> bool:
     return OPENSSH in version or PROFTPD in version
 
 
+def sends_at_once(version: str) -> bool:
+    """Return whether a server on whose connection a subsystem runs sends each answer at once.
+
+    sshd sets TCP_NODELAY when it starts one (OpenSSH, session.c, do_exec_no_pty, and packet.c).
+
+    Parameters:
+        version: the server's version line.
+    """
+    return OPENSSH in version
+
+
 @dataclass
 class ServerTraits:
     """What one server does; learned once, kept from one connection of a session to the next.

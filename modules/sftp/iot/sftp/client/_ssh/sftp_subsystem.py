@@ -44,7 +44,11 @@ def open_sftp_channel(
     """
     asked = time.monotonic()
     raw: Channel = transport.open_session(timeout=max(deadline.remaining(), 0.001))  # type: ignore[assignment] # see `Transport._parse_channel_open_success`
-    channel = SFTPChannel(raw, activity.note, open_files, joins_requests=takes_a_stream(transport.remote_version))
+    try:
+        channel = SFTPChannel(raw, activity.note, open_files, joins_requests=takes_a_stream(transport.remote_version))
+    except BaseException:  # no thread is left
+        raw.close()
+        raise
     channel.round_trip = time.monotonic() - asked
     on_opened(channel)
     try:

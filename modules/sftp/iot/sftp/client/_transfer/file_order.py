@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, get_args
 from iot.sftp.client._base.errors import InvalidRequest
 
 Verify = Literal["size", "sha256"]
+WAYS_TO_VERIFY = get_args(Verify)
 Member = TypeVar("Member", bound=Enum)
 
 
@@ -21,8 +22,8 @@ class Direction(Enum):
 
 def check_verify(verify: str) -> None:
     """Raise `InvalidRequest` unless this is a value of `Verify`: callers without a type checker may give any."""
-    if verify not in get_args(Verify):
-        raise InvalidRequest(f"verify must be one of {', '.join(get_args(Verify))}")
+    if verify not in WAYS_TO_VERIFY:
+        raise InvalidRequest(f"verify must be one of {', '.join(WAYS_TO_VERIFY)}")
 
 
 def check_member(name: str, value: object, kind: type[Enum]) -> None:

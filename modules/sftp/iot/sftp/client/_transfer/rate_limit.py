@@ -19,7 +19,7 @@ LEAST, MOST = 128 * 1024, 64 * 1024 * 1024  # bytes
 QUEUE = 0.1  # seconds: how long what is in flight may wait at the narrowest place of the link
 SHORT_QUEUE, SHORTEST = 0.01, 64 * 1024  # seconds and bytes: the same where short calls would wait behind it
 SHORTEST_ROUND = 0.02  # seconds over which a rate is measured
-GROWTH = 7  # bytes that a window grows by for each that has arrived
+GROWTH = 63  # bytes that a window grows by for each that has arrived: the first round may open all of it
 FURTHER = 2 * 1024 * 1024  # bytes that it grows by for each further channel: OpenSSH's window of one
 STILL_GROWING = 1.25  # by which a round is faster than the best one, while the link is not filled yet
 FORGET = 0.98  # of the best rate that is left of it after each round: a link may become slower
@@ -32,10 +32,10 @@ UNLIMITED = Bandwidth()
 class TransferWindow:
     """How many bytes may be in flight, sized to the link.
 
-    It begins small and grows by seven bytes for each one that arrives, as long as each round trip brings more than the
-    best one before. From then on it is what the link carries in two round trips, and a little for waiting in line: so
-    the link is full, and a short request of another call does not wait long behind it. It never grows beyond twice
-    that at the speed at which bytes are arriving just now, which TCP may be about to double.
+    It begins small and grows with what arrives, as long as each round trip brings more than the best one before. From
+    then on it is what the link carries in two round trips, and a little for waiting in line: so the link is full, and a
+    short request of another call does not wait long behind it. It never grows beyond twice that at the speed at which
+    bytes are arriving just now, which TCP may be about to double: that is what keeps a slow link from being flooded.
     """
 
     def __init__(self, round_trip: float, has_short_calls: Callable[[], bool] = lambda: False) -> None:
@@ -132,7 +132,7 @@ class RateLimit:
     @property
     def is_limited(self) -> bool:
         """Whether there is any limit now."""
-        return self._current() != UNLIMITED
+        return self._current() is not UNLIMITED
 
     def largest(self, size: int, direction: Direction | None = None) -> int:
         """Return how many bytes to ask for at a time, where `size` would be asked for without a limit."""

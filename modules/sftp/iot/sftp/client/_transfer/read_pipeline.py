@@ -114,6 +114,8 @@ class ReadPipeline(Pipeline):
             with self._remote.together():
                 for offset, length in pieces:
                     self._ask_for(offset, length)
+            if self.is_closed:
+                return  # that was all
 
     def _ask_for(self, offset: int, length: int) -> None:
         is_last = self._asks_behind_the_end and offset + length > self._size

@@ -56,8 +56,7 @@ def replacing_local(
     synchronise a directory: the file is complete all the same.
     """
     if permissions is not None:
-        with _optional("its permissions", place.path):
-            os.fchmod(descriptor, permissions)
+        _do_if_possible("its permissions", place.path, os.fchmod, descriptor, permissions)
     yield TOGETHER
     sync_file(descriptor)
     if context.keeps_existing:
@@ -69,20 +68,17 @@ def replacing_local(
             keep_backup(context.backup.local_files, place, context.backup.path, mode=context.modes.directory)
         os.replace(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
     yield TOGETHER
-    with _optional("that its directory is on the disk", place.path):
-        os.fsync(place.directory)
+    _do_if_possible("that its directory is on the disk", place.path, os.fsync, place.directory)
 
 
 def keep_times(descriptor: int, accessed: int, modified: int, path: str) -> None:
     """Give a local file its times, as far as its file system and this machine's clock take them."""
-    with _optional("its times", path):
-        os.utime(descriptor, (accessed, modified))
+    _do_if_possible("its times", path, os.utime, descriptor, (accessed, modified))
 
 
-@contextmanager
-def _optional(what: str, path: str) -> Iterator[None]:
+def _do_if_possible(what: str, path: str, action: Callable[..., object], *arguments: object) -> None:
     try:
-        yield
+        action(*arguments)
     except (OSError, OverflowError, ValueError) as error:  # a 32-bit time_t ends in 2038
         logger.debug("%r is complete, but the local file system does not keep %s: %s", path, what, error)
 

@@ -7,7 +7,8 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, SFTPError, TransferIncomplete
+from iot.sftp.client._base.errors import ConnectionLost, DeadlineExceeded, LocalBusy, SFTPError, TransferIncomplete
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._files.remote_requests import SAFE_REQUEST
 from iot.sftp.client._ssh.packets import OpenFlag
 from iot.sftp.client._transfer.hashing_source import HashingSource
@@ -62,6 +63,7 @@ class UploadBody:
 
     def _send_and_complete(self, handle: bytes, start: int) -> Steps[str]:
         job = self._job
+        finished: threading.Event | None = None
         source = HashingSource(job.source.descriptor) if job.context.computes_hash else None
         pipeline = WritePipeline(
             job.remote,
@@ -73,7 +75,6 @@ class UploadBody:
             on_progress=self._on_progress,
             source=source,
         )
-        finished = threading.Event()
         completion = UploadCompletion(
             job.remote,
             handle,
@@ -82,7 +83,7 @@ class UploadBody:
             is_asked_for=job.context.modes.remote is not None,
         )
         try:
-            self._add_channels(pipeline, finished)
+            finished = self._add_channels(pipeline)
             # What comes behind the bytes must not overtake them.
             is_in_order = job.remote.traits.keeps_order
             finish = (lambda: completion.begin(pipeline.further)) if is_in_order else do_nothing
@@ -103,7 +104,8 @@ class UploadBody:
             raise
         finally:
             pipeline.stop()
-            finished.set()
+            if finished is not None:
+                finished.set()
         job.state.contiguous = pipeline.contiguous
         verified = completion.wait(pipeline.contiguous)
         job.context.on_progress(pipeline.contiguous, job.source.size)
@@ -138,16 +140,21 @@ class UploadBody:
 
     # --- further channels ---
 
-    def _add_channels(self, pipeline: WritePipeline, finished: threading.Event) -> None:
-        """Open the file over further channels beside the transfer, if the round trip holds one channel back."""
+    def _add_channels(self, pipeline: WritePipeline) -> threading.Event | None:
+        """Open the file over further channels beside the transfer, if the round trip holds one channel back.
+
+        Return what is to be set when they are not needed any more.
+        """
         job = self._job
         wanted = channels_worth(job.remote.round_trip, job.source.size - job.state.contiguous)
         if wanted < 2 or not job.remote.traits.parts_in_any_order:  # noqa: PLR2004 - one is there already
-            return
+            return None
+        finished = threading.Event()
         pipeline.several = True
-        for _ in range(wanted - 1):
-            arguments = (pipeline, finished)
-            threading.Thread(target=self._lend_channel, args=arguments, name="sftp-channel-lender", daemon=True).start()
+        with suppress(LocalBusy):  # what there is has to do
+            for _ in range(wanted - 1):
+                start_thread(self._lend_channel, pipeline, finished, name="sftp-channel-lender")
+        return finished
 
     def _lend_channel(self, pipeline: WritePipeline, finished: threading.Event) -> None:
         job = self._job

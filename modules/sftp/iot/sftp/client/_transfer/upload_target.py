@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iot.sftp.client._base.errors import NotADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.errors import NoSpace, NotADirectory, NotFound, PermissionDenied, SFTPError, Unsupported
+from iot.sftp.client._base.messages import REMOTE_DISK_FULL
 from iot.sftp.client._base.steps import finish
 from iot.sftp.client._ssh.packets import Attributes, OpenFlag
 from iot.sftp.client._ssh.server_traits import TEMPORARY_NAME
@@ -101,6 +102,8 @@ class UploadTarget:
         try:
             handle = self.open_dest(reason)
         except _NameRefused as refusal:
+            if job.remote.is_full(posixpath.dirname(job.dest) or ".", for_new=True):
+                raise NoSpace(REMOTE_DISK_FULL, path=job.dest) from error
             message = f"the server lets nothing be written in that folder ({error.message})"
             raise type(error)(message, path=job.dest) from refusal
         except Unsupported:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from iot.sftp.client import ConnectionLost, DeadlineExceeded, InvalidRequest, Retry, SFTPError, error_for_code
+from iot.sftp.client._base.threads import WorkerThreads
 from iot.sftp.module._hub.response import Response
 from iot.sftp.module._methods import responses
 from iot.sftp.module._work.task_record import RequestRecord
@@ -164,7 +165,7 @@ class _Outcomes:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._in_memory: OrderedDict[str, RequestRecord] = OrderedDict()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request-ids")
+        self._threads = WorkerThreads(THREADS, name="request-ids")
 
     async def look_up(self, name: str, deadline: float) -> RequestRecord | None:
         """Return what is known of an id; a journal whose file system hangs delays the call until its deadline only."""

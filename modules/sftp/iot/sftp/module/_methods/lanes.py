@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import DeadlineExceeded
+from iot.sftp.client._base.threads import WorkerThreads
 from iot.sftp.module._methods.method import Lane
 from iot.sftp.module._work.server_slots import ServerSlots
 from iot.sftp.module._work.slots import Kind, Slots, Turn
@@ -97,7 +97,7 @@ class CallQueue:
             slots: as many calls run at a time.
         """
         self._slots = slots
-        self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix=name)
+        self._threads = WorkerThreads(THREADS_MAXIMUM, name=name)
 
     @property
     def is_idle(self) -> bool:
@@ -115,12 +115,16 @@ class CallQueue:
         slot until it returns.
 
         Raises:
-            Busy: too many calls are waiting.
+            Busy: too many calls are waiting, or the system has no thread left.
             DeadlineExceeded: the work was not started, or has not returned.
         """
         turn = await self._turn(deadline)
         # In the call's context, so that each line that is logged there, also by the client, begins with the call's id
-        task = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
+        try:
+            task = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, work)
+        except BaseException:
+            turn.leave()
+            raise
         task.add_done_callback(lambda task: _leave(turn, task))
         await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()) + GRACE)
         if not task.done():

@@ -15,7 +15,7 @@ import json
 import logging
 import uuid
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from functools import partial
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from iot.sftp.client import Busy, DeadlineExceeded, InvalidRequest, SFTPError, TooLarge
 from iot.sftp.client._base.text import excerpt
+from iot.sftp.client._base.threads import WorkerThreads
 from iot.sftp.module._base.logging import about
 from iot.sftp.module._documents.requests import ChangeRequest
 from iot.sftp.module._documents.servers import DEFAULT_SERVER, NAME
@@ -86,7 +87,7 @@ class MessageCalls:
         self._width = width
         self._servers = servers
         self._write_limit = write_limit
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
+        self._writer = WorkerThreads(1, name="calls")
         self._hanging: Future[Any] | None = None
         self._held: set[str] = set()  # calls of which it is not known yet whether they were written in time
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -157,6 +158,7 @@ class MessageCalls:
 
         Raises:
             DeadlineExceeded: it does.
+            LocalBusy: the system has no thread left.
         """
         if self._hanging is not None and not self._hanging.done():
             raise DeadlineExceeded("the journal does not answer: the call was not taken")

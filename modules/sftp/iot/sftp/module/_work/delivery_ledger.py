@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iot.sftp.client import FileVersion, GrowthRecord
+    from iot.sftp.client._folders.delivery_ledger import Handed
 
 ABSENT_SCANS = 3  # complete scans in a row that do not find a file, until its delivery is forgotten
 SEEN_PERIOD = 86_400.0  # seconds of use time after which it is noted again that a file is still there
@@ -164,9 +166,18 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
+        self.hand_in(path, version)(is_complete=False)
+
+    def hand_in(self, path: str, version: FileVersion) -> Handed:
+        """Take that a version was delivered, to be recorded with what others hand in: see `GatheringLedger`."""
         events = self._events.get(path, [])
-        self._commits.write(lambda connection: self._write(connection, path, version, events))
-        self._events.pop(path, None)
+        write = self._commits.hand_in(lambda connection: self._write(connection, path, version, events))
+
+        def wait(*, is_complete: bool) -> None:
+            self._commits.wait(write, is_complete=is_complete)
+            self._events.pop(path, None)
+
+        return wait
 
     def _write(
         self,
@@ -235,8 +246,13 @@ class DeliveryLedger:
         Raises:
             SFTPError: the file cannot be used.
         """
+        self.hand_in_settled(path)(is_complete=False)
+
+    def hand_in_settled(self, path: str) -> Handed:
+        """Take that a source was deleted or moved, to be recorded with what others hand in: see `GatheringLedger`."""
         moved = None if self.moved_files is None else self.moved_files.of(path)
-        self._commits.write(lambda connection: self._delete(connection, path, moved))
+        write = self._commits.hand_in(lambda connection: self._delete(connection, path, moved))
+        return partial(self._commits.wait, write)
 
     def _delete(self, connection: sqlite3.Connection, path: str, moved: MovedFile | None) -> None:
         name = os.fsencode(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from iot.sftp.client import Retry, error_for_code
+from iot.sftp.client._base.errors import LocalBusy
+from iot.sftp.client._base.threads import WorkerThreads
 from iot.sftp.module._work.live_task import LiveTask, StopReason, TaskState
 from iot.sftp.module._work.slots import Kind
 from iot.sftp.module._work.task_limits import THREADS_MAXIMUM, TURNS_MAXIMUM
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.slots import Turn
     from iot.sftp.module._work.task_limits import TaskLimits
     from iot.sftp.module._work.task_record import TaskRecord
+
+PAUSE_WITHOUT_THREADS = 1.0  # seconds, after which a thread is asked for again where the system had none
 
 
 @dataclass
@@ -73,7 +76,7 @@ class TaskScheduler:
         self._slots = slots
         self._run = run
         self._backoff = limits.backoff
-        self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix="task")
+        self._threads = WorkerThreads(THREADS_MAXIMUM, name="task")
         self._pauses: dict[str, ServerPause] = {}  # by server
 
     @contextmanager
@@ -209,7 +212,7 @@ class TaskScheduler:
             return
         ready = sum(1 for _ in islice(self.queue.in_state(TaskState.READY, server), TURNS_MAXIMUM))
         slots = self._slots.of(server)
-        while pause.turns_wanted < ready:
+        while pause.turns_wanted < ready and time.monotonic() >= pause.retry_at:
             pause.turns_wanted += 1
             slots.ask(Kind.TASK, partial(self._on_turn, server), self._on_preempt)
 
@@ -217,6 +220,13 @@ class TaskScheduler:
         try:
             self._threads.submit(self._take_turn, server, turn)
         except RuntimeError:  # the module exits
+            turn.leave()
+        except LocalBusy:
+            with self.lock:
+                pause = self._pause_of(server)
+                pause.turns_wanted -= 1
+                pause.retry_at = time.monotonic() + PAUSE_WITHOUT_THREADS
+                self.lock.notify_all()
             turn.leave()
 
     def _on_preempt(self, turn: Turn) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from iot.sftp.module._work.journal import Journal
     from iot.sftp.module._work.task_record import RequestRecord, TaskRecord
 
-GATHERED_MOST = 2.0  # seconds after which it is written that a task is completed, if nobody has asked for it
+GATHERED_MOST = 2.0  # seconds after which it is written that a transfer was started, if nothing else was written
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +28,10 @@ _log = logging.getLogger(__name__)
 class TaskStore:
     """The journal of tasks, whose troubles stop no task; thread-safe.
 
-    The end of a task that could not be written is kept in memory, and written later. That the transfer of a file was
-    started, and that a task is completed, is gathered in memory: the next task that is accepted has it written with its
-    own acceptance, mostly in the same pages; so has `settle`, and whoever reads. It is on the disk before it is
-    reported. What a crash takes away is done again, as it is after a power cut.
+    The end of a task that could not be written is kept in memory, and written later. That a task is completed is on the
+    disk before that is reported, and not sooner: so the next task that is accepted has it synced with its own
+    acceptance. That the transfer of a file was started is gathered in memory: its end mostly takes its place; else the
+    next task that is accepted has it written with its own acceptance, and so has `settle`, and whoever reads.
 
     `_lock` protects what is not written, and is held for moments: never while the journal is used. `_writing` is held
     while a task is written, so that nothing older is written over its end.
@@ -43,8 +43,8 @@ class TaskStore:
         Parameters:
             journal: where tasks are written.
             pause: seconds between two attempts to write what it did not take.
-            on_saved_end: called when the end of a task is known here, from any thread, with whether it is on the disk;
-                must not block. `settle` is to follow, within moments if it is not.
+            on_saved_end: called when the end of a task is in the journal, from any thread, with whether it is on the
+                disk; must not block. `settle` is to follow, soon if it is not.
         """
         self._journal = journal
         self._pause = pause
@@ -136,8 +136,6 @@ class TaskStore:
             with self._lock:
                 self._unsaved[record.task_id] = replace(record, details=dict(record.details))  # it goes on changing
                 self._write_at = min(self._write_at, time.monotonic() + GATHERED_MOST)
-            if record.finished is not None:
-                self._on_saved_end(False)  # noqa: FBT003 - as its name says
             return
         is_durable = durable or record.status in {TaskStatus.FAILED, TaskStatus.CANCELLED}
         with self._writing:
@@ -248,7 +246,6 @@ class TaskStore:
         if time.monotonic() >= self._write_at:
             with suppress(SFTPError):  # logged by the journal
                 self._write_gathered()
-                self._on_saved_end(False)  # noqa: FBT003 - as its name says
         return True
 
     def wait_until(self, now: float) -> float:
@@ -261,9 +258,8 @@ class TaskStore:
 
 
 def _can_be_gathered(record: TaskRecord) -> bool:
-    """Return whether it does no harm if a crash takes away what has changed: it is done again then."""
-    is_start = record.status is TaskStatus.RUNNING and record.code is None
-    return record.status is TaskStatus.COMPLETED or (is_start and record.starts_alike)
+    """Return whether it does no harm if a crash takes away what has changed."""
+    return record.status is TaskStatus.RUNNING and record.code is None and record.starts_alike
 
 
 def _remaining(record: TaskRecord, use: float) -> float:

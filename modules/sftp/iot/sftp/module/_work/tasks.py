@@ -62,7 +62,7 @@ class Tasks:
             journal: where tasks are written.
             slots: where they wait for their turns.
             work: makes one attempt, blocking; returns its outcome or raises an `SFTPError`.
-            on_end: called when a task has ended, from any thread, with whether that is on the disk;
+            on_end: called when the end of a task is in the journal, from any thread, with whether it is on the disk;
                 must not block. `settle` is to follow, within moments if it is not: the later, the more share a sync.
             on_failure: called for each attempt that failed with what, the code and the message; must not block.
             forget: called with the id of a task whose end is on the disk: what was kept for its next attempt can go.

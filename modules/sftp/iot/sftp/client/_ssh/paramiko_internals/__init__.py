@@ -4,7 +4,7 @@ paramiko copies each byte about eight times (it joins what it receives, slices m
 pipes) and hands each packet from one thread to another. Here, for AES-GCM and ChaCha20-Poly1305:
 
 - Received data goes into one buffer, is decrypted into another, and a view of that is passed to the consumer of the
-  channel, in paramiko's own thread.
+  channel, in the thread that reads: paramiko's own, or that of a caller who waits alone.
 - Sent data is assembled in one buffer, encrypted into another, and written to the socket from there.
 
 Every other cipher, and with AES-GCM every message that is not channel data, takes paramiko's own path.

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 CLOSED = "the channel is closed"
 
 
-GATHER = 0.05  # seconds: how long a sender waits for more than the first bytes of the server's window
+# Seconds for which a sender waits for more than the first bytes of the server's window. Far less than the 40 ms for
+# which a kernel holds an acknowledgement back: between two jump hosts, what we send next releases the rest of it.
+GATHER = 0.005
 SHARE = 4  # the part of the largest window that is worth waking up for
 OVERHEAD = 64  # bytes less than a server allows in one message: some count what is around the data, as paramiko does
 SHORT = 4096  # bytes: longer than a request for new keys
@@ -135,7 +137,7 @@ def send_at_once(channel: Channel, data: memoryview) -> bool:
         BlockingIOError: nothing was sent: see `Transport.send_at_once`; or the server's window is too small.
         OSError: the channel is closed.
     """
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     longest = min(channel.out_max_packet_size, CHANNEL_PACKET)
     with channel.lock:
         if channel.closed or channel.eof_sent:
@@ -153,13 +155,13 @@ def send_at_once(channel: Channel, data: memoryview) -> bool:
 
 def can_send_at_once(channel: Channel) -> bool:
     """Return whether a short message can be sent on a channel without waiting."""
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     return channel.out_window_size >= SHORT and bool(transport.can_send_at_once())
 
 
 def flush(channel: Channel) -> None:
     """Send the rest of what `send_at_once` has sent a part of."""
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     transport.flush()
 
 
@@ -177,7 +179,7 @@ def send_some(channel: Channel, data: memoryview, *, overhead: int = 0) -> int:
     """
     size = channel.take_window(min(len(data), CHANNEL_PACKET))
     longest = min(channel.out_max_packet_size - overhead, CHANNEL_PACKET)
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     transport._send_user_message(ChannelData(channel.remote_chanid, data[:size], longest))  # noqa: SLF001 - this is the place
     return size
 
@@ -193,7 +195,7 @@ def widen_window(channel: paramiko.Channel, size: int) -> None:
     message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
     message.add_int(channel.remote_chanid)
     message.add_int(size)
-    transport: Any = channel.get_transport()
+    transport: Any = channel.transport
     transport._send_user_message(message)  # noqa: SLF001 - this is the place
 
 

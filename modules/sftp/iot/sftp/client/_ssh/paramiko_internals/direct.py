@@ -5,13 +5,10 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from iot.sftp.client._ssh.paramiko_internals.packetizers import BoundedPacketizer, FastPacketizer
+from iot.sftp.client._ssh.paramiko_internals.packetizers import FastPacketizer
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-    from paramiko.packet import Packetizer
 
     from iot.sftp.client._ssh.packet_ciphers import PacketCipher
     from iot.sftp.client._ssh.paramiko_internals.messages import Data
@@ -102,9 +99,3 @@ class DirectPacketizer(FastPacketizer):
                 self._unwaiting.close()
                 raise EOFError
         return self._unwaiting
-
-
-def packetizer_class() -> type[Packetizer]:
-    """Return the direct packetizer, if this version of `cryptography` can work from buffer to buffer."""
-    can_be_fast = hasattr(AESGCM, "decrypt_into") and hasattr(AESGCM, "encrypt_into")
-    return DirectPacketizer if can_be_fast else BoundedPacketizer

@@ -169,6 +169,7 @@ class FastPacketizer(BoundedPacketizer):
         """Read from and write to a socket."""
         super().__init__(connection)
         self._start = self._end = 0  # of what was received and not consumed yet
+        self._announced = 0  # bytes of the packet of which a part was received, once that is known
         self._overflow = 0  # bytes received since new keys were asked for
         self._is_patient = False
         self._opener: PacketCipher | None = None
@@ -242,25 +243,34 @@ class FastPacketizer(BoundedPacketizer):
         return payload[0], bounded(payload[0], fields)
 
     def _next_payload(self, opener: PacketCipher) -> memoryview:
-        """Receive a packet, and return what is in it: a view that is valid until the next one."""
-        number, head = self._Packetizer__sequence_number_in, opener.head
-        if self._end - self._start < head:
-            if self._is_patient and self._Packetizer__need_rekey:
-                self._be_patient(is_patient=False)  # whoever wants to send waits for our request for new keys
-            self._await(head, check_rekey=True)
-        start = self._start
-        size = opener.length(number, self._received[start : start + head])
-        if not max(LENGTH, head - LENGTH - 1) < size <= LONGEST_PACKET:
-            message = f"the server announced an SSH packet of {size} bytes"
-            raise SSHException(message)
+        """Receive a packet, and return what is in it: a view that is valid until the next one.
+
+        What ends it while it waits leaves what was received to the next call.
+        """
+        number = self._Packetizer__sequence_number_in
+        size = self._announced or self._next_size(opener, number)
         whole = LENGTH + size + opener.tag
-        if self._end - start < whole:
+        if self._end - self._start < whole:
             self._await(whole)
         start, self._start = self._start, self._start + whole
+        self._announced = 0
         plain = self._plain[:size]
         opener.open_into(number, self._received[start : self._start], plain)
         self._count_received(whole)
         return plain[1 : max(2, size - plain[0])]
+
+    def _next_size(self, opener: PacketCipher, number: int) -> int:
+        """Receive the beginning of a packet, and return the length that it announces."""
+        head = opener.head
+        if self._end - self._start < head:
+            if self._is_patient and self._Packetizer__need_rekey:
+                self._be_patient(is_patient=False)  # whoever wants to send waits for our request for new keys
+            self._await(head, check_rekey=True)
+        size = self._announced = opener.length(number, self._received[self._start : self._start + head])
+        if not max(LENGTH, head - LENGTH - 1) < size <= LONGEST_PACKET:
+            message = f"the server announced an SSH packet of {size} bytes"
+            raise SSHException(message)
+        return size
 
     def _hand_on(self, payload: memoryview) -> bool:
         """Hand a message on to its channel, without the objects and the locks of paramiko's way to it."""
@@ -310,10 +320,10 @@ class FastPacketizer(BoundedPacketizer):
             if here == 0 or self._start + wanted > RECEIVE_SIZE:
                 self._received[:here] = self._received[self._start : self._end]
                 self._start, self._end = 0, here
-            if self.handshake_timed_out():
+            if not self._Packetizer__handshake_complete and self.handshake_timed_out():
                 raise EOFError
             try:
-                count = self._Packetizer__socket.recv_into(self._received[self._end :])
+                count = self._receive()
             except TimeoutError:
                 if self._Packetizer__closed:
                     raise EOFError from None
@@ -328,6 +338,10 @@ class FastPacketizer(BoundedPacketizer):
             if count == 0:
                 raise EOFError
             self._end += count
+
+    def _receive(self) -> int:
+        """Receive what there is behind the rest of what was received before, and return how many bytes."""
+        return self._Packetizer__socket.recv_into(self._received[self._end :])
 
     def _note_pause(self, *, is_empty: bool) -> None:
         """Have the next waits take long, not 0.1 s as paramiko's: an idle device would wake up ten times a second."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 from paramiko.ssh_exception import SSHException
 
+from iot.sftp.client._base.threads import start_thread
 from iot.sftp.client._ssh.paramiko_internals.direct import DirectPacketizer
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ class SendingTransport(paramiko.Transport):
                 raise SSHException(words)
             self._held_back.append(message)
             if len(self._held_back) == 1:
-                self._answerer = threading.Thread(target=self._send_held_back, name="sftp-answers", daemon=True)
-                self._answerer.start()
+                self._answerer = start_thread(self._send_held_back, name="sftp-answers")
 
     def _has_sent(self, message: paramiko.Message) -> bool:
         """Send a message if that takes no waiting, and return whether it did not."""

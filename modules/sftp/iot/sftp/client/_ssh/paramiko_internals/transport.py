@@ -28,7 +28,6 @@ from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.handshake_failures import LONGEST_WORDS, incompatible, no_greeting, readable, too_old
 from iot.sftp.client._ssh.packets import Reader
 from iot.sftp.client._ssh.paramiko_internals.channel_data import Channel, Inlet
-from iot.sftp.client._ssh.paramiko_internals.direct import packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError, RefusedKeyError, UnreadableError
 from iot.sftp.client._ssh.paramiko_internals.login_answers import LoginAnswers
 from iot.sftp.client._ssh.paramiko_internals.messages import check_numbers
@@ -37,6 +36,7 @@ from iot.sftp.client._ssh.paramiko_internals.packetizers import (
     BoundedPacketizer,
     FastPacketizer,
 )
+from iot.sftp.client._ssh.paramiko_internals.reading import packetizer_class
 from iot.sftp.client._ssh.paramiko_internals.sending import SendingTransport
 from iot.sftp.client._ssh.paramiko_internals.tunnel import TUNNEL_WINDOW, Tunnel
 
