@@ -14,6 +14,7 @@ import paramiko
 
 from iot.sftp.client._base.errors import SFTPError
 from iot.sftp.client._base.threads import start_thread
+from iot.sftp.client._ssh.buffers import new_buffer
 from iot.sftp.client._ssh.paramiko_internals.channel_data import flush, send_all, send_at_once, widen_window
 from iot.sftp.client._ssh.replies import LONGEST_PACKET
 from iot.sftp.client._ssh.requests import FileWrite, Outgoing
@@ -111,7 +112,7 @@ class RequestWriter:
     def _send_at_once(self, batch: list[Outgoing], size: int) -> None:
         is_complete, left = True, list[Outgoing]()
         try:
-            data = self._assemble(batch, bytearray(size))
+            data = self._assemble(batch, memoryview(bytearray(size)))
             is_complete = not data or send_at_once(self._channel, data)
         except BlockingIOError:
             left = batch
@@ -131,12 +132,12 @@ class RequestWriter:
     # --- in the thread of the channel ---
 
     def _write(self) -> None:
-        buffer = bytearray()
+        buffer = memoryview(b"")
         try:
             while (found := self._next()) is not None:
                 batch, size = found
                 if len(buffer) < size:
-                    buffer = bytearray(max(size, LONGEST_PACKET))
+                    buffer = new_buffer(max(size, LONGEST_PACKET))
                 send_all(self._channel, self._assemble(batch, buffer))
                 with self._lock:
                     self._is_sending = False
@@ -177,9 +178,9 @@ class RequestWriter:
             size += length
         return batch, size
 
-    def _assemble(self, batch: list[Outgoing], buffer: bytearray) -> memoryview:
+    def _assemble(self, batch: list[Outgoing], view: memoryview) -> memoryview:
         """Return the packets of requests, one behind the other; if a file cannot be read, that is the answer to one."""
-        view, end = memoryview(buffer), 0
+        end = 0
         for item in batch:
             if not isinstance(item, FileWrite):
                 start, end = end, end + len(item)

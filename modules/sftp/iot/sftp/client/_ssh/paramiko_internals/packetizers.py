@@ -15,6 +15,7 @@ from paramiko.ssh_exception import SSHException
 
 from iot.sftp.client._base.deadline import GLANCE
 from iot.sftp.client._base.errors import Unsupported
+from iot.sftp.client._ssh.buffers import new_buffer
 from iot.sftp.client._ssh.chacha import ChaChaPoly
 from iot.sftp.client._ssh.packet_ciphers import LENGTH, AESCTRPackets, AESGCMPackets
 from iot.sftp.client._ssh.paramiko_internals.failures import ReasonError
@@ -178,16 +179,16 @@ class FastPacketizer(BoundedPacketizer):
         self._take_new_buffers()
 
     def _take_new_buffers(self) -> None:
-        """Give back the memory that was used: 1.6 MB after a transfer. New buffers take none until they are used."""
+        """Give back the memory that was used: 1.6 MB after a transfer."""
         lock = self._Packetizer__write_lock
         if lock.acquire(blocking=False):  # who is sending may wait for a server that waits for us to read
             try:
-                self._to_encrypt = memoryview(bytearray(LENGTH + LONGEST_PACKET))
-                self._encrypted = memoryview(bytearray(LENGTH + LONGEST_PACKET + MOST_TAG))
+                self._to_encrypt = new_buffer(LENGTH + LONGEST_PACKET)
+                self._encrypted = new_buffer(LENGTH + LONGEST_PACKET + MOST_TAG)
             finally:
                 lock.release()
-        self._received = memoryview(bytearray(RECEIVE_SIZE))
-        self._plain = memoryview(bytearray(LONGEST_PACKET))
+        self._received = new_buffer(RECEIVE_SIZE)
+        self._plain = new_buffer(LONGEST_PACKET)
         self._counted = self._Packetizer__received_packets
 
     def forget_buffers(self) -> None:
