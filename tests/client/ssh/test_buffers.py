@@ -28,3 +28,9 @@ def test_a_buffer_takes_no_memory_until_it_is_used() -> None:
     assert resident() - before > 48 * MIB
     del buffer
     assert resident() - before < 16 * MIB
+
+
+def test_a_process_without_memory_is_told_so() -> None:
+    """An `OSError` would be taken for one of the network."""
+    with pytest.raises(MemoryError):
+        new_buffer(2**62)

@@ -9,5 +9,11 @@ def new_buffer(size: int) -> memoryview:
     """Return so many bytes, all zero; they are given back when nothing refers to them any more.
 
     A `bytearray` of this size is written as it is made, so that all of it is resident, for months in an idle module.
+
+    Raises:
+        MemoryError: this process has no memory left.
     """
-    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    try:
+        return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    except OSError as error:
+        raise MemoryError from error
