@@ -161,10 +161,10 @@ class FolderUpload:
         """Upload a file, in steps."""
         backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
+            self._directories.make_parent(remote, dest)  # takes round trips, in which the file may be written
             settled = (yield from settling_version(descriptor, remote.deadline)) if self._is_remembered else None
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
-            self._directories.make_parent(remote, dest)
             context = replace(
                 self._context,
                 on_progress=progress,
