@@ -113,10 +113,10 @@ class FolderUpload:
         """Return whether an error is about a local file."""
         return error.path == posixpath.join(self._order.source, path)
 
-    def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
-        """Return the version of the server's file that would be replaced."""
+    def looking_at_dest(self, remote: RemoteFiles, dest: str) -> Steps[FileVersion | None]:
+        """Return, in steps, the version of the server's file that would be replaced."""
         try:
-            return FileVersion.of_remote(remote.stat(self._end_of(dest)))
+            return FileVersion.of_remote((yield from remote.looking_at(self._end_of(dest))))
         except (NotFound, NotADirectory):
             return None
 
