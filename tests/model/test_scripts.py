@@ -282,6 +282,15 @@ SCRIPTS: dict[str, tuple[type[Machine], str]] = {
         model.handle(Made('b.csv', 'replaced', 16, True), 'move_file', [failure])
         """,
     ),
+    "a_file_that_is_begun_while_its_directory_is_looked_for_is_left_until_it_is_complete": (
+        Outbox,
+        """
+        model.begin(then='keep', rules=1, aged=True, keeps_order=True)
+        model.run(0, [], [])
+        begun = Event(Moment('stat', 1, True), 'begin', 'c.json')
+        model.run(0, [Made('c.json', 'replaced', 16, True)], [begun])
+        """,
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from tests.folders import OLD, Way, content_of, fill, many
 from tests.servers import Server
 
 from iot.sftp.client._base.memory import Budget
+from iot.sftp.client._base.steps import Steps
 from iot.sftp.client._files.file_version import FileVersion
 from iot.sftp.client._folders import findings, skipped_names
 from iot.sftp.client._folders.compared_listings import NAMES_FOR_EACH, WORTH_A_LISTING
@@ -30,9 +31,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     paths = set[str]()
     look = ExistingFiles.target_of
 
-    def record(self: ExistingFiles, remote: object, found: object) -> str | None:
+    def record(self: ExistingFiles, remote: object, found: object) -> Steps[str | None]:
         paths.add(found.path)  # type: ignore[attr-defined] # it is a FoundFile
-        return look(self, remote, found)  # type: ignore[arg-type]
+        return (yield from look(self, remote, found))  # type: ignore[arg-type]
 
     monkeypatch.setattr(ExistingFiles, "target_of", record)
     return paths

@@ -14,6 +14,7 @@ from iot.sftp.client._transfer.put_in_place import already_exists
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iot.sftp.client._base.steps import Steps
     from iot.sftp.client._files.remote_files import RemoteFiles
     from iot.sftp.client._folders.deliveries import Deliveries
     from iot.sftp.client._folders.destinations import Destinations
@@ -51,8 +52,8 @@ class ExistingFiles:
         self._destinations = destinations
         self._accept = accept
 
-    def target_of(self, remote: RemoteFiles, found: FoundFile) -> str | None:
-        """Return where a file is to be written, relative to the destination; `None` if it is not.
+    def target_of(self, remote: RemoteFiles, found: FoundFile) -> Steps[str | None]:
+        """Return, in steps, where a file is to be written, relative to the destination; `None` if it is not.
 
         What is proven to be the same is recorded as an arrival.
 
@@ -62,14 +63,14 @@ class ExistingFiles:
         dest = self._destinations.of(found.path)
         if self._order.if_exists is IfExists.RENAME:
             return self._free_of(remote, found, dest)
-        return None if self._is_to_be_skipped(remote, found, dest) else dest
+        return None if (yield from self._is_to_be_skipped(remote, found, dest)) else dest
 
-    def _is_to_be_skipped(self, remote: RemoteFiles, found: FoundFile, dest: str) -> bool:
+    def _is_to_be_skipped(self, remote: RemoteFiles, found: FoundFile, dest: str) -> Steps[bool]:
         order = self._order
         is_replaced = order.if_exists in {IfExists.REPLACE, IfExists.BACKUP}
         if is_replaced and not order.verify_existing and not found.is_delivered:
             return False
-        there = self._direction.version_at_dest(remote, dest)
+        there = yield from self._direction.looking_at_dest(remote, dest)
         if there is None:
             return False
         at_source = self._at_source(remote, found)

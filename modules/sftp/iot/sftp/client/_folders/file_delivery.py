@@ -135,7 +135,7 @@ class FileDelivery:
             yield from self.transfer(remote, found, self._destinations.of(found.path))
             return
         for tries_left in range(NAMES_TRIED - 1, -1, -1):
-            dest = self._existing.target_of(remote, found)
+            dest = yield from self._existing.target_of(remote, found)
             if dest is None:
                 self._tally.add_skipped()
                 return

@@ -56,8 +56,8 @@ class FolderDirection(Protocol):
     def is_about_source(self, error: SFTPError, path: str) -> bool:
         """Return whether an error is about the file at a path relative to the source."""
 
-    def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
-        """Return the version of what is at a path relative to the destination, `None` where nothing is."""
+    def looking_at_dest(self, remote: RemoteFiles, dest: str) -> Steps[FileVersion | None]:
+        """Return, in steps, the version of what is at a path relative to the destination, `None` where nothing is."""
 
     def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
         """Return the version of what has each of these names, links included, `None` where nothing does."""

@@ -125,15 +125,16 @@ class FolderDownload:
         """Return whether an error is about a file on the server."""
         return error.path == posixpath.join(self._source, path)
 
-    def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
+    def looking_at_dest(self, remote: RemoteFiles, dest: str) -> Steps[FileVersion | None]:
         """Return the version of the local file that would be replaced."""
-        del remote
-        status = self._dest.stat(dest)
-        return None if status is None else FileVersion.of_local(status)
+        yield from ()
+        return self.versions_at_dest(remote, [dest])[0]
 
     def versions_at_dest(self, remote: RemoteFiles, dests: list[str]) -> list[FileVersion | None]:
         """Return the version of what has each of these names, links included."""
-        return [self.version_at_dest(remote, dest) for dest in dests]
+        del remote
+        found = [self._dest.stat(dest) for dest in dests]
+        return [None if status is None else FileVersion.of_local(status) for status in found]
 
     def list_dest(self, remote: RemoteFiles, directory: str) -> Generator[list[tuple[str, FileVersion | None]]]:
         """Give the names in a local directory."""

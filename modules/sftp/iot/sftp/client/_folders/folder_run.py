@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 SMALL_AT_ONCE, LARGE_AT_ONCE = 64, 4  # files in flight, each in a thread of its own
 BATCHES_AT_ONCE, BATCH = 4, 32  # threads, and small files that each of them has in flight
+SEVERAL = 2  # small files from which on they go together: one by itself has nobody to share a step with
 BATCH_SIZE = 1024 * 1024  # bytes from which on no further file is added to a batch
 READY = 4  # threads of each kind at least, where files may appear that go before those that wait
 IDLE_PAUSE = 0.05  # seconds
@@ -160,7 +161,7 @@ class FolderRun:
 
     def _goes_together(self, lender: ChannelLender) -> bool:
         """Return whether one thread may have several small files in flight: one answer is the last one then."""
-        if not self._is_plain or not self._plan.small:
+        if not self._is_plain or len(self._plan.small) < SEVERAL:
             return False
         with lender.transfer() as remote:
             return remote.traits.keeps_order

@@ -115,10 +115,10 @@ class FolderUpload:
         """Return whether an error is about a local file."""
         return error.path == posixpath.join(self._order.source, path)
 
-    def version_at_dest(self, remote: RemoteFiles, dest: str) -> FileVersion | None:
-        """Return the version of the server's file that would be replaced."""
+    def looking_at_dest(self, remote: RemoteFiles, dest: str) -> Steps[FileVersion | None]:
+        """Return, in steps, the version of the server's file that would be replaced."""
         try:
-            return FileVersion.of_remote(remote.stat(self._end_of(dest)))
+            return FileVersion.of_remote((yield from remote.looking_at(self._end_of(dest))))
         except (NotFound, NotADirectory):
             return None
 
@@ -165,10 +165,10 @@ class FolderUpload:
         """Upload a file, in steps."""
         backup = self._order.backup_of(found.path, dest)
         with self._local_files.source(self._path_of(found)) as descriptor:
+            self._directories.make_parent(remote, dest)  # takes round trips, in which the file may be written
             settled = (yield from settling_version(descriptor, remote.deadline)) if self._is_remembered else None
             version = settled or FileVersion.of_local(os.fstat(descriptor))
             accept(version)
-            self._directories.make_parent(remote, dest)
             context = replace(
                 self._context,
                 on_progress=progress,
