@@ -14,7 +14,7 @@ import os
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from iot.sftp.client._base.errors import IsADirectory, NotADirectory, NotFound, PathNotAllowed, SFTPError
 from iot.sftp.client._base.messages import EMPTY_PATH, IS_A_LOCAL_DIRECTORY, NUL_IN_PATH
@@ -51,7 +51,8 @@ class LocalName:
     path: str
 
 
-class LocalEntry(NamedTuple):
+@dataclass(frozen=True)
+class LocalEntry:
     """One name in a directory: a directory, or a file with its size in bytes and its time in seconds since 1970.
 
     `version` is all that is known of which version of the file it is. `was_taken` is true if a process that was killed

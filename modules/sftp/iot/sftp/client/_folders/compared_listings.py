@@ -98,11 +98,10 @@ class ComparedListings:
             SFTPError: what ends the attempt.
         """
         start = len(directory) + 1 if directory else 0
-        wanted = {
-            found.path[start:]: found
-            for found in files
-            if not found.is_delivered and not self._selection.is_too_young(found.version)
-        }
+        wanted = {found.path[start:]: found for found in files if not found.is_delivered}
+        if self._selection.min_age:
+            is_too_young = self._selection.is_too_young
+            wanted = {name: found for name, found in wanted.items() if not is_too_young(found.version)}
         if len(wanted) < WORTH_A_LISTING:
             return files
         self._compared.add(directory)
@@ -110,6 +109,8 @@ class ComparedListings:
         if not skipped:
             return files
         page.skip(directory, skipped, alike)
+        if len(skipped) == len(files):
+            return []
         paths = {found.path for found in skipped}
         return [found for found in files if found.path not in paths]
 

@@ -178,13 +178,6 @@ class FolderOrder:
         """Whether nothing at the destination may be replaced."""
         return not self.replaces
 
-    @property
-    def is_selective(self) -> bool:
-        """Whether `selects` leaves out any file."""
-        selection = self.selection
-        has_patterns = selection.include or selection.exclude or selection.file_pattern is not None
-        return bool(has_patterns) or self.markers.wait is not None
-
     def selects(self, path: str) -> bool:
         """Return whether a file is to be transferred, by its path relative to the source."""
         shown = path if self.selection.file_pattern is None else listed(self.source, path)

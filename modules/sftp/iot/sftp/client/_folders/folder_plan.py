@@ -190,7 +190,7 @@ class FolderPlan:
             start,
             self._select,
             self._count,
-            wants=self._order.selects if self._order.is_selective else None,
+            wants=self._order.selects if _is_selective(self._order) else None,
             enters=lambda path: path not in excluded and selection.goes_into(path),
             order=selection.order,
             end=end,
@@ -272,3 +272,10 @@ class FolderPlan:
 
     def _ends_planning(self, error: SFTPError) -> bool:
         return error is self._ledger_failure or error.scope is not Scope.FILE or is_busy(error)
+
+
+def _is_selective(order: FolderOrder) -> bool:
+    """Return whether an order may leave out any file by its path."""
+    selection = order.selection
+    has_patterns = selection.include or selection.exclude or selection.file_pattern is not None
+    return bool(has_patterns) or order.markers.wait is not None

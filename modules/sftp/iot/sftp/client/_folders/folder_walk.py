@@ -206,13 +206,13 @@ def list_locally(
 ) -> None:
     """List a local directory: see `list_on_server`. `proceed` is called every few names, and ends it by raising."""
     seen, prefix, files = time.monotonic(), f"{directory}/" if directory else "", list[FoundFile]()
-    for name, is_directory, _, _, version, was_taken in local_files.entries(below(folder, directory), proceed):
-        if name.startswith(TEMPORARY_PREFIX):
+    for entry in local_files.entries(below(folder, directory), proceed):
+        if entry.name.startswith(TEMPORARY_PREFIX):
             continue
-        if is_directory:
-            findings.add_directory(prefix + name)
+        if entry.is_directory:
+            findings.add_directory(prefix + entry.name)
             continue
-        files.append(FoundFile(prefix + name, version, seen, was_taken))
+        files.append(FoundFile(prefix + entry.name, entry.version, seen, entry.was_taken))
         if len(files) >= FILES_AT_ONCE:
             findings.add_files(files)
             files = []

@@ -128,8 +128,11 @@ class LocalDestination(LocalFiles):
 
 def _statuses_of(names: list[os.DirEntry[str]]) -> Iterator[tuple[str, os.stat_result]]:
     for found in names:
-        with suppress(FileNotFoundError):  # it has just gone
-            yield found.name, found.stat(follow_symlinks=False)
+        try:
+            status = found.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # it has just gone
+        yield found.name, status
 
 
 def _opened_again(directory: int) -> int:
