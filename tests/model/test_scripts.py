@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.model.calls import Calls
 from tests.model.figures import Figures
-from tests.model.folders import Inbox, Outbox
+from tests.model.folders import BatchOutbox, Inbox, Outbox
 from tests.model.logs import LogInbox, LogOutbox
 from tests.model.replay import replay
 from tests.model.running import parts
@@ -18,6 +18,26 @@ if TYPE_CHECKING:
     from tests.model.machine import Machine
 
 SCRIPTS: dict[str, tuple[type[Machine], str]] = {
+    "a_clock_that_is_set_lets_nobody_forget_a_rename_without_an_answer": (
+        Outbox,
+        """
+        model.begin(then='keep', rules=1, aged=False)
+        model.run(0, [], [])
+        model.time(3456000.0)
+        made = [Made('sub/d.csv', 'replaced', 16, True), Made('a.csv', 'replaced', 4000, True)]
+        model.run(0, made, [Event(Moment('rename', 1, True), 'cut', 'a.csv', 'replaced')])
+        """,
+    ),
+    "a_clock_that_is_set_lets_no_batch_forget_its_renames_without_an_answer": (
+        BatchOutbox,
+        """
+        model.begin(then='keep', rules=1, aged=False)
+        model.run(0, [], [])
+        model.time(3456000.0)
+        made = [Made('sub/d.csv', 'replaced', 16, True), Made('a.csv', 'replaced', 4000, True)]
+        model.run(0, made, [Event(Moment('rename', 1, True), 'cut', 'a.csv', 'replaced')])
+        """,
+    ),
     "a_partners_file_of_the_same_size_and_second_is_no_arrival": (
         Outbox,
         """

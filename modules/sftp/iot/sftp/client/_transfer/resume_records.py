@@ -99,11 +99,16 @@ class ResumeRecord:
 
     @property
     def age(self) -> float:
-        """Seconds since it was written."""
+        """Seconds since it was written: a clock that is set makes no record old that this process has written."""
         remembered = self._records.remembered.get(self._name)
         if remembered is not None:
             return time.monotonic() - remembered.saved_at
-        return 0.0 if self._descriptor is None else time.time() - os.fstat(self._descriptor).st_mtime
+        if self._descriptor is None:
+            return 0.0
+        by_clock = time.time() - os.fstat(self._descriptor).st_mtime
+        saved_at = self._records.saved_at.get(self._name)
+        # Another process may have written it since
+        return by_clock if saved_at is None else min(by_clock, time.monotonic() - saved_at)
 
     def load(self) -> ResumeState | None:
         """Return how far an earlier transfer to this destination came, if there was one."""
@@ -122,18 +127,25 @@ class ResumeRecord:
             else:
                 # Another process may resume it before we do: then what we remember is out of date.
                 self._records.remembered.pop(self._name, None)
+                self._records.saved_at[self._name] = time.monotonic()
                 return
         self._records.remembered[self._name] = Remembered(ResumeState(**vars(state)), time.monotonic())
 
     def forget(self) -> None:
         """Record that nothing is left to be done, and nothing to be cleaned up; what is saved afterwards is lost."""
         self._records.remembered.pop(self._name, None)
+        self._records.saved_at.pop(self._name, None)
         if self._descriptor is not None:
             self._records.remove(self._name)
 
 
 class ResumeRecords:
-    """The records of a directory, or of this process alone."""
+    """The records of a directory, or of this process alone.
+
+    Attributes:
+        remembered: what is in memory alone, by the record's name.
+        saved_at: when this process has written what is on the disk, of the monotonic clock, by the record's name.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         """Keep records in this directory, made when it is needed; `None` keeps them in memory."""
@@ -142,6 +154,7 @@ class ResumeRecords:
         self._lock = threading.Lock()
         self._held: set[str] = set()
         self.remembered: dict[str, Remembered] = {}
+        self.saved_at: dict[str, float] = {}
 
     @staticmethod
     @cache
