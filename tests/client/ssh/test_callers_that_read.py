@@ -147,6 +147,7 @@ def test_new_keys_amid_short_calls_disturb_nothing(tmp_path: Path, monkeypatch: 
         session.connect()
         call_all(session, server, tmp_path, times=20)
         assert session.is_open
+        assert packetizer_of(session)._left is None
         assert len(agreed) > 4
         assert set(agreed) == {connection_of(session).transport}
 

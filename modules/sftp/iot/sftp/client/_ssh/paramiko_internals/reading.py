@@ -95,7 +95,7 @@ class ReadingPacketizer(DirectPacketizer):
                 if not self._hand_on(payload):
                     self._left = payload
                     return
-        except _NothingCameError:
+        except (_NothingCameError, NeedRekeyException):
             pass
         except Exception as error:  # noqa: BLE001 - whatever it is ends the connection, with a reason
             self._left = EOFError() if self._Packetizer__closed else error
