@@ -17,27 +17,17 @@ if TYPE_CHECKING:
 
     from tests.model.machine import Machine
 
+CLOCK_SET_AT_A_LOST_ANSWER = """
+model.begin(then='keep', rules=1, aged=False)
+model.run(0, [], [])
+model.time(3456000.0)
+made = [Made('sub/d.csv', 'replaced', 16, True), Made('a.csv', 'replaced', 4000, True)]
+model.run(0, made, [Event(Moment('rename', 1, True), 'cut', 'a.csv', 'replaced')])
+"""
+
 SCRIPTS: dict[str, tuple[type[Machine], str]] = {
-    "a_clock_that_is_set_lets_nobody_forget_a_rename_without_an_answer": (
-        Outbox,
-        """
-        model.begin(then='keep', rules=1, aged=False)
-        model.run(0, [], [])
-        model.time(3456000.0)
-        made = [Made('sub/d.csv', 'replaced', 16, True), Made('a.csv', 'replaced', 4000, True)]
-        model.run(0, made, [Event(Moment('rename', 1, True), 'cut', 'a.csv', 'replaced')])
-        """,
-    ),
-    "a_clock_that_is_set_lets_no_batch_forget_its_renames_without_an_answer": (
-        BatchOutbox,
-        """
-        model.begin(then='keep', rules=1, aged=False)
-        model.run(0, [], [])
-        model.time(3456000.0)
-        made = [Made('sub/d.csv', 'replaced', 16, True), Made('a.csv', 'replaced', 4000, True)]
-        model.run(0, made, [Event(Moment('rename', 1, True), 'cut', 'a.csv', 'replaced')])
-        """,
-    ),
+    "a_clock_that_is_set_lets_nobody_forget_a_rename_without_an_answer": (Outbox, CLOCK_SET_AT_A_LOST_ANSWER),
+    "a_clock_that_is_set_lets_no_batch_forget_its_renames_without_an_answer": (BatchOutbox, CLOCK_SET_AT_A_LOST_ANSWER),
     "a_partners_file_of_the_same_size_and_second_is_no_arrival": (
         Outbox,
         """
