@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ import pytest
 from tests.clients import session_of, set_retry_policy
 from tests.faulty_links import Action, Break, BreakingRelay
 from tests.folders import Suffix
+from tests.records import let_pass
 from tests.servers import Server, openssh
 from tests.victims import victims
 
@@ -587,7 +587,7 @@ def test_what_is_left_for_long_is_cleaned_up_when_the_next_session_opens(
         assert len(transfer.partials()) == 1
         transfer.session.disconnect()
         (record,) = transfer.records()
-        os.utime(record, (time.time() - KEPT_FOR - 10,) * 2)
+        let_pass(record, KEPT_FOR + 10)
         transfer.session.exists(".")
         assert transfer.partials() == []
         assert transfer.records() == []
@@ -606,7 +606,7 @@ def test_what_cannot_be_removed_at_first_is_asked_for_again_for_a_day(
         for _ in range(2 if for_long else 1):
             assert transfer.records() == [record]
             transfer.session.disconnect()
-            os.utime(record, (time.time() - KEPT_FOR - 10,) * 2)
+            let_pass(record, KEPT_FOR + 10)
             transfer.session.exists(".")
         assert transfer.records() == ([] if for_long else [record])
         partial.rmdir()
@@ -723,7 +723,7 @@ def test_a_temporary_file_that_has_not_come_for_long_is_forgotten(openssh_server
     with work(openssh_server, tmp_path, "upload") as transfer:
         transfer.break_before_it_was_opened()
         (record,) = transfer.records()
-        os.utime(record, (time.time() - LATE - 10,) * 2)
+        let_pass(record, LATE + 10)
         transfer.session.exists(".")
         assert transfer.records() == []
 
@@ -777,7 +777,7 @@ def test_what_a_killed_process_left_of_a_small_file_is_cleaned_up_at_the_next_st
             left += len(transfer.partials())
             assert transfer.dest.read_bytes() in (OLD, NEW[:300_000])
             for record in transfer.records():  # nothing comes late out of a connection of this machine
-                os.utime(record, (time.time() - LATE - 10,) * 2)
+                let_pass(record, LATE + 10)
             others.start("exists", ".")
             others.outcome()
             assert transfer.partials() == []
